@@ -1,0 +1,26 @@
+"""A variational autoencoder that finds anomalous records in tables. torch and the standard library only."""
+
+from vae_core.attribution import Attribution, attribute
+from vae_core.model import VAE
+from vae_core.recipe import Recipe
+from vae_core.records import MISSING, Layout, Records
+from vae_core.scoring import Expected, Scores, score
+from vae_core.training import Checkpoint, DataWarning, Progress, TrainingDiverged, fit
+
+__all__ = [
+    "MISSING",
+    "VAE",
+    "Attribution",
+    "Checkpoint",
+    "DataWarning",
+    "Expected",
+    "Layout",
+    "Progress",
+    "Recipe",
+    "Records",
+    "Scores",
+    "TrainingDiverged",
+    "attribute",
+    "fit",
+    "score",
+]

@@ -1,0 +1,79 @@
+"""Reasons for flagged records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vae_core import MISSING, VAE, Records, attribute
+
+ORDINARY = Records(
+    torch.tensor([[1.5, -1.5, 1.5, 0.0, -1.0]]), torch.tensor([[0, 1]]), torch.tensor([[-1.0]])
+)
+
+
+def with_cell(column: int, value: float) -> Records:
+    numeric, codes = ORDINARY.numeric.clone(), ORDINARY.categorical.clone()
+    if column < 5:
+        numeric[0, column] = value
+    else:
+        codes[0, column - 5] = int(value)
+    return Records(numeric, codes, ORDINARY.context)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [(0, -1.5), (1, 3.0), (2, 6.0), (3, 6.0), (3, -1e6), (4, 1.3), (1, math.inf)]
+)
+def test_the_changed_number_is_named_first_with_what_it_should_have_been(
+    vae: VAE, column: int, value: float
+) -> None:
+    """A reviewer reads the first reason: it must be the right column, and the interval must hold the true value."""
+    result = attribute(vae, with_cell(column, value))
+    assert result.share[0].argmax() == column
+    assert result.share[0, column] > 0.5
+    mean, std = result.expected.mean[0, column], result.expected.std[0, column]
+    assert abs(mean - ORDINARY.numeric[0, column]) < 3 * std
+    assert std < 2
+
+
+@pytest.mark.parametrize("code", [2, 3, 0, 4])
+def test_a_wrong_pair_of_categories_is_laid_to_one_of_the_two(vae: VAE, code: int) -> None:
+    """Either could be the wrong one, and nothing else is; what is expected given the other is the right pair."""
+    result = attribute(vae, with_cell(6, code))
+    assert result.share[0].argmax().item() in {5, 6}
+    assert result.expected.code[0, 1] == 1
+
+
+def test_shares_and_the_kl_share_add_up_to_one(vae: VAE, draw: Callable[..., Records]) -> None:
+    """They are parts of one whole, none of them negative."""
+    result = attribute(vae, draw(200, seed=30))
+    total = result.share.sum(dim=1) + result.kl_share
+    assert (result.share >= 0).all()
+    assert (result.kl_share >= 0).all()
+    assert_close(total[total > 0], torch.ones_like(total[total > 0]))
+
+
+def test_a_missing_cell_is_never_a_reason(vae_with_gaps: VAE, draw: Callable[..., Records]) -> None:
+    """There is no value to blame; what it should have been is still told."""
+    records = draw(50, seed=31, missing=0.3)
+    result = attribute(vae_with_gaps, records)
+    assert (result.share[records.observed == 0] == 0).all()
+    assert all(t.isfinite().all() for t in (result.drop, result.expected.mean, result.expected.std))
+    assert (result.expected.code != MISSING).all()
+
+
+def test_reasons_do_not_depend_on_the_other_records(vae: VAE, draw: Callable[..., Records]) -> None:
+    """The same record gets the same reasons in every batch."""
+    records = draw(40, seed=32)
+    whole, alone = attribute(vae, records), attribute(vae, records[7])
+    assert torch.equal(whole.share[7:8], alone.share)
+    assert torch.equal(whole.expected.mean[7:8], alone.expected.mean)
+
+
+def test_no_records_need_no_reasons(vae: VAE, draw: Callable[..., Records]) -> None:
+    """Most nights flag nothing in some batch."""
+    assert attribute(vae, draw(0, seed=0)).share.shape == (0, 7)

@@ -1,0 +1,37 @@
+"""Settings: their checks and their way through JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vae_core import Layout, Recipe
+
+
+def test_a_recipe_survives_json() -> None:
+    """The recipe is stored with the model and shown with the run."""
+    recipe = Recipe(n_latents=3, trim=0.0)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_every_fault_of_a_recipe_is_in_one_message() -> None:
+    """Fixing a settings file one error at a time costs a start each."""
+    with pytest.raises(ValueError, match="n_members") as caught:
+        Recipe(n_members=0, learning_rate=-1.0, trim=1.0, steps=0, category_floor=0.0, kl_weight=float("nan"))
+    for name in ("n_members", "learning_rate", "trim", "steps", "category_floor", "kl_weight"):
+        assert f"\n  {name} must be " in str(caught.value)
+
+
+def test_an_unknown_setting_is_an_error() -> None:
+    """A misspelt setting must not silently mean the default."""
+    with pytest.raises(ValueError, match="unknown settings widht"):
+        Recipe.from_dict({"widht": 32})
+
+
+def test_latents_grow_with_the_square_root_of_the_columns() -> None:
+    """A category counts as the bits of its code, 12 here; an explicit number wins."""
+    layout = Layout(numeric=tuple(f"x{i}" for i in range(17)), categorical=(("k", 4095),))
+    assert Recipe().latents_for(Layout(layout.numeric)) == 5
+    assert Recipe().latents_for(layout) == 6
+    assert Recipe(n_latents=2).latents_for(layout) == 2

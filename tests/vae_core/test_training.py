@@ -1,0 +1,200 @@
+"""Fits repeat, resume, recover, and say clearly what they cannot use."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from vae_core import (
+    VAE,
+    Checkpoint,
+    DataWarning,
+    Layout,
+    Progress,
+    Recipe,
+    Records,
+    TrainingDiverged,
+    fit,
+    score,
+)
+from vae_core import training as training_module
+from vae_core.objectives import ElboTerms
+
+SHORT = Recipe(steps=60, n_members=2, width=16, warm_up=5)
+
+
+def same_state(one: VAE, other: VAE) -> bool:
+    return all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def numbers(*rows: list[float]) -> tuple[Layout, Records]:
+    """Records of numeric columns alone."""
+    x = torch.tensor(rows, dtype=torch.float32)
+    layout = Layout(numeric=tuple(f"x{i}" for i in range(x.shape[1])))
+    return layout, Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
+
+
+def test_the_same_seed_gives_the_same_weights_on_any_number_of_threads(
+    layout: Layout, draw: Callable[..., Records], threads: Callable[[int], None]
+) -> None:
+    """A registered model can be made again, and another seed makes another."""
+    records = draw(500, seed=2, missing=0.05)
+    threads(1)
+    first = fit(layout, records, SHORT, seed=7)
+    threads(2)
+    assert same_state(first, fit(layout, records, SHORT, seed=7))
+    assert torch.get_num_threads() == 2
+    assert not same_state(first, fit(layout, records, SHORT, seed=8))
+
+
+@pytest.mark.parametrize("stop_at", [20, 30, 40])
+def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
+    layout: Layout, draw: Callable[..., Records], stop_at: int
+) -> None:
+    """A worker that is replaced in the middle of the night changes nothing; checkpoints pass through safetensors."""
+    records = draw(500, seed=2)
+    stored: dict[int, bytes] = {}
+
+    def keep(checkpoint: Checkpoint) -> None:
+        stored[checkpoint.step] = save(checkpoint.tensors)
+
+    whole = fit(layout, records, SHORT, seed=3, checkpoint=keep, checkpoint_every=10)
+    assert sorted(stored) == [10, 20, 30, 40, 50, 60]
+    resume = Checkpoint(stop_at, load(stored[stop_at]))
+    assert same_state(whole, fit(layout, records, SHORT, seed=3, resume=resume, checkpoint_every=10))
+
+
+def test_a_checkpoint_is_a_copy(layout: Layout, draw: Callable[..., Records]) -> None:
+    """Later steps must not change what was handed out, nor a resumed fit what it was given."""
+    kept: list[Checkpoint] = []
+    records = draw(200, seed=2)
+    fit(layout, records, SHORT, seed=3, checkpoint=kept.append, checkpoint_every=30)
+    first = {name: tensor.clone() for name, tensor in kept[0].tensors.items()}
+    fit(layout, records, SHORT, seed=3, resume=kept[0])
+    assert all(torch.equal(first[name], tensor) for name, tensor in kept[0].tensors.items())
+    assert not torch.equal(
+        first["weights.encoder_inputs.weight"], kept[1].tensors["weights.encoder_inputs.weight"]
+    )
+
+
+def test_progress_comes_every_25_steps_and_at_the_end(layout: Layout, draw: Callable[..., Records]) -> None:
+    """A fit shows that it is alive and that the loss falls."""
+    seen: list[Progress] = []
+    fit(layout, draw(500, seed=2), SHORT, seed=0, on_progress=seen.append)
+    assert [p.step for p in seen] == [25, 50, 60]
+    assert {p.steps for p in seen} == {60}
+    assert seen[-1].loss < seen[0].loss
+    assert all(p.loss == pytest.approx(p.reconstruction + p.kl_divergence, rel=1e-4) for p in seen)
+    assert all(0 < p.learning_rate <= SHORT.learning_rate and p.kl_divergence >= 0 for p in seen)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 127])
+def test_few_records_are_enough(n: int, layout: Layout, draw: Callable[..., Records]) -> None:
+    """A dataset's first night may bring a handful of records."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # two records often share a category
+        vae = fit(layout, draw(n, seed=4), SHORT, seed=0)
+    assert score(vae, draw(50, seed=5)).anomaly_score.isfinite().all()
+
+
+def test_no_records_are_an_error(layout: Layout, draw: Callable[..., Records]) -> None:
+    """An empty window is a fault of the caller's; a model of nothing would hide it."""
+    with pytest.raises(ValueError, match="cannot train on 0 records"):
+        fit(layout, draw(0, seed=0), SHORT, seed=0)
+
+
+def test_records_without_any_value_are_an_error() -> None:
+    """Nothing was observed, so nothing can be normal."""
+    layout, records = numbers([math.nan], [math.nan])
+    with pytest.raises(ValueError, match="every cell of all 2 records is missing"):
+        fit(layout, records, SHORT, seed=0)
+
+
+def test_columns_that_teach_nothing_are_named_once() -> None:
+    """One warning, with the names: the operator decides whether the source is broken."""
+    layout, records = numbers([1.0, math.nan, 5.0], [2.0, math.nan, 5.0], [3.0, math.nan, math.nan])
+    with pytest.warns(DataWarning, match="never observed, left out of every score: x1; constant.*: x2$"):
+        vae = fit(layout, records, SHORT, seed=0)
+    present = numbers([2.0, 100.0, 5.0])[1]
+    assert score(vae, present).column_terms[0, 1] == 0
+
+
+def test_a_constant_column_that_changes_stands_out() -> None:
+    """A status that never moved and now does is what an operator wants to see."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 3, generator=generator)
+    x[:, 2] = 0
+    layout, records = numbers(*x.tolist())
+    with pytest.warns(DataWarning, match="constant"):
+        vae = fit(layout, records, SHORT, seed=0)
+    changed = Records(records.numeric[:1].clone(), records.categorical[:1], records.context[:1])
+    changed.numeric[0, 2] = 3.0
+    assert score(vae, changed).anomaly_score > score(vae, records).anomaly_score.max()
+
+
+def test_a_loss_that_is_not_finite_once_costs_some_steps_and_not_the_fit(
+    layout: Layout, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fit goes back to its last good weights, slows down and goes on."""
+    calls = 0
+    genuine = training_module.elbo_terms
+
+    def poisoned(*args: object) -> ElboTerms:
+        nonlocal calls
+        calls += 1
+        terms = genuine(*args)  # type: ignore[arg-type]
+        return ElboTerms(terms.reconstruction * math.nan, terms.kl_divergence) if calls == 30 else terms
+
+    monkeypatch.setattr(training_module, "elbo_terms", poisoned)
+    seen: list[Progress] = []
+    vae = fit(layout, draw(300, seed=2), SHORT, seed=0, on_progress=seen.append)
+    assert [p.step for p in seen] == [25, 50, 60]
+    assert calls == 85  # steps 26 to 50 were taken twice
+    assert seen[1].learning_rate < 0.5 * seen[0].learning_rate
+    assert score(vae, draw(50, seed=5)).anomaly_score.isfinite().all()
+
+
+def test_a_loss_that_stays_non_finite_ends_in_words(
+    layout: Layout, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better no model tonight than one of NaN."""
+
+    def hopeless(*args: object) -> ElboTerms:
+        terms = genuine(*args)  # type: ignore[arg-type]
+        return ElboTerms(terms.reconstruction * math.nan, terms.kl_divergence)
+
+    genuine = training_module.elbo_terms
+    monkeypatch.setattr(training_module, "elbo_terms", hopeless)
+    with pytest.raises(TrainingDiverged, match="loss not finite by step 25 of 60, after 5 returns"):
+        fit(layout, draw(300, seed=2), SHORT, seed=0)
+
+
+def test_training_survives_one_absurd_record(layout: Layout, draw: Callable[..., Records]) -> None:
+    """A unit mix-up in the training window must not take the model down; trimming leaves the record out."""
+    records = draw(500, seed=2)
+    records.numeric[17, 2] = 1e30
+    vae = fit(layout, records, SHORT, seed=0)
+    result = score(vae, records)
+    assert result.anomaly_score.isfinite().all()
+    assert result.anomaly_score.argmax() == 17
+
+
+def test_checkpoints_need_a_positive_interval(layout: Layout, draw: Callable[..., Records]) -> None:
+    """Zero would otherwise be a division by zero much later."""
+    with pytest.raises(ValueError, match="checkpoint_every must be at least 1, is 0"):
+        fit(layout, draw(10, seed=0), SHORT, seed=0, checkpoint_every=0)
+
+
+def test_a_checkpoint_of_another_model_is_refused(layout: Layout, draw: Callable[..., Records]) -> None:
+    """A changed recipe must not pick up last night's half-finished weights."""
+    kept: list[Checkpoint] = []
+    fit(layout, draw(50, seed=0), SHORT, seed=0, checkpoint=kept.append, checkpoint_every=30)
+    with pytest.raises(ValueError, match="checkpoint is of another fit"):
+        fit(layout, draw(50, seed=0), Recipe(steps=60, n_members=2, width=32), seed=0, resume=kept[0])

@@ -1,0 +1,113 @@
+"""p(x|z): what the decoder says about every column of a record.
+
+Belongs here: noise models per column, missing cells, extreme values. Does not: how their parameters are
+computed (model.py) or how a score is made of them (scoring.py). All log-probabilities are in nats.
+
+A likelihood is any object with ``log_prob(records) -> (..., n_records, n_columns)``, 0 where a cell is missing.
+"""
+
+# M members, B records, N numeric columns, C categorical columns, K codes of one column
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vae_core.records import MISSING, Records
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+class Likelihood(Protocol):
+    """A distribution over records, given latents."""
+
+    def log_prob(self, records: Records) -> Tensor:
+        """(..., n_records, n_columns) log-probability (density for numbers) of each cell; 0 where missing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normals with a mean and a variance for every cell.
+
+    mean, variance: (..., n_records, n_numeric).
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def squared_residual(self, values: Tensor) -> Tensor:
+        """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
+        return (values - self.mean).square()
+
+    def surprise(self, squared_residual: Tensor) -> Tensor:
+        """-log-density in nats at a squared distance from the mean; all (..., n_records, n_numeric)."""
+        return torch.addcdiv(self.variance.log(), squared_residual, self.variance).add_(_LOG_2_PI).mul_(0.5)
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """(..., n_records, n_numeric) log-density in nats of values (n_records, n_numeric)."""
+        return -self.surprise(self.squared_residual(values))
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Independent categories, each with a floor under its probability.
+
+    p(code) = (1 - floor) * softmax(logits)[code] + floor / n_codes: whatever the network believes, a category
+    costs at most log(n_codes / floor) nats. A record can then be surprising and never infinitely so.
+    logits: one tensor (..., n_records, n_codes) per column.
+    """
+
+    logits: tuple[Tensor, ...]
+    floor: float
+
+    @cached_property
+    def _even_share(self) -> Tensor:
+        """(n_categorical,) log of the probability that each code of a column has at least."""
+        n_codes = [logits.shape[-1] for logits in self.logits]
+        return torch.tensor([math.log(self.floor / n) for n in n_codes], device=self.logits[0].device)
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """(..., n_records, n_categorical) log-probability in nats of codes (n_records, n_categorical).
+
+        That of a missing code means nothing.
+        """
+        from_softmax = torch.stack(
+            [
+                -functional.cross_entropy(
+                    logits.flatten(0, -2),
+                    codes[:, column].expand(logits.shape[:-1]).flatten(),
+                    ignore_index=MISSING,
+                    reduction="none",
+                ).view(logits.shape[:-1])
+                for column, logits in enumerate(self.logits)
+            ],
+            dim=-1,
+        )
+        return torch.logaddexp(from_softmax + math.log1p(-self.floor), self._even_share)
+
+    def probabilities(self, column: int) -> Tensor:
+        """(..., n_records, n_codes) of one column."""
+        logits = self.logits[column]
+        return logits.softmax(dim=-1) * (1 - self.floor) + self.floor / logits.shape[-1]
+
+
+@dataclass(frozen=True)
+class ColumnLikelihood:
+    """p(x|z) of a whole record: its numeric and its categorical columns, independent given the latents."""
+
+    numeric: Gaussian
+    categorical: Categorical
+
+    def log_prob(self, records: Records) -> Tensor:
+        """(..., n_records, n_columns) in nats, numeric columns first; 0 where a cell is missing."""
+        log_prob = self.numeric.log_prob(records.values)
+        if self.categorical.logits:
+            log_prob = torch.cat([log_prob, self.categorical.log_prob(records.categorical)], dim=-1)
+        return log_prob * records.observed

@@ -1,0 +1,215 @@
+"""The networks: an ensemble of small variational autoencoders computed as one.
+
+Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the way from a model
+to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (training.py), the score
+(scoring.py).
+"""
+
+# M members, B records, I inputs, O outputs, H hidden units, Z latents, C categorical columns, T codes of all columns
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.nn import functional
+
+from vae_core.likelihoods import Categorical, ColumnLikelihood, Gaussian
+from vae_core.recipe import Recipe
+from vae_core.records import FARTHEST, MISSING, Layout, Records
+
+_POSTERIOR_LOG_VARIANCE = (-12.0, 6.0)
+_HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
+
+
+class MemberLinear(nn.Module):
+    """One affine map per member, computed together.
+
+    weight: (n_members, n_inputs, n_outputs); bias: (n_members, 1, n_outputs). Both start uniform in
+    ±1/sqrt(n_inputs), as torch.nn.Linear does.
+    """
+
+    def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_outputs))
+        self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
+
+    def reset(self, generator: torch.Generator) -> None:
+        bound = 1 / math.sqrt(max(1, self.weight.shape[1]))
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(self, inputs: Tensor, outputs: slice = slice(None)) -> Tensor:
+        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared, (n_records, n_inputs).
+
+        outputs: which of them to compute.
+        """
+        shared = inputs.expand(len(self.weight), -1, -1)
+        return torch.bmm(shared, self.weight[..., outputs]).add_(self.bias[..., outputs])
+
+
+class CodeTable(nn.Module):
+    """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
+
+    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value.
+    """
+
+    def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_members, sum(n_codes) + len(n_codes), n_outputs))
+        starts = [0]
+        for n in n_codes[:-1]:
+            starts.append(starts[-1] + n + 1)
+        offsets_MC = torch.arange(n_members)[:, None] * self.weight.shape[1] + torch.tensor(starts) - MISSING
+        self.offsets: Tensor
+        self.register_buffer("offsets", offsets_MC[:, None, :], persistent=False)
+
+    def reset(self, generator: torch.Generator) -> None:
+        bound = 1 / math.sqrt(max(1, self.offsets.shape[-1]))
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """(n_members, n_records, n_outputs) sum over the columns of codes (n_records, n_categorical)."""
+        rows_MBC = codes + self.offsets
+        summed = functional.embedding_bag(rows_MBC.flatten(0, 1), self.weight.flatten(0, 1), mode="sum")
+        return summed.view(len(self.weight), len(codes), -1)
+
+    def removal(self, codes: Tensor, column: int) -> Tensor:
+        """(n_members, n_records, n_outputs) what to add so that a column counts as missing."""
+        rows_MB = (codes + self.offsets)[..., column]
+        absent_M = self.offsets[:, 0, column] + MISSING
+        table = self.weight.flatten(0, 1)
+        return table[absent_M][:, None] - table[rows_MB]
+
+
+class VAE(nn.Module):
+    """An ensemble of independent variational autoencoders over the columns of a layout.
+
+    Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a diagonal Gaussian
+    posterior (Kingma & Welling 2014, section 3) and a mean and a variance for every number of every record.
+    ``indicated`` are the numeric columns (by position) whose absence is an input of its own; elsewhere a missing
+    number looks like the mean, 0.
+
+    The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
+    ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``: (n_columns,)
+    mean score term, nats. ``typical_kl``: () nats. ``learned``: (n_columns,) bool, False where training saw no value at all.
+    """
+
+    scale: Tensor
+    typical: Tensor
+    typical_kl: Tensor
+    learned: Tensor
+    _indicated: Tensor
+
+    def __init__(self, layout: Layout, recipe: Recipe, indicated: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.layout, self.recipe, self.indicated = layout, recipe, indicated
+        n_numeric, n_codes, n_context = len(layout.numeric), layout.n_codes, len(layout.context)
+        n_members, width, n_latents = recipe.n_members, recipe.width, recipe.latents_for(layout)
+        self.encoder_inputs = MemberLinear(n_members, n_numeric + len(indicated) + n_context, width)
+        self.encoder_codes = CodeTable(n_members, n_codes, width) if n_codes else None
+        self.encoder_outputs = MemberLinear(n_members, width, 2 * n_latents)
+        self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
+        self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
+        self.register_buffer("scale", torch.ones(n_numeric))
+        self.register_buffer("typical", torch.zeros(len(layout.columns)))
+        self.register_buffer("typical_kl", torch.zeros(()))
+        self.register_buffer("learned", torch.ones(len(layout.columns), dtype=torch.bool))
+        self.register_buffer("_indicated", torch.tensor(indicated, dtype=torch.int64), persistent=False)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all parameters anew."""
+        for module in self.modules():
+            if isinstance(module, MemberLinear | CodeTable):
+                module.reset(generator)
+
+    @torch.no_grad()
+    def start_at_frequencies(self, codes: Tensor) -> None:
+        """Let each categorical head begin at the frequencies of codes (n_records, n_categorical), one added to each."""
+        first = 2 * len(self.layout.numeric)
+        for column, n_codes in enumerate(self.layout.n_codes):
+            seen = codes[:, column]
+            counts = seen[seen != MISSING].bincount(minlength=n_codes) + 1
+            self.decoder_outputs.bias[..., first : first + n_codes] = (counts / counts.sum()).log()
+            first += n_codes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.scale.device
+
+    def encode(self, records: Records) -> Normal:
+        """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents)."""
+        return self._posterior(self._encoder_hidden(records))
+
+    def decode(self, latents: Tensor, records: Records) -> ColumnLikelihood:
+        """The likelihood p(x|z) of each member; of the records only their context is looked at.
+
+        latents: (n_members, n_records, n_latents).
+        """
+        outputs = self.decoder_outputs(self._decoder_hidden(latents, records))
+        n_numeric = len(self.layout.numeric)
+        mean, log_variance, *logits = outputs.split([n_numeric, n_numeric, *self.layout.n_codes], dim=-1)
+        variance = log_variance.clamp(max=_HIGHEST_LOG_VARIANCE).exp() + self.recipe.sigma_floor**2
+        return ColumnLikelihood(
+            Gaussian(mean, variance),
+            Categorical(tuple(logits), self.recipe.category_floor),
+        )
+
+    def decode_categories_from_the_others(self, records: Records) -> Categorical:
+        """p(x_c | x without c): every categorical column, at the posterior mean of the record without that column."""
+        logits: list[Tensor] = []
+        if self.encoder_codes is not None:
+            complete = self._encoder_hidden(records)
+            first = 2 * len(self.layout.numeric)
+            for column, n_codes in enumerate(self.layout.n_codes):
+                without = complete + self.encoder_codes.removal(records.categorical, column)
+                hidden = self._decoder_hidden(self._posterior(without).mean, records)
+                logits.append(self.decoder_outputs(hidden, slice(first, first + n_codes)))
+                first += n_codes
+        return Categorical(tuple(logits), self.recipe.category_floor)
+
+    def _encoder_hidden(self, records: Records) -> Tensor:
+        inputs = [records.values]
+        if self.layout.context:
+            inputs.append(records.context_values)
+        if self.indicated:
+            inputs.append(1 - records.observed[:, self._indicated])
+        hidden: Tensor = self.encoder_inputs(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+        return hidden if self.encoder_codes is None else hidden + self.encoder_codes(records.categorical)
+
+    def _posterior(self, hidden: Tensor) -> Normal:
+        mean, log_variance = self.encoder_outputs(hidden.relu_()).chunk(2, dim=-1)
+        return Normal(
+            mean.clamp(-FARTHEST, FARTHEST),
+            (log_variance.clamp(*_POSTERIOR_LOG_VARIANCE) / 2).exp(),
+            validate_args=False,
+        )
+
+    def _decoder_hidden(self, latents: Tensor, records: Records) -> Tensor:
+        if self.layout.context:
+            latents = torch.cat([latents, records.context_values.expand(len(latents), -1, -1)], dim=-1)
+        hidden: Tensor = self.decoder_inputs(latents)
+        return hidden.relu_()
+
+    def config(self) -> dict[str, Any]:
+        """All but the tensors, as plain JSON."""
+        return {
+            "layout": self.layout.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "indicated": list(self.indicated),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
+        """The model whose ``config()`` and ``state_dict()`` these are, on the device of its tensors."""
+        vae = cls(
+            Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
+        )
+        vae.to(next(iter(state.values())).device)
+        vae.load_state_dict(dict(state))
+        return vae.eval()

@@ -1,0 +1,262 @@
+"""The loop that fits a model to records.
+
+Belongs here: minibatches, optimiser, trimming, progress, checkpoints, recovery from divergence. Does not: the
+loss (objectives.py) or what scoring needs to know afterwards (scoring.py).
+
+The same records, seed and kind of machine give the same weights, whatever the number of threads, and a fit that
+resumes from a checkpoint gives the weights of one that was never interrupted, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_core.model import VAE
+from vae_core.objectives import elbo_terms
+from vae_core.recipe import Recipe
+from vae_core.records import MISSING, Layout, Records
+from vae_core.scoring import summarise_training
+from vae_core.threads import one_thread_per_kernel
+
+_REPORT_EVERY = 25  # steps between looks at the loss: each look waits for the device
+_MOST_ROLLBACKS = 5
+_SLOWER = 0.3  # factor on the learning rate after each rollback
+
+
+class DataWarning(UserWarning):
+    """The training records are usable but odd in a way that someone should know."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stayed non-finite although the learning rate was lowered again and again."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last report."""
+
+    step: int
+    steps: int
+    loss: float
+    reconstruction: float
+    kl_divergence: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no pickle)."""
+
+    step: int
+    tensors: dict[str, Tensor]
+
+
+def fit(
+    layout: Layout,
+    records: Records,
+    recipe: Recipe | None = None,
+    *,
+    seed: int,
+    device: torch.device | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_every: int = 250,
+    resume: Checkpoint | None = None,
+) -> VAE:
+    """Train a model on records and measure on them what scoring needs.
+
+    device: where to train; by default where the records lie. The model is returned there.
+    on_progress: called every 25 steps and after the last one.
+    checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
+    arguments, to go on from there.
+
+    Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
+    non-finite; warns with a DataWarning about columns that are constant or never observed.
+    """
+    recipe = recipe or Recipe()
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1, is {checkpoint_every}")
+    layout.check(records)
+    learned, indicated = _take_stock(layout, records)
+    device = records.device if device is None else torch.device(device)
+    with one_thread_per_kernel():
+        vae = VAE(layout, recipe, indicated)
+        vae.reset(torch.Generator().manual_seed(seed))
+        vae.start_at_frequencies(records.categorical.cpu())
+        vae.learned.copy_(torch.tensor(learned))
+        vae.to(device)
+        run = _Run(vae, torch.Generator(device).manual_seed(seed))
+        if resume is not None:
+            run.restore(resume)
+        run.train(records.to(device), on_progress, checkpoint, checkpoint_every)
+        vae.eval()
+        summarise_training(vae, records, trim=recipe.trim, seed=seed)
+    return vae
+
+
+def _take_stock(layout: Layout, records: Records) -> tuple[list[bool], tuple[int, ...]]:
+    """Which columns have any value, and the positions of the numeric ones that have some and miss some.
+
+    Raises where nothing can be learned and warns, once, about all columns that teach nothing.
+    """
+    n = len(records)
+    if n == 0:
+        raise ValueError("cannot train on 0 records")
+    n_seen, empty, constant = [], [], []
+    cells = [*records.numeric.unbind(dim=1), *records.categorical.unbind(dim=1)]
+    for name, column in zip(layout.columns, cells, strict=True):
+        missing = column.isnan() if column.is_floating_point() else column == MISSING
+        n_seen.append(n - int(missing.sum()))
+        first = column[missing.to(torch.uint8).argmin()]
+        if n_seen[-1] == 0:
+            empty.append(name)
+        elif n_seen[-1] > 1 and ((column == first) | missing).all():
+            constant.append(name)
+    if not any(n_seen):
+        raise ValueError(f"cannot train: every cell of all {n} records is missing")
+    notes = []
+    if empty:
+        notes.append(f"never observed, left out of every score: {', '.join(empty)}")
+    if constant:
+        notes.append(f"constant, so that any other value will stand out: {', '.join(constant)}")
+    if notes:
+        warnings.warn("training columns " + "; ".join(notes), DataWarning, stacklevel=3)
+    return [seen > 0 for seen in n_seen], tuple(i for i in range(len(layout.numeric)) if 0 < n_seen[i] < n)
+
+
+class _Run:
+    """The state of one fit: weights, optimiser, random numbers, the step and how often it was rolled back."""
+
+    def __init__(self, vae: VAE, generator: torch.Generator) -> None:
+        self.vae, self.recipe, self.generator = vae, vae.recipe, generator
+        self.parameters = dict(vae.named_parameters())
+        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=self.recipe.learning_rate, fused=True)
+        self.step = 0
+        self.n_rollbacks = 0
+
+    def snapshot(self) -> Checkpoint:
+        """A copy of the state."""
+        tensors = {"random": self.generator.get_state(), "n_rollbacks": torch.tensor(self.n_rollbacks)}
+        for name, parameter in self.parameters.items():
+            tensors[f"weights.{name}"] = parameter.detach().clone()
+            for key, value in self.optimiser.state[parameter].items():
+                tensors[f"{key}.{name}"] = value.clone()
+        return Checkpoint(self.step, tensors)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Make the state what it was at the checkpoint."""
+        tensors = checkpoint.tensors
+        shapes = {
+            name.removeprefix("weights."): x.shape
+            for name, x in tensors.items()
+            if name.startswith("weights.")
+        }
+        if shapes != {name: parameter.shape for name, parameter in self.parameters.items()}:
+            raise ValueError("the checkpoint is of another fit: its layout or recipe gives other weights")
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensors[f"weights.{name}"])
+            self.optimiser.state[parameter] = {
+                key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in tensors  # none before the first step
+            }
+        self.generator.set_state(tensors["random"].cpu())
+        self.n_rollbacks = int(tensors["n_rollbacks"])
+        self.step = checkpoint.step
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq. 5)."""
+        recipe = self.recipe
+        warm = min(1.0, (self.step + 1) / (recipe.warm_up + 1))
+        through = max(0.0, (self.step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up))
+        final = recipe.final_learning_rate
+        cosine = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * through))
+        return recipe.learning_rate * warm * cosine * _SLOWER**self.n_rollbacks
+
+    def train(
+        self,
+        records: Records,
+        on_progress: Callable[[Progress], None] | None,
+        checkpoint: Callable[[Checkpoint], None] | None,
+        checkpoint_every: int,
+    ) -> None:
+        """Take the steps that are left."""
+        steps, good, since = self.recipe.steps, self.snapshot(), self.step
+        totals = torch.zeros(4, device=self.vae.device)
+        while self.step < steps:
+            rate = self.learning_rate()
+            totals += self.advance(records, rate)
+            self.step += 1
+            report = self.step % _REPORT_EVERY == 0 or self.step == steps
+            if not report and self.step % checkpoint_every:
+                continue
+            loss, reconstruction, kl_divergence, gradient = (totals / (self.step - since)).tolist()
+            totals.zero_()
+            if math.isfinite(loss + gradient):
+                good = self.snapshot()
+                if report and on_progress is not None:
+                    on_progress(Progress(self.step, steps, loss, reconstruction, kl_divergence, rate))
+                if checkpoint is not None and self.step % checkpoint_every == 0:
+                    checkpoint(good)
+            else:
+                self.roll_back(good)
+            since = self.step
+
+    def roll_back(self, good: Checkpoint) -> None:
+        """Return to the last good state at a lower learning rate, or give up."""
+        n_rollbacks = self.n_rollbacks + 1
+        if n_rollbacks > _MOST_ROLLBACKS:
+            raise TrainingDiverged(
+                f"loss not finite by step {self.step} of {self.recipe.steps}, after {_MOST_ROLLBACKS} returns to an "
+                f"earlier step at ever lower learning rates (last: {self.learning_rate():.1e}); look for columns "
+                f"whose standardised values are huge, or lower learning_rate"
+            )
+        self.restore(good)
+        self.n_rollbacks = n_rollbacks
+
+    def advance(self, records: Records, rate: float) -> Tensor:
+        """One step of every member. Returns (4,): loss, reconstruction, KL in nats per record, gradient norm."""
+        recipe, vae = self.recipe, self.vae
+        n_rows = min(recipe.minibatch, len(records))
+        batch = records[torch.randint(len(records), (n_rows,), generator=self.generator, device=vae.device)]
+        posterior = vae.encode(self.with_gaps(batch))
+        noise = torch.empty_like(posterior.mean).normal_(generator=self.generator)
+        terms = elbo_terms(batch, posterior, lambda latents: vae.decode(latents, batch), noise)
+        loss_MB = terms.loss(recipe.kl_weight)
+        kept_MB = loss_MB
+        n_trimmed = int(recipe.trim * n_rows)
+        if n_trimmed and self.step >= recipe.trim_after * recipe.steps:
+            kept_MB = loss_MB.topk(n_rows - n_trimmed, dim=1, largest=False, sorted=False).values
+        self.optimiser.zero_grad()
+        torch.autograd.backward(kept_MB.mean(dim=1).sum())
+        gradient_norm = self.clip_gradients()
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.step()
+        means = [x.detach().mean() for x in (loss_MB, terms.reconstruction, terms.kl_divergence)]
+        return torch.stack([*means, gradient_norm])
+
+    def with_gaps(self, batch: Records) -> Records:
+        """The records with some of their categories hidden, so that the encoder learns to do without them."""
+        codes, share = batch.categorical, self.recipe.hidden_categories
+        if not codes.shape[1] or not share:
+            return batch
+        chance = torch.rand(codes.shape, generator=self.generator, device=codes.device)
+        return Records(batch.numeric, codes.masked_fill(chance < share, MISSING), batch.context)
+
+    def clip_gradients(self) -> Tensor:
+        """Shorten each member's gradient to the recipe's norm. Returns the mean norm before, ()."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norms_M: Tensor = torch.stack([torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients]).norm(
+            dim=0
+        )
+        factors_M = (self.recipe.gradient_clip / (norms_M + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(factors_M[:, None, None])
+        return norms_M.mean()
