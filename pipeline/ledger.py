@@ -1,0 +1,324 @@
+"""What was done with each batch: one row per version of a batch, in a relational database.
+
+Belongs here: status, counts and history, each change in one transaction. Does not: records or scores (tables.py);
+a step writes those first and the ledger last, so that a killed step is simply done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+
+from pipeline.errors import StorageFailed
+
+Status = Literal["accepted", "refused", "scored"]
+
+metadata = sa.MetaData()
+
+
+class _Utc(sa.TypeDecorator[datetime]):
+    """An instant. SQLite keeps wall-clock times only: ours are always those of UTC."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Any) -> datetime | None:
+        return _in_utc(value)
+
+    def process_result_value(self, value: datetime | None, _dialect: Any) -> datetime | None:
+        return _in_utc(value)
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    if value is None or value.tzinfo is not None:
+        return value and value.astimezone(UTC)
+    return value.replace(tzinfo=UTC)
+
+
+_time = _Utc()
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("batch_id", sa.String(250), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("signature", sa.String(64), nullable=False),
+    sa.Column("contract_hash", sa.String(16), nullable=False),
+    sa.Column("files", sa.JSON, nullable=False),
+    sa.Column("notes", sa.JSON, nullable=False),
+    sa.Column("set_aside", sa.JSON, nullable=False),
+    sa.Column("n_read", sa.BigInteger, nullable=False),
+    sa.Column("n_accepted", sa.BigInteger, nullable=False),
+    sa.Column("newest_record_at", _time),
+    sa.Column("validated_at", _time, nullable=False),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("threshold", sa.Float),
+    sa.Column("n_flagged", sa.BigInteger),
+    sa.Column("scored_at", _time),
+)
+claims = sa.Table(
+    "claims",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("batch_id", sa.String(250), primary_key=True),
+    sa.Column("claimed_at", _time, nullable=False),
+)
+periods = sa.Table(
+    "periods",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("signature", sa.String(64), primary_key=True),
+    sa.Column("counts", sa.JSON, nullable=False),
+)
+serving = sa.Table(
+    "serving",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("trained_at", _time),
+)
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """One version of one batch. n_read = n_accepted + n_set_aside, whatever the status."""
+
+    dataset: str
+    batch_id: str
+    version: int
+    status: Status
+    reason: str
+    fingerprint: str
+    signature: str
+    contract_hash: str
+    files: list[str]
+    notes: list[str]
+    set_aside: dict[str, int]
+    n_read: int
+    n_accepted: int
+    newest_record_at: datetime | None
+    validated_at: datetime
+    model_version: int | None = None
+    threshold: float | None = None
+    n_flagged: int | None = None
+    scored_at: datetime | None = None
+
+    @property
+    def n_set_aside(self) -> int:
+        return self.n_read - self.n_accepted
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
+
+
+class Ledger:
+    """The database behind one installation."""
+
+    def __init__(self, url: str) -> None:
+        """Open, and create what is not there yet.
+
+        Raises:
+            StorageFailed: the database cannot be opened.
+        """
+        parsed = sa.engine.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self._where = parsed.render_as_string(hide_password=True)
+        self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+        self._is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self._is_sqlite:
+            sa.event.listen(self._engine, "connect", _tune_sqlite)
+        try:
+            self._create()
+        except SQLAlchemyError as fault:
+            why = getattr(fault, "orig", None) or fault
+            raise StorageFailed(f"ledger {self._where} cannot be opened: {why}") from fault
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def current(self, dataset: str) -> dict[str, BatchState]:
+        """The newest version of every batch, by batch_id in order."""
+        newest = sa.select(batches.c.batch_id, sa.func.max(batches.c.version).label("version"))
+        newest_of = newest.where(batches.c.dataset == dataset).group_by(batches.c.batch_id).subquery()
+        same = (batches.c.batch_id == newest_of.c.batch_id) & (batches.c.version == newest_of.c.version)
+        query = sa.select(batches).join(newest_of, same).where(batches.c.dataset == dataset)
+        with self._transaction() as connection:
+            return {
+                row.batch_id: BatchState.of(row)
+                for row in connection.execute(query.order_by(batches.c.batch_id))
+            }
+
+    def history(self, dataset: str, batch_id: str) -> list[BatchState]:
+        """Every version of a batch, oldest first."""
+        query = sa.select(batches).where(batches.c.dataset == dataset, batches.c.batch_id == batch_id)
+        with self._transaction() as connection:
+            return [BatchState.of(row) for row in connection.execute(query.order_by(batches.c.version))]
+
+    def newest(self, dataset: str, batch_id: str) -> BatchState | None:
+        """The newest version of one batch; None where it was never validated."""
+        return next(iter(reversed(self.history(dataset, batch_id))), None)
+
+    def record_validation(self, state: BatchState) -> BatchState:
+        """Write a verdict: a new version where the content is new, else in place of the earlier verdict."""
+        with self._transaction(write=True) as connection:
+            same_batch = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
+            last = connection.execute(
+                sa.select(batches).where(same_batch).order_by(batches.c.version.desc()).limit(1)
+            ).one_or_none()
+            new_content = last is None or last.fingerprint != state.fingerprint
+            version = (last.version if last else 0) + (1 if new_content else 0)
+            row = {field.name: getattr(state, field.name) for field in fields(state)} | {"version": version}
+            row["reason"] = state.reason.encode(
+                "utf-8", "replace"
+            ).decode()  # it may name a file in any bytes
+            connection.execute(sa.delete(batches).where(same_batch, batches.c.version == version))
+            connection.execute(sa.insert(batches).values(row))
+        return BatchState(**row)
+
+    def touch(self, state: BatchState, signature: str) -> None:
+        """Note that a batch's files were written again with the same content."""
+        self._update(state, signature=signature)
+
+    def record_scores(
+        self, state: BatchState, *, model_version: int, threshold: float, n_flagged: int
+    ) -> BatchState:
+        """Mark a batch as scored by a model version."""
+        changes: dict[str, Any] = {
+            "status": "scored",
+            "model_version": model_version,
+            "threshold": threshold,
+            "n_flagged": n_flagged,
+            "scored_at": datetime.now(UTC),
+        }
+        self._update(state, **changes)
+        values = {field.name: getattr(state, field.name) for field in fields(state)}
+        return BatchState(**(values | changes))
+
+    def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
+        """Take batches for a scheduler run; those taken within `lease` by an earlier one are left out."""
+        now = datetime.now(UTC)
+        with self._transaction(write=True) as connection:
+            query = sa.select(claims.c.batch_id).where(
+                claims.c.dataset == dataset, claims.c.claimed_at > now - lease
+            )
+            taken = set(connection.execute(query).scalars())
+            free = [batch_id for batch_id in batch_ids if batch_id not in taken]
+            for batch_id in free:
+                connection.execute(
+                    sa.delete(claims).where(claims.c.dataset == dataset, claims.c.batch_id == batch_id)
+                )
+                connection.execute(
+                    sa.insert(claims).values(dataset=dataset, batch_id=batch_id, claimed_at=now)
+                )
+        return free
+
+    def release_claims(self, dataset: str, batch_ids: Sequence[str]) -> None:
+        """Let batches be taken again at once."""
+        with self._transaction(write=True) as connection:
+            for batch_id in batch_ids:
+                connection.execute(
+                    sa.delete(claims).where(claims.c.dataset == dataset, claims.c.batch_id == batch_id)
+                )
+
+    def clear_claims(self) -> None:
+        """Forget all claims: for a scheduler that starts, when nothing can be in flight."""
+        with self._transaction() as connection:
+            connection.execute(sa.delete(claims))
+
+    def known_periods(self, dataset: str, signature: str) -> list[dict[str, int]] | None:
+        """Records per period of a delivery looked into before; None where it was not."""
+        query = sa.select(periods.c.counts).where(
+            periods.c.dataset == dataset, periods.c.signature == signature
+        )
+        with self._transaction() as connection:
+            found: list[dict[str, int]] | None = connection.execute(query).scalar_one_or_none()
+            return found
+
+    def remember_periods(self, dataset: str, signature: str, counts: Sequence[Mapping[str, int]]) -> None:
+        with self._transaction(write=True) as connection:
+            same = (periods.c.dataset == dataset) & (periods.c.signature == signature)
+            connection.execute(sa.delete(periods).where(same))
+            connection.execute(
+                sa.insert(periods).values(dataset=dataset, signature=signature, counts=list(counts))
+            )
+
+    def serving_version(self, dataset: str) -> int | None:
+        """The champion as last seen here. The registry is the authority; this answers without asking it."""
+        query = sa.select(serving.c.model_version).where(serving.c.dataset == dataset)
+        with self._transaction() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def trained_at(self, dataset: str) -> datetime | None:
+        """When the dataset was last trained from here."""
+        query = sa.select(serving.c.trained_at).where(serving.c.dataset == dataset)
+        with self._transaction() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def set_serving(self, dataset: str, model_version: int) -> None:
+        """Note which version serves."""
+        self._note(dataset, model_version=model_version)
+
+    def set_trained(self, dataset: str, trained_at: datetime) -> None:
+        """Note when the dataset was trained."""
+        self._note(dataset, trained_at=trained_at)
+
+    def _note(self, dataset: str, **values: Any) -> None:
+        with self._transaction(write=True) as connection:
+            changed = connection.execute(
+                sa.update(serving).where(serving.c.dataset == dataset).values(values)
+            )
+            if changed.rowcount == 0:
+                connection.execute(sa.insert(serving).values(dataset=dataset, **values))
+
+    def _update(self, state: BatchState, **changes: Any) -> None:
+        this = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
+        with self._transaction(write=True) as connection:
+            connection.execute(
+                sa.update(batches).where(this, batches.c.version == state.version).values(changes)
+            )
+
+    @contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        try:
+            with self._begin(write=write) as connection:
+                yield connection
+        except SQLAlchemyError as fault:
+            why = getattr(fault, "orig", None) or fault  # without the statement and its parameters
+            raise StorageFailed(f"ledger {self._where}: {why}; nothing was written") from fault
+
+    @contextmanager
+    def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
+        """On SQLite a writer locks before it looks, or two would act on the same look."""
+        with self._engine.begin() as connection:
+            if write and self._is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    def _create(self) -> None:
+        for last_try in (False, True):
+            try:
+                with self._begin(write=True) as connection:
+                    metadata.create_all(connection)
+            except (OperationalError, ProgrammingError):  # another process created a table meanwhile
+                if last_try:
+                    raise
+            else:
+                return
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
