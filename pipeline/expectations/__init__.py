@@ -1,0 +1,134 @@
+"""A batch's contract as a Great Expectations suite, run over every record with DuckDB as the engine.
+
+Belongs here: the only use of Great Expectations in vaewatch: rules into expectations (suite.py), running them
+(checkpoint.py), the engine's dialect (dialect.py), and the report (wording.py, page.py). Does not: what the rules are
+(contracts.py), or which records are set aside and what becomes of the batch (validation.py).
+
+Importing this package costs nothing; the first `check` of a process imports Great Expectations (about 4 CPU-seconds).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
+
+from pipeline.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from pipeline.contracts import BatchRule, RowRule
+
+__all__ = ["CheckpointResult", "Outcome", "check"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What Great Expectations found for one rule.
+
+    Attributes:
+        code, column: the rule's own.
+        severity: "critical" rules decide over the batch, "warning" rules over single records.
+        success: the promise is kept; for a row rule by at least the share `mostly` of the values.
+        n_unexpected: records that break the rule; None where a rule is not about single records.
+        promise, observed: what was promised and what was found, as a person reads it.
+        expectation: Great Expectations' name for the check.
+        examples: a few values that break the rule.
+    """
+
+    code: str
+    column: str | None
+    severity: Literal["warning", "critical"]
+    success: bool
+    n_unexpected: int | None
+    promise: str
+    observed: str
+    expectation: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckpointResult:
+    """One run of a suite over one batch.
+
+    Attributes:
+        success: every critical rule is kept.
+        outcomes: one for each rule, in the order of the rules.
+    """
+
+    success: bool
+    outcomes: tuple[Outcome, ...]
+    n_records: int
+
+
+def check(
+    database: Path,
+    *,
+    dataset: str,
+    batch_id: str,
+    rules: Sequence[RowRule | BatchRule],
+    mostly: float,
+    report: Path,
+    landed_at: datetime | None = None,
+    memory_gb: float = 1.0,
+    threads: int | None = None,
+) -> CheckpointResult:
+    """Run the rules over the relation `batch` of a DuckDB file, and report.
+
+    Writes `checkpoint.json` (Great Expectations' result) and `index.html` (the same to read, offline) into `report`,
+    each whole or not at all. Great Expectations keeps one context a process: not for several threads at once.
+
+    Args:
+        database: a closed DuckDB file whose relation `batch` has typed columns, `_row` (position) and `_set_aside`
+            (bool). It is opened for reading only and spills to a folder beside it.
+        mostly: share of a column's values that must keep a row rule before the rule itself counts as broken.
+        landed_at: when the batch landed, with a time zone; a freshness rule counts from it.
+        memory_gb: what DuckDB may take before it spills.
+        threads: DuckDB's; None for one a core.
+
+    Raises:
+        CheckCrashed: a check could not be carried out; nothing was written.
+        StorageFailed: the report could not be written.
+    """
+    from pipeline.expectations import checkpoint, page
+
+    result, found = checkpoint.run(
+        database,
+        dataset=dataset,
+        batch_id=batch_id,
+        rules=rules,
+        mostly=mostly,
+        landed_at=landed_at,
+        memory_gb=memory_gb,
+        threads=threads,
+    )
+    html = page.render(
+        result,
+        dataset=dataset,
+        batch_id=batch_id,
+        mostly=mostly,
+        checked_at=datetime.fromisoformat(found["meta"]["validation_time"]),
+        version=found["meta"]["great_expectations_version"],
+    )
+    document = {"dataset": dataset, "batch_id": batch_id, **asdict(result), "great_expectations": found}
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+        _write(report / "checkpoint.json", json.dumps(document, indent=1))
+        _write(report / "index.html", html)
+    except OSError as fault:
+        raise StorageFailed(
+            f"{dataset}/{batch_id}: the report was not written to {report}: {fault}"
+        ) from fault
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,270 @@
+"""A contract's rules as Great Expectations' expectations, native wherever there is one.
+
+Belongs here: which expectation a rule becomes, and the five that Great Expectations lacks on DuckDB. Does not: running
+them (checkpoint.py) or their wording (wording.py). Imports Great Expectations: import this inside functions only.
+
+Whatever is said of single values is a ColumnMapExpectation: Great Expectations counts all of them in one pass over the
+batch, and writes the SQL itself. It skips missing values, as the rules do; NaN was read as missing before.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from great_expectations.core.metric_domain_types import MetricDomainTypes
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.expectations.core.expect_column_values_to_be_between import (
+    ExpectColumnValuesToBeBetween,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+from great_expectations.expectations.core.expect_column_values_to_not_be_null import (
+    ExpectColumnValuesToNotBeNull,
+)
+from great_expectations.expectations.core.expect_table_columns_to_match_set import (
+    ExpectTableColumnsToMatchSet,
+)
+from great_expectations.expectations.core.expect_table_row_count_to_be_between import (
+    ExpectTableRowCountToBeBetween,
+)
+from great_expectations.expectations.expectation import BatchExpectation, ColumnMapExpectation
+from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.metrics.map_metric_provider.column_condition_partial import (
+    column_condition_partial,
+)
+from great_expectations.expectations.metrics.map_metric_provider.column_map_metric_provider import (
+    ColumnMapMetricProvider,
+)
+from great_expectations.expectations.metrics.metric_provider import metric_value
+from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+from pipeline.contracts import BatchRule, RowRule
+
+BOOKKEEPING = ("_row", "_set_aside")
+COUNTING = -1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def expectation(
+    rule: RowRule | BatchRule, *, mostly: float, landed_at: datetime | None, meta: dict[str, Any]
+) -> Any:
+    """The expectation that a rule becomes: rules about records warn, rules about the batch are critical.
+
+    Args:
+        mostly: share of values that may not break a row rule.
+        landed_at: what a freshness rule counts from.
+        meta: kept beside the expectation and its result.
+    """
+    if isinstance(rule, RowRule):
+        kind, settings = _for_records(rule)
+        return kind(**settings, mostly=rounded_share(mostly), severity=FailureSeverity.WARNING, meta=meta)
+    kind, settings = _for_batch(rule, landed_at)
+    return kind(**settings, severity=FailureSeverity.CRITICAL, meta=meta)
+
+
+def count_records() -> Any:
+    """Asked of every batch, so that no suite is empty and the report knows how many records there were."""
+    meta = {"rule": COUNTING, "code": "records"}
+    return ExpectTableRowCountToBeBetween(min_value=0, severity=FailureSeverity.INFO, meta=meta)
+
+
+def _for_records(rule: RowRule) -> tuple[Any, dict[str, Any]]:
+    about = {"column": rule.column}
+    match rule.code:
+        case "missing_value":
+            return ExpectColumnValuesToNotBeNullCounted, about
+        case "out_of_range":
+            bounds = {"min_value": rule.minimum, "max_value": rule.maximum}
+            return ExpectColumnValuesToBeBetweenCounted, about | bounds
+        case "not_in_set":
+            return ExpectColumnValuesToBeInSetCounted, about | {"value_set": list(rule.values or ())}
+        case "not_finite":
+            return ExpectColumnValuesToBeFinite, about
+        case "pattern":
+            return ExpectColumnValuesToFullyMatchRegex, about | {"regex": rule.pattern}
+        case "outside_period":
+            return ExpectColumnValuesToLieInPeriod, about | {"outside": rule.violates}
+        case "duplicate_key":
+            return ExpectRecordKeysToBeUnique, {"columns": list(rule.columns)}
+
+
+def _for_batch(rule: BatchRule, landed_at: datetime | None) -> tuple[Any, dict[str, Any]]:
+    match rule.code:
+        case "row_count":
+            low, high = (None if bound is None else int(bound) for bound in (rule.minimum, rule.maximum))
+            return ExpectTableRowCountToBeBetween, {"min_value": low, "max_value": high}
+        case "columns":
+            promised = sorted({*rule.columns, *BOOKKEEPING})
+            return ExpectTableColumnsToMatchSet, {"column_set": promised, "exact_match": True}
+        case "share_set_aside":
+            mostly = rounded_share(1 - (rule.maximum or 0.0))
+            settings = {"column": "_set_aside", "value_set": [False], "mostly": mostly}
+            return ExpectColumnValuesToBeInSetCounted, settings
+        case "freshness":
+            if landed_at is None or landed_at.tzinfo is None or rule.maximum is None:
+                raise ValueError(
+                    "a freshness rule needs landed_at with a time zone and a maximum age in days"
+                )
+            oldest = (landed_at - timedelta(days=rule.maximum) - EPOCH) // MICROSECOND
+            return ExpectNewestRecordToBeRecent, {"column": rule.column, "oldest": oldest}
+
+
+def rounded_share(share: float) -> float:
+    """Rounded, so that 29 of 100 is no more than 0.29 although 1 - 0.29 may be a hair off 0.71."""
+    return round(min(1.0, max(0.0, share)), 12)
+
+
+class _Counted:
+    """Only how many values break a rule. Great Expectations would also look for examples, in a query for each rule,
+    broken or not: with 1,000 columns that is two thirds of the time."""
+
+    def get_validation_dependencies(self, *arguments: Any, **options: Any) -> Any:
+        dependencies = super().get_validation_dependencies(*arguments, **options)  # type: ignore[misc]
+        values = f"{self.map_metric}.unexpected_values"  # type: ignore[attr-defined]
+        dependencies.metric_configurations.pop(values, None)
+        return dependencies
+
+
+class ExpectColumnValuesToNotBeNullCounted(_Counted, ExpectColumnValuesToNotBeNull):
+    """Native, counted."""
+
+
+class ExpectColumnValuesToBeBetweenCounted(_Counted, ExpectColumnValuesToBeBetween):
+    """Native, counted."""
+
+
+class ExpectColumnValuesToBeInSetCounted(_Counted, ExpectColumnValuesToBeInSet):
+    """Native, counted."""
+
+
+class _Finite(ColumnMapMetricProvider):
+    condition_metric_name = "column_values.finite"
+
+    @column_condition_partial(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(cls, column: Any, **_: Any) -> Any:  # noqa: N805 GX makes it a class method
+        return sa.func.isfinite(column, type_=sa.Boolean)
+
+
+class ExpectColumnValuesToBeFinite(_Counted, ColumnMapExpectation):
+    """Neither infinity."""
+
+    map_metric = "column_values.finite"
+
+
+class _FullMatch(ColumnMapMetricProvider):
+    condition_metric_name = "column_values.full_match"
+    condition_value_keys = ("regex",)
+
+    @column_condition_partial(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(cls, column: Any, regex: str, **_: Any) -> Any:  # noqa: N805
+        return sa.func.regexp_full_match(column, regex, type_=sa.Boolean)
+
+
+class ExpectColumnValuesToFullyMatchRegex(_Counted, ColumnMapExpectation):
+    """The whole text matches, in RE2's syntax. GX's own has no regular expressions on DuckDB."""
+
+    regex: str
+    map_metric = "column_values.full_match"
+    success_keys = ("regex", "mostly")
+
+
+class _InPeriod(ColumnMapMetricProvider):
+    condition_metric_name = "column_values.in_period"
+    condition_value_keys = ("outside",)
+    filter_column_isnull = False  # whether a record without a time is outside is the rule's to say
+
+    @column_condition_partial(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(cls, column: Any, outside: str, **_: Any) -> Any:  # noqa: ARG002, N805
+        return sa.not_(sa.literal_column(f"({outside})", sa.Boolean))
+
+
+class ExpectColumnValuesToLieInPeriod(_Counted, ColumnMapExpectation):
+    """Records belong to the batch's own period; which that is, the rule's SQL says."""
+
+    outside: str
+    map_metric = "column_values.in_period"
+    success_keys = ("outside", "mostly")
+
+
+class _RepeatedKeys(TableMetricProvider):
+    """Records whose key an earlier record has. A key with a missing part repeats nothing."""
+
+    metric_name = "table.repeated_keys"
+    value_keys = ("columns",)
+
+    @metric_value(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805
+        execution_engine: Any,
+        metric_domain_kwargs: Any,
+        metric_value_kwargs: Any,
+        **_: Any,
+    ) -> int:
+        records, _, _ = execution_engine.get_compute_domain(
+            metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE
+        )
+        parts: list[Any] = [sa.column(name) for name in metric_value_kwargs["columns"]]
+        complete = sa.and_(*(part.is_not(None) for part in parts))
+        repeats = (sa.func.count() - 1).label("repeats")
+        keys = sa.select(repeats).select_from(records).where(complete).group_by(*parts).subquery()
+        total = sa.select(sa.func.coalesce(sa.func.sum(keys.c.repeats), 0))
+        return int(execution_engine.execute_query(total).scalar())
+
+
+class ExpectRecordKeysToBeUnique(BatchExpectation):
+    """No key twice. GX's own counts every record of a repeated key; here the first of them is as it should be."""
+
+    columns: list[str]
+    mostly: float = 1
+    metric_dependencies = ("table.row_count", "table.repeated_keys")
+    success_keys = ("columns", "mostly")
+
+    def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        total, repeats = metrics["table.row_count"], metrics["table.repeated_keys"]
+        percent = 100 * repeats / total if total else None
+        result = {"element_count": total, "unexpected_count": repeats, "unexpected_percent": percent}
+        return {"success": not total or (total - repeats) / total >= self.mostly, "result": result}
+
+
+class _NewestRecord(TableMetricProvider):
+    """Microseconds since 1970 of the newest record that was not set aside, and the same as text.
+
+    Python's dates end in 9999 and DuckDB's do not, so DuckDB does the arithmetic. A date counts until its day ends.
+    """
+
+    metric_name = "table.newest_record"
+    value_keys = ("column",)
+
+    @metric_value(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805
+        execution_engine: Any,
+        metric_domain_kwargs: Any,
+        metric_value_kwargs: Any,
+        **_: Any,
+    ) -> tuple[int | None, str | None]:
+        records, _, _ = execution_engine.get_compute_domain(
+            metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE
+        )
+        newest: Any = sa.func.max(sa.column(metric_value_kwargs["column"])).label("newest")
+        kept = sa.select(newest).select_from(records).where(sa.column("_set_aside").is_(False)).subquery()
+        end = sa.case((sa.func.typeof(kept.c.newest) == "DATE", 24 * 3600 * 1_000_000 - 1), else_=0)
+        moment = sa.func.epoch_us(kept.c.newest, type_=sa.BigInteger) + end
+        row = execution_engine.execute_query(sa.select(moment, sa.cast(kept.c.newest, sa.String))).one()
+        return (row[0], row[1])
+
+
+class ExpectNewestRecordToBeRecent(BatchExpectation):
+    """The newest record that was not set aside is no older than `oldest`, in microseconds since 1970."""
+
+    column: str
+    oldest: int
+    metric_dependencies = ("table.newest_record",)
+    success_keys = ("column", "oldest")
+
+    def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+        newest, text = metrics["table.newest_record"]
+        recent = newest is not None and newest >= self.oldest
+        return {"success": recent, "result": {"observed_value": text}}

@@ -1,0 +1,159 @@
+"""The Delta tables of a dataset: `records` (every record read) and `scores` (every record scored).
+
+Belongs here: one commit that replaces a batch, and reading back. Does not: what a row means (validation.py,
+scoring.py). Each table is partitioned by batch_id and by the one flag that readers ask for, so that a batch's accepted
+and set-aside records, or its flagged and unflagged scores, appear in the same commit: all of a batch or none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from pipeline import sql
+from pipeline.errors import ConfigError, StorageFailed
+
+TableName = Literal["records", "scores"]
+FLAG = {"records": "set_aside", "scores": "flagged"}
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables under one folder."""
+
+    root: Path
+
+    def uri(self, table: TableName) -> str:
+        return str(self.root / table)
+
+    def replace(
+        self,
+        table: TableName,
+        batch_id: str,
+        rows: Callable[[], pa.RecordBatchReader],
+        *,
+        note: Mapping[str, str],
+    ) -> None:
+        """Publish a batch: in one commit its rows take the place of whatever the table held of it.
+
+        Args:
+            rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called once a try.
+            note: kept in the table's history beside the commit.
+
+        Raises:
+            StorageFailed: nothing was published. Another writer's commit is waited out first.
+            ConfigError: a column has another type than in the table: it would be cast, 0.5 to 0, without a word.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        try:
+            for attempt in range(TRIES):
+                is_new = not self.exists(table)
+                try:
+                    return self._overwrite(table, batch_id, rows(), note)
+                except DeltaError as fault:
+                    conflict = (
+                        isinstance(fault, CommitFailedError) or is_new
+                    )  # another writer creates it, too
+                    if not conflict or attempt == TRIES - 1:
+                        raise
+                    time.sleep(min(2.0, 0.05 * 2**attempt))
+        except (DeltaError, OSError, pa.ArrowException) as fault:
+            raise StorageFailed(
+                f"table {self.uri(table)}, batch {batch_id}: {fault}; nothing was published, what was there still is"
+            ) from fault
+
+    def _overwrite(
+        self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
+    ) -> None:
+        from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"
+        )
+        changed = list(_changed(self.dataset(table).schema, stream.schema))
+        if changed:
+            raise ConfigError(
+                f"table {self.uri(table)}, batch {batch_id}: {'; '.join(changed)}; a table keeps its types: "
+                "give the changed column another name, or the dataset another `storage`; nothing was published"
+            )
+        write_deltalake(
+            self.uri(table),
+            stream,
+            mode="overwrite",
+            predicate=f"batch_id = {sql.text(batch_id)}",
+            schema_mode="merge",
+            commit_properties=CommitProperties(custom_metadata=dict(note)),
+        )
+
+    def exists(self, table: TableName) -> bool:
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(self.uri(table)))
+
+    def files(self, table: TableName, batch_ids: Sequence[str], *, flag: bool) -> list[str]:
+        """Parquet files that hold these batches' rows with this flag, for an engine that reads Parquet."""
+        if not batch_ids or not self.exists(table):
+            return []
+        pruned = [("batch_id", "in", list(batch_ids)), (FLAG[table], "=", str(flag).lower())]
+        return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=pruned))
+
+    def dataset(self, table: TableName) -> pads.Dataset:
+        """The table as a pyarrow dataset of its newest version.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        return self._open(table).to_pyarrow_dataset()
+
+    def read(
+        self, table: TableName, *, batch_id: str | None = None, flag: bool | None = None, columns: Any = None
+    ) -> pa.Table:
+        """Rows of a batch (or all batches) with a flag (or either), in no particular order."""
+        wanted = pc.scalar(True)
+        if batch_id is not None:
+            wanted &= pc.field("batch_id") == batch_id
+        if flag is not None:
+            wanted &= pc.field(FLAG[table]) == flag
+        if not self.exists(table):
+            return pa.table({"batch_id": pa.array([], pa.string()), "row_number": pa.array([], pa.int64())})
+        return self.dataset(table).to_table(filter=wanted, columns=columns)
+
+    def vacuum(self, table: TableName, *, keep_hours: float) -> int:
+        """Delete files of versions older than `keep_hours`; returns how many."""
+        removed = self._open(table).vacuum(
+            retention_hours=int(keep_hours), dry_run=False, enforce_retention_duration=False
+        )
+        return len(removed)
+
+    def _open(self, table: TableName) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            return DeltaTable(self.uri(table))
+        except (DeltaError, OSError) as fault:
+            raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
+
+
+def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:
+    """Columns that both have, with different types."""
+    for field in given:
+        i = kept.get_field_index(field.name)
+        was, now = (kept.field(i) if i >= 0 else field).type, field.type
+        while pa.types.is_list(was) and pa.types.is_list(now):
+            was, now = was.value_type, now.value_type
+        if pa.types.is_struct(was) and pa.types.is_struct(now):
+            yield from _changed(was, now)
+        elif was != now:
+            yield f"column {field.name!r} is {now}, in the table {was}"
