@@ -1,0 +1,160 @@
+"""From a score to how unusual it is: p-values, severity, and the threshold above which a record is flagged.
+
+Belongs here: statements about normal records, learned from scores of a holdout. Does not: how a score comes about
+(vae_core), or a person's wishes (config.py's Flagging, which is read here).
+
+Split-conformal prediction: Vovk, Gammerman & Shafer (2005); false-discovery rate: Benjamini & Hochberg (1995) on
+conformal p-values, Bates et al. (2023); tail: generalised Pareto by probability-weighted moments, Hosking & Wallis (1987).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Flagging
+from pipeline.errors import NotReady
+
+MOST_KEPT = 100_000
+FEWEST = 20
+TAIL_SHARE = 0.05
+FEWEST_IN_TAIL = 30
+
+Array = np.ndarray[tuple[int], np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score above which a record is flagged.
+
+    Attributes:
+        error_rate: share of normal records expected above it.
+        extrapolated: beyond the holdout's reach, from the fitted tail: a rough value.
+    """
+
+    value: float
+    error_rate: float
+    extrapolated: bool
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A generalised Pareto tail: P(score > start + x) = share · (1 + shape · x / scale)^(−1/shape)."""
+
+    start: float
+    share: float
+    shape: float
+    scale: float
+
+    def probability(self, scores: Array) -> Array:
+        """P(score > s) for scores above the tail's start. (n,)"""
+        return np.exp(self.log_probability(scores))
+
+    def log_probability(self, scores: Array) -> Array:
+        """ln P(score > s); finite for every finite score."""
+        x = np.maximum(np.asarray(scores, np.float64) - self.start, 0) / self.scale
+        decay = np.log1p(self.shape * x) / self.shape if self.shape > 1e-6 else x
+        return np.asarray(math.log(self.share) - decay)
+
+    def quantile(self, probability: float) -> float:
+        """The score exceeded with this probability, which must be at most `share`."""
+        ratio = self.share / probability
+        x = (ratio**self.shape - 1) / self.shape if self.shape > 1e-6 else math.log(ratio)
+        return self.start + self.scale * x
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of holdout records, ascending, float32. No training record is among them. (n,)"""
+
+    scores: Array
+
+    @classmethod
+    def fit(cls, scores: Array) -> Calibration:
+        """Keep holdout scores; very many are thinned evenly by rank.
+
+        Raises:
+            NotReady: fewer than 20 holdout records, too few to say anything.
+        """
+        if len(scores) < FEWEST:
+            raise NotReady(
+                f"{len(scores)} holdout records are too few to calibrate on (at least {FEWEST}): "
+                "wait for more batches or raise train.holdout"
+            )
+        kept = np.sort(np.asarray(scores, np.float32))
+        if len(kept) > MOST_KEPT:
+            kept = kept[np.linspace(0, len(kept) - 1, MOST_KEPT).round().astype(np.int64)]
+        return cls(kept)
+
+    @property
+    def n(self) -> int:
+        return len(self.scores)
+
+    def p_values(self, scores: Array) -> Array:
+        """Conformal p-values: (1 + holdout records that score at least as high) / (n + 1). (n_records,) float64."""
+        at_least = self.n - np.searchsorted(self.scores, scores, side="left")
+        return np.asarray((1 + at_least) / (self.n + 1))
+
+    def severity(self, scores: Array) -> Array:
+        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1). (n_records,)"""
+        body = -np.log10(self.p_values(scores))
+        beyond = -self.tail.log_probability(scores) / math.log(10)
+        return np.where(
+            np.asarray(scores) > self.tail.start, np.maximum(beyond, -math.log10(self.tail.share)), body
+        )
+
+    @cached_property
+    def tail(self) -> Tail:
+        """The holdout's upper tail. Its shape is kept in [0, 0.9]: no score is called impossible, every mean exists."""
+        n_tail = min(self.n // 2, max(FEWEST_IN_TAIL, math.ceil(TAIL_SHARE * self.n)))
+        start = float(self.scores[-n_tail - 1])
+        excess = np.asarray(self.scores[-n_tail:], np.float64) - start
+        mean = max(float(excess.mean()), 1e-9 * max(1.0, abs(start)))
+        weights = (n_tail - 0.65 - np.arange(n_tail)) / n_tail
+        weighted = float((weights * excess).mean())
+        shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), 0.9)
+        # the share of P(score > s) is held at that of the conformal p-value, so that severity has no step
+        share = float(self.p_values(np.array([np.nextafter(np.float32(start), np.float32(math.inf))]))[0])
+        return Tail(start, share, shape, mean * (1 - shape))
+
+    def threshold(self, flag: Flagging, records_per_day: float) -> Threshold:
+        """The score above which records are flagged, for a review budget or an error rate.
+
+        The ceil((n + 1)(1 − α))-th holdout score where there is one, else the tail's quantile. A false-discovery
+        rate has no fixed threshold: its largest possible one is given, see `flags`.
+        """
+        rate = flag.error_rate or flag.false_discovery_rate
+        if flag.review_budget is not None:
+            rate = min(0.5, flag.review_budget / max(records_per_day, 1.0))
+        assert rate is not None  # noqa: S101  # Flagging holds exactly one rule
+        rank = math.ceil((self.n + 1) * (1 - rate))
+        if rank <= self.n:
+            return Threshold(float(self.scores[rank - 1]), rate, extrapolated=False)
+        value = np.nextafter(np.float32(self.tail.quantile(rate)), np.float32(math.inf))
+        return Threshold(max(float(value), float(self.scores[-1])), rate, extrapolated=True)
+
+    def flags(self, scores: Array, flag: Flagging, records_per_day: float) -> tuple[Array, Threshold]:
+        """Which records of one batch are flagged, and the score they had to exceed. (n_records,) bool."""
+        threshold = self.threshold(flag, records_per_day)
+        if flag.false_discovery_rate is not None:
+            threshold = self._benjamini_hochberg(scores, flag.false_discovery_rate)
+        flagged = np.asarray(scores) > threshold.value
+        if flag.cap is not None and flagged.sum() > flag.cap:
+            least = np.sort(np.asarray(scores)[flagged])[-flag.cap]
+            flagged &= (
+                np.asarray(scores) >= least
+            )  # records that tie with the last one are kept: order decides nothing
+        return flagged, threshold
+
+    def _benjamini_hochberg(self, scores: Array, rate: float) -> Threshold:
+        p = np.sort(self.p_values(scores))
+        passing = np.flatnonzero(p <= rate * np.arange(1, len(p) + 1) / max(1, len(p)))
+        if not len(passing):
+            return Threshold(math.inf, 0.0, extrapolated=False)
+        largest = float(p[passing[-1]])
+        rank = self.n - round(largest * (self.n + 1) - 1)  # holdout records below a score with this p-value
+        return Threshold(float(self.scores[rank - 1]) if rank else -math.inf, largest, extrapolated=False)

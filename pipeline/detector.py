@@ -1,0 +1,235 @@
+"""Features + VAE + calibration: the one thing that is trained, versioned, saved, loaded and explained.
+
+Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle.
+Does not: which records are read (training.py, scoring.py) or where versions live (registry/).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipeline.calibration import Calibration
+from pipeline.config import Dataset
+from pipeline.contracts import contract_hash
+from pipeline.errors import ModelUnusable
+from pipeline.features import Features, describe
+from vae_core import VAE, Checkpoint, Progress, Recipe, attribute, fit, score
+
+FORMAT = 1
+N_REASONS = 3
+INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
+
+SCORE_COLUMNS = pa.schema([
+    ("anomaly_score", pa.float32()),
+    ("reconstruction", pa.float32()),
+    ("kl_divergence", pa.float32()),
+    ("p_value", pa.float64()),
+    ("severity", pa.float32()),
+])
+REASON = pa.struct([
+    ("column", pa.string()),
+    ("observed", pa.string()),
+    ("expected", pa.string()),
+    ("low", pa.float64()),
+    ("high", pa.float64()),
+    ("share", pa.float32()),
+])
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one record was flagged: its columns by share of the score, and the share of the KL divergence."""
+
+    reasons: list[dict[str, Any]]
+    kl_share: float
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained model with all that it needs to judge a table.
+
+    Attributes:
+        records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
+        about: where it comes from: dataset, contract_hash, versions.
+    """
+
+    features: Features
+    vae: VAE
+    calibration: Calibration
+    records_per_day: float
+    about: Mapping[str, Any]
+
+    @classmethod
+    def train(
+        cls,
+        dataset: Dataset,
+        training: pa.Table,
+        holdout: pa.Table,
+        *,
+        records_per_day: float,
+        device: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Fit features and model on `training`, calibrate on `holdout`: later records, none of them trained on.
+
+        Args:
+            device: where to train; default a GPU where there is one.
+            checkpoint: file to which progress is saved; where it exists, training goes on from it.
+
+        Raises:
+            NotReady: the holdout is too small.
+        """
+        features = Features.fit(dataset, training)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        vae = fit(
+            features.layout,
+            features.records(training),
+            Recipe.from_dict(dataset.train.recipe),
+            seed=dataset.train.seed,
+            device=device,
+            on_progress=on_progress,
+            checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
+            resume=_load_checkpoint(checkpoint),
+        ).to("cpu")
+        calibration = Calibration.fit(score(vae, features.records(holdout)).anomaly_score.numpy())
+        about = {
+            "dataset": dataset.dataset,
+            "contract_hash": contract_hash(dataset),
+            "vaewatch": version("vaewatch"),
+            "torch": torch.__version__,
+            "device": device,
+        }
+        return cls(features, vae, calibration, records_per_day, about)
+
+    def score_table(self, table: pa.Table) -> pa.Table:
+        """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
+
+        A record's scores depend on nothing but the record and this detector.
+
+        Raises:
+            ModelUnusable: the table lacks a column that the model needs.
+        """
+        scores = score(self.vae, self._records(table))
+        values = scores.anomaly_score.numpy()
+        columns = [
+            values,
+            scores.reconstruction.numpy(),
+            scores.kl_divergence.numpy(),
+            self.calibration.p_values(values),
+            self.calibration.severity(values).astype(np.float32),
+        ]
+        return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
+
+    def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
+        """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""
+        found = attribute(self.vae, self._records(table))
+        rows = table.to_pylist()
+        return [self._explain_row(row, found, i, dataset) for i, row in enumerate(rows)]
+
+    def _explain_row(self, row: dict[str, Any], found: Any, i: int, dataset: Dataset) -> Explanation:
+        shares = found.share[i].tolist()
+        names = self.features.layout.columns
+        order = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
+        reasons = []
+        for j in (j for j in order if shares[j] > 0):
+            name, column = names[j], dataset.columns[names[j]]
+            expected, low, high = self._expected(name, j, found.expected, i, dataset)
+            reasons.append({
+                "column": name,
+                "observed": describe(row[name], column),
+                "expected": expected,
+                "low": low,
+                "high": high,
+                "share": shares[j],
+            })
+        return Explanation(reasons, float(found.kl_share[i]))
+
+    def _expected(
+        self, name: str, j: int, expected: Any, i: int, dataset: Dataset
+    ) -> tuple[str, float | None, float | None]:
+        number = self.features.numeric.get(name)
+        if number is None:
+            j -= len(self.features.numeric)
+            values = self.features.categorical[name]
+            code = int(expected.code[i, j])
+            likely = values[code] if code < len(values) else "(other)"
+            return f"{likely} ({float(expected.probability[i, j]):.0%})", None, None
+        mean, std = float(expected.mean[i, j]), float(expected.std[i, j])
+        bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
+        bounds = bounds.clip(number.lowest, number.highest)
+        return describe(float(bounds[1]), dataset.columns[name]), float(bounds[0]), float(bounds[2])
+
+    def _records(self, table: pa.Table) -> Any:
+        missing = [name for name in self.features.columns if name not in table.column_names]
+        if missing:
+            raise ModelUnusable(
+                f"the model needs columns {', '.join(map(repr, missing))}, which the records lack: "
+                "the contract changed since it was trained; train again (vaewatch train)"
+            )
+        return self.features.records(table)
+
+    def save(self, folder: Path) -> None:
+        """Write detector.json and weights.safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "format": FORMAT,
+            "about": dict(self.about),
+            "records_per_day": self.records_per_day,
+            "features": self.features.to_dict(),
+            "vae": self.vae.config(),
+        }
+        (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
+        tensors["calibration.scores"] = torch.from_numpy(self.calibration.scores.copy())
+        save_file(tensors, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote. Nothing in the folder is executed.
+
+        Raises:
+            ModelUnusable: files are missing, damaged, or of another format.
+        """
+        try:
+            state = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+            if state["format"] != FORMAT:
+                raise ModelUnusable(
+                    f"{folder}: detector format {state['format']}, this vaewatch reads {FORMAT}"
+                )
+            tensors = load_file(folder / "weights.safetensors")
+            scores = tensors.pop("calibration.scores").numpy()
+            weights = {name.removeprefix("vae."): tensor for name, tensor in tensors.items()}
+            features, vae = Features.from_dict(state["features"]), VAE.from_config(state["vae"], weights)
+            if features.layout != vae.layout:
+                raise ModelUnusable(
+                    f"{folder}: features and model are not of one piece: {features.layout.columns}"
+                )
+            return cls(features, vae, Calibration(scores), state["records_per_day"], state["about"])
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
+            raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
+
+
+def _save_checkpoint(state: Checkpoint, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    save_file({**state.tensors, "_step": torch.tensor(state.step)}, draft)
+    draft.replace(file)
+
+
+def _load_checkpoint(file: Path | None) -> Checkpoint | None:
+    if file is None or not file.exists():
+        return None
+    tensors = load_file(file)
+    return Checkpoint(int(tensors.pop("_step")), tensors)

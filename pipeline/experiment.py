@@ -1,0 +1,150 @@
+"""One training, whole: read the window, train, measure on the holdout, and lay out what the registry logs.
+
+Belongs here: what is logged and under which name. Does not: how (registry/), or the model itself (detector.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import vae_core
+from pipeline import calibration, detector, features, plots, training
+from pipeline.config import Dataset
+from pipeline.contracts import contract_hash
+from pipeline.detector import Detector
+from pipeline.errors import ModelUnusable, NotReady
+from pipeline.registry import DatasetInput, TrainingRun
+from pipeline.tables import Tables
+from pipeline.training import Window
+from vae_core import Progress, Recipe
+
+N_EXAMPLES = 5
+
+
+@cache
+def code_version() -> str:
+    """The package's version and a digest of the code that makes a model what it is."""
+    modules = [calibration, detector, features, training]
+    files = [*(Path(m.__file__ or "") for m in modules), *sorted(Path(vae_core.__file__).parent.glob("*.py"))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return f"{version('vaewatch')}+{digest[:12]}"
+
+
+def train(
+    dataset: Dataset,
+    window: Window,
+    tables: Tables,
+    key: str,
+    scratch: Path,
+    checkpoint: Path,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> TrainingRun:
+    """Train a detector into `scratch` and describe it.
+
+    Args:
+        checkpoint: where progress is kept, so that a killed training goes on.
+
+    Raises:
+        NotReady: the holdout is too small to calibrate on.
+        ModelUnusable: the trained model's scores are not finite.
+    """
+    started = time.monotonic()
+    table = training.read_window(dataset, window, tables, scratch=scratch, threads=threads)
+    learned, holdout = training.split_holdout(dataset, table)
+    if not learned.num_rows or not holdout.num_rows:
+        raise NotReady(f"{dataset.dataset}: {table.num_rows} records are too few to split off a holdout")
+    curves: list[tuple[int, dict[str, float]]] = []
+
+    def note(progress: Progress) -> None:
+        terms = ("loss", "reconstruction", "kl_divergence", "learning_rate")
+        curves.append((progress.step, {term: getattr(progress, term) for term in terms}))
+        if on_progress:
+            on_progress(progress)
+
+    trained = Detector.train(
+        dataset,
+        learned,
+        holdout,
+        records_per_day=window.records_per_day,
+        on_progress=note,
+        checkpoint=checkpoint,
+    )
+    metrics = _measure(dataset, trained, learned, holdout) | {"training_seconds": time.monotonic() - started}
+    trained.save(scratch / "detector")
+    source = tables.uri("records")
+    inputs = [
+        DatasetInput(f"{dataset.dataset} {name}", source, window.fingerprint, part.num_rows, name)
+        for name, part in (("training", learned), ("calibration", holdout))
+    ]
+    return TrainingRun(
+        dataset=dataset.dataset,
+        training_key=key,
+        detector=scratch / "detector",
+        input_example=holdout.select(trained.features.columns).slice(0, N_EXAMPLES),
+        params=_params(dataset, window, trained),
+        metrics=metrics,
+        curves=curves,
+        inputs=inputs,
+        tags={
+            "contract_hash": contract_hash(dataset),
+            "code_version": code_version(),
+            "data_fingerprint": window.fingerprint,
+            "seed": str(dataset.train.seed),
+            "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
+        },
+        plots=plots.draw(trained, dataset, holdout, scratch / "plots"),
+    )
+
+
+def _params(
+    dataset: Dataset, window: Window, trained: Detector
+) -> dict[str, str | int | float | bool | None]:
+    settings = {f"train.{k}": v for k, v in dataset.train.model_dump(exclude={"recipe"}).items()}
+    recipe = {f"recipe.{k}": v for k, v in Recipe.from_dict(dataset.train.recipe).to_dict().items()}
+    flag = {f"flag.{k}": v for k, v in dataset.flag.model_dump().items() if v is not None}
+    return {
+        **settings,
+        **recipe,
+        **flag,
+        "n_batches": len(window.batches),
+        "records_per_day": window.records_per_day,
+        "n_columns": len(trained.features.layout.columns),
+        "device": trained.about["device"],
+    }
+
+
+def _measure(dataset: Dataset, trained: Detector, learned: pa.Table, holdout: pa.Table) -> dict[str, float]:
+    scores = {name: column.to_numpy() for name, column in _columns(trained.score_table(holdout))}
+    anomaly_score = scores["anomaly_score"]
+    if not np.isfinite(anomaly_score).all() or float(anomaly_score.std()) == 0:
+        raise ModelUnusable(
+            f"{dataset.dataset}: the trained model gives every record the same score, or none; "
+            "look at the training curves and the columns' values"
+        )
+    threshold = trained.calibration.threshold(dataset.flag, trained.records_per_day)
+    return {
+        "n_training": learned.num_rows,
+        "n_holdout": holdout.num_rows,
+        "holdout_reconstruction": float(scores["reconstruction"].mean()),
+        "holdout_kl_divergence": float(scores["kl_divergence"].mean()),
+        "holdout_negative_elbo": float((scores["reconstruction"] + scores["kl_divergence"]).mean()),
+        "holdout_anomaly_score_median": float(np.median(anomaly_score)),
+        "holdout_anomaly_score_p99": float(np.quantile(anomaly_score, 0.99)),
+        "threshold": threshold.value,
+        "threshold_error_rate": threshold.error_rate,
+        "threshold_extrapolated": float(threshold.extrapolated),
+    }
+
+
+def _columns(table: pa.Table) -> list[tuple[str, Any]]:
+    return list(zip(table.column_names, table.columns, strict=True))

@@ -1,0 +1,121 @@
+"""What to learn from: the accepted records of the newest days, in time order, sampled the same way every time.
+
+Belongs here: the window, the holdout, and what identifies a training. Does not: the model (detector.py) or where the
+result goes (registry/).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline import sql
+from pipeline.config import Dataset
+from pipeline.contracts import contract_hash
+from pipeline.errors import NotReady
+from pipeline.ledger import BatchState
+from pipeline.tables import Tables
+
+
+@dataclass(frozen=True)
+class Window:
+    """Accepted batches to learn from, oldest first.
+
+    Attributes:
+        records_per_day: accepted records on the median day that had any.
+        fingerprint: of the content: batches, their fingerprints and accepted counts.
+    """
+
+    batches: tuple[BatchState, ...]
+    n_records: int
+    records_per_day: float
+    fingerprint: str
+
+    @property
+    def batch_ids(self) -> list[str]:
+        return [batch.batch_id for batch in self.batches]
+
+
+def choose_window(dataset: Dataset, batches: Sequence[BatchState]) -> Window:
+    """The accepted batches of the newest `window_days`, counted back from the newest of them.
+
+    Raises:
+        NotReady: fewer accepted records than `train.min_records`.
+    """
+    usable = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=_age)
+    if usable:
+        since = _age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
+        usable = [batch for batch in usable if _age(batch)[0] > since]
+    n_records = sum(batch.n_accepted for batch in usable)
+    if n_records < dataset.train.min_records:
+        raise NotReady(
+            f"{dataset.dataset}: {n_records} accepted records in {len(usable)} batches, train.min_records is "
+            f"{dataset.train.min_records}; wait for more batches or lower it"
+        )
+    days: dict[object, int] = {}
+    for batch in usable:
+        day = _age(batch)[0].date()
+        days[day] = days.get(day, 0) + batch.n_accepted
+    content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in usable)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    return Window(tuple(usable), n_records, float(statistics.median(days.values())), fingerprint)
+
+
+def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
+    """Identifies a training: same key, same data, contract, settings and code."""
+    settings = dataset.train.model_dump(mode="json", exclude={"schedule", "deadline_hours"})
+    parts = [window.fingerprint, contract_hash(dataset), json.dumps(settings, sort_keys=True), code_version]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int) -> pa.Table:
+    """The window's records in time order, sampled down to `train.max_records`; each record's fate depends on its key.
+
+    Returns:
+        one column for each that the model reads.
+    """
+    modelled = dataset.columns_with("numeric", "categorical", "context")
+    files = tables.files("records", window.batch_ids, flag=False)
+    share = min(1.0, dataset.train.max_records / window.n_records)
+    chosen = (
+        f"('0x' || left(md5(record_key || '{dataset.train.seed}'), 8))::BIGINT < {share!r} * 4294967296.0"
+    )
+    time = f"record.{sql.name(dataset.time)}, " if dataset.time else ""
+    columns = ", ".join(f"{_readable(name, dataset)} AS {sql.name(name)}" for name in modelled)
+    order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
+    position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
+    query = f"""SELECT {columns} FROM read_parquet([{", ".join(map(sql.text, files))}], hive_partitioning = true,
+        hive_types = {{batch_id: VARCHAR, set_aside: BOOLEAN}}, union_by_name = true) WHERE {chosen}
+        ORDER BY {time}{position}[batch_id], row_number"""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
+        return connection.sql(query).to_arrow_table()
+
+
+def _readable(name: str, dataset: Dataset) -> str:
+    value = f"record.{sql.name(name)}"
+    return f"CAST({value} AS DOUBLE)" if dataset.columns[name].type.startswith("decimal") else value
+
+
+def split_holdout(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Training records and, after them in time, the holdout."""
+    n_training = table.num_rows - round(table.num_rows * dataset.train.holdout)
+    return table.slice(0, n_training), table.slice(n_training)
+
+
+def _age(batch: BatchState) -> tuple[datetime, str]:
+    return batch.newest_record_at or _named_day(batch.batch_id) or batch.validated_at, batch.batch_id
+
+
+def _named_day(batch_id: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(batch_id[:10]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
