@@ -1,0 +1,258 @@
+"""Model versions: log and register one, say which serves, fetch it, move the champion there and back.
+
+Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version deserves to
+serve (evaluation.py), or what a detector holds (detector.py). Importing this package imports no MLflow.
+
+What serves is what the alias `champion` names: moving it is the commit of a promotion or a rollback. What the champion
+replaced is a tag on it, written before; the aliases `previous` and `challenger` follow, and the next call puts them
+right where a process died in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from pipeline.errors import ConfigError, ModelUnusable, NotReady
+from pipeline.registry import runs
+from pipeline.registry.connection import Connection
+from pipeline.registry.entities import DatasetInput, ModelVersion, Promotion, TrainingRun
+from pipeline.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    DIGEST,
+    KEY,
+    METRICS,
+    PREVIOUS,
+    REPLACED,
+    Versions,
+    tolerating,
+)
+
+EXISTS = ("RESOURCE_ALREADY_EXISTS",)
+
+__all__ = ["DatasetInput", "ModelVersion", "Promotion", "Registry", "TrainingRun"]
+
+
+class Registry:
+    """The model versions of every dataset, at one MLflow."""
+
+    def __init__(self, tracking_uri: str, artifacts: Path | str | None = None) -> None:
+        """Note where MLflow is; it is imported and asked at the first call.
+
+        Args:
+            artifacts: folder or address for models and plots, where MLflow is a database; by default beside a SQLite
+                file. A tracking server (http) decides for itself.
+
+        Raises:
+            ConfigError: MLflow keeps no model registry at such an address, or models have no place.
+        """
+        self._connection = Connection(tracking_uri)
+        database = self._connection.database
+        if artifacts is None and database is not None:
+            artifacts = database.parent / "mlartifacts"
+        if artifacts is None and not self._connection.is_server:
+            raise ConfigError(f"models have no place beside {self._connection.shown}: give a folder for them")
+        if isinstance(artifacts, Path):
+            artifacts = artifacts.absolute().as_uri()
+        self._artifacts = None if self._connection.is_server else artifacts
+
+    def prepare(self) -> None:
+        """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at once.
+
+        Raises:
+            RegistryUnreachable: the database does not answer.
+        """
+        with self._connection.telling("prepare its database"):
+            self._connection.prepare()
+
+    def register(self, run: TrainingRun) -> ModelVersion:
+        """Log a training and make it a version; the same training again gives the same version and logs nothing.
+
+        Raises:
+            RegistryUnreachable: MLflow does not answer, or refuses; no version was made.
+            ModelUnusable: the model cannot score its own example; no version was made.
+        """
+        with self._of(run.dataset, "register a model") as versions:
+            made = versions.made_by(run.training_key) or self._make(versions, run)
+            if versions.client.get_run(made.run_id).info.status != "FINISHED":
+                versions.client.set_terminated(made.run_id, "FINISHED")
+            return made
+
+    def made_by(self, dataset: str, training_key: str) -> ModelVersion | None:
+        """The version that a training made; None where it was not registered."""
+        with self._of(dataset, "look up a training") as versions:
+            return versions.made_by(training_key)
+
+    def champion(self, dataset: str) -> ModelVersion | None:
+        """The version that serves; None where none does yet."""
+        with self._of(dataset, "look up the champion") as versions:
+            return versions.find(CHAMPION)
+
+    def challenger(self, dataset: str) -> ModelVersion | None:
+        """The version that may become champion."""
+        with self._of(dataset, "look up the challenger") as versions:
+            return versions.find(CHALLENGER)
+
+    def previous(self, dataset: str) -> ModelVersion | None:
+        """The version that a rollback would bring back."""
+        with self._of(dataset, "look up the previous champion") as versions:
+            return versions.before(versions.find(CHAMPION))
+
+    def versions(self, dataset: str) -> list[ModelVersion]:
+        """Every version, oldest first."""
+        with self._of(dataset, "list the versions") as versions:
+            return versions.all()
+
+    def fetch(self, version: ModelVersion, into: Path) -> Path:
+        """The folder of a version's detector, copied under `into` once; tasks may do so at the same time.
+
+        Raises:
+            ModelUnusable: the stored files are gone, or are not those that were registered.
+        """
+        # the run's id keeps a registry that was made anew from being served an older one's version
+        folder = into / version.dataset / f"{version.version}-{version.run_id}"
+        if folder.exists():
+            return folder
+        with self._connection.telling(f"fetch version {version.version} of {version.dataset}"):
+            draft = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
+            draft.mkdir(parents=True)
+            try:
+                self._download(version, draft).rename(folder)
+            except OSError:
+                if not folder.exists():  # else another task was quicker
+                    raise
+            finally:
+                shutil.rmtree(draft)
+        return folder
+
+    def set_challenger(self, dataset: str, version: int) -> None:
+        """Name the version that may become champion; the champion itself is left alone.
+
+        Raises:
+            NotReady: there is no such version.
+        """
+        with self._of(dataset, f"make version {version} challenger") as versions:
+            chosen = versions.known(version)
+            if CHAMPION not in chosen.aliases:
+                versions.point(CHALLENGER, chosen)
+
+    def promote(self, dataset: str, version: int | None = None, *, by: str, reason: str) -> Promotion:
+        """Make a version champion; promoting the present champion changes nothing.
+
+        Args:
+            version: None for the challenger.
+            by: who decided; kept on the version, with the reason and the time.
+
+        Raises:
+            NotReady: there is no such version, or no challenger.
+        """
+        with self._of(dataset, "promote a model") as versions:
+            chosen = versions.known(CHALLENGER if version is None else version)
+            champion = versions.find(CHAMPION)
+            changed = champion is None or champion.version != chosen.version
+            if changed:
+                audit = {"promoted_by": by, "promoted_at": _now(), "promoted_reason": reason}
+                versions.tag(chosen, **audit, **{REPLACED: champion.version if champion else None})
+                versions.point(CHAMPION, chosen)
+            return _settle(versions, chosen, champion if changed else versions.before(champion), changed)
+
+    def rollback(self, dataset: str, *, by: str, reason: str) -> Promotion:
+        """Bring back the champion before this one.
+
+        There is one step back, not a chain: a second rollback is refused, so that a command given twice can neither
+        restore the version that was just taken back nor go further than was meant. Promote a version by its number
+        to go elsewhere.
+
+        Raises:
+            NotReady: there is no champion, or none before it.
+        """
+        with self._of(dataset, "roll back the champion") as versions:
+            champion = versions.known(CHAMPION)
+            earlier = versions.before(champion)
+            if earlier is None:
+                _settle(versions, champion, None, changed=False)
+                raise NotReady(
+                    f"{dataset}: version {champion.version} is champion, with no earlier one to go back to; "
+                    "promote a version by its number instead"
+                )
+            versions.tag(champion, rolled_back_by=by, rolled_back_at=_now(), rolled_back_reason=reason)
+            versions.tag(earlier, **{REPLACED: None})
+            versions.point(CHAMPION, earlier)
+            return _settle(versions, earlier, None, changed=True)
+
+    @contextmanager
+    def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:
+        with self._connection.asking(f"{attempt} of {dataset}") as client:
+            yield Versions(client, dataset)
+
+    def _make(self, versions: Versions, run: TrainingRun) -> ModelVersion:
+        """Log a training and register it. The version is the last thing made, in one request with its key."""
+        client = versions.client
+        experiment_id = self._experiment(versions)
+        unfinished = f"tags.{KEY} = '{run.training_key}' and attributes.status = 'RUNNING'"
+        for dead in client.search_runs([experiment_id], unfinished):
+            runs.abandon(client, dead.info.run_id, "its process ended before the model was registered")
+        model = runs.log_run(client, experiment_id, run)
+        tolerating(client.create_registered_model, versions.name, codes=EXISTS)
+        tags = {
+            **run.tags,
+            KEY: run.training_key,
+            METRICS: json.dumps(dict(run.metrics)),
+            DIGEST: runs.digest(run.detector),
+        }
+        number = client.create_model_version(
+            versions.name, model.artifact_location, model.source_run_id, tags, model_id=model.model_id
+        ).version
+        link = json.dumps([{"name": versions.name, "version": number}])
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})  # for MLflow's pages
+        first = versions.made_by(run.training_key)
+        assert first is not None  # noqa: S101  # just made
+        if first.version != int(number):  # two processes with the same training: the first version counts
+            client.delete_model_version(versions.name, number)
+            runs.abandon(client, str(model.source_run_id), f"version {first.version} is of the same training")
+        return first
+
+    def _experiment(self, versions: Versions) -> str:
+        client, name = versions.client, f"vaewatch/{versions.dataset}"
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = f"{self._artifacts}/{versions.dataset}" if self._artifacts else None
+            tolerating(client.create_experiment, name, location, codes=EXISTS)
+            found = client.get_experiment_by_name(name)
+        assert found is not None  # noqa: S101  # just made, here or by another process
+        return str(found.experiment_id)
+
+    def _download(self, version: ModelVersion, draft: Path) -> Path:
+        from mlflow.artifacts import download_artifacts, list_artifacts
+
+        versions = Versions(self._connection.client, version.dataset)
+        source = versions.client.get_model_version_download_uri(versions.name, str(version.version))
+        uri, tracking_uri = f"{source}/{runs.DETECTOR}", self._connection.uri
+        stored = f"{version.dataset} version {version.version}: {uri}"
+        if not list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri):
+            raise ModelUnusable(f"{stored} is gone; promote another version")
+        copied = Path(download_artifacts(artifact_uri=uri, dst_path=str(draft), tracking_uri=tracking_uri))
+        if runs.digest(copied) != version.tags.get(DIGEST):
+            raise ModelUnusable(f"{stored} is not what was registered; promote another version")
+        return copied
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _settle(
+    versions: Versions, champion: ModelVersion, previous: ModelVersion | None, changed: bool
+) -> Promotion:
+    """Bring the other aliases in line with the champion."""
+    versions.point(PREVIOUS, previous)
+    if CHALLENGER in champion.aliases:
+        versions.point(CHALLENGER, None)
+    return Promotion(versions.dataset, champion.version, previous.version if previous else None, changed)

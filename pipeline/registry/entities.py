@@ -1,0 +1,93 @@
+"""What goes into the registry and what comes out, in our words.
+
+Belongs here: frozen records. Does not: how MLflow keeps them (runs.py, __init__.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """Records that a training read.
+
+    Attributes:
+        source: where they are; a password in it is not logged.
+        digest: fingerprint of the content.
+        context: what they were for, "training" or "calibration".
+    """
+
+    name: str
+    source: str
+    digest: str
+    n_records: int
+    context: str
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """All that is logged of one training.
+
+    Attributes:
+        training_key: identifies data, contract, settings, seed and code; the same key is the same model version.
+        detector: folder that `Detector.save` wrote.
+        input_example: a few records as the model reads them. Arrow, because pandas forgets which column held integers.
+        metrics: what the holdout says of the model.
+        curves: (step, values) while training.
+        tags: contract_hash, code_version and the like, searchable on run and version.
+        plots: file by title.
+    """
+
+    dataset: str
+    training_key: str
+    detector: Path
+    input_example: pa.Table
+    params: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Sequence[tuple[int, Mapping[str, float]]] = ()
+    inputs: Sequence[DatasetInput] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    plots: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered model version.
+
+    Attributes:
+        aliases: champion, challenger, previous, or none of them.
+        metrics: what the holdout said when it was registered.
+    """
+
+    dataset: str
+    version: int
+    run_id: str
+    training_key: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    created_at: datetime
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The outcome of a promotion or a rollback.
+
+    Attributes:
+        champion: the version that serves now.
+        previous: the version that one rollback would bring back.
+        changed: False where the champion was what it should be already.
+    """
+
+    dataset: str
+    champion: int
+    previous: int | None
+    changed: bool
