@@ -1,0 +1,199 @@
+"""What the command line prints: tables a person can read.
+
+Belongs here: layout and colour. Does not: where the numbers come from (views.py, steps.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.views import reasons_text
+
+if TYPE_CHECKING:
+    from pipeline.receipts import Receipt
+
+SHOWN = 30
+STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+
+
+def print_receipt(receipt: Receipt) -> None:
+    """One step's outcome in a line, and what went wrong, if anything, in a line each."""
+    counts = [
+        f"{len(receipt.with_outcome(outcome))} {outcome}"
+        for outcome in ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
+        if receipt.with_outcome(outcome)
+    ]
+    version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
+    alias = f"is {receipt.alias}" if receipt.alias else ""
+    facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
+    note = receipt.details.get("reason", "")
+    console().print(
+        f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
+        f"{': ' + escape(note) if note else ''}"
+    )
+    for batch in receipt.with_outcome("refused", "failed"):
+        console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
+
+
+def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
+    """Datasets, and the batches of the one that was asked for."""
+    if not found:
+        console().print("no datasets yet: write one with `vaewatch init FOLDER`")
+    for dataset in found:
+        champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
+        counts = (
+            ", ".join(f"{n} {status}" for status, n in sorted(dataset["counts"].items())) or "no batches yet"
+        )
+        console().print(
+            f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
+            f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, {dataset['n_flagged']} flagged"
+        )
+        if whole:
+            print_batches(dataset["batches"])
+            console().print(f"tables: {dataset['tables']}")
+
+
+def print_batches(batches: Sequence[dict[str, Any]]) -> None:
+    """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold."""
+    table = Table(
+        "batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold", "note", box=None
+    )
+    for column in table.columns[2:8]:
+        column.justify = "right"
+    table.columns[8].no_wrap = True
+    if len(batches) > SHOWN:
+        console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
+    for batch in batches[-SHOWN:]:
+        aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
+        note = batch["reason"] or aside or "; ".join(batch["notes"])
+        threshold = batch["threshold"]
+        table.add_row(
+            batch["batch_id"],
+            f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
+            str(batch["n_read"]),
+            str(batch["n_accepted"]),
+            str(batch["n_set_aside"]),
+            "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
+            "" if batch["model_version"] is None else str(batch["model_version"]),
+            "" if threshold is None else f"{threshold:.4g}",
+            escape(_short(note, 70)),
+        )
+    console().print(table)
+
+
+def print_flagged(found: list[dict[str, Any]]) -> None:
+    """Flagged records with their reasons."""
+    if not found:
+        console().print("nothing flagged")
+        return
+    table = Table("id", "batch", "record", "severity", "score", "why (observed, expected, share)", box=None)
+    for row in found:
+        table.add_row(
+            row["anomaly_id"],
+            row["batch_id"],
+            escape(_short(row["record_key"], 28)),
+            f"{row['severity']:.1f}",
+            f"{row['anomaly_score']:.4g}",
+            escape(_short(reasons_text(row["reasons"]), 200)),
+        )
+    console().print(table)
+
+
+def print_one(row: dict[str, Any]) -> None:
+    """One flagged record whole."""
+    out = console()
+    out.print(
+        f"[bold]{row['anomaly_id']}[/bold]  batch {row['batch_id']}, record {escape(row['record_key'])}"
+    )
+    out.print(
+        f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; anomaly score {row['anomaly_score']:.5g} nats "
+        f"(threshold {row['threshold']:.5g}), reconstruction {row['reconstruction']:.5g}, "
+        f"KL divergence {row['kl_divergence']:.4g} ({row['kl_share']:.0%}); model version {row['model_version']}"
+    )
+    why = {reason["column"]: reason for reason in row["reasons"]}
+    table = Table("column", "observed", "expected", "95 % interval", "share", box=None)
+    for name, value in sorted(
+        row["record"].items(), key=lambda cell: -(why.get(cell[0]) or {"share": 0})["share"]
+    ):
+        reason = why.get(name)
+        interval = (
+            f"{reason['low']:.5g} … {reason['high']:.5g}" if reason and reason["low"] is not None else ""
+        )
+        shares = (
+            [escape(str(reason["expected"])), interval, f"{reason['share']:.0%}"] if reason else ["", "", ""]
+        )
+        table.add_row(escape(name), escape(_short(str(value), 60)), *shares, style="bold" if reason else None)
+    out.print(table)
+
+
+def print_quarantined(found: list[dict[str, Any]]) -> None:
+    """Batches with something set aside."""
+    if not found:
+        console().print("nothing is set aside")
+        return
+    table = Table("batch", "status", "read", "set aside", "why", box=None)
+    for row in found:
+        why = row["reason"] or ", ".join(f"{reason} {n}" for reason, n in row["set_aside"].items())
+        table.add_row(
+            row["batch_id"], row["status"], str(row["n_read"]), str(row["n_set_aside"]), escape(why)
+        )
+    console().print(table)
+
+
+def print_set_aside(found: dict[str, Any]) -> None:
+    """Records of one batch that were set aside."""
+    out = console()
+    out.print(
+        f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']} of {found['n_read']} records set aside"
+    )
+    if found["reason"]:
+        out.print(f"  {escape(found['reason'])}")
+    table = Table("row", "record", "reasons", "values", box=None)
+    for row in found["records"]:
+        values = ", ".join(f"{name} {value}" for name, value in row["record"].items())
+        table.add_row(
+            str(row["row_number"]),
+            escape(_short(row["record_key"], 28)),
+            ", ".join(row["reasons"]),
+            escape(_short(values, 120)),
+        )
+    out.print(table)
+    out.print(f"report: {found['report']}")
+
+
+def print_findings(findings: list[dict[str, Any]]) -> None:
+    """What the doctor found."""
+    for finding in findings:
+        mark = "[green]ok  [/green]" if finding["ok"] else "[red]mend[/red]"
+        console().print(f"{mark} {escape(finding['what'])}: {escape(finding['found'])}")
+
+
+@contextmanager
+def training_progress(*, show: bool) -> Iterator[Callable[[Any], None]]:
+    """A progress bar for training, on standard error."""
+    columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=not show) as progress:
+        task = progress.add_task("training", note="", start=True)
+
+        def advance(now: Any) -> None:
+            progress.update(task, total=now.steps, completed=now.step, note=f"loss {now.loss:.3f} nats")
+
+        yield advance
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

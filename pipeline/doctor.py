@@ -1,0 +1,100 @@
+"""Is this installation fit to run tonight? Each part is tried, not assumed.
+
+Belongs here: one finding a part, with what to do where it fails. Does not: mending.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pipeline.errors import VaewatchError
+from pipeline.installation import Installation
+
+LOW_DISK = 2 << 30
+
+
+def examine() -> list[dict[str, Any]]:
+    """Findings as {what, ok, found}."""
+    try:
+        here = Installation()
+    except VaewatchError as fault:
+        return [{"what": "settings", "ok": False, "found": str(fault)}]
+    checks: dict[str, Callable[[], str]] = {
+        "home folder": lambda: _home(here),
+        "conditional writes": lambda: _exclusive_create(here),
+        "ledger": lambda: _ledger(here),
+        "registry": lambda: _registry(here),
+        "compute": lambda: _compute(here),
+    }
+    findings = [_tried(what, check) for what, check in checks.items()]
+    names = [path.stem for path in sorted(here.settings.datasets.glob("*.y*ml"))]
+    findings += [_tried(f"dataset {name}", partial(_dataset, here, name)) for name in names]
+    if len(findings) == len(checks):
+        findings.append({
+            "what": "datasets",
+            "ok": False,
+            "found": f"none in {here.settings.datasets}: vaewatch init",
+        })
+    return findings
+
+
+def _tried(what: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"what": what, "ok": True, "found": check()}
+    except (VaewatchError, OSError) as fault:
+        return {"what": what, "ok": False, "found": str(fault)}
+
+
+def _home(here: Installation) -> str:
+    home = here.settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=home):
+        free = shutil.disk_usage(home).free
+    if free < LOW_DISK:
+        raise OSError(f"{home} has {free / 2**30:.1f} GiB free, less than {LOW_DISK >> 30}; make room")
+    return f"{home}, writable, {free / 2**30:.0f} GiB free"
+
+
+def _exclusive_create(here: Installation) -> str:
+    """Delta loses commits silently where a file can be created twice."""
+    with tempfile.TemporaryDirectory(dir=here.settings.home) as folder:
+        path = os.path.join(folder, "once")  # noqa: PTH118
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return "honoured: two writers cannot overwrite each other's commit"
+    raise OSError(
+        f"{here.settings.home} lets a file be created twice: commits would be lost; use another disk"
+    )
+
+
+def _ledger(here: Installation) -> str:
+    here.ledger.current("vaewatch")
+    return here.settings.ledger.split("@")[-1]
+
+
+def _registry(here: Installation) -> str:
+    here.registry.versions("vaewatch")
+    return f"MLflow answers at {here.settings.tracking.split('@')[-1]}"
+
+
+def _compute(here: Installation) -> str:
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU (no GPU found)"
+    return f"torch {torch.__version__} on {device}, {here.settings.cores} cores"
+
+
+def _dataset(here: Installation, name: str) -> str:
+    from pipeline.batches import landed
+
+    dataset = here.dataset(name)
+    found = landed(dataset, here.ledger)
+    newest = f", newest {found[-1].batch_id}" if found else ""
+    return f"{len(found)} batches in {dataset.incoming_path}{newest}"

@@ -1,0 +1,103 @@
+"""One place that opens everything: settings, datasets, ledger, tables, registry.
+
+Belongs here: which object stands behind a name, opened when first asked for. Does not: what is done with it (steps.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import Dataset, Settings, load_dataset, load_datasets, load_settings
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
+from pipeline.tables import Tables
+
+if TYPE_CHECKING:
+    from pipeline.registry import Registry
+
+
+class Installation:
+    """An installation as the environment describes it."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.ledger)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from pipeline.registry import Registry
+
+        registry = Registry(self.settings.tracking, self.settings.home / "mlartifacts")
+        registry.prepare()
+        return registry
+
+    def datasets(self) -> dict[str, Dataset]:
+        """Every dataset, by name."""
+        return load_datasets(self.settings.datasets)
+
+    def dataset(self, name: str) -> Dataset:
+        """One dataset, by name.
+
+        Raises:
+            ConfigError: there is no such dataset, or its file has faults.
+        """
+        path = self.settings.datasets / f"{name}.yaml"
+        dataset = load_dataset(path) if path.exists() else self.datasets().get(name)
+        if dataset is None or dataset.dataset != name:
+            known = ", ".join(sorted(self.datasets())) or "none"
+            raise ConfigError(
+                f"no dataset {name!r} in {self.settings.datasets} (known: {known}); write its file with `vaewatch init`"
+            )
+        return dataset
+
+    def tables(self, dataset: Dataset) -> Tables:
+        folder = Path(dataset.storage).expanduser() if dataset.storage else self.settings.home / "tables"
+        return Tables((self.settings.home / folder if not folder.is_absolute() else folder) / dataset.dataset)
+
+    def page(self, dataset: Dataset, batch_id: str) -> Path:
+        """Folder of a batch's Checkpoint result and Data Docs."""
+        return self.settings.home / "reports" / dataset.dataset / batch_id
+
+    @contextmanager
+    def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:
+        """A folder of our own, removed afterwards; those of processes that were killed are removed on the way."""
+        self.tidy(dataset)
+        own = f"{purpose}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+        folder = self.settings.home / "work" / dataset.dataset / own
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def tidy(self, dataset: Dataset) -> None:
+        """Remove what processes that were killed left behind."""
+        for place in ("work", "models"):
+            for left in (self.settings.home / place / dataset.dataset).glob("*.*.tmp"):
+                if not _alive(int(left.name.split(".")[-3])):
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def close(self) -> None:
+        with contextlib.suppress(KeyError):
+            self.__dict__.pop("ledger").close()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

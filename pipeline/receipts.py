@@ -1,0 +1,86 @@
+"""What a step returns: ids and counts, never records.
+
+Belongs here: receipts and how they read. Does not: the steps (steps.py), or a terminal (display.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.ledger import BatchState
+
+Outcome = Literal["accepted", "refused", "scored", "waiting", "unchanged", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchReceipt:
+    """What a step did with one batch."""
+
+    batch_id: str
+    outcome: Outcome
+    reason: str = ""
+    n_read: int | None = None
+    n_accepted: int | None = None
+    n_set_aside: int | None = None
+    n_flagged: int | None = None
+    model_version: int | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a step did: ids and counts, never records."""
+
+    step: str
+    dataset: str
+    outcome: str
+    batches: tuple[BatchReceipt, ...] = ()
+    model_version: int | None = None
+    alias: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_outcome(self, *outcomes: Outcome) -> list[BatchReceipt]:
+        return [batch for batch in self.batches if batch.outcome in outcomes]
+
+
+def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
+    """A batch as the ledger has it, with what became of it just now."""
+    return BatchReceipt(
+        state.batch_id,
+        outcome,
+        state.reason,
+        state.n_read,
+        state.n_accepted,
+        state.n_set_aside,
+        state.n_flagged,
+        state.model_version,
+        state.threshold,
+    )
+
+
+def summary(receipts: Sequence[BatchReceipt]) -> str:
+    """One word for many batches: unchanged, done, refused, or partly done."""
+    outcomes = {receipt.outcome for receipt in receipts}
+    if not outcomes or outcomes == {"unchanged"}:
+        return "unchanged"
+    bad = outcomes & {"refused", "failed"}
+    return (
+        "done"
+        if not bad
+        else ("refused" if outcomes <= {"refused", "failed", "unchanged"} else "partly done")
+    )
+
+
+def sentence(receipt: BatchReceipt) -> str:
+    """One batch in one line."""
+    counts = {
+        "accepted": f"{receipt.n_accepted} accepted, {receipt.n_set_aside} set aside",
+        "scored": f"{receipt.n_accepted} scored, {receipt.n_flagged} flagged",
+    }
+    said = counts.get(receipt.outcome, receipt.reason)
+    return f"{receipt.batch_id}: {receipt.outcome}{f': {said}' if said else ''}"

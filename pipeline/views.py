@@ -1,0 +1,187 @@
+"""What a person or a program asks of the results: plain dictionaries, read from ledger and tables.
+
+Belongs here: status, flagged records, quarantine, export. Does not: how it looks in a terminal (display.py).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import ConfigError, NotReady
+from pipeline.installation import Installation
+
+LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
+
+
+def status(here: Installation, dataset_name: str | None = None) -> list[dict[str, Any]]:
+    """Each dataset with its champion and batches, newest last."""
+    datasets = [here.dataset(dataset_name)] if dataset_name else list(here.datasets().values())
+    found = []
+    for dataset in datasets:
+        batches = list(here.ledger.current(dataset.dataset).values())
+        found.append({
+            "dataset": dataset.dataset,
+            "champion": here.ledger.serving_version(dataset.dataset),
+            "trained_at": here.ledger.trained_at(dataset.dataset),
+            "tables": str(here.tables(dataset).root),
+            "counts": dict(Counter(batch.status for batch in batches)),
+            "n_read": sum(batch.n_read for batch in batches),
+            "n_accepted": sum(batch.n_accepted for batch in batches),
+            "n_flagged": sum(batch.n_flagged or 0 for batch in batches),
+            "batches": [asdict(batch) | {"n_set_aside": batch.n_set_aside} for batch in batches],
+        })
+    return found
+
+
+def flagged(
+    here: Installation, dataset_name: str, *, batch_id: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Flagged records, the most severe first."""
+    tables = here.tables(here.dataset(dataset_name))
+    if not tables.exists("scores"):
+        return []
+    found = tables.read("scores", batch_id=batch_id, flag=True, columns=LISTED)
+    keys = [("severity", "descending"), ("anomaly_id", "ascending")]
+    n = found.num_rows if limit is None else min(limit, found.num_rows)
+    rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
+    return rows
+
+
+def one_flagged(here: Installation, dataset_name: str, anomaly_id: str) -> dict[str, Any]:
+    """One flagged record whole.
+
+    Raises:
+        NotReady: none, or more than one, begins with these letters.
+    """
+    tables = here.tables(here.dataset(dataset_name))
+    if not tables.exists("scores"):
+        raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
+    mine = (pc.field("flagged") == pc.scalar(True)) & pc.starts_with(pc.field("anomaly_id"), anomaly_id)
+    rows = tables.dataset("scores").to_table(filter=mine).to_pylist()
+    if len(rows) != 1:
+        raise NotReady(
+            f"{dataset_name}: {len(rows)} flagged records have an id that begins with {anomaly_id!r}"
+        )
+    found: dict[str, Any] = rows[0]
+    return found
+
+
+def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
+    """Batches that were refused or have records set aside."""
+    batches = here.ledger.current(here.dataset(dataset_name).dataset).values()
+    return [
+        {
+            "batch_id": batch.batch_id,
+            "status": batch.status,
+            "n_read": batch.n_read,
+            "n_set_aside": batch.n_set_aside,
+            "reason": batch.reason,
+            "set_aside": batch.set_aside,
+            "files": batch.files,
+        }
+        for batch in batches
+        if batch.n_set_aside or batch.status == "refused"
+    ]
+
+
+def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: int) -> dict[str, Any]:
+    """Why a batch's records were set aside, and the first of them.
+
+    Raises:
+        NotReady: the batch was never validated.
+    """
+    dataset = here.dataset(dataset_name)
+    state = here.ledger.newest(dataset.dataset, batch_id)
+    if state is None:
+        raise NotReady(
+            f"{dataset_name}: batch {batch_id!r} was never validated; see `vaewatch status {dataset_name}`"
+        )
+    rows: list[dict[str, Any]] = []
+    if state.status != "refused" and state.n_set_aside:
+        found = here.tables(dataset).read("records", batch_id=batch_id, flag=True)
+        rows = (
+            found
+            .sort_by("row_number")
+            .slice(0, limit)
+            .select(["row_number", "record_key", "reasons", "record"])
+            .to_pylist()
+        )
+    return {
+        "batch_id": batch_id,
+        "status": state.status,
+        "reason": state.reason,
+        "n_read": state.n_read,
+        "n_set_aside": state.n_set_aside,
+        "set_aside": state.set_aside,
+        "report": str(here.page(dataset, batch_id) / "index.html"),
+        "records": rows,
+    }
+
+
+def export(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
+    """Write flagged records to .parquet, .csv (reasons as text) or .jsonl; returns how many.
+
+    Raises:
+        ConfigError: another suffix.
+        NotReady: nothing was scored yet.
+    """
+    tables = here.tables(here.dataset(dataset_name))
+    if out.suffix not in {".parquet", ".csv", ".jsonl"}:
+        raise ConfigError(f"{out}: write to .parquet, .csv or .jsonl")
+    if not tables.exists("scores"):
+        raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
+    table = tables.read("scores", batch_id=batch_id, flag=True).sort_by([("severity", "descending")])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".parquet":
+        pq.write_table(table, out)
+    elif out.suffix == ".jsonl":
+        with out.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, default=str) + "\n" for row in _rows(table))
+    else:
+        with out.open("w", encoding="utf-8", newline="") as stream:
+            _write_csv(stream, table)
+    return int(table.num_rows)
+
+
+def _write_csv(stream: Any, table: pa.Table) -> None:
+    record = [field.name for field in table.schema.field("record").type]
+    plain = [name for name in table.column_names if name not in {"record", "reasons", "flagged"}]
+    writer = csv.writer(stream)
+    writer.writerow([*plain, "reasons", *(f"record.{name}" for name in record)])
+    for row in _rows(table):
+        values = [row[name] for name in plain] + [reasons_text(row["reasons"])]
+        writer.writerow([
+            _harmless(value) for value in [*values, *((row["record"] or {}).get(n) for n in record)]
+        ])
+
+
+def _harmless(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula is written so that it does not."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
+
+
+def reasons_text(reasons: list[dict[str, Any]] | None) -> str:
+    """Reasons as one line: amount 900 (expected 12.5, 81 %)."""
+    return "; ".join(
+        f"{reason['column']} {reason['observed']} (expected {reason['expected']}, {reason['share']:.0%})"
+        for reason in reasons or []
+    )

@@ -1,0 +1,376 @@
+"""`vaewatch init`: from a folder of files to a dataset file that loads, fits the files and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Column, Dataset, load_dataset
+from pipeline.contracts import fit_schema, row_rules
+from pipeline.errors import ConfigError
+from pipeline.inference import Proposal, _plain, _shape, propose
+
+N = 200
+RANDOM = np.random.default_rng(0)
+VALUES = RANDOM.normal(size=N)
+PLAIN = {"amount": VALUES}
+
+
+class Guessed:
+    """A proposal, loaded as a dataset file."""
+
+    def __init__(self, proposal: Proposal, dataset: Dataset) -> None:
+        self.proposal, self.dataset = proposal, dataset
+
+    def column(self, name: str) -> Column:
+        return self.dataset.columns[name]
+
+
+@pytest.fixture
+def guess(tmp_path: Path) -> Callable[..., Guessed]:
+    """Write tables under a folder, propose a dataset file for it, and load that file."""
+
+    def made(files: dict[str, dict[str, Any]] | Path, name: str = "payments") -> Guessed:
+        folder = files if isinstance(files, Path) else tmp_path / "incoming data"
+        for path, columns in files.items() if isinstance(files, dict) else ():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table(columns), folder / path)
+        (datasets := tmp_path / "datasets").mkdir()
+        proposal = propose(
+            folder, name, relative_to=datasets, threads=2, scratch=tmp_path / "o'brien's scratch"
+        )
+        (file := datasets / "it.yaml").write_text(proposal.text, encoding="utf-8")
+        dataset = load_dataset(file)
+        assert dataset.dataset == name
+        assert dataset.incoming_path == folder.resolve()
+        return Guessed(proposal, dataset)
+
+    return made
+
+
+def fits_its_files(guessed: Guessed) -> bool:
+    """Whether no file of the folder would be refused for its columns."""
+    files = guessed.dataset.incoming_path.rglob("*.parquet")
+    schemas = {file.name: pq.read_schema(file).remove_metadata() for file in files}
+    return fit_schema(guessed.dataset, schemas).refusals == ()
+
+
+def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> None:
+    """195 daily files of a waterworks: a key, a time, nine sensors and nothing else to decide."""
+    guessed = guess(real_data / "water" / "batches", "water")
+    dataset = guessed.dataset
+    assert (dataset.key, dataset.time) == (["record_id"], "time")
+    assert dataset.columns_with("numeric") == [
+        "Tp",
+        "Cl",
+        "pH",
+        "Redox",
+        "Leit",
+        "Trueb",
+        "Cl_2",
+        "Fm",
+        "Fm_2",
+    ]
+    assert dataset.columns_with("context") == ["time"]
+    assert dataset.columns_with("categorical") == []
+    assert (dataset.incoming.files, dataset.incoming.split) == ("{batch_id}.parquet", None)
+    assert guessed.proposal.n_files == 195
+    assert guessed.proposal.warnings == ()
+    assert fits_its_files(guessed)
+
+
+def test_retail_is_understood(guess: Callable[..., Guessed], real_data: Path) -> None:
+    """Invoice lines: identifiers and texts are left alone, and each is named for a person to look at."""
+    guessed = guess(real_data / "retail" / "batches", "retail")
+    dataset = guessed.dataset
+    assert (dataset.key, dataset.time) == ([], "InvoiceDate")
+    assert dataset.columns_with("numeric") == ["Quantity", "UnitPrice"]
+    assert dataset.columns_with("categorical") == ["StockCode", "Country"]
+    assert {w.partition(":")[0] for w in guessed.proposal.warnings} == {
+        "InvoiceNo",
+        "Description",
+        "CustomerID",
+    }
+    assert fits_its_files(guessed)
+
+
+def test_taxi_is_understood(guess: Callable[..., Guessed], real_data: Path) -> None:
+    """Monthly files whose types drift: cut by day, every month fits, codes are not measured."""
+    guessed = guess(real_data / "taxi", "taxi")
+    dataset = guessed.dataset
+    assert (dataset.incoming.files, dataset.incoming.split) == ("green_tripdata_{batch_id}.parquet", "day")
+    assert dataset.time == "lpep_pickup_datetime"
+    codes = {"VendorID", "RatecodeID", "PULocationID", "DOLocationID", "payment_type", "trip_type"}
+    assert codes <= set(dataset.columns_with("categorical"))
+    assert {"trip_distance", "fare_amount", "total_amount"} <= set(dataset.columns_with("numeric"))
+    assert dataset.columns["ehail_fee"].role == "ignored"
+    assert fits_its_files(guessed)
+
+
+HOSTILE = ['a"b', "c:d", "e: f", "g #h", "#i", "j\nk", "yes", "NULL", "~", "é", "\U0001f600", " lead", "trail ", "- x", "? y",
+           "{a}", "[b]", "<<", "=", ".5", ".inf", "1", "1e3", "2024-01-01", "%x", "@y", "`z", "&b", "*c", "!d", "|e", ">f",
+           "'s", "\t", "a\u2028b", "a\x85b", "a\x7fb", "a\\b", "filename", "file_row_number", "select", "x" * 300]  # fmt: skip
+
+
+def test_columns_of_any_name_survive_the_way_through_the_file(guess: Callable[..., Guessed]) -> None:
+    """Names come from spreadsheets, exports and people; YAML and SQL each have an opinion about them."""
+    guessed = guess({"2026-01-01.parquet": dict.fromkeys(HOSTILE, VALUES)})
+    assert list(guessed.dataset.columns) == HOSTILE
+    assert guessed.dataset.columns_with("numeric") == HOSTILE
+    assert fits_its_files(guessed)
+
+
+def test_a_column_without_a_name_is_left_alone_with_a_warning(guess: Callable[..., Guessed]) -> None:
+    """R and spreadsheets write an index without a name; SQL cannot say it."""
+    guessed = guess({"2026-01-01.parquet": {"": VALUES, **PLAIN}})
+    assert (guessed.column("").type, guessed.column("").role) == ("other", "ignored")
+    assert any("without a name" in warning for warning in guessed.proposal.warnings)
+    assert fits_its_files(guessed)
+
+
+def test_columns_that_differ_in_case_only_are_refused_at_once(guess: Callable[..., Guessed]) -> None:
+    """A file that cannot be loaded afterwards is no help."""
+    with pytest.raises(ConfigError, match=r"columns Amount, amount differ in case only"):
+        guess({"2026-01-01.parquet": {"Amount": VALUES, **PLAIN}})
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(HOSTILE))
+def test_any_text_is_written_so_that_yaml_reads_it_back(text: str) -> None:
+    """As a key, as a value and inside of braces, on one line."""
+    written = _plain(text)
+    assert "\n" not in written
+    assert yaml.safe_load(f"{written}: 1") == {text: 1}
+    assert yaml.safe_load(f"a: {{b: {written}, c: 1}}  # why") == {"a": {"b": text, "c": 1}}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.booleans())
+def test_any_number_is_written_so_that_yaml_reads_it_back(value: float) -> None:
+    """1e+22 is a text to YAML."""
+    read = yaml.safe_load(f"a: {{b: {_plain(value)}}}")["a"]["b"]
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("name", ["yes", "null", "on", "Payments-2_b"])
+def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed], name: str) -> None:
+    """`dataset: yes` is true."""
+    assert guess({"2026-01-01.parquet": PLAIN}, name).dataset.dataset == name
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "monthly"),
+    [
+        (["2026-01-01.parquet", "2026-01-02.parquet"], "{batch_id}.parquet", False),
+        (["sales_20260101.pq", "sales_20260102.pq"], "sales_{batch_id}.pq", False),
+        (["green_2026-01.parquet", "green_2026-02.parquet"], "green_{batch_id}.parquet", True),
+        (["day=2026-01-01/a.parquet", "day=2026-01-02/b.parquet"], "day={batch_id}/*.parquet", False),
+        (["y=2026/m=01/a.parquet", "y=2026/m=02/b.parquet"], "{batch_id}/*.parquet", False),
+        (["monday/a.parquet", "tuesday/a.parquet"], "{batch_id}/*.parquet", False),
+        (["north.parquet", "south.parquet"], "{batch_id}.parquet", False),
+        (["part-000001.parquet", "part-000002.parquet"], "{batch_id}.parquet", False),
+        (["run-20261399.parquet", "run-20261400.parquet"], "{batch_id}.parquet", False),
+        ([f"e_2026-01-01T{h:02d}.parquet" for h in range(24)], "{batch_id}.parquet", False),
+        (["x_2026-01-01_2026-01-02.parquet", "x_2026-01-02_2026-01-03.parquet"], "{batch_id}.parquet", False),
+        (
+            [f"2026-01-{d:02d}.parquet" for d in range(1, 30)] + ["lookup.parquet"],
+            "{batch_id}.parquet",
+            False,
+        ),
+        (["s_2026-01-01_v1.parquet", "s_2026-01-02_v2.parquet"], "{batch_id}.parquet", False),
+        (["a+b (1)_2026-01-01.parquet", "a+b (1)_2026-01-02.parquet"], "a+b (1)_{batch_id}.parquet", False),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_paths_say_what_a_batch_is(paths: list[str], files: str, monthly: bool) -> None:
+    """The pattern must fit the files that are there, or they would silently never be read."""
+    shape = _shape(paths)
+    assert (shape.files, shape.monthly) == (files, monthly)
+
+
+def test_files_that_the_pattern_leaves_out_are_counted_and_named(guess: Callable[..., Guessed]) -> None:
+    """One stray file is not worth another pattern, but somebody should know."""
+    files = {f"s_2026-01-{day:02d}.parquet": PLAIN for day in range(1, 20)} | {"stray.parquet": PLAIN}
+    guessed = guess(files)
+    assert guessed.dataset.incoming.files == "s_{batch_id}.parquet"
+    assert guessed.proposal.warnings == (
+        "1 files do not match s_{batch_id}.parquet, as stray.parquet: never read",
+    )
+
+
+def codes(n: int) -> list[int]:
+    return [i % n for i in range(N)]
+
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+COLUMNS: dict[str, tuple[Any, str, str]] = {
+    "order_id": ([f"o{i}" for i in range(N)], "string", "ignored"),
+    "at": (pa.array([START + timedelta(minutes=i) for i in range(N)], pa.timestamp("us", "UTC")), "timestamp_utc", "context"),
+    "shipped": (pa.array([START + timedelta(hours=i) for i in range(N)], pa.timestamp("us", "UTC")), "timestamp_utc", "ignored"),
+    "amount": (VALUES, "float", "numeric"),
+    "quantity": (codes(7), "int", "numeric"),
+    "price": ([Decimal(i) / 4 for i in range(N)], "decimal(4,2)", "numeric"),
+    "colour": (["red" if i % 3 else "green" for i in range(N)], "string", "categorical"),
+    "paid": ([i % 2 == 0 for i in range(N)], "bool", "categorical"),
+    "shop_code": (codes(5), "int", "categorical"),
+    "customer_id": (list(range(0, 3 * N, 3)), "int", "ignored"),
+    "comment": ([f"a long remark about nothing much, number {i}" for i in range(N)], "string", "ignored"),
+    "constant": (["x"] * N, "string", "ignored"),
+    "empty": (pa.nulls(N), "float", "ignored"),
+    "tags": ([[1]] * N, "other", "ignored"),
+    "raw": ([b"x"] * N, "other", "ignored"),
+}  # fmt: skip
+
+
+def test_every_column_gets_a_role_and_a_reason(guess: Callable[..., Guessed]) -> None:
+    """Wrong guesses are mended in a minute when the file says what they rest on."""
+    guessed = guess({"2026-01-01.parquet": {name: values for name, (values, _, _) in COLUMNS.items()}})
+    assert {n: (c.type, c.role) for n, c in guessed.dataset.columns.items()} == {
+        name: (type_, role) for name, (_, type_, role) in COLUMNS.items()
+    }
+    assert (guessed.dataset.key, guessed.dataset.time) == (["order_id"], "at")
+    assert guessed.column("order_id").required
+    assert guessed.column("at").required
+    lines = [line for line in guessed.proposal.text.splitlines() if line.startswith("  ") and "role:" in line]
+    assert len(lines) == len(COLUMNS)
+    assert all(len(line.partition("  # ")[2]) > 5 for line in lines)
+    ignored = {n for n, (_, _, role) in COLUMNS.items() if role == "ignored"} - {"order_id", "shipped"}
+    assert {warning.partition(":")[0] for warning in guessed.proposal.warnings} == ignored
+
+
+def test_bounds_hold_the_sample_with_room_on_either_side(guess: Callable[..., Guessed]) -> None:
+    """A bound inside of what is normal would set good records aside on the first night."""
+    spread = {
+        "year": [2010 + i % 2 for i in range(N)],
+        "epoch": [1_700_000_000 + 431 * i for i in range(N)],
+        "height": [1.702 + 0.001 * (i % 9) for i in range(N)],
+        "altitude": [-430.0 + i for i in range(N)],
+        "debt": [-5.0 * i for i in range(N)],
+        "price": [0.01 * i for i in range(N)],
+        "tiny": [1e-12 * (1 + i % 5) for i in range(N)],
+        "holes": [None if i % 4 else float(i) for i in range(N)],
+    }
+    guessed = guess({"2026-01-01.parquet": spread})
+    for name, values in spread.items():
+        column, seen = guessed.column(name), [v for v in values if v is not None]
+        assert column.role == "numeric", name
+        assert column.min is not None
+        assert column.max is not None
+        low, high, span = min(seen), max(seen), max(seen) - min(seen)
+        assert low - 1.06 * span <= column.min <= low, name
+        assert high <= column.max <= high + 1.06 * span, name
+    assert guessed.column("price").min == 0
+    assert guessed.column("debt").max == 0
+    assert {rule.code for rule in row_rules(guessed.dataset)} >= {"out_of_range"}
+
+
+def test_numbers_that_are_not_finite_make_no_bounds(guess: Callable[..., Guessed]) -> None:
+    """One infinity in the sample must not become `max: .inf`, nor NaN a category of its own."""
+    columns = {
+        "huge": [1.7e308 * (-1) ** i for i in range(N)],
+        "infinite": [float("inf") if i % 5 == 0 else float(i) for i in range(N)],
+        "nan": [float("nan") if i % 5 == 0 else float(i) for i in range(N)],
+        "nothing": [float("nan")] * N,
+    }
+    guessed = guess({"2026-01-01.parquet": columns})
+    assert (guessed.column("huge").min, guessed.column("huge").max) == (None, None)
+    assert (guessed.column("infinite").min, guessed.column("infinite").max) == (0, 400)
+    assert (guessed.column("nan").min, guessed.column("nan").max) == (0, 400)
+    assert guessed.column("nothing").role == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "type_"),
+    [
+        (codes(9), [i + 0.5 for i in codes(9)], "float"),
+        (pa.array(codes(9), pa.int32()), pa.array(codes(9), pa.int64()), "int"),
+        (pa.nulls(N), codes(9), "int"),
+        (codes(9), pa.nulls(N), "int"),
+        ([Decimal("1.25")] * N, [Decimal("100.5")] * N, "float"),
+        (pa.array([Decimal("1.25")] * N, pa.decimal128(9, 2)), pa.array(codes(9), pa.int8()), "decimal(9,2)"),
+        ([i % 2 == 0 for i in range(N)], codes(2), "other"),
+        (codes(9), [str(i) for i in codes(9)], "other"),
+        ([date(2026, 1, 1)] * N, pa.array([START] * N, pa.timestamp("us")), "other"),
+        (pa.array([START] * N, pa.timestamp("us")), pa.array([START] * N, pa.timestamp("us", "UTC")), "other"),
+    ],
+    ids=["int+float", "int32+int64", "null+int", "int+null", "decimals", "decimal+int8", "bool+int", "int+string",
+         "date+timestamp", "zones"],
+)  # fmt: skip
+def test_the_type_is_one_that_every_sampled_file_fits(
+    guess: Callable[..., Guessed], first: Any, second: Any, type_: str
+) -> None:
+    """Types drift. A guess that refuses half of the files that it was made from is not one."""
+    guessed = guess({
+        "2026-01-01.parquet": {**PLAIN, "changes": first},
+        "2026-01-02.parquet": {**PLAIN, "changes": second},
+    })
+    assert guessed.column("changes").type == type_
+    assert fits_its_files(guessed)
+
+
+def test_files_that_cannot_be_read_are_left_out_with_a_warning(
+    tmp_path: Path, guess: Callable[..., Guessed]
+) -> None:
+    """One corrupt file of a month is no reason not to begin; it is read in a process that may die."""
+    (folder := tmp_path / "incoming data").mkdir()
+    (folder / "2026-01-03.parquet").write_bytes(b"PAR1 but not for long")
+    flipped = folder / "2026-01-04.parquet"
+    pq.write_table(pa.table(PLAIN), flipped, write_page_checksum=True, use_dictionary=False)
+    data = bytearray(flipped.read_bytes())
+    data[300] ^= 1
+    flipped.write_bytes(bytes(data))
+    guessed = guess({"2026-01-01.parquet": PLAIN, "2026-01-02.parquet": {"amount": VALUES[:0]}})
+    assert guessed.proposal.n_files == 4
+    assert [warning.split(": ")[1] for warning in guessed.proposal.warnings] == [
+        "2026-01-03.parquet",
+        "2026-01-04.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "is not a folder"),
+        ({"notes.txt": b"x"}, "holds no Parquet file"),
+        ({"_tmp/1.parquet": b"x", ".hidden.parquet": b"x"}, "holds no Parquet file"),
+        ({"1.parquet": b"x"}, "none of the sampled files can be read.*\n.*1.parquet: not a Parquet file"),
+    ],
+    ids=["absent", "text", "unfinished", "corrupt"],
+)
+def test_a_folder_from_which_nothing_can_be_guessed_is_said(
+    tmp_path: Path, guess: Callable[..., Guessed], files: dict[str, bytes], reason: str
+) -> None:
+    """With what is missing, and in words."""
+    folder = tmp_path / "incoming data"
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    with pytest.raises(ConfigError, match=reason):
+        guess(folder)
+
+
+def test_a_folder_without_a_column_to_model_is_said(guess: Callable[..., Guessed]) -> None:
+    """Identifiers and constants only: there is no normal to learn."""
+    with pytest.raises(ConfigError, match="no column can be modelled"):
+        guess({"2026-01-01.parquet": {"id": [f"{i}" for i in range(N)], "c": [1] * N}})
+
+
+def test_folders_and_files_of_any_name_are_guessed(tmp_path: Path, guess: Callable[..., Guessed]) -> None:
+    """Brackets, stars and quotes are patterns to some; hive partitions above the folder are none of ours."""
+    folder = tmp_path / "env=prod" / "[x] *'s: #ünï"
+    folder.mkdir(parents=True)
+    columns = {**PLAIN, "env": ["a" if i % 3 else "b" for i in range(N)]}
+    for name in ("[1]*", "two words", "it's"):
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    guessed = guess(folder)
+    assert guessed.column("env").role == "categorical"
+    assert guessed.proposal.n_records == 3 * N

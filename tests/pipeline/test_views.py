@@ -1,0 +1,341 @@
+"""What people and programs ask of the results: the most severe first, nothing invented, nothing that runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import views
+from pipeline.config import Settings
+from pipeline.detector import REASON, SCORE_COLUMNS
+from pipeline.errors import ConfigError, NotReady
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+
+DATASET = """\
+dataset: payments
+incoming: {path: ../incoming}
+columns:
+  amount: {type: float, role: numeric}
+  "=note": {type: string}
+"""
+FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1+1", "\r=1+1", '=HYPERLINK("http://evil","click")']
+RECORD = pa.struct([("amount", pa.float64()), ("=note", pa.string())])
+SCORES = pa.schema([
+    ("batch_id", pa.string()),
+    ("flagged", pa.bool_()),
+    ("row_number", pa.int64()),
+    ("record_key", pa.string()),
+    *SCORE_COLUMNS,
+    ("threshold", pa.float64()),
+    ("model_version", pa.int32()),
+    ("anomaly_id", pa.string()),
+    ("kl_share", pa.float32()),
+    ("reasons", pa.list_(REASON)),
+    ("record", RECORD),
+])
+REASONS = [
+    {"column": "amount", "observed": "900", "expected": "12.5", "low": 10.0, "high": 15.0, "share": 0.81},
+    {"column": "=note", "observed": "=2+2", "expected": "x (93%)", "low": None, "high": None, "share": 0.1},
+]
+
+
+def scored(batch_id: str, row_number: int, *, severity: float = 0.5, **more: Any) -> dict[str, Any]:
+    """A row of the table `scores`; with an anomaly_id it is flagged."""
+    row = {
+        "batch_id": batch_id,
+        "flagged": "anomaly_id" in more,
+        "row_number": row_number,
+        "record_key": f"key{row_number}",
+        "anomaly_score": severity * 3,
+        "reconstruction": severity,
+        "kl_divergence": severity * 2,
+        "p_value": 10**-severity,
+        "severity": severity,
+        "threshold": 4.5,
+        "model_version": 3,
+    }
+    flagged = {"kl_share": 0.09, "reasons": REASONS, "record": {"amount": -900.0, "=note": "plain"}}
+    return row | (flagged if row["flagged"] else {}) | more
+
+
+def csv_rows(file: Path) -> list[list[str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
+    installation = Installation(Settings(home=tmp_path / "my home", datasets=tmp_path / "datasets"))
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def publish(here: Installation) -> Callable[..., None]:
+    """Put rows into the table `scores`."""
+
+    def replace(batch_id: str, *rows: dict[str, Any]) -> None:
+        table = pa.Table.from_pylist(list(rows), SCORES)
+        here.tables(here.dataset("payments")).replace("scores", batch_id, table.to_reader, note={})
+
+    return replace
+
+
+@pytest.fixture
+def judge(here: Installation) -> Callable[..., BatchState]:
+    """Put a verdict into the ledger."""
+
+    def record(batch_id: str, **given: Any) -> BatchState:
+        plain: dict[str, Any] = {
+            "dataset": "payments",
+            "batch_id": batch_id,
+            "version": 0,
+            "status": "accepted",
+            "reason": "",
+            "fingerprint": "f",
+            "signature": "s",
+            "contract_hash": "c",
+            "files": [f"{batch_id}.parquet"],
+            "notes": [],
+            "set_aside": {},
+            "n_read": 10,
+            "n_accepted": 10,
+            "newest_record_at": None,
+            "validated_at": datetime(2026, 1, 2, tzinfo=UTC),
+        }
+        return here.ledger.record_validation(BatchState(**(plain | given)))
+
+    return record
+
+
+@pytest.fixture
+def flagged_rows(publish: Callable[..., None]) -> None:
+    publish(
+        "a",
+        scored("a", 0),
+        scored("a", 1, severity=5, anomaly_id="aa11"),
+        scored("a", 2, severity=9, anomaly_id="aa22"),
+    )
+    publish("b", scored("b", 0, severity=7, anomaly_id="bb33"), scored("b", 1, severity=5, anomaly_id="0b44"))
+
+
+@pytest.mark.usefixtures("flagged_rows")
+def test_flagged_records_come_with_the_most_severe_first(here: Installation) -> None:
+    """A person reads from the top and stops when the day is over; equals have a fixed order."""
+    found = views.flagged(here, "payments")
+    assert [row["anomaly_id"] for row in found] == ["aa22", "bb33", "0b44", "aa11"]
+    assert set(found[0]) == set(views.LISTED)
+    assert [row["anomaly_id"] for row in views.flagged(here, "payments", batch_id="a")] == ["aa22", "aa11"]
+    assert [row["anomaly_id"] for row in views.flagged(here, "payments", limit=2)] == ["aa22", "bb33"]
+    assert views.flagged(here, "payments", limit=0) == []
+    assert len(views.flagged(here, "payments", limit=99)) == 4
+    assert views.flagged(here, "payments", batch_id="unknown") == []
+
+
+@pytest.mark.usefixtures("flagged_rows")
+def test_one_flagged_record_is_found_by_the_beginning_of_its_id(here: Installation) -> None:
+    """Nobody types sixteen digits; too few letters are said to be too few."""
+    assert views.one_flagged(here, "payments", "bb")["record"] == {"amount": -900.0, "=note": "plain"}
+    with pytest.raises(NotReady, match="2 flagged records have an id that begins with 'aa'"):
+        views.one_flagged(here, "payments", "aa")
+    with pytest.raises(NotReady, match="0 flagged records"):
+        views.one_flagged(here, "payments", "zz")
+    with pytest.raises(NotReady, match="4 flagged records"):
+        views.one_flagged(here, "payments", "")
+
+
+def test_before_anything_was_scored_there_is_nothing_or_a_next_step(
+    here: Installation, tmp_path: Path
+) -> None:
+    """A list may be empty; who asks for one record or a file is told what to run."""
+    assert views.flagged(here, "payments") == []
+    for ask in (
+        lambda: views.one_flagged(here, "payments", "aa"),
+        lambda: views.export(here, "payments", tmp_path / "out.csv"),
+    ):
+        with pytest.raises(NotReady, match="run `vaewatch run payments`"):
+            ask()
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unknown_dataset_is_said_with_the_known_ones(here: Installation) -> None:
+    """A typing error must not look like an empty queue."""
+    with pytest.raises(ConfigError, match=r"no dataset 'payment' .*known: payments"):
+        views.flagged(here, "payment")
+
+
+def test_the_state_of_a_dataset_adds_up(here: Installation, judge: Callable[..., BatchState]) -> None:
+    """One line that an operator believes: what was read is accepted or set aside."""
+    judge("a", n_read=10, n_accepted=8, set_aside={"missing_value:amount": 2})
+    state = judge("b", n_read=5, n_accepted=5)
+    here.ledger.record_scores(state, model_version=3, threshold=1.0, n_flagged=2)
+    judge("c", status="refused", reason="row_count: 0", n_read=3, n_accepted=0)
+    here.ledger.set_serving("payments", 3)
+    (found,) = views.status(here)
+    assert views.status(here, "payments") == [found]
+    assert found["counts"] == {"accepted": 1, "scored": 1, "refused": 1}
+    assert (found["n_read"], found["n_accepted"], found["n_flagged"], found["champion"]) == (18, 13, 2, 3)
+    assert [(batch["batch_id"], batch["n_set_aside"]) for batch in found["batches"]] == [
+        ("a", 2),
+        ("b", 0),
+        ("c", 3),
+    ]
+    assert json.dumps(found, default=str)
+
+
+def test_a_dataset_of_which_nothing_is_known_yet_has_a_state(here: Installation) -> None:
+    """The first thing that anybody asks, before anything ran."""
+    (found,) = views.status(here)
+    assert (found["dataset"], found["batches"], found["champion"], found["n_read"]) == (
+        "payments",
+        [],
+        None,
+        0,
+    )
+
+
+def test_the_quarantine_lists_what_waits_and_why(
+    here: Installation, judge: Callable[..., BatchState]
+) -> None:
+    """Refused batches and batches with records set aside, not those that are well."""
+    judge("well")
+    judge("some", n_accepted=8, set_aside={"missing_value:amount": 2})
+    judge("none", status="refused", reason="row_count: 0 (at least 1)", n_read=0, n_accepted=0)
+    found = {row["batch_id"]: row for row in views.quarantined(here, "payments")}
+    assert set(found) == {"some", "none"}
+    assert found["some"]["set_aside"] == {"missing_value:amount": 2}
+    assert found["none"]["reason"] == "row_count: 0 (at least 1)"
+
+
+def test_records_set_aside_are_shown_with_their_reasons(
+    here: Installation, judge: Callable[..., BatchState]
+) -> None:
+    """The first ones in the file's order: enough to see what is wrong with the source."""
+    judge("a", n_read=4, n_accepted=1, set_aside={"missing_value:amount": 3})
+    records = pa.table({
+        "batch_id": ["a"] * 4,
+        "set_aside": [True, False, True, True],
+        "row_number": [3, 0, 1, 2],
+        "record_key": ["k3", "k0", "k1", "k2"],
+        "reasons": pa.array([["x:amount"], None, ["x:amount"], ["x:amount"]], pa.list_(pa.string())),
+        "record": pa.array([{"amount": float(i), "=note": None} for i in (3, 0, 1, 2)], RECORD),
+    })
+    here.tables(here.dataset("payments")).replace("records", "a", records.to_reader, note={})
+    found = views.set_aside(here, "payments", "a", limit=2)
+    assert [row["record_key"] for row in found["records"]] == ["k1", "k2"]
+    assert found["records"][0] == {
+        "row_number": 1,
+        "record_key": "k1",
+        "reasons": ["x:amount"],
+        "record": {"amount": 1.0, "=note": None},
+    }
+    assert (found["n_read"], found["n_set_aside"]) == (4, 3)
+    with pytest.raises(NotReady, match="batch 'z' was never validated; see `vaewatch status payments`"):
+        views.set_aside(here, "payments", "z", limit=2)
+
+
+def test_a_refused_batch_has_reasons_and_no_records(
+    here: Installation, judge: Callable[..., BatchState]
+) -> None:
+    """None of its records was published: none may be shown as if it had been."""
+    judge("a", status="refused", reason="column 'amount' is missing", n_accepted=0)
+    found = views.set_aside(here, "payments", "a", limit=5)
+    assert (found["status"], found["reason"], found["records"]) == (
+        "refused",
+        "column 'amount' is missing",
+        [],
+    )
+
+
+@pytest.mark.usefixtures("flagged_rows")
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_all_flagged_records_are_exported_most_severe_first(
+    here: Installation, tmp_path: Path, suffix: str
+) -> None:
+    """Three formats, one content: for a notebook, a program, a spreadsheet."""
+    out = tmp_path / "new folder" / f"out{suffix}"
+    assert views.export(here, "payments", out) == 4
+    if suffix == ".parquet":
+        rows = pq.read_table(out).to_pylist()
+    elif suffix == ".jsonl":
+        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    else:
+        header, *cells = csv_rows(out)
+        rows = [dict(zip(header, row, strict=True)) for row in cells]
+    assert [float(row["severity"]) for row in rows] == [9, 7, 5, 5]
+    assert {row["anomaly_id"] for row in rows} == {"aa11", "aa22", "bb33", "0b44"}
+    if suffix == ".csv":
+        assert rows[0]["reasons"] == "amount 900 (expected 12.5, 81%); =note =2+2 (expected x (93%), 10%)"
+        assert (rows[0]["record.amount"], rows[0]["record.=note"]) == ("-900.0", "plain")
+        assert "flagged" not in rows[0]
+    else:
+        assert rows[0]["record"] == {"amount": -900.0, "=note": "plain"}
+        assert rows[0]["reasons"][0]["expected"] == "12.5"
+
+
+@pytest.mark.usefixtures("flagged_rows")
+def test_one_batch_is_exported_alone(here: Installation, tmp_path: Path) -> None:
+    """The day that somebody asks about."""
+    assert views.export(here, "payments", tmp_path / "a.jsonl", batch_id="a") == 2
+    assert views.export(here, "payments", tmp_path / "none.csv", batch_id="unknown") == 0
+    header, *rows = (tmp_path / "none.csv").read_text().splitlines()
+    assert header.endswith("reasons,record.amount,record.=note")
+    assert rows == []
+
+
+@pytest.mark.usefixtures("flagged_rows")
+@pytest.mark.parametrize("name", ["out.xlsx", "out", "out.csv.gz"])
+def test_an_unknown_format_is_refused_and_nothing_is_written(
+    here: Installation, tmp_path: Path, name: str
+) -> None:
+    """A file with the wrong content under the right name is worse than none."""
+    with pytest.raises(ConfigError, match=r"write to \.parquet, \.csv or \.jsonl"):
+        views.export(here, "payments", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(
+    here: Installation, publish: Callable[..., None], tmp_path: Path
+) -> None:
+    """Whoever can write a record could otherwise make the reviewer's spreadsheet send the others away."""
+    rows = []
+    for i, formula in enumerate(FORMULAS):
+        reasons = [REASONS[1] | {"column": formula}]
+        record = {"amount": -1.5, "=note": formula}
+        rows.append(scored("a", i, anomaly_id=f"{i}", record_key=formula, record=record, reasons=reasons))
+    publish("a", *rows)
+    views.export(here, "payments", tmp_path / "out.csv")
+    cells = [cell for row in csv_rows(tmp_path / "out.csv") for cell in row]
+    for cell in cells:
+        harmless = not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert harmless or float(cell) < 0, "a negative number is a number"
+    assert sum(cell.startswith("'") for cell in cells) == 3 * len(FORMULAS)
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@given(note=TEXTS | st.sampled_from(FORMULAS), key=TEXTS)
+def test_text_comes_through_a_csv_file_whole(note: str, key: str) -> None:
+    """Quotes, commas and line breaks of a record stay in its cell; only a formula gets its apostrophe."""
+    row = scored("a", 0, anomaly_id="x", record_key=key, record={"amount": 1.0, "=note": note})
+    views._write_csv(stream := io.StringIO(newline=""), pa.Table.from_pylist([row], SCORES))
+    header, cells = csv.reader(io.StringIO(stream.getvalue(), newline=""))
+    written = dict(zip(header, cells, strict=True))
+    for text, cell in ((note, written["record.=note"]), (key, written["record_key"])):
+        assert cell in {text, f"'{text}"}
+        assert not cell.startswith(("=", "+", "-", "@"))
