@@ -1,0 +1,79 @@
+# Everything a person or CI does here, by name. `make` alone lists it.
+# Needs make and Python >= 3.11; another interpreter: make PYTHON=python3.12 install
+
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+DATA ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq
+STAMP := $(VENV)/.installed
+
+# torch is installed by itself, after the lock: which build of it is right (CPU, CUDA) is the machine's business, and
+# pip takes it from wherever this machine's pip is pointed. What torch needs besides its GPU libraries is in the lock.
+TORCH := torch==2.13.0
+UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
+	$(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse \
+	cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+UV := uv==0.13.8
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock test test-all check format demo bench-water up down clean
+.NOTPARALLEL:
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## .venv with everything, from the hashed lock (about two minutes; again: at once)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaewatch needs Python 3.11 or newer: make PYTHON=python3.12 install")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
+	$(PIP) --no-compile $(TORCH)
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >$(VENV)/compileall.log || true  # all cores; packages ship templates that do not compile
+	@touch $@
+
+lock: ## requirements.lock anew from pyproject.toml (the newest versions it allows)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(UV)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+		$(addprefix --no-emit-package ,$(UNLOCKED)) \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+test: install ## the tests that take minutes at most; one of them: make test ARGS="-k elbo"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+
+test-all: install ## every test, the slow ones too
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+check: install ## format, lint, types, import rules, and that the docs' commands exist
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(if $(wildcard tests/test_docs.py),$(BIN)/python -m pytest -q tests/test_docs.py)
+
+format: install ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: install ## the whole system on sample data, or on yours: make demo DATA=/path/to/parquet
+	$(BIN)/python -m infra.demo $(if $(DATA),--data "$(DATA)")
+
+bench-water: install ## detection on the water data, retrained weekly, beside rivals (about 15 minutes)
+	$(BIN)/python tests/bench/water.py $(ARGS)
+
+up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
+	$(BIN)/python -m infra.stack up
+
+down: ## stop what `make up` started
+	@test ! -x $(BIN)/python || $(BIN)/python -m infra.stack down
+
+clean: ## caches and build leftovers (keeps .venv and var)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

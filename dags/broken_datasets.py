@@ -1,0 +1,14 @@
+"""Fails to import while a dataset file has faults: Airflow then shows the reason on top of every page.
+
+A DAG file either gives all its DAGs or none, so the complaint has a file of its own and the good datasets run on.
+The DAGs of the broken dataset are away until its file is mended; Airflow looks again every half minute.
+"""
+
+from __future__ import annotations
+
+from dags.catalogue import read_catalogue
+from pipeline.config import load_settings
+from pipeline.errors import ConfigError
+
+if faults := read_catalogue(load_settings().datasets).faults:
+    raise ConfigError("\n".join(["no DAGs (airflow) for these dataset files:", *faults]))

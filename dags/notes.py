@@ -1,0 +1,84 @@
+"""What whoever is woken at night reads first: one note a DAG.
+
+Belongs here: what a DAG does, what its failing means, what to do. Does not: how it does it (docs/).
+"""
+
+from __future__ import annotations
+
+DISCOVER = """
+**{name}.discover** looks for batches of `{name}` that are due and hands their names to `{name}.score`.
+
+| | |
+|---|---|
+| runs | whenever a file settles in `{folder}`, and by the clock ({cron}) in case that was missed |
+| skipped | nothing is due: the usual state |
+| failed | the folder cannot be listed, or the ledger cannot be written. **Nothing is lost:** the next look finds it all |
+
+**What to do**
+1. `vaewatch doctor`: folder, database and registry, each with what to mend.
+2. `vaewatch status {name}`: what landed, and where each batch stands.
+3. Not urgent below a few hours: batches wait in the folder.
+"""
+
+SCORE = """
+**{name}.score** checks the batches of one key against the contract, then scores those that were accepted. The key
+(*partition key* of the run) is a batch, or `first..last` for the due ones in between. Doing a key again changes nothing.
+
+| red task | means | can waiting help |
+|---|---|---|
+| validate | storage or a check failed, not the data; tried again {retries} times by itself | yes |
+| score | registry or storage failed, or the champion cannot read this contract; its log says which | see the log |
+| contract | **the data broke its contract**: these batches were refused whole; the others were scored | no |
+
+**What to do**
+1. Read the red task's last line: it names the batch, the rule and the counts.
+2. `vaewatch status {name}` lists every batch with its reason; the run's report is under `reports/{name}/`.
+3. Bad delivery: ask its sender, and put the corrected file in its place; it is found by itself.
+4. Data right, contract wrong: change `{file}`, then `vaewatch validate {name} BATCH --force` and
+   `vaewatch score {name} BATCH`.
+5. Champion at fault: `vaewatch rollback {name} --reason "…"`, then trigger `{name}.rescore`.
+
+By hand: trigger with a partition key, or with the parameter `batch`.
+"""
+
+TRAIN = """
+**{name}.train** learns from the accepted batches of the last {window:g} days and registers a model version. The first
+becomes champion; later ones become challenger and `{name}.promote` decides.
+
+| | |
+|---|---|
+| runs | {cron} (UTC), one at a time in the pool `gpu` |
+| skipped | there is no champion yet and there are too few records to train one |
+| failed | **the champion serves on**: scoring is not affected tonight |
+| late | after {hours:g} h the log `vaewatch.alerts` says so |
+
+A retry goes on from the last checkpoint. The same records, contract and settings give the version that is there.
+
+**What to do**
+1. *too few records*: `vaewatch status {name}`: has anything been accepted lately?
+2. Registry or storage: `vaewatch doctor`, then clear the task.
+3. Anything else can wait for the morning: `vaewatch train {name}` runs the same by hand.
+"""
+
+PROMOTE = """
+**{name}.promote** makes a model version champion: {how}.
+
+| | |
+|---|---|
+| failed | the champion until now serves on |
+| regretted | `vaewatch rollback {name} --reason "…"` puts the previous champion back, in seconds |
+
+**What to do**
+1. *no challenger, no such version*: `vaewatch status {name}` names the versions that serve.
+2. Registry unreachable: `vaewatch doctor`, then clear the task.
+3. By hand: `vaewatch promote {name} --version N --reason "…"`.
+"""
+
+RESCORE = """
+**{name}.rescore** scores batches again with the champion, whatever was done before: after a rollback, a promotion or
+a changed contract. Trigger it with `first` and `last` (batch ids, both included); `check_again` applies the contract
+as it is now first. Each batch is replaced in one transaction: readers see the old scores or the new.
+
+**When it fails** the batches done so far are done; trigger it again. `vaewatch status {name}` shows the model version
+that scored each batch; `vaewatch score {name} BATCH --force` does one by hand.
+"""

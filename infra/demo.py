@@ -1,0 +1,338 @@
+"""The main job, whole, through Airflow's real scheduler: `make demo`, or `make demo DATA=<folder of Parquet>`.
+
+Belongs here: landing deliveries in the order of their days, driving the DAGs, and telling what came of it. Does not:
+any step of the job. Run again it finds its work done, changes nothing and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from infra.airflow_api import AirflowApi
+from infra.layout import REPOSITORY
+from infra.stack import Stack
+from infra.supervisor import StartFailed
+from pipeline import batches, display, views
+from pipeline.config import Dataset, Settings
+from pipeline.errors import VaewatchError
+from pipeline.installation import Installation
+
+DAYS = 30
+HISTORY_SHARE = 2 / 3
+NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
+PATIENCE = 1800.0
+console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Deliveries in the order in which they will land.
+
+    Attributes:
+        history, following: files that land before and after the first training.
+        source: folder that the paths are relative to.
+        truth: labelled anomalies, where the feed is our own.
+    """
+
+    dataset: str
+    source: Path
+    history: tuple[str, ...]
+    following: tuple[str, ...]
+    truth: Path | None = None
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--data", type=Path, help="a folder of Parquet files of your own")
+    chosen = parser.parse_args()
+    started = time.monotonic()
+    os.chdir(REPOSITORY)
+    try:
+        here, feed = _own_data(chosen.data) if chosen.data else _sample_data()
+        dataset = here.dataset(feed.dataset)
+        if _is_done(here, dataset, feed):
+            console.print(
+                "[green]Everything is done already: nothing landed since, nothing was changed.[/green]"
+            )
+        else:
+            _play(here, dataset, feed)
+    except (VaewatchError, StartFailed, RuntimeError, TimeoutError) as fault:
+        console.print(f"[red]the demo stopped[/red]: {escape(str(fault))}")
+        return 1
+    _report(here, dataset, feed)
+    console.print(f"\ntook {time.monotonic() - started:.0f} s; nothing is left running")
+    return 0
+
+
+def _sample_data() -> tuple[Installation, Feed]:
+    from pipeline.sample import SamplePlan, generate
+
+    here = Installation()
+    source = here.settings.home / "sample"
+    if not (source / "truth" / "payments.parquet").exists():
+        console.print(f"making {DAYS} days of card payments in {_near(source)}")
+        generate(source, SamplePlan(days=DAYS))
+    files = sorted(path.name for path in (source / "incoming" / "payments").glob("*.parquet"))
+    cut = round(len(files) * HISTORY_SHARE)
+    return here, Feed(
+        "payments",
+        source / "incoming" / "payments",
+        tuple(files[:cut]),
+        tuple(files[cut:]),
+        source / "truth" / "payments.parquet",
+    )
+
+
+def _own_data(folder: Path) -> tuple[Installation, Feed]:
+    """Someone's own files, untouched: links to them land one after another in a folder of the demo's."""
+    from pipeline.inference import propose
+
+    folder = folder.expanduser().absolute()
+    plain = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
+    name = re.sub("[^A-Za-z0-9_-]+", "-", plain).strip("-") or "data"
+    home = Installation().settings.home.parent / "var" / f"demo-{name}"
+    os.environ |= {"VAEWATCH_HOME": str(home), "VAEWATCH_DATASETS": str(home / "datasets")}
+    here = Installation(Settings())
+    target = home / "datasets" / f"{name}.yaml"
+    if not target.exists():
+        console.print(f"inferring a contract from {_near(folder)}")
+        settings = here.settings
+        guess = propose(
+            folder, name, relative_to=folder, threads=settings.cores, scratch=home / "work" / "init"
+        )
+        landing = guess.text.replace("  path: .\n", f"  path: {home / 'incoming'}\n  settle_seconds: 3\n")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(landing, encoding="utf-8")
+        for warning in guess.warnings:
+            console.print(f"  look at {escape(warning)}")
+    console.print(f"contract: {_near(target)}")
+    dataset = here.dataset(name)
+    aside = dataset.model_copy(
+        update={"incoming": dataset.incoming.model_copy(update={"path": str(folder), "split": None})}
+    )
+    deliveries = batches.landed(aside, here.ledger)
+    if len(deliveries) > NEWEST:
+        console.print(f"{len(deliveries)} deliveries are there; the demo takes the newest {NEWEST}")
+    taken = deliveries[-NEWEST:]
+    n_following = min(FOLLOWING, len(taken) // 3)
+    history, following = (
+        tuple(file.relative for batch in part for file in batch.files)
+        for part in (taken[: len(taken) - n_following], taken[len(taken) - n_following :])
+    )
+    return here, Feed(name, folder, history, following)
+
+
+def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
+    landed = dataset.incoming_path
+    if not all((landed / name).exists() for name in (*feed.history, *feed.following)):
+        return False
+    current = here.ledger.current(dataset.dataset)
+    done = all(
+        batch.batch_id in current
+        and current[batch.batch_id].status != "accepted"
+        and current[batch.batch_id].signature == batch.signature
+        for batch in batches.landed(dataset, here.ledger)
+    )
+    return done and here.ledger.serving_version(dataset.dataset) is not None
+
+
+def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
+    dataset.incoming_path.mkdir(parents=True, exist_ok=True)
+    console.print("starting Airflow (its own scheduler, SQLite, loopback only)")
+    stack = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False)
+    with stack.running(), stack.api as api:
+        dags = [f"{feed.dataset}.{step}" for step in ("discover", "score", "train")]
+        api.wait_for_dags(*dags)
+        _land(here, api, dataset, feed, feed.history, "history: land → validate", scored=False)
+        if here.ledger.serving_version(dataset.dataset) is None:
+            _train(here, api, feed)
+        _land(
+            here, api, dataset, feed, feed.following, "following days: land → validate → score", scored=True
+        )
+
+
+def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
+    dag = f"{feed.dataset}.train"
+    started = time.monotonic()
+    with console.status("training the first model, logging and registering it in MLflow"):
+        run = api.trigger(dag)
+        state = api.wait_for(dag, run, timeout=PATIENCE)
+    if state != "success":
+        raise RuntimeError(
+            f"{dag} ended as {state}; its logs are under {here.settings.home / 'airflow' / 'logs'}"
+        )
+    version = here.ledger.serving_version(feed.dataset)
+    console.print(
+        f"train → register → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"
+    )
+
+
+def _land(
+    here: Installation,
+    api: AirflowApi,
+    dataset: Dataset,
+    feed: Feed,
+    files: Sequence[str],
+    title: str,
+    *,
+    scored: bool,
+) -> None:
+    """Let deliveries land, ring the DAG that looks for them, and watch the ledger until they are done."""
+    for name in files:
+        target = dataset.incoming_path / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if feed.truth:
+                shutil.copyfile(feed.source / name, target.with_suffix(".tmp"))
+                target.with_suffix(".tmp").rename(target)
+            else:
+                target.symlink_to(feed.source / name)
+    time.sleep(dataset.incoming.settle_seconds + 0.5 if feed.truth else 0)
+    expected = {batch.batch_id for batch in batches.landed(dataset, here.ledger)}
+
+    def n_done() -> int:
+        current = here.ledger.current(dataset.dataset)
+        states = [current[batch_id].status for batch_id in expected & current.keys()]
+        return sum(status in {"scored", "refused"} or not scored for status in states)
+
+    api.trigger(f"{feed.dataset}.discover")
+    _watch(title, len(expected), n_done, lambda: _failed(api, feed))
+
+
+def _watch(title: str, total: int, n_done: Callable[[], int], failed: Callable[[], str]) -> None:
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("batches"),
+        TimeElapsedColumn(),
+    )
+    until = time.monotonic() + PATIENCE
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total)
+        while (done := n_done()) < total:
+            progress.update(task, completed=done)
+            if why := failed():
+                raise RuntimeError(why)
+            if time.monotonic() > until:
+                raise TimeoutError(f"{title}: {done} of {total} batches after {PATIENCE:.0f} s")
+            time.sleep(1)
+        progress.update(task, completed=total)
+
+
+def _failed(api: AirflowApi, feed: Feed) -> str:
+    """A step that failed for another reason than a refused batch, which is part of the show."""
+    for run in api.runs(f"{feed.dataset}.score", state="failed"):
+        states = api.task_states(run["dag_id"], run["dag_run_id"])
+        broken = [task for task, state in states.items() if state == "failed" and task != "contract"]
+        if broken:
+            return (
+                f"{run['dag_id']} {run.get('partition_key')}: {', '.join(broken)} failed; see Airflow's logs"
+            )
+    return ""
+
+
+def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
+    (found,) = views.status(here, feed.dataset)
+    console.print()
+    display.print_batches(found["batches"])
+    console.print("\n[bold]Most anomalous records of the following days[/bold]")
+    following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
+    worst = [row for row in views.flagged(here, feed.dataset, limit=2000) if row["batch_id"] in following]
+    display.print_flagged(worst[:10])
+    if feed.truth:
+        _measure(here, dataset, feed.truth, following)
+    _where(here, found)
+
+
+def _history_ids(here: Installation, dataset: Dataset, feed: Feed) -> set[str]:
+    names = set(feed.history)
+    return {
+        batch.batch_id
+        for batch in batches.landed(dataset, here.ledger)
+        if any(file.relative in names for file in batch.files)
+    }
+
+
+def _measure(here: Installation, dataset: Dataset, truth_file: Path, following: set[str]) -> None:
+    """Precision and recall at the review budget, against the generator's truth, on days the model never saw."""
+    import pyarrow.parquet as pq
+
+    current = here.ledger.current(dataset.dataset)
+    scored = {b for b in following if b in current and current[b].status == "scored"}
+    truth = {
+        (row["batch_id"], row["record_key"]): row["kind"]
+        for row in pq.read_table(truth_file).to_pylist()
+        if row["batch_id"] in scored
+    }
+    flags = {
+        (row["batch_id"], row["record_key"])
+        for row in views.flagged(here, dataset.dataset)
+        if row["batch_id"] in scored
+    }
+    tables = here.tables(dataset)
+    aside = {
+        (batch_id, key)
+        for batch_id in scored
+        for key in tables.read("records", batch_id=batch_id, flag=True, columns=["record_key"])[
+            "record_key"
+        ].to_pylist()
+    }
+    for_model = {record for record, kind in truth.items() if kind != "duplicated_block"}
+    hits = flags & for_model
+    console.print(
+        f"\n[bold]Against the generator's truth[/bold], {len(scored)} days after training, "
+        f"review budget {dataset.flag.review_budget:g} a day:\n"
+        f"  precision {len(hits) / max(1, len(flags)):.2f} ({len(hits)} of {len(flags)} flags are planted anomalies), "
+        f"recall {len(hits) / max(1, len(for_model)):.2f} ({len(hits)} of {len(for_model)})"
+    )
+    table = Table("planted anomaly", "records", "flagged by the model", "set aside by the contract", box=None)
+    for kind in sorted(set(truth.values())):
+        records = {record for record, this in truth.items() if this == kind}
+        table.add_row(kind, *(str(len(part)) for part in (records, records & flags, records & aside)))
+    console.print(table)
+
+
+def _where(here: Installation, found: dict[str, Any]) -> None:
+    home, name = here.settings.home, found["dataset"]
+    own = (
+        ""
+        if home == Path("var").absolute()
+        else f" VAEWATCH_HOME={_near(home)} VAEWATCH_DATASETS={_near(home)}/datasets"
+    )
+    console.print("\n[bold]Where everything is[/bold]")
+    places = {
+        "scores and flagged records": Path(found["tables"]) / "scores",
+        "every record read, with reasons": Path(found["tables"]) / "records",
+        "checks, a page a batch": home / "reports" / name,
+        "models and runs (MLflow)": home / "mlflow.db",
+        "contract": here.settings.datasets / f"{name}.yaml",
+    }
+    for what, place in places.items():
+        console.print(f"  {what:32} {_near(place)}")
+    shell = f"{own.strip()} .venv/bin/vaewatch".strip()
+    console.print(f"  look closer: {shell} flagged list {name}")
+    console.print(f"  Airflow's and MLflow's pages: make up{own}")
+
+
+def _near(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

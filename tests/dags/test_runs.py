@@ -1,0 +1,172 @@
+"""The DAGs run for real, in this process: real Airflow, real steps, a small dataset on a temporary path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.xcom import XComModel
+from airflow.utils import db
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from pipeline.installation import Installation
+
+from .conftest import REPOSITORY, DatasetFile
+
+# a warning of any library that a task imports would be a failed task here; the steps are tested without, elsewhere
+pytestmark = pytest.mark.filterwarnings("default")
+
+Land = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow_database() -> None:
+    """Airflow's own tables, once."""
+    db.initdb()
+
+
+@pytest.fixture
+def land(dataset_file: DatasetFile, tmp_path: Path) -> Land:
+    """A dataset `orders`; lands one day's batch of it, whole or with a column missing."""
+    dataset_file("orders", "train: {min_records: 300, recipe: {steps: 30}}")
+
+    def write(day: int, *, broken: bool = False) -> Path:
+        random = np.random.default_rng(day)
+        a = random.normal(size=200)
+        start = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=day)
+        columns: dict[str, Any] = {
+            "id": [f"{day}-{n}" for n in range(a.size)],
+            "at": pa.array([start + timedelta(minutes=n) for n in range(a.size)], pa.timestamp("us", "UTC")),
+            "a": a,
+            "b": 2 * a + random.normal(scale=0.1, size=a.size),
+            "c": random.choice(["x", "y", "z"], size=a.size),
+        }
+        if broken:
+            del columns["b"]
+        path = tmp_path / "incoming" / "orders" / f"day{day:02}.parquet"
+        pq.write_table(pa.table(columns), path)
+        return path
+
+    return write
+
+
+class Run:
+    """One run of a DAG, and what it left in Airflow's database."""
+
+    def __init__(self, dag_id: str, **conf: Any) -> None:
+        bag = DagBag(REPOSITORY / "dags")
+        assert not bag.import_errors
+        dag = bag.dags[dag_id]
+        dag.deadline = None  # Airflow 3.3 cannot store one from a run in process
+        for task in dag.tasks:
+            task.retries = 0  # a run in process sleeps through every delay
+        self.run = dag.test(run_conf=conf)
+        self.state = str(self.run.state)
+        self.tasks = {task.task_id: str(task.state) for task in self.run.get_task_instances()}
+
+    def result(self, task_id: str) -> Any:
+        """What a task returned."""
+        query = select(XComModel).where(
+            XComModel.run_id == self.run.run_id, XComModel.task_id == task_id, XComModel.key == "return_value"
+        )
+        with create_session() as session:
+            row = session.scalars(query).one()
+            return XComModel.deserialize_value(row)
+
+    def keys(self, asset: str) -> list[str | None]:
+        """The partition keys that the run put on an asset."""
+        query = (
+            select(AssetEvent.partition_key)
+            .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+            .where(AssetEvent.source_run_id == self.run.run_id, AssetModel.name == asset)
+            .order_by(AssetEvent.id)
+        )
+        with create_session() as session:
+            return list(session.scalars(query))
+
+
+def test_the_first_night(land: Land) -> None:
+    """Discovered, accepted, waiting for a model; trained; scored; and nothing left to do."""
+    for day in (1, 2, 3):
+        land(day)
+    found = Run("orders.discover")
+    assert found.keys("orders.batch_landed") == ["day01..day03"]
+    assert Run("orders.discover").tasks == {"look": "skipped"}  # handed out, not handed out twice
+
+    early = Run("orders.score", batch="day01..day03")
+    assert early.state == "success"
+    assert early.result("validate")["batches"] == {"accepted": 3}
+    assert early.result("score")["batches"] == {"waiting": 3}
+
+    trained = Run("orders.train")
+    assert trained.result("train") == {"outcome": "trained", "model_version": 1, "alias": "champion"}
+    assert trained.keys("orders.champion") == [None]  # an unkeyed event: discover listens to it
+
+    scored = Run("orders.score", batch="day01..day03")
+    assert scored.result("score")["batches"] == {"scored": 3}
+    assert scored.keys("orders.batch_scored") == [None]
+    assert Run("orders.discover").tasks == {"look": "skipped"}
+
+
+def test_a_refused_batch_turns_its_run_red_and_stops_no_other(land: Land) -> None:
+    """Somebody is told at once, with the reason; the good batches of the same run are done."""
+    land(1)
+    land(2, broken=True)
+    land(3)
+    run = Run("orders.score", batch="day01..day03")
+    assert run.state == "failed"
+    assert run.tasks == {"validate": "success", "score": "success", "contract": "failed"}
+    assert list(run.result("validate")["refused"]) == ["day02"]
+    assert "b" in run.result("validate")["refused"]["day02"]
+    states = Installation().ledger.current("orders")
+    assert {batch: state.status for batch, state in states.items()} == {
+        "day01": "accepted",
+        "day02": "refused",
+        "day03": "accepted",
+    }
+
+
+def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:
+    """The second model is the challenger; its key starts the promotion, which goes on record."""
+    for day in (1, 2, 3):
+        land(day)
+    Run("orders.score", batch="day01..day03")
+    Run("orders.train")
+    land(4)
+    Run("orders.score", batch="day04")
+    trained = Run("orders.train")
+    assert trained.result("train") == {"outcome": "trained", "model_version": 2, "alias": "challenger"}
+    assert trained.keys("orders.model_trained") == ["2"]
+    promoted = Run("orders.promote", version=2, reason="looks better")
+    assert promoted.result("promote") == {"outcome": "promoted", "model_version": 2, "previous": 1}
+
+    again = Run("orders.rescore", first="day01", last="day02", check_again=True)
+    assert again.result("rescore")["batches"] == {"scored": 2}
+    assert again.keys("orders.batch_scored") == ["day01", "day02"]
+    states = Installation().ledger.current("orders")
+    assert [states[f"day0{day}"].model_version for day in (1, 2, 3, 4)] == [2, 2, None, 1]
+
+
+def test_training_before_there_are_records_is_no_failure(land: Land) -> None:
+    """A new dataset must not be red every night until it has enough; a running one must."""
+    land(1)
+    Run("orders.score", batch="day01")
+    assert Run("orders.train").tasks == {"train": "skipped"}
+    Installation().ledger.set_serving("orders", 1)
+    assert Run("orders.train").tasks == {"train": "failed"}
+
+
+def test_a_run_without_a_key_says_what_to_give_it(land: Land) -> None:
+    """The button in Airflow's page sends no key; the reason must be in the first red task's log."""
+    land(1)
+    run = Run("orders.score")
+    assert run.tasks["validate"] == "failed"
