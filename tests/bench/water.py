@@ -1,0 +1,153 @@
+"""Detection on the water data, run as the product runs: `make bench-water`.
+
+Every week the detector is trained on the trailing 30 days and scores the next 7, without a label; so are the rivals, on
+the same columns of the same records. Labels are read at the very end, to measure. Printed: average precision and
+AUROC over the days from the 31st on that have labels (before 2016-11-08), mean and spread over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from pipeline.config import Dataset
+from pipeline.detector import Detector
+from pipeline.training import split_holdout
+
+DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "water"
+SENSORS = ["Tp", "Cl", "pH", "Redox", "Leit", "Trueb", "Cl_2", "Fm", "Fm_2"]
+WINDOW, EVERY, LABELLED = 30, 7, "2016-11-08"
+
+Scorer = Callable[[pa.Table], Any]
+
+
+def dataset(seed: int, **train: Any) -> Dataset:
+    """What `vaewatch init` infers for this data."""
+    numeric = {name: {"type": "float", "role": "numeric"} for name in SENSORS}
+    time_column = {"time": {"type": "timestamp", "role": train.pop("time_role", "context")}}
+    return Dataset.model_validate({
+        "dataset": "water",
+        "incoming": {"path": "."},
+        "time": "time",
+        "columns": numeric | time_column,
+        "train": {"seed": seed, **train},
+        "flag": {"review_budget": 20},
+    })
+
+
+def ours(**train: Any) -> Callable[[pa.Table, int], Scorer]:
+    def learn(window: pa.Table, seed: int) -> Scorer:
+        config = dataset(seed, **train)
+        detector = Detector.train(config, *split_holdout(config, window), records_per_day=1440)
+        return lambda table: detector.score_table(table)["anomaly_score"].to_numpy()
+
+    return learn
+
+
+class Complete:
+    """What rivals see: standardised, missing values at the training median."""
+
+    def __init__(self, window: pa.Table) -> None:
+        raw = self.raw(window)
+        self.median = np.nanmedian(raw, axis=0)
+        filled = np.where(np.isnan(raw), self.median, raw)
+        self.mean, self.std = filled.mean(axis=0), filled.std(axis=0) + 1e-12
+
+    @staticmethod
+    def raw(table: pa.Table) -> Any:
+        return np.stack([table[name].to_numpy() for name in SENSORS], axis=1)
+
+    def __call__(self, table: pa.Table) -> Any:
+        raw = self.raw(table)
+        return (np.where(np.isnan(raw), self.median, raw) - self.mean) / self.std
+
+
+def isolation_forest(window: pa.Table, seed: int) -> Scorer:
+    complete = Complete(window)
+    model = IsolationForest(random_state=seed).fit(complete(window))
+    return lambda table: -model.score_samples(complete(table))
+
+
+def nearest_neighbours(window: pa.Table, seed: int) -> Scorer:
+    complete = Complete(window)
+    rows = complete(window)
+    reference = rows[np.random.default_rng(seed).permutation(len(rows))[:5000]]
+    model = NearestNeighbors(n_neighbors=5).fit(reference)
+    return lambda table: model.kneighbors(complete(table))[0][:, -1]
+
+
+def mahalanobis(window: pa.Table, _seed: int) -> Scorer:
+    complete = Complete(window)
+    model = EmpiricalCovariance().fit(complete(window))
+    return lambda table: model.mahalanobis(complete(table))
+
+
+def nightly(days: list[pa.Table], learn: Callable[[pa.Table, int], Scorer], seed: int, label: str) -> list[Any]:
+    """Scores of every day from the 31st on, retrained every week on the 30 days before."""
+    found: list[Any] = []
+    for first in track(range(WINDOW, len(days), EVERY), description=f"{label}, seed {seed}", transient=True):
+        scorer = learn(pa.concat_tables(days[first - WINDOW : first]), seed)
+        found += [scorer(day) for day in days[first : first + EVERY]]
+    return found
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--variants", action="store_true", help="also settings that are not the default")
+    chosen = arguments.parse_args()
+    labels = pq.read_table(DATA / "labels_before_2016-11-08.parquet")
+    days = [pq.read_table(f) for f in sorted((DATA / "batches").glob("*.parquet")) if f.stem < LABELLED]
+    scored = pa.concat_tables(days[WINDOW:])
+    events = labels["event"].take(pc.index_in(scored["record_id"], value_set=labels["record_id"])).to_numpy().astype(bool)
+    complete = ~np.isnan(Complete.raw(scored)).any(axis=1)
+    methods: dict[str, Callable[[pa.Table, int], Scorer]] = {
+        "vaewatch": ours(),
+        "IsolationForest": isolation_forest,
+        "kNN (k=5, 5,000 reference records)": nearest_neighbours,
+        "Mahalanobis": mahalanobis,
+    }
+    if chosen.variants:
+        methods = {"default": ours(), "time ignored": ours(time_role="ignored"), "holdout 0.1": ours(holdout=0.1), "holdout 0.02": ours(holdout=0.02),
+                   "time ignored, holdout .02": ours(time_role="ignored", holdout=0.02)}
+    console = Console()
+    table = Table("method", "AP", "AUROC", "AP, complete records", "AUROC, complete", "seconds a training")
+    for label, learn in methods.items():
+        rows, started = [], time.monotonic()
+        for seed in range(chosen.seeds):
+            scores = np.concatenate(nightly(days, learn, seed, label))
+            parts = [np.full(len(scores), True), complete]
+            rows.append([f(events[p], scores[p]) for p in parts for f in (average_precision_score, roc_auc_score)])
+        n_trainings = chosen.seeds * len(range(WINDOW, len(days), EVERY))
+        mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
+        cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True)]
+        table.add_row(label, *cells, f"{(time.monotonic() - started) / n_trainings:.1f}")
+        console.print(label, *cells)
+    console.print(table)
+    n, share = len(events), events.mean()
+    console.print(
+        f"{n} records of {len(days) - WINDOW} days, {share:.2%} events, {complete.mean():.0%} complete; {chosen.seeds} seeds; "
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()

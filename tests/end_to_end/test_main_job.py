@@ -1,0 +1,344 @@
+"""The main job without Airflow, of real parts: files land, a contract is kept or not, a model is trained and serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import steps, views
+from pipeline.errors import ConfigError, NotReady
+from pipeline.sample import DUPLICATED, SampleReceipt
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Place
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
+        "ignore:module 'sre_(constants|parse|compile)' is deprecated:DeprecationWarning"
+    ),
+]
+DECIDED = {"by": "ann", "reason": "a test"}
+
+
+def scores_of(place: Place, batch_id: str | None = None) -> pa.Table:
+    found = place.table("scores")
+    return found if batch_id is None else found.filter(pc.equal(found["batch_id"], batch_id))
+
+
+def numbers(table: pa.Table) -> pa.Table:
+    return table.select(["batch_id", "row_number", "record_key", "anomaly_score", "p_value", "flagged"])
+
+
+def test_every_record_that_landed_is_accepted_or_set_aside_and_every_accepted_one_is_scored_once(
+    scored: Place, sample: SampleReceipt
+) -> None:
+    """A record that silently goes missing is the one somebody will ask about."""
+    records, scores = scored.table("records"), scored.table("scores")
+    rows = {row["batch_id"]: row for row in scored.ledger()}
+    assert set(rows) == set(sample.batch_ids)
+    assert sum(row["n_accepted"] + row["set_aside_rows"] for row in _with_set_aside(rows)) == records.num_rows
+    for batch_id, row in rows.items():
+        mine = records.filter(pc.equal(records["batch_id"], batch_id))
+        accepted = mine.filter(pc.invert(mine["set_aside"]))
+        if row["status"] == "refused":
+            assert mine.num_rows == 0
+            continue
+        delivered = pq.read_table(scored.incoming / f"{batch_id}.parquet")["transaction_id"].to_pylist()
+        assert mine["row_number"].to_pylist() == list(range(len(delivered)))
+        assert mine["record_key"].to_pylist() == delivered
+        assert (row["n_read"], row["n_accepted"]) == (mine.num_rows, accepted.num_rows)
+        of_batch = scores.filter(pc.equal(scores["batch_id"], batch_id))
+        assert of_batch["record_key"].to_pylist() == accepted["record_key"].to_pylist()
+        assert row["n_flagged"] == pc.sum(of_batch["flagged"]).as_py()
+
+
+def _with_set_aside(rows: dict[str, dict]) -> list[dict]:
+    kept = [row for row in rows.values() if row["status"] != "refused"]
+    return [row | {"set_aside_rows": row["n_read"] - row["n_accepted"]} for row in kept]
+
+
+def test_each_hostile_day_ends_as_its_owner_would_want(scored: Place, sample: SampleReceipt) -> None:
+    """One refused night must cost one night, and say why."""
+    rows = {row["batch_id"]: row for row in scored.ledger()}
+    of = {name: rows[batch_id] for name, batch_id in sample.hostile.items()}
+    assert {name: row["status"] for name, row in of.items()} == {
+        "schema_drift": "scored",
+        "truncated": "refused",
+        "bad_rows": "scored",
+        "lost_column": "refused",
+        "empty": "refused",
+    }
+    assert any("loyalty_tier" in note for note in of["schema_drift"]["notes"])
+    assert "cut short" in of["truncated"]["reason"]
+    assert "'fee' (decimal(10,2)) is missing" in of["lost_column"]["reason"]
+    assert "0 records" in of["empty"]["reason"]
+    assert all(row["status"] == "scored" for b, row in rows.items() if b not in sample.hostile.values())
+
+
+def test_exactly_the_rows_that_break_the_contract_are_set_aside(scored: Place, sample: SampleReceipt) -> None:
+    """One too few is a wrong record in the model; one too many is a good record lost."""
+    truth = pq.read_table(sample.bad_rows)
+    twice = [  # a block delivered twice: the contract keeps the first of each
+        row["record_key"]
+        for row in pq.read_table(sample.truth).to_pylist()
+        if row["kind"] == DUPLICATED and row["batch_id"] != sample.hostile["bad_rows"]
+    ]
+    records = scored.table("records")
+    aside = records.filter(records["set_aside"])
+    assert sorted(aside["record_key"].to_pylist()) == sorted(truth["record_key"].to_pylist() + twice)
+    assert {
+        reason.partition(":")[0] for reasons in aside["reasons"].to_pylist() for reason in reasons
+    } == set(truth["rule"].to_pylist())
+    assert (
+        records.filter(pc.invert(records["set_aside"]))["reasons"].null_count
+        == records.num_rows - aside.num_rows
+    )
+
+
+def test_running_everything_again_changes_nothing(scored: Place) -> None:
+    """Schedulers run things twice; the second time must be free of consequences."""
+    before = scored.versions(), scored.models(), scored.ledger(times=True)
+    outcomes = [receipt.outcome for receipt in steps.run(scored.name, installation=scored.here)]
+    assert scored.train().outcome == "unchanged"
+    assert steps.discover(scored.name, installation=scored.here) == []
+    assert (scored.versions(), scored.models(), scored.ledger(times=True)) == before
+    assert set(outcomes) == {"unchanged"}
+    assert scored.left_over() == []
+
+
+def test_a_file_delivered_again_with_other_content_takes_the_place_of_the_first(
+    scored: Place, sample: SampleReceipt
+) -> None:
+    """A late correction is the rule, not the exception; what was known before it must stay readable."""
+    last = sample.batch_ids[-1]
+    file = scored.incoming / f"{last}.parquet"
+    earlier, version = scores_of(scored, last), scored.versions()["scores"]
+    table = pq.read_table(file)
+    pq.write_table(table.slice(0, table.num_rows - 7), file)
+    assert steps.discover(scored.name, installation=scored.here) == [last]
+    assert [b.outcome for b in scored.validate(last).batches] == ["accepted"]
+    assert steps.discover(scored.name, installation=scored.here) == [last]
+    assert [b.outcome for b in scored.score(last).batches] == ["scored"]
+
+    later = scores_of(scored, last)
+    assert later.num_rows == earlier.num_rows - 7
+    assert (
+        numbers(later)
+        .select(["record_key", "anomaly_score"])
+        .equals(numbers(earlier).select(["record_key", "anomaly_score"]).slice(0, later.num_rows))
+    )
+    history = scored.here.ledger.history(scored.name, last)
+    assert [(state.version, state.status, state.n_read) for state in history] == [
+        (1, "scored", 400),
+        (2, "scored", 393),
+    ]
+    from deltalake import DeltaTable
+
+    here = scored.here
+    then = DeltaTable(
+        here.tables(here.dataset(scored.name)).uri("scores"), version=version
+    ).to_pyarrow_table()
+    assert pc.sum(pc.equal(then["batch_id"], last)).as_py() == 400
+
+
+def test_the_same_content_touched_is_done_already(scored: Place, sample: SampleReceipt) -> None:
+    """A folder that was copied or synchronised again must not cause a night of work."""
+    before = scored.versions(), scored.ledger()
+    for batch_id in sample.batch_ids[:2]:
+        os.utime(scored.incoming / f"{batch_id}.parquet")
+    assert steps.discover(scored.name, installation=scored.here) == list(sample.batch_ids[:2])
+    assert {b.outcome for b in scored.validate().batches} == {"unchanged"}
+    assert steps.discover(scored.name, installation=scored.here) == []
+    assert (scored.versions(), scored.ledger()) == before
+
+
+def test_batches_wait_for_the_first_champion_and_are_scored_once_there_is_one(
+    validated: Place, sample: SampleReceipt
+) -> None:
+    """The first nights have no model; nobody should have to remember to score them later."""
+    assert {b.outcome for b in validated.score().batches} == {"waiting", "unchanged"}
+    assert steps.discover(validated.name, installation=validated.here) == []
+    assert "scores" not in validated.versions()
+    assert validated.train().alias == "champion"
+    first = sample.batch_ids[0]
+    assert first in steps.discover(validated.name, installation=validated.here)
+    assert [b.outcome for b in validated.score(first).batches] == ["scored"]
+
+
+def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_serves(scored: Place) -> None:
+    """Going back must give exactly yesterday's scores, or nobody dares to go forward."""
+    day = scored.ledger()[0]["batch_id"]
+    before = scores_of(scored, day)
+    scored.edit("steps: 60", "steps: 70")
+    trained = scored.train()
+    assert (trained.outcome, trained.alias, list(scored.models())) == ("trained", "challenger", [1, 2])
+    assert scored.score(day, force=True).model_version == 1
+
+    promoted = steps.promote(scored.name, installation=scored.here, **DECIDED)
+    assert (promoted.model_version, promoted.details["previous"]) == (2, 1)
+    assert scored.score(day, force=True).model_version == 2
+    other = scores_of(scored, day)
+    assert set(other["model_version"].to_pylist()) == {2}
+    assert other["anomaly_score"].to_pylist() != before["anomaly_score"].to_pylist()
+    assert other.filter(other["flagged"]).num_rows != 0
+
+    back = steps.rollback(scored.name, installation=scored.here, **DECIDED)
+    assert back.model_version == 1
+    scored.score(day, force=True)
+    assert scores_of(scored, day).equals(before)
+    with pytest.raises(NotReady, match="no earlier one to go back to"):
+        steps.rollback(scored.name, installation=scored.here, **DECIDED)
+
+
+def test_scores_do_not_depend_on_slices_threads_or_order(
+    scored: Place, sample: SampleReceipt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A score that moves with the machine's load cannot be explained to anybody."""
+    import torch
+
+    from pipeline import scoring
+    from pipeline.detector import Detector
+
+    day = sample.batch_ids[0]
+    before = scores_of(scored, day)
+    monkeypatch.setattr(scoring, "SLICE", 37)
+    scored.score(day, force=True)
+    assert scores_of(scored, day).equals(before)
+
+    here = scored.here
+    detector = Detector.load(
+        here.registry.fetch(here.registry.champion(scored.name), here.settings.home / "models")
+    )
+    records = pa.Table.from_struct_array(before_record(scored, day))
+    order = np.random.default_rng(1).permutation(records.num_rows)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        shuffled = detector.score_table(records.take(order)).take(np.argsort(order))
+    finally:
+        torch.set_num_threads(threads)
+    assert shuffled["anomaly_score"].to_pylist() == before["anomaly_score"].to_pylist()
+
+
+def before_record(place: Place, batch_id: str) -> pa.StructArray:
+    """The accepted records of a batch, in the order of its file."""
+    found = place.table("records")
+    mine = found.filter(pc.and_(pc.equal(found["batch_id"], batch_id), pc.invert(found["set_aside"])))
+    return mine["record"].combine_chunks()
+
+
+def test_the_registered_model_loaded_elsewhere_gives_the_same_bits(
+    scored: Place, sample: SampleReceipt, tmp_path: Path
+) -> None:
+    """Whoever loads the model with plain MLflow must see what production sees."""
+    day = sample.hostile["bad_rows"]
+    pq.write_table(pa.Table.from_struct_array(before_record(scored, day)), tmp_path / "records.parquet")
+    code = f"""
+        import mlflow, pyarrow as pa, pyarrow.parquet as pq
+        mlflow.set_tracking_uri({scored.settings.tracking!r})
+        model = mlflow.pyfunc.load_model("models:/vaewatch.payments@champion")
+        scores = model.predict(pq.read_table({str(tmp_path / "records.parquet")!r}).to_pandas())
+        pq.write_table(pa.Table.from_pandas(scores), {str(tmp_path / "scores.parquet")!r})
+        """
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, env=scored.environment, timeout=300
+    )
+    elsewhere, ours = pq.read_table(tmp_path / "scores.parquet"), scores_of(scored, day)
+    for name in ("anomaly_score", "reconstruction", "kl_divergence", "p_value", "severity"):
+        assert elsewhere[name].to_pylist() == ours[name].to_pylist(), name
+
+
+def test_every_flagged_record_has_its_reasons_and_its_values_and_no_other_has(scored: Place) -> None:
+    """A flag without a reason is work without a clue."""
+    scores = scored.table("scores")
+    flagged, others = scores.filter(scores["flagged"]), scores.filter(pc.invert(scores["flagged"]))
+    assert flagged.num_rows > 0
+    for row in flagged.to_pylist():
+        assert row["reasons"]
+        assert all(reason["column"] in row["record"] and reason["observed"] for reason in row["reasons"])
+        assert 0 < sum(reason["share"] for reason in row["reasons"]) <= 1 + 1e-6
+        assert row["record"]["transaction_id"] == row["record_key"]
+        assert row["anomaly_score"] >= row["threshold"]
+    assert len(set(flagged["anomaly_id"].to_pylist())) == flagged.num_rows
+    for name in ("reasons", "record", "anomaly_id"):
+        assert others[name].null_count == others.num_rows
+    shown = views.flagged(scored.here, scored.name, limit=3)
+    assert [row["severity"] for row in shown] == sorted(flagged["severity"].to_pylist(), reverse=True)[:3]
+    whole = views.one_flagged(scored.here, scored.name, shown[0]["anomaly_id"][:10])
+    assert whole["record_key"] == shown[0]["record_key"]
+
+
+def test_records_are_released_once_the_contract_is_mended(scored: Place, sample: SampleReceipt) -> None:
+    """A rule that was too strict must not cost the records it kept out."""
+    day = sample.hostile["bad_rows"]
+    before = {row["batch_id"]: row for row in scored.ledger()}
+    n_manual = before[day]["set_aside"]["not_in_set:channel"]
+    scored.edit("online, atm]", "online, atm, manual]")
+    checked, done = steps.release(scored.name, day, installation=scored.here)
+    assert (checked.outcome, done.outcome) == ("done", "done")
+    after = {row["batch_id"]: row for row in scored.ledger()}
+    assert "not_in_set:channel" not in after[day]["set_aside"]
+    assert after[day]["n_accepted"] == before[day]["n_accepted"] + n_manual
+    assert scores_of(scored, day).num_rows == after[day]["n_accepted"]
+    others = set(before) - {day}
+    assert {b: after[b] for b in others} == {b: before[b] for b in others}
+
+
+def test_the_command_line_says_how_it_ended_by_its_exit_code(scored: Place, sample: SampleReceipt) -> None:
+    """Cron and shell scripts read nothing else."""
+    truncated, bad_rows = sample.hostile["truncated"], sample.hostile["bad_rows"]
+    assert truncated < bad_rows
+    expected = {
+        ("validate", "payments"): 0,
+        ("score", "payments", "2027-01-01"): 2,
+        ("validate", "payments", truncated, "--force"): 3,
+        ("validate", "payments", f"{truncated}..{bad_rows}", "--force"): 4,
+    }
+    for arguments, code in expected.items():
+        got, output, errors = scored.run(*arguments, "--json")
+        assert got == code, f"{arguments}: {output}{errors}"
+        if code == 2:
+            assert errors.startswith("error: payments: batch '2027-01-01' was never validated; run `vaewatch")
+            assert output == ""
+        else:
+            (receipt,) = json.loads(output)
+            assert (receipt["step"], receipt["dataset"]) == ("validate", "payments")
+    with pytest.raises(ConfigError, match=r"no dataset 'payment' .*known: payments"):
+        scored.here.dataset("payment")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("flagged", "list", "payments"),
+        ("quarantine", "list", "payments"),
+        ("quarantine", "show", "payments", "2026-01-11"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_shown_can_be_read_by_a_program(
+    scored: Place,
+    arguments: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decimals, dates and bytes must not end in a traceback, and nothing else may be on standard output."""
+    from pipeline.cli import app
+
+    monkeypatch.setenv("VAEWATCH_HOME", str(scored.settings.home))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(scored.settings.datasets))
+    app([*arguments, "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)

@@ -1,0 +1,63 @@
+"""What the documentation names must exist: files, make targets, verbs, settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from pipeline.cli import app
+from pipeline.config import Dataset, load_datasets
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """A dead link on the first page is the first thing that a stranger finds."""
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXTS[page])
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not missing
+
+
+def test_every_make_target_that_the_docs_name_exists() -> None:
+    """A command copied from the page must run."""
+    named = {
+        target
+        for text in TEXTS.values()
+        for target in re.findall(r"(?:^|`)make ([a-z][a-z-]+)", text, re.MULTILINE)
+    }
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_every_verb_that_the_docs_name_exists_and_every_verb_is_documented() -> None:
+    """The reference and the program say the same."""
+    verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = {
+        verb for text in TEXTS.values() for verb in re.findall(r"`(?:\.venv/bin/)?vaewatch ([a-z]+)", text)
+    }
+    assert named <= verbs
+    reference = TEXTS[ROOT / "docs" / "reference" / "command-line.md"]
+    assert {verb for verb in verbs if f"`vaewatch {verb}" not in reference} == set()
+
+
+def test_every_setting_of_a_dataset_is_documented() -> None:
+    """A key that only the code knows does not exist for a user."""
+    reference = TEXTS[ROOT / "docs" / "reference" / "dataset.md"]
+    schema = Dataset.model_json_schema()
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]} - {
+        "file",
+        "description",
+    }
+    assert {key for key in keys if not re.search(rf"\b{key}\b", reference)} == set()
+
+
+def test_the_shipped_dataset_files_are_sound() -> None:
+    """`make up` on a fresh clone shows DAGs, not import errors."""
+    assert "payments" in load_datasets(ROOT / "dags" / "datasets")
