@@ -39,6 +39,7 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
 
     def reset(self, generator: torch.Generator) -> None:
+        """Draw weight and bias anew."""
         bound = 1 / math.sqrt(max(1, self.weight.shape[1]))
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -55,22 +56,19 @@ class MemberLinear(nn.Module):
 class CodeTable(nn.Module):
     """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
 
-    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value.
+    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value. Rows
+    start at zero, so that a code which training never saw adds nothing.
     """
 
     def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_members, sum(n_codes) + len(n_codes), n_outputs))
+        self.weight = nn.Parameter(torch.zeros(n_members, sum(n_codes) + len(n_codes), n_outputs))
         starts = [0]
         for n in n_codes[:-1]:
             starts.append(starts[-1] + n + 1)
         offsets_MC = torch.arange(n_members)[:, None] * self.weight.shape[1] + torch.tensor(starts) - MISSING
         self.offsets: Tensor
         self.register_buffer("offsets", offsets_MC[:, None, :], persistent=False)
-
-    def reset(self, generator: torch.Generator) -> None:
-        bound = 1 / math.sqrt(max(1, self.offsets.shape[-1]))
-        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
 
     def forward(self, codes: Tensor) -> Tensor:
         """(n_members, n_records, n_outputs) sum over the columns of codes (n_records, n_categorical)."""
@@ -121,19 +119,18 @@ class VAE(nn.Module):
         self.register_buffer("learned", torch.ones(len(layout.columns), dtype=torch.bool))
         self.register_buffer("_indicated", torch.tensor(indicated, dtype=torch.int64), persistent=False)
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw all parameters anew."""
-        for module in self.modules():
-            if isinstance(module, MemberLinear | CodeTable):
-                module.reset(generator)
-
     @torch.no_grad()
-    def start_at_frequencies(self, codes: Tensor) -> None:
-        """Let each categorical head begin at the frequencies of codes (n_records, n_categorical), one added to each."""
+    def initialise(self, codes: Tensor, generator: torch.Generator) -> None:
+        """Draw the weights, and let each categorical head begin at the frequencies in codes (n_records, n_categorical)."""
+        for module in self.modules():
+            if isinstance(module, MemberLinear):
+                module.reset(generator)
         first = 2 * len(self.layout.numeric)
         for column, n_codes in enumerate(self.layout.n_codes):
             seen = codes[:, column]
-            counts = seen[seen != MISSING].bincount(minlength=n_codes) + 1
+            counts = (
+                seen[seen != MISSING].bincount(minlength=n_codes) + 1
+            )  # one more, so that none is impossible
             self.decoder_outputs.bias[..., first : first + n_codes] = (counts / counts.sum()).log()
             first += n_codes
 

@@ -87,8 +87,7 @@ def fit(
     device = records.device if device is None else torch.device(device)
     with one_thread_per_kernel():
         vae = VAE(layout, recipe, indicated)
-        vae.reset(torch.Generator().manual_seed(seed))
-        vae.start_at_frequencies(records.categorical.cpu())
+        vae.initialise(records.categorical.cpu(), torch.Generator().manual_seed(seed))
         vae.learned.copy_(torch.tensor(learned))
         vae.to(device)
         run = _Run(vae, torch.Generator(device).manual_seed(seed))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.testing import assert_close
 
@@ -48,7 +49,7 @@ def test_members_are_computed_as_if_each_were_alone() -> None:
 def test_a_code_table_is_the_affine_map_of_one_hots() -> None:
     """Looking a row up is what multiplying a one-hot does; the missing value has its own."""
     table = CodeTable(2, (3, 2), 4)
-    table.reset(torch.Generator().manual_seed(0))
+    nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(0))
     codes = torch.tensor([[0, 1], [2, MISSING], [MISSING, 0]])
     one_hot = torch.cat(
         [functional.one_hot(codes[:, 0] + 1, 4), functional.one_hot(codes[:, 1] + 1, 3)], dim=1
@@ -59,7 +60,7 @@ def test_a_code_table_is_the_affine_map_of_one_hots() -> None:
 def test_removing_a_column_is_the_same_as_its_missing_value() -> None:
     """Leaving a column out by subtraction equals encoding the record without it."""
     table = CodeTable(2, (3, 2), 4)
-    table.reset(torch.Generator().manual_seed(0))
+    nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(0))
     codes = torch.tensor([[0, 1], [2, MISSING], [MISSING, 0]])
     without = codes.clone()
     without[:, 1] = MISSING
@@ -112,3 +113,12 @@ def test_a_model_of_categories_alone_works() -> None:
     odd = Records(torch.zeros(1, 0), torch.tensor([[0, 2]]), torch.zeros(1, 0))
     assert vae_core.score(vae, odd).anomaly_score > vae_core.score(vae, records).anomaly_score.max()
     assert vae_core.attribute(vae, odd).expected.mean.shape == (1, 0)
+
+
+def test_a_category_that_training_never_saw_says_nothing_about_the_others(vae: VAE) -> None:
+    """'Other' never occurred: it is surprising itself, and must not throw the rest of the record off course."""
+    numbers, hour = torch.tensor([[1.5, -1.5, 1.5, 0.0, -1.0]]), torch.tensor([[-1.0]])
+    known, other = (Records(numbers, torch.tensor([[0, shade]]), hour) for shade in (1, 4))
+    terms, unseen_terms = (vae_core.score(vae, records).column_terms[0] for records in (known, other))
+    assert unseen_terms[6] > terms[6] + 5
+    assert_close(unseen_terms[:5], terms[:5], rtol=0.0, atol=1.0)
