@@ -56,10 +56,16 @@ class AirflowApi:
         Raises:
             httpx.HTTPStatusError: with Airflow's reason in the message.
         """
-        answer = self._authorized(method, path, **kwargs)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token has expired
-            self._http.headers.pop("Authorization", None)
+        for pause in (1.0, 2.0, 4.0, 8.0, 0.0):
             answer = self._authorized(method, path, **kwargs)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token has expired
+                self._http.headers.pop("Authorization", None)
+                answer = self._authorized(method, path, **kwargs)
+            if not answer.is_server_error:
+                break
+            time.sleep(
+                pause
+            )  # SQLite has one writer: on a busy machine Airflow gives up waiting, and wrote nothing
         if answer.is_error:
             raise httpx.HTTPStatusError(
                 f"{method} {path}: {answer.status_code} {answer.text[:500]}",

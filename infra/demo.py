@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -71,7 +72,7 @@ def main() -> int:
             )
         else:
             _play(here, dataset, feed)
-    except (VaewatchError, StartFailed, RuntimeError, TimeoutError) as fault:
+    except (VaewatchError, StartFailed, httpx.HTTPError, RuntimeError, TimeoutError) as fault:
         console.print(f"[red]the demo stopped[/red]: {escape(str(fault))}")
         return 1
     _report(here, dataset, feed)

@@ -172,7 +172,9 @@ def typed(name: str, column: Column) -> str:
     """SQL that reads a file's column as its contract type; NaN is read as missing."""
     value = f"CAST({sql.name(name)} AS {sql_type(column)})"
     # not isnan(): DuckDB answers it from a file's statistics, and those leave NaN out
-    return f"CASE WHEN isfinite({value}) OR isinf({value}) THEN {value} END" if column.type == "float" else value
+    return (
+        f"CASE WHEN isfinite({value}) OR isinf({value}) THEN {value} END" if column.type == "float" else value
+    )
 
 
 def row_rules(dataset: Dataset) -> list[RowRule]:

@@ -60,11 +60,13 @@ class Number:
             return cls(0.0, 1.0, 0.0, 0.0)
         low, centre, high = np.quantile(seen, [0.25, 0.5, 0.75])
         robust = float(high - low) / 1.349
-        heavy = 0 < robust * HEAVY < float(seen.std())
+        heavy = 1 / LARGEST < robust * HEAVY < float(seen.std())
         warp = cls(0.0, 1.0, centre=float(centre) if heavy else 0.0, spread=robust if heavy else 0.0)
         warped = warp.standardise(seen)
         mean, std = float(warped.mean()), float(warped.std())
-        constant = std <= 1e-12 * max(1.0, abs(mean))
+        constant = std <= max(
+            1 / LARGEST, 1e-12 * abs(mean)
+        )  # whatever the unit: picofarads are 1e-12 farads
         bounds = float(seen.min()), float(seen.max())
         return cls(mean, 1.0 if constant else std, *bounds, warp.centre, warp.spread)
 

@@ -178,8 +178,12 @@ def _decode(slices: Iterator[pa.RecordBatch], job: dict[str, Any]) -> tuple[int,
         if job["split"] and job["time"] in batch.schema.names and _is_time(batch.column(job["time"]).type):
             label = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}[job["split"]]
             times = pc.cast(batch.column(job["time"]), pa.timestamp("us"), safe=False)
-            for entry in pc.value_counts(pc.fill_null(pc.strftime(times, label), "")).to_pylist():
-                periods[entry["values"]] = periods.get(entry["values"], 0) + entry["counts"]
+            counts = pc.value_counts(
+                pc.strftime(times, label)
+            )  # with its nulls: fill_null would import pandas
+            for entry in counts.to_pylist():
+                period = entry["values"] or ""
+                periods[period] = periods.get(period, 0) + entry["counts"]
         n_records += batch.num_rows
     return n_records, periods
 

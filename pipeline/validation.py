@@ -251,7 +251,8 @@ def _check(
     most = sorted(tally.reasons.items(), key=lambda item: -item[1])[:3]
     because = f" ({', '.join(f'{reason} {n}' for reason, n in most)})" if most else ""
     return "; ".join(
-        f"{o.code}: {o.observed}, promised: {o.promise}{because if o.code == 'share_set_aside' else ''}" for o in failed
+        f"{o.code}: {o.observed}, promised: {o.promise}{because if o.code == 'share_set_aside' else ''}"
+        for o in failed
     )
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +271,6 @@ TIMES = ["2026-01-01T00:00", "2026-01-01T23:59:59", "2026-01-31", "2026-02-01", 
     ("split", "expected"),
     [
         ("day", {"2026-01-01": 2, "2026-01-31": 1, "2026-01_undated": 4}),
-        ("month", {"2026-01": 3, "2026-01_undated": 4}),
         ("hour", {"2026-01-01T00": 1, "2026-01-01T23": 1, "2026-01-31T00": 1, "2026-01_undated": 4}),
     ],
 )
@@ -333,7 +332,7 @@ def test_nested_partitions_are_cut_by_their_own_month(
     assert found == {"2026-01-05": january, "2026-01_undated": january, "2026-02-05": february}
 
 
-@pytest.mark.parametrize("name", ["export", "part-000123", "store_2044"])
+@pytest.mark.parametrize("name", ["part-000123", "store_2044"])
 def test_a_name_without_a_date_bounds_no_period(
     make_dataset: Callable[..., Dataset], land: Callable[..., Path], ledger: Ledger, name: str
 ) -> None:
@@ -358,19 +357,6 @@ def test_an_unreadable_delivery_is_one_batch_for_validation_to_refuse(
     """It must not vanish only because it cannot be cut."""
     land("2026-01.parquet")
     assert keyed(landed(monthly(make_dataset), ledger)) == {"2026-01": ["2026-01.parquet"]}
-
-
-def test_a_year_of_days_adds_up(
-    make_dataset: Callable[..., Dataset], land: Callable[..., Path], ledger: Ledger
-) -> None:
-    """As many batches as there are days with records, and not one record more or less."""
-    start = datetime.fromisoformat("2025-12-31T22:00")
-    times = [(start + timedelta(hours=7 * i)).isoformat() for i in range(1252)]
-    land("2026.parquet", times)
-    found = counts(monthly(make_dataset), ledger)
-    assert len(found) == 365 + 1
-    assert sum(found.values()) == len(times)
-    assert found["2026_undated"] == sum(not time.startswith("2026") for time in times)
 
 
 def test_a_real_month_is_cut_into_days_that_add_up(

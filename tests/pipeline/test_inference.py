@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def guess(tmp_path: Path) -> Callable[..., Guessed]:
             pq.write_table(pa.table(columns), folder / path)
         (datasets := tmp_path / "datasets").mkdir()
         proposal = propose(
-            folder, name, relative_to=datasets, threads=2, scratch=tmp_path / "o'brien's scratch"
+            folder, name, relative_to=datasets, threads=2, scratch=tmp_path / "o'brien's" / "env=prod"
         )
         (file := datasets / "it.yaml").write_text(proposal.text, encoding="utf-8")
         dataset = load_dataset(file)
@@ -161,7 +161,7 @@ def test_any_number_is_written_so_that_yaml_reads_it_back(value: float) -> None:
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("name", ["yes", "null", "on", "Payments-2_b"])
+@pytest.mark.parametrize("name", ["yes", "Payments-2_b"])
 def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed], name: str) -> None:
     """`dataset: yes` is true."""
     assert guess({"2026-01-01.parquet": PLAIN}, name).dataset.dataset == name
@@ -288,32 +288,27 @@ def test_numbers_that_are_not_finite_make_no_bounds(guess: Callable[..., Guessed
     assert guessed.column("nothing").role == "ignored"
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "type_"),
-    [
-        (codes(9), [i + 0.5 for i in codes(9)], "float"),
-        (pa.array(codes(9), pa.int32()), pa.array(codes(9), pa.int64()), "int"),
-        (pa.nulls(N), codes(9), "int"),
-        (codes(9), pa.nulls(N), "int"),
-        ([Decimal("1.25")] * N, [Decimal("100.5")] * N, "float"),
-        (pa.array([Decimal("1.25")] * N, pa.decimal128(9, 2)), pa.array(codes(9), pa.int8()), "decimal(9,2)"),
-        ([i % 2 == 0 for i in range(N)], codes(2), "other"),
-        (codes(9), [str(i) for i in codes(9)], "other"),
-        ([date(2026, 1, 1)] * N, pa.array([START] * N, pa.timestamp("us")), "other"),
-        (pa.array([START] * N, pa.timestamp("us")), pa.array([START] * N, pa.timestamp("us", "UTC")), "other"),
-    ],
-    ids=["int+float", "int32+int64", "null+int", "int+null", "decimals", "decimal+int8", "bool+int", "int+string",
-         "date+timestamp", "zones"],
-)  # fmt: skip
-def test_the_type_is_one_that_every_sampled_file_fits(
-    guess: Callable[..., Guessed], first: Any, second: Any, type_: str
-) -> None:
+NAIVE, ZONED = pa.timestamp("us"), pa.timestamp("us", "UTC")
+DRIFTS: dict[str, tuple[Any, Any, str]] = {
+    "int to float": (codes(9), [i + 0.5 for i in codes(9)], "float"),
+    "int32 to int64": (pa.array(codes(9), pa.int32()), pa.array(codes(9), pa.int64()), "int"),
+    "null to int": (pa.nulls(N), codes(9), "int"),
+    "int to null": (codes(9), pa.nulls(N), "int"),
+    "decimals": ([Decimal("1.25")] * N, [Decimal("100.5")] * N, "float"),
+    "decimal to int8": (pa.array([Decimal("1.25")] * N, pa.decimal128(9, 2)), pa.array(codes(9), pa.int8()), "decimal(9,2)"),
+    "bool to int": ([i % 2 == 0 for i in range(N)], codes(2), "other"),
+    "int to string": (codes(9), [str(i) for i in codes(9)], "other"),
+    "date to timestamp": ([START.date()] * N, pa.array([START] * N, NAIVE), "other"),
+    "zones": (pa.array([START] * N, NAIVE), pa.array([START] * N, ZONED), "other"),
+}  # fmt: skip
+
+
+def test_a_type_is_one_that_every_sampled_file_fits(guess: Callable[..., Guessed]) -> None:
     """Types drift. A guess that refuses half of the files that it was made from is not one."""
-    guessed = guess({
-        "2026-01-01.parquet": {**PLAIN, "changes": first},
-        "2026-01-02.parquet": {**PLAIN, "changes": second},
-    })
-    assert guessed.column("changes").type == type_
+    first, second = ({name: drift[i] for name, drift in DRIFTS.items()} for i in (0, 1))
+    guessed = guess({"2026-01-01.parquet": {**PLAIN, **first}, "2026-01-02.parquet": {**PLAIN, **second}})
+    found = {name: column.type for name, column in guessed.dataset.columns.items() if name in DRIFTS}
+    assert found == {name: type_ for name, (_, _, type_) in DRIFTS.items()}
     assert fits_its_files(guessed)
 
 
@@ -365,9 +360,8 @@ def test_a_folder_without_a_column_to_model_is_said(guess: Callable[..., Guessed
 
 
 def test_folders_and_files_of_any_name_are_guessed(tmp_path: Path, guess: Callable[..., Guessed]) -> None:
-    """Brackets, stars and quotes are patterns to some; hive partitions above the folder are none of ours."""
-    folder = tmp_path / "env=prod" / "[x] *'s: #ünï"
-    folder.mkdir(parents=True)
+    """Brackets, stars and quotes are patterns to some; env=prod in the scratch folder's path is no column of ours."""
+    (folder := tmp_path / "[x] *'s: #ünï").mkdir()
     columns = {**PLAIN, "env": ["a" if i % 3 else "b" for i in range(N)]}
     for name in ("[1]*", "two words", "it's"):
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
