@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -83,7 +84,8 @@ def unsynced() -> Iterator[None]:
 
 
 def unsync(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
+    if isinstance(connection, sqlite3.Connection):  # the listener hears every engine of this process
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")
