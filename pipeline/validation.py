@@ -151,7 +151,7 @@ def _prepare(
         connection.execute(
             f"""CREATE VIEW typed AS SELECT {kept},
                 CAST(split_part(split_part(_file, '/', -1), '.', 1) AS BIGINT) + file_row_number AS _row
-                FROM read_parquet({links}, union_by_name = true, filename = '_file', file_row_number = true)
+                FROM read_parquet({links}, union_by_name = true, filename = '_file', file_row_number = true, hive_partitioning = false)
                 {_where(dataset, batch)}"""
         )
         marks = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in rules)
