@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,9 @@ SQL_TYPES = {
     "timestamp": "TIMESTAMP",
     "timestamp_utc": "TIMESTAMPTZ",
 }
+RESERVED = re.compile(
+    r"(?i)file_row_number|vaewatch_.*"
+)  # DuckDB's name for a record's place in its file, and ours
 DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # of the largest integer, by bits
 RowCode = Literal[
     "missing_value", "out_of_range", "not_finite", "not_in_set", "pattern", "duplicate_key", "outside_period"
@@ -144,6 +148,10 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
     for file, schema in schemas.items():
         twice = sorted({n for n in schema.names if schema.names.count(n) > 1})
         refusals |= dict.fromkeys(f"column {n!r} is in {file} more than once" for n in twice)
+        refusals |= {
+            f"column {n!r} in {file} has a name that the reader needs: rename it": None
+            for n in reserved(schema.names)
+        }
         for name, column in dataset.columns.items():
             twins = [n for n in schema.names if n != name and n.casefold() == name.casefold()]
             if twins and name in schema.names:
@@ -161,6 +169,11 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
     if new and dataset.batch.new_columns == "refuse":
         refusals[f"columns {', '.join(map(repr, new))} are not in the contract"] = None
     return SchemaFit(tuple(refusals), tuple(widenings), tuple(new))
+
+
+def reserved(names: Iterable[str]) -> list[str]:
+    """Which of a file's columns cannot be read beside the ones that reading adds."""
+    return [name for name in names if RESERVED.fullmatch(name)]
 
 
 def sql_type(column: Column) -> str:
@@ -213,7 +226,7 @@ def _range_rule(name: str, column: Column) -> RowRule:
 def _key_rule(key: list[str]) -> RowRule:
     columns = ", ".join(map(sql.name, key))
     present = " AND ".join(f"{sql.name(name)} IS NOT NULL" for name in key)
-    repeat = f"row_number() OVER (PARTITION BY {columns} ORDER BY _row) > 1"
+    repeat = f"row_number() OVER (PARTITION BY {columns} ORDER BY vaewatch_row) > 1"
     one = key[0] if len(key) == 1 else None
     return RowRule("duplicate_key", one, f"({present} AND {repeat})", columns=tuple(key))
 

@@ -150,19 +150,19 @@ def _prepare(
         )
         connection.execute(
             f"""CREATE VIEW typed AS SELECT {kept},
-                CAST(split_part(split_part(_file, '/', -1), '.', 1) AS BIGINT) + file_row_number AS _row
-                FROM read_parquet({links}, union_by_name = true, filename = '_file', file_row_number = true, hive_partitioning = false)
+                CAST(split_part(split_part(vaewatch_file, '/', -1), '.', 1) AS BIGINT) + file_row_number AS vaewatch_row
+                FROM read_parquet({links}, union_by_name = true, filename = 'vaewatch_file', file_row_number = true, hive_partitioning = false)
                 {_where(dataset, batch)}"""
         )
         marks = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in rules)
         connection.execute(
-            f"""CREATE TABLE marks AS SELECT _row, reasons FROM (
-                SELECT _row, list_filter([{marks}]::VARCHAR[], lambda reason: reason IS NOT NULL) AS reasons FROM typed)
-                WHERE len(reasons) > 0"""
+            f"""CREATE TABLE marks AS SELECT vaewatch_row, vaewatch_reasons FROM (
+                SELECT vaewatch_row, list_filter([{marks}]::VARCHAR[], lambda reason: reason IS NOT NULL) AS vaewatch_reasons FROM typed)
+                WHERE len(vaewatch_reasons) > 0"""
         )
         connection.execute(
-            """CREATE VIEW batch AS SELECT typed.*, marks._row IS NOT NULL AS _set_aside
-               FROM typed LEFT JOIN marks ON marks._row = typed._row"""
+            """CREATE VIEW batch AS SELECT typed.*, marks.vaewatch_row IS NOT NULL AS vaewatch_set_aside
+               FROM typed LEFT JOIN marks ON marks.vaewatch_row = typed.vaewatch_row"""
         )
         return _tally(connection, dataset)
 
@@ -193,10 +193,10 @@ def _tally(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> _Tally:
     time = f"epoch_us(CAST({sql.name(dataset.time)} AS TIMESTAMP))" if dataset.time else "NULL::BIGINT"
     n_read, n_aside, newest = _one(
         connection,
-        f"SELECT count(*), count(*) FILTER (_set_aside), max({time}) FILTER (NOT _set_aside) FROM batch",
+        f"SELECT count(*), count(*) FILTER (vaewatch_set_aside), max({time}) FILTER (NOT vaewatch_set_aside) FROM batch",
     )
     reasons = connection.execute(
-        "SELECT unnest(reasons) AS reason, count(*) FROM marks GROUP BY 1 ORDER BY 1"
+        "SELECT unnest(vaewatch_reasons) AS reason, count(*) FROM marks GROUP BY 1 ORDER BY 1"
     )
     return _Tally(n_read, n_read - n_aside, dict(reasons.fetchall()), _as_time(newest))
 
@@ -266,11 +266,11 @@ def _publish(
     threads: int,
 ) -> None:
     columns = kept_columns(dataset)
-    packed = ", ".join(f"{sql.name(name)} := {sql.name(name)}" for name in columns)
-    query = f"""SELECT {sql.text(batch.batch_id)} AS batch_id, batch._set_aside AS set_aside,
-        batch._row AS row_number, {_record_key(dataset)} AS record_key, marks.reasons AS reasons,
+    packed = ", ".join(f"{sql.name(name)} := batch.{sql.name(name)}" for name in columns)
+    query = f"""SELECT {sql.text(batch.batch_id)} AS batch_id, batch.vaewatch_set_aside AS set_aside,
+        batch.vaewatch_row AS row_number, {_record_key(dataset)} AS record_key, marks.vaewatch_reasons AS reasons,
         struct_pack({packed}) AS record
-        FROM batch LEFT JOIN marks ON marks._row = batch._row {"" if dataset.key else "ORDER BY row_number"}"""
+        FROM batch LEFT JOIN marks ON marks.vaewatch_row = batch.vaewatch_row {"" if dataset.key else "ORDER BY row_number"}"""
     note = {"fingerprint": fingerprint, "n_read": str(tally.n_read), "n_accepted": str(tally.n_accepted)}
     with sql.database(scratch, threads=threads, file=scratch / "batch.duckdb") as connection:
         tables.replace("records", batch.batch_id, lambda: _rows(connection, query), note=note)
@@ -288,7 +288,7 @@ def _record_key(dataset: Dataset) -> str:
         if len(texts) > 1:  # 'a|' and 'b' are not 'a' and '|b'
             texts = [rf"replace(replace({text}, '\', '\\'), '|', '\|')" for text in texts]
         key = " || '|' || ".join(texts)
-        return f"coalesce({key}, 'row-' || batch._row)"
+        return f"coalesce({key}, 'row-' || batch.vaewatch_row)"
     cells = (f"coalesce(CAST(batch.{sql.name(name)} AS VARCHAR), chr(30))" for name in kept_columns(dataset))
     content = f"left(sha256(concat_ws(chr(31), {', '.join(cells)})), 24)"
-    return f"{content} || '-' || row_number() OVER (PARTITION BY {content} ORDER BY batch._row)"
+    return f"{content} || '-' || row_number() OVER (PARTITION BY {content} ORDER BY batch.vaewatch_row)"

@@ -82,7 +82,7 @@ def check(
     each whole or not at all. Great Expectations keeps one context a process: not for several threads at once.
 
     Args:
-        database: a closed DuckDB file whose relation `batch` has typed columns, `_row` (position) and `_set_aside`
+        database: a closed DuckDB file whose relation `batch` has typed columns, `vaewatch_row` (position) and `vaewatch_set_aside`
             (bool). It is opened for reading only and spills to a folder beside it.
         mostly: share of a column's values that must keep a row rule before the rule itself counts as broken.
         landed_at: when the batch landed, with a time zone; a freshness rule counts from it.

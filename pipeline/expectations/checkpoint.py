@@ -146,7 +146,7 @@ def _examples(engine: Any, rule: RowRule | BatchRule, found: Mapping[str, Any]) 
         return ()
     texts = [f"CAST({sql.name(name)} AS VARCHAR)" for name in rule.columns or (rule.column or "",)]
     query = f"""SELECT left(concat_ws(' + ', {", ".join(texts)}), {wording.LONGEST + 1})
-        FROM (SELECT *, ({rule.violates}) AS _violates FROM batch) WHERE _violates ORDER BY _row LIMIT {LOOKED_AT}"""
+        FROM (SELECT *, ({rule.violates}) AS vaewatch_violates FROM batch) WHERE vaewatch_violates ORDER BY vaewatch_row LIMIT {LOOKED_AT}"""
     with engine.connect() as connection:
         different = dict.fromkeys(text for (text,) in connection.exec_driver_sql(query))
     return tuple(map(wording.shortened, list(different)[:EXAMPLES]))

@@ -41,7 +41,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 
 from pipeline.contracts import BatchRule, RowRule
 
-BOOKKEEPING = ("_row", "_set_aside")
+BOOKKEEPING = ("vaewatch_row", "vaewatch_set_aside")
 COUNTING = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -100,7 +100,7 @@ def _for_batch(rule: BatchRule, landed_at: datetime | None) -> tuple[Any, dict[s
             return ExpectTableColumnsToMatchSet, {"column_set": promised, "exact_match": True}
         case "share_set_aside":
             mostly = rounded_share(1 - (rule.maximum or 0.0))
-            settings = {"column": "_set_aside", "value_set": [False], "mostly": mostly}
+            settings = {"column": "vaewatch_set_aside", "value_set": [False], "mostly": mostly}
             return ExpectColumnValuesToBeInSetCounted, settings
         case "freshness":
             if landed_at is None or landed_at.tzinfo is None or rule.maximum is None:
@@ -249,7 +249,13 @@ class _NewestRecord(TableMetricProvider):
             metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE
         )
         newest: Any = sa.func.max(sa.column(metric_value_kwargs["column"])).label("newest")
-        kept = sa.select(newest).select_from(records).where(sa.column("_set_aside").is_(False)).subquery()
+        kept = (
+            sa
+            .select(newest)
+            .select_from(records)
+            .where(sa.column("vaewatch_set_aside").is_(False))
+            .subquery()
+        )
         end = sa.case((sa.func.typeof(kept.c.newest) == "DATE", 24 * 3600 * 1_000_000 - 1), else_=0)
         moment = sa.func.epoch_us(kept.c.newest, type_=sa.BigInteger) + end
         row = execution_engine.execute_query(sa.select(moment, sa.cast(kept.c.newest, sa.String))).one()

@@ -277,6 +277,54 @@ def test_a_path_with_odd_characters_is_a_batch_like_any_other(
     assert shop.sound(receipt).n_accepted == N
 
 
+INSIDE = [
+    "batch",
+    "batch_id",
+    "reasons",
+    "record",
+    "row_number",
+    "set_aside",
+    "_row",
+    "_file",
+    "filename",
+    "marks",
+    "typed",
+]
+
+
+@pytest.mark.parametrize("key", ["id", "[reasons, batch_id]"])
+def test_a_column_may_be_called_what_our_own_are(shop: Shop, key: str) -> None:
+    """A feed that was exported from another pipeline carries that pipeline's columns."""
+    settings = SETTINGS.replace("key: id", f"key: {key}").replace("max_set_aside: 0.1", "max_set_aside: 0.5")
+    columns = "".join(f"  {name}: {{type: int, min: 0, required: true}}\n" for name in INSIDE)
+    shop.place.yaml.write_text(settings + COLUMNS + columns, encoding="utf-8")
+    delivery = orders()
+    for shift, name in enumerate(INSIDE):
+        values = [-1 if i == shift else i + shift for i in range(N)]
+        delivery = delivery.append_column(name, pa.array(values, pa.int64()))
+    shop.accepted(delivery, **{f"out_of_range__{name}": 1 for name in INSIDE})
+    assert shop.column("set_aside")[:3] == delivery["set_aside"].to_pylist()[:3]
+
+
+def test_a_name_that_reading_needs_is_refused(shop: Shop) -> None:
+    """The file says its records' places itself; which would be the true one?"""
+    shop.refused(
+        orders().append_column("file_row_number", pa.array(range(N))),
+        "column 'file_row_number' in b1.parquet has a name that the reader needs: rename it",
+    )
+
+
+def test_a_folder_named_like_a_column_does_not_replace_it(shop: Shop) -> None:
+    """shop=s9/ on the way is a place, whatever it says; the file says what it holds."""
+    settings = SETTINGS.replace("settle_seconds: 0", 'settle_seconds: 0, files: "shop=s9/{batch_id}.parquet"')
+    shop.place.yaml.write_text(settings + COLUMNS, encoding="utf-8")
+    (shop.place.incoming / "shop=s9").mkdir()
+    delivery = orders()
+    pq.write_table(delivery, shop.place.incoming / "shop=s9" / "b1.parquet")
+    shop.sound(shop.place.validate("b1").batches[0])
+    assert shop.column("shop") == delivery["shop"].to_pylist()
+
+
 # --- keys -------------------------------------------------------------------------------------------------------
 
 

@@ -311,12 +311,12 @@ def test_the_rules_as_sql_say_what_the_contract_says(
 ) -> None:
     """A rule that is unknown (NULL) for a record would let it through or lose it: each says yes or no."""
     dataset = make_dataset(columns=COLUMNS, key="id")
-    raw = pa.Table.from_pylist(records, ARROW).append_column("_row", pa.array(range(len(records))))
+    raw = pa.Table.from_pylist(records, ARROW).append_column("vaewatch_row", pa.array(range(len(records))))
     kept = ", ".join(f"{typed(n, c)} AS {sql.name(n)}" for n, c in dataset.columns.items())
     rules = row_rules(dataset)
     answers = ", ".join(rule.violates for rule in rules)
     database.register("raw", raw)
-    query = f"SELECT {answers} FROM (SELECT {kept}, _row FROM raw) AS batch ORDER BY _row"
+    query = f"SELECT {answers} FROM (SELECT {kept}, vaewatch_row FROM raw) AS batch ORDER BY vaewatch_row"
     rows = database.execute(query).fetchall()
     assert {type(answer) for row in rows for answer in row} == {bool}
     found = [{rule.reason for rule, broken in zip(rules, row, strict=True) if broken} for row in rows]
@@ -326,15 +326,15 @@ def test_the_rules_as_sql_say_what_the_contract_says(
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 
 
-@given(name=NAMES.filter(lambda name: name.casefold() != "_row"))
+@given(name=NAMES.filter(lambda name: name.casefold() != "vaewatch_row"))
 def test_rules_hold_for_columns_of_any_name(
     make_dataset: Callable[..., Dataset], database: duckdb.DuckDBPyConnection, name: str
 ) -> None:
     """Names come from other people's systems, quotes and keywords included."""
     column = {"type": "float", "role": "numeric", "required": True, "min": 0}
-    database.register("named", pa.table({name: [1.0, None, -1.0, 1.0], "_row": [0, 1, 2, 3]}))
+    database.register("named", pa.table({name: [1.0, None, -1.0, 1.0], "vaewatch_row": [0, 1, 2, 3]}))
     for rule in row_rules(make_dataset(columns={name: column}, key=[name])):
-        broken = database.execute(f"SELECT {rule.violates} FROM named ORDER BY _row").fetchall()
+        broken = database.execute(f"SELECT {rule.violates} FROM named ORDER BY vaewatch_row").fetchall()
         expected = {"missing_value": [1], "not_finite": [], "out_of_range": [2], "duplicate_key": [3]}
         assert [i for i, (it,) in enumerate(broken) if it] == expected[rule.code], rule
 

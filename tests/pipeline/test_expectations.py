@@ -75,8 +75,10 @@ def prepare(folder: Path, dataset: Dataset, table: pa.Table, rules: Sequence[Row
     marks = " OR ".join(f"({rule.violates})" for rule in rules) or "false"
     with sql.database(folder, threads=2, file=folder / "batch.duckdb") as connection:
         connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-        connection.execute(f"CREATE VIEW typed AS SELECT {columns}, file_row_number AS _row FROM {source}")
-        connection.execute(f"CREATE VIEW batch AS SELECT *, ({marks}) AS _set_aside FROM typed")
+        connection.execute(
+            f"CREATE VIEW typed AS SELECT {columns}, file_row_number AS vaewatch_row FROM {source}"
+        )
+        connection.execute(f"CREATE VIEW batch AS SELECT *, ({marks}) AS vaewatch_set_aside FROM typed")
     return folder / "batch.duckdb"
 
 
@@ -116,7 +118,7 @@ def numbers(folder: Path, values: str) -> Path:
     """A `batch` with one float column, x."""
     return relation(
         folder,
-        f"SELECT CAST(x AS DOUBLE) AS x, row_number() OVER () - 1 AS _row, false AS _set_aside FROM (VALUES {values}) AS t(x)",
+        f"SELECT CAST(x AS DOUBLE) AS x, row_number() OVER () - 1 AS vaewatch_row, false AS vaewatch_set_aside FROM (VALUES {values}) AS t(x)",
     )
 
 
@@ -171,8 +173,8 @@ def test_nan_is_missing_whatever_a_files_statistics_say(tmp_path: Path, statisti
     pq.write_table(pa.table({"x": [float("nan"), 7.0]}), tmp_path / "x.parquet", write_statistics=statistics)
     with duckdb.connect(str(tmp_path / "batch.duckdb")) as connection:
         connection.execute(
-            f"""CREATE VIEW batch AS SELECT CASE WHEN isnan(x) THEN NULL ELSE x END AS x, file_row_number AS _row,
-                false AS _set_aside FROM read_parquet('{tmp_path}/x.parquet', file_row_number = true)"""
+            f"""CREATE VIEW batch AS SELECT CASE WHEN isnan(x) THEN NULL ELSE x END AS x, file_row_number AS vaewatch_row,
+                false AS vaewatch_set_aside FROM read_parquet('{tmp_path}/x.parquet', file_row_number = true)"""
         )
     rules = [
         RowRule("missing_value", "x", "x IS NULL"),
@@ -186,7 +188,7 @@ def test_the_first_record_of_a_key_is_kept(tmp_path: Path) -> None:
     """GX's own uniqueness would count all three; setting the good first one aside would lose it."""
     database = relation(
         tmp_path,
-        """SELECT *, false AS _set_aside FROM (VALUES
+        """SELECT *, false AS vaewatch_set_aside FROM (VALUES
            ('a', 1, 2), ('a', 1, 0), ('a', 1, 1), ('b', 1, 3), ('a', 2, 4), (NULL, 1, 5), (NULL, 1, 6)
            ) AS t(region, "order", _row)""",
     )
@@ -262,7 +264,9 @@ def test_a_column_may_have_any_name(tmp_path: Path) -> None:
     columns = ", ".join(
         f"CASE WHEN i <= {i} THEN 'odd' END AS {sql.name(name)}" for i, name in enumerate(ODD_NAMES)
     )
-    database = relation(tmp_path, f"SELECT {columns}, i AS _row, false AS _set_aside FROM range(40) AS r(i)")
+    database = relation(
+        tmp_path, f"SELECT {columns}, i AS vaewatch_row, false AS vaewatch_set_aside FROM range(40) AS r(i)"
+    )
     rules: list[Any] = []
     for name in ODD_NAMES:
         rules += [
@@ -283,7 +287,7 @@ def test_a_contract_may_promise_columns_of_any_name(tmp_path: Path) -> None:
     """All but two at once: GX takes `a` and `a` within quotes for one column where it compares sets of names."""
     names = tuple(name for name in ODD_NAMES if name not in {'"a"', "[a]", "`a`"})
     columns = ", ".join(f"1 AS {sql.name(name)}" for name in names)
-    database = relation(tmp_path, f"SELECT {columns}, 0 AS _row, false AS _set_aside")
+    database = relation(tmp_path, f"SELECT {columns}, 0 AS vaewatch_row, false AS vaewatch_set_aside")
     (outcome,) = check(database, [BatchRule("columns", columns=names)]).outcomes
     assert outcome.success
     (outcome,) = check(database, [BatchRule("columns", columns=names[1:])]).outcomes
@@ -292,7 +296,9 @@ def test_a_contract_may_promise_columns_of_any_name(tmp_path: Path) -> None:
 
 def wide(folder: Path, n_columns: int) -> tuple[Path, list[RowRule]]:
     columns = ", ".join(f"i % {c + 2} AS c{c}" for c in range(n_columns))
-    database = relation(folder, f"SELECT {columns}, i AS _row, false AS _set_aside FROM range(500) AS r(i)")
+    database = relation(
+        folder, f"SELECT {columns}, i AS vaewatch_row, false AS vaewatch_set_aside FROM range(500) AS r(i)"
+    )
     return database, [RowRule("out_of_range", f"c{c}", "false", maximum=100) for c in range(n_columns)]
 
 
@@ -314,7 +320,9 @@ def test_a_thousand_columns_are_possible(tmp_path: Path) -> None:
 
 def test_a_check_that_crashes_is_not_a_batch_that_fails(tmp_path: Path) -> None:
     """GX reports an engine's error as a broken expectation: a good batch would be refused, and never retried."""
-    database = relation(tmp_path, "SELECT 'AB' AS code, 1 AS n, 0 AS _row, false AS _set_aside")
+    database = relation(
+        tmp_path, "SELECT 'AB' AS code, 1 AS n, 0 AS vaewatch_row, false AS vaewatch_set_aside"
+    )
     rules = [
         RowRule("missing_value", "n", "n IS NULL"),
         RowRule("pattern", "code", "false", pattern="(?=A)AB"),  # Python knows look-ahead, DuckDB does not
@@ -337,7 +345,7 @@ def test_a_check_that_crashes_is_not_a_batch_that_fails(tmp_path: Path) -> None:
         RowRule("duplicate_key", None, "false", columns=("gone", "x")),
         BatchRule("freshness", column="gone", maximum=1),
         BatchRule("freshness", column="x", maximum=1),
-        RowRule("not_finite", "_set_aside", "false"),
+        RowRule("not_finite", "vaewatch_set_aside", "false"),
     ],
     ids=lambda rule: f"{rule.code}-{rule.column}",
 )
@@ -358,7 +366,7 @@ def test_running_out_of_memory_is_a_crash(tmp_path: Path) -> None:
     """Memory is bounded: what does not fit is refused by the engine, and says so."""
     database = relation(
         tmp_path,
-        "SELECT repeat('x', 5000000) || i AS k, i AS _row, false AS _set_aside FROM range(40) AS r(i)",
+        "SELECT repeat('x', 5000000) || i AS k, i AS vaewatch_row, false AS vaewatch_set_aside FROM range(40) AS r(i)",
     )
     with pytest.raises(CheckCrashed, match="Out of Memory"):
         check(database, [RowRule("duplicate_key", "k", "false", columns=("k",))], memory_gb=0.02)
@@ -397,7 +405,7 @@ def test_rules_about_records_warn_and_rules_about_the_batch_decide(tmp_path: Pat
     """One bad value among two present ones is half of that column, and no reason to refuse 100 records."""
     database = relation(
         tmp_path,
-        "SELECT CASE WHEN i < 2 THEN i END AS x, i AS _row, i = 1 AS _set_aside FROM range(100) AS r(i)",
+        "SELECT CASE WHEN i < 2 THEN i END AS x, i AS vaewatch_row, i = 1 AS vaewatch_set_aside FROM range(100) AS r(i)",
     )
     rules = [
         RowRule("out_of_range", "x", "coalesce(x > 0, false)", maximum=0.0),
@@ -446,7 +454,7 @@ def test_a_batch_is_as_fresh_as_its_newest_accepted_record(tmp_path: Path, time:
     database = relation(
         tmp_path,
         f"""SELECT CASE i WHEN 1 THEN {time} WHEN 2 THEN '9999-12-31' ELSE '2001-01-01' END AS t,
-            i AS _row, i = 2 AS _set_aside FROM range(3) AS r(i) WHERE {time} IS NOT NULL OR i > 0""",
+            i AS vaewatch_row, i = 2 AS vaewatch_set_aside FROM range(3) AS r(i) WHERE {time} IS NOT NULL OR i > 0""",
     )
     landed = LANDED.astimezone(tz=None)
     (outcome,) = check(database, [BatchRule("freshness", column="t", maximum=2)], landed_at=landed).outcomes
@@ -475,7 +483,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database = relation(
         folder,
         """SELECT CASE WHEN i % 10 = 0 THEN '<img src="https://evil.example/x.png" onerror="alert(1)">' || chr(8238)
-           ELSE 'ok' END AS "<b>name", repeat('long', 1000) AS long, i AS _row, i % 10 = 0 AS _set_aside
+           ELSE 'ok' END AS "<b>name", repeat('long', 1000) AS long, i AS vaewatch_row, i % 10 = 0 AS vaewatch_set_aside
            FROM range(100) AS r(i)""",
     )
     rules: list[Any] = [

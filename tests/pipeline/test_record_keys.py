@@ -49,8 +49,8 @@ def keys_of(
             name: pa.array(values, pa.string())
             for name, values in zip(names, zip(*records, strict=True), strict=True)
         })
-        database.register("batch", table.append_column("_row", pa.array(range(len(records)))))
-        rows = database.execute(f"SELECT {_record_key(dataset)} FROM batch ORDER BY _row").fetchall()
+        database.register("batch", table.append_column("vaewatch_row", pa.array(range(len(records)))))
+        rows = database.execute(f"SELECT {_record_key(dataset)} FROM batch ORDER BY vaewatch_row").fetchall()
         return [row[0] for row in rows]
 
     return keys
