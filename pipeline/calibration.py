@@ -10,7 +10,7 @@ conformal p-values, Bates et al. (2023); tail: generalised Pareto by probability
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -131,6 +131,9 @@ class Calibration:
         if flag.review_budget is not None:
             rate = min(0.5, flag.review_budget / max(records_per_day, 1.0))
         assert rate is not None  # noqa: S101  # Flagging holds exactly one rule
+        return self._exceeded_by(rate)
+
+    def _exceeded_by(self, rate: float) -> Threshold:
         rank = math.ceil((self.n + 1) * (1 - rate))
         if rank <= self.n:
             return Threshold(float(self.scores[rank - 1]), rate, extrapolated=False)
@@ -153,8 +156,9 @@ class Calibration:
     def _benjamini_hochberg(self, scores: Array, rate: float) -> Threshold:
         p = np.sort(self.p_values(scores))
         passing = np.flatnonzero(p <= rate * np.arange(1, len(p) + 1) / max(1, len(p)))
-        if not len(passing):
-            return Threshold(math.inf, 0.0, extrapolated=False)
+        if not len(passing):  # what a single record of this batch would have had to exceed
+            single = self._exceeded_by(rate / max(1, len(p)))
+            return replace(single, value=max(single.value, float(np.max(scores, initial=-np.inf))))
         largest = float(p[passing[-1]])
         rank = self.n - round(largest * (self.n + 1) - 1)  # holdout records below a score with this p-value
-        return Threshold(float(self.scores[rank - 1]) if rank else -math.inf, largest, extrapolated=False)
+        return Threshold(float(self.scores[rank - 1]), largest, extrapolated=False)

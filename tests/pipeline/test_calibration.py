@@ -226,6 +226,7 @@ def test_false_discoveries_are_bounded_as_benjamini_and_hochberg_say(
     cut = sorted(p)[largest - 1] if largest else 0.0
     assert flagged.tolist() == [value <= cut for value in p]
     assert (flagged == (new > threshold.value)).all()
+    assert np.isfinite(threshold.value)
 
 
 def test_batches_without_an_anomaly_seldom_have_a_discovery() -> None:
