@@ -21,7 +21,7 @@ import yaml
 from pipeline import guard, sql
 from pipeline.batches import DATE, UNFINISHED, path_shape
 from pipeline.config import Column
-from pipeline.contracts import contract_type, fits, typed
+from pipeline.contracts import contract_type, fits, reserved, typed
 from pipeline.errors import ConfigError, UnreadableFile
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ MOST_CATEGORIES = 5_000
 LONG_TEXT = 24
 _FILE = '"vaewatch file"'
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
-CODE_NAME = re.compile(r"(?:^|_|[a-z])(?:id|ID|Id|code|Code|type|Type|zip|Zip)$|^(?:id|code|type|zip)(?:_|$)")
+CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or bid
+    r"(?:^|_)(?i:id|code|type|zip)(?:_|$)|[a-z](?:ID|Id|Code|Type|Zip|code|zip)$"
+    r"|^(?:account|card|client|customer|device|item|location|merchant|order|product|session|shop|store|user|vendor)id$"
+)
 MOST_SHAPES = 20
 ENOUGH_PATHS = 0.9
 
@@ -87,7 +90,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     if unmatched:
         warnings.append(f"{len(unmatched)} files do not match {shape.files}, as {unmatched[0]}: never read")
     types = _types(schemas)
-    _check_case(folder, types)
+    _check_names(folder, types)
     with sql.database(scratch, threads=threads) as connection:
         _load(connection, sample, types, scratch)
         guesses = [_guess(connection, column, type_, len(sample)) for column, type_ in types.items()]
@@ -185,7 +188,11 @@ def _types(schemas: Sequence[pa.Schema]) -> dict[str, str]:
     return types
 
 
-def _check_case(folder: Path, names: Iterable[str]) -> None:
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    if taken := reserved(names):
+        raise ConfigError(
+            f"{folder}: columns {', '.join(taken)} have names that the reader needs; rename them"
+        )
     folded = Counter(name.casefold() for name in names)
     twice = [name for name in names if folded[name.casefold()] > 1]
     if twice:

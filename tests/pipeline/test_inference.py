@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.config import Column, Dataset, load_dataset
 from pipeline.contracts import fit_schema, row_rules
 from pipeline.errors import ConfigError
-from pipeline.inference import Proposal, _plain, _shape, propose
+from pipeline.inference import CODE_NAME, Proposal, _plain, _shape, propose
 
 N = 200
 RANDOM = np.random.default_rng(0)
@@ -118,9 +118,25 @@ def test_taxi_is_understood(guess: Callable[..., Guessed], real_data: Path) -> N
     assert fits_its_files(guessed)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_code"),
+    [*[(n, True) for n in ("id", "ID", "shop_id", "shopID", "PULocationID", "userid", "zip_code", "zipcode", "payment_type", "type_2")],
+     *[(n, False) for n in ("paid", "bid", "humid", "amount", "void", "width", "decoded", "grid", "prototype")]],
+)  # fmt: skip
+def test_a_number_is_a_code_by_its_name_and_not_by_its_last_letters(name: str, is_code: bool) -> None:
+    """What was paid is measured; a payment type is not."""
+    assert bool(CODE_NAME.search(name)) is is_code
+
+
+def test_a_name_that_reading_needs_is_said_at_once(guess: Callable[..., Guessed]) -> None:
+    """Sooner than with the first batch."""
+    with pytest.raises(ConfigError, match="columns file_row_number have names that the reader needs"):
+        guess({"2026-01-01.parquet": {"file_row_number": VALUES, "x": VALUES}})
+
+
 HOSTILE = ['a"b', "c:d", "e: f", "g #h", "#i", "j\nk", "yes", "NULL", "~", "é", "\U0001f600", " lead", "trail ", "- x", "? y",
            "{a}", "[b]", "<<", "=", ".5", ".inf", "1", "1e3", "2024-01-01", "%x", "@y", "`z", "&b", "*c", "!d", "|e", ">f",
-           "'s", "\t", "a\u2028b", "a\x85b", "a\x7fb", "a\\b", "filename", "file_row_number", "select", "x" * 300]  # fmt: skip
+           "'s", "\t", "a\u2028b", "a\x85b", "a\x7fb", "a\\b", "filename", "select", "x" * 300]  # fmt: skip
 
 
 def test_columns_of_any_name_survive_the_way_through_the_file(guess: Callable[..., Guessed]) -> None:
