@@ -200,7 +200,9 @@ class Flagging(_Strict):
     false_discovery_rate: float | None = Field(
         None, gt=0, lt=1, description="share of flags that may be normal"
     )
-    cap: int | None = Field(None, ge=1, description="at most this many flags a batch, the most severe ones")
+    cap: int | None = Field(
+        None, ge=1, description="at most this many flags a batch, the most severe; ties stay"
+    )
 
     @model_validator(mode="after")
     def _one_rule(self) -> Flagging:

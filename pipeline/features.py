@@ -60,6 +60,8 @@ class Number:
             return cls(0.0, 1.0, 0.0, 0.0)
         low, centre, high = np.quantile(seen, [0.25, 0.5, 0.75])
         robust = float(high - low) / 1.349
+        if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
+            robust = float(np.median(elsewhere)) / 0.6745  # half of all values are the same one, mostly 0
         heavy = 1 / LARGEST < robust * HEAVY < float(seen.std())
         warp = cls(0.0, 1.0, centre=float(centre) if heavy else 0.0, spread=robust if heavy else 0.0)
         warped = warp.standardise(seen)

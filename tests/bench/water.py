@@ -100,7 +100,9 @@ def mahalanobis(window: pa.Table, _seed: int) -> Scorer:
     return lambda table: model.mahalanobis(complete(table))
 
 
-def nightly(days: list[pa.Table], learn: Callable[[pa.Table, int], Scorer], seed: int, label: str) -> list[Any]:
+def nightly(
+    days: list[pa.Table], learn: Callable[[pa.Table, int], Scorer], seed: int, label: str
+) -> list[Any]:
     """Scores of every day from the 31st on, retrained every week on the 30 days before."""
     found: list[Any] = []
     for first in track(range(WINDOW, len(days), EVERY), description=f"{label}, seed {seed}", transient=True):
@@ -117,7 +119,12 @@ def main() -> None:
     labels = pq.read_table(DATA / "labels_before_2016-11-08.parquet")
     days = [pq.read_table(f) for f in sorted((DATA / "batches").glob("*.parquet")) if f.stem < LABELLED]
     scored = pa.concat_tables(days[WINDOW:])
-    events = labels["event"].take(pc.index_in(scored["record_id"], value_set=labels["record_id"])).to_numpy().astype(bool)
+    events = (
+        labels["event"]
+        .take(pc.index_in(scored["record_id"], value_set=labels["record_id"]))
+        .to_numpy()
+        .astype(bool)
+    )
     complete = ~np.isnan(Complete.raw(scored)).any(axis=1)
     methods: dict[str, Callable[[pa.Table, int], Scorer]] = {
         "vaewatch": ours(),
@@ -126,8 +133,13 @@ def main() -> None:
         "Mahalanobis": mahalanobis,
     }
     if chosen.variants:
-        methods = {"default": ours(), "time ignored": ours(time_role="ignored"), "holdout 0.1": ours(holdout=0.1), "holdout 0.02": ours(holdout=0.02),
-                   "time ignored, holdout .02": ours(time_role="ignored", holdout=0.02)}
+        methods = {
+            "default": ours(),
+            "time ignored": ours(time_role="ignored"),
+            "holdout 0.1": ours(holdout=0.1),
+            "holdout 0.02": ours(holdout=0.02),
+            "time ignored, holdout .02": ours(time_role="ignored", holdout=0.02),
+        }
     console = Console()
     table = Table("method", "AP", "AUROC", "AP, complete records", "AUROC, complete", "seconds a training")
     for label, learn in methods.items():
@@ -135,7 +147,9 @@ def main() -> None:
         for seed in range(chosen.seeds):
             scores = np.concatenate(nightly(days, learn, seed, label))
             parts = [np.full(len(scores), True), complete]
-            rows.append([f(events[p], scores[p]) for p in parts for f in (average_precision_score, roc_auc_score)])
+            rows.append([
+                f(events[p], scores[p]) for p in parts for f in (average_precision_score, roc_auc_score)
+            ])
         n_trainings = chosen.seeds * len(range(WINDOW, len(days), EVERY))
         mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
         cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True)]

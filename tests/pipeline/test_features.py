@@ -81,6 +81,14 @@ def test_a_few_huge_values_do_not_make_all_ordinary_ones_alike() -> None:
     assert abs(z[997:]).min() > abs(z[:997]).max()
 
 
+def test_nor_where_most_values_are_0() -> None:
+    """Refunds: mostly none, else between 10 and 90, and one of a million."""
+    x = np.concatenate([np.zeros(800), np.random.default_rng(0).uniform(10, 90, 199), [1e6]])
+    z = Number.fit(x).standardise(x)
+    assert np.ptp(z[800:999]) > 1
+    assert z[999] > z[:999].max()
+
+
 @pytest.mark.parametrize("values", [[5.0] * 9, [], [math.nan] * 3, [1e-300] * 4, [math.inf]])
 def test_a_column_without_variation_is_zero_everywhere(values: list[float]) -> None:
     """No division by zero; a first different value is then told apart by its distance."""
