@@ -28,6 +28,7 @@ from vae_core import VAE, Checkpoint, Progress, Recipe, attribute, fit, score
 
 FORMAT = 1
 N_REASONS = 3
+LEAST_SHARE = 0.05  # of the score: what a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
 SCORE_COLUMNS = pa.schema([
@@ -141,9 +142,9 @@ class Detector:
     def _explain_row(self, row: dict[str, Any], found: Any, i: int, dataset: Dataset) -> Explanation:
         shares = found.share[i].tolist()
         names = self.features.layout.columns
-        order = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
+        best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
         reasons = []
-        for j in (j for j in order if shares[j] > 0):
+        for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
             name, column = names[j], dataset.columns[names[j]]
             expected, low, high = self._expected(name, j, found.expected, i, dataset)
             reasons.append({

@@ -74,7 +74,8 @@ def print_batches(batches: Sequence[dict[str, Any]]) -> None:
     )
     for column in table.columns[2:8]:
         column.justify = "right"
-    table.columns[8].no_wrap = True
+    for column in table.columns[:8]:
+        column.no_wrap = True  # a narrow terminal costs the note its line, not the batch its name
     if len(batches) > SHOWN:
         console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
     for batch in batches[-SHOWN:]:
@@ -101,6 +102,8 @@ def print_flagged(found: list[dict[str, Any]]) -> None:
         console().print("nothing flagged")
         return
     table = Table("id", "batch", "record", "severity", "score", "why (observed, expected, share)", box=None)
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for row in found:
         table.add_row(
             row["anomaly_id"],

@@ -1,10 +1,10 @@
 """Why a flagged record scores high: which columns, and what they should have been.
 
-Belongs here: counterfactuals, which cost several scorings per column and are meant for few records. Does not: the
+Belongs here: counterfactuals, which cost many scorings per column and are meant for few records. Does not: the
 per-column terms that every record has for free (scoring.py).
 """
 
-# F records asked about, J columns
+# F records asked about, J columns, V variants of a record, P pairs of columns
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ from vae_core.model import VAE
 from vae_core.records import MISSING, Records
 from vae_core.scoring import Expected, score
 
-_ROUNDS = 5
-_MOST_CELLS = 2**22  # of the altered records scored at once
+_ROUNDS = 5  # of asking what a cell should be and putting that in its place
+_MOST_CELLS = 2**22  # of the variants scored at once
+_NAMINGS = 3  # a column or a pair each
+_AS_GOOD = 0.5  # of the best column's fall: what another column needs to be named beside it
+_ENOUGH = 0.5  # of a record's score: where no column alone makes it fall by as much, pairs are tried
+_MOST_PAIRED = 24  # columns among which pairs are tried
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +33,11 @@ class Attribution:
 
     drop: (n_records, n_columns) nats by which the score falls when this cell alone takes its expected value; 0 for a
         missing cell.
-    share: (n_records, n_columns) of what is to explain: drops, none below 0, over their sum with ``kl_share``'s part.
-    kl_share: (n_records,) the part of no single column: what the KL term keeps above its mean in training when the
-        column with the largest drop takes its expected value.
-    expected: each cell given the other columns of its record.
+    share: (n_records, n_columns) of what is to explain: the falls of the columns that were named, over their sum with
+        ``kl_share``'s part; 0 for all others.
+    kl_share: (n_records,) the part of no column: what the KL term keeps above its mean in training when the named
+        columns take their expected values.
+    expected: each cell given the other columns of its record, without those named before it.
     """
 
     drop: Tensor
@@ -41,7 +47,13 @@ class Attribution:
 
 
 def attribute(vae: VAE, records: Records) -> Attribution:
-    """Explain records; costs about six scorings per record and column.
+    """Explain records; costs about twenty scorings per record and column, and as many per pair where pairs are tried.
+
+    Columns are named by forward selection: first the one whose expected value makes the score fall most, then the one
+    that does so once the first is mended, and so on: a column that only looks odd beside another's wild value is not
+    blamed. Where one of several would do (a fee that does not go with an amount), they share the fall. Where no column
+    alone would do, because two are wrong in the same way and speak for each other, the best pair is named, each with its
+    Shapley value (Shapley 1953) of what the pair makes the score fall by.
 
     What a number should have been given the other columns is found by leaving it out, putting the decoder's mean
     in its place and asking again (missing data imputation as in Rezende et al. 2014, with means instead of draws). On
@@ -56,61 +68,171 @@ def attribute(vae: VAE, records: Records) -> Attribution:
         drop=torch.cat([part.drop for part in parts]),
         share=torch.cat([part.share for part in parts]),
         kl_share=torch.cat([part.kl_share for part in parts]),
-        expected=Expected(
-            mean=torch.cat([e.mean for e in expected]),
-            std=torch.cat([e.std for e in expected]),
-            code=torch.cat([e.code for e in expected]),
-            probability=torch.cat([e.probability for e in expected]),
-        ),
+        expected=Expected(*map(torch.cat, zip(*map(_tensors, expected), strict=True))),
     )
 
 
 def _attribute(vae: VAE, records: Records) -> Attribution:
-    variants = _Variants(records)
-    altered = variants.with_cells(
-        torch.full_like(records.numeric, math.nan), torch.full_like(records.categorical, MISSING)
-    )
-    for _ in range(_ROUNDS):
-        expected = variants.own_cells(score(vae, altered).expected)
-        altered = variants.with_cells(expected.mean, expected.code)
-    before, after = score(vae, records), score(vae, altered)
-    shape = records.observed.shape
-    drop_FJ = (before.anomaly_score[:, None] - after.anomaly_score.view(shape)) * records.observed
-    kl_FJ = torch.minimum(after.kl_divergence.view(shape), before.kl_divergence[:, None])
-    kl_left_F = kl_FJ.gather(1, drop_FJ.argmax(dim=1, keepdim=True)).squeeze(1)
-    kl_part_F = (kl_left_F - vae.typical_kl.to(kl_left_F.device)).clamp(min=0)
-    parts_FJ = drop_FJ.clamp(min=0)
-    whole_F = (parts_FJ.sum(dim=1) + kl_part_F).clamp(min=torch.finfo(parts_FJ.dtype).tiny)
-    return Attribution(drop_FJ, parts_FJ / whole_F[:, None], kl_part_F / whole_F, expected)
+    case = _Case(vae, records)
+    alone = case.mended_by_each()
+    drop_FJ = case.falls(alone)
+    paired_F = case.name_pairs(drop_FJ)
+    case.name_columns(alone, ~paired_F)
+    for _ in range(_NAMINGS - 1):
+        case.name_columns(case.mended_by_each(), torch.ones_like(paired_F))
+    kl_part_F = (case.kl_divergence - vae.typical_kl.to(records.device)).clamp(min=0)
+    whole_F = (case.explained.sum(dim=1) + kl_part_F).clamp(min=_TINY)
+    return Attribution(drop_FJ, case.explained / whole_F[:, None], kl_part_F / whole_F, case.expected)
 
 
-@dataclass(frozen=True)
-class _Variants:
-    """Each record once for every column, to change that one cell: rows in order of record, then column."""
+@dataclass(frozen=True, eq=False)
+class _Mended:
+    """Variants of records with some cells at their expected values: scores (F, V); expected (F, V, n)."""
 
-    records: Records
+    anomaly_score: Tensor
+    kl_divergence: Tensor
+    expected: Expected
 
-    def with_cells(self, numeric: Tensor, categorical: Tensor) -> Records:
-        """The F * J variants in which the cell of variant (f, j) is cell (f, j) of these values."""
-        n_records, n_columns = self.records.observed.shape
-        rows = torch.arange(n_records, device=self.records.device).repeat_interleave(n_columns)
-        variants = self.records[rows]
-        self._own(variants.numeric, 0).copy_(numeric)
-        self._own(variants.categorical, numeric.shape[1]).copy_(categorical)
-        return variants
 
-    def own_cells(self, expected: Expected) -> Expected:
-        """Of what is expected of the variants, the cell that each one is about."""
-        n_numeric = expected.mean.shape[1]
-        return Expected(
-            self._own(expected.mean, 0).clone(),
-            self._own(expected.std, 0).clone(),
-            self._own(expected.code, n_numeric).clone(),
-            self._own(expected.probability, n_numeric).clone(),
+class _Case:
+    """Records under explanation: which columns were named so far, and how the records stand without them.
+
+    anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. mended, named: (F, J) bool.
+    explained: (F, J) nats. expected: of a named column when it was named, of the others now.
+    """
+
+    def __init__(self, vae: VAE, records: Records) -> None:
+        before = score(vae, records)
+        self.vae, self.records = vae, records
+        self.anomaly_score, self.kl_divergence = before.anomaly_score, before.kl_divergence
+        self.expected = before.expected
+        self.explained = torch.zeros_like(records.observed)
+        self.named = torch.zeros_like(records.observed, dtype=torch.bool)
+        self.mended = self.named.clone()
+        self.each = torch.eye(self.named.shape[1], dtype=torch.bool, device=records.device)
+
+    def mended_by_each(self) -> _Mended:
+        """For each column: the records in which it is mended beside those that are already."""
+        return _mend(self.vae, self.records, self.mended[:, None] | self.each)
+
+    def falls(self, alone: _Mended) -> Tensor:
+        """(F, J) nats by which the score falls when a column not named so far is mended, too."""
+        return (self.anomaly_score[:, None] - alone.anomaly_score) * self.records.observed * ~self.named
+
+    def name_columns(self, alone: _Mended, where: Tensor) -> None:
+        """Name the best column of the records ``where`` (F,), and those that would do nearly as well."""
+        own = _own_cells(alone.expected)
+        self.expected = _choose(self.named | ~where[:, None], self.expected, own)
+        fall_FJ = self.falls(alone)
+        fall_F, best_F = fall_FJ.max(dim=1)
+        found_F = where & (fall_F > 0)
+        as_good_FJ = found_F[:, None] & (fall_FJ >= _AS_GOOD * fall_F[:, None])
+        weight_FJ = fall_FJ * as_good_FJ
+        self.explained += weight_FJ * (fall_F / weight_FJ.sum(dim=1).clamp(min=_TINY))[:, None]
+        self.named |= as_good_FJ
+        self.mended |= self.each[best_F] & found_F[:, None]
+        after_F, kl_F = (
+            x.gather(1, best_F[:, None])[:, 0] for x in (alone.anomaly_score, alone.kl_divergence)
+        )
+        self.anomaly_score = torch.where(found_F, after_F, self.anomaly_score)
+        self.kl_divergence = torch.where(found_F, torch.minimum(kl_F, self.kl_divergence), self.kl_divergence)
+
+    def name_pairs(self, drop: Tensor) -> Tensor:
+        """Name a pair where one column is not enough. drop: (F, J) of each column alone. Returns (F,) bool: where."""
+        paired_F = torch.zeros_like(self.anomaly_score, dtype=torch.bool)
+        alone_F = drop.clamp(min=0).amax(dim=1)
+        needed_F = torch.maximum(2 * alone_F, _ENOUGH * self.anomaly_score)
+        rows = torch.nonzero((alone_F < _ENOUGH * self.anomaly_score) & (self.anomaly_score > 0))[:, 0]
+        step = max(1, _MOST_CELLS // (_MOST_PAIRED**2 * drop.shape[1]))
+        for part in (rows[start : start + step] for start in range(0, len(rows), step)):
+            pairs_FPJ = self._suspected_pairs(part, drop[part])
+            missing_FP = (pairs_FPJ & (self.records.observed[part] == 0)[:, None]).any(dim=2)
+            after_FP = _mend(self.vae, self.records[part], pairs_FPJ).anomaly_score
+            after_FP = after_FP.masked_fill(missing_FP, math.inf)
+            after_F, best_F = after_FP.min(dim=1)
+            fall_F = self.anomaly_score[part] - after_F
+            found = fall_F >= needed_F[part]
+            pair_FJ = pairs_FPJ[torch.arange(len(part)), best_F][found]
+            self._name_pair(part[found], pair_FJ, drop[part[found]], fall_F[found])
+            paired_F[part[found]] = True
+        return paired_F
+
+    def _suspected_pairs(self, rows: Tensor, drop: Tensor) -> Tensor:
+        """(F, P, J) bool: pairs of the columns whose drops are largest or that are farthest from the mean, observed first."""
+        far_FJ = torch.zeros_like(drop)
+        far_FJ[:, : self.records.numeric.shape[1]] = self.records.values[rows].abs()
+        rank_FJ = torch.minimum(
+            *(x.argsort(dim=1, descending=True, stable=True).argsort(dim=1) for x in (drop, far_FJ))
+        )
+        rank_FJ = rank_FJ.masked_fill(self.records.observed[rows] == 0, drop.shape[1])
+        suspects_FS = rank_FJ.argsort(dim=1, stable=True)[:, :_MOST_PAIRED]
+        pairs = torch.combinations(torch.arange(suspects_FS.shape[1], device=drop.device))
+        return self.each[suspects_FS[:, pairs]].any(dim=2)
+
+    def _name_pair(self, rows: Tensor, pair: Tensor, drop: Tensor, fall: Tensor) -> None:
+        """pair: (F, J) bool; drop: (F, J) of each column alone; fall: (F,) of the pair; all of the given rows."""
+        mended = _mend(self.vae, self.records[rows], pair[:, None])
+        gain = drop * pair
+        advantage = (2 * gain - gain.sum(dim=1, keepdim=True)) * pair
+        advantage = advantage.clamp(-fall[:, None], fall[:, None])
+        self.explained[rows] = (fall[:, None] + advantage) / 2 * pair
+        self.named[rows], self.mended[rows] = pair, pair
+        self.anomaly_score[rows] = mended.anomaly_score[:, 0]
+        self.kl_divergence[rows] = torch.minimum(mended.kl_divergence[:, 0], self.kl_divergence[rows])
+        for mine, theirs in zip(_tensors(self.expected), _tensors(mended.expected), strict=True):
+            mine[rows] = theirs[:, 0]
+
+
+def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
+    """Let the rest of a record say what its opened cells should be. opened: (F, V, J) bool, V variants of each record."""
+    n_records, n_variants, _ = opened.shape
+    rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
+    variants = records[rows]
+    numbers, codes = opened.flatten(0, 1).tensor_split([variants.numeric.shape[1]], dim=1)
+
+    def filled(numeric: Tensor, categorical: Tensor) -> Records:
+        return Records(
+            torch.where(numbers, numeric, variants.numeric),
+            torch.where(codes, categorical, variants.categorical),
+            variants.context,
         )
 
-    def _own(self, values: Tensor, first: int) -> Tensor:
-        """A view of values (F * J, n) at the cells that the variants are about, (F, n); the n columns start at first."""
-        n = values.shape[1]
-        cube = values.view(*self.records.observed.shape, n)
-        return cube[:, first : first + n].diagonal(dim1=1, dim2=2)
+    altered = filled(
+        torch.full_like(variants.numeric, math.nan), torch.full_like(variants.categorical, MISSING)
+    )
+    for _ in range(_ROUNDS):
+        expected = score(vae, altered).expected
+        altered = filled(expected.mean, expected.code)
+    after, shape = score(vae, altered), (n_records, n_variants)
+    return _Mended(
+        after.anomaly_score.view(shape),
+        after.kl_divergence.view(shape),
+        Expected(*(x.view(*shape, x.shape[1]) for x in _tensors(expected))),
+    )
+
+
+def _own_cells(expected: Expected) -> Expected:
+    """Of variants (F, J, n), one for each column, the cells that they are about: (F, n)."""
+    n_numeric = expected.mean.shape[2]
+
+    def own(values: Tensor, first: int) -> Tensor:
+        return values[:, first : first + values.shape[2]].diagonal(dim1=1, dim2=2).clone()
+
+    return Expected(
+        own(expected.mean, 0),
+        own(expected.std, 0),
+        own(expected.code, n_numeric),
+        own(expected.probability, n_numeric),
+    )
+
+
+def _choose(first: Tensor, mine: Expected, theirs: Expected) -> Expected:
+    """Cells of ``mine`` where ``first`` (F, J), else of ``theirs``."""
+    numbers, codes = first.tensor_split([mine.mean.shape[1]], dim=1)
+    wheres = (numbers, numbers, codes, codes)
+    pairs = zip(wheres, _tensors(mine), _tensors(theirs), strict=True)
+    return Expected(*(torch.where(where, a, b) for where, a, b in pairs))
+
+
+def _tensors(expected: Expected) -> tuple[Tensor, ...]:
+    return expected.mean, expected.std, expected.code, expected.probability

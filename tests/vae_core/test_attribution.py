@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vae_core import MISSING, VAE, Records, attribute
+from vae_core import MISSING, VAE, Layout, Recipe, Records, attribute, fit
 
 ORDINARY = Records(
     torch.tensor([[1.5, -1.5, 1.5, 0.0, -1.0]]), torch.tensor([[0, 1]]), torch.tensor([[-1.0]])
@@ -46,6 +46,30 @@ def test_a_wrong_pair_of_categories_is_laid_to_one_of_the_two(vae: VAE, code: in
     result = attribute(vae, with_cell(6, code))
     assert result.share[0].argmax().item() in {5, 6}
     assert result.expected.code[0, 1] == 1
+
+
+def test_nothing_else_is_blamed_beside_a_wild_value(vae: VAE) -> None:
+    """A wild value drags the latents along and makes ordinary values look odd: they are not, once it is mended."""
+    result = attribute(vae, with_cell(3, 40.0))
+    assert result.share[0, 3] > 0.95
+
+
+def test_two_columns_that_are_wrong_together_are_both_named() -> None:
+    """An amount of 80,000 with the fee that belongs to it: each speaks for the other, and neither alone stands out."""
+    generator = torch.Generator().manual_seed(3)
+    numeric = torch.randn(2000, 6, generator=generator)
+    numeric[:, 1] = numeric[:, 0] + 0.1 * numeric[:, 1]
+    layout = Layout(("amount", "fee", "c", "d", "e", "f"), (), ())
+    empty = torch.empty(len(numeric), 0)
+    pair = fit(layout, Records(numeric, empty.long(), empty), Recipe(steps=500), seed=0)
+    record = Records(
+        torch.tensor([[9.0, 9.0, 0.5, -0.5, 0.2, 0.0]]), torch.empty(1, 0).long(), torch.empty(1, 0)
+    )
+    result = attribute(pair, record)
+    assert set(result.share[0].topk(2).indices.tolist()) == {0, 1}
+    assert result.share[0, :2].min() > 0.3
+    assert result.share[0, :2].sum() > 0.8
+    assert (result.expected.mean[0, :2].abs() < 3).all()
 
 
 def test_shares_and_the_kl_share_add_up_to_one(vae: VAE, draw: Callable[..., Records]) -> None:
