@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -85,6 +85,8 @@ class Detector:
     ) -> Self:
         """Fit features and model on `training`, calibrate on `holdout`: later records, none of them trained on.
 
+        The features know the holdout's categories and ranges, so that a model can learn them later, see `refit`.
+
         Args:
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
@@ -92,27 +94,39 @@ class Detector:
         Raises:
             NotReady: the holdout is too small.
         """
-        features = Features.fit(dataset, training)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        vae = fit(
-            features.layout,
-            features.records(training),
-            Recipe.from_dict(dataset.train.recipe),
-            seed=dataset.train.seed,
-            device=device,
-            on_progress=on_progress,
-            checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
-            resume=_load_checkpoint(checkpoint),
-        ).to("cpu")
+        features = Features.fit(dataset, pa.concat_tables([training, holdout]))
+        vae = _fit(dataset, features, training, device, on_progress, checkpoint)
         calibration = Calibration.fit(score(vae, features.records(holdout)).anomaly_score.numpy())
         about = {
             "dataset": dataset.dataset,
             "contract_hash": contract_hash(dataset),
             "vaewatch": version("vaewatch"),
             "torch": torch.__version__,
-            "device": device,
+            "device": device or _best_device(),
         }
         return cls(features, vae, calibration, records_per_day, about)
+
+    def refit(
+        self,
+        dataset: Dataset,
+        table: pa.Table,
+        *,
+        device: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """The same, with a model trained anew on all records, those it was calibrated on among them.
+
+        Calibration stays: it says how a model trained by this recipe scores days after the ones it knows, and tomorrow is
+        such a day. The newest days are the likest to tomorrow; left out, they cost more than the holdout is worth
+        (docs/decisions/refit.md).
+
+        Args:
+            table: training and holdout records.
+            device, on_progress, checkpoint: as in `train`.
+        """
+        vae = _fit(dataset, self.features, table, device, on_progress, checkpoint)
+        return replace(self, vae=vae)
 
     def score_table(self, table: pa.Table) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
@@ -220,6 +234,30 @@ class Detector:
             return cls(features, vae, Calibration(scores), state["records_per_day"], state["about"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fit(
+    dataset: Dataset,
+    features: Features,
+    table: pa.Table,
+    device: str | None,
+    on_progress: Callable[[Progress], None] | None,
+    checkpoint: Path | None,
+) -> VAE:
+    return fit(
+        features.layout,
+        features.records(table),
+        Recipe.from_dict(dataset.train.recipe),
+        seed=dataset.train.seed,
+        device=device or _best_device(),
+        on_progress=on_progress,
+        checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
+        resume=_load_checkpoint(checkpoint),
+    ).to("cpu")
 
 
 def _save_checkpoint(state: Checkpoint, file: Path) -> None:

@@ -45,14 +45,14 @@ def train(
     tables: Tables,
     key: str,
     scratch: Path,
-    checkpoint: Path,
+    checkpoints: Path,
     threads: int,
     on_progress: Callable[[Progress], None] | None,
 ) -> TrainingRun:
     """Train a detector into `scratch` and describe it.
 
     Args:
-        checkpoint: where progress is kept, so that a killed training goes on.
+        checkpoints: folder where progress is kept, so that a killed training goes on.
 
     Raises:
         NotReady: the holdout is too small to calibrate on.
@@ -64,22 +64,23 @@ def train(
     if not learned.num_rows or not holdout.num_rows:
         raise NotReady(f"{dataset.dataset}: {table.num_rows} records are too few to split off a holdout")
     curves: list[tuple[int, dict[str, float]]] = []
-
-    def note(progress: Progress) -> None:
-        terms = ("loss", "reconstruction", "kl_divergence", "learning_rate")
-        curves.append((progress.step, {term: getattr(progress, term) for term in terms}))
-        if on_progress:
-            on_progress(progress)
-
-    trained = Detector.train(
+    known = Detector.train(
         dataset,
         learned,
         holdout,
         records_per_day=window.records_per_day,
-        on_progress=note,
-        checkpoint=checkpoint,
+        on_progress=_noted(curves, on_progress),
+        checkpoint=checkpoints / "train.safetensors",
     )
-    metrics = _measure(dataset, trained, learned, holdout) | {"training_seconds": time.monotonic() - started}
+    metrics = _measure(dataset, known, learned, holdout)
+    plotted = plots.draw(known, dataset, holdout, scratch / "plots")
+    trained = known.refit(
+        dataset,
+        table,
+        on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
+        checkpoint=checkpoints / "refit.safetensors",
+    )
+    metrics["training_seconds"] = time.monotonic() - started
     trained.save(scratch / "detector")
     source = tables.uri("records")
     inputs = [
@@ -102,8 +103,24 @@ def train(
             "seed": str(dataset.train.seed),
             "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
         },
-        plots=plots.draw(trained, dataset, holdout, scratch / "plots"),
+        plots=plotted,
     )
+
+
+def _noted(
+    curves: list[tuple[int, dict[str, float]]],
+    on_progress: Callable[[Progress], None] | None,
+    after: int = 0,
+) -> Callable[[Progress], None]:
+    """Keeps the curves, `after` so many steps of an earlier fit."""
+
+    def note(progress: Progress) -> None:
+        terms = ("loss", "reconstruction", "kl_divergence", "learning_rate")
+        curves.append((after + progress.step, {term: getattr(progress, term) for term in terms}))
+        if on_progress:
+            on_progress(progress)
+
+    return note
 
 
 def _params(

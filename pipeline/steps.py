@@ -7,6 +7,7 @@ part works; heavy libraries are imported by the step that needs them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -253,7 +254,7 @@ def train(
     key = training.training_key(dataset, window, experiment.code_version())
     version = here.registry.made_by(dataset.dataset, key)
     found = version is not None
-    checkpoint = here.settings.home / "work" / dataset.dataset / "checkpoints" / f"{key}.safetensors"
+    checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
     if version is None:
         say(f"training on {window.n_records} records of {len(window.batches)} batches")
         with here.scratch(dataset, "train") as scratch:
@@ -263,14 +264,13 @@ def train(
                 here.tables(dataset),
                 key,
                 scratch,
-                checkpoint,
+                checkpoints,
                 here.settings.cores,
                 on_progress,
             )
             version = here.registry.register(run)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
-    for done in (checkpoint, checkpoint.with_suffix(".draft")):
-        done.unlink(missing_ok=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     alias = _introduce(here, dataset, version, found)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     outcome = "unchanged" if found else "trained"

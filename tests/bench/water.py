@@ -57,6 +57,7 @@ def ours(**train: Any) -> Callable[[pa.Table, int], Scorer]:
     def learn(window: pa.Table, seed: int) -> Scorer:
         config = dataset(seed, **train)
         detector = Detector.train(config, *split_holdout(config, window), records_per_day=1440)
+        detector = detector.refit(config, window)
         return lambda table: detector.score_table(table)["anomaly_score"].to_numpy()
 
     return learn
