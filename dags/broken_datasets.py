@@ -7,8 +7,8 @@ The DAGs of the broken dataset are away until its file is mended; Airflow looks 
 from __future__ import annotations
 
 from dags.catalogue import read_catalogue
-from pipeline.config import load_settings
 from pipeline.errors import ConfigError
+from pipeline.settings import load_settings
 
 if faults := read_catalogue(load_settings().datasets).faults:
     raise ConfigError("\n".join(["no DAGs (airflow) for these dataset files:", *faults]))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from airflow.sdk import CronTriggerTimetable
 
-from pipeline.config import Dataset, load_dataset
+from pipeline.config import Dataset
+from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
 
 

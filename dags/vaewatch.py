@@ -32,7 +32,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags import notes
 from dags.catalogue import read_catalogue
 from dags.watcher import SettledFiles
-from pipeline.config import Dataset, load_settings
+from pipeline.config import Dataset
 from pipeline.errors import (
     CheckCrashed,
     ConfigError,
@@ -43,6 +43,7 @@ from pipeline.errors import (
     StorageFailed,
     VaewatchError,
 )
+from pipeline.settings import load_settings
 
 log = logging.getLogger("vaewatch")
 

@@ -28,9 +28,10 @@ from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
 from pipeline import batches, display, views
-from pipeline.config import Dataset, Settings
+from pipeline.config import Dataset
 from pipeline.errors import VaewatchError
 from pipeline.installation import Installation
+from pipeline.settings import Settings
 
 DAYS = 30
 HISTORY_SHARE = 2 / 3

@@ -1,41 +1,33 @@
-"""Settings of an installation and the YAML file of a dataset.
+"""What a person may say of a dataset: batches, columns, training, flagging, promotion.
 
-Belongs here: what a person may write, read once and checked whole, every fault in one message with its line.
-Does not: what a rule means for data (contracts.py), or where a table is (tables.py).
+Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a file
+(dataset_files.py), what a rule means for data (contracts.py), or where a table is (tables.py).
 """
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.errors import ConfigError
-
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # seven times faster, where it was built
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 PLAIN_TYPES = ("float", "int", "bool", "string", "date", "timestamp", "timestamp_utc", "other")
 Role = Literal["numeric", "categorical", "context", "ignored"]
 NUMBERS = ("float", "int", "decimal")
-UNWRITABLE = re.compile(
+_UNWRITABLE = re.compile(
     r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
 )  # deltalake or a database URL loses such paths
 
@@ -222,8 +214,9 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-def _reachable(path: Path) -> Path:
-    if found := UNWRITABLE.search(str(path)):
+def holds_tables(path: Path) -> Path:
+    """The path, where tables can lie under it."""
+    if found := _UNWRITABLE.search(str(path)):
         raise ValueError(f"tables cannot lie in {str(path)!r}: {found[0]!r} in a folder's name")
     return path
 
@@ -262,12 +255,12 @@ class Dataset(_Strict):
     @classmethod
     def _can_hold_tables(cls, storage: str | None) -> str | None:
         if storage is not None:
-            _reachable(Path(storage))
+            holds_tables(Path(storage))
         return storage
 
     @model_validator(mode="after")
     def _fits_together(self) -> Dataset:
-        faults = _between(self.model_dump(include={"key", "time", "incoming", "columns"}))
+        faults = between_settings(self.model_dump(include={"key", "time", "incoming", "columns"}))
         if faults:
             raise ValueError("; ".join(message for _, message in faults))
         return self
@@ -283,8 +276,8 @@ class Dataset(_Strict):
         return [name for name, column in self.columns.items() if column.role in roles]
 
 
-def _between(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Faults between settings, and where; what is faulty in itself is passed over."""
+def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """Faults between a dataset's settings, and where; what is faulty in itself is passed over."""
     columns, time, key = raw.get("columns"), raw.get("time"), _as_list(raw.get("key"))
     if not isinstance(columns, dict):
         return []
@@ -313,192 +306,3 @@ def _between(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
         message = f"columns {', '.join(twice)} differ in case only, which tables cannot hold"
         faults.append((("columns", twice[-1]), message))
     return faults
-
-
-class Settings(BaseSettings):
-    """Where an installation keeps things. Every field is read from VAEWATCH_<FIELD>."""
-
-    model_config = SettingsConfigDict(env_prefix="VAEWATCH_", extra="ignore", frozen=True)
-
-    home: Path = Path("var")
-    datasets: Path = Path("dags/datasets")
-    ledger_url: str | None = None
-    tracking_uri: str | None = None
-    threads: int | None = Field(None, ge=1)
-
-    @field_validator("home", "datasets")
-    @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
-
-    @field_validator("home")
-    @classmethod
-    def _can_hold_tables(cls, home: Path) -> Path:
-        return _reachable(home)
-
-    @property
-    def ledger(self) -> str:
-        return self.ledger_url or f"sqlite:///{self.home / 'ledger.db'}"
-
-    @property
-    def tracking(self) -> str:
-        return (
-            self.tracking_uri
-            or os.environ.get("MLFLOW_TRACKING_URI")
-            or f"sqlite:///{self.home / 'mlflow.db'}"
-        )
-
-    @property
-    def cores(self) -> int:
-        """Cores this process may really use."""
-        return self.threads or len(os.sched_getaffinity(0))
-
-
-def load_settings() -> Settings:
-    """The settings from the environment.
-
-    Raises:
-        ConfigError: with every fault.
-    """
-    try:
-        return Settings()
-    except ValidationError as fault:
-        lines = [f"  VAEWATCH_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in fault.errors()]
-        raise ConfigError("environment:\n" + "\n".join(lines)) from fault
-
-
-def load_datasets(folder: Path) -> dict[str, Dataset]:
-    """Every dataset file of a folder, by name.
-
-    Raises:
-        ConfigError: with every fault of every file, or where two files name the same dataset.
-    """
-    found: dict[str, Dataset] = {}
-    faults = []
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        try:
-            dataset = load_dataset(path)
-        except ConfigError as fault:
-            faults.append(str(fault))
-            continue
-        if dataset.dataset in found:
-            faults.append(f"{path}: dataset {dataset.dataset!r} is also in {found[dataset.dataset].file}")
-        found[dataset.dataset] = dataset
-    if faults:
-        raise ConfigError("\n".join(faults))
-    return found
-
-
-def load_dataset(path: Path) -> Dataset:
-    """One dataset file, with overrides from VAEWATCH_<DATASET>__<SECTION>__<KEY> in the environment.
-
-    Raises:
-        ConfigError: every fault in one message, with line numbers and the nearest known key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=YAML_LOADER)
-        raw = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506  # the safe loader
-        twice = [f"  line {line}: {key!r} is given twice" for key, line in _duplicates(root)]
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as fault:
-        raise ConfigError(f"{path}: {fault}") from fault
-    if not isinstance(raw, dict) or root is None:
-        raise ConfigError(f"{path}: must be a mapping of settings, see docs/reference/dataset.md")
-    if "file" in raw:
-        twice.append(f"  {_line_of(root, ('file',))}file: unknown key; the file's own path is known")
-    variables = _override(raw, os.environ)
-    faults: list[str] = []
-    try:
-        dataset = Dataset.model_validate({**raw, "file": path.absolute()})
-    except ValidationError as fault:
-        found = [(e["loc"], _describe(e)) for e in fault.errors() if e["loc"]]
-        found += [(loc, f"{'.'.join(loc)}: {message}") for loc, message in _between(raw)]
-        faults = [f"  {_origin(root, variables, loc)}{message}" for loc, message in found]
-    if twice or faults:
-        raise ConfigError(f"{path}:\n" + "\n".join(twice + faults))
-    return dataset
-
-
-def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Lay values from the environment over a file's; returns which variable set what."""
-    prefix = f"VAEWATCH_{str(raw.get('dataset', '')).upper().replace('-', '_')}__"
-    set_by: dict[tuple[str, ...], str] = {}
-    for variable in sorted(name for name in environment if name.startswith(prefix)):
-        loc: tuple[str, ...] = ()
-        node = raw
-        *sections, last = variable.removeprefix(prefix).lower().split("__")
-        for section in sections:
-            loc += (_same_key(node, section),)
-            if not isinstance(node.get(loc[-1]), dict):
-                node[loc[-1]] = {}
-            node = node[loc[-1]]
-        loc += (_same_key(node, last),)
-        try:
-            node[loc[-1]] = yaml.safe_load(environment[variable])
-        except (ValueError, yaml.YAMLError) as fault:
-            raise ConfigError(f"{variable}: {fault}") from fault
-        set_by[loc] = variable
-    return set_by
-
-
-def _same_key(node: Mapping[str, Any], lowered: str) -> str:
-    return next((key for key in node if str(key).lower() == lowered), lowered)
-
-
-def _origin(root: yaml.Node, variables: Mapping[tuple[str, ...], str], loc: tuple[Any, ...]) -> str:
-    """The variable that set this, else the line, else a variable that set something in it."""
-    exact = [variable for set_, variable in variables.items() if loc[: len(set_)] == set_]
-    inside = [variable for set_, variable in variables.items() if set_[: len(loc)] == loc]
-    line = _line_of(root, loc)
-    return f"{exact[0]}: " if exact else line or "".join(f"{variable}: " for variable in inside[:1])
-
-
-def _describe(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["loc"][-1] == "[key]":
-        return f"{'.'.join(error['loc'][:-2])}: YAML reads a name as {error['input']!r}: put it in quotes"
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        known = _known_keys(Dataset, parents)
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _known_keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    for part in parents:
-        field = model.model_fields.get(str(part))
-        if field is not None:
-            inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)]
-            model = next((a for a in inner if issubclass(a, BaseModel)), model)
-    return [name for name in model.model_fields if name != "file"]
-
-
-def _line_of(node: yaml.Node, loc: tuple[Any, ...]) -> str:
-    line = None
-    for part in loc:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if _is_key(key, part):
-                node, line = value, key.start_mark.line + 1
-                break
-    return f"line {line}: " if line else ""
-
-
-def _is_key(key: yaml.Node, part: Any) -> bool:
-    """Whether pydantic means this key; YAML reads yes as True, and pydantic calls that 1."""
-    read = yaml.constructor.SafeConstructor().construct_object(key)
-    return part in {key.value, read} or part == str(read)
-
-
-def _duplicates(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _duplicates(value)

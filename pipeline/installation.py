@@ -15,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import Dataset, Settings, load_dataset, load_datasets, load_settings
+from pipeline.config import Dataset
+from pipeline.dataset_files import load_dataset, load_datasets
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
+from pipeline.settings import Settings, load_settings
 from pipeline.tables import Tables
 
 if TYPE_CHECKING:

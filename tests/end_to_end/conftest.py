@@ -17,9 +17,9 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline import steps
-from pipeline.config import Settings
 from pipeline.installation import Installation
 from pipeline.sample import SamplePlan, SampleReceipt, generate
+from pipeline.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = SamplePlan(days=14, records_per_day=400)

@@ -14,8 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Column, Dataset, Settings, load_dataset, load_datasets, load_settings
+from pipeline.config import Column, Dataset
+from pipeline.dataset_files import load_dataset, load_datasets
 from pipeline.errors import ConfigError
+from pipeline.settings import Settings, load_settings
 
 GOOD = """\
 dataset: payments
@@ -303,6 +305,14 @@ def test_a_folder_of_files_is_checked_whole(tmp_path: Path) -> None:
         assert fault in str(caught.value)
 
 
+def test_two_datasets_do_not_share_variables(tmp_path: Path) -> None:
+    """VAEWATCH_CARD_FEED__FLAG__CAP must mean one of them."""
+    for name in ("card-feed", "card_feed"):
+        (tmp_path / f"{name}.yaml").write_text(GOOD.replace("dataset: payments", f"dataset: {name}"))
+    with pytest.raises(ConfigError, match="have the same variables VAEWATCH_CARD_FEED__"):
+        load_datasets(tmp_path)
+
+
 def test_a_folder_without_files_has_no_datasets(tmp_path: Path) -> None:
     """A fresh installation is not a broken one."""
     assert load_datasets(tmp_path / "absent") == {}
@@ -374,6 +384,16 @@ def test_faulty_settings_are_named_by_their_variables(monkeypatch: pytest.Monkey
     monkeypatch.setenv("VAEWATCH_THREADS", "many")
     monkeypatch.setenv("VAEWATCH_HOME", "/data/[prod]")
     with pytest.raises(ConfigError, match=r"(?s)VAEWATCH_HOME: .*'\['.*VAEWATCH_THREADS: "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("HOM", "HOME"), ("DATASET", "DATASETS"), ("TRACKING_URL", "TRACKING_URI")]
+)
+def test_a_misspelled_variable_is_no_silence(monkeypatch: pytest.MonkeyPatch, wrong: str, right: str) -> None:
+    """A night's work would go to the default folder."""
+    monkeypatch.setenv(f"VAEWATCH_{wrong}", "/data")
+    with pytest.raises(ConfigError, match=rf"VAEWATCH_{wrong}: unknown; did you mean VAEWATCH_{right}\?"):
         load_settings()
 
 

@@ -16,8 +16,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Column, Dataset, load_dataset
+from pipeline.config import Column, Dataset
 from pipeline.contracts import fit_schema, row_rules
+from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
 from pipeline.inference import CODE_NAME, Proposal, _plain, _shape, propose
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Settings
 from pipeline.errors import StorageFailed
 from pipeline.ledger import BatchState, Ledger
+from pipeline.settings import Settings
 
 STATE = BatchState(
     dataset="payments",

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import views
-from pipeline.config import Settings
 from pipeline.detector import REASON, SCORE_COLUMNS
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
+from pipeline.settings import Settings
 
 DATASET = """\
 dataset: payments
