@@ -17,7 +17,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from pipeline import sample
-from pipeline.sample import KINDS, RULES, SamplePlan, SampleReceipt, generate
+from pipeline.sample import KINDS, RULES, SamplePlan, SampleReceipt, generate, plan, records, world
 
 FALSE_ALARM_RATE = 1e-6  # one needless failure in a million seeds
 FRIENDLY = SamplePlan(days=6, records_per_day=1_500, anomaly_share=0.02, hostile=False)
@@ -105,7 +105,7 @@ def test_a_big_day_is_several_row_groups_and_its_size_costs_no_memory(tmp_path: 
     path = tmp_path / "incoming" / "payments" / "2026-01-01.parquet"
     metadata = pq.read_metadata(path)
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    assert sizes == [sample.BLOCK_ROWS] * 9 + [630_000 - 9 * sample.BLOCK_ROWS]
+    assert sizes == [records.BLOCK_ROWS] * 9 + [630_000 - 9 * records.BLOCK_ROWS]
     assert kilobytes[1] - kilobytes[0] < 0.25 * pq.read_table(path).nbytes * (420 / 630) / 1024
 
 
@@ -127,7 +127,7 @@ def test_the_truth_names_records_that_exist_once_and_repeated_ones_twice(hostile
         times = batch(hostile, str(batch_id))["transaction_id"].to_pandas().value_counts()
         expected = np.where(labels["kind"] == "duplicated_block", 2, 1)
         assert (times[labels["record_key"]].to_numpy() == expected).all()
-        assert (labels["column"].str[0].isin(sample.RECORDS.names)).all()
+        assert (labels["column"].str[0].isin(world.RECORDS.names)).all()
 
 
 def test_repeated_records_are_consecutive_and_equal_in_every_column(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_anomalies_and_ordinary_records_keep_the_contract(dense: pd.DataFrame) -
         assert column in MAY_MISS or dense[column].notna().all(), column
     assert dense["transaction_id"].str.fullmatch(r"[0-9]{8}-[0-9]{9}").all()
     assert dense["card_id"].str.fullmatch(r"c[0-9]{9}").all()
-    assert set(dense["currency"]) == set(sample.CURRENCIES)
+    assert set(dense["currency"]) == set(world.CURRENCIES)
     assert (dense["time"].dt.strftime("%Y%m%d") == dense["transaction_id"].str[:8]).all()
     assert set(dense.loc[dense["transaction_id"].duplicated(), "kind"]) == {"duplicated_block"}
 
@@ -229,7 +229,7 @@ def test_hostile_days_lie_in_the_last_third_and_none_is_the_last_day() -> None:
     for days in range(12, 100):
         hostile_days = list(SamplePlan(days=days).hostile_days().values())
         assert sorted(set(hostile_days)) == hostile_days
-        assert len(hostile_days) == len(sample.HOSTILE)
+        assert len(hostile_days) == len(plan.HOSTILE)
         assert hostile_days[0] >= min(days - days // 3, days - 6)
         assert hostile_days[-1] < days - 1
 
@@ -238,7 +238,7 @@ def test_a_drifted_batch_has_wider_items_and_a_new_column(hostile: SampleReceipt
     drifted = batch(hostile, hostile.hostile["schema_drift"])
     assert drifted.schema.field("items").type == pa.int64()
     assert set(drifted["loyalty_tier"].to_pylist()) == {"basic", "silver", "gold"}
-    back = drifted.drop_columns("loyalty_tier").cast(sample.RECORDS)
+    back = drifted.drop_columns("loyalty_tier").cast(world.RECORDS)
     assert back.num_rows == HOSTILE.records_per_day
 
 
@@ -249,13 +249,13 @@ def test_a_truncated_batch_cannot_be_read(hostile: SampleReceipt) -> None:
 
 def test_a_batch_that_lost_a_column_lacks_the_fee_and_nothing_else(hostile: SampleReceipt) -> None:
     names = batch(hostile, hostile.hostile["lost_column"]).schema.names
-    assert names == [name for name in sample.RECORDS.names if name != "fee"]
+    assert names == [name for name in world.RECORDS.names if name != "fee"]
 
 
 def test_an_empty_batch_has_columns_but_no_rows(hostile: SampleReceipt) -> None:
     empty = batch(hostile, hostile.hostile["empty"])
     assert empty.num_rows == 0
-    assert empty.schema.equals(sample.RECORDS)
+    assert empty.schema.equals(world.RECORDS)
 
 
 def test_a_batch_that_cannot_be_scored_has_no_truth(hostile: SampleReceipt) -> None:
@@ -275,7 +275,7 @@ def test_bad_rows_break_just_the_rule_they_are_listed_for(hostile: SampleReceipt
         "missing_value": rows["country"].isna(),
         "out_of_range": rows["amount"] < 0,
         "not_finite": np.isinf(rows["amount"]),
-        "not_in_set": ~rows["channel"].isin(sample.CHANNELS),
+        "not_in_set": ~rows["channel"].isin(world.CHANNELS),
         "pattern": ~rows["currency"].str.fullmatch("[A-Z]{3}"),
         "duplicate_key": rows["transaction_id"].duplicated(keep=False),
     }
@@ -316,7 +316,7 @@ def test_an_interrupted_run_leaves_whole_files_only(tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return table
 
-    monkeypatch.setattr(sample, "_altered", break_off)
+    monkeypatch.setattr(sample, "altered", break_off)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, replace(FRIENDLY, seed=8))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
