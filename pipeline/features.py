@@ -28,6 +28,7 @@ WEEKDAYS_FROM = (
     56  # days: in a shorter window a weekday says which few days it was, and the model learns those by heart
 )
 HEAVY = 4.0  # standard deviation over robust one, above which a column is heavy-tailed
+BY_FACTORS = 0.25  # robust deviation over median, above which a column's values differ by factors: amounts, distances
 LARGEST = 1e150  # numbers are cut here: the square of a larger one, or of one below its inverse, is no float
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -37,7 +38,8 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 class Number:
     """How a numeric column is standardised: z = (w(x) − mean) / std, with w the identity or, for heavy tails, arsinh.
 
-    A few huge values would otherwise set the scale and make all ordinary ones look alike.
+    A few huge values would otherwise set the scale and make all ordinary ones look alike. Only where values differ by
+    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail.
 
     Attributes:
         mean, std: of w(x) over the training records.
@@ -62,7 +64,8 @@ class Number:
         robust = float(high - low) / 1.349
         if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
             robust = float(np.median(elsewhere)) / 0.6745  # half of all values are the same one, mostly 0
-        heavy = 1 / LARGEST < robust * HEAVY < float(seen.std())
+        by_factors = robust > BY_FACTORS * abs(float(centre))
+        heavy = by_factors and 1 / LARGEST < robust * HEAVY < float(seen.std())
         warp = cls(0.0, 1.0, centre=float(centre) if heavy else 0.0, spread=robust if heavy else 0.0)
         warped = warp.standardise(seen)
         mean, std = float(warped.mean()), float(warped.std())
@@ -186,20 +189,24 @@ class Features:
 
 def time_names(weekday: bool) -> list[str]:
     """Names of what `time_parts` gives."""
-    circles = ["sin day", "cos day", "sin half day", "cos half day"]
-    return circles + [f"weekday {day}" for day in range(1, 8) if weekday]
+    day = ["sin day", "cos day", "sin half day", "cos half day", "part of day"]
+    return day + [f"weekday {day}" for day in range(1, 8) if weekday]
 
 
 def time_parts(column: pa.ChunkedArray, *, weekday: bool) -> list[Floats]:
-    """Hour of the day as two circles, and the weekday one-hot; 0 where the time is missing. (n_records,) each."""
+    """What the model is told of the time; 0 where it is missing. (n_records,) each.
+
+    The hour of the day as two circles, for what has a rhythm, and as a line from midnight to midnight, for what grows by
+    the hour and starts anew; both of deviation 1. The weekday one-hot.
+    """
     times = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)))
     seconds = times.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
-    angle = 2 * math.pi * (seconds % DAY) / DAY
-    circles = [
-        np.nan_to_num(part) for part in (np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle))
-    ]
+    part = (seconds % DAY) / DAY
+    angle = 2 * math.pi * part
+    circles = [math.sqrt(2) * f(k * angle) for k in (1, 2) for f in (np.sin, np.cos)]
+    day = [np.nan_to_num(x) for x in (*circles, math.sqrt(12) * (part - 0.5))]
     which = (seconds // DAY + 3) % 7  # 1970-01-01 was a Thursday
-    return circles + [(which == day).astype(np.float64) for day in range(7) if weekday]
+    return day + [(which == i).astype(np.float64) for i in range(7) if weekday]
 
 
 def _spans(column: pa.ChunkedArray) -> float:

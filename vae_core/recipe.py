@@ -21,7 +21,7 @@ class Recipe:
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
-    category_floor: float = 1e-3  # share of probability spread evenly over a column's categories
+    category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
     steps: int = 1500  # optimiser steps, whatever the number of records

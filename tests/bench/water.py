@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.ensemble import IsolationForest
@@ -106,7 +106,7 @@ def nightly(
 ) -> list[Any]:
     """Scores of every day from the 31st on, retrained every week on the 30 days before."""
     found: list[Any] = []
-    for first in track(range(WINDOW, len(days), EVERY), description=f"{label}, seed {seed}", transient=True):
+    for first in range(WINDOW, len(days), EVERY):
         scorer = learn(pa.concat_tables(days[first - WINDOW : first]), seed)
         found += [scorer(day) for day in days[first : first + EVERY]]
     return found
@@ -126,43 +126,37 @@ def main() -> None:
         .to_numpy()
         .astype(bool)
     )
-    complete = ~np.isnan(Complete.raw(scored)).any(axis=1)
-    methods: dict[str, Callable[[pa.Table, int], Scorer]] = {
-        "vaewatch": ours(),
-        "IsolationForest": isolation_forest,
-        "kNN (k=5, 5,000 reference records)": nearest_neighbours,
-        "Mahalanobis": mahalanobis,
-    }
-    if chosen.variants:
-        methods = {
-            "default": ours(),
-            "time ignored": ours(time_role="ignored"),
-            "holdout 0.1": ours(holdout=0.1),
-            "holdout 0.02": ours(holdout=0.02),
-            "time ignored, holdout .02": ours(time_role="ignored", holdout=0.02),
-        }
-    console = Console()
-    table = Table("method", "AP", "AUROC", "AP, complete records", "AUROC, complete", "seconds a training")
+    methods = VARIANTS if chosen.variants else METHODS
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table("method", "average precision", "AUROC", "seconds a training and scoring", box=None)
     for label, learn in methods.items():
         rows, started = [], time.monotonic()
         for seed in range(chosen.seeds):
-            scores = np.concatenate(nightly(days, learn, seed, label))
-            parts = [np.full(len(scores), True), complete]
-            rows.append([
-                f(events[p], scores[p]) for p in parts for f in (average_precision_score, roc_auc_score)
-            ])
+            scores = np.concatenate(nightly(days, learn, seed))
+            rows.append([average_precision_score(events, scores), roc_auc_score(events, scores)])
+            console.print(f"  {label}, seed {seed}: {rows[-1][0]:.3f} {rows[-1][1]:.3f}")
         n_trainings = chosen.seeds * len(range(WINDOW, len(days), EVERY))
         mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
         cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True)]
         table.add_row(label, *cells, f"{(time.monotonic() - started) / n_trainings:.1f}")
-        console.print(label, *cells)
     console.print(table)
-    n, share = len(events), events.mean()
     console.print(
-        f"{n} records of {len(days) - WINDOW} days, {share:.2%} events, {complete.mean():.0%} complete; {chosen.seeds} seeds; "
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
+        f"{len(events)} records of {len(days) - WINDOW} days, {events.mean():.2%} events; {chosen.seeds} seeds (± their standard "
+        f"deviation); {platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
     )
 
+
+METHODS: dict[str, Callable[[pa.Table, int], Scorer]] = {
+    "vaewatch": ours(),
+    "IsolationForest": isolation_forest,
+    "kNN (k=5, 5,000 reference records)": nearest_neighbours,
+    "Mahalanobis": mahalanobis,
+}
+VARIANTS = {
+    "time ignored": ours(time_role="ignored"),
+    "holdout 0.1": ours(holdout=0.1),
+    "not trimmed": ours(recipe={"trim": 0.0}),
+}
 
 if __name__ == "__main__":
     main()
