@@ -23,6 +23,8 @@ MOST_KEPT = 100_000
 FEWEST = 20
 TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
+MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
+FEWEST_BEYOND = 20  # records above a quantile that may be mapped
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -89,6 +91,26 @@ class Calibration:
         if len(kept) > MOST_KEPT:
             kept = kept[np.linspace(0, len(kept) - 1, MOST_KEPT).round().astype(np.int64)]
         return cls(kept)
+
+    def carried_over(self, before: Array, after: Array) -> Calibration:
+        """The calibration of another model that was trained by the same recipe.
+
+        Two trainings never end in the same model, and one may score everything higher. How much higher is seen on records
+        that both have learned: quantile mapping (Panofsky & Brier 1968), a line through the quantiles of the one model's
+        scores against the other's, continued beyond the last by the slope from the median on.
+
+        Args:
+            before, after: scores of the same records by the model that was calibrated and by the other. (n_records,)
+        """
+        levels = [x for x in MAPPED if x <= 0.5 or (1 - x) * len(before) >= FEWEST_BEYOND]
+        old, new = (np.quantile(np.asarray(x, np.float64), levels) for x in (before, after))
+        rising = np.concatenate([[True], np.diff(old) > 0])
+        old, new = old[rising], new[rising]
+        scores = np.asarray(self.scores, np.float64)
+        middle = min(MAPPED.index(0.5), len(old) - 1)
+        slope = (new[-1] - new[middle]) / (old[-1] - old[middle]) if old[-1] > old[middle] else 1.0
+        mapped = np.interp(scores, old, new) + np.minimum(scores - old[0], 0)
+        return Calibration((mapped + slope * np.maximum(scores - old[-1], 0)).astype(np.float32))
 
     @property
     def n(self) -> int:

@@ -28,6 +28,7 @@ from vae_core import VAE, Checkpoint, Progress, Recipe, attribute, fit, score
 
 FORMAT = 1
 N_REASONS = 3
+MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
 LEAST_SHARE = 0.05  # of the score: what a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
@@ -109,7 +110,8 @@ class Detector:
     def refit(
         self,
         dataset: Dataset,
-        table: pa.Table,
+        training: pa.Table,
+        holdout: pa.Table,
         *,
         device: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -117,16 +119,18 @@ class Detector:
     ) -> Self:
         """The same, with a model trained anew on all records, those it was calibrated on among them.
 
-        Calibration stays: it says how a model trained by this recipe scores days after the ones it knows, and tomorrow is
-        such a day. The newest days are the likest to tomorrow; left out, they cost more than the holdout is worth
-        (docs/decisions/refit.md).
+        The newest days are the likest to tomorrow; left out, they cost more than the holdout is worth. Calibration says how
+        a model trained by this recipe scores days after the ones it knows, and tomorrow is such a day. It is carried
+        over by what both models say of the training records (docs/decisions/refit.md).
 
         Args:
-            table: training and holdout records.
-            device, on_progress, checkpoint: as in `train`.
+            training, holdout, device, on_progress, checkpoint: as in `train`.
         """
+        table = pa.concat_tables([training, holdout])
         vae = _fit(dataset, self.features, table, device, on_progress, checkpoint)
-        return replace(self, vae=vae)
+        both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
+        before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
+        return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after))
 
     def score_table(self, table: pa.Table) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.

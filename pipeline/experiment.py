@@ -76,7 +76,8 @@ def train(
     plotted = plots.draw(known, dataset, holdout, scratch / "plots")
     trained = known.refit(
         dataset,
-        table,
+        learned,
+        holdout,
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )

@@ -28,7 +28,9 @@ WEEKDAYS_FROM = (
     56  # days: in a shorter window a weekday says which few days it was, and the model learns those by heart
 )
 HEAVY = 4.0  # standard deviation over robust one, above which a column is heavy-tailed
-BY_FACTORS = 0.25  # robust deviation over median, above which a column's values differ by factors: amounts, distances
+BY_FACTORS = (
+    0.25  # robust deviation over median, above which a column's values differ by factors: amounts, distances
+)
 LARGEST = 1e150  # numbers are cut here: the square of a larger one, or of one below its inverse, is no float
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -56,8 +56,8 @@ def dataset(seed: int, **train: Any) -> Dataset:
 def ours(**train: Any) -> Callable[[pa.Table, int], Scorer]:
     def learn(window: pa.Table, seed: int) -> Scorer:
         config = dataset(seed, **train)
-        detector = Detector.train(config, *split_holdout(config, window), records_per_day=1440)
-        detector = detector.refit(config, window)
+        parts = split_holdout(config, window)
+        detector = Detector.train(config, *parts, records_per_day=1440).refit(config, *parts)
         return lambda table: detector.score_table(table)["anomaly_score"].to_numpy()
 
     return learn

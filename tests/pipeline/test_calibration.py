@@ -276,6 +276,45 @@ def test_order_decides_nothing(holdout: list[float], scores: list[float], data: 
         assert again.tolist() == flagged[list(order)].tolist()
 
 
+@given(st.lists(FLOATS, min_size=FEWEST, max_size=300), st.floats(0.01, 100), st.floats(-100, 100))
+def test_a_model_that_scores_on_another_scale_flags_the_same_records(
+    scores: list[float], factor: float, shift: float
+) -> None:
+    """Two trainings end in different models; where one is the other's straight line, the budget must not notice."""
+    before = drawn("heavy", 5000, 11).astype(np.float64)
+    calibration = fitted(scores)
+    moved = calibration.carried_over(before, factor * before + shift)
+    expected = factor * calibration.scores.astype(np.float64) + shift
+    inside = calibration.scores >= np.quantile(before, 0.01)
+    size = np.abs(expected) + factor * np.abs(calibration.scores) + abs(shift)
+    assert (np.abs(moved.scores - expected)[inside] <= 1e-5 * size[inside] + 1e-5).all()
+
+
+@given(st.lists(FLOATS, min_size=FEWEST, max_size=100), st.integers(0, 3))
+def test_carrying_over_keeps_the_order(scores: list[float], kind: int) -> None:
+    """Whatever the two models say of the records between them: constants, few records, opposite opinions."""
+    before = [np.zeros(50), np.arange(5.0), drawn("normal", 3000, 12), np.round(drawn("normal", 500, 13))][
+        kind
+    ]
+    moved = fitted(scores).carried_over(before, drawn("chi-squared", len(before), 14))
+    assert np.isfinite(moved.scores).all()
+    assert (np.diff(moved.scores) >= 0).all()
+
+
+def test_the_second_model_s_error_rate_is_the_promised_one() -> None:
+    """A model that spreads the tail further, as badly fitted ones do: 1 % stay 1 %."""
+    learned, holdout, new = (
+        drawn("heavy", n, seed).astype(np.float64) for n, seed in ((20_000, 15), (5000, 16), (100_000, 17))
+    )
+
+    def other(scores: Any) -> Any:
+        return scores + np.maximum(scores - 2, 0) ** 1.5
+
+    calibration = Calibration.fit(holdout.astype(np.float32)).carried_over(learned, other(learned))
+    flagged, _ = calibration.flags(other(new), Flagging(review_budget=None, error_rate=0.01), 1.0)
+    assert_flagged_as_often(int(flagged.sum()), len(new), 5000, 0.01)
+
+
 @pytest.mark.parametrize("n", [0, FEWEST - 1])
 def test_too_few_holdout_records_are_refused_with_a_way_out(n: int) -> None:
     """From five records every statement about one in a hundred is made up."""
