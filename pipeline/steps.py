@@ -127,6 +127,7 @@ def _validate(
             inspected[batch.delivery] = validation.examine(dataset, batch)
         reports = inspected[batch.delivery]
     except UnreadableFile as fault:
+        validation.report_refusal(dataset, batch, [str(fault)], here.page(dataset, batch.batch_id))
         return receipt_of(here.ledger.record_validation(replace(fresh, reason=str(fault))), "refused")
     if (
         state

@@ -107,6 +107,7 @@ def validate(
         *(f"column {name!r} is not in the contract: left out" for name in fit.new_columns),
     )
     if fit.refusals:
+        report_refusal(dataset, batch, fit.refusals, page)
         return Verdict(fingerprint, n_read, refusal="; ".join(fit.refusals), notes=notes)
     rules = [RowRule("outside_period", dataset.time, "true")] if batch.period == "" else row_rules(dataset)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -124,6 +125,13 @@ def validate(
         shutil.rmtree(scratch, ignore_errors=True)
     n_accepted = 0 if refusal else tally.n_accepted
     return Verdict(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, tally.newest)
+
+
+def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path) -> None:
+    """Lay the page of a batch whose files cannot be checked in the place of an earlier delivery's."""
+    from pipeline import expectations
+
+    expectations.report_refusal(page, dataset=dataset.dataset, batch_id=batch.batch_id, reasons=reasons)
 
 
 def count_records(batch: LandedBatch, reports: Sequence[guard.FileReport]) -> int:

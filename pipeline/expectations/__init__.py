@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from pipeline.errors import StorageFailed
@@ -22,7 +22,7 @@ from pipeline.errors import StorageFailed
 if TYPE_CHECKING:
     from pipeline.contracts import BatchRule, RowRule
 
-__all__ = ["CheckpointResult", "Outcome", "check"]
+__all__ = ["CheckpointResult", "Outcome", "check", "report_refusal"]
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,32 @@ def check(
         version=found["meta"]["great_expectations_version"],
     )
     document = {"dataset": dataset, "batch_id": batch_id, **asdict(result), "great_expectations": found}
+    _publish(report, document, html)
+    return result
+
+
+def report_refusal(report: Path, *, dataset: str, batch_id: str, reasons: Sequence[str]) -> None:
+    """Write the same two files for a delivery that was refused before its records could be checked.
+
+    Raises:
+        StorageFailed: the report could not be written.
+    """
+    from pipeline.expectations import page
+
+    html = page.render_refusal(reasons, dataset=dataset, batch_id=batch_id, checked_at=datetime.now(UTC))
+    document = {"dataset": dataset, "batch_id": batch_id, "success": False, "reasons": list(reasons)}
+    _publish(report, document, html)
+
+
+def _publish(report: Path, document: dict[str, Any], html: str) -> None:
     try:
         report.mkdir(parents=True, exist_ok=True)
         _write(report / "checkpoint.json", json.dumps(document, indent=1))
         _write(report / "index.html", html)
     except OSError as fault:
         raise StorageFailed(
-            f"{dataset}/{batch_id}: the report was not written to {report}: {fault}"
+            f"{document['dataset']}/{document['batch_id']}: the report was not written to {report}: {fault}"
         ) from fault
-    return result
 
 
 def _write(path: Path, text: str) -> None:

@@ -97,8 +97,27 @@ def render(
     records = [outcome for outcome in result.outcomes if outcome.severity == "warning"]
     broken = sorted((o for o in records if o.n_unexpected), key=lambda o: -(o.n_unexpected or 0))
     kept = [outcome for outcome in records if not outcome.n_unexpected]
-    tone, verdict = ("good", "✓ Contract kept") if result.success else ("bad", "✕ Contract broken")
-    title = escape(f"{dataset} / {batch_id}")
+    body = f"""{_why(batch)}
+{_cards(result, batch, n_broken=len(broken) + sum(not o.success for o in batch))}
+{_section("Rules about the batch", "one broken rule refuses it", BATCH, map(_batch_row, batch))}
+{_section("Rules that records broke", _tolerance(mostly), BROKEN, _broken_rows(broken, result.n_records))}
+{_section("Rules that every record kept", many(len(kept), "rule"), KEPT, map(_kept_row, kept), folded=len(kept) > FOLD)}
+<footer>Great Expectations {escape(version)} checked {many(len(result.outcomes), "rule")} over every record; its own
+result is in checkpoint.json beside this page. Values shown as examples are the first few that break a rule.</footer>"""
+    return _document(f"{dataset} / {batch_id}", checked_at, body, success=result.success)
+
+
+def render_refusal(reasons: Sequence[str], *, dataset: str, batch_id: str, checked_at: datetime) -> str:
+    """The page of a delivery that was refused before its records could be checked."""
+    said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
+    body = f"""<div class="why bad">{said}</div>
+<footer>The files themselves do not fit: no record was checked, and nothing of this delivery was published.</footer>"""
+    return _document(f"{dataset} / {batch_id}", checked_at, body, success=False)
+
+
+def _document(name: str, checked_at: datetime, body: str, *, success: bool) -> str:
+    tone, verdict = ("good", "✓ Contract kept") if success else ("bad", "✕ Contract broken")
+    title = escape(name)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -116,13 +135,7 @@ def render(
 <p class="soft">{checked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC</p></div>
 <span class="verdict {tone}">{verdict}</span>
 </header>
-{_why(batch)}
-{_cards(result, batch, n_broken=len(broken) + sum(not o.success for o in batch))}
-{_section("Rules about the batch", "one broken rule refuses it", BATCH, map(_batch_row, batch))}
-{_section("Rules that records broke", _tolerance(mostly), BROKEN, _broken_rows(broken, result.n_records))}
-{_section("Rules that every record kept", many(len(kept), "rule"), KEPT, map(_kept_row, kept), folded=len(kept) > FOLD)}
-<footer>Great Expectations {escape(version)} checked {many(len(result.outcomes), "rule")} over every record; its own
-result is in checkpoint.json beside this page. Values shown as examples are the first few that break a rule.</footer>
+{body}
 </main>
 </body>
 </html>

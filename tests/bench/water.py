@@ -101,9 +101,7 @@ def mahalanobis(window: pa.Table, _seed: int) -> Scorer:
     return lambda table: model.mahalanobis(complete(table))
 
 
-def nightly(
-    days: list[pa.Table], learn: Callable[[pa.Table, int], Scorer], seed: int, label: str
-) -> list[Any]:
+def nightly(days: list[pa.Table], learn: Callable[[pa.Table, int], Scorer], seed: int) -> list[Any]:
     """Scores of every day from the 31st on, retrained every week on the 30 days before."""
     found: list[Any] = []
     for first in range(WINDOW, len(days), EVERY):

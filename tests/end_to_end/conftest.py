@@ -168,7 +168,7 @@ def landed_once(shared: Path) -> tuple[Place, SampleReceipt]:
     shutil.copy(REPOSITORY / "dags" / "datasets" / "payments.yaml", place.yaml)
     place.edit("../../var/incoming", "../incoming")
     place.edit("settle_seconds: 3", "settle_seconds: 0")
-    place.edit("{n_latents: 10, steps: 3000}", QUICK)
+    place.edit("{n_latents: 10, steps: 3000, minibatch: 256}", QUICK)
     return place, receipt
 
 

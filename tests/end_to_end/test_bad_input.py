@@ -5,6 +5,7 @@ docs/reference/bad-input.md is the table of these; each row there names its test
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -122,8 +123,13 @@ class Shop:
         """The batch is refused, once and for all until it changes, and the reason says all this."""
         receipt = self.check(delivery)
         assert receipt.outcome == "refused"
+        here = self.place.here
+        page = (here.page(here.dataset("orders"), "b1") / "index.html").read_text(encoding="utf-8")
+        assert "Contract broken" in page
         for part in said:
             assert part in receipt.reason
+        for words in () if ", promised: " in receipt.reason else said:  # a broken rule is laid out as a table
+            assert words in html.unescape(page)
         (again,) = self.place.validate().batches
         assert again.outcome == "unchanged"
         assert steps.discover("orders", installation=self.place.here) == []

@@ -201,7 +201,7 @@ def test_the_first_record_of_a_key_is_kept(tmp_path: Path) -> None:
 def test_a_single_key_column_may_repeat_nothing_either(tmp_path: Path) -> None:
     """Most keys are one column."""
     database = numbers(tmp_path, "(1), (1), (1), (2), (NULL), (NULL)")
-    violates = "x IS NOT NULL AND row_number() OVER (PARTITION BY x ORDER BY _row) > 1"
+    violates = "x IS NOT NULL AND row_number() OVER (PARTITION BY x ORDER BY vaewatch_row) > 1"
     (outcome,) = check(database, [RowRule("duplicate_key", "x", violates, columns=("x",))]).outcomes
     assert outcome.n_unexpected == 2
 
