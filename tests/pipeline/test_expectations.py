@@ -67,7 +67,7 @@ SCHEMA = pa.schema([
 
 
 def prepare(folder: Path, dataset: Dataset, table: pa.Table, rules: Sequence[RowRule]) -> Path:
-    """A database file as validation prepares it: a view over Parquet, typed, with _row and _set_aside."""
+    """A database file as validation prepares it: a view over Parquet, typed, with vaewatch_row and vaewatch_set_aside."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / "batch.parquet")
     columns = ", ".join(f"{typed(n, c)} AS {sql.name(n)}" for n, c in kept_columns(dataset).items())
@@ -190,7 +190,7 @@ def test_the_first_record_of_a_key_is_kept(tmp_path: Path) -> None:
         tmp_path,
         """SELECT *, false AS vaewatch_set_aside FROM (VALUES
            ('a', 1, 2), ('a', 1, 0), ('a', 1, 1), ('b', 1, 3), ('a', 2, 4), (NULL, 1, 5), (NULL, 1, 6)
-           ) AS t(region, "order", _row)""",
+           ) AS t(region, "order", vaewatch_row)""",
     )
     (rule,) = [r for r in row_rules(ORDERS) if r.code == "duplicate_key"]
     (outcome,) = check(database, [rule]).outcomes
