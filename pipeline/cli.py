@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.verdicts import Opinion
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -236,6 +238,32 @@ def flagged_show(
 
     found = views.one_flagged(Installation(), dataset, anomaly_id)
     _print_json(found) if as_json else display.print_one(found)
+
+
+@flagged.command("label")
+def flagged_label(
+    dataset: DatasetName,
+    anomaly_id: Annotated[str, typer.Argument(help="as `flagged list` prints it; its first letters do")],
+    verdict: Annotated[Opinion, typer.Argument(help="what it was")],
+    by: By = "",
+    note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a flagged record was. Anomalies and data errors are left out of the next training."""
+    from dataclasses import asdict
+
+    from pipeline import verdicts, views
+    from pipeline.installation import Installation
+
+    here = Installation()
+    record = views.one_flagged(here, dataset, anomaly_id)
+    given = verdicts.give(here.ledger, dataset, record, verdict, by=by or getpass.getuser(), note=note)
+    if as_json:
+        _print_json(asdict(given))
+    else:
+        typer.echo(
+            f"{given.anomaly_id} ({given.batch_id}, {given.record_key}): {given.verdict}, says {given.by}"
+        )
 
 
 @flagged.command("export")

@@ -102,6 +102,9 @@ def print_flagged(found: list[dict[str, Any]]) -> None:
         console().print("nothing flagged")
         return
     table = Table("id", "batch", "record", "severity", "score", "why (observed, expected, share)", box=None)
+    judged = any(row.get("verdict") for row in found)
+    if judged:
+        table.add_column("verdict")
     for column in table.columns[:2]:
         column.no_wrap = True
     for row in found:
@@ -112,6 +115,7 @@ def print_flagged(found: list[dict[str, Any]]) -> None:
             f"{row['severity']:.1f}",
             f"{row['anomaly_score']:.4g}",
             escape(_short(reasons_text(row["reasons"]), 200)),
+            *([row["verdict"] or ""] if judged else []),
         )
     console().print(table)
 
@@ -141,6 +145,11 @@ def print_one(row: dict[str, Any]) -> None:
         )
         table.add_row(escape(name), escape(_short(str(value), 60)), *shares, style="bold" if reason else None)
     out.print(table)
+    for given in row["verdicts"]:
+        note = f": {given['note']}" if given["note"] else ""
+        out.print(
+            f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}"
+        )
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:

@@ -135,6 +135,7 @@ def _params(
         **recipe,
         **flag,
         "n_batches": len(window.batches),
+        "n_left_out": len(window.left_out),
         "records_per_day": window.records_per_day,
         "n_columns": len(trained.features.layout.columns),
         "device": trained.about["device"],

@@ -42,7 +42,7 @@ def _in_utc(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC)
 
 
-_time = _Utc()
+instant = _Utc()
 batches = sa.Table(
     "batches",
     metadata,
@@ -59,19 +59,19 @@ batches = sa.Table(
     sa.Column("set_aside", sa.JSON, nullable=False),
     sa.Column("n_read", sa.BigInteger, nullable=False),
     sa.Column("n_accepted", sa.BigInteger, nullable=False),
-    sa.Column("newest_record_at", _time),
-    sa.Column("validated_at", _time, nullable=False),
+    sa.Column("newest_record_at", instant),
+    sa.Column("validated_at", instant, nullable=False),
     sa.Column("model_version", sa.Integer),
     sa.Column("threshold", sa.Float),
     sa.Column("n_flagged", sa.BigInteger),
-    sa.Column("scored_at", _time),
+    sa.Column("scored_at", instant),
 )
 claims = sa.Table(
     "claims",
     metadata,
     sa.Column("dataset", sa.String(63), primary_key=True),
     sa.Column("batch_id", sa.String(250), primary_key=True),
-    sa.Column("claimed_at", _time, nullable=False),
+    sa.Column("claimed_at", instant, nullable=False),
 )
 periods = sa.Table(
     "periods",
@@ -85,7 +85,21 @@ serving = sa.Table(
     metadata,
     sa.Column("dataset", sa.String(63), primary_key=True),
     sa.Column("model_version", sa.Integer),
-    sa.Column("trained_at", _time),
+    sa.Column("trained_at", instant),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset", sa.String(63), nullable=False, index=True),
+    sa.Column("anomaly_id", sa.String(32), nullable=False),
+    sa.Column("batch_id", sa.String(250), nullable=False),
+    sa.Column("record_key", sa.Text, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("by", sa.String(250), nullable=False),
+    sa.Column("decided_at", instant, nullable=False),
 )
 
 
@@ -154,7 +168,7 @@ class Ledger:
         newest_of = newest.where(batches.c.dataset == dataset).group_by(batches.c.batch_id).subquery()
         same = (batches.c.batch_id == newest_of.c.batch_id) & (batches.c.version == newest_of.c.version)
         query = sa.select(batches).join(newest_of, same).where(batches.c.dataset == dataset)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {
                 row.batch_id: BatchState.of(row)
                 for row in connection.execute(query.order_by(batches.c.batch_id))
@@ -163,7 +177,7 @@ class Ledger:
     def history(self, dataset: str, batch_id: str) -> list[BatchState]:
         """Every version of a batch, oldest first."""
         query = sa.select(batches).where(batches.c.dataset == dataset, batches.c.batch_id == batch_id)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [BatchState.of(row) for row in connection.execute(query.order_by(batches.c.version))]
 
     def newest(self, dataset: str, batch_id: str) -> BatchState | None:
@@ -172,7 +186,7 @@ class Ledger:
 
     def record_validation(self, state: BatchState) -> BatchState:
         """Write a verdict: a new version where the content is new, else in place of the earlier verdict."""
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             same_batch = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
             last = connection.execute(
                 sa.select(batches).where(same_batch).order_by(batches.c.version.desc()).limit(1)
@@ -209,7 +223,7 @@ class Ledger:
     def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
         """Take batches for a scheduler run; those taken within `lease` by an earlier one are left out."""
         now = datetime.now(UTC)
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             query = sa.select(claims.c.batch_id).where(
                 claims.c.dataset == dataset, claims.c.claimed_at > now - lease
             )
@@ -226,7 +240,7 @@ class Ledger:
 
     def release_claims(self, dataset: str, batch_ids: Sequence[str]) -> None:
         """Let batches be taken again at once."""
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             for batch_id in batch_ids:
                 connection.execute(
                     sa.delete(claims).where(claims.c.dataset == dataset, claims.c.batch_id == batch_id)
@@ -234,7 +248,7 @@ class Ledger:
 
     def clear_claims(self) -> None:
         """Forget all claims: for a scheduler that starts, when nothing can be in flight."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.delete(claims))
 
     def known_periods(self, dataset: str, signature: str) -> list[dict[str, int]] | None:
@@ -242,12 +256,12 @@ class Ledger:
         query = sa.select(periods.c.counts).where(
             periods.c.dataset == dataset, periods.c.signature == signature
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found: list[dict[str, int]] | None = connection.execute(query).scalar_one_or_none()
             return found
 
     def remember_periods(self, dataset: str, signature: str, counts: Sequence[Mapping[str, int]]) -> None:
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             same = (periods.c.dataset == dataset) & (periods.c.signature == signature)
             connection.execute(sa.delete(periods).where(same))
             connection.execute(
@@ -257,13 +271,13 @@ class Ledger:
     def serving_version(self, dataset: str) -> int | None:
         """The champion as last seen here. The registry is the authority; this answers without asking it."""
         query = sa.select(serving.c.model_version).where(serving.c.dataset == dataset)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def trained_at(self, dataset: str) -> datetime | None:
         """When the dataset was last trained from here."""
         query = sa.select(serving.c.trained_at).where(serving.c.dataset == dataset)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def set_serving(self, dataset: str, model_version: int) -> None:
@@ -275,7 +289,7 @@ class Ledger:
         self._note(dataset, trained_at=trained_at)
 
     def _note(self, dataset: str, **values: Any) -> None:
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             changed = connection.execute(
                 sa.update(serving).where(serving.c.dataset == dataset).values(values)
             )
@@ -284,13 +298,18 @@ class Ledger:
 
     def _update(self, state: BatchState, **changes: Any) -> None:
         this = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
-        with self._transaction(write=True) as connection:
+        with self.transaction(write=True) as connection:
             connection.execute(
                 sa.update(batches).where(this, batches.c.version == state.version).values(changes)
             )
 
     @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+    def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        """All of a block's statements or none.
+
+        Raises:
+            StorageFailed: the database said no; nothing was written.
+        """
         try:
             with self._begin(write=write) as connection:
                 yield connection

@@ -241,17 +241,18 @@ def train(
 ) -> Receipt:
     """Train on the accepted window, log and register. The first model becomes champion, a later one challenger.
 
-    The same records, contract, settings and code give the version that is there already.
+    Records that people found to be anomalies are left out. The same records, contract, settings and code give the version that is there already.
 
     Raises:
         NotReady: too few accepted records.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
-    from pipeline import experiment, training
+    from pipeline import experiment, training, verdicts
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
-    window = training.choose_window(dataset, list(here.ledger.current(dataset.dataset).values()))
+    batches = list(here.ledger.current(dataset.dataset).values())
+    window = training.choose_window(dataset, batches, verdicts.not_learned(here.ledger, dataset.dataset))
     key = training.training_key(dataset, window, experiment.code_version())
     version = here.registry.made_by(dataset.dataset, key)
     found = version is not None

@@ -30,21 +30,28 @@ class Window:
 
     Attributes:
         records_per_day: accepted records on the median day that had any.
-        fingerprint: of the content: batches, their fingerprints and accepted counts.
+        fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
+        left_out: (batch_id, record_key) of records that people found to be anomalies.
     """
 
     batches: tuple[BatchState, ...]
     n_records: int
     records_per_day: float
     fingerprint: str
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def batch_ids(self) -> list[str]:
         return [batch.batch_id for batch in self.batches]
 
 
-def choose_window(dataset: Dataset, batches: Sequence[BatchState]) -> Window:
+def choose_window(
+    dataset: Dataset, batches: Sequence[BatchState], not_learned: Sequence[tuple[str, str]] = ()
+) -> Window:
     """The accepted batches of the newest `window_days`, counted back from the newest of them.
+
+    Args:
+        not_learned: (batch_id, record_key) of records to leave out, in order.
 
     Raises:
         NotReady: fewer accepted records than `train.min_records`.
@@ -64,8 +71,11 @@ def choose_window(dataset: Dataset, batches: Sequence[BatchState]) -> Window:
         day = _age(batch)[0].date()
         days[day] = days.get(day, 0) + batch.n_accepted
     content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in usable)
+    inside = {batch.batch_id for batch in usable}
+    left_out = tuple(record for record in not_learned if record[0] in inside)
+    content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Window(tuple(usable), n_records, float(statistics.median(days.values())), fingerprint)
+    return Window(tuple(usable), n_records, float(statistics.median(days.values())), fingerprint, left_out)
 
 
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
@@ -92,11 +102,16 @@ def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Pa
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
     query = f"""SELECT {columns} FROM read_parquet([{", ".join(map(sql.text, files))}], hive_partitioning = true,
-        hive_types = {{batch_id: VARCHAR, set_aside: BOOLEAN}}, union_by_name = true) WHERE {chosen}
+        hive_types = {{batch_id: VARCHAR, set_aside: BOOLEAN}}, union_by_name = true) WHERE {chosen}{_without(window.left_out)}
         ORDER BY {time}{position}[batch_id], row_number"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         return connection.sql(query).to_arrow_table()
+
+
+def _without(left_out: Sequence[tuple[str, str]]) -> str:
+    pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in left_out)
+    return f" AND (batch_id, record_key) NOT IN ({pairs})" if pairs else ""
 
 
 def _readable(name: str, dataset: Dataset) -> str:

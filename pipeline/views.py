@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import verdicts
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 
@@ -46,7 +47,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
 def flagged(
     here: Installation, dataset_name: str, *, batch_id: str | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Flagged records, the most severe first."""
+    """Flagged records, the most severe first, with the newest verdict on each."""
     tables = here.tables(here.dataset(dataset_name))
     if not tables.exists("scores"):
         return []
@@ -54,11 +55,15 @@ def flagged(
     keys = [("severity", "descending"), ("anomaly_id", "ascending")]
     n = found.num_rows if limit is None else min(limit, found.num_rows)
     rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
-    return rows
+    given = verdicts.history(here.ledger, dataset_name)
+    return [
+        row | {"verdict": given[row["anomaly_id"]][-1].verdict if row["anomaly_id"] in given else None}
+        for row in rows
+    ]
 
 
 def one_flagged(here: Installation, dataset_name: str, anomaly_id: str) -> dict[str, Any]:
-    """One flagged record whole.
+    """One flagged record whole, with every verdict on it.
 
     Raises:
         NotReady: none, or more than one, begins with these letters.
@@ -73,7 +78,8 @@ def one_flagged(here: Installation, dataset_name: str, anomaly_id: str) -> dict[
             f"{dataset_name}: {len(rows)} flagged records have an id that begins with {anomaly_id!r}"
         )
     found: dict[str, Any] = rows[0]
-    return found
+    given = verdicts.history(here.ledger, dataset_name).get(found["anomaly_id"], [])
+    return found | {"verdicts": [asdict(verdict) for verdict in given]}
 
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:

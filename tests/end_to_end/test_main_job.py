@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import steps, views
+from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
 from pipeline.sample import DUPLICATED, SampleReceipt
 
@@ -116,6 +116,41 @@ def test_running_everything_again_changes_nothing(scored: Place) -> None:
     assert (scored.versions(), scored.models(), scored.ledger(times=True)) == before
     assert set(outcomes) == {"unchanged"}
     assert scored.left_over() == []
+
+
+def test_what_people_found_to_be_an_anomaly_is_not_learned(scored: Place) -> None:
+    """What a person confirmed must not become normal; taken back, the model that learned it is the right one again."""
+    here = scored.here
+    worst = views.flagged(here, scored.name, limit=1)[0]
+    label = ("flagged", "label", scored.name, worst["anomaly_id"][:10])
+    code, output, errors = scored.run(
+        *label, "anomaly", "--by", "ann", "--note", "asked the holder", "--json"
+    )
+    assert (code, json.loads(output)["record_key"]) == (0, worst["record_key"]), errors
+    assert verdicts.not_learned(here.ledger, scored.name) == [(worst["batch_id"], worst["record_key"])]
+
+    dataset, states = here.dataset(scored.name), list(here.ledger.current(scored.name).values())
+    keys = [None, [(worst["batch_id"], worst["record_key"])], [("elsewhere", worst["record_key"])]]
+    windows = [training.choose_window(dataset, states, key or ()) for key in keys]
+    read = [
+        training.read_window(dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1)
+        for window in windows
+    ]
+    assert [table.num_rows for table in read] == [read[0].num_rows, read[0].num_rows - 1, read[0].num_rows]
+    assert windows[0].fingerprint == windows[2].fingerprint != windows[1].fingerprint
+
+    first = here.registry.champion(scored.name)
+    assert first
+    without = scored.train()
+    assert (without.outcome, without.alias) == ("trained", "challenger")
+    scored.run(*label, "normal", "--by", "bob")
+    given = views.one_flagged(here, scored.name, worst["anomaly_id"])["verdicts"]
+    assert [(v["verdict"], v["by"], v["note"]) for v in given] == [
+        ("anomaly", "ann", "asked the holder"),
+        ("normal", "bob", ""),
+    ]
+    again = scored.train()
+    assert (again.outcome, again.model_version) == ("unchanged", first.version)
 
 
 def test_a_file_delivered_again_with_other_content_takes_the_place_of_the_first(
