@@ -91,7 +91,7 @@ def print_batches(batches: Sequence[dict[str, Any]]) -> None:
             "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
             "" if batch["model_version"] is None else str(batch["model_version"]),
             "" if threshold is None else f"{threshold:.4g}",
-            escape(_short(note, 70)),
+            escape(_short(note, 60)),
         )
     console().print(table)
 
