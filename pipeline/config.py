@@ -6,6 +6,7 @@ Belongs here: the settings, their bounds, and what they mean for each other. Doe
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -30,6 +31,13 @@ NUMBERS = ("float", "int", "decimal")
 _UNWRITABLE = re.compile(
     r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
 )  # deltalake or a database URL loses such paths
+
+
+RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test holds them equal
+    "n_members", "width", "n_latents", "posterior", "sigma_floor", "category_floor", "hidden_categories", "kl_weight",
+    "kl_warm_up", "kl_cycles", "samples", "steps", "minibatch", "learning_rate", "warm_up", "final_learning_rate",
+    "gradient_clip", "trim", "trim_after",
+)  # fmt: skip
 
 
 @cache
@@ -174,6 +182,19 @@ class Training(_Strict):
     recipe: dict[str, float | int | str | None] = Field(
         default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
     )
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_settings(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        faults = []
+        for setting in recipe:
+            if setting not in RECIPE:
+                near = difflib.get_close_matches(setting, RECIPE, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(RECIPE)}"
+                faults.append(f"unknown setting {setting!r}; {hint}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return recipe
 
 
 class Scheduling(_Strict):

@@ -15,14 +15,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
 from torch.nn import functional
 
 from vae_core.likelihoods import Categorical, ColumnLikelihood, Gaussian
+from vae_core.posteriors import POSTERIORS, Posterior
 from vae_core.recipe import Recipe
-from vae_core.records import FARTHEST, MISSING, Layout, Records
+from vae_core.records import MISSING, Layout, Records
 
-_POSTERIOR_LOG_VARIANCE = (-12.0, 6.0)
 _HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
 
 
@@ -87,8 +86,8 @@ class CodeTable(nn.Module):
 class VAE(nn.Module):
     """An ensemble of independent variational autoencoders over the columns of a layout.
 
-    Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a diagonal Gaussian
-    posterior (Kingma & Welling 2014, section 3) and a mean and a variance for every number of every record.
+    Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
+    (posteriors.py) and a mean and a variance for every number of every record.
     ``indicated`` are the numeric columns (by position) whose absence is an input of its own; elsewhere a missing
     number looks like the mean, 0.
 
@@ -110,7 +109,9 @@ class VAE(nn.Module):
         n_members, width, n_latents = recipe.n_members, recipe.width, recipe.latents_for(layout)
         self.encoder_inputs = MemberLinear(n_members, n_numeric + len(indicated) + n_context, width)
         self.encoder_codes = CodeTable(n_members, n_codes, width) if n_codes else None
-        self.encoder_outputs = MemberLinear(n_members, width, 2 * n_latents)
+        self.encoder_outputs = MemberLinear(
+            n_members, width, POSTERIORS[recipe.posterior].n_outputs(n_latents)
+        )
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
         self.register_buffer("scale", torch.ones(n_numeric))
@@ -139,7 +140,7 @@ class VAE(nn.Module):
         """Where the model lies."""
         return self.scale.device
 
-    def encode(self, records: Records) -> Normal:
+    def encode(self, records: Records) -> Posterior:
         """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents)."""
         return self._posterior(self._encoder_hidden(records))
 
@@ -179,13 +180,8 @@ class VAE(nn.Module):
         hidden: Tensor = self.encoder_inputs(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
         return hidden if self.encoder_codes is None else hidden + self.encoder_codes(records.categorical)
 
-    def _posterior(self, hidden: Tensor) -> Normal:
-        mean, log_variance = self.encoder_outputs(hidden.relu_()).chunk(2, dim=-1)
-        return Normal(
-            mean.clamp(-FARTHEST, FARTHEST),
-            (log_variance.clamp(*_POSTERIOR_LOG_VARIANCE) / 2).exp(),
-            validate_args=False,
-        )
+    def _posterior(self, hidden: Tensor) -> Posterior:
+        return POSTERIORS[self.recipe.posterior].of(self.encoder_outputs(hidden.relu_()))
 
     def _decoder_hidden(self, latents: Tensor, records: Records) -> Tensor:
         if self.layout.context:

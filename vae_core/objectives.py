@@ -8,14 +8,18 @@ The prior p(z) is the standard normal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 from vae_core.likelihoods import Likelihood
+from vae_core.posteriors import Posterior
 from vae_core.records import Records
+
+_LOG_2_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -34,27 +38,32 @@ class ElboTerms:
         return self.reconstruction + kl_weight * self.kl_divergence
 
 
-def kl_to_standard_normal(posterior: Normal) -> Tensor:
-    """(..., n_records) KL(posterior || N(0, I)) in nats, closed form (Kingma & Welling 2014, appendix B).
-
-    posterior: (..., n_records, n_latents). Two non-negative parts, of the mean and of the spread;
-    rounding below zero is cut off.
-    """
-    std = posterior.stddev
-    excess = (0.5 * (std.square() - 1) - std.log()).clamp(min=0)
-    return (0.5 * posterior.mean.square() + excess).sum(dim=-1)
-
-
 def elbo_terms(
-    records: Records, posterior: Normal, decode: Callable[[Tensor], Likelihood], noise: Tensor
+    records: Records, posterior: Posterior, decode: Callable[[Tensor], Likelihood], noise: Tensor
 ) -> ElboTerms:
     """One-sample estimate of the bound with reparameterised latents (Kingma & Welling 2014, eq. 7).
 
     noise: standard-normal draws shaped like the posterior, (..., n_records, n_latents); zeros give the bound's
     reconstruction at the posterior mean.
     """
-    latents = posterior.mean + posterior.stddev * noise
     return ElboTerms(
-        reconstruction=-decode(latents).log_prob(records).sum(dim=-1),
-        kl_divergence=kl_to_standard_normal(posterior),
+        reconstruction=-decode(posterior.draw(noise)).log_prob(records).sum(dim=-1),
+        kl_divergence=posterior.kl_to_prior(),
     )
+
+
+def importance_weighted_loss(
+    records: Records, posterior: Posterior, decode: Callable[[Tensor], Likelihood], noise: Tensor
+) -> Tensor:
+    """(..., n_records) −log of the mean of p(x, z) / q(z|x) over K draws, in nats (Burda et al. 2016, eq. 8).
+
+    Its expectation is never below −log p(x), never above −ELBO, and falls with K.
+    noise: (K, ..., n_records, n_latents).
+    """
+    log_weights = []
+    for draw in noise:
+        latents = posterior.draw(draw)
+        log_prior = -0.5 * (latents.square() + _LOG_2_PI).sum(dim=-1)
+        log_prob = decode(latents).log_prob(records).sum(dim=-1)
+        log_weights.append(log_prob + log_prior - posterior.log_density(draw))
+    return math.log(len(noise)) - torch.stack(log_weights).logsumexp(dim=0)

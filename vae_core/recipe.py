@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vae_core.posteriors import POSTERIORS
 from vae_core.records import Layout
 
 
@@ -20,10 +21,16 @@ class Recipe:
     n_members: int = 4  # independent networks whose scores are averaged
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
+    posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
+    kl_warm_up: float = (
+        0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
+    )
+    kl_cycles: int = 1  # how often it does so (Fu et al. 2019)
+    samples: int = 1  # above 1: the importance-weighted bound of so many draws (Burda et al. 2016)
     steps: int = 1500  # optimiser steps, whatever the number of records
     minibatch: int = 128  # records per step
     learning_rate: float = 1e-2  # Adam's, after the warm-up
@@ -43,6 +50,8 @@ class Recipe:
                 ("steps", self.steps, 1),
                 ("minibatch", self.minibatch, 1),
                 ("warm_up", self.warm_up, 0),
+                ("kl_cycles", self.kl_cycles, 1),
+                ("samples", self.samples, 1),
             )
             if value < least
         ]
@@ -59,6 +68,7 @@ class Recipe:
             f"{name} must be in {interval}, is {value}"
             for name, value, interval, allowed in (
                 ("category_floor", self.category_floor, "(0, 1)", 0 < self.category_floor < 1),
+                ("kl_warm_up", self.kl_warm_up, "[0, 1]", 0 <= self.kl_warm_up <= 1),
                 ("kl_weight", self.kl_weight, "[0, inf)", 0 <= self.kl_weight < math.inf),
                 (
                     "final_learning_rate",
@@ -72,6 +82,12 @@ class Recipe:
             )
             if not allowed
         ]
+        if self.posterior not in POSTERIORS:
+            faults.append(f"posterior must be one of {', '.join(POSTERIORS)}, is {self.posterior!r}")
+        if self.samples > 1 and (self.kl_weight, self.kl_warm_up) != (1.0, 0.0):
+            faults.append(
+                "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0"
+            )
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
 

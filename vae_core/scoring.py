@@ -21,7 +21,6 @@ from torch import Tensor
 
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
-from vae_core.objectives import kl_to_standard_normal
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
 
@@ -173,7 +172,7 @@ def _terms(vae: VAE, records: Records) -> _Terms:
     return _Terms(
         columns=torch.cat(parts, dim=1).clamp_(max=_HIGHEST_TERM),
         reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=_HIGHEST_TERM),
-        kl_divergence=kl_to_standard_normal(posterior).mean(dim=0).clamp_(max=_HIGHEST_TERM),
+        kl_divergence=posterior.kl_to_prior().mean(dim=0).clamp_(max=_HIGHEST_TERM),
         likelihood=ColumnLikelihood(likelihood.numeric, from_others),
     )
 

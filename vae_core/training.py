@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_core.model import VAE
-from vae_core.objectives import elbo_terms
+from vae_core.objectives import elbo_terms, importance_weighted_loss
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 from vae_core.scoring import summarise_training
@@ -179,6 +179,12 @@ class _Run:
         cosine = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * through))
         return recipe.learning_rate * warm * cosine * _SLOWER**self.n_rollbacks
 
+    def kl_weight(self) -> float:
+        """The recipe's, after a linear warm-up within each cycle."""
+        recipe = self.recipe
+        part = self.step * recipe.kl_cycles / recipe.steps % 1
+        return recipe.kl_weight * (min(1.0, part / recipe.kl_warm_up) if recipe.kl_warm_up else 1.0)
+
     def train(
         self,
         records: Records,
@@ -226,9 +232,16 @@ class _Run:
         n_rows = min(recipe.minibatch, len(records))
         batch = records[torch.randint(len(records), (n_rows,), generator=self.generator, device=vae.device)]
         posterior = vae.encode(self.with_gaps(batch))
-        noise = torch.empty_like(posterior.mean).normal_(generator=self.generator)
-        terms = elbo_terms(batch, posterior, lambda latents: vae.decode(latents, batch), noise)
-        loss_MB = terms.loss(recipe.kl_weight)
+        noise = posterior.mean.new_empty(recipe.samples, *posterior.mean.shape).normal_(
+            generator=self.generator
+        )
+        terms = elbo_terms(batch, posterior, lambda latents: vae.decode(latents, batch), noise[0])
+        if recipe.samples > 1:
+            loss_MB = importance_weighted_loss(
+                batch, posterior, lambda latents: vae.decode(latents, batch), noise
+            )
+        else:
+            loss_MB = terms.loss(self.kl_weight())
         kept_MB = loss_MB
         n_trimmed = int(recipe.trim * n_rows)
         if n_trimmed and self.step >= recipe.trim_after * recipe.steps:

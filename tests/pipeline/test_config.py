@@ -14,10 +14,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Column, Dataset
+from pipeline.config import RECIPE, Column, Dataset
 from pipeline.dataset_files import load_dataset, load_datasets
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings
+from vae_core import Recipe
 
 GOOD = """\
 dataset: payments
@@ -385,6 +386,19 @@ def test_faulty_settings_are_named_by_their_variables(monkeypatch: pytest.Monkey
     monkeypatch.setenv("VAEWATCH_HOME", "/data/[prod]")
     with pytest.raises(ConfigError, match=r"(?s)VAEWATCH_HOME: .*'\['.*VAEWATCH_THREADS: "):
         load_settings()
+
+
+def test_the_recipe_s_settings_are_those_of_vae_core() -> None:
+    """They are listed twice, so that reading a file needs no torch."""
+    assert list(RECIPE) == list(Recipe.__dataclass_fields__)
+
+
+def test_an_unknown_setting_of_the_recipe_is_said_when_the_file_is_read(
+    read: Callable[[str], Dataset],
+) -> None:
+    """Not at two in the morning, when it is used."""
+    with pytest.raises(ConfigError, match=r"train\.recipe: unknown setting 'step'; did you mean 'steps'\?"):
+        read(GOOD + "train: {recipe: {step: 100}}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Every member of the family: trains through the one loop, scores through the one function, survives being saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from vae_core import VAE, Layout, Progress, Recipe, Records, attribute, fit, score
+
+FAMILY: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "full covariance": {"posterior": "full"},
+    "importance weighted": {"samples": 5},
+    "importance weighted, full covariance": {"samples": 3, "posterior": "full"},
+    "beta": {"kl_weight": 2.0},
+    "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
+}
+
+
+@pytest.mark.parametrize("settings", FAMILY.values(), ids=FAMILY)
+def test_it_learns_finds_explains_and_is_saved(
+    layout: Layout, draw: Callable[..., Records], settings: dict[str, Any]
+) -> None:
+    """500 records whose first three numbers share a cause, and 100 in which one of them contradicts the others."""
+    losses: list[float] = []
+
+    def note(progress: Progress) -> None:
+        losses.append(progress.loss)
+
+    recipe = Recipe(steps=300, n_members=2, **settings)
+    vae = fit(layout, draw(1500, seed=1), recipe, seed=0, on_progress=note)
+    assert losses[-1] < losses[0] - 1
+
+    normal, broken = draw(500, seed=2), draw(100, seed=3)
+    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
+    scores = [score(vae, records).anomaly_score for records in (normal, broken)]
+    assert (scores[1][:, None] > scores[0]).float().mean() > 0.95  # AUROC
+    assert (attribute(vae, broken).share[:, :3].sum(dim=1) > 0.5).float().mean() > 0.9
+
+    again = VAE.from_config(vae.config(), vae.state_dict())
+    assert torch.equal(score(again, broken[10:20]).anomaly_score, scores[1][10:20])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"posterior": "round"}, "posterior must be one of diagonal, full, is 'round'"),
+        ({"samples": 5, "kl_weight": 0.5}, "leave no KL to weigh"),
+        ({"samples": 0}, "samples must be at least 1"),
+        ({"kl_warm_up": 1.5}, r"kl_warm_up must be in \[0, 1\]"),
+        ({"kl_cycles": 0}, "kl_cycles must be at least 1"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    """Sooner than after a night of training."""
+    with pytest.raises(ValueError, match=said):
+        Recipe(**settings)
+
+
+def test_the_kl_weight_rises_in_each_cycle() -> None:
+    """From 0, linearly over half a cycle, then the recipe's own (Fu et al. 2019, eq. 6)."""
+    from vae_core.training import _Run
+
+    layout = Layout(("x",))
+    recipe = Recipe(steps=40, kl_weight=2.0, kl_warm_up=0.5, kl_cycles=2)
+    run = _Run(VAE(layout, recipe), torch.Generator())
+    weights = []
+    for run.step in range(40):
+        weights.append(run.kl_weight())
+    assert weights[:5] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert weights[10:20] == [2.0] * 10
+    assert weights[20:] == pytest.approx(weights[:20])
