@@ -77,8 +77,13 @@ def main() -> int:
         console.print(f"[red]the demo stopped[/red]: {escape(str(fault))}")
         return 1
     _report(here, dataset, feed)
-    console.print(f"\ntook {time.monotonic() - started:.0f} s; nothing is left running")
+    console.print(f"\ntook {time.monotonic() - started:.0f} s; {_left_running(here)}")
     return 0
+
+
+def _left_running(here: Installation) -> str:
+    up = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False).is_running
+    return "what `make up` started goes on running (make down)" if up else "nothing is left running"
 
 
 def _sample_data() -> tuple[Installation, Feed]:
@@ -164,7 +169,13 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
         if here.ledger.serving_version(dataset.dataset) is None:
             _train(here, api, feed)
         _land(
-            here, api, dataset, feed, feed.following, "following days: land → validate → score", scored=True
+            here,
+            api,
+            dataset,
+            feed,
+            feed.following,
+            "score the history, then the following days: land → validate → score",
+            scored=True,
         )
 
 

@@ -84,6 +84,12 @@ def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
     return found
 
 
+def unsettled(dataset: Dataset) -> int:
+    """How many files were touched too recently to be read."""
+    settled_before = time.time_ns() - int(dataset.incoming.settle_seconds * 1e9)
+    return sum(file.mtime_ns > settled_before for file, _ in _listed(dataset))
+
+
 def _check_distinct(dataset: Dataset, found: Iterable[LandedBatch]) -> None:
     deliveries: dict[str, str] = {}
     for batch in found:

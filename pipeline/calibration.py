@@ -23,6 +23,7 @@ MOST_KEPT = 100_000
 FEWEST = 20
 TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
+INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
 
@@ -125,6 +126,9 @@ class Calibration:
         """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1). (n_records,)"""
         body = -np.log10(self.p_values(scores))
         beyond = -self.tail.log_probability(scores) / math.log(10)
+        beyond = np.where(
+            beyond > INCREDIBLE, INCREDIBLE + np.log10(np.maximum(beyond - INCREDIBLE, 0) + 1), beyond
+        )
         return np.where(
             np.asarray(scores) > self.tail.start, np.maximum(beyond, -math.log10(self.tail.share)), body
         )

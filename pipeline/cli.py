@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -58,12 +59,35 @@ def main() -> None:
     """Run the command line; errors become one message and an exit code."""
     from pipeline.errors import VaewatchError
 
+    code = 0
     try:
         app()
     except VaewatchError as fault:
         retry = " (a retry may help)" if fault.retry_can_help else ""
         typer.echo(f"error: {fault}{retry}", err=True)
-        sys.exit(fault.exit_code)
+        code = fault.exit_code
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of native libraries do not all survive an orderly end: one in five aborted
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vaewatch {version('vaewatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vaewatch(
+    version: Annotated[  # the callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review."""
 
 
 @app.command()

@@ -54,6 +54,21 @@ def _refused_by_duckdb(pattern: str) -> str:
     return ""
 
 
+def faulty_expressions(dataset: Dataset) -> list[tuple[str, str]]:
+    """Derived columns that DuckDB would refuse, and why."""
+    import duckdb
+
+    from pipeline import derived
+
+    found = []
+    for name in dataset.derived:
+        try:
+            duckdb.execute(derived.trial(dataset, name))
+        except duckdb.Error as fault:
+            found.append((name, str(fault).partition("\n")[0]))
+    return found
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,6 +136,19 @@ class Column(_Strict):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+class Derived(_Strict):
+    """A column computed from a record and from the ones before it."""
+
+    sql: str = Field(
+        description="DuckDB expression over the columns; windows by_time, the_hour and the_day look back"
+    )
+    role: Literal["numeric", "context"] = Field("numeric", description="modelled, or conditions the model")
+
+    @property
+    def column(self) -> Column:
+        return Column(type="float", role=self.role)
 
 
 class Incoming(_Strict):
@@ -231,6 +259,10 @@ class Promotion(_Strict):
     mode: Literal["automatic", "manual"] = "automatic"
 
 
+def _as_derived(value: Any) -> Any:
+    return {"sql": value} if isinstance(value, str) else value
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
@@ -253,6 +285,18 @@ class Dataset(_Strict):
     )
     time: str | None = Field(None, description="column that says when a record happened")
     columns: dict[str, Column]
+    entity: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None)] = (
+        Field(
+            default_factory=list,
+            description="columns that say whose record it is; derived columns look back within one",
+        )
+    )
+    derived: dict[
+        str, Annotated[Derived, BeforeValidator(_as_derived, json_schema_input_type=Derived | str)]
+    ] = Field(
+        default_factory=dict, description="columns computed by SQL: name: expression, or name: {sql, role}"
+    )
+    look_back_days: float = Field(1, ge=0, description="how far derived columns may look back before a batch")
     batch: BatchRules = BatchRules()
     train: Training = Training()
     schedule: Scheduling = Scheduling()
@@ -281,7 +325,13 @@ class Dataset(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Dataset:
-        faults = between_settings(self.model_dump(include={"key", "time", "incoming", "columns"}))
+        faults = between_settings(
+            self.model_dump(include={"key", "time", "incoming", "columns", "entity", "derived"})
+        )
+        if not faults and self.derived:
+            faults = [
+                (("derived", name), f"column {name!r}: {why}") for name, why in faulty_expressions(self)
+            ]
         if faults:
             raise ValueError("; ".join(message for _, message in faults))
         return self
@@ -292,9 +342,14 @@ class Dataset(_Strict):
         base = self.file.parent if self.file else Path.cwd()
         return (base / Path(self.incoming.path).expanduser()).resolve()
 
+    @cached_property
+    def with_derived(self) -> dict[str, Column]:
+        """The columns, and after them the derived ones."""
+        return {**self.columns, **{name: derived.column for name, derived in self.derived.items()}}
+
     def columns_with(self, *roles: Role) -> list[str]:
-        """Names of the columns with one of these roles, in the file's order."""
-        return [name for name, column in self.columns.items() if column.role in roles]
+        """Names of the columns with one of these roles, derived ones among them, in the file's order."""
+        return [name for name, column in self.with_derived.items() if column.role in roles]
 
 
 def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -317,7 +372,22 @@ def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]
     incoming = raw.get("incoming")
     if isinstance(incoming, dict) and incoming.get("split") and time is None:
         faults.append((("incoming", "split"), "needs a time column: set `time`"))
-    if all(column.get("role", "ignored") in ("context", "ignored") for column in promised.values()):
+    derived = raw.get("derived")
+    if isinstance(derived, dict) and derived:
+        taken = sorted(set(derived) & set(promised))
+        faults += [
+            (("derived", name), f"derived column {name!r} is among the columns already") for name in taken
+        ]
+        if time is None:
+            faults.append((("derived",), "needs a time column: set `time`"))
+    faults += [
+        (("entity",), f"entity column {name!r} is not among the columns")
+        for name in _as_list(raw.get("entity"))
+        if name not in promised
+    ]
+    if not derived and all(
+        column.get("role", "ignored") in ("context", "ignored") for column in promised.values()
+    ):
         faults.append((("columns",), "no column has role numeric or categorical: there is nothing to model"))
     if promised.get("", {}).get("type", "other") != "other":
         faults.append((("columns", ""), "a column without a name can only have type other"))

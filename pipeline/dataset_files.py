@@ -79,6 +79,7 @@ def load_dataset(path: Path) -> Dataset:
     except ValidationError as fault:
         found = [(e["loc"], _describe(e)) for e in fault.errors() if e["loc"]]
         found += [(loc, f"{'.'.join(loc)}: {message}") for loc, message in between_settings(raw)]
+        found = found or [(("derived",), f"derived: {_describe(e)}") for e in fault.errors()]
         faults = [f"  {_origin(root, variables, loc)}{message}" for loc, message in found]
     if twice or faults:
         raise ConfigError(f"{path}:\n" + "\n".join(twice + faults))
@@ -125,7 +126,7 @@ def _origin(root: yaml.Node, variables: Mapping[tuple[str, ...], str], loc: tupl
 
 def _describe(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
-    if error["loc"][-1] == "[key]":
+    if error["loc"] and error["loc"][-1] == "[key]":
         return f"{'.'.join(error['loc'][:-2])}: YAML reads a name as {error['input']!r}: put it in quotes"
     if error["type"] == "extra_forbidden":
         *parents, key = error["loc"]

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipeline import derived
 from pipeline.calibration import Calibration
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
@@ -101,6 +102,7 @@ class Detector:
         about = {
             "dataset": dataset.dataset,
             "contract_hash": contract_hash(dataset),
+            "derived": derived.definitions(dataset),
             "vaewatch": version("vaewatch"),
             "torch": torch.__version__,
             "device": device or _best_device(),
@@ -163,7 +165,7 @@ class Detector:
         best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
         reasons = []
         for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
-            name, column = names[j], dataset.columns[names[j]]
+            name, column = names[j], dataset.with_derived[names[j]]
             expected, low, high = self._expected(name, j, found.expected, i, dataset)
             reasons.append({
                 "column": name,
@@ -188,7 +190,7 @@ class Detector:
         mean, std = float(expected.mean[i, j]), float(expected.std[i, j])
         bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
         bounds = bounds.clip(number.lowest, number.highest)
-        return describe(float(bounds[1]), dataset.columns[name]), float(bounds[0]), float(bounds[2])
+        return describe(float(bounds[1]), dataset.with_derived[name]), float(bounds[0]), float(bounds[2])
 
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]

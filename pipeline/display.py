@@ -52,7 +52,9 @@ def print_receipt(receipt: Receipt) -> None:
 def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
     """Datasets, and the batches of the one that was asked for."""
     if not found:
-        console().print("no datasets yet: write one with `vaewatch init FOLDER`")
+        console().print(
+            "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): write one with `vaewatch init FOLDER`"
+        )
     for dataset in found:
         champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
         counts = (
@@ -60,7 +62,8 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
         )
         console().print(
             f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
-            f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, {dataset['n_flagged']} flagged"
+            f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, "
+            f"{dataset['n_read'] - dataset['n_accepted']} set aside or refused, {dataset['n_flagged']} flagged"
         )
         if whole:
             print_batches(dataset["batches"])
@@ -80,7 +83,7 @@ def print_batches(batches: Sequence[dict[str, Any]]) -> None:
         console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
     for batch in batches[-SHOWN:]:
         aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
-        note = batch["reason"] or aside or "; ".join(batch["notes"])
+        note = batch["reason"] or "; ".join(filter(None, [*batch["notes"], aside]))
         threshold = batch["threshold"]
         table.add_row(
             batch["batch_id"],
@@ -129,7 +132,8 @@ def print_one(row: dict[str, Any]) -> None:
     out.print(
         f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; anomaly score {row['anomaly_score']:.5g} nats "
         f"(threshold {row['threshold']:.5g}), reconstruction {row['reconstruction']:.5g}, "
-        f"KL divergence {row['kl_divergence']:.4g} ({row['kl_share']:.0%}); model version {row['model_version']}"
+        f"KL divergence {row['kl_divergence']:.4g}; of no single column: {row['kl_share']:.0%}; "
+        f"model version {row['model_version']}"
     )
     why = {reason["column"]: reason for reason in row["reasons"]}
     table = Table("column", "observed", "expected", "95 % interval", "share", box=None)
@@ -176,14 +180,19 @@ def print_set_aside(found: dict[str, Any]) -> None:
         out.print(f"  {escape(found['reason'])}")
     table = Table("row", "record", "reasons", "values", box=None)
     for row in found["records"]:
-        values = ", ".join(f"{name} {value}" for name, value in row["record"].items())
+        blamed = [name for reason in row["reasons"] for name in reason.partition(":")[2].split("+")]
+        names = dict.fromkeys([*(n for n in blamed if n in row["record"]), *row["record"]])
+        values = ", ".join(f"{name} {row['record'][name]}" for name in names)
         table.add_row(
             str(row["row_number"]),
             escape(_short(row["record_key"], 28)),
             ", ".join(row["reasons"]),
             escape(_short(values, 120)),
         )
-    out.print(table)
+    if found["records"]:
+        out.print(table)
+    if len(found["records"]) < found["n_set_aside"] and found["records"]:
+        out.print(f"the first {len(found['records'])} of {found['n_set_aside']}; more: --limit")
     out.print(f"report: {found['report']}")
 
 

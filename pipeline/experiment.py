@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 import vae_core
-from pipeline import calibration, detector, features, plots, training
+from pipeline import calibration, derived, detector, features, plots, training
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.detector import Detector
@@ -33,7 +33,7 @@ N_EXAMPLES = 5
 @cache
 def code_version() -> str:
     """The package's version and a digest of the code that makes a model what it is."""
-    modules = [calibration, detector, features, training]
+    modules = [calibration, derived, detector, features, training]
     files = [*(Path(m.__file__ or "") for m in modules), *sorted(Path(vae_core.__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return f"{version('vaewatch')}+{digest[:12]}"
@@ -81,6 +81,7 @@ def train(
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )
+    metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
     metrics["training_seconds"] = time.monotonic() - started
     trained.save(scratch / "detector")
     source = tables.uri("records")

@@ -106,7 +106,7 @@ class Features:
     @classmethod
     def fit(cls, dataset: Dataset, table: pa.Table) -> Self:
         """Learn the state from training records, one Arrow column for each of the dataset's modelled columns."""
-        columns = dataset.columns
+        columns = dataset.with_derived
         numbers = {n: Number.fit(_floats(table[n])) for n in dataset.columns_with("numeric")}
         context = dataset.columns_with("context")
         times = tuple(n for n in context if columns[n].type in {"date", "timestamp", "timestamp_utc"})
@@ -252,6 +252,8 @@ def describe(value: Any, column: Column) -> str:
         return "missing"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == "":
+        return "(empty)"
     if column.is_number and not isinstance(value, str):
         return f"{float(value):.6g}" if column.type != "int" else f"{round(value):d}"
     return str(value)

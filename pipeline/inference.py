@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,9 @@ CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or 
     r"(?:^|_)(?i:id|code|type|zip)(?:_|$)|[a-z](?:ID|Id|Code|Type|Zip|code|zip)$"
     r"|^(?:account|card|client|customer|device|item|location|merchant|order|product|session|shop|store|user|vendor)id$"
 )
+MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
+IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
+NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
 MOST_SHAPES = 20
 ENOUGH_PATHS = 0.9
 
@@ -50,6 +53,7 @@ class Guess:
     rules: dict[str, Any] = field(default_factory=dict)
     why: str = ""
     unique: bool = False
+    n_odd: int = 0  # records that would be set aside if this were the key: repeated or missing
     warning: str = ""
 
 
@@ -94,15 +98,23 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     with sql.database(scratch, threads=threads) as connection:
         _load(connection, sample, types, scratch)
         guesses = [_guess(connection, column, type_, len(sample)) for column, type_ in types.items()]
-        key = next((g.name for g in guesses if g.unique), None)
+        (n,) = _row(connection, "SELECT count(*) FROM sample")
+        nearly = sorted(
+            (g.n_odd, i)
+            for i, g in enumerate(guesses)
+            if g.type in {"string", "int"} and g.n_odd <= NEARLY * n
+        )
+        key = next((g.name for g in guesses if g.unique), guesses[nearly[0][1]].name if nearly else None)
         time = _time_column(guesses)
         split = _split(connection, time, len(sample)) if shape.monthly and time else None
+        measured = [g.name for g in guesses if g.role == "numeric"]
+        in_step = time is not None and 0 < len(measured) <= MOST_DERIVED_FROM and _in_step(connection, time)
     for guess in guesses:
         if guess.name in {key, time}:
             guess.rules = {"required": True}
             guess.role = "context" if guess.name == time else "ignored"
             guess.why = (
-                "tells records apart"
+                f"tells records apart{f': {guess.n_odd} of {n} in the sample repeat it or lack it and would be set aside' if guess.n_odd else ''}"
                 if guess.name == key
                 else "when it happened: a record is judged for its time of day"
             )
@@ -113,7 +125,8 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     per_day = n_records / max(1, len(sample)) / (30 if split else 1)
     head = _head(name, os.path.relpath(folder, relative_to), shape, key, time, split, len(sample), n_records)
     body = "columns:\n" + "".join(_column_lines(guess) for guess in guesses)
-    return Proposal(head + body + _tail(per_day), tuple(warnings), len(paths), n_records)
+    derived = _derived_lines(measured, set(types)) if in_step else ""
+    return Proposal(head + body + derived + _tail(per_day), tuple(warnings), len(paths), n_records)
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -231,6 +244,7 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
         connection, f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM sample"
     )
     guess.unique = seen == n and distinct == n and type_ in {"string", "int"} and n > 1
+    guess.n_odd = n - distinct if type_ == "string" or CODE_NAME.search(name) else n
     if seen == 0:
         guess.why = guess.warning = "no value in the sample: ignored"
     elif distinct == 1 and type_ not in {"date", "timestamp", "timestamp_utc"}:
@@ -331,6 +345,34 @@ def _time_column(guesses: Sequence[Guess]) -> str | None:
 def _split(connection: duckdb.DuckDBPyConnection, time: str, n_files: int) -> str | None:
     (days,) = _row(connection, f"SELECT count(DISTINCT CAST({sql.name(time)} AS DATE)) FROM sample")
     return "day" if days > 3 * n_files else None
+
+
+def _in_step(connection: duckdb.DuckDBPyConnection, time: str) -> bool:
+    """Whether records follow each other in equal steps of time, as a sensor's do."""
+    (share,) = _row(
+        connection,
+        f"""SELECT coalesce(max(n) / sum(n), 0) FROM (SELECT gap, count(*) AS n FROM (SELECT {sql.name(time)} -
+            lag({sql.name(time)}) OVER (PARTITION BY {_FILE} ORDER BY {sql.name(time)}) AS gap FROM sample)
+            WHERE gap IS NOT NULL AND gap > INTERVAL 0 SECOND GROUP BY gap)""",
+    )
+    (distinct, n) = _row(connection, f"SELECT count(DISTINCT {sql.name(time)}), count(*) FROM sample")
+    return bool(share >= IN_STEP and distinct >= IN_STEP * n)
+
+
+def _derived_lines(names: Sequence[str], taken: Set[str]) -> str:
+    lines = [
+        "derived:  # records follow each other in equal steps: each is also judged against the ones before it"
+    ]
+    for name in names:
+        column = sql.name(name)
+        for suffix, expression in (
+            ("change", f"{column} - lag({column}) OVER by_time"),
+            ("from_hour", f"{column} - median({column}) OVER the_hour"),
+            ("from_day", f"{column} - median({column}) OVER the_day"),
+        ):
+            if f"{name}_{suffix}" not in taken:
+                lines.append(f"  {_plain(f'{name}_{suffix}')}: {_plain(expression)}")
+    return "\n".join(lines) + "\n"
 
 
 def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import derived, sql
 from pipeline.calibration import Threshold
 from pipeline.config import Dataset
 from pipeline.detector import REASON, SCORE_COLUMNS, Detector
+from pipeline.errors import ModelUnusable
+from pipeline.ledger import BatchState
 from pipeline.tables import Tables
 
 SLICE = 16_384
@@ -40,11 +43,20 @@ def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
 
 
 def score_batch(
-    dataset: Dataset, batch_id: str, detector: Detector, model_version: int, tables: Tables, *, scratch: Path
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    model_version: int,
+    tables: Tables,
+    *,
+    batches: Sequence[BatchState] = (),
+    scratch: Path,
+    threads: int = 1,
 ) -> ScoredBatch:
     """Score a batch's accepted records and replace the batch in the `scores` table.
 
     Args:
+        batches: all that there are; derived columns look back into the earlier ones.
         scratch: a folder of our own, removed on return.
 
     Raises:
@@ -53,9 +65,11 @@ def score_batch(
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    spool = scratch / "scores.arrow"
+    spool, batch_id = scratch / "scores.arrow", state.batch_id
+    source = _Source(dataset, state, tables, batches, detector.features.columns, scratch, threads)
     try:
-        anomaly_scores = _spool_scores(detector, tables, batch_id, spool)
+        _check_derived(dataset, detector)
+        anomaly_scores = _spool_scores(detector, source, spool)
         flagged, threshold = detector.calibration.flags(
             anomaly_scores, dataset.flag, detector.records_per_day
         )
@@ -64,7 +78,7 @@ def score_batch(
             "model_version": pa.scalar(model_version, pa.int32()),
             "threshold": pa.scalar(threshold.value, pa.float64()),
         }
-        reasons = _flagged_rows(dataset, batch_id, detector, tables, spool, flagged)
+        reasons = _flagged_rows(dataset, source, detector, spool, flagged)
         schema = _schema(tables)
 
         def rows() -> pa.RecordBatchReader:
@@ -76,12 +90,83 @@ def score_batch(
     return ScoredBatch(len(flagged), int(flagged.sum()), threshold)
 
 
-def _spool_scores(detector: Detector, tables: Tables, batch_id: str, spool: Path) -> Any:
+def _check_derived(dataset: Dataset, detector: Detector) -> None:
+    known = detector.about.get("derived", {})
+    if known != derived.definitions(dataset):
+        raise ModelUnusable(
+            f"{dataset.dataset}: derived columns changed since the model was trained; train again (vaewatch train)"
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The accepted records of one batch, as the model reads them."""
+
+    dataset: Dataset
+    state: BatchState
+    tables: Tables
+    batches: Sequence[BatchState]
+    columns: list[str]
+    scratch: Path
+    threads: int
+
+    def slices(self) -> Iterator[pa.Table]:
+        """Slices of the records, in no particular order, with row_number and record_key as "vaewatch …" columns."""
+        return self._with_derived() if self.dataset.derived else self._plain()
+
+    def _plain(self) -> Iterator[pa.Table]:
+        """With bounded read-ahead: the defaults hold four times the memory."""
+        projection = {f"vaewatch {name}": pc.field(name) for name in ("row_number", "record_key")}
+        projection |= {name: pc.field("record", name) for name in self.columns}
+        scanner = self.tables.dataset("records").scanner(
+            columns=projection,
+            filter=(pc.field("batch_id") == self.state.batch_id) & ~pc.field("set_aside"),
+            batch_size=SLICE,
+            batch_readahead=2,
+            fragment_readahead=1,
+        )
+        for batch in scanner.to_batches():
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+
+    def _with_derived(self) -> Iterator[pa.Table]:
+        batch_id = self.state.batch_id
+        own = self.tables.files("records", [batch_id], flag=False)
+        with sql.database(self.scratch, threads=self.threads, memory_gb=2.0) as connection:
+            earlier, since = derived.look_back(connection, self.dataset, own, self.state, self.batches)
+            files = self.tables.files("records", [batch_id, *earlier], flag=False)
+            columns = ", ".join(map(sql.name, self.columns))
+            query = f"""SELECT {derived.ROW} AS "vaewatch row_number", {derived.KEY} AS "vaewatch record_key", {columns}
+                FROM ({derived.accepted(self.dataset, files, since=since)})
+                WHERE {derived.BATCH} = {sql.text(batch_id)} ORDER BY 1"""
+            for batch in connection.sql(query).to_arrow_reader(SLICE):
+                yield pa.Table.from_batches([batch])
+
+    def rows(self, row_numbers: pa.Array) -> tuple[pa.Table, pa.Table]:
+        """Chosen records whole (row_number, record_key, record) and as the model reads them, in one order."""
+        records = self.tables.dataset("records").to_table(
+            columns=["row_number", "record_key", "record"],
+            filter=(pc.field("batch_id") == self.state.batch_id)
+            & ~pc.field("set_aside")
+            & pc.field("row_number").isin(row_numbers),
+        )
+        if not self.dataset.derived or not records.num_rows:
+            return records, pa.Table.from_struct_array(
+                records["record"].combine_chunks()
+            ) if records.num_rows else pa.table({})
+        read = pa.concat_tables(
+            part.filter(pc.is_in(part["vaewatch row_number"], value_set=row_numbers))
+            for part in self.slices()
+        )
+        return records.sort_by("row_number"), read.sort_by("vaewatch row_number")
+
+
+def _spool_scores(detector: Detector, source: _Source, spool: Path) -> Any:
     """First pass: score everything into a local file; returns the anomaly scores, (n_records,) float32."""
     kept: list[Any] = [np.empty(0, np.float32)]
     schema = pa.schema([("row_number", pa.int64()), ("record_key", pa.string()), *SCORE_COLUMNS])
     with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for table in _accepted(tables, batch_id, detector.features.columns):
+        for table in source.slices():
             scores = detector.score_table(table)
             for column in ("record_key", "row_number"):
                 scores = scores.add_column(0, column, table[f"vaewatch {column}"])
@@ -90,36 +175,15 @@ def _spool_scores(detector: Detector, tables: Tables, batch_id: str, spool: Path
     return np.concatenate(kept)
 
 
-def _accepted(tables: Tables, batch_id: str, columns: list[str]) -> Iterator[pa.Table]:
-    """The batch's accepted records in slices, with bounded read-ahead (the defaults hold four times the memory)."""
-    projection = {f"vaewatch {name}": pc.field(name) for name in ("row_number", "record_key")}
-    projection |= {name: pc.field("record", name) for name in columns}
-    scanner = tables.dataset("records").scanner(
-        columns=projection,
-        filter=(pc.field("batch_id") == batch_id) & ~pc.field("set_aside"),
-        batch_size=SLICE,
-        batch_readahead=2,
-        fragment_readahead=1,
-    )
-    for batch in scanner.to_batches():
-        if batch.num_rows:
-            yield pa.Table.from_batches([batch])
-
-
 def _flagged_rows(
-    dataset: Dataset, batch_id: str, detector: Detector, tables: Tables, spool: Path, flagged: Any
+    dataset: Dataset, source: _Source, detector: Detector, spool: Path, flagged: Any
 ) -> pa.Table:
     """The flagged records with their reasons, by row_number."""
-    with pa.memory_map(str(spool)) as source:
-        row_numbers = pa.ipc.open_file(source).read_all().column("row_number").filter(pa.array(flagged))
-        records = tables.dataset("records").to_table(
-            columns=["row_number", "record_key", "record"],
-            filter=(pc.field("batch_id") == batch_id)
-            & ~pc.field("set_aside")
-            & pc.field("row_number").isin(row_numbers.combine_chunks()),
-        )
-    flat = pa.Table.from_struct_array(records["record"].combine_chunks()) if records.num_rows else None
-    found = detector.explain(flat, dataset) if flat is not None else []
+    with pa.memory_map(str(spool)) as spooled:
+        numbers = pa.ipc.open_file(spooled).read_all().column("row_number").filter(pa.array(flagged))
+        records, flat = source.rows(numbers.combine_chunks())
+    found = detector.explain(flat, dataset) if records.num_rows else []
+    batch_id = source.state.batch_id
     ids = [anomaly_id(dataset.dataset, batch_id, key) for key in records["record_key"].to_pylist()]
     return pa.table({
         "row_number": records["row_number"],

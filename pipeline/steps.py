@@ -8,12 +8,12 @@ part works; heavy libraries are imported by the step that needs them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.batches import LandedBatch, landed
+from pipeline.batches import LandedBatch, landed, unsettled
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.errors import NotReady, UnreadableFile, VaewatchError
@@ -83,7 +83,13 @@ def validate(
         receipts.append(_guarded(batch.batch_id, _validate, here, dataset, batch, state, force, inspected))
         if receipts[-1].outcome != "unchanged":
             say(sentence(receipts[-1]))
-    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts))
+    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), details=_left(dataset))
+
+
+def _left(dataset: Dataset) -> dict[str, Any]:
+    n_left, seconds = unsettled(dataset), dataset.incoming.settle_seconds
+    reason = f"{n_left} files touched within {seconds:g} s are left for the next look"
+    return {"reason": reason} if n_left else {}
 
 
 def _validate(
@@ -202,7 +208,7 @@ def score(
         detector = _fetch(here, champion)
         for state in waiting:
             receipts.append(
-                _guarded(state.batch_id, _score, here, dataset, state, detector, champion.version)
+                _guarded(state.batch_id, _score, here, dataset, state, detector, champion.version, current)
             )
             say(sentence(receipts[-1]))
         if here.ledger.serving_version(dataset.dataset) != champion.version:
@@ -214,7 +220,12 @@ def score(
 
 
 def _score(
-    here: Installation, dataset: Dataset, state: BatchState, detector: Detector, model_version: int
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    model_version: int,
+    current: Mapping[str, BatchState],
 ) -> BatchReceipt:
     from pipeline.scoring import score_batch
 
@@ -224,7 +235,16 @@ def _score(
     else:
         with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
             tables = here.tables(dataset)
-            scored = score_batch(dataset, state.batch_id, detector, model_version, tables, scratch=scratch)
+            scored = score_batch(
+                dataset,
+                state,
+                detector,
+                model_version,
+                tables,
+                batches=list(current.values()),
+                scratch=scratch,
+                threads=here.settings.cores,
+            )
         n_flagged, value = scored.n_flagged, scored.threshold.value
     written = here.ledger.record_scores(
         state, model_version=model_version, threshold=value, n_flagged=n_flagged

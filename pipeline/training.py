@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline import sql
+from pipeline import derived, sql
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
+from pipeline.derived import BATCH, KEY, ROW
 from pipeline.errors import NotReady
 from pipeline.ledger import BatchState
 from pipeline.tables import Tables
@@ -81,6 +82,7 @@ def choose_window(
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
     """Identifies a training: same key, same data, contract, settings and code."""
     settings = dataset.train.model_dump(mode="json", exclude={"schedule", "deadline_hours"})
+    settings |= derived.definitions(dataset)
     parts = [window.fingerprint, contract_hash(dataset), json.dumps(settings, sort_keys=True), code_version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -94,16 +96,13 @@ def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Pa
     modelled = dataset.columns_with("numeric", "categorical", "context")
     files = tables.files("records", window.batch_ids, flag=False)
     share = min(1.0, dataset.train.max_records / window.n_records)
-    chosen = (
-        f"('0x' || left(md5(record_key || '{dataset.train.seed}'), 8))::BIGINT < {share!r} * 4294967296.0"
-    )
-    time = f"record.{sql.name(dataset.time)}, " if dataset.time else ""
+    chosen = f"('0x' || left(md5({KEY} || '{dataset.train.seed}'), 8))::BIGINT < {share!r} * 4294967296.0"
+    time = f"{sql.name(dataset.time)}, " if dataset.time else ""
     columns = ", ".join(f"{_readable(name, dataset)} AS {sql.name(name)}" for name in modelled)
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
-    query = f"""SELECT {columns} FROM read_parquet([{", ".join(map(sql.text, files))}], hive_partitioning = true,
-        hive_types = {{batch_id: VARCHAR, set_aside: BOOLEAN}}, union_by_name = true) WHERE {chosen}{_without(window.left_out)}
-        ORDER BY {time}{position}[batch_id], row_number"""
+    query = f"""SELECT {columns} FROM ({derived.accepted(dataset, files)})
+        WHERE {chosen}{_without(window.left_out)} ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         return connection.sql(query).to_arrow_table()
@@ -111,12 +110,12 @@ def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Pa
 
 def _without(left_out: Sequence[tuple[str, str]]) -> str:
     pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in left_out)
-    return f" AND (batch_id, record_key) NOT IN ({pairs})" if pairs else ""
+    return f" AND ({BATCH}, {KEY}) NOT IN ({pairs})" if pairs else ""
 
 
 def _readable(name: str, dataset: Dataset) -> str:
-    value = f"record.{sql.name(name)}"
-    return f"CAST({value} AS DOUBLE)" if dataset.columns[name].type.startswith("decimal") else value
+    value = sql.name(name)
+    return f"CAST({value} AS DOUBLE)" if dataset.with_derived[name].type.startswith("decimal") else value
 
 
 def split_holdout(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -118,7 +118,7 @@ def validate(
             raise CheckCrashed(
                 f"batch {batch.batch_id}: {n_read} records were announced and {tally.n_read} read"
             )
-        refusal = _check(dataset, batch, rules, tally, scratch, page, threads)
+        refusal = _check(dataset, batch, rules, tally, notes, scratch, page, threads)
         if not refusal:
             _publish(dataset, batch, tally, fingerprint, tables, scratch, threads)
     finally:
@@ -230,6 +230,7 @@ def _check(
     batch: LandedBatch,
     rules: Sequence[RowRule],
     tally: _Tally,
+    notes: Sequence[str],
     scratch: Path,
     page: Path,
     threads: int,
@@ -245,6 +246,7 @@ def _check(
         rules=[*rules, *whole],
         mostly=0.0 if batch.period == "" else 1 - dataset.batch.max_set_aside,
         report=page,
+        notes=notes,
         landed_at=datetime.fromtimestamp(max(file.mtime_ns for file in batch.files) / 1e9, UTC),
         threads=threads,
     )

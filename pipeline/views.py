@@ -147,6 +147,9 @@ def export(here: Installation, dataset_name: str, out: Path, *, batch_id: str | 
     if not tables.exists("scores"):
         raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
     table = tables.read("scores", batch_id=batch_id, flag=True).sort_by([("severity", "descending")])
+    given = verdicts.history(here.ledger, dataset_name)
+    newest = [given[i][-1].verdict if i in given else None for i in table["anomaly_id"].to_pylist()]
+    table = table.append_column("verdict", pa.array(newest, pa.string()))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".parquet":
         pq.write_table(table, out)

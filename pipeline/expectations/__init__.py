@@ -73,6 +73,7 @@ def check(
     mostly: float,
     report: Path,
     landed_at: datetime | None = None,
+    notes: Sequence[str] = (),
     memory_gb: float = 1.0,
     threads: int | None = None,
 ) -> CheckpointResult:
@@ -86,6 +87,7 @@ def check(
             (bool). It is opened for reading only and spills to a folder beside it.
         mostly: share of a column's values that must keep a row rule before the rule itself counts as broken.
         landed_at: when the batch landed, with a time zone; a freshness rule counts from it.
+        notes: what was accepted and is worth knowing, for the page.
         memory_gb: what DuckDB may take before it spills.
         threads: DuckDB's; None for one a core.
 
@@ -112,6 +114,7 @@ def check(
         mostly=mostly,
         checked_at=datetime.fromisoformat(found["meta"]["validation_time"]),
         version=found["meta"]["great_expectations_version"],
+        notes=notes,
     )
     document = {"dataset": dataset, "batch_id": batch_id, **asdict(result), "great_expectations": found}
     _publish(report, document, html)

@@ -87,17 +87,19 @@ def render(
     mostly: float,
     checked_at: datetime,
     version: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """The page as HTML, without scripts; nothing is fetched from anywhere.
 
     Args:
+        notes: what was accepted and is worth knowing.
         version: Great Expectations'.
     """
     batch = [outcome for outcome in result.outcomes if outcome.severity == "critical"]
     records = [outcome for outcome in result.outcomes if outcome.severity == "warning"]
     broken = sorted((o for o in records if o.n_unexpected), key=lambda o: -(o.n_unexpected or 0))
     kept = [outcome for outcome in records if not outcome.n_unexpected]
-    body = f"""{_why(batch)}
+    body = f"""{_why(batch)}{_noted(notes)}
 {_cards(result, batch, n_broken=len(broken) + sum(not o.success for o in batch))}
 {_section("Rules about the batch", "one broken rule refuses it", BATCH, map(_batch_row, batch))}
 {_section("Rules that records broke", _tolerance(mostly), BROKEN, _broken_rows(broken, result.n_records))}
@@ -111,12 +113,13 @@ def render_refusal(reasons: Sequence[str], *, dataset: str, batch_id: str, check
     """The page of a delivery that was refused before its records could be checked."""
     said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
     body = f"""<div class="why bad">{said}</div>
-<footer>The files themselves do not fit: no record was checked, and nothing of this delivery was published.</footer>"""
+<footer>The files themselves do not fit: no record was checked, and nothing of this delivery was published. Have it
+delivered again, or mend the dataset's file; either way it is checked anew by itself.</footer>"""
     return _document(f"{dataset} / {batch_id}", checked_at, body, success=False)
 
 
 def _document(name: str, checked_at: datetime, body: str, *, success: bool) -> str:
-    tone, verdict = ("good", "✓ Contract kept") if success else ("bad", "✕ Contract broken")
+    tone, verdict = ("good", "✓ Accepted") if success else ("bad", "✕ Refused")
     title = escape(name)
     return f"""<!doctype html>
 <html lang="en">
@@ -149,6 +152,11 @@ def _why(batch: Sequence[Outcome]) -> str:
         for o in broken
     ]
     return f'<div class="why bad">{"".join(reasons)}</div>' if broken else ""
+
+
+def _noted(notes: Sequence[str]) -> str:
+    said = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f'<div class="why warn"><p><b>Noted</b></p>{said}</div>' if notes else ""
 
 
 def _cards(result: CheckpointResult, batch: Sequence[Outcome], *, n_broken: int) -> str:

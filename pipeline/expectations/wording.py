@@ -34,7 +34,7 @@ def promise(rule: RowRule | BatchRule, landed_at: datetime | None = None) -> str
         case "outside_period":
             return "within the batch's period"
         case "columns":
-            return f"exactly {many(len(rule.columns), 'column')} of the contract"
+            return f"all {many(len(rule.columns), 'column')} of the contract"
         case "row_count":
             return f"{_bounds(rule.minimum, rule.maximum)} record{'' if (rule.maximum or rule.minimum) == 1 else 's'}"
         case "share_set_aside":

@@ -81,6 +81,11 @@ def test_each_hostile_day_ends_as_its_owner_would_want(scored: Place, sample: Sa
         "empty": "refused",
     }
     assert any("loyalty_tier" in note for note in of["schema_drift"]["notes"])
+    here = scored.here
+    page = here.page(here.dataset(scored.name), sample.hostile["schema_drift"]) / "index.html"
+    assert "column &#x27;loyalty_tier&#x27; is not in the contract: left out" in page.read_text(
+        encoding="utf-8"
+    )
     assert "cut short" in of["truncated"]["reason"]
     assert "'fee' (decimal(10,2)) is missing" in of["lost_column"]["reason"]
     assert "0 records" in of["empty"]["reason"]

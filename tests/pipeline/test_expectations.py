@@ -519,7 +519,7 @@ def test_the_page_shows_hostile_text_as_text(report: Path) -> None:
 def test_the_page_gives_the_verdict_and_every_count(report: Path) -> None:
     """A minute is what it gets."""
     page = (report / "index.html").read_text(encoding="utf-8")
-    assert "✕ Contract broken" in page
+    assert "✕ Refused" in page
     assert "10 of 100 records (10 %). Promised: at most 5 % of records." in page
     assert "2 of 5" in page  # rules kept
     assert "Great Expectations 1." in page
@@ -550,7 +550,7 @@ def test_a_second_run_replaces_the_report_and_leaves_no_drafts(tmp_path: Path) -
     check(database, [BatchRule("row_count", minimum=2)])
     check(database, [BatchRule("row_count", minimum=1)])
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["checkpoint.json", "index.html"]
-    assert "✓ Contract kept" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "✓ Accepted" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> 
     guessed = guess(real_data / "water" / "batches", "water")
     dataset = guessed.dataset
     assert (dataset.key, dataset.time) == (["record_id"], "time")
-    assert dataset.columns_with("numeric") == [
+    assert [n for n in dataset.columns if dataset.columns[n].role == "numeric"] == [
         "Tp",
         "Cl",
         "pH",
@@ -87,6 +87,8 @@ def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> 
     assert dataset.columns_with("categorical") == []
     assert (dataset.incoming.files, dataset.incoming.split) == ("{batch_id}.parquet", None)
     assert guessed.proposal.n_files == 195
+    assert len(dataset.derived) == 27
+    assert dataset.derived["Redox_change"].sql == '"Redox" - lag("Redox") OVER by_time'
     assert guessed.proposal.warnings == ()
     assert fits_its_files(guessed)
 
@@ -97,6 +99,7 @@ def test_retail_is_understood(guess: Callable[..., Guessed], real_data: Path) ->
     dataset = guessed.dataset
     assert (dataset.key, dataset.time) == ([], "InvoiceDate")
     assert dataset.columns_with("numeric") == ["Quantity", "UnitPrice"]
+    assert dataset.derived == {}
     assert dataset.columns_with("categorical") == ["StockCode", "Country"]
     assert {w.partition(":")[0] for w in guessed.proposal.warnings} == {
         "InvoiceNo",
@@ -114,6 +117,7 @@ def test_taxi_is_understood(guess: Callable[..., Guessed], real_data: Path) -> N
     assert dataset.time == "lpep_pickup_datetime"
     codes = {"VendorID", "RatecodeID", "PULocationID", "DOLocationID", "payment_type", "trip_type"}
     assert codes <= set(dataset.columns_with("categorical"))
+    assert dataset.derived == {}
     assert {"trip_distance", "fare_amount", "total_amount"} <= set(dataset.columns_with("numeric"))
     assert dataset.columns["ehail_fee"].role == "ignored"
     assert fits_its_files(guessed)
@@ -133,6 +137,15 @@ def test_a_name_that_reading_needs_is_said_at_once(guess: Callable[..., Guessed]
     """Sooner than with the first batch."""
     with pytest.raises(ConfigError, match="columns file_row_number have names that the reader needs"):
         guess({"2026-01-01.parquet": {"file_row_number": VALUES, "x": VALUES}})
+
+
+def test_a_key_that_a_few_records_repeat_or_lack_is_still_the_key(guess: Callable[..., Guessed]) -> None:
+    """Every real feed delivers something twice: those are set aside, and a reviewer finds the others by their name."""
+    ids = [f"r{i}" for i in range(3000)]
+    ids[5], ids[7] = ids[4], None  # type: ignore[call-overload]
+    guessed = guess({"2026-01-01.parquet": {"reading_id": ids, "x": [i / 7 for i in range(3000)]}})
+    assert guessed.dataset.key == ["reading_id"]
+    assert "2 of 3000 in the sample repeat it or lack it" in guessed.proposal.text
 
 
 HOSTILE = ['a"b', "c:d", "e: f", "g #h", "#i", "j\nk", "yes", "NULL", "~", "é", "\U0001f600", " lead", "trail ", "- x", "? y",

@@ -1,0 +1,128 @@
+"""Columns computed by SQL from a record and from the ones before it, across the boundaries of batches.
+
+Belongs here: the relation of accepted records with their derived columns. Does not: what is done with it (training.py,
+scoring.py). An expression is DuckDB's, over the dataset's columns; three windows are there to look back:
+
+    by_time    every earlier record, in order of time: Redox - lag(Redox) OVER by_time
+    the_hour   records of the last hour:               Redox - median(Redox) OVER the_hour
+    the_day    records of the last day
+
+Each within the record's `entity`, where the dataset has one. Nothing looks ahead: a value is the same whatever comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline import sql
+from pipeline.contracts import kept_columns, sql_type
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import duckdb
+
+    from pipeline.config import Dataset
+    from pipeline.ledger import BatchState
+
+BATCH, ROW, KEY = '"vaewatch batch"', '"vaewatch row"', '"vaewatch key"'
+
+
+def accepted(dataset: Dataset, files: Sequence[str], *, since: datetime | None = None) -> str:
+    """SQL for the accepted records in these files of the `records` table, derived columns beside the others.
+
+    Columns: BATCH, ROW, KEY, every column of the contract, every derived one as DOUBLE.
+
+    Args:
+        since: leave out earlier records.
+    """
+    columns = ", ".join(f"record.{sql.name(name)} AS {sql.name(name)}" for name in kept_columns(dataset))
+    later = (
+        f"WHERE CAST(record.{sql.name(dataset.time)} AS TIMESTAMP) >= '{since:%Y-%m-%d %H:%M:%S.%f}'"
+        if since and dataset.time
+        else ""
+    )
+    plain = f"""SELECT batch_id AS {BATCH}, row_number AS {ROW}, record_key AS {KEY}, {columns}
+        FROM read_parquet([{", ".join(map(sql.text, files))}], hive_partitioning = true,
+        hive_types = {{batch_id: VARCHAR, set_aside: BOOLEAN}}, union_by_name = true) {later}"""
+    return beside(dataset, plain)
+
+
+def beside(dataset: Dataset, records: str) -> str:
+    """SQL for a relation's records with their derived columns; it must have BATCH, ROW and the contract's columns."""
+    if not dataset.derived:
+        return records
+    return f"SELECT *, {', '.join(_expressions(dataset))} FROM ({records}) {_windows(dataset)}"
+
+
+def look_back(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    own: Sequence[str],
+    state: BatchState,
+    batches: Sequence[BatchState],
+) -> tuple[list[str], datetime | None]:
+    """Earlier batches whose records a batch's derived columns may see, and since when.
+
+    Args:
+        own: files of the batch's accepted records.
+    """
+    if not dataset.derived or dataset.time is None or not own or state.newest_record_at is None:
+        return [], None
+    listed = ", ".join(map(sql.text, own))
+    query = f"SELECT min(CAST(record.{sql.name(dataset.time)} AS TIMESTAMP)) FROM read_parquet([{listed}])"
+    [(first,)] = connection.execute(query).fetchall()
+    if first is None:
+        return [], None
+    since = first - timedelta(days=dataset.look_back_days)
+    ends = {b.batch_id: b.newest_record_at for b in batches if b.n_accepted and b.status != "refused"}
+    earlier = [
+        batch_id
+        for batch_id, end in ends.items()
+        if end is not None
+        and batch_id != state.batch_id
+        and since <= end.replace(tzinfo=None)
+        and end <= state.newest_record_at
+    ]
+    return earlier, since
+
+
+def trial(dataset: Dataset, name: str) -> str:
+    """SQL that fails where one derived column's expression does not fit the columns."""
+    columns = ", ".join(
+        f"NULL::{sql_type(column)} AS {sql.name(n)}" for n, column in kept_columns(dataset).items()
+    )
+    nothing = f"SELECT '' AS {BATCH}, 0 AS {ROW}, '' AS {KEY}, {columns} WHERE false"
+    expression = dataset.derived[name].sql
+    return f"SELECT CAST(({expression}) AS DOUBLE) FROM ({nothing}) {_windows(dataset)}"
+
+
+def definitions(dataset: Dataset) -> dict[str, Any]:
+    """What derived columns are made of, to tell whether a model knows them as they are now."""
+    if not dataset.derived:
+        return {}
+    return {
+        "entity": dataset.entity,
+        "look_back_days": dataset.look_back_days,
+        "sql": {name: derived.sql for name, derived in dataset.derived.items()},
+    }
+
+
+def _expressions(dataset: Dataset) -> list[str]:
+    return [
+        f"CAST(({derived.sql}) AS DOUBLE) AS {sql.name(name)}" for name, derived in dataset.derived.items()
+    ]
+
+
+def _windows(dataset: Dataset) -> str:
+    whose = f"PARTITION BY {', '.join(map(sql.name, dataset.entity))} " if dataset.entity else ""
+    time = sql.name(dataset.time or "")
+    spans = {"the_hour": "1 HOUR", "the_day": "1 DAY"}
+    windows = [f"by_time AS ({whose}ORDER BY {time}, {BATCH}, {ROW})"]
+    windows += [
+        f"{name} AS ({whose}ORDER BY {time} RANGE BETWEEN INTERVAL {span} PRECEDING AND CURRENT ROW)"
+        for name, span in spans.items()
+    ]
+    return "WINDOW " + ", ".join(windows)

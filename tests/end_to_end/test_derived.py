@@ -1,0 +1,185 @@
+"""Derived columns: computed across batches, so that no boundary leaves a mark in a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import derived, sql, training, views
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Place
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
+        "ignore:module 'sre_(constants|parse|compile)' is deprecated:DeprecationWarning"
+    ),
+]
+START = datetime(2026, 3, 1)  # noqa: DTZ001  # the plant's own clock
+A_DAY = 144  # a reading every ten minutes
+SETTINGS = """\
+dataset: plant
+incoming: {path: ../incoming/plant, settle_seconds: 0}
+key: id
+time: at
+entity: pump
+columns:
+  id: {type: string}
+  at: {type: timestamp, required: true, role: context}
+  pump: {type: string}
+  level: {type: float}
+derived:
+  level_change: level - lag(level) OVER by_time
+  level_from_hour: level - median(level) OVER the_hour
+  level_from_day: {sql: level - median(level) OVER the_day, role: numeric}
+train: {min_records: 50, recipe: {steps: 60, n_members: 2}}
+flag: {review_budget: 20}
+"""
+
+
+def readings(day: int) -> pa.Table:
+    """A day of two pumps whose levels wander slowly."""
+    moments = np.arange(day * A_DAY, (day + 1) * A_DAY)
+    parts = []
+    for i, pump in enumerate("ab"):
+        level = 100 * i + 5 * np.sin(moments / 40 + i) + np.random.default_rng([day, i]).normal(0, 0.1, A_DAY)
+        parts.append(
+            pa.table({
+                "id": [f"{pump}{m}" for m in moments],
+                "at": pa.array([START + timedelta(minutes=10 * int(m)) for m in moments], pa.timestamp("us")),
+                "pump": [pump] * A_DAY,
+                "level": level,
+            })
+        )
+    return pa.concat_tables(parts).sort_by([("at", "ascending"), ("pump", "ascending")])
+
+
+@pytest.fixture(scope="module")
+def plant(landed_once: tuple[Place, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Four days learned."""
+    place = type(landed_once[0])(tmp_path_factory.mktemp("plant"), "plant")
+    place.incoming.mkdir(parents=True)
+    place.yaml.parent.mkdir(parents=True)
+    place.yaml.write_text(SETTINGS, encoding="utf-8")
+    for day in range(4):
+        pq.write_table(readings(day), place.incoming / f"day{day}.parquet")
+    place.validate()
+    assert place.train().alias == "champion"
+    yield place
+    place.close()
+
+
+def by_record(place: Place) -> dict[str, float]:
+    scores = place.table("scores")
+    return dict(zip(scores["record_key"].to_pylist(), scores["anomaly_score"].to_pylist(), strict=True))
+
+
+def test_where_a_batch_ends_leaves_no_mark(
+    plant: Place, open_copy: Callable[[Place], Place], tmp_path: Path
+) -> None:
+    """The fifth day as one delivery and as two: the same score to the bit for every record, the first of each included."""
+    whole, halves = open_copy(plant), plant.copy(tmp_path / "halves")
+    day = readings(4)
+    middle = day.num_rows // 2
+    pq.write_table(day, whole.incoming / "day4.parquet")
+    pq.write_table(day.slice(0, middle), halves.incoming / "day4-0.parquet")
+    pq.write_table(day.slice(middle), halves.incoming / "day4-1.parquet")
+    for place in (whole, halves):
+        place.validate()
+        place.score()
+    one, two = by_record(whole), by_record(halves)
+    assert len(one) == 5 * 2 * A_DAY
+    assert one == two
+    halves.close()
+
+
+def test_a_derived_column_is_what_its_expression_says(plant: Place) -> None:
+    """Against pandas, within each pump; nothing looks ahead and nothing looks at the other pump."""
+    here = plant.here
+    dataset, states = here.dataset("plant"), list(here.ledger.current("plant").values())
+    window = training.choose_window(dataset, states)
+    files = here.tables(dataset).files("records", window.batch_ids, flag=False)
+    with sql.database(plant.root / "derived", threads=1) as connection:
+        ours = connection.sql(f'SELECT * FROM ({derived.accepted(dataset, files)}) ORDER BY pump, "at"').df()
+    for _, pump in ours.groupby("pump"):
+        level = pump.set_index("at")["level"]
+        pd.testing.assert_series_equal(pump["level_change"], pump["level"].diff(), check_names=False)
+        for name, span in (("level_from_hour", "1h"), ("level_from_day", "1D")):
+            expected = level - level.rolling(span, closed="both").median()
+            np.testing.assert_allclose(pump[name], expected, atol=1e-12)
+
+
+def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """Every level occurs every day: only against the readings before it is this one odd."""
+    place = open_copy(plant)
+    day = readings(4)
+    level = day["level"].to_numpy().copy()
+    level[201] += 8 if level[201] < 100 else -8
+    pq.write_table(day.set_column(3, "level", pa.array(level)), place.incoming / "day4.parquet")
+    place.validate()
+    place.score()
+    worst = views.flagged(place.here, "plant", limit=1)[0]
+    assert worst["record_key"] in {day["id"][row].as_py() for row in (201, 203)}  # there, or on the way back
+    assert worst["reasons"][0]["column"].startswith("level_")
+    whole = views.one_flagged(place.here, "plant", worst["anomaly_id"])
+    assert set(whole["record"]) == {"id", "at", "pump", "level"}
+
+
+def test_a_model_that_knows_other_derived_columns_is_not_asked(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """An hour that became two would be scored by a model of one, without a word."""
+    place = open_copy(plant)
+    pq.write_table(readings(4), place.incoming / "day4.parquet")
+    place.validate()
+    place.edit("OVER the_hour", "OVER by_time")
+    (receipt,) = (b for b in place.score().batches if b.batch_id == "day4")
+    assert receipt.outcome == "failed"
+    assert "derived columns changed since the model was trained; train again" in receipt.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("lag(level)", "lag(levle)", r"column 'level_change': Binder Error: .*levle"),
+        ("lag(level)", "lag(level", r"column 'level_change': Parser Error"),
+        ("OVER the_hour", "OVER the_year", r"column 'level_from_hour': .*the_year"),
+        ("level_change:", "pump:", r"derived column 'pump' is among the columns already"),
+        ("time: at\n", "", r"derived: needs a time column"),
+        ("entity: pump", "entity: valve", r"entity column 'valve' is not among the columns"),
+    ],
+)
+def test_a_faulty_expression_is_said_when_the_file_is_read(
+    plant: Place, open_copy: Callable[[Place], Place], old: str, new: str, said: str
+) -> None:
+    """Not at two in the morning."""
+    place = open_copy(plant)
+    place.edit(old, new)
+    with pytest.raises(ConfigError, match=said):
+        place.here.dataset("plant")
+
+
+def test_missing_readings_are_missing_in_what_is_derived(plant: Place) -> None:
+    """The very first change is unknown, and is treated as any missing cell."""
+    here = plant.here
+    dataset, states = here.dataset("plant"), list(here.ledger.current("plant").values())
+    window = training.choose_window(dataset, states)
+    table = training.read_window(
+        dataset, window, here.tables(dataset), scratch=plant.root / "read", threads=1
+    )
+    assert table.column_names == ["at", "level_change", "level_from_hour", "level_from_day"]
+    assert pc.sum(pc.is_null(table["level_change"])).as_py() == 2
+    assert table["level_from_day"].null_count == 0
