@@ -65,7 +65,7 @@ format: install ## rewrite the code in the one format
 demo: install ## the whole system on sample data, or on yours: make demo DATA=/path/to/parquet
 	$(BIN)/python -m infra.demo $(if $(DATA),--data "$(DATA)")
 
-bench-water: install ## detection on the water data, retrained weekly, beside rivals (about 15 minutes)
+bench-water: install ## detection on the water data, retrained weekly, beside rivals (about 40 minutes)
 	$(BIN)/python tests/bench/water.py $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy

@@ -67,6 +67,15 @@ DEFAULTS = {
 }
 
 
+WHAT = {
+    "discover": "find batches that landed and are due, ring for score",
+    "score": "check batches against the contract and score them with the champion",
+    "train": "learn the newest window of accepted records, log and register the model",
+    "promote": "make a challenger the champion",
+    "rescore": "score chosen batches again",
+}
+
+
 class DatasetDags:
     """The DAGs of one dataset. Assets tie them together: batch_landed → score, model_trained → promote."""
 
@@ -90,7 +99,7 @@ class DatasetDags:
     def dag(self, verb: str, note: str, schedule: Any, **settings: Any) -> DAG:
         return DAG(
             f"{self.name}.{verb}",
-            description=self.dataset.description or None,
+            description=WHAT[verb],
             doc_md=note,
             tags={"vaewatch", self.name, verb},
             schedule=schedule,
@@ -131,7 +140,8 @@ class DatasetDags:
             None, type=["null", "string"], description="batch_id, or first..last; without a partition key"
         )
         when = PartitionedAssetTimetable(assets=self.landed)
-        slots = self.dataset.schedule.parallel
+        # derived columns look back into the batch before: it must be there
+        slots = 1 if self.dataset.derived else self.dataset.schedule.parallel
         with self.dag("score", note, schedule=when, max_active_runs=slots, params={"batch": batch}):
 
             @task(multiple_outputs=False)

@@ -188,7 +188,8 @@ def _status(stack: Stack) -> str:
     if not stack.is_running:
         return "not running; start with: make up"
     layout, state = stack.layout, stack.state
-    lines = [f"{name:8} {url}" for name, url in stack.urls.items()]
+    pages = {"mlflow": "/#/models"}  # its front page is about something else
+    lines = [f"{name:8} {url}{pages.get(name, '')}" for name, url in stack.urls.items()]
     lines.append(f"login    {USER}, password in {layout.password_file}")
     lines.append(f"home     {layout.home}   datasets {layout.datasets}   logs {layout.logs}")
     if state["phase"] != "healthy":
