@@ -140,6 +140,8 @@ class _Case:
     def name_pairs(self, drop: Tensor) -> Tensor:
         """Name a pair where one column is not enough. drop: (F, J) of each column alone. Returns (F,) bool: where."""
         paired_F = torch.zeros_like(self.anomaly_score, dtype=torch.bool)
+        if drop.shape[1] < 2:
+            return paired_F
         alone_F = drop.clamp(min=0).amax(dim=1)
         needed_F = torch.maximum(2 * alone_F, _ENOUGH * self.anomaly_score)
         rows = torch.nonzero((alone_F < _ENOUGH * self.anomaly_score) & (self.anomaly_score > 0))[:, 0]

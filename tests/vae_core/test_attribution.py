@@ -72,6 +72,18 @@ def test_two_columns_that_are_wrong_together_are_both_named() -> None:
     assert (result.expected.mean[0, :2].abs() < 3).all()
 
 
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_with_few_columns_there_are_reasons_too(n_columns: int) -> None:
+    """One column has no pair, and is to blame for everything."""
+    numeric = torch.randn(300, n_columns, generator=torch.Generator().manual_seed(3))
+    layout = Layout(tuple("ab"[:n_columns]), (), ())
+    empty = torch.empty(300, 0)
+    narrow = fit(layout, Records(numeric, empty.long(), empty), Recipe(steps=50), seed=0)
+    records = Records(numeric[:5] * 20, empty[:5].long(), empty[:5])
+    result = attribute(narrow, records)
+    assert (result.share.sum(dim=1) + result.kl_share > 0.99).all()
+
+
 def test_shares_and_the_kl_share_add_up_to_one(vae: VAE, draw: Callable[..., Records]) -> None:
     """They are parts of one whole, none of them negative."""
     result = attribute(vae, draw(200, seed=30))
