@@ -102,7 +102,7 @@ def render(
     body = f"""{_why(batch)}{_noted(notes)}
 {_cards(result, batch, n_broken=len(broken) + sum(not o.success for o in batch))}
 {_section("Rules about the batch", "one broken rule refuses it", BATCH, map(_batch_row, batch))}
-{_section("Rules that records broke", _tolerance(mostly), BROKEN, _broken_rows(broken, result.n_records))}
+{_section("Rules that records broke", _tolerance(mostly), BROKEN, _broken_rows(broken, result.n_records, mostly))}
 {_section("Rules that every record kept", many(len(kept), "rule"), KEPT, map(_kept_row, kept), folded=len(kept) > FOLD)}
 <footer>Great Expectations {escape(version)} checked {many(len(result.outcomes), "rule")} over every record; its own
 result is in checkpoint.json beside this page. Values shown as examples are the first few that break a rule.</footer>"""
@@ -205,11 +205,12 @@ def _tolerance(mostly: float) -> str:
     return f"such records are set aside; too many: more than {share(1 - mostly, 1)} of a column's values"
 
 
-def _broken_rows(broken: Sequence[Outcome], n_records: int) -> Iterator[tuple[str, ...]]:
-    most = max((outcome.n_unexpected or 0 for outcome in broken), default=0)
+def _broken_rows(broken: Sequence[Outcome], n_records: int, mostly: float) -> Iterator[tuple[str, ...]]:
+    """A bar is full where no more would be tolerated."""
+    most = max(1.0, (1 - mostly) * n_records)
     for outcome in broken:
         n, tone = outcome.n_unexpected or 0, "warn" if outcome.success else "bad"
-        bar = f'<div class="bar"><i class="{tone}" style="width: {100 * n / most:.1f}%"></i></div>'
+        bar = f'<div class="bar"><i class="{tone}" style="width: {100 * min(1, n / most):.1f}%"></i></div>'
         examples = "".join(f"<code>{escape(value)}</code>" for value in outcome.examples)
         yield (
             _cell(escape(outcome.column or "several"), "name"),
