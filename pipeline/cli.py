@@ -246,8 +246,12 @@ def flagged_list(
     from pipeline import display, views
     from pipeline.installation import Installation
 
-    found = views.flagged(Installation(), dataset, batch_id=batch, limit=limit)
-    _print_json(found) if as_json else display.print_flagged(found)
+    here = Installation()
+    found = views.flagged(here, dataset, batch_id=batch, limit=limit)
+    if as_json:
+        _print_json(found)
+    else:
+        display.print_flagged(found, views.n_flagged(here, dataset, batch_id=batch))
 
 
 @flagged.command("show")

@@ -99,8 +99,8 @@ def print_batches(batches: Sequence[dict[str, Any]]) -> None:
     console().print(table)
 
 
-def print_flagged(found: list[dict[str, Any]]) -> None:
-    """Flagged records with their reasons."""
+def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
+    """Flagged records with their reasons. n_all: how many there are, where these are the first of them."""
     if not found:
         console().print("nothing flagged")
         return
@@ -121,6 +121,8 @@ def print_flagged(found: list[dict[str, Any]]) -> None:
             *([row["verdict"] or ""] if judged else []),
         )
     console().print(table)
+    if len(found) < n_all:
+        console().print(f"the {len(found)} most severe of {n_all}; more: --limit, --batch")
 
 
 def print_one(row: dict[str, Any]) -> None:

@@ -123,7 +123,11 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     if not any(g.role in {"numeric", "categorical"} for g in guesses):
         raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
     per_day = n_records / max(1, len(sample)) / (30 if split else 1)
-    head = _head(name, os.path.relpath(folder, relative_to), shape, key, time, split, len(sample), n_records)
+    near = os.path.relpath(folder, relative_to)
+    path = (
+        str(folder.absolute()) if near.startswith("../../../") else near
+    )  # a neighbour moves along, a stranger does not
+    head = _head(name, path, shape, key, time, split, len(sample), n_records)
     body = "columns:\n" + "".join(_column_lines(guess) for guess in guesses)
     derived = _derived_lines(measured, set(types)) if in_step else ""
     return Proposal(head + body + derived + _tail(per_day), tuple(warnings), len(paths), n_records)

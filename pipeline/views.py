@@ -62,6 +62,12 @@ def flagged(
     ]
 
 
+def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = None) -> int:
+    """How many records are flagged, by the ledger."""
+    states = here.ledger.current(dataset_name).values()
+    return sum(state.n_flagged or 0 for state in states if batch_id in {None, state.batch_id})
+
+
 def one_flagged(here: Installation, dataset_name: str, anomaly_id: str) -> dict[str, Any]:
     """One flagged record whole, with every verdict on it.
 

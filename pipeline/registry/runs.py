@@ -49,8 +49,11 @@ def log_run(client: MlflowClient, experiment_id: str, run: TrainingRun) -> Logge
         ModelUnusable: what was logged cannot score its own example.
     """
     tags = {"training_key": run.training_key, "dataset": run.dataset, **run.tags}
+    if "window" in run.tags:  # what MLflow's page shows as the run's description
+        tags["mlflow.note.content"] = f"{run.dataset}, learned from the batches {run.tags['window']}"
     run_name = f"{run.dataset}-{run.training_key[:8]}"
-    run_id = client.create_run(experiment_id, tags=tags, run_name=run_name).info.run_id
+    started = time.time() - run.metrics.get("training_seconds", 0.0)
+    run_id = client.create_run(experiment_id, int(started * 1000), tags, run_name).info.run_id
     with _failed_unless_done(client, run_id), TemporaryDirectory() as scratch:
         _log_numbers(client, run_id, run)
         _log_inputs(client, run_id, run)
