@@ -54,21 +54,6 @@ def _refused_by_duckdb(pattern: str) -> str:
     return ""
 
 
-def faulty_expressions(dataset: Dataset) -> list[tuple[str, str]]:
-    """Derived columns that DuckDB would refuse, and why."""
-    import duckdb
-
-    from pipeline import derived
-
-    found = []
-    for name in dataset.derived:
-        try:
-            duckdb.execute(derived.trial(dataset, name))
-        except duckdb.Error as fault:
-            found.append((name, str(fault).partition("\n")[0]))
-    return found
-
-
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -328,10 +313,6 @@ class Dataset(_Strict):
         faults = between_settings(
             self.model_dump(include={"key", "time", "incoming", "columns", "entity", "derived"})
         )
-        if not faults and self.derived:
-            faults = [
-                (("derived", name), f"column {name!r}: {why}") for name, why in faulty_expressions(self)
-            ]
         if faults:
             raise ValueError("; ".join(message for _, message in faults))
         return self

@@ -73,14 +73,14 @@ def load_dataset(path: Path) -> Dataset:
     if "file" in raw:
         twice.append(f"  {_line_of(root, ('file',))}file: unknown key; the file's own path is known")
     variables = _override(raw, os.environ)
-    faults: list[str] = []
     try:
         dataset = Dataset.model_validate({**raw, "file": path.absolute()})
     except ValidationError as fault:
         found = [(e["loc"], _describe(e)) for e in fault.errors() if e["loc"]]
         found += [(loc, f"{'.'.join(loc)}: {message}") for loc, message in between_settings(raw)]
-        found = found or [(("derived",), f"derived: {_describe(e)}") for e in fault.errors()]
-        faults = [f"  {_origin(root, variables, loc)}{message}" for loc, message in found]
+    else:
+        found = _faulty_expressions(dataset)
+    faults = [f"  {_origin(root, variables, loc)}{message}" for loc, message in found]
     if twice or faults:
         raise ConfigError(f"{path}:\n" + "\n".join(twice + faults))
     return dataset
@@ -108,6 +108,14 @@ def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple
     return set_by
 
 
+def _faulty_expressions(dataset: Dataset) -> list[tuple[tuple[Any, ...], str]]:
+    if not dataset.derived:  # most datasets are read without pyarrow and DuckDB
+        return []
+    from pipeline import derived
+
+    return [(("derived", name), f"derived.{name}: {why}") for name, why in derived.faults(dataset)]
+
+
 def _prefix(dataset: str) -> str:
     return f"VAEWATCH_{dataset.upper().replace('-', '_')}__"
 
@@ -126,7 +134,7 @@ def _origin(root: yaml.Node, variables: Mapping[tuple[str, ...], str], loc: tupl
 
 def _describe(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
-    if error["loc"] and error["loc"][-1] == "[key]":
+    if error["loc"][-1] == "[key]":
         return f"{'.'.join(error['loc'][:-2])}: YAML reads a name as {error['input']!r}: put it in quotes"
     if error["type"] == "extra_forbidden":
         *parents, key = error["loc"]

@@ -89,8 +89,20 @@ def look_back(
     return earlier, since
 
 
-def trial(dataset: Dataset, name: str) -> str:
-    """SQL that fails where one derived column's expression does not fit the columns."""
+def faults(dataset: Dataset) -> list[tuple[str, str]]:
+    """Derived columns whose expression DuckDB would refuse, and why."""
+    import duckdb
+
+    found = []
+    for name in dataset.derived:
+        try:
+            duckdb.execute(_trial(dataset, name))
+        except duckdb.Error as fault:
+            found.append((name, str(fault).partition("\n")[0]))
+    return found
+
+
+def _trial(dataset: Dataset, name: str) -> str:
     columns = ", ".join(
         f"NULL::{sql_type(column)} AS {sql.name(n)}" for n, column in kept_columns(dataset).items()
     )

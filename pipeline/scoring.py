@@ -79,7 +79,7 @@ def score_batch(
             "threshold": pa.scalar(threshold.value, pa.float64()),
         }
         reasons = _flagged_rows(dataset, source, detector, spool, flagged)
-        schema = _schema(tables)
+        schema = scores_schema(tables.dataset("records").schema.field("record").type)
 
         def rows() -> pa.RecordBatchReader:
             return pa.RecordBatchReader.from_batches(schema, _compose(schema, spool, flagged, reasons, fixed))
@@ -194,7 +194,8 @@ def _flagged_rows(
     })
 
 
-def _schema(tables: Tables) -> pa.Schema:
+def scores_schema(record: pa.DataType) -> pa.Schema:
+    """The columns of the `scores` table. record: the type of a record's original columns."""
     return pa.schema([
         ("batch_id", pa.string()),
         ("flagged", pa.bool_()),
@@ -206,7 +207,7 @@ def _schema(tables: Tables) -> pa.Schema:
         ("anomaly_id", pa.string()),
         ("kl_share", pa.float32()),
         ("reasons", pa.list_(REASON)),
-        ("record", tables.dataset("records").schema.field("record").type),
+        ("record", record),
     ])
 
 

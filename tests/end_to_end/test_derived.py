@@ -154,9 +154,9 @@ def test_a_model_that_knows_other_derived_columns_is_not_asked(
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("lag(level)", "lag(levle)", r"column 'level_change': Binder Error: .*levle"),
-        ("lag(level)", "lag(level", r"column 'level_change': Parser Error"),
-        ("OVER the_hour", "OVER the_year", r"column 'level_from_hour': .*the_year"),
+        ("lag(level)", "lag(levle)", r"derived.level_change: Binder Error: .*levle"),
+        ("lag(level)", "lag(level", r"derived.level_change: Parser Error"),
+        ("OVER the_hour", "OVER the_year", r"derived.level_from_hour: .*the_year"),
         ("level_change:", "pump:", r"derived column 'pump' is among the columns already"),
         ("time: at\n", "", r"derived: needs a time column"),
         ("entity: pump", "entity: valve", r"entity column 'valve' is not among the columns"),

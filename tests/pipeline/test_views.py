@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import views
-from pipeline.detector import REASON, SCORE_COLUMNS
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
+from pipeline.scoring import scores_schema
 from pipeline.settings import Settings
 
 DATASET = """\
@@ -32,19 +32,7 @@ columns:
 """
 FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1+1", "\r=1+1", '=HYPERLINK("http://evil","click")']
 RECORD = pa.struct([("amount", pa.float64()), ("=note", pa.string())])
-SCORES = pa.schema([
-    ("batch_id", pa.string()),
-    ("flagged", pa.bool_()),
-    ("row_number", pa.int64()),
-    ("record_key", pa.string()),
-    *SCORE_COLUMNS,
-    ("threshold", pa.float64()),
-    ("model_version", pa.int32()),
-    ("anomaly_id", pa.string()),
-    ("kl_share", pa.float32()),
-    ("reasons", pa.list_(REASON)),
-    ("record", RECORD),
-])
+SCORES = scores_schema(RECORD)
 REASONS = [
     {"column": "amount", "observed": "900", "expected": "12.5", "low": 10.0, "high": 15.0, "share": 0.81},
     {"column": "=note", "observed": "=2+2", "expected": "x (93%)", "low": None, "high": None, "share": 0.1},
