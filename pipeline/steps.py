@@ -380,9 +380,14 @@ def _training_due(here: Installation, dataset: Dataset) -> bool:
 def _due(here: Installation, dataset: Dataset) -> Iterator[LandedBatch]:
     current = here.ledger.current(dataset.dataset)
     serving = here.ledger.serving_version(dataset.dataset) is not None
+    promised = contract_hash(dataset)
     for batch in landed(dataset, here.ledger):
         state = current.get(batch.batch_id)
-        if state is None or state.signature != batch.signature or (state.status == "accepted" and serving):
+        if state is None or state.signature != batch.signature:
+            yield batch
+            continue
+        mended = state.status == "refused" and state.contract_hash != promised
+        if mended or (state.status == "accepted" and serving):
             yield batch
 
 

@@ -278,6 +278,15 @@ def test_files_that_still_settle_are_said(shop: Shop) -> None:
     assert receipt.details["reason"] == "1 files touched within 60 s are left for the next look"
 
 
+def test_a_refused_batch_is_due_again_once_its_contract_is_mended(shop: Shop) -> None:
+    """The page says so: nobody should have to deliver a sound file twice."""
+    shop.refused(orders().drop_columns("kind"), "column 'kind' (string) is missing")
+    shop.place.edit("  kind: {type: string, role: categorical}\n", "")
+    assert steps.discover("orders", installation=shop.place.here) == ["b1"]
+    assert [b.outcome for b in shop.place.validate().batches] == ["accepted"]
+    assert steps.discover("orders", installation=shop.place.here) == []
+
+
 @pytest.mark.parametrize("name", ["день 1", "a[b]*?", "it's; DROP", "100%20 #+&=", "tab\there"])
 def test_a_path_with_odd_characters_is_a_batch_like_any_other(
     new_shop: Callable[[Path], Shop], tmp_path: Path, name: str
