@@ -23,6 +23,7 @@ from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 
 _HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
+_EVEN_WIDTH = 16  # some processors' matrix kernels round rows unlike by their place where outputs are few and uneven
 
 
 class MemberLinear(nn.Module):
@@ -49,7 +50,11 @@ class MemberLinear(nn.Module):
         outputs: which of them to compute.
         """
         shared = inputs.expand(len(self.weight), -1, -1)
-        return torch.bmm(shared, self.weight[..., outputs]).add_(self.bias[..., outputs])
+        weight, bias = self.weight[..., outputs], self.bias[..., outputs]
+        n_outputs = weight.shape[-1]
+        if torch.is_grad_enabled() or n_outputs % _EVEN_WIDTH == 0:
+            return torch.bmm(shared, weight).add_(bias)
+        return torch.bmm(shared, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs] + bias
 
 
 class CodeTable(nn.Module):
