@@ -34,7 +34,7 @@ _UNWRITABLE = re.compile(
 
 
 RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test holds them equal
-    "n_members", "width", "n_latents", "posterior", "sigma_floor", "category_floor", "hidden_categories", "kl_weight",
+    "n_members", "width", "n_latents", "posterior", "noise", "column_noise", "sigma", "sigma_floor", "category_floor", "hidden_categories", "kl_weight",
     "kl_warm_up", "kl_cycles", "samples", "steps", "minibatch", "learning_rate", "warm_up", "final_learning_rate",
     "gradient_clip", "trim", "trim_after",
 )  # fmt: skip
@@ -192,7 +192,7 @@ class Training(_Strict):
     deadline_hours: float = Field(
         4, gt=0, description="a training still running after n hours raises an alert"
     )
-    recipe: dict[str, float | int | str | None] = Field(
+    recipe: dict[str, float | int | str | dict[str, str] | None] = Field(
         default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
     )
 
@@ -311,7 +311,7 @@ class Dataset(_Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Dataset:
         faults = between_settings(
-            self.model_dump(include={"key", "time", "incoming", "columns", "entity", "derived"})
+            self.model_dump(include={"key", "time", "incoming", "columns", "entity", "derived", "train"})
         )
         if faults:
             raise ValueError("; ".join(message for _, message in faults))
@@ -331,6 +331,12 @@ class Dataset(_Strict):
     def columns_with(self, *roles: Role) -> list[str]:
         """Names of the columns with one of these roles, derived ones among them, in the file's order."""
         return [name for name, column in self.with_derived.items() if column.role in roles]
+
+
+def _column_noise(raw: Mapping[str, Any]) -> list[str]:
+    recipe = (raw.get("train") or {}).get("recipe")
+    noise = recipe.get("column_noise") if isinstance(recipe, dict) else None
+    return list(noise) if isinstance(noise, dict) else []
 
 
 def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
@@ -361,6 +367,11 @@ def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]
         ]
         if time is None:
             faults.append((("derived",), "needs a time column: set `time`"))
+    faults += [
+        (("train", "recipe", "column_noise"), f"column {name!r} has no role numeric: it has no noise model")
+        for name in _column_noise(raw)
+        if name not in (derived or {}) and promised.get(name, {}).get("role") != "numeric"
+    ]
     faults += [
         (("entity",), f"entity column {name!r} is not among the columns")
         for name in _as_list(raw.get("entity"))

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import torch
 
 from pipeline.config import Column, Dataset
-from vae_core import Layout, Records
+from vae_core import Layout, Recipe, Records
+from vae_core.noise import UNSCALED
 
 MOST_CATEGORIES = 2_000
 MOST_CONTEXT_CATEGORIES = 48
@@ -57,11 +58,13 @@ class Number:
     spread: float = 0.0
 
     @classmethod
-    def fit(cls, values: Floats) -> Self:
-        """Learn from training values; NaN is missing."""
+    def fit(cls, values: Floats, noise: str = "") -> Self:
+        """Learn from training values; NaN is missing. Counts and yes or no stay as they are where their noise model wants it."""
         seen = values[np.isfinite(values)].clip(-LARGEST, LARGEST)
         if not len(seen):
             return cls(0.0, 1.0, 0.0, 0.0)
+        if noise in UNSCALED:
+            return cls(0.0, 1.0, float(seen.min()), float(seen.max()))
         low, centre, high = np.quantile(seen, [0.25, 0.5, 0.75])
         robust = float(high - low) / 1.349
         if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
@@ -107,7 +110,11 @@ class Features:
     def fit(cls, dataset: Dataset, table: pa.Table) -> Self:
         """Learn the state from training records, one Arrow column for each of the dataset's modelled columns."""
         columns = dataset.with_derived
-        numbers = {n: Number.fit(_floats(table[n])) for n in dataset.columns_with("numeric")}
+        recipe = Recipe.from_dict(dataset.train.recipe)
+        numbers = {
+            n: Number.fit(_floats(table[n]), recipe.column_noise.get(n, recipe.noise))
+            for n in dataset.columns_with("numeric")
+        }
         context = dataset.columns_with("context")
         times = tuple(n for n in context if columns[n].type in {"date", "timestamp", "timestamp_utc"})
         named = [n for n in context if columns[n].type in {"string", "bool"}]

@@ -1,7 +1,7 @@
 """p(x|z): what the decoder says about every column of a record.
 
-Belongs here: noise models per column, missing cells, extreme values. Does not: how their parameters are
-computed (model.py) or how a score is made of them (scoring.py). All log-probabilities are in nats.
+Belongs here: categories, missing cells, and a record's columns as one. Does not: noise models of numbers (noise.py), how
+their parameters are computed (model.py) or how a score is made of them (scoring.py). All log-probabilities are in nats.
 
 A likelihood is any object with ``log_prob(records) -> (..., n_records, n_columns)``, 0 where a cell is missing.
 """
@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vae_core.noise import Noise
 from vae_core.records import MISSING, Records
-
-_LOG_2_PI = math.log(2 * math.pi)
 
 
 class Likelihood(Protocol):
@@ -30,29 +29,6 @@ class Likelihood(Protocol):
     def log_prob(self, records: Records) -> Tensor:
         """(..., n_records, n_columns) log-probability (density for numbers) of each cell; 0 where missing."""
         ...
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent normals with a mean and a variance for every cell.
-
-    mean, variance: (..., n_records, n_numeric).
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-    def squared_residual(self, values: Tensor) -> Tensor:
-        """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
-        return (values - self.mean).square()
-
-    def surprise(self, squared_residual: Tensor) -> Tensor:
-        """-log-density in nats at a squared distance from the mean; all (..., n_records, n_numeric)."""
-        return torch.addcdiv(self.variance.log(), squared_residual, self.variance).add_(_LOG_2_PI).mul_(0.5)
-
-    def log_prob(self, values: Tensor) -> Tensor:
-        """(..., n_records, n_numeric) log-density in nats of values (n_records, n_numeric)."""
-        return -self.surprise(self.squared_residual(values))
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ class Categorical:
 class ColumnLikelihood:
     """p(x|z) of a whole record: its numeric and its categorical columns, independent given the latents."""
 
-    numeric: Gaussian
+    numeric: Noise
     categorical: Categorical
 
     def log_prob(self, records: Records) -> Tensor:

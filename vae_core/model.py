@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_core.likelihoods import Categorical, ColumnLikelihood, Gaussian
+from vae_core.likelihoods import Categorical, ColumnLikelihood
+from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, Mixed, Noise, Outputs
 from vae_core.posteriors import POSTERIORS, Posterior
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 
-_HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
-_EVEN_WIDTH = 16  # some processors' matrix kernels round rows unlike by their place where outputs are few and uneven
+# some processors' matrix kernels round rows unlike by their place where outputs are few and uneven
+_EVEN_WIDTH = 16
 
 
 class MemberLinear(nn.Module):
@@ -54,7 +55,9 @@ class MemberLinear(nn.Module):
         n_outputs = weight.shape[-1]
         if torch.is_grad_enabled() or n_outputs % _EVEN_WIDTH == 0:
             return torch.bmm(shared, weight).add_(bias)
-        return torch.bmm(shared, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs] + bias
+        return (
+            torch.bmm(shared, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs] + bias
+        )
 
 
 class CodeTable(nn.Module):
@@ -88,11 +91,60 @@ class CodeTable(nn.Module):
         return table[absent_M][:, None] - table[rows_MB]
 
 
+class NumericNoise(nn.Module):
+    """Which noise model each numeric column has, and what a model learns of it beside the decoder.
+
+    extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
+    share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
+    """
+
+    columns: Tensor
+    counts: Tensor
+    share_in_terms: Tensor
+
+    def __init__(self, layout: Layout, recipe: Recipe) -> None:
+        super().__init__()
+        names = [recipe.column_noise.get(name, recipe.noise) for name in layout.numeric]
+        strangers = sorted(set(recipe.column_noise) - set(layout.numeric))
+        if strangers:
+            raise ValueError(
+                f"column_noise names {', '.join(strangers)}, not among the layout's numeric columns"
+            )
+        self.recipe = recipe
+        self.models = tuple(dict.fromkeys(names))
+        self.extra: nn.Parameter | None = None
+        if set(names) & set(LEARN_EXTRA):
+            self.extra = nn.Parameter(torch.zeros(recipe.n_members, 1, len(names)))
+        which = torch.tensor([self.models.index(name) for name in names], dtype=torch.int64)
+        self.n_each = [int((which == i).sum()) for i in range(len(self.models))]
+        self.register_buffer("columns", which.argsort(stable=True), persistent=False)
+        self.register_buffer(
+            "counts", torch.tensor([name in COUNTS for name in names], dtype=torch.bool), persistent=False
+        )
+        shares = [0.5 if name.startswith("gaussian") else 1.0 for name in names]
+        self.register_buffer("share_in_terms", torch.tensor(shares), persistent=False)
+        self.any_counts = bool(self.counts.any())
+
+    def forward(self, place: Tensor, spread: Tensor) -> Noise:
+        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric) each."""
+        extra = place[:, :1] if self.extra is None else self.extra
+        outputs = Outputs(place, spread, extra, self.recipe.sigma, self.recipe.sigma_floor)
+        if len(self.models) < 2:
+            return NOISES[self.models[0] if self.models else "gaussian"](outputs)
+        parts = torch.split(self.columns, self.n_each)
+        models = zip(self.models, parts, strict=True)
+        return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
+
+    def seen(self, values: Tensor) -> Tensor:
+        """What the encoder gets of values (n_records, n_numeric): of counts the logarithm of one more."""
+        return torch.where(self.counts, values.clamp(min=0).log1p(), values) if self.any_counts else values
+
+
 class VAE(nn.Module):
     """An ensemble of independent variational autoencoders over the columns of a layout.
 
     Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
-    (posteriors.py) and a mean and a variance for every number of every record.
+    (posteriors.py) and two outputs for every number of every record, by default its mean and variance (noise.py).
     ``indicated`` are the numeric columns (by position) whose absence is an input of its own; elsewhere a missing
     number looks like the mean, 0.
 
@@ -119,6 +171,7 @@ class VAE(nn.Module):
         )
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
+        self.noise = NumericNoise(layout, recipe)
         self.register_buffer("scale", torch.ones(n_numeric))
         self.register_buffer("typical", torch.zeros(len(layout.columns)))
         self.register_buffer("typical_kl", torch.zeros(()))
@@ -156,11 +209,9 @@ class VAE(nn.Module):
         """
         outputs = self.decoder_outputs(self._decoder_hidden(latents, records))
         n_numeric = len(self.layout.numeric)
-        mean, log_variance, *logits = outputs.split([n_numeric, n_numeric, *self.layout.n_codes], dim=-1)
-        variance = log_variance.clamp(max=_HIGHEST_LOG_VARIANCE).exp() + self.recipe.sigma_floor**2
+        place, spread, *logits = outputs.split([n_numeric, n_numeric, *self.layout.n_codes], dim=-1)
         return ColumnLikelihood(
-            Gaussian(mean, variance),
-            Categorical(tuple(logits), self.recipe.category_floor),
+            self.noise(place, spread), Categorical(tuple(logits), self.recipe.category_floor)
         )
 
     def decode_categories_from_the_others(self, records: Records) -> Categorical:
@@ -177,7 +228,7 @@ class VAE(nn.Module):
         return Categorical(tuple(logits), self.recipe.category_floor)
 
     def _encoder_hidden(self, records: Records) -> Tensor:
-        inputs = [records.values]
+        inputs = [self.noise.seen(records.values)]
         if self.layout.context:
             inputs.append(records.context_values)
         if self.indicated:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vae_core.noise import NOISES
 from vae_core.posteriors import POSTERIORS
 from vae_core.records import Layout
 
@@ -22,6 +23,9 @@ class Recipe:
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
+    noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
+    column_noise: Mapping[str, str] = field(default_factory=dict)  # the same by column, where it is another
+    sigma: float = 1.0  # standard deviation of gaussian_fixed_sigma
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
@@ -58,6 +62,7 @@ class Recipe:
         faults += [
             f"{name} must be above 0 and finite, is {value}"
             for name, value in (
+                ("sigma", self.sigma),
                 ("sigma_floor", self.sigma_floor),
                 ("learning_rate", self.learning_rate),
                 ("gradient_clip", self.gradient_clip),
@@ -84,6 +89,14 @@ class Recipe:
         ]
         if self.posterior not in POSTERIORS:
             faults.append(f"posterior must be one of {', '.join(POSTERIORS)}, is {self.posterior!r}")
+        faults += [
+            f"{setting} must be one of {', '.join(NOISES)}, is {noise!r}"
+            for setting, noise in (
+                ("noise", self.noise),
+                *((f"column_noise of {column}", noise) for column, noise in self.column_noise.items()),
+            )
+            if noise not in NOISES
+        ]
         if self.samples > 1 and (self.kl_weight, self.kl_warm_up) != (1.0, 0.0):
             faults.append(
                 "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0"

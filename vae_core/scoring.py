@@ -59,7 +59,8 @@ class Scores:
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
         average in training, mean over members; 0 where the cell is missing. A number's surprise is half its
         -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from the decoder's mean and s the column's
-        robust squared scale: up to a constant, -log of a Student t density with 3 degrees of freedom. A category's is
+        robust squared scale: up to a constant, -log of a Student t density with 3 degrees of freedom; where the column's noise
+        model is not Gaussian it is -log p(x|z) alone. A category's is
         -log p(x_c | the record without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
     """
 
@@ -161,10 +162,11 @@ def _terms(vae: VAE, records: Records) -> _Terms:
     posterior = vae.encode(records)
     likelihood = vae.decode(posterior.mean, records)
     from_others = vae.decode_categories_from_the_others(records)
-    squared_MBN = likelihood.numeric.squared_residual(records.values)
-    numeric_BN = likelihood.numeric.surprise(squared_MBN).mean(dim=0)
+    numeric_BN = -likelihood.numeric.log_prob(records.values).mean(dim=0)
+    squared_MBN = (records.values - likelihood.numeric.mean).square_()
     student_BN = (squared_MBN * (1 / (3 * vae.scale))).add_(1).log_().mean(dim=0)  # half of T
-    parts = [0.5 * numeric_BN + student_BN]
+    share = vae.noise.share_in_terms
+    parts = [share * numeric_BN + 2 * (1 - share) * student_BN]
     whole = [numeric_BN]
     if from_others.logits:
         parts.append(-from_others.log_prob(records.categorical).mean(dim=0))
@@ -213,7 +215,7 @@ def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) ->
 
     def keep_residuals(part: Records, rows: slice) -> None:
         likelihood = vae.decode(vae.encode(part).mean, part)
-        squared = likelihood.numeric.squared_residual(part.values)
+        squared = (part.values - likelihood.numeric.mean).square()
         squared_MBN[:, rows] = squared[:, : rows.stop - rows.start]
 
     in_slices(vae, records, keep_residuals)

@@ -416,3 +416,13 @@ def test_a_home_in_which_tables_would_be_lost_is_refused(folder: str, tmp_path: 
     """deltalake panics on some characters in a path and takes others for escapes: better told at start."""
     with pytest.raises(ValueError, match="tables cannot lie in"):
         Settings(home=tmp_path / folder)
+
+
+def test_a_noise_model_for_what_is_no_number_is_said_when_the_file_is_read(
+    read: Callable[[str], Dataset],
+) -> None:
+    """A misspelt column would otherwise keep the default, or fail at night."""
+    with pytest.raises(
+        ConfigError, match=r"train\.recipe\.column_noise: column 'amuont' has no role numeric"
+    ):
+        read(GOOD + "train: {recipe: {column_noise: {amuont: poisson}}}\n")

@@ -139,3 +139,33 @@ def test_a_table_without_a_needed_column_says_so() -> None:
     known = Detector.train(DATASET, readings(200, 1), readings(50, 2), records_per_day=100)
     with pytest.raises(ModelUnusable, match=r"needs columns 'flow'.*train again"):
         known.score_table(readings(5, 3).drop_columns("flow"))
+
+
+def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
+    """A noise model of counts is told 0, 1, 2, not standard deviations, and what it expects is said as a count."""
+    raw = CONTRACT | {
+        "columns": {
+            "level": {"type": "float", "role": "numeric"},
+            "calls": {"type": "int", "role": "numeric"},
+        },
+        "train": {
+            "recipe": {"steps": 400, "n_members": 2, "trim": 0.0, "column_noise": {"calls": "poisson"}}
+        },
+    }
+    dataset = Dataset.model_validate(raw)
+    random = np.random.default_rng(5)
+
+    def table(n: int) -> pa.Table:
+        level = random.normal(0, 1, n)
+        return pa.table({"level": level, "calls": random.poisson(np.exp(1 + 0.5 * level))})
+
+    detector = Detector.train(dataset, table(2000), table(500), records_per_day=100)
+    detector.save(tmp_path)
+    odd = pa.table({"level": [0.0, 0.0], "calls": [3, 40]})
+    loaded = Detector.load(tmp_path)
+    quiet, loud = loaded.score_table(odd)["anomaly_score"].to_pylist()
+    assert loud > quiet + 20
+    (reason, *_) = loaded.explain(odd, dataset)[1].reasons
+    assert (reason["column"], reason["observed"]) == ("calls", "40")
+    assert 1 <= int(reason["expected"]) <= 8
+    assert reason["low"] >= 0

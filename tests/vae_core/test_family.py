@@ -15,6 +15,11 @@ FAMILY: dict[str, dict[str, Any]] = {
     "full covariance": {"posterior": "full"},
     "importance weighted": {"samples": 5},
     "importance weighted, full covariance": {"samples": 3, "posterior": "full"},
+    "fixed sigma": {"noise": "gaussian_fixed_sigma", "sigma": 0.3},
+    "one sigma for all": {"noise": "gaussian_shared_sigma"},
+    "a sigma per column": {"noise": "gaussian_column_sigma"},
+    "student t": {"noise": "student_t"},
+    "several noise models": {"column_noise": {"d": "student_t", "e": "gaussian_column_sigma"}},
     "beta": {"kl_weight": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
 }

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.testing import assert_close
 
-from vae_core.likelihoods import Categorical, ColumnLikelihood, Gaussian
+from vae_core.likelihoods import Categorical, ColumnLikelihood
+from vae_core.noise import Gaussian
 from vae_core.records import MISSING, Records
 
 seeds = st.integers(0, 2**32 - 1)

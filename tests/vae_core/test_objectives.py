@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.testing import assert_close
 
-from vae_core.likelihoods import Gaussian
+from vae_core.noise import Gaussian
 from vae_core.objectives import ElboTerms, elbo_terms, importance_weighted_loss
 from vae_core.posteriors import DiagonalGaussian, FullGaussian, Posterior
 from vae_core.records import Records

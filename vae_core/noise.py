@@ -1,0 +1,283 @@
+"""p(x|z) of numbers: the noise models that a numeric column may have.
+
+Belongs here: densities, moments and draws of numbers given what the decoder says, and which columns of a record follow
+which model. Does not: categories and missing cells (likelihoods.py), or how the decoder computes its outputs (model.py).
+
+The decoder has two outputs for every number, ``place`` and ``spread``, and a model may learn one more parameter per
+column. Log-densities are in nats; those of counts and of yes or no are log-probabilities.
+"""
+
+# M members, B records, N numeric columns
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_LOG_2_PI = math.log(2 * math.pi)
+_HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
+_LOGS = 15.0  # bound of log rates, log odds and log dispersions
+_IMPOSSIBLE = 100.0  # nats for each unit by which a number lies outside what its model allows
+
+
+class Noise(Protocol):
+    """A distribution of numbers. mean, variance, and whatever they are computed from: (..., n_records, n_numeric)."""
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    @property
+    def variance(self) -> Tensor: ...
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """(..., n_records, n_numeric) in nats of values (n_records, n_numeric)."""
+        ...
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """(..., n_records, n_numeric) one draw of each number."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a noise model is made of.
+
+    place, spread: (..., n_records, n_numeric) from the decoder. extra: (..., 1, n_numeric) learned, the same for every
+    record. sigma, sigma_floor: the recipe's.
+    """
+
+    place: Tensor
+    spread: Tensor
+    extra: Tensor
+    sigma: float
+    sigma_floor: float
+
+    @property
+    def variance(self) -> Tensor:
+        """The decoder's own, never below the square of the floor."""
+        return self.spread.clamp(max=_HIGHEST_LOG_VARIANCE).exp() + self.sigma_floor**2
+
+    def of(self, columns: Tensor) -> Outputs:
+        """The same for some of the columns, by position."""
+        place, spread, extra = (x[..., columns] for x in (self.place, self.spread, self.extra))
+        return Outputs(place, spread, extra, self.sigma, self.sigma_floor)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normals with a mean and a variance for every cell."""
+
+    mean: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        """Mean and variance from the decoder (Kingma & Welling 2014, appendix C.2)."""
+        return cls(outputs.place, outputs.variance)
+
+    @classmethod
+    def fixed(cls, outputs: Outputs) -> Self:
+        """The recipe's sigma for every cell: −log p is ½ ‖x − mean‖² / σ² and a constant."""
+        return cls(outputs.place, torch.full_like(outputs.place, outputs.sigma**2))
+
+    @classmethod
+    def shared(cls, outputs: Outputs) -> Self:
+        """One learned sigma for all such columns (Rybkin et al. 2021, section 3.1): the log-variances' mean, so that one value is left."""
+        log_variance = outputs.extra.mean(dim=-1, keepdim=True)
+        return cls(outputs.place, (log_variance.exp() + outputs.sigma_floor**2).expand_as(outputs.place))
+
+    @classmethod
+    def per_column(cls, outputs: Outputs) -> Self:
+        """A learned sigma for each column."""
+        return cls(outputs.place, (outputs.extra.exp() + outputs.sigma_floor**2).expand_as(outputs.place))
+
+    def squared_residual(self, values: Tensor) -> Tensor:
+        """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
+        return (values - self.mean).square()
+
+    def surprise(self, squared_residual: Tensor) -> Tensor:
+        """-log-density in nats at a squared distance from the mean; all (..., n_records, n_numeric)."""
+        return torch.addcdiv(self.variance.log(), squared_residual, self.variance).add_(_LOG_2_PI).mul_(0.5)
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        return -self.surprise(self.squared_residual(values))
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return self.mean + self.variance.sqrt() * _normal(self.mean, generator)
+
+
+@dataclass(frozen=True)
+class StudentT:
+    """Heavier tails than a normal's: location and scale for every cell, degrees of freedom per column.
+
+    Its variance, scale² ν / (ν − 2), is finite: ν is above 2 (Takahashi et al. 2018 use this likelihood in a VAE).
+    """
+
+    mean: Tensor
+    squared_scale: Tensor
+    freedom: Tensor
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        freedom = 2 + (outputs.extra + 1).clamp(max=_LOGS / 3).exp()
+        return cls(outputs.place, outputs.variance, freedom.expand_as(outputs.place))
+
+    @property
+    def variance(self) -> Tensor:
+        return self.squared_scale * self.freedom / (self.freedom - 2)
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        half = self.freedom / 2
+        distance = (values - self.mean).square() / (self.freedom * self.squared_scale)
+        norm = torch.lgamma(half + 0.5) - torch.lgamma(half)
+        norm = norm - 0.5 * (math.pi * self.freedom * self.squared_scale).log()
+        return norm - (half + 0.5) * distance.log1p()
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A normal over the root of a gamma's draw."""
+        half = self.freedom / 2
+        precision = torch._standard_gamma(half, generator) / half
+        return self.mean + (self.squared_scale / precision).sqrt() * _normal(self.mean, generator)
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Yes (1) or no (0), by log odds."""
+
+    log_odds: Tensor
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        return cls(outputs.place.clamp(-_LOGS, _LOGS))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_odds.sigmoid()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean * (1 - self.mean)
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """A share between 0 and 1 counts as so much of either."""
+        allowed = values.clamp(0, 1)
+        return allowed * self.log_odds - functional.softplus(self.log_odds) - _outside(values, allowed)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return torch.bernoulli(self.mean, generator=generator)
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Counts whose variance is their mean."""
+
+    log_rate: Tensor
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        return cls(outputs.place.clamp(-_LOGS, _LOGS))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_rate.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        counts = values.clamp(min=0)
+        log_prob = counts * self.log_rate - self.mean - torch.lgamma(counts + 1)
+        return log_prob - _outside(values, counts)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return torch.poisson(self.mean, generator=generator)
+
+
+@dataclass(frozen=True)
+class NegativeBinomial:
+    """Counts that spread more than a Poisson's: variance mean + dispersion · mean² (Lawless 1987, eq. 1)."""
+
+    log_mean: Tensor
+    log_dispersion: Tensor
+
+    @classmethod
+    def of(cls, outputs: Outputs) -> Self:
+        return cls(
+            outputs.place.clamp(-_LOGS, _LOGS), outputs.spread.clamp(-_LOGS / 2, _HIGHEST_LOG_VARIANCE)
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        return self.log_mean.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean + self.log_dispersion.exp() * self.mean.square()
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        counts = values.clamp(min=0)
+        shape = (-self.log_dispersion).exp()
+        log_odds = self.log_mean + self.log_dispersion
+        ways = torch.lgamma(counts + shape) - torch.lgamma(shape) - torch.lgamma(counts + 1)
+        log_prob = ways + counts * log_odds - (counts + shape) * functional.softplus(log_odds)
+        return log_prob - _outside(values, counts)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A Poisson whose rate is a gamma's draw."""
+        shape = (-self.log_dispersion).exp()
+        return torch.poisson(torch._standard_gamma(shape, generator) * self.mean / shape, generator=generator)
+
+
+NOISES: dict[str, Callable[[Outputs], Noise]] = {
+    "gaussian": Gaussian.of,
+    "gaussian_fixed_sigma": Gaussian.fixed,
+    "gaussian_shared_sigma": Gaussian.shared,
+    "gaussian_column_sigma": Gaussian.per_column,
+    "student_t": StudentT.of,
+    "bernoulli": Bernoulli.of,
+    "poisson": Poisson.of,
+    "negative_binomial": NegativeBinomial.of,
+}
+LEARN_EXTRA = ("gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
+COUNTS = ("poisson", "negative_binomial")
+UNSCALED = ("bernoulli", *COUNTS)  # these want a column's own values, not standardised ones
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Columns of several noise models, each part with its positions (n,) among the numeric columns."""
+
+    parts: tuple[tuple[Tensor, Noise], ...]
+
+    @property
+    def mean(self) -> Tensor:
+        return self._assembled([noise.mean for _, noise in self.parts])
+
+    @property
+    def variance(self) -> Tensor:
+        return self._assembled([noise.variance for _, noise in self.parts])
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        return self._assembled([noise.log_prob(values[..., columns]) for columns, noise in self.parts])
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return self._assembled([noise.sample(generator) for _, noise in self.parts])
+
+    def _assembled(self, parts: list[Tensor]) -> Tensor:
+        order = torch.cat([columns for columns, _ in self.parts]).argsort()
+        return torch.cat(parts, dim=-1)[..., order]
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.empty_like(like).normal_(generator=generator)
+
+
+def _outside(values: Tensor, allowed: Tensor) -> Tensor:
+    return _IMPOSSIBLE * (values - allowed).abs()
