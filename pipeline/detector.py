@@ -27,7 +27,7 @@ from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
 from vae_core import VAE, Checkpoint, Progress, Recipe, attribute, fit, score
 
-FORMAT = 1
+FORMAT = 2
 N_REASONS = 3
 MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
 LEAST_SHARE = 0.05  # of the score: what a further reason must explain

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_core.exact import even_product
 from vae_core.likelihoods import Categorical, ColumnLikelihood
-from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, Mixed, Noise, Outputs
+from vae_core.linear import LinearGaussian
+from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, UNSCALED, Mixed, Noise, Outputs
 from vae_core.posteriors import POSTERIORS, Posterior
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
-
-# some processors' matrix kernels round rows unlike by their place where outputs are few and uneven
-_EVEN_WIDTH = 16
 
 
 class MemberLinear(nn.Module):
@@ -52,12 +51,9 @@ class MemberLinear(nn.Module):
         """
         shared = inputs.expand(len(self.weight), -1, -1)
         weight, bias = self.weight[..., outputs], self.bias[..., outputs]
-        n_outputs = weight.shape[-1]
-        if torch.is_grad_enabled() or n_outputs % _EVEN_WIDTH == 0:
+        if torch.is_grad_enabled():
             return torch.bmm(shared, weight).add_(bias)
-        return (
-            torch.bmm(shared, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs] + bias
-        )
+        return even_product(shared, weight) + bias
 
 
 class CodeTable(nn.Module):
@@ -94,7 +90,7 @@ class CodeTable(nn.Module):
 class NumericNoise(nn.Module):
     """Which noise model each numeric column has, and what a model learns of it beside the decoder.
 
-    extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
+    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
     share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
     """
 
@@ -111,6 +107,7 @@ class NumericNoise(nn.Module):
                 f"column_noise names {', '.join(strangers)}, not among the layout's numeric columns"
             )
         self.recipe = recipe
+        self.names = tuple(names)
         self.models = tuple(dict.fromkeys(names))
         self.extra: nn.Parameter | None = None
         if set(names) & set(LEARN_EXTRA):
@@ -172,6 +169,10 @@ class VAE(nn.Module):
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
         self.noise = NumericNoise(layout, recipe)
+        self.linear = None
+        if recipe.linear_records:
+            modelled = tuple(name not in UNSCALED for name in self.noise.names)
+            self.linear = LinearGaussian(modelled, n_context)
         self.register_buffer("scale", torch.ones(n_numeric))
         self.register_buffer("typical", torch.zeros(len(layout.columns)))
         self.register_buffer("typical_kl", torch.zeros(()))

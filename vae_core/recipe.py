@@ -43,6 +43,12 @@ class Recipe:
     gradient_clip: float = 10.0  # largest gradient norm, per member
     trim: float = 0.1  # share of each minibatch with the highest loss left out; 0 for data known to be clean
     trim_after: float = 0.3  # share of the steps before trimming begins
+    linear_records: int = (
+        1000  # among how many the linear model counts as much as the networks; 0 leaves it out
+    )
+    linear_trim: float = (
+        0.25  # share of the records, the farthest out, that the linear model is not fitted to
+    )
 
     def __post_init__(self) -> None:
         faults = [
@@ -54,6 +60,7 @@ class Recipe:
                 ("steps", self.steps, 1),
                 ("minibatch", self.minibatch, 1),
                 ("warm_up", self.warm_up, 0),
+                ("linear_records", self.linear_records, 0),
                 ("kl_cycles", self.kl_cycles, 1),
                 ("samples", self.samples, 1),
             )
@@ -82,6 +89,7 @@ class Recipe:
                     0 <= self.final_learning_rate <= 1,
                 ),
                 ("trim", self.trim, "[0, 1)", 0 <= self.trim < 1),
+                ("linear_trim", self.linear_trim, "[0, 1)", 0 <= self.linear_trim < 1),
                 ("hidden_categories", self.hidden_categories, "[0, 1)", 0 <= self.hidden_categories < 1),
                 ("trim_after", self.trim_after, "[0, 1]", 0 <= self.trim_after <= 1),
             )

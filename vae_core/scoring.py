@@ -167,12 +167,14 @@ def _terms(vae: VAE, records: Records) -> _Terms:
     student_BN = (squared_MBN * (1 / (3 * vae.scale))).add_(1).log_().mean(dim=0)  # half of T
     share = vae.noise.share_in_terms
     parts = [share * numeric_BN + 2 * (1 - share) * student_BN]
+    if vae.linear is not None:
+        parts[0] += vae.linear.weight * vae.linear.surprise(records)
     whole = [numeric_BN]
     if from_others.logits:
         parts.append(-from_others.log_prob(records.categorical).mean(dim=0))
         whole.append(-likelihood.categorical.log_prob(records.categorical).mean(dim=0))
     return _Terms(
-        columns=torch.cat(parts, dim=1).clamp_(max=_HIGHEST_TERM),
+        columns=torch.cat(parts, dim=1).clamp_(-_HIGHEST_TERM, _HIGHEST_TERM),
         reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=_HIGHEST_TERM),
         kl_divergence=posterior.kl_to_prior().mean(dim=0).clamp_(max=_HIGHEST_TERM),
         likelihood=ColumnLikelihood(likelihood.numeric, from_others),
@@ -201,7 +203,7 @@ def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) ->
     trim: share of the records, the highest-scoring, left out of the columns' typical terms (never less than 1 %: one
         absurd value would move a mean anywhere).
     """
-    layout = vae.layout
+    layout, n_training = vae.layout, len(records)
     n_most = max(
         LARGEST_SLICE, min(_MOST_SUMMARISED, _MOST_CELLS // (vae.recipe.n_members * len(layout.columns)))
     )
@@ -223,6 +225,10 @@ def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) ->
     scale = squared_MBN.flatten(0, 1).nanmedian(dim=0).values / _NORMAL_MEDIAN
     vae.scale.copy_(scale.nan_to_num(nan=1.0).clamp(min=_LOWEST_SCALE))
 
+    if vae.linear is not None:
+        recipe = vae.recipe
+        vae.linear.fit(records, trim=recipe.linear_trim, floor=recipe.sigma_floor)
+        vae.linear.weight.fill_(recipe.linear_records / (recipe.linear_records + n_training))
     terms_BJ, kl_B = records.numeric.new_empty(n, len(layout.columns)), records.numeric.new_empty(n)
 
     def keep_terms(part: Records, rows: slice) -> None:

@@ -1,0 +1,135 @@
+"""A linear model beside the networks: one Gaussian with full covariance over a record's numbers, given its context.
+
+Belongs here: fitting it so that anomalies among the training records do not pull it, and what it makes of a record, missing
+cells left out exactly. Does not: how its surprise enters the score (scoring.py).
+
+It is probabilistic PCA with as many components as columns (Tipping & Bishop 1999), fitted by least squares trimmed as in the
+minimum covariance determinant (Rousseeuw & Van Driessen 1999, section 3.1: concentration steps). Networks learn whatever
+there is much of, clusters of anomalies too; this model cannot, and knows what the bulk of the records is like.
+"""
+
+# B records, N numbers of a record, C context numbers and the intercept
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vae_core.exact import even_product
+from vae_core.records import Records
+
+_MOST_CELLS = 2**23  # of the records that are looked at, the first ones
+_STEPS = 10  # concentration steps; they settle in fewer
+_SHRINK = 0.5  # weight of the plain variances, as a share of columns over records
+_MOST_SOLVED = 32  # conjugate-gradient steps for missing cells: exact up to as many of them
+_TINY = 1e-12
+
+
+class LinearGaussian(nn.Module):
+    """p(x | context) = N(context · coefficients, precision⁻¹) over the columns ``modelled``.
+
+    coefficients: (n_context + 1, n_numeric), the last row the intercept. precision: (n_numeric, n_numeric), 0 for columns
+    that are not modelled. weight: () of its surprise in the score; few records say too little to trust networks alone, so it
+    is n / (n + n_training) with n the recipe's linear_records.
+    """
+
+    coefficients: Tensor
+    precision: Tensor
+    modelled: Tensor
+    weight: Tensor
+
+    def __init__(self, modelled: tuple[bool, ...], n_context: int) -> None:
+        super().__init__()
+        self.register_buffer("modelled", torch.tensor(modelled, dtype=torch.bool), persistent=False)
+        self.register_buffer("coefficients", torch.zeros(n_context + 1, len(modelled)))
+        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("precision", torch.zeros(len(modelled), len(modelled)))
+
+    def surprise(self, records: Records) -> Tensor:
+        """(n_records, n_numeric) nats, each column's part of half the squared Mahalanobis distance; 0 where missing.
+
+        The parts x_j (P x)_j / 2 add up to −log p(observed cells) and a constant. Missing cells are put where (P x)_j = 0, their
+        conditional mean, which leaves exactly the distance of the others under their marginal distribution.
+        """
+        present = self._present(records)
+        residual = (records.values - even_product(self._design(records), self.coefficients)) * present
+        if not records.numeric.shape[1]:
+            return residual
+        residual = _fill(residual, self.modelled.to(present.dtype) - present, self.precision)
+        return 0.5 * residual * even_product(residual, self.precision) * present
+
+    def _present(self, records: Records) -> Tensor:
+        return records.observed[:, : len(self.modelled)] * self.modelled
+
+    @staticmethod
+    def _design(records: Records) -> Tensor:
+        return torch.cat([records.context_values, records.values.new_ones(len(records), 1)], dim=1)
+
+    @torch.no_grad()
+    def fit(self, records: Records, *, trim: float, floor: float) -> None:
+        """Fit to the records but the share ``trim`` that lies farthest out; ``floor`` is the smallest standard deviation.
+
+        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would.
+        """
+        n_columns = int(self.modelled.sum())
+        if not n_columns:
+            return
+        records = records[: max(1, _MOST_CELLS // len(self.modelled))]
+        present = self._present(records)
+        values = records.values.masked_fill(present == 0, torch.nan)
+        centre = values.nanmedian(dim=0).values.nan_to_num(0.0)
+        distance = ((values - centre).nan_to_num(0.0).square()).sum(dim=1)
+        n_kept = max(min(len(records), n_columns + 2), round(len(records) * (1 - trim)))
+        kept = distance.new_empty(0, dtype=torch.int64)
+        for _ in range(_STEPS):
+            before, kept = kept, distance.argsort(stable=True)[:n_kept].sort().values
+            if torch.equal(before, kept):
+                break
+            self._fit_to(records[kept], floor)
+            distance = 2 * self.surprise(records).sum(dim=1)
+        complete = present.sum(dim=1) == n_columns
+        if complete.any():
+            normal = (
+                n_columns * (1 - 2 / (9 * n_columns)) ** 3
+            )  # median of chi squared (Wilson & Hilferty 1931)
+            self.precision.mul_(normal / distance[complete].median().clamp(min=_TINY * normal))
+
+    def _fit_to(self, records: Records, floor: float) -> None:
+        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk for few records."""
+        present, design = self._present(records), self._design(records)
+        ridge = 1e-3 * len(records) * torch.eye(design.shape[1], device=design.device)
+        for column in range(present.shape[1]):  # each on the records that have it
+            weighted = design * present[:, column : column + 1]
+            self.coefficients[:, column] = torch.linalg.solve(
+                weighted.T @ design + ridge, weighted.T @ records.values[:, column]
+            )
+        residual = (records.values - design @ self.coefficients) * present
+        covariance = residual.T @ residual / (present.T @ present).clamp(min=1)
+        shrink = min(1.0, _SHRINK * int(self.modelled.sum()) / len(records))
+        covariance = torch.lerp(covariance, covariance.diag().diag(), shrink)
+        values, vectors = torch.linalg.eigh(covariance.double())
+        inverse = (vectors / (values.clamp(min=0) + floor**2)) @ vectors.T
+        both = self.modelled[:, None] & self.modelled
+        self.precision.copy_(inverse.to(self.precision.dtype) * both)
+
+
+def _fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:
+    """Residuals (B, N) with the missing ones (1 in missing) solved for precision · residual = 0 there, by conjugate gradients.
+
+    Records without a missing cell come back untouched, to the bit.
+    """
+    if not missing.any():
+        return residual
+    scale = precision.diagonal().clamp(min=_TINY)  # Jacobi's preconditioner
+    rest = -(even_product(residual, precision)) * missing
+    search = rest / scale
+    along = (rest * search).sum(dim=1, keepdim=True)
+    for _ in range(min(_MOST_SOLVED, residual.shape[1])):
+        turned = even_product(search, precision) * missing
+        step = along / (search * turned).sum(dim=1, keepdim=True).clamp(min=_TINY)
+        residual = residual + step * search
+        rest = rest - step * turned
+        again = (rest * rest / scale).sum(dim=1, keepdim=True)
+        search = rest / scale + again / along.clamp(min=_TINY) * search
+        along = again
+    return residual
