@@ -22,6 +22,7 @@ from vae_core.likelihoods import Categorical, ColumnLikelihood
 from vae_core.linear import LinearGaussian
 from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, UNSCALED, Mixed, Noise, Outputs
 from vae_core.posteriors import POSTERIORS, Posterior
+from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 
@@ -169,6 +170,7 @@ class VAE(nn.Module):
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
         self.noise = NumericNoise(layout, recipe)
+        self.prior = PRIORS[recipe.prior](n_members, n_latents, recipe.n_components)
         self.linear = None
         if recipe.linear_records:
             modelled = tuple(name not in UNSCALED for name in self.noise.names)
@@ -185,6 +187,7 @@ class VAE(nn.Module):
         for module in self.modules():
             if isinstance(module, MemberLinear):
                 module.reset(generator)
+        self.prior.reset(generator)
         first = 2 * len(self.layout.numeric)
         for column, n_codes in enumerate(self.layout.n_codes):
             seen = codes[:, column]

@@ -2,8 +2,6 @@
 
 Belongs here: how posterior, likelihood and prior make one loss per record. Does not: the networks (model.py)
 or the loop (training.py). An objective's terms stay apart, per member and record, and are averaged later.
-
-The prior p(z) is the standard normal.
 """
 
 from __future__ import annotations
@@ -17,9 +15,8 @@ from torch import Tensor
 
 from vae_core.likelihoods import Likelihood
 from vae_core.posteriors import Posterior
+from vae_core.priors import Prior
 from vae_core.records import Records
-
-_LOG_2_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class ElboTerms:
     """The two halves of the negative evidence lower bound.
 
     reconstruction: (..., n_records) -log p(x|z) in nats; negative where the density exceeds one.
-    kl_divergence: (..., n_records) KL(q(z|x) || p(z)) in nats; never negative.
+    kl_divergence: (..., n_records) KL(q(z|x) || p(z)) in nats, or a bound above it (priors.py); never negative.
     """
 
     reconstruction: Tensor
@@ -39,7 +36,11 @@ class ElboTerms:
 
 
 def elbo_terms(
-    records: Records, posterior: Posterior, decode: Callable[[Tensor], Likelihood], noise: Tensor
+    records: Records,
+    posterior: Posterior,
+    prior: Prior,
+    decode: Callable[[Tensor], Likelihood],
+    noise: Tensor,
 ) -> ElboTerms:
     """One-sample estimate of the bound with reparameterised latents (Kingma & Welling 2014, eq. 7).
 
@@ -48,12 +49,16 @@ def elbo_terms(
     """
     return ElboTerms(
         reconstruction=-decode(posterior.draw(noise)).log_prob(records).sum(dim=-1),
-        kl_divergence=posterior.kl_to_prior(),
+        kl_divergence=prior.kl(posterior),
     )
 
 
 def importance_weighted_loss(
-    records: Records, posterior: Posterior, decode: Callable[[Tensor], Likelihood], noise: Tensor
+    records: Records,
+    posterior: Posterior,
+    prior: Prior,
+    decode: Callable[[Tensor], Likelihood],
+    noise: Tensor,
 ) -> Tensor:
     """(..., n_records) −log of the mean of p(x, z) / q(z|x) over K draws, in nats (Burda et al. 2016, eq. 8).
 
@@ -63,7 +68,6 @@ def importance_weighted_loss(
     log_weights = []
     for draw in noise:
         latents = posterior.draw(draw)
-        log_prior = -0.5 * (latents.square() + _LOG_2_PI).sum(dim=-1)
         log_prob = decode(latents).log_prob(records).sum(dim=-1)
-        log_weights.append(log_prob + log_prior - posterior.log_density(draw))
+        log_weights.append(log_prob + prior.log_prob(latents) - posterior.log_density(draw))
     return math.log(len(noise)) - torch.stack(log_weights).logsumexp(dim=0)

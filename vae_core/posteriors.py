@@ -35,6 +35,11 @@ class Posterior(Protocol):
         """(..., n_records, n_latents) marginal variances."""
         ...
 
+    @property
+    def log_volume(self) -> Tensor:
+        """(..., n_records) log|det L| in nats."""
+        ...
+
     def draw(self, noise: Tensor) -> Tensor:
         """(..., n_records, n_latents) latents from standard-normal noise of that shape."""
         ...
@@ -69,6 +74,10 @@ class DiagonalGaussian:
     @property
     def variance(self) -> Tensor:
         return self.std.square()
+
+    @property
+    def log_volume(self) -> Tensor:
+        return self.std.log().sum(dim=-1)
 
     def draw(self, noise: Tensor) -> Tensor:
         return self.mean + self.std * noise
@@ -118,6 +127,10 @@ class FullGaussian:
     @property
     def _log_diagonal(self) -> Tensor:
         return self.factor.diagonal(dim1=-2, dim2=-1).log()
+
+    @property
+    def log_volume(self) -> Tensor:
+        return self._log_diagonal.sum(dim=-1)
 
     def draw(self, noise: Tensor) -> Tensor:
         return self.mean + (self.factor @ noise[..., None]).squeeze(-1)

@@ -12,6 +12,7 @@ from typing import Any
 
 from vae_core.noise import NOISES
 from vae_core.posteriors import POSTERIORS
+from vae_core.priors import PRIORS
 from vae_core.records import Layout
 
 
@@ -23,6 +24,8 @@ class Recipe:
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
+    prior: str = "normal"  # p(z): N(0, I), or a learned mixture of Gaussians
+    n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
     column_noise: Mapping[str, str] = field(default_factory=dict)  # the same by column, where it is another
     sigma: float = 1.0  # standard deviation of gaussian_fixed_sigma
@@ -63,6 +66,7 @@ class Recipe:
                 ("linear_records", self.linear_records, 0),
                 ("kl_cycles", self.kl_cycles, 1),
                 ("samples", self.samples, 1),
+                ("n_components", self.n_components, 1),
             )
             if value < least
         ]
@@ -95,15 +99,18 @@ class Recipe:
             )
             if not allowed
         ]
-        if self.posterior not in POSTERIORS:
-            faults.append(f"posterior must be one of {', '.join(POSTERIORS)}, is {self.posterior!r}")
         faults += [
-            f"{setting} must be one of {', '.join(NOISES)}, is {noise!r}"
-            for setting, noise in (
-                ("noise", self.noise),
-                *((f"column_noise of {column}", noise) for column, noise in self.column_noise.items()),
+            f"{setting} must be one of {', '.join(known)}, is {chosen!r}"
+            for setting, chosen, known in (
+                ("posterior", self.posterior, list(POSTERIORS)),
+                ("prior", self.prior, list(PRIORS)),
+                ("noise", self.noise, list(NOISES)),
+                *(
+                    (f"column_noise of {name}", noise, list(NOISES))
+                    for name, noise in self.column_noise.items()
+                ),
             )
-            if noise not in NOISES
+            if chosen not in known
         ]
         if self.samples > 1 and (self.kl_weight, self.kl_warm_up) != (1.0, 0.0):
             faults.append(

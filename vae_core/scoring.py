@@ -176,7 +176,7 @@ def _terms(vae: VAE, records: Records) -> _Terms:
     return _Terms(
         columns=torch.cat(parts, dim=1).clamp_(-_HIGHEST_TERM, _HIGHEST_TERM),
         reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=_HIGHEST_TERM),
-        kl_divergence=posterior.kl_to_prior().mean(dim=0).clamp_(max=_HIGHEST_TERM),
+        kl_divergence=vae.prior.kl(posterior).mean(dim=0).clamp_(max=_HIGHEST_TERM),
         likelihood=ColumnLikelihood(likelihood.numeric, from_others),
     )
 

@@ -235,10 +235,10 @@ class _Run:
         noise = posterior.mean.new_empty(recipe.samples, *posterior.mean.shape).normal_(
             generator=self.generator
         )
-        terms = elbo_terms(batch, posterior, lambda latents: vae.decode(latents, batch), noise[0])
+        terms = elbo_terms(batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise[0])
         if recipe.samples > 1:
             loss_MB = importance_weighted_loss(
-                batch, posterior, lambda latents: vae.decode(latents, batch), noise
+                batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise
             )
         else:
             loss_MB = terms.loss(self.kl_weight())

@@ -15,9 +15,11 @@ from torch.testing import assert_close
 from vae_core.noise import Gaussian
 from vae_core.objectives import ElboTerms, elbo_terms, importance_weighted_loss
 from vae_core.posteriors import DiagonalGaussian, FullGaussian, Posterior
+from vae_core.priors import StandardNormal
 from vae_core.records import Records
 
 seeds = st.integers(0, 2**32 - 1)
+NORMAL = StandardNormal(1, 3, 1)
 
 
 @given(seed=seeds, spread=st.floats(0.01, 5.0))
@@ -85,7 +87,9 @@ def expected_elbo_terms(pca: ProbabilisticPca, records: Records, posterior: Post
     """The expectation over the noise, exactly: -log p(x|z) is quadratic in z, so 2k points suffice (cubature of degree 3)."""
     k = posterior.mean.shape[-1]
     nodes = torch.cat([torch.eye(k), -torch.eye(k)]) * math.sqrt(k)
-    at_nodes = [elbo_terms(records, posterior, pca.decode, node.expand_as(posterior.mean)) for node in nodes]
+    at_nodes = [
+        elbo_terms(records, posterior, NORMAL, pca.decode, node.expand_as(posterior.mean)) for node in nodes
+    ]
     return ElboTerms(torch.stack([t.reconstruction for t in at_nodes]).mean(0), at_nodes[0].kl_divergence)
 
 
@@ -144,7 +148,7 @@ def mean_loss(
 ) -> Tensor:
     """The expectation of the importance-weighted loss, by many draws, mean over records."""
     noise = draws(k, posterior, seed=k, repeats=repeats)
-    return importance_weighted_loss(records, posterior, pca.decode, noise).mean()
+    return importance_weighted_loss(records, posterior, NORMAL, pca.decode, noise).mean()
 
 
 def test_more_draws_tighten_the_bound_towards_the_evidence() -> None:
@@ -168,7 +172,9 @@ def test_at_the_exact_posterior_every_draw_gives_the_evidence(seed: int, k: int)
     """p(x, z) / q(z|x) is then p(x), whatever z: no variance is left, with one draw or five."""
     pca, records = probabilistic_pca(seed)
     posterior = pca.posterior(records.numeric)
-    loss = importance_weighted_loss(records, posterior, pca.decode, draws(k, posterior, seed, repeats=2))
+    loss = importance_weighted_loss(
+        records, posterior, NORMAL, pca.decode, draws(k, posterior, seed, repeats=2)
+    )
     assert_close(loss, -pca.log_evidence(records.numeric).expand(2, -1), rtol=1e-4, atol=2e-3)
 
 
