@@ -170,7 +170,8 @@ class VAE(nn.Module):
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
         self.noise = NumericNoise(layout, recipe)
-        self.prior = PRIORS[recipe.prior](n_members, n_latents, recipe.n_components)
+        prior = recipe.prior if recipe.regulariser == "kl" else "normal"
+        self.prior = PRIORS[prior](n_members, n_latents, recipe.n_components)
         self.linear = None
         if recipe.linear_records:
             modelled = tuple(name not in UNSCALED for name in self.noise.names)

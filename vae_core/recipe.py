@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vae_core.distances import DISTANCES
 from vae_core.noise import NOISES
 from vae_core.posteriors import POSTERIORS
 from vae_core.priors import PRIORS
 from vae_core.records import Layout
+
+REGULARISERS = ("kl", *DISTANCES)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Recipe:
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
-    prior: str = "normal"  # p(z): N(0, I), or a learned mixture of Gaussians
+    prior: str = "normal"  # p(z) under regulariser kl: N(0, I), or a learned mixture of Gaussians
     n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
     column_noise: Mapping[str, str] = field(default_factory=dict)  # the same by column, where it is another
@@ -32,6 +35,8 @@ class Recipe:
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
+    regulariser: str = "kl"  # what holds latents to the prior: the KL, or a distance in its place
+    distance_weight: float = 10.0  # of a distance (distances.py), beside nats per record
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
     kl_warm_up: float = (
         0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
@@ -87,6 +92,12 @@ class Recipe:
                 ("kl_warm_up", self.kl_warm_up, "[0, 1]", 0 <= self.kl_warm_up <= 1),
                 ("kl_weight", self.kl_weight, "[0, inf)", 0 <= self.kl_weight < math.inf),
                 (
+                    "distance_weight",
+                    self.distance_weight,
+                    "[0, inf)",
+                    0 <= self.distance_weight < math.inf,
+                ),
+                (
                     "final_learning_rate",
                     self.final_learning_rate,
                     "[0, 1]",
@@ -116,8 +127,26 @@ class Recipe:
             faults.append(
                 "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0"
             )
+        faults += self._regulariser_faults()
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
+
+    def _regulariser_faults(self) -> list[str]:
+        if self.regulariser not in REGULARISERS:
+            return [f"regulariser must be one of {', '.join(REGULARISERS)}, is {self.regulariser!r}"]
+        if self.regulariser == "kl":
+            return []
+        faults = []
+        if self.samples > 1:
+            faults.append(
+                f"samples above 1 are a bound with the KL in it, which regulariser {self.regulariser!r} leaves out"
+            )
+        if (self.kl_weight, self.kl_warm_up, self.kl_cycles) != (1.0, 0.0, 1):
+            faults.append(
+                f"kl_weight, kl_warm_up and kl_cycles weigh the KL, which regulariser {self.regulariser!r} leaves out: "
+                f"set distance_weight"
+            )
+        return faults
 
     def latents_for(self, layout: Layout) -> int:
         """How many latents a model of this layout gets: unless set, the root of its size, rounded up.

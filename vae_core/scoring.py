@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
+from vae_core.posteriors import Posterior
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
 
@@ -55,7 +56,10 @@ class Scores:
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
-    kl_divergence: (n_records,) KL(q(z|x) || p(z)), mean over members; never negative.
+    kl_divergence: (n_records,) KL(q(z|x) || p(z)), mean over members; never negative. Where training held the latents
+        to the prior by a distance, ½‖mean‖² of q(z|x): such training says nothing of a single posterior's spread, which
+        shrinks towards nothing, so that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes
+        the means of normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
         average in training, mean over members; 0 where the cell is missing. A number's surprise is half its
         -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from the decoder's mean and s the column's
@@ -176,9 +180,16 @@ def _terms(vae: VAE, records: Records) -> _Terms:
     return _Terms(
         columns=torch.cat(parts, dim=1).clamp_(-_HIGHEST_TERM, _HIGHEST_TERM),
         reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=_HIGHEST_TERM),
-        kl_divergence=vae.prior.kl(posterior).mean(dim=0).clamp_(max=_HIGHEST_TERM),
+        kl_divergence=latent_terms(vae, posterior).mean(dim=0).clamp_(max=_HIGHEST_TERM),
         likelihood=ColumnLikelihood(likelihood.numeric, from_others),
     )
+
+
+def latent_terms(vae: VAE, posterior: Posterior) -> Tensor:
+    """(..., n_records) how unusual latents are, in nats, 0 at least: see ``Scores.kl_divergence``."""
+    if vae.recipe.regulariser == "kl":
+        return vae.prior.kl(posterior)
+    return 0.5 * posterior.mean.square().sum(dim=-1)
 
 
 def _expected(likelihood: ColumnLikelihood) -> Expected:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_core.distances import DISTANCES
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
 from vae_core.recipe import Recipe
@@ -39,7 +40,10 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last report."""
+    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last report.
+
+    Where the recipe's regulariser is a distance, kl_divergence is that distance, before its weight.
+    """
 
     step: int
     steps: int
@@ -227,7 +231,7 @@ class _Run:
         self.n_rollbacks = n_rollbacks
 
     def advance(self, records: Records, rate: float) -> Tensor:
-        """One step of every member. Returns (4,): loss, reconstruction, KL in nats per record, gradient norm."""
+        """One step of every member. Returns (4,): loss, reconstruction, KL or distance, gradient norm."""
         recipe, vae = self.recipe, self.vae
         n_rows = min(recipe.minibatch, len(records))
         batch = records[torch.randint(len(records), (n_rows,), generator=self.generator, device=vae.device)]
@@ -240,18 +244,25 @@ class _Run:
             loss_MB = importance_weighted_loss(
                 batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise
             )
-        else:
+        elif recipe.regulariser == "kl":
             loss_MB = terms.loss(self.kl_weight())
-        kept_MB = loss_MB
+        else:
+            loss_MB = terms.reconstruction
+        kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0])
         n_trimmed = int(recipe.trim * n_rows)
         if n_trimmed and self.step >= recipe.trim_after * recipe.steps:
-            kept_MB = loss_MB.topk(n_rows - n_trimmed, dim=1, largest=False, sorted=False).values
+            kept = loss_MB.topk(n_rows - n_trimmed, dim=1, largest=False, sorted=False)
+            kept_MB, latents_MBZ = kept.values, latents_MBZ.take_along_dim(kept.indices[..., None], dim=1)
+        divergence, penalty_M = terms.kl_divergence, loss_MB.new_zeros(recipe.n_members)
+        if recipe.regulariser in DISTANCES:
+            divergence = DISTANCES[recipe.regulariser](latents_MBZ, self.generator)
+            penalty_M = recipe.distance_weight * divergence
         self.optimiser.zero_grad()
-        torch.autograd.backward(kept_MB.mean(dim=1).sum())
+        torch.autograd.backward((kept_MB.mean(dim=1) + penalty_M).sum())
         gradient_norm = self.clip_gradients()
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.step()
-        means = [x.detach().mean() for x in (loss_MB, terms.reconstruction, terms.kl_divergence)]
+        means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
         return torch.stack([*means, gradient_norm])
 
     def with_gaps(self, batch: Records) -> Records:

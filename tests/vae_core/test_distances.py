@@ -17,6 +17,7 @@ from scipy import integrate, linalg, spatial, special, stats
 from torch import Tensor
 from torch.testing import assert_close
 
+from vae_core import Recipe, Records, fit
 from vae_core.distances import (
     DISTANCES,
     energy,
@@ -27,6 +28,7 @@ from vae_core.distances import (
     sliced_wasserstein,
     wasserstein,
 )
+from vae_core.records import Layout
 
 seeds = st.integers(0, 2**32 - 1)
 every_distance = pytest.mark.parametrize("name", DISTANCES)
@@ -242,3 +244,23 @@ def test_its_gradient_leads_to_the_prior(name: str) -> None:
         torch.autograd.backward(DISTANCES[name](z, generator).sum())
         optimiser.step()
     assert value(name, z).item() < 0.05 * began
+
+
+@every_distance
+def test_training_brings_the_latents_to_the_prior(
+    name: str, layout: Layout, draw: Callable[..., Records]
+) -> None:
+    """Of the records together; with no weight on the distance they are more than five times as far."""
+    records = draw(1000, seed=1)
+    far, near = (
+        fit(
+            layout,
+            records,
+            Recipe(steps=200, n_members=2, regulariser=name, distance_weight=weight),
+            seed=0,
+        )
+        for weight in (0.0, Recipe().distance_weight)
+    )
+    with torch.no_grad():
+        distances = [value(name, vae.encode(draw(1000, seed=2)).mean).mean() for vae in (far, near)]
+    assert distances[1] < 0.2 * distances[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,13 @@ FAMILY: dict[str, dict[str, Any]] = {
     "networks alone": {"linear_records": 0},
     "beta": {"kl_weight": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
+    "MMD": {"regulariser": "mmd"},
+    "Wasserstein autoencoder": {"regulariser": "wasserstein"},
+    "sliced Wasserstein": {"regulariser": "sliced_wasserstein"},
+    "Gaussian Wasserstein": {"regulariser": "gaussian_wasserstein"},
+    "energy distance": {"regulariser": "energy"},
+    "energy distance, full covariance": {"regulariser": "energy", "posterior": "full"},
+    "kernel distance": {"regulariser": "kernel"},
 }
 
 
@@ -64,6 +72,13 @@ def test_it_learns_finds_explains_and_is_saved(
         ({"samples": 0}, "samples must be at least 1"),
         ({"kl_warm_up": 1.5}, r"kl_warm_up must be in \[0, 1\]"),
         ({"kl_cycles": 0}, "kl_cycles must be at least 1"),
+        ({"regulariser": "l2"}, "regulariser must be one of kl, mmd, .*, is 'l2'"),
+        (
+            {"regulariser": "mmd", "samples": 3},
+            "a bound with the KL in it, which regulariser 'mmd' leaves out",
+        ),
+        ({"regulariser": "kernel", "kl_weight": 2.0}, "weigh the KL, .*: set distance_weight"),
+        ({"distance_weight": math.inf}, r"distance_weight must be in \[0, inf\)"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,9 +55,12 @@ def test_the_same_seed_gives_the_same_weights_on_any_number_of_threads(
     assert not same_state(first, fit(layout, records, SHORT, seed=8))
 
 
-@pytest.mark.parametrize("stop_at", [20, 30, 40])
+@pytest.mark.parametrize(
+    ("regulariser", "stop_at"),
+    [("kl", 20), ("kl", 30), ("kl", 40), ("mmd", 30), ("sliced_wasserstein", 10)],
+)
 def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
-    layout: Layout, draw: Callable[..., Records], stop_at: int
+    layout: Layout, draw: Callable[..., Records], regulariser: str, stop_at: int
 ) -> None:
     """A worker that is replaced in the middle of the night changes nothing; checkpoints pass through safetensors."""
     records = draw(500, seed=2)
@@ -65,10 +69,11 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
     def keep(checkpoint: Checkpoint) -> None:
         stored[checkpoint.step] = save(checkpoint.tensors)
 
-    whole = fit(layout, records, SHORT, seed=3, checkpoint=keep, checkpoint_every=10)
+    recipe = replace(SHORT, regulariser=regulariser)
+    whole = fit(layout, records, recipe, seed=3, checkpoint=keep, checkpoint_every=10)
     assert sorted(stored) == [10, 20, 30, 40, 50, 60]
     resume = Checkpoint(stop_at, load(stored[stop_at]))
-    assert same_state(whole, fit(layout, records, SHORT, seed=3, resume=resume, checkpoint_every=10))
+    assert same_state(whole, fit(layout, records, recipe, seed=3, resume=resume, checkpoint_every=10))
 
 
 def test_a_checkpoint_is_a_copy(layout: Layout, draw: Callable[..., Records]) -> None:
