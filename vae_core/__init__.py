@@ -1,5 +1,6 @@
 """A variational autoencoder that finds anomalous records in tables. torch and the standard library only."""
 
+from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
 from vae_core.model import VAE
 from vae_core.recipe import Recipe
@@ -20,6 +21,7 @@ __all__ = [
     "Records",
     "Scores",
     "TrainingDiverged",
+    "TrainingWarning",
     "attribute",
     "fit",
     "score",

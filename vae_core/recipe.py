@@ -16,7 +16,7 @@ from vae_core.posteriors import POSTERIORS
 from vae_core.priors import PRIORS
 from vae_core.records import Layout
 
-REGULARISERS = ("kl", *DISTANCES)
+REGULARISERS = ("kl", *DISTANCES, "adversarial")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Recipe:
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
-    regulariser: str = "kl"  # what holds latents to the prior: the KL, or a distance in its place
+    regulariser: str = "kl"  # what holds latents to the prior: the KL, a distance or a discriminator
     distance_weight: float = 10.0  # of a distance (distances.py), beside nats per record
+    adversarial_weight: float = 1.0  # of what the discriminator (adversarial.py) costs the model
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
     kl_warm_up: float = (
         0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
@@ -98,6 +99,12 @@ class Recipe:
                     0 <= self.distance_weight < math.inf,
                 ),
                 (
+                    "adversarial_weight",
+                    self.adversarial_weight,
+                    "[0, inf)",
+                    0 <= self.adversarial_weight < math.inf,
+                ),
+                (
                     "final_learning_rate",
                     self.final_learning_rate,
                     "[0, 1]",
@@ -144,7 +151,7 @@ class Recipe:
         if (self.kl_weight, self.kl_warm_up, self.kl_cycles) != (1.0, 0.0, 1):
             faults.append(
                 f"kl_weight, kl_warm_up and kl_cycles weigh the KL, which regulariser {self.regulariser!r} leaves out: "
-                f"set distance_weight"
+                f"set {'adversarial_weight' if self.regulariser == 'adversarial' else 'distance_weight'}"
             )
         return faults
 

@@ -13,13 +13,16 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, start_adversaries
 from vae_core.distances import DISTANCES
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
+from vae_core.posteriors import Posterior
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 from vae_core.scoring import summarise_training
@@ -42,7 +45,8 @@ class TrainingDiverged(RuntimeError):
 class Progress:
     """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last report.
 
-    Where the recipe's regulariser is a distance, kl_divergence is that distance, before its weight.
+    Where the recipe's regulariser is another, kl_divergence is that distance, or the encoder's loss to the discriminator
+    (log 2 where it cannot tell), before its weight.
     """
 
     step: int
@@ -81,7 +85,8 @@ def fit(
     arguments, to go on from there.
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
-    non-finite; warns with a DataWarning about columns that are constant or never observed.
+    non-finite; warns with a DataWarning about columns that are constant or never observed, with a TrainingWarning about
+    latents that a discriminator still tells from the prior.
     """
     recipe = recipe or Recipe()
     if checkpoint_every < 1:
@@ -99,6 +104,8 @@ def fit(
             run.restore(resume)
         run.train(records.to(device), on_progress, checkpoint, checkpoint_every)
         vae.eval()
+        if run.of_latents is not None:
+            run.of_latents.judge(vae, records.to(device), torch.Generator(device).manual_seed(seed))
         summarise_training(vae, records, trim=recipe.trim, seed=seed)
     return vae
 
@@ -138,8 +145,16 @@ class _Run:
 
     def __init__(self, vae: VAE, generator: torch.Generator) -> None:
         self.vae, self.recipe, self.generator = vae, vae.recipe, generator
-        self.parameters = dict(vae.named_parameters())
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=self.recipe.learning_rate, fused=True)
+        self.of_latents = LatentAdversary(vae) if self.recipe.regulariser == "adversarial" else None
+        adversaries = [] if self.of_latents is None else [self.of_latents]
+        against = start_adversaries(adversaries, vae.device, generator)
+        self.players = [list(vae.parameters()), list(against.values())]  # each with losses of its own
+        self.parameters = {**dict(vae.named_parameters()), **against}
+        groups: list[dict[str, Any]] = [
+            {"params": self.players[0]},
+            {"params": self.players[1], "betas": ADVERSARY_BETAS},
+        ]
+        self.optimiser = torch.optim.Adam(groups, lr=self.recipe.learning_rate, fused=True)
         self.step = 0
         self.n_rollbacks = 0
 
@@ -231,7 +246,7 @@ class _Run:
         self.n_rollbacks = n_rollbacks
 
     def advance(self, records: Records, rate: float) -> Tensor:
-        """One step of every member. Returns (4,): loss, reconstruction, KL or distance, gradient norm."""
+        """One step of every member. Returns (4,): loss, reconstruction, KL or its stand-in, gradient norm."""
         recipe, vae = self.recipe, self.vae
         n_rows = min(recipe.minibatch, len(records))
         batch = records[torch.randint(len(records), (n_rows,), generator=self.generator, device=vae.device)]
@@ -239,6 +254,22 @@ class _Run:
         noise = posterior.mean.new_empty(recipe.samples, *posterior.mean.shape).normal_(
             generator=self.generator
         )
+        losses_M, means = self.losses(batch, posterior, noise)
+        self.optimiser.zero_grad()
+        for loss_M, parameters in zip(losses_M, self.players, strict=True):
+            if parameters:
+                torch.autograd.backward(loss_M.sum(), inputs=parameters)
+        gradient_norm = self.clip_gradients()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        return torch.stack([*means, gradient_norm])
+
+    def losses(
+        self, batch: Records, posterior: Posterior, noise: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
+        """What a minibatch costs the model and its discriminators, (M,) each; and (), means to report, see ``advance``."""
+        recipe, vae = self.recipe, self.vae
         terms = elbo_terms(batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise[0])
         if recipe.samples > 1:
             loss_MB = importance_weighted_loss(
@@ -248,22 +279,21 @@ class _Run:
             loss_MB = terms.loss(self.kl_weight())
         else:
             loss_MB = terms.reconstruction
+        penalty_M, told_M = loss_MB.new_zeros(2, recipe.n_members)
         kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0])
-        n_trimmed = int(recipe.trim * n_rows)
+        n_trimmed = int(recipe.trim * len(batch))
         if n_trimmed and self.step >= recipe.trim_after * recipe.steps:
-            kept = loss_MB.topk(n_rows - n_trimmed, dim=1, largest=False, sorted=False)
+            kept = loss_MB.topk(len(batch) - n_trimmed, dim=1, largest=False, sorted=False)
             kept_MB, latents_MBZ = kept.values, latents_MBZ.take_along_dim(kept.indices[..., None], dim=1)
-        divergence, penalty_M = terms.kl_divergence, loss_MB.new_zeros(recipe.n_members)
+        divergence = terms.kl_divergence
         if recipe.regulariser in DISTANCES:
             divergence = DISTANCES[recipe.regulariser](latents_MBZ, self.generator)
-            penalty_M = recipe.distance_weight * divergence
-        self.optimiser.zero_grad()
-        torch.autograd.backward((kept_MB.mean(dim=1) + penalty_M).sum())
-        gradient_norm = self.clip_gradients()
-        self.optimiser.param_groups[0]["lr"] = rate
-        self.optimiser.step()
+            penalty_M = penalty_M + recipe.distance_weight * divergence
+        if self.of_latents is not None:
+            divergence, told = self.of_latents.play(latents_MBZ, self.generator)
+            penalty_M, told_M = penalty_M + recipe.adversarial_weight * divergence, told_M + told
         means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
-        return torch.stack([*means, gradient_norm])
+        return (kept_MB.mean(dim=1) + penalty_M, told_M), means
 
     def with_gaps(self, batch: Records) -> Records:
         """The records with some of their categories hidden, so that the encoder learns to do without them."""
@@ -274,12 +304,13 @@ class _Run:
         return Records(batch.numeric, codes.masked_fill(chance < share, MISSING), batch.context)
 
     def clip_gradients(self) -> Tensor:
-        """Shorten each member's gradient to the recipe's norm. Returns the mean norm before, ()."""
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norms_M: Tensor = torch.stack([torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients]).norm(
-            dim=0
-        )
-        factors_M = (self.recipe.gradient_clip / (norms_M + 1e-6)).clamp(max=1)
-        for gradient in gradients:
-            gradient.mul_(factors_M[:, None, None])
-        return norms_M.mean()
+        """Shorten each member's gradient, and its discriminators', to the recipe's norm. Returns the mean norm before, ()."""
+        norms = []
+        for parameters in filter(None, self.players):
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norms_M = torch.stack([torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients]).norm(dim=0)
+            factors_M = (self.recipe.gradient_clip / (norms_M + 1e-6)).clamp(max=1)
+            for gradient in gradients:
+                gradient.mul_(factors_M[:, None, None])
+            norms.append(norms_M.mean())
+        return torch.stack(norms).mean()

@@ -37,6 +37,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "energy distance": {"regulariser": "energy"},
     "energy distance, full covariance": {"regulariser": "energy", "posterior": "full"},
     "kernel distance": {"regulariser": "kernel"},
+    "adversarial autoencoder": {"regulariser": "adversarial"},
 }
 
 
@@ -78,6 +79,8 @@ def test_it_learns_finds_explains_and_is_saved(
             "a bound with the KL in it, which regulariser 'mmd' leaves out",
         ),
         ({"regulariser": "kernel", "kl_weight": 2.0}, "weigh the KL, .*: set distance_weight"),
+        ({"regulariser": "adversarial", "kl_warm_up": 0.2}, "weigh the KL, .*: set adversarial_weight"),
+        ({"adversarial_weight": -1.0}, r"adversarial_weight must be in \[0, inf\)"),
         ({"distance_weight": math.inf}, r"distance_weight must be in \[0, inf\)"),
     ],
 )

@@ -56,11 +56,19 @@ def test_the_same_seed_gives_the_same_weights_on_any_number_of_threads(
 
 
 @pytest.mark.parametrize(
-    ("regulariser", "stop_at"),
-    [("kl", 20), ("kl", 30), ("kl", 40), ("mmd", 30), ("sliced_wasserstein", 10)],
+    ("settings", "stop_at"),
+    [
+        ({}, 20),
+        ({}, 30),
+        ({}, 40),
+        ({"regulariser": "mmd"}, 30),
+        ({"regulariser": "sliced_wasserstein"}, 10),
+        ({"regulariser": "adversarial"}, 20),
+    ],
 )
+@pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning")  # 60 steps
 def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
-    layout: Layout, draw: Callable[..., Records], regulariser: str, stop_at: int
+    layout: Layout, draw: Callable[..., Records], settings: dict[str, str], stop_at: int
 ) -> None:
     """A worker that is replaced in the middle of the night changes nothing; checkpoints pass through safetensors."""
     records = draw(500, seed=2)
@@ -69,7 +77,7 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
     def keep(checkpoint: Checkpoint) -> None:
         stored[checkpoint.step] = save(checkpoint.tensors)
 
-    recipe = replace(SHORT, regulariser=regulariser)
+    recipe = replace(SHORT, **settings)  # type: ignore[arg-type]
     whole = fit(layout, records, recipe, seed=3, checkpoint=keep, checkpoint_every=10)
     assert sorted(stored) == [10, 20, 30, 40, 50, 60]
     resume = Checkpoint(stop_at, load(stored[stop_at]))

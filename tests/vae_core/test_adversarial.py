@@ -1,0 +1,120 @@
+"""Discriminators: what they can know at most, and what a fit does with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import Tensor
+
+from vae_core import VAE, Layout, Progress, Recipe, Records, TrainingWarning, fit
+from vae_core.adversarial import Discriminator, fooling_loss, telling_apart_loss
+from vae_core.distances import kernel
+from vae_core.model import MemberLinear
+
+LATENTS = Recipe(steps=300, n_members=2, regulariser="adversarial")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(threads: Callable[[int], None]) -> None:
+    """Small tensors: a second thread only waits."""
+    threads(1)
+
+
+def trained(real: Callable[[], Tensor], made: Callable[[], Tensor], steps: int) -> Discriminator:
+    """A discriminator that has learned what it can of points (2, B, 1)."""
+    generator = torch.Generator().manual_seed(1)
+    discriminator = Discriminator(2, 1, 16)
+    for module in discriminator.modules():
+        if isinstance(module, MemberLinear):
+            with torch.no_grad():
+                module.reset(generator)
+    optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
+        optimiser.zero_grad()
+        torch.autograd.backward(telling_apart_loss(discriminator(real()), discriminator(made())).sum())
+        optimiser.step()
+    return discriminator
+
+
+def points(n: int, shift: float, generator: torch.Generator) -> Callable[[], Tensor]:
+    return lambda: torch.randn(2, n, 1, generator=generator) + shift
+
+
+def test_a_discriminator_that_knows_nothing_pays_log_4() -> None:
+    """Log-odds of 0 everywhere; the model then pays log 2."""
+    undecided = torch.zeros(2, 5)
+    assert telling_apart_loss(undecided, undecided).tolist() == pytest.approx([math.log(4)] * 2)
+    assert fooling_loss(undecided).tolist() == pytest.approx([math.log(2)] * 2)
+
+
+def test_of_like_points_none_pays_less_than_log_4() -> None:
+    """However long it learns (Goodfellow et al. 2014, theorem 1): on 100,000 fresh points, to five standard errors, which
+    are below 0.001 as the log-odds are near 0."""
+    generator = torch.Generator().manual_seed(0)
+    alike = points(200, 0.0, generator)
+    discriminator = trained(alike, alike, steps=300)
+    fresh = points(100_000, 0.0, generator)
+    with torch.no_grad():
+        loss = telling_apart_loss(discriminator(fresh()), discriminator(fresh()))
+    assert (loss > math.log(4) - 0.005).all()
+    assert (loss < math.log(4) + 0.02).all()
+
+
+def test_of_unlike_points_it_comes_to_pay_log_4_less_twice_the_jensen_shannon_divergence() -> None:
+    """Of N(0, 1) and N(1, 1), by quadrature; on 100,000 fresh points, whose standard error is 0.003."""
+    generator = torch.Generator().manual_seed(0)
+    discriminator = trained(points(200, 0.0, generator), points(200, 1.0, generator), steps=300)
+    with torch.no_grad():
+        loss = telling_apart_loss(
+            discriminator(points(100_000, 0.0, generator)()), discriminator(points(100_000, 1.0, generator)())
+        )
+
+    def paid(x: float) -> float:
+        p, q = stats.norm.pdf(x), stats.norm.pdf(x, 1)
+        return float(-p * np.log(p / (p + q)) - q * np.log(q / (p + q)))
+
+    least = integrate.quad(paid, -8, 9)[0]
+    assert (loss > least - 0.015).all()
+    assert (loss < least + 0.03).all()
+
+
+def test_training_brings_latents_to_the_prior(layout: Layout, draw: Callable[..., Records]) -> None:
+    """The kernel distance falls to a tenth of that without a discriminator, and does so during training."""
+    records, held_out = draw(1500, seed=1), draw(1000, seed=2)
+    distances = {}
+    for steps, weight in ((300, 1.0), (30, 1.0), (300, 0.0)):
+        recipe = replace(LATENTS, steps=steps, adversarial_weight=weight)
+        if weight:
+            vae = fit(layout, records, recipe, seed=0)
+        else:
+            with pytest.warns(TrainingWarning, match="still tells latents from the prior: 9[0-9]% rightly"):
+                vae = fit(layout, records, recipe, seed=0)
+        with torch.no_grad():
+            distances[steps, weight] = float(kernel(vae.encode(held_out).mean).mean())
+    assert distances[300, 1.0] < 0.1 * distances[300, 0.0]
+    assert distances[300, 1.0] < 0.5 * distances[30, 1.0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_ends_without_a_winner(layout: Layout, draw: Callable[..., Records], seed: int) -> None:
+    """Neither player runs away: the encoder's loss stays near log 2 (a warning would be an error here)."""
+    seen: list[Progress] = []
+    fit(layout, draw(1500, seed=seed), LATENTS, seed=seed, on_progress=seen.append)
+    assert all(0.4 < progress.kl_divergence < 1.5 for progress in seen[len(seen) // 2 :])
+
+
+@pytest.mark.parametrize("settings", [{"regulariser": "adversarial"}])
+def test_the_fitted_model_is_stored_without_them(
+    layout: Layout, draw: Callable[..., Records], settings: dict[str, str]
+) -> None:
+    """They are of no use to a score."""
+    recipe = Recipe(steps=100, n_members=2, **settings)  # type: ignore[arg-type]
+    vae = fit(layout, draw(500, seed=1), recipe, seed=0)
+    assert vae.state_dict().keys() == VAE(layout, Recipe(n_members=2)).state_dict().keys()
