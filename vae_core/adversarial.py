@@ -1,15 +1,16 @@
 """Networks that a fit plays against: what they can tell from the real thing, it does not match yet.
 
-Belongs here: discriminators of latents (adversarial autoencoder), what they and the model lose
+Belongs here: discriminators of latents (adversarial autoencoder) and of records (VAE-GAN), what they and the model lose
 to each other. Does not: when either takes a step (training.py). A fitted model is stored without them.
 """
 
-# M members, B records, Z latents, I inputs, H hidden units
+# M members, B records, Z latents, N numeric columns, I inputs, H hidden units
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,67 @@ class LatentAdversary(nn.Module):
                 stacklevel=4,
             )
         return share_M
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one minibatch's game about records costs whom, in nats.
+
+    unlike: (M, B) the model, for reconstructions. fooled: (M,) the decoder, for records it makes. told: (M,) the
+    discriminator.
+    """
+
+    unlike: Tensor
+    fooled: Tensor
+    told: Tensor
+
+
+class RecordAdversary(nn.Module):
+    """VAE-GAN's discriminator, of records and what the decoder makes (Larsen et al. 2016, algorithm 1).
+
+    It sees the context and the numbers whose noise is Gaussian, 0 where missing. What the decoder makes are draws, not
+    means, which a lack of noise would give away. Of categories and counts no draw has a gradient, and what has one, a
+    probability or a rate, is no code or count. Unlike in the paper, likeness of features comes beside p(x|z), which every
+    column's score needs.
+    """
+
+    columns: Tensor
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        layout, recipe = vae.layout, vae.recipe
+        noises = [recipe.column_noise.get(name, recipe.noise) for name in layout.numeric]
+        seen = [i for i, noise in enumerate(noises) if noise.startswith("gaussian")]
+        if not seen:
+            raise ValueError(
+                "reconstruction 'vae_gan' compares numbers with Gaussian noise, and there is no such column"
+            )
+        self.register_buffer("columns", torch.tensor(seen), persistent=False)
+        self.discriminator = Discriminator(recipe.n_members, len(seen) + len(layout.context), recipe.width)
+
+    def play(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Round:
+        """Records of a batch against what the decoder makes of their latents (M, B, Z) and of draws of the prior.
+
+        The encoder is asked for alike features alone, ½‖f(x) − f(x̃)‖² (eq. 7), the decoder for both, and the
+        discriminator is changed by neither.
+        """
+        real = self._seen(batch.values, batch).expand(len(latents), -1, -1)
+        again = self._seen(vae.decode(latents, batch).numeric.mean, batch)
+        prior = torch.empty_like(latents).normal_(generator=generator)
+        twice = batch[torch.arange(len(batch), device=batch.device).repeat(2)]
+        numeric = vae.decode(torch.cat([latents.detach(), prior], dim=1), twice).numeric
+        made = self._seen(numeric.sample(generator), twice)
+        unlike = self.discriminator.features(real) - self.discriminator.features(again)
+        return Round(
+            unlike=0.5 * unlike.square().sum(dim=-1),
+            fooled=fooling_loss(self.discriminator(made)),
+            told=telling_apart_loss(self.discriminator(real), self.discriminator(made.detach())),
+        )
+
+    def _seen(self, numbers: Tensor, batch: Records) -> Tensor:
+        """(..., B, I) of numbers (..., B, N): those compared, where the batch has them, and its context."""
+        present = numbers[..., self.columns] * batch.observed[:, self.columns]
+        return torch.cat([present, batch.context_values.expand(*present.shape[:-1], -1)], dim=-1)
 
 
 def start_adversaries(

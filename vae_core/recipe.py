@@ -17,6 +17,7 @@ from vae_core.priors import PRIORS
 from vae_core.records import Layout
 
 REGULARISERS = ("kl", *DISTANCES, "adversarial")
+RECONSTRUCTIONS = ("likelihood", "vae_gan")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Recipe:
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
     regulariser: str = "kl"  # what holds latents to the prior: the KL, a distance or a discriminator
     distance_weight: float = 10.0  # of a distance (distances.py), beside nats per record
-    adversarial_weight: float = 1.0  # of what the discriminator (adversarial.py) costs the model
+    reconstruction: str = "likelihood"  # or vae_gan, with a discriminator of records (Larsen et al. 2016)
+    adversarial_weight: float = 1.0  # of what either discriminator (adversarial.py) costs the model
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
     kl_warm_up: float = (
         0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
@@ -135,6 +137,14 @@ class Recipe:
                 "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0"
             )
         faults += self._regulariser_faults()
+        if self.reconstruction not in RECONSTRUCTIONS:
+            faults.append(
+                f"reconstruction must be one of {', '.join(RECONSTRUCTIONS)}, is {self.reconstruction!r}"
+            )
+        if self.reconstruction != "likelihood" and self.samples > 1:
+            faults.append(
+                f"samples above 1 are a bound on log p(x), to which reconstruction {self.reconstruction!r} adds"
+            )
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
 

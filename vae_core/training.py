@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, start_adversaries
+from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, RecordAdversary, start_adversaries
 from vae_core.distances import DISTANCES
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
@@ -146,7 +146,8 @@ class _Run:
     def __init__(self, vae: VAE, generator: torch.Generator) -> None:
         self.vae, self.recipe, self.generator = vae, vae.recipe, generator
         self.of_latents = LatentAdversary(vae) if self.recipe.regulariser == "adversarial" else None
-        adversaries = [] if self.of_latents is None else [self.of_latents]
+        self.of_records = RecordAdversary(vae) if self.recipe.reconstruction == "vae_gan" else None
+        adversaries = [x for x in (self.of_latents, self.of_records) if x is not None]
         against = start_adversaries(adversaries, vae.device, generator)
         self.players = [list(vae.parameters()), list(against.values())]  # each with losses of its own
         self.parameters = {**dict(vae.named_parameters()), **against}
@@ -280,6 +281,10 @@ class _Run:
         else:
             loss_MB = terms.reconstruction
         penalty_M, told_M = loss_MB.new_zeros(2, recipe.n_members)
+        if self.of_records is not None:
+            game = self.of_records.play(vae, batch, posterior.draw(noise[0]), self.generator)
+            loss_MB = loss_MB + recipe.adversarial_weight * game.unlike
+            penalty_M, told_M = recipe.adversarial_weight * game.fooled, game.told
         kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0])
         n_trimmed = int(recipe.trim * len(batch))
         if n_trimmed and self.step >= recipe.trim_after * recipe.steps:

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from vae_core import VAE, Layout, Progress, Recipe, Records, TrainingWarning, fit
-from vae_core.adversarial import Discriminator, fooling_loss, telling_apart_loss
+from vae_core.adversarial import Discriminator, RecordAdversary, fooling_loss, telling_apart_loss
 from vae_core.distances import kernel
 from vae_core.model import MemberLinear
 
@@ -110,7 +110,45 @@ def test_it_ends_without_a_winner(layout: Layout, draw: Callable[..., Records], 
     assert all(0.4 < progress.kl_divergence < 1.5 for progress in seen[len(seen) // 2 :])
 
 
-@pytest.mark.parametrize("settings", [{"regulariser": "adversarial"}])
+def test_a_discriminator_of_records_makes_made_records_more_alike() -> None:
+    """Two numbers on a ring: of what is made of the prior's draws, less than 0.6 as many end in the empty middle.
+
+    Measured over four seeds: 13 to 19 % without, 5 to 6 % with.
+    """
+    generator = torch.Generator().manual_seed(0)
+    angle = 2 * math.pi * torch.rand(2000, 1, generator=generator)
+    ring = torch.cat([angle.cos(), angle.sin()], dim=1) * 1.41 + 0.05 * torch.randn(
+        2000, 2, generator=generator
+    )
+    records = Records(ring, torch.zeros(2000, 0, dtype=torch.int64), torch.zeros(2000, 0))
+    in_the_middle = []
+    for reconstruction in ("likelihood", "vae_gan"):
+        recipe = Recipe(steps=600, n_members=2, trim=0.0, reconstruction=reconstruction)
+        vae = fit(Layout(("x", "y")), records, recipe, seed=0)
+        prior = torch.randn(2, 2000, 2, generator=generator)
+        with torch.no_grad():
+            made = vae.decode(prior, records).numeric.sample(generator)
+        in_the_middle.append(float((made.norm(dim=-1) < 0.9).float().mean()))
+    assert in_the_middle[1] < 0.6 * in_the_middle[0]
+
+
+def test_it_sees_what_can_be_drawn_and_is_there(layout: Layout, draw: Callable[..., Records]) -> None:
+    """Numbers with Gaussian noise and the context; what the decoder makes is blank where the record is."""
+    batch = draw(50, seed=0, missing=0.5)
+    recipe = Recipe(n_members=2, reconstruction="vae_gan", column_noise={"b": "student_t"})
+    seen = RecordAdversary(VAE(layout, recipe))._seen(torch.ones(2, 50, 5), batch)
+    assert torch.equal(seen[0, :, :4] == 0, batch.numeric[:, [0, 2, 3, 4]].isnan())
+    assert torch.equal(seen[1, :, 4:], batch.context)
+
+
+def test_records_without_such_numbers_are_refused() -> None:
+    """There is nothing for the discriminator to see."""
+    records = Records(torch.zeros(9, 0), torch.arange(9)[:, None] % 3, torch.zeros(9, 0))
+    with pytest.raises(ValueError, match="compares numbers with Gaussian noise, and there is no such column"):
+        fit(Layout((), (("k", 3),)), records, Recipe(steps=5, reconstruction="vae_gan"), seed=0)
+
+
+@pytest.mark.parametrize("settings", [{"regulariser": "adversarial"}, {"reconstruction": "vae_gan"}])
 def test_the_fitted_model_is_stored_without_them(
     layout: Layout, draw: Callable[..., Records], settings: dict[str, str]
 ) -> None:

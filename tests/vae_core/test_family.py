@@ -38,6 +38,9 @@ FAMILY: dict[str, dict[str, Any]] = {
     "energy distance, full covariance": {"regulariser": "energy", "posterior": "full"},
     "kernel distance": {"regulariser": "kernel"},
     "adversarial autoencoder": {"regulariser": "adversarial"},
+    "VAE-GAN": {"reconstruction": "vae_gan"},
+    "VAE-GAN, one column aside": {"reconstruction": "vae_gan", "column_noise": {"b": "student_t"}},
+    "both": {"regulariser": "adversarial", "reconstruction": "vae_gan", "posterior": "full"},
 }
 
 
@@ -80,6 +83,8 @@ def test_it_learns_finds_explains_and_is_saved(
         ),
         ({"regulariser": "kernel", "kl_weight": 2.0}, "weigh the KL, .*: set distance_weight"),
         ({"regulariser": "adversarial", "kl_warm_up": 0.2}, "weigh the KL, .*: set adversarial_weight"),
+        ({"reconstruction": "gan"}, "reconstruction must be one of likelihood, vae_gan, is 'gan'"),
+        ({"reconstruction": "vae_gan", "samples": 3}, "a bound on log p.x., to which .* 'vae_gan' adds"),
         ({"adversarial_weight": -1.0}, r"adversarial_weight must be in \[0, inf\)"),
         ({"distance_weight": math.inf}, r"distance_weight must be in \[0, inf\)"),
     ],

@@ -64,6 +64,7 @@ def test_the_same_seed_gives_the_same_weights_on_any_number_of_threads(
         ({"regulariser": "mmd"}, 30),
         ({"regulariser": "sliced_wasserstein"}, 10),
         ({"regulariser": "adversarial"}, 20),
+        ({"regulariser": "adversarial", "reconstruction": "vae_gan"}, 30),
     ],
 )
 @pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning")  # 60 steps
