@@ -21,7 +21,7 @@ from vae_core.records import Records
 
 ADVERSARY_BETAS = (0.5, 0.9)  # of Adam: a player whose aim moves must forget sooner (Radford et al. 2016)
 _SLOPE = 0.2  # of the leaky ReLU below 0
-_TOO_SURE = 0.9  # share told rightly, of latents and prior's draws, from which a fit is not believed
+_TOO_SURE = 0.9  # share told rightly from which a fit is not believed
 _MOST_JUDGED = 4096  # records
 
 
@@ -79,26 +79,11 @@ class LatentAdversary(nn.Module):
         told = telling_apart_loss(self.discriminator(prior), self.discriminator(latents.detach()))
         return fooling_loss(self.discriminator(latents)), told
 
-    @torch.no_grad()
-    def judge(self, vae: VAE, records: Records, generator: torch.Generator) -> Tensor:
-        """(M,) share of latents and of draws of the prior that are told rightly, ½ where none can tell.
-
-        Warns with a TrainingWarning where it is nearly all: the fit is not the one that was asked for.
-        """
-        chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=generator.device)
-        posterior = vae.encode(records[chosen])
-        noise = torch.empty_like(posterior.mean).normal_(generator=generator)
-        prior = torch.empty_like(posterior.mean).normal_(generator=generator)
-        right = (self.discriminator(prior) > 0, self.discriminator(posterior.draw(noise)) <= 0)
-        share_M = torch.stack(right).float().mean(dim=(0, 2))
-        if share_M.max() > _TOO_SURE:
-            warnings.warn(
-                f"the discriminator still tells latents from the prior: {share_M.max():.0%} rightly, where 50 % is "
-                f"chance; take more steps, a higher adversarial_weight or regulariser 'kernel'",
-                TrainingWarning,
-                stacklevel=4,
-            )
-        return share_M
+    def verdicts(self, vae: VAE, batch: Records, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(M, B) log-odds of draws of the prior, and of latents of a batch."""
+        posterior = vae.encode(batch)
+        noise, prior = (torch.empty_like(posterior.mean).normal_(generator=generator) for _ in range(2))
+        return self.discriminator(prior), self.discriminator(posterior.draw(noise))
 
 
 @dataclass(frozen=True)
@@ -145,10 +130,7 @@ class RecordAdversary(nn.Module):
         """
         real = self._seen(batch.values, batch).expand(len(latents), -1, -1)
         again = self._seen(vae.decode(latents, batch).numeric.mean, batch)
-        prior = torch.empty_like(latents).normal_(generator=generator)
-        twice = batch[torch.arange(len(batch), device=batch.device).repeat(2)]
-        numeric = vae.decode(torch.cat([latents.detach(), prior], dim=1), twice).numeric
-        made = self._seen(numeric.sample(generator), twice)
+        made = self._made(vae, batch, latents.detach(), generator)
         unlike = self.discriminator.features(real) - self.discriminator.features(again)
         return Round(
             unlike=0.5 * unlike.square().sum(dim=-1),
@@ -156,14 +138,32 @@ class RecordAdversary(nn.Module):
             told=telling_apart_loss(self.discriminator(real), self.discriminator(made.detach())),
         )
 
+    def verdicts(self, vae: VAE, batch: Records, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Log-odds of the records of a batch (M, B), and of what the decoder makes (M, 2B)."""
+        latents = vae.encode(batch).mean
+        made = self._made(vae, batch, latents, generator)
+        real = self._seen(batch.values, batch).expand(len(latents), -1, -1)
+        return self.discriminator(real), self.discriminator(made)
+
+    def _made(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """(M, 2B, I) draws of p(x|z) for latents (M, B, Z) of a batch and for draws of the prior."""
+        prior = torch.empty_like(latents).normal_(generator=generator)
+        twice = batch[torch.arange(len(batch), device=batch.device).repeat(2)]
+        numeric = vae.decode(torch.cat([latents, prior], dim=1), twice).numeric
+        return self._seen(numeric.sample(generator), twice)
+
     def _seen(self, numbers: Tensor, batch: Records) -> Tensor:
         """(..., B, I) of numbers (..., B, N): those compared, where the batch has them, and its context."""
         present = numbers[..., self.columns] * batch.observed[:, self.columns]
         return torch.cat([present, batch.context_values.expand(*present.shape[:-1], -1)], dim=-1)
 
 
+Adversary = LatentAdversary | RecordAdversary
+_TOLD = {LatentAdversary: "latents from the prior", RecordAdversary: "what the decoder makes from records"}
+
+
 def start_adversaries(
-    adversaries: Sequence[nn.Module], device: torch.device, generator: torch.Generator
+    adversaries: Sequence[Adversary], device: torch.device, generator: torch.Generator
 ) -> dict[str, nn.Parameter]:
     """Put discriminators where the model lies and draw their weights. Returns those by name."""
     for module in nn.ModuleList(adversaries).to(device).modules():
@@ -174,3 +174,23 @@ def start_adversaries(
         for adversary in adversaries
         for name, parameter in adversary.named_parameters()
     }
+
+
+@torch.no_grad()
+def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Generator) -> Tensor:
+    """(M,) share that a discriminator tells rightly, real and made counting alike; ½ where it cannot.
+
+    Warns with a TrainingWarning where it is nearly all: the fit is not the one that was asked for.
+    """
+    chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=records.device)
+    real, made = adversary.verdicts(vae, records[chosen], generator)
+    share_M = 0.5 * ((real > 0).float().mean(dim=1) + (made <= 0).float().mean(dim=1))
+    if share_M.max() > _TOO_SURE:
+        warnings.warn(
+            f"the discriminator still tells {_TOLD[type(adversary)]}: {share_M.max():.0%} rightly, where 50 % is "
+            f"chance; take more steps or a higher adversarial_weight, or do without: regulariser 'kernel', "
+            f"reconstruction 'likelihood'",
+            TrainingWarning,
+            stacklevel=4,
+        )
+    return share_M

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, RecordAdversary, start_adversaries
+from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, RecordAdversary, judge, start_adversaries
 from vae_core.distances import DISTANCES
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
@@ -86,7 +86,7 @@ def fit(
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
     non-finite; warns with a DataWarning about columns that are constant or never observed, with a TrainingWarning about
-    latents that a discriminator still tells from the prior.
+    what a discriminator still tells from what it should be like.
     """
     recipe = recipe or Recipe()
     if checkpoint_every < 1:
@@ -104,8 +104,8 @@ def fit(
             run.restore(resume)
         run.train(records.to(device), on_progress, checkpoint, checkpoint_every)
         vae.eval()
-        if run.of_latents is not None:
-            run.of_latents.judge(vae, records.to(device), torch.Generator(device).manual_seed(seed))
+        for adversary in run.adversaries:
+            judge(adversary, vae, records.to(device), torch.Generator(device).manual_seed(seed))
         summarise_training(vae, records, trim=recipe.trim, seed=seed)
     return vae
 
@@ -147,8 +147,8 @@ class _Run:
         self.vae, self.recipe, self.generator = vae, vae.recipe, generator
         self.of_latents = LatentAdversary(vae) if self.recipe.regulariser == "adversarial" else None
         self.of_records = RecordAdversary(vae) if self.recipe.reconstruction == "vae_gan" else None
-        adversaries = [x for x in (self.of_latents, self.of_records) if x is not None]
-        against = start_adversaries(adversaries, vae.device, generator)
+        self.adversaries = [x for x in (self.of_latents, self.of_records) if x is not None]
+        against = start_adversaries(self.adversaries, vae.device, generator)
         self.players = [list(vae.parameters()), list(against.values())]  # each with losses of its own
         self.parameters = {**dict(vae.named_parameters()), **against}
         groups: list[dict[str, Any]] = [
