@@ -165,4 +165,4 @@ def test_the_fitted_model_is_stored_without_them(
     """They are of no use to a score."""
     recipe = Recipe(steps=100, n_members=2, **settings)  # type: ignore[arg-type]
     vae = fit(layout, draw(500, seed=1), recipe, seed=0)
-    assert vae.state_dict().keys() == VAE(layout, Recipe(n_members=2)).state_dict().keys()
+    assert vae.state_dict().keys() == VAE(layout, recipe).state_dict().keys()

@@ -21,12 +21,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "a sigma per column": {"noise": "gaussian_column_sigma"},
     "student t": {"noise": "student_t"},
     "several noise models": {"column_noise": {"d": "student_t", "e": "gaussian_column_sigma"}},
-    "mixture prior": {"prior": "mixture"},
-    "mixture prior, full covariance, importance weighted": {
-        "prior": "mixture",
-        "posterior": "full",
-        "samples": 3,
-    },
+    "normal prior": {"prior": "normal"},
     "networks alone": {"linear_records": 0},
     "beta": {"kl_weight": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
