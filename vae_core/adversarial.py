@@ -147,7 +147,7 @@ class RecordAdversary(nn.Module):
 
     def _made(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Tensor:
         """(M, 2B, I) draws of p(x|z) for latents (M, B, Z) of a batch and for draws of the prior."""
-        prior = torch.empty_like(latents).normal_(generator=generator)
+        prior = vae.prior.sample(len(batch), generator)
         twice = batch[torch.arange(len(batch), device=batch.device).repeat(2)]
         numeric = vae.decode(torch.cat([latents, prior], dim=1), twice).numeric
         return self._seen(numeric.sample(generator), twice)

@@ -35,6 +35,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "adversarial autoencoder": {"regulariser": "adversarial"},
     "VAE-GAN": {"reconstruction": "vae_gan"},
     "VAE-GAN, one column aside": {"reconstruction": "vae_gan", "column_noise": {"b": "student_t"}},
+    "VAE-GAN, prior of a mixture": {"reconstruction": "vae_gan", "prior": "mixture"},
     "both": {"regulariser": "adversarial", "reconstruction": "vae_gan", "posterior": "full"},
 }
 
