@@ -1,0 +1,96 @@
+"""Latents found by optimisation: exact where the answer is known, and each record for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from vae_core import VAE, Records
+from vae_core.inference import infer
+from vae_core.noise import Bernoulli, Gaussian, Noise
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A likelihood of numeric columns alone."""
+
+    noise: Noise
+
+    def log_prob(self, records: Records) -> Tensor:
+        return self.noise.log_prob(records.values) * records.observed
+
+
+def numbers(values: Tensor) -> Records:
+    n = len(values)
+    return Records(values.float(), torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0))
+
+
+@given(seed=seeds)
+def test_of_a_linear_gaussian_model_it_is_the_exact_posterior(seed: int) -> None:
+    """Conditioning in closed form, of the observed cells alone: covariance (I + Wᵀ W / σ²)⁻¹ and its mean, in one step."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(6, 3, generator=generator)
+    records = numbers(torch.randn(10, 6, generator=generator))
+    records.numeric[torch.rand(10, 6, generator=generator) < 0.3] = math.nan
+
+    def decode(latents: Tensor, _: Records) -> Cells:
+        mean = latents @ weight.T
+        return Cells(Gaussian(mean, torch.full_like(mean, 0.3)))
+
+    posterior = infer(records, decode, torch.zeros(10, 3), steps=1)
+    for i in range(10):
+        seen = records.observed[i].bool()
+        covariance = torch.linalg.inv(torch.eye(3) + weight[seen].T @ weight[seen] / 0.3)
+        mean = covariance @ weight[seen].T @ records.numeric[i, seen] / 0.3
+        assert_close(posterior.mean[i], mean, rtol=1e-3, atol=1e-4)
+        assert_close(posterior.factor[i] @ posterior.factor[i].T, covariance, rtol=1e-3, atol=1e-4)
+        assert (posterior.factor[i].diagonal() > 0).all()
+        assert (posterior.factor[i].triu(1) == 0).all()
+
+
+def test_of_a_logistic_model_it_finds_the_mode() -> None:
+    """Five answers yes to a question whose log odds are 2 z: at the mode 10 (1 − sigmoid(2 z)) = z, curvature 20 p (1 − p) + 1."""
+    records = numbers(torch.ones(1, 5))
+    posterior = infer(records, lambda z, _: Cells(Bernoulli((2 * z).expand(-1, 5))), torch.zeros(1, 1))
+    z = posterior.mean.item()
+    p = 1 / (1 + math.exp(-2 * z))
+    assert math.isclose(10 * (1 - p), z, rel_tol=1e-4)
+    assert math.isclose(posterior.variance.item(), 1 / (20 * p * (1 - p) + 1), rel_tol=1e-3)
+
+
+def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
+    vae: VAE, draw: Callable[..., Records]
+) -> None:
+    """To rounding; in slices of one size (scoring.in_slices) to the bit. Whatever comes in, the result is finite."""
+    records = draw(50, seed=70, missing=0.2)
+    records.numeric[3] = 1e30
+    whole = infer(records, vae.decode, torch.zeros(4, 50, 4))
+    alone = infer(records[7], vae.decode, torch.zeros(4, 1, 4))
+    assert_close(whole.mean[:, 7:8], alone.mean, rtol=1e-3, atol=1e-3)
+    for tensor in (whole.mean, whole.factor, whole.kl_to_prior()):
+        assert tensor.isfinite().all()
+        assert not tensor.requires_grad
+
+
+def test_the_mode_is_at_least_as_likely_as_what_the_encoder_says(
+    vae: VAE, draw: Callable[..., Records]
+) -> None:
+    """From the encoder's mean the search only climbs, and it works inside inference mode, as scoring needs it to."""
+    records = draw(200, seed=71)
+    with torch.inference_mode():
+        start = vae.encode(records).mean
+        mode = infer(records, vae.decode, start).mean
+        before, after = (
+            vae.decode(z, records).log_prob(records).sum(-1) - 0.5 * z.square().sum(-1) for z in (start, mode)
+        )
+    assert (after >= before).all()
+    assert (after - before).mean() > 0.05
