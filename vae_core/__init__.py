@@ -2,6 +2,7 @@
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
+from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.model import VAE
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
@@ -15,6 +16,8 @@ __all__ = [
     "Checkpoint",
     "DataWarning",
     "Expected",
+    "Imputed",
+    "Latents",
     "Layout",
     "Progress",
     "Recipe",
@@ -23,6 +26,9 @@ __all__ = [
     "TrainingDiverged",
     "TrainingWarning",
     "attribute",
+    "encode",
     "fit",
+    "impute",
+    "sample",
     "score",
 ]

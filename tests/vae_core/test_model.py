@@ -24,6 +24,8 @@ def test_the_public_names_are_these() -> None:
         "Checkpoint",
         "DataWarning",
         "Expected",
+        "Imputed",
+        "Latents",
         "Layout",
         "Progress",
         "Recipe",
@@ -32,7 +34,10 @@ def test_the_public_names_are_these() -> None:
         "TrainingDiverged",
         "TrainingWarning",
         "attribute",
+        "encode",
         "fit",
+        "impute",
+        "sample",
         "score",
     ])
 
