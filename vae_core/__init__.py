@@ -4,6 +4,7 @@ from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
 from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.model import VAE
+from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 from vae_core.scoring import Expected, Scores, score
@@ -19,6 +20,7 @@ __all__ = [
     "Imputed",
     "Latents",
     "Layout",
+    "Ppca",
     "Progress",
     "Recipe",
     "Records",
@@ -28,6 +30,7 @@ __all__ = [
     "attribute",
     "encode",
     "fit",
+    "fit_ppca",
     "impute",
     "sample",
     "score",
