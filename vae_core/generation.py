@@ -72,7 +72,7 @@ def encode(vae: VAE, records: Records) -> Latents:
 
 @torch.no_grad()
 def sample(vae: VAE, n_records: int, *, context: Tensor | None = None, seed: int) -> Records:
-    """New records: a member at random for each, z from the prior N(0, I), x from p(x|z).
+    """New records: a member at random for each, z from the prior, x from p(x|z).
 
     context: (n_records, n_context) float32, needed where the layout has context columns. The same seed gives the same records
     on one kind of device. Columns that training never saw come out missing. A model whose KL weighs little in training
@@ -80,11 +80,11 @@ def sample(vae: VAE, n_records: int, *, context: Tensor | None = None, seed: int
     """
     context = _checked_context(vae, n_records, context)
     generator = torch.Generator(vae.device).manual_seed(seed)
-    n_members, n_latents = vae.recipe.n_members, vae.recipe.latents_for(vae.layout)
+    n_members = vae.recipe.n_members
     parts = []
     with one_thread_per_kernel():
         for part in torch.split(context.to(vae.device), slice_size(vae)):
-            latents = part.new_empty(len(part), n_latents).normal_(generator=generator)
+            latents = vae.prior.sample(len(part), generator)
             member = torch.randint(n_members, (len(part),), generator=generator, device=vae.device)
             parts.append(_draw(vae, latents, member, part, generator))
     return Records(
@@ -111,8 +111,8 @@ def _checked_context(vae: VAE, n_records: int, context: Tensor | None) -> Tensor
 
 
 def _draw(vae: VAE, latents: Tensor, member: Tensor, context: Tensor, generator: torch.Generator) -> Records:
-    """One draw of x from p(x|z) of a member for each record. latents: (B, Z); member: (B,); context: (B, n_context)."""
-    n, layout = len(latents), vae.layout
+    """One draw of x from p(x|z) of a member (B,) for each record. latents: (M, B, Z), or (B, Z) for all members alike."""
+    n, layout = len(context), vae.layout
     blank = _blank(vae, context)
     likelihood = vae.decode(latents.expand(vae.recipe.n_members, -1, -1), blank)
     rows = torch.arange(n, device=latents.device)
@@ -204,10 +204,10 @@ class _Answer:
 def _answer(vae: VAE, record: Records, proposal: FullGaussian, draws: int, seed: int) -> _Answer:
     generator = torch.Generator(vae.device).manual_seed(_own_seed(record, seed))
     many = record[torch.zeros(_NODES, dtype=torch.int64)]
-    latents_MKZ = _proposed(proposal, generator)
+    latents_MKZ = _proposed(vae, proposal, generator)
     likelihood = vae.decode(latents_MKZ, many)
-    log_joint_MK = likelihood.log_prob(many).sum(dim=-1) + _log_prior(latents_MKZ)
-    weight_MK = (log_joint_MK - _log_proposal(proposal, latents_MKZ)).softmax(dim=-1)
+    log_joint_MK = likelihood.log_prob(many).sum(dim=-1) + vae.prior.log_prob(latents_MKZ)
+    weight_MK = (log_joint_MK - _log_proposal(vae, proposal, latents_MKZ)).softmax(dim=-1)
     mean, std, chances = _moments(likelihood, weight_MK / len(weight_MK))
     member = torch.randint(len(weight_MK), (draws,), generator=generator, device=vae.device)
     node = torch.multinomial(weight_MK[member], 1, generator=generator)[:, 0]
@@ -222,25 +222,21 @@ def _own_seed(record: Records, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(content).digest()[:7], "big")
 
 
-def _proposed(proposal: FullGaussian, generator: torch.Generator) -> Tensor:
+def _proposed(vae: VAE, proposal: FullGaussian, generator: torch.Generator) -> Tensor:
     """(M, K, Z) latents in mirrored pairs, the last few from the prior."""
     mean = proposal.mean
     half = mean.new_empty(len(mean), _NODES // 2, mean.shape[-1]).normal_(generator=generator)
     noise = torch.stack([half, -half], dim=2).flatten(1, 2)
-    return torch.cat([proposal.draw(noise[:, _FROM_PRIOR:]), noise[:, :_FROM_PRIOR]], dim=1)
+    return torch.cat([proposal.draw(noise[:, _FROM_PRIOR:]), vae.prior.sample(_FROM_PRIOR, generator)], dim=1)
 
 
-def _log_prior(latents: Tensor) -> Tensor:
-    return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(dim=-1)
-
-
-def _log_proposal(proposal: FullGaussian, latents: Tensor) -> Tensor:
+def _log_proposal(vae: VAE, proposal: FullGaussian, latents: Tensor) -> Tensor:
     """(M, K) log-density in nats of the mixture that the latents (M, K, Z) were drawn from."""
     away = (latents - proposal.mean)[..., None]
     noise = torch.linalg.solve_triangular(proposal.factor, away, upper=False)[..., 0]
     share = _FROM_PRIOR / _NODES
     return torch.logaddexp(
-        proposal.log_density(noise) + math.log1p(-share), _log_prior(latents) + math.log(share)
+        proposal.log_density(noise) + math.log1p(-share), vae.prior.log_prob(latents) + math.log(share)
     )
 
 

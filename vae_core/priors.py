@@ -115,7 +115,8 @@ class Mixture(nn.Module):
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
         """A component for each record, and a draw of it."""
         shares = self.logits[:, 0].softmax(dim=-1)
-        chosen = torch.multinomial(shares, n_records, replacement=True, generator=generator)[..., None]
+        chosen = torch.multinomial(shares, max(1, n_records), replacement=True, generator=generator)
+        chosen = chosen[:, :n_records, None]
         mean, log_std = (x.take_along_dim(chosen, dim=1) for x in (self.mean, self.log_std.clamp(*_LOG_STD)))
         return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
 
