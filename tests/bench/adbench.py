@@ -1,0 +1,108 @@
+"""The ADBench sets and how they are split, for every bench that uses them.
+
+Labels serve to split and to measure, never to choose a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vae_core import Layout, Records
+
+DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "adbench"
+TOO_WIDE = 500  # columns: InternetAds, with 1,555 of them, is left out
+MOST_ROWS = 4000
+PROTOCOLS = ("contaminated", "clean")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Standardised rows to learn from, rows to score, and which of the latter are anomalous.
+
+    Under the contaminated protocol ``test`` is ``train`` itself.
+    """
+
+    protocol: str
+    train: Array
+    test: Array
+    anomalous: Array
+
+    @property
+    def is_same(self) -> bool:
+        return self.protocol == "contaminated"
+
+
+def names() -> list[str]:
+    """The sets by number, without those that are too wide."""
+    files = sorted(DATA.glob("*.npz"), key=lambda file: int(file.stem.split("_")[0]))
+    if not files:
+        raise SystemExit(f"no ADBench sets in {DATA}; VAEWATCH_DATA names the folder above")
+    return [file.stem for file in files if _n_columns(file) <= TOO_WIDE]
+
+
+def _n_columns(file: Path) -> int:
+    with np.load(file, allow_pickle=False) as arrays:
+        return int(arrays["X"].shape[1])
+
+
+@cache
+def rows(name: str, seed: int) -> tuple[Array, Array]:
+    """At most 4,000 rows (n, d) of a set and their labels (n,), drawn at random without a look at the labels.
+
+    A draw without a single anomaly (smtp has 30 in 95,156) leaves nothing to measure and is drawn again.
+    """
+    with np.load(DATA / f"{name}.npz", allow_pickle=False) as arrays:
+        x, y = arrays["X"], arrays["y"].astype(bool)
+    random = generator(name, seed)
+    chosen = np.arange(len(x))
+    while len(x) > MOST_ROWS:
+        chosen = random.permutation(len(x))[:MOST_ROWS]
+        if y[chosen].any():
+            break
+    return x[chosen].astype(np.float64), y[chosen]
+
+
+def generator(name: str, seed: int) -> np.random.Generator:
+    """Random numbers that depend on set and seed alone."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def split(name: str, protocol: str, seed: int) -> Split:
+    """Contaminated: learn from all rows, score them all. Clean: learn from half of the normal rows, score the rest."""
+    x, y = rows(name, seed)
+    if protocol == "contaminated":
+        x = standardised(x, x)
+        return Split(protocol, x, x, y)
+    normal = generator(name, seed + 1000).permutation(np.flatnonzero(~y))
+    learned = np.zeros(len(x), bool)
+    learned[normal[: len(normal) // 2]] = True
+    x = standardised(x, x[learned])
+    return Split(protocol, x[learned], x[~learned], y[~learned])
+
+
+def standardised(x: Array, reference: Array) -> Array:
+    """(x − mean) / std of the reference's columns; the std of a constant column counts as 1."""
+    constant = np.ptp(reference, axis=0) == 0
+    std = np.where(constant, 1.0, reference.std(axis=0))
+    return np.asarray((x - reference.mean(axis=0)) / std)
+
+
+def layout(x: Array) -> Layout:
+    """Every column a number."""
+    return Layout(numeric=tuple(f"x{i}" for i in range(x.shape[1])))
+
+
+def records(x: Array) -> Records:
+    """The rows as vae_core takes them."""
+    nothing = torch.empty(len(x), 0)
+    return Records(torch.from_numpy(x.astype(np.float32)), nothing.long(), nothing)

@@ -1,0 +1,157 @@
+"""What `make bench-quality` compares: our default, other recipes of ours, and rivals with their own defaults.
+
+A method takes a split and a seed and returns a score per test row, higher is more anomalous. It is known by a fingerprint
+of its settings and of the code behind it, so that a cached result is of this method and of no older one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+import vae_core
+from tests.bench.adbench import Array, Split, layout, records
+from vae_core import DataWarning, Recipe, Scores, fit, score
+
+
+class Method(Protocol):
+    """What a bench needs to know of a method."""
+
+    @property
+    def cost(self) -> float:
+        """Rough seconds a fit, for the order of work only."""
+
+    def settings(self, protocol: str, /) -> dict[str, Any]:
+        """What tells this method from another, as JSON."""
+
+    def __call__(self, split: Split, seed: int, /) -> Array:
+        """A score per test row."""
+
+
+def fingerprint(method: Method, protocol: str) -> str:
+    """Changes with the method's settings or with the version of the code behind it."""
+    text = json.dumps(method.settings(protocol), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def vae_core_hash() -> str:
+    """Of the source of vae_core."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(vae_core.__path__[0]).glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def plain_elbo(scores: Scores) -> torch.Tensor:
+    """−ELBO at the posterior mean, the textbook score."""
+    return scores.reconstruction + scores.kl_divergence
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A recipe of vae_core. Data declared clean is not trimmed, as the recipe says, unless ``recipe`` sets it."""
+
+    recipe: dict[str, Any] = field(default_factory=dict)
+    read: Callable[[Scores], torch.Tensor] | None = None
+    cost: float = 10.0
+
+    def for_protocol(self, protocol: str) -> Recipe:
+        return Recipe(**(({"trim": 0.0} if protocol == "clean" else {}) | self.recipe))
+
+    def settings(self, protocol: str) -> dict[str, Any]:
+        return {
+            "recipe": self.for_protocol(protocol).to_dict(),
+            "read": self.read and self.read.__name__,
+            "vae_core": vae_core_hash(),
+            "torch": torch.__version__.split("+")[0],
+        }
+
+    def __call__(self, split: Split, seed: int) -> Array:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            vae = fit(layout(split.train), records(split.train), self.for_protocol(split.protocol), seed=seed)
+        scores = score(vae, records(split.test))
+        return (self.read(scores) if self.read else scores.anomaly_score).double().numpy()
+
+
+@dataclass(frozen=True)
+class PyOD:
+    """A detector of PyOD with its defaults, seeded where it takes a seed (Zhao et al. 2019; Chen et al. 2024).
+
+    Rows that were learned from are scored as PyOD itself does while fitting (``decision_scores_``): KNN then does not
+    count a row as its own neighbour.
+    """
+
+    module: str
+    name: str
+    seeded: bool = True
+    quiet: bool = False
+    cost: float = 1.0
+
+    def settings(self, _protocol: str) -> dict[str, Any]:
+        return {"pyod": version("pyod"), "detector": self.name, "sklearn": version("scikit-learn")}
+
+    def __call__(self, split: Split, seed: int) -> Array:
+        detector = getattr(importlib.import_module(f"pyod.models.{self.module}"), self.name)
+        chosen = {"random_state": seed} if self.seeded else {}
+        model = detector(**chosen, **({"verbose": 0} if self.quiet else {}))
+        model.fit(split.train)
+        scores = model.decision_scores_ if split.is_same else model.decision_function(split.test)
+        return np.asarray(scores, np.float64)
+
+
+@dataclass(frozen=True)
+class DteNp:
+    """Non-parametric diffusion time estimation (Livernoche et al. 2024, section 4).
+
+    The time after which a diffusion would have put a row where it is: the posterior of its variance given the row is an
+    inverse gamma whose mode is proportional to the mean squared distance to the k nearest rows. The paper bins times into 300
+    steps, which only adds ties; the order of the mode itself is used here.
+    """
+
+    n_neighbours: int = 5
+    cost: float = 0.2
+
+    def settings(self, _protocol: str) -> dict[str, Any]:
+        return {"dte-np": self.n_neighbours, "sklearn": version("scikit-learn")}
+
+    def __call__(self, split: Split, _seed: int) -> Array:
+        model = NearestNeighbors(n_neighbors=self.n_neighbours).fit(split.train)
+        distances, _ = model.kneighbors(None if split.is_same else split.test)
+        return np.asarray((distances**2).mean(axis=1))
+
+
+OURS = "vaewatch"
+METHODS: dict[str, Method] = {
+    OURS: Ours(),
+    "DTE-NP": DteNp(),
+    "KNN": PyOD("knn", "KNN", seeded=False, cost=0.3),
+    "IForest": PyOD("iforest", "IForest", cost=0.5),
+    "MCD": PyOD("mcd", "MCD", cost=2.0),
+    "CBLOF": PyOD("cblof", "CBLOF", cost=0.6),
+    "ECOD": PyOD("ecod", "ECOD", seeded=False, cost=0.4),
+    "PCA": PyOD("pca", "PCA", cost=0.1),
+    "AutoEncoder": PyOD("auto_encoder", "AutoEncoder", quiet=True, cost=15.0),
+    "VAE (PyOD)": PyOD("vae", "VAE", quiet=True, cost=40.0),
+}
+VARIANTS: dict[str, Method] = {  # settings that are not the default: a line each
+    "plain −ELBO": Ours(read=plain_elbo, cost=11.0),
+    "trim 0": Ours({"trim": 0.0}, cost=11.0),
+    "trim 0.1": Ours({"trim": 0.1}, cost=11.0),
+    "posterior full": Ours({"posterior": "full"}, cost=12.0),
+    "8 samples": Ours({"samples": 8}, cost=30.0),
+}
+EVERY = METHODS | VARIANTS

@@ -1,0 +1,75 @@
+"""Detection on the ADBench sets, ours beside rivals from the same splits: `make bench-quality`.
+
+Two protocols. "contaminated": fit and score the same unlabelled rows. "clean": fit on half of the normal rows, score
+the other half and all anomalies. Labels are read to split and to measure. Results are cached in var/bench/quality.jsonl: a run
+that was interrupted goes on, and only methods that changed are computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.bench.adbench import PROTOCOLS, names
+from tests.bench.measure import CACHE, Result, Task, read, run, tasks
+from tests.bench.methods import EVERY, METHODS, VARIANTS
+
+
+def main() -> None:
+    chosen = arguments()
+    methods = chosen.only or [*METHODS, *(VARIANTS if chosen.variants else ())]
+    wanted = tasks(chosen.sets or names(), chosen.protocols, chosen.seeds, methods)
+    cached = read(chosen.cache)
+    todo = [t for t in wanted if t not in cached or (chosen.retry_failed and cached[t].failed)]
+    work_off(todo, chosen.cache, chosen.jobs, n_cached=len(wanted) - len(todo))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", type=listed, help=f"methods, of: {', '.join(EVERY)}")
+    parser.add_argument("--variants", action="store_true", help="also our settings that are not the default")
+    parser.add_argument("--sets", type=listed, help="names of files, without .npz")
+    parser.add_argument("--protocols", type=listed, default=list(PROTOCOLS))
+    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--retry-failed", action="store_true")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    chosen = parser.parse_args()
+    for option, known in (("only", EVERY), ("sets", names()), ("protocols", PROTOCOLS)):
+        if unknown := sorted(set(getattr(chosen, option) or ()) - set(known)):
+            parser.error(f"--{option}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    return chosen
+
+
+def listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def work_off(todo: list[Task], cache: Path, jobs: int, *, n_cached: int) -> None:
+    """Do what is not cached, with a bar on stderr (a line for each result where that is no terminal)."""
+    console = Console(stderr=True)
+    console.print(f"{n_cached} results cached in {cache}, {len(todo)} to compute")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("", total=len(todo))
+        for number, result in enumerate(run(todo, cache, jobs), start=1):
+            progress.update(bar, advance=1, description=f"{result.method}, {result.set_name}")
+            if progress.disable or result.failed:
+                progress.console.print(f"{number}/{len(todo)} {described(result)}", highlight=False)
+
+
+def described(result: Result) -> str:
+    where = f"{result.method}, {result.set_name}, {result.protocol}, seed {result.seed}"
+    if result.failed:
+        return f"{where}: failed: {result.failed}"
+    return f"{where}: AUROC {result.auroc:.3f}, AP {result.average_precision:.3f}, {result.seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    main()
