@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 
 # torch is installed by itself, after the lock: which build of it is right (CPU, CUDA) is the machine's business, and
 # pip takes it from wherever this machine's pip is pointed. What torch needs besides its GPU libraries is in the lock.
@@ -20,11 +21,11 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
 UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-all check format demo bench-water up down clean
+.PHONY: help install lock test test-all check format demo bench-water bench-quality up down clean
 .NOTPARALLEL:
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## .venv with everything, from the hashed lock (about two minutes; again: at once)
 
@@ -37,13 +38,21 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >$(VENV)/compileall.log || true  # all cores; packages ship templates that do not compile
 	@touch $@
 
-lock: ## requirements.lock anew from pyproject.toml (the newest versions it allows)
+lock: ## both locks anew from pyproject.toml (the newest versions it allows)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(UV)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 		$(addprefix --no-emit-package ,$(UNLOCKED)) \
 		--custom-compile-command "make lock" --output-file requirements.lock
+	$(BIN)/uv pip compile --group bench --constraints requirements.lock --universal --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+		$(addprefix --no-emit-package ,$(UNLOCKED)) $$(sed -nE 's/^([A-Za-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.lock) \
+		--custom-compile-command "make lock" --output-file requirements-bench.lock
+
+$(BENCH_STAMP): requirements-bench.lock $(STAMP)
+	$(PIP) --require-hashes --no-deps -r requirements-bench.lock
+	@touch $@
 
 test: install ## the tests that take minutes at most; one of them: make test ARGS="-k elbo"
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
@@ -67,6 +76,9 @@ demo: install ## the whole system on sample data, or on yours: make demo DATA=/p
 
 bench-water: install ## detection on the water data, retrained weekly, beside rivals (about 40 minutes)
 	$(BIN)/python tests/bench/water.py $(ARGS)
+
+bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, resumable (hours; one method: ARGS="--only KNN")
+	$(BIN)/python -m tests.bench.quality $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up
