@@ -90,8 +90,10 @@ def work(task: Task) -> Result:
 
 def measured(scores: Array, anomalous: Array) -> dict[str, float]:
     """AUROC, average precision, and the share of the anomalies among the highest-scoring 1 % of the records."""
-    if scores.shape != anomalous.shape or not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    if scores.shape != anomalous.shape:
+        raise ValueError(f"scores of shape {scores.shape} for {len(anomalous)} records")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores that are not finite")
     return {
         "auroc": float(roc_auc_score(anomalous, scores)),
         "average_precision": float(average_precision_score(anomalous, scores)),
@@ -130,6 +132,8 @@ def run(todo: list[Task], cache: Path, jobs: int) -> Iterator[Result]:
         cache.open("a", encoding="utf-8") as lines,
         ProcessPoolExecutor(jobs, mp_context=spawn) as pool,
     ):
+        if lines.tell() and not cache.read_text(encoding="utf-8").endswith("\n"):
+            lines.write("\n")  # after a line that an interruption cut off
         try:
             for future in as_completed([pool.submit(work, task) for task in todo]):
                 result = future.result()

@@ -17,6 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.bench.adbench import PROTOCOLS, names
 from tests.bench.measure import CACHE, Result, Task, read, run, tasks
 from tests.bench.methods import EVERY, METHODS, VARIANTS
+from tests.bench.report import PAGE, block, write
+
+SEEDS = [0, 1, 2]
 
 
 def main() -> None:
@@ -25,7 +28,9 @@ def main() -> None:
     wanted = tasks(chosen.sets or names(), chosen.protocols, chosen.seeds, methods)
     cached = read(chosen.cache)
     todo = [t for t in wanted if t not in cached or (chosen.retry_failed and cached[t].failed)]
-    work_off(todo, chosen.cache, chosen.jobs, n_cached=len(wanted) - len(todo))
+    if not chosen.cached:
+        work_off(todo, chosen.cache, chosen.jobs, n_cached=len(wanted) - len(todo))
+    report(chosen)
 
 
 def arguments() -> argparse.Namespace:
@@ -36,9 +41,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variants", action="store_true", help="also our settings that are not the default")
     parser.add_argument("--sets", type=listed, help="names of files, without .npz")
     parser.add_argument("--protocols", type=listed, default=list(PROTOCOLS))
-    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=SEEDS)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--retry-failed", action="store_true")
+    parser.add_argument("--cached", action="store_true", help="report what is cached, compute nothing")
+    parser.add_argument(
+        "--page", type=Path, help="write tables and diagrams there; with all sets and seeds: to docs"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE)
     chosen = parser.parse_args()
     for option, known in (("only", EVERY), ("sets", names()), ("protocols", PROTOCOLS)):
@@ -62,6 +71,19 @@ def work_off(todo: list[Task], cache: Path, jobs: int, *, n_cached: int) -> None
             progress.update(bar, advance=1, description=f"{result.method}, {result.set_name}")
             if progress.disable or result.failed:
                 progress.console.print(f"{number}/{len(todo)} {described(result)}", highlight=False)
+
+
+def report(chosen: argparse.Namespace) -> None:
+    """Tables of all that is cached for the chosen sets, protocols and seeds, whatever was computed now."""
+    sets, whole = chosen.sets or names(), not chosen.sets and chosen.seeds == SEEDS
+    known, cached = tasks(sets, chosen.protocols, chosen.seeds, EVERY), read(chosen.cache)
+    results = [cached[task] for task in known if task in cached]
+    page = chosen.page or (PAGE if whole and set(chosen.protocols) == set(PROTOCOLS) else None)
+    text = block(results, sets, chosen.protocols, page.parent if page else None)
+    print(text)
+    if page:
+        write(page, text)
+        Console(stderr=True).print(f"written to {page}")
 
 
 def described(result: Result) -> str:

@@ -1,0 +1,177 @@
+"""The tables of `make bench-quality`, from cached results to Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.diagram import draw
+from tests.bench.measure import MEASURES, Result
+from tests.bench.methods import METHODS, OURS, VARIANTS
+from tests.bench.ranking import Array, friedman_p, mean_and_error, ranks
+
+PAGE = Path("docs/reference/quality.md")
+BEGIN, END = "<!-- begin: written by make bench-quality -->", "<!-- end -->"
+HEAD = (
+    "| | AUROC | average precision | recall at 1 % | ours ahead by: AUROC | average precision | mean rank: AUROC "
+    "| average precision | seconds a fit | |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods that have a result on every set of one protocol.
+
+    values: by measure, (n_methods, n_sets), means over seeds, NaN where every seed failed.
+    n_seeds: of the method with the fewest. failures: by method, set and reason. seconds: by method, the median fit.
+    """
+
+    protocol: str
+    methods: list[str]
+    sets: list[str]
+    values: dict[str, Array]
+    n_seeds: dict[str, int]
+    failures: dict[str, dict[str, str]]
+    seconds: dict[str, float]
+
+    def ranked(self, measure: str) -> Array:
+        return ranks(self.values[measure])
+
+
+def compare(
+    results: Iterable[Result], protocol: str, methods: Iterable[str], sets: list[str]
+) -> Comparison | None:
+    """None where not even our default is complete."""
+    cells: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if result.protocol == protocol and result.set_name in sets:
+            cells[result.method][result.set_name].append(result)
+    complete = [m for m in methods if all(cells[m][s] for s in sets)]
+    if OURS not in complete:
+        return None
+    return Comparison(
+        protocol,
+        complete,
+        sets,
+        {x: np.array([[seed_mean(cells[m][s], x) for s in sets] for m in complete]) for x in MEASURES},
+        {m: min(len(cells[m][s]) for s in sets) for m in complete},
+        {m: {s: r.failed for s in sets for r in cells[m][s] if r.failed} for m in complete},
+        {m: float(np.median([r.seconds for s in sets for r in cells[m][s]])) for m in complete},
+    )
+
+
+def seed_mean(results: list[Result], measure: str) -> float:
+    found = [value for r in results if (value := getattr(r, measure)) is not None]
+    return float(np.mean(found)) if found else math.nan
+
+
+def block(results: list[Result], sets: list[str], protocols: Iterable[str], folder: Path | None) -> str:
+    """What stands between the page's markers; diagrams go into the folder."""
+    parts = []
+    for protocol in protocols:
+        parts += section(results, sets, protocol, folder)
+    return "\n\n".join(parts) if parts else "Nothing to report: our default is not complete."
+
+
+def section(results: list[Result], sets: list[str], protocol: str, folder: Path | None) -> list[str]:
+    """One protocol."""
+    main = compare(results, protocol, METHODS, sets)
+    if main is None:
+        return []
+    parts = [f"## {protocol.capitalize()}", summary(main)]
+    if folder is not None and len(main.methods) > 2:
+        name = f"quality-{protocol}.svg"
+        draw(folder / name, panels(main), len(sets), OURS)
+        parts += [friedman(main), f"![Mean ranks and critical difference, {protocol}]({name})"]
+    others = compare(results, protocol, [OURS, *VARIANTS], sets)
+    if others is not None and len(others.methods) > 1:
+        parts += ["### Other recipes", summary(others)]
+    parts += ["### Set by set", "AUROC / average precision, in %, means over the seeds.", by_set(main)]
+    return parts
+
+
+def panels(of: Comparison) -> dict[str, dict[str, float]]:
+    measures = {"AUROC": "auroc", "Average precision": "average_precision"}
+    return {
+        f"{title}, {of.protocol}, {len(of.sets)} sets": dict(
+            zip(of.methods, of.ranked(measure).mean(axis=1).tolist(), strict=True)
+        )
+        for title, measure in measures.items()
+    }
+
+
+def friedman(of: Comparison) -> str:
+    auroc, precision = (friedman_p(of.ranked(m)) for m in ("auroc", "average_precision"))
+    return (
+        f"Friedman's test that no method is better than another: p = {auroc:.2g} (AUROC), {precision:.2g} (average "
+        "precision). Methods under one bar are not told apart."
+    )
+
+
+def summary(of: Comparison) -> str:
+    """A line a method, the best mean AUROC first."""
+    lines = [HEAD]
+    mean_ranks = {m: of.ranked(m).mean(axis=1) for m in MEASURES}
+    for row in np.argsort(-np.nan_to_num(np.nanmean(of.values["auroc"], axis=1))):
+        method = of.methods[row]
+        cells = [plus_minus(of.values[m][row]) for m in MEASURES]
+        cells += [ahead(of, row, m) for m in ("auroc", "average_precision")]
+        cells += [f"{mean_ranks[m][row]:.2f}" for m in ("auroc", "average_precision")]
+        cells += [f"{of.seconds[method]:.2f}", note(of, method)]
+        label = f"**{method}**" if method == OURS else method
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plus_minus(values: Array) -> str:
+    mean, error = mean_and_error(100 * values)
+    return f"{mean:.1f} ± {error:.1f}"
+
+
+def ahead(of: Comparison, row: int, measure: str) -> str:
+    """By how much ours is ahead on the same sets, and the standard error of that over the sets."""
+    ours = of.methods.index(OURS)
+    if row == ours:
+        return ""
+    mean, error = mean_and_error(100 * (of.values[measure][ours] - of.values[measure][row]))
+    return f"{mean:+.1f} ± {error:.1f}".replace("-", "−")
+
+
+def note(of: Comparison, method: str) -> str:
+    notes = []
+    if of.n_seeds[method] < max(of.n_seeds.values()):
+        notes.append(f"{of.n_seeds[method]} seeds")
+    if of.failures[method]:
+        reasons = sorted(set(of.failures[method].values()))
+        named = ", ".join(plain(s) for s in of.failures[method])
+        notes.append(f"failed on {named}: {'; '.join(reasons)}")
+    return "; ".join(notes)
+
+
+def by_set(of: Comparison) -> str:
+    lines = ["| | " + " | ".join(of.methods) + " |", "|---" * (len(of.methods) + 1) + "|"]
+    for column, name in enumerate(of.sets):
+        pairs = [
+            (of.values["auroc"][i, column], of.values["average_precision"][i, column])
+            for i in range(len(of.methods))
+        ]
+        cells = ["failed" if math.isnan(a) else f"{100 * a:.0f} / {100 * p:.0f}" for a, p in pairs]
+        lines.append(f"| {plain(name)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plain(name: str) -> str:
+    """The set's name without its number."""
+    return name.split("_", 1)[-1]
+
+
+def write(page: Path, text: str) -> None:
+    """Replace what stands between the page's markers."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,60 @@
+"""What the benches compute by themselves, against published values and other people's code. The benches are run by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import friedmanchisquare
+
+from tests.bench import adbench, measure, ranking
+
+
+@pytest.mark.parametrize(("n_methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
+def test_critical_difference_is_that_of_demsars_table(n_methods: int, q: float) -> None:
+    """Demšar (2006), table 5a."""
+    found = ranking.critical_difference(n_methods, n_sets=24)
+    assert found == pytest.approx(q * math.sqrt(n_methods * (n_methods + 1) / (6 * 24)), abs=1e-3)
+
+
+def test_friedman_agrees_with_scipy() -> None:
+    """Without ties the two are the same formula."""
+    values = np.random.default_rng(0).normal(size=(5, 24)) + np.arange(5)[:, None] * 0.3
+    expected = friedmanchisquare(*values).pvalue
+    assert ranking.friedman_p(ranking.ranks(values)) == pytest.approx(expected)
+
+
+def test_ranks_share_ties_and_put_failures_last() -> None:
+    """A rival that fails gains nothing by it."""
+    values = np.array([[0.9, 0.5], [0.9, np.nan], [0.7, 0.8], [0.1, np.nan]])
+    assert ranking.ranks(values).tolist() == [[1.5, 2], [1.5, 3.5], [3, 1], [4, 3.5]]
+
+
+def test_only_the_largest_runs_are_barred() -> None:
+    """A bar within another bar says nothing."""
+    assert ranking.not_told_apart(np.array([1.0, 1.5, 2.4, 4.0, 4.2]), 1.5) == [(0, 2), (3, 4)]
+    assert ranking.not_told_apart(np.array([1.0, 3.0, 5.0]), 1.5) == []
+
+
+def test_recall_splits_ties_at_the_budget() -> None:
+    """Order decides nothing."""
+    anomalous = np.array([True, False, True, False])
+    assert measure.recall_at(np.array([9.0, 5.0, 5.0, 1.0]), anomalous, budget=2) == pytest.approx(0.75)
+    assert measure.recall_at(np.array([9.0, 8.0, 7.0, 6.0]), anomalous, budget=1) == pytest.approx(0.5)
+
+
+def test_a_line_that_was_cut_off_is_computed_again(tmp_path: Path) -> None:
+    """An interrupted run goes on where it stood."""
+    cache = tmp_path / "quality.jsonl"
+    line = '{"set_name": "wine", "protocol": "clean", "seed": 0, "method": "KNN", "fingerprint": "f", "seconds": 1.0'
+    cache.write_text(f'{line}, "auroc": 0.5}}\n{line}, "aur', encoding="utf-8")
+    assert list(measure.read(cache)) == [measure.Task("wine", "clean", 0, "KNN", "f")]
+
+
+def test_constant_columns_are_only_centred() -> None:
+    """Whatever rounding makes of their deviation."""
+    reference = np.array([[0.1, 0.0], [0.1, 2.0], [0.1, 4.0]])
+    found = adbench.standardised(np.array([[1.1, 2.0]]), reference)
+    assert found == pytest.approx(np.array([[1.0, 0.0]]))
