@@ -21,7 +21,8 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
 UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-all check format demo bench-water bench-quality up down clean
+.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation \
+	bench-threshold up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -79,6 +80,12 @@ bench-water: install ## detection on the water data, retrained weekly, beside ri
 
 bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, resumable (hours; one method: ARGS="--only KNN")
 	$(BIN)/python -m tests.bench.quality $(ARGS)
+
+bench-explanation: install ## how often the corrupted column is blamed, on ten ADBench sets (about 15 minutes)
+	$(BIN)/python -m tests.bench.explanation $(ARGS)
+
+bench-threshold: install ## whether the promised rate of flags is kept on normal records (about 25 minutes)
+	$(BIN)/python -m tests.bench.threshold $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

@@ -56,8 +56,8 @@ def _n_columns(file: Path) -> int:
 
 
 @cache
-def rows(name: str, seed: int) -> tuple[Array, Array]:
-    """At most 4,000 rows (n, d) of a set and their labels (n,), drawn at random without a look at the labels.
+def rows(name: str, seed: int, most: int = MOST_ROWS) -> tuple[Array, Array]:
+    """At most so many rows (n, d) of a set and their labels (n,), drawn at random without a look at the labels.
 
     A draw without a single anomaly (smtp has 30 in 95,156) leaves nothing to measure and is drawn again.
     """
@@ -65,8 +65,8 @@ def rows(name: str, seed: int) -> tuple[Array, Array]:
         x, y = arrays["X"], arrays["y"].astype(bool)
     random = generator(name, seed)
     chosen = np.arange(len(x))
-    while len(x) > MOST_ROWS:
-        chosen = random.permutation(len(x))[:MOST_ROWS]
+    while len(x) > most:
+        chosen = random.permutation(len(x))[:most]
         if y[chosen].any():
             break
     return x[chosen].astype(np.float64), y[chosen]
