@@ -1,6 +1,6 @@
 """One fit, scored and measured; the cache of results; the processes that do the work.
 
-A result is a line of JSON under the key of its set, protocol, seed, method and the method's fingerprint. Lines are
+A result is a line of JSON, known by its set, protocol, seed and the fingerprint of its method. Lines are
 appended as they come, so that an interrupted run goes on where it stood.
 """
 
@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ MEASURES = ("auroc", "average_precision", "recall")
 
 @dataclass(frozen=True)
 class Task:
-    """One fit."""
+    """One fit. Two names of a method with the same fingerprint are the same method."""
 
     set_name: str
     protocol: str
     seed: int
-    method: str
+    method: str = field(compare=False)
     fingerprint: str
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +26,7 @@ SEEDS = [0, 1, 2]
 def main() -> None:
     chosen = arguments()
     methods = chosen.only or [*METHODS, *(VARIANTS if chosen.variants else ())]
-    wanted = tasks(chosen.sets or names(), chosen.protocols, chosen.seeds, methods)
+    wanted = list(dict.fromkeys(tasks(chosen.sets or names(), chosen.protocols, chosen.seeds, methods)))
     cached = read(chosen.cache)
     todo = [t for t in wanted if t not in cached or (chosen.retry_failed and cached[t].failed)]
     if not chosen.cached:
@@ -77,7 +78,7 @@ def report(chosen: argparse.Namespace) -> None:
     """Tables of all that is cached for the chosen sets, protocols and seeds, whatever was computed now."""
     sets, whole = chosen.sets or names(), not chosen.sets and chosen.seeds == SEEDS
     known, cached = tasks(sets, chosen.protocols, chosen.seeds, EVERY), read(chosen.cache)
-    results = [cached[task] for task in known if task in cached]
+    results = [replace(cached[task], method=task.method) for task in known if task in cached]
     page = chosen.page or (PAGE if whole and set(chosen.protocols) == set(PROTOCOLS) else None)
     text = block(results, sets, chosen.protocols, page.parent if page else None)
     print(text)

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,16 @@ def block(results: list[Result], sets: list[str], protocols: Iterable[str], fold
     parts = []
     for protocol in protocols:
         parts += section(results, sets, protocol, folder)
-    return "\n\n".join(parts) if parts else "Nothing to report: our default is not complete."
+    if not parts:
+        return "Nothing to report: our default is not complete."
+    return "\n\n".join([versions(results, sets), *parts])
+
+
+def versions(results: list[Result], sets: list[str]) -> str:
+    """What the numbers hold for."""
+    seeds = ", ".join(str(seed) for seed in sorted({result.seed for result in results}))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pyod", "scikit-learn", "torch"))
+    return f"{len(sets)} sets; seeds {seeds}; {packages}."
 
 
 def section(results: list[Result], sets: list[str], protocol: str, folder: Path | None) -> list[str]:
