@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
 
-from tests.bench import adbench, measure, ranking
+from pipeline.calibration import Calibration
+from pipeline.config import Flagging
+from tests.bench import adbench, measure, ranking, threshold
 
 
 @pytest.mark.parametrize(("n_methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
@@ -58,3 +60,14 @@ def test_constant_columns_are_only_centred() -> None:
     reference = np.array([[0.1, 0.0], [0.1, 2.0], [0.1, 4.0]])
     found = adbench.standardised(np.array([[1.1, 2.0]]), reference)
     assert found == pytest.approx(np.array([[1.0, 0.0]]))
+
+
+def test_flags_beyond_a_conformal_threshold_are_beta_binomial() -> None:
+    """Exchangeable scores keep the interval in 95 % of cells or a little more; the plain binomial one is too narrow."""
+    random, cells = np.random.default_rng(0), []
+    for seed in range(400):
+        scores, test = random.random(500), random.random(500)
+        flagged, _ = Calibration.fit(scores).flags(test, Flagging(error_rate=0.05), 1.0)
+        cells.append(threshold.Cell("", seed, 0.05, "", 500, 500, int(flagged.sum())))
+    assert 0.93 < np.mean([cell.side == 0 for cell in cells]) < 0.99
+    assert np.mean([cell.in_binomial for cell in cells]) < 0.9

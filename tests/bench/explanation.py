@@ -12,6 +12,7 @@ have no standard deviation to be moved by and are not spoiled; a swap that leave
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
@@ -26,7 +27,7 @@ from rich.table import Table
 
 from tests.bench.adbench import Array, Split, generator, layout, names, records, split
 from tests.bench.ranking import mean_and_error
-from vae_core import VAE, DataWarning, attribute, fit, score
+from vae_core import VAE, DataWarning, Recipe, attribute, fit, score
 
 N_SETS, FEWEST_COLUMNS, MOST_COLUMNS = 10, 6, 60
 N_CORRUPTED = 200
@@ -48,12 +49,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3)
-    n_seeds, console = parser.parse_args().seeds, Console(width=None if sys.stdout.isatty() else 120)
-    progress = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
-    chosen = suited(names())
+    parser.add_argument("--sets", type=int, default=N_SETS, help="so many, the first by number")
+    parser.add_argument("--recipe", type=json.loads, default={}, help='settings as JSON, {"trim": 0}')
+    options = parser.parse_args()
+    n_seeds, console = options.seeds, Console(width=None if sys.stdout.isatty() else 120)
+    progress = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+    chosen = suited(names())[: options.sets]
     found: dict[str, list[Array]] = {kind: [] for kind in KINDS}
     for name in chosen:
-        by_seed = [one_set(name, seed) for seed in range(n_seeds)]
+        by_seed = [one_set(name, seed, Recipe(**options.recipe)) for seed in range(n_seeds)]
         for kind in KINDS:
             found[kind].append(np.mean([of[kind] for of in by_seed], axis=0))
             progress.print(f"{name}, {KINDS[kind]}: {described(found[kind][-1])}", highlight=False)
@@ -66,17 +70,17 @@ def main() -> None:
 
 
 def suited(sets: list[str]) -> list[str]:
-    """The first ten by number with 6 to 60 columns."""
+    """Those with 6 to 60 columns, by number."""
     width = {name: split(name, "clean", 0).train.shape[1] for name in sets}
-    return [name for name in sets if FEWEST_COLUMNS <= width[name] <= MOST_COLUMNS][:N_SETS]
+    return [name for name in sets if FEWEST_COLUMNS <= width[name] <= MOST_COLUMNS]
 
 
-def one_set(name: str, seed: int) -> dict[str, Array]:
+def one_set(name: str, seed: int, recipe: Recipe) -> dict[str, Array]:
     """(n_orders, 2) for each kind of corruption: share of the records whose column came first, and among the first three."""
     part, random = split(name, "clean", seed), generator(name, seed + 2000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        vae = fit(layout(part.train), records(part.train), seed=seed)
+        vae = fit(layout(part.train), records(part.train), recipe, seed=seed)
     spoiled = {"shift": shifted(part, random), "swap": swapped(part, random)}
     return {kind: np.array([blamed(order, of) for order in orders(vae, of)]) for kind, of in spoiled.items()}
 
