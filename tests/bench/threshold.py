@@ -22,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +64,20 @@ class Cell:
         return bool(low <= self.n_flagged <= high)
 
     @property
+    def expected_in_binomial(self) -> float:
+        """How often a threshold that is conformal to the letter gets there."""
+        low, high = binom.interval(0.95, self.n_test, self.level)
+        return float(self._conformal.cdf(high) - self._conformal.cdf(low - 1))
+
+    @property
     def beta_binomial(self) -> tuple[float, float]:
-        rank = math.ceil((self.n_holdout + 1) * (1 - self.level))
-        low, high = betabinom.interval(0.95, self.n_test, self.n_holdout + 1 - rank, rank)
+        low, high = self._conformal.interval(0.95)
         return float(low), float(high)
+
+    @property
+    def _conformal(self) -> Any:
+        rank = math.ceil((self.n_holdout + 1) * (1 - self.level))
+        return betabinom(self.n_test, self.n_holdout + 1 - rank, rank)
 
     @property
     def side(self) -> int:
@@ -153,7 +164,7 @@ def described(cell: Cell) -> str:
 def table(title: str, cells: list[Cell]) -> Table:
     """A line a level, and one for all."""
     shown = Table(
-        "level", "cells a seed", "rate, mean", "in binomial", "in beta-binomial", "below", "above",
+        "level", "cells a seed", "rate, mean", "in binomial", "(expected)", "in beta-binomial", "below", "above",
         title=title, box=None, title_justify="left",
     )  # fmt: skip
     n_seeds = len({cell.seed for cell in cells})
@@ -166,11 +177,12 @@ def table(title: str, cells: list[Cell]) -> Table:
 
 
 def shares(cells: Iterable[Cell]) -> list[str]:
-    """Of cells within the binomial, within, below and above the beta-binomial interval."""
+    """Of cells within the binomial (and how many should be), within, below and above the beta-binomial interval."""
     cells = list(cells)
     side = np.array([cell.side for cell in cells])
     values = [
         np.mean([cell.in_binomial for cell in cells]),
+        np.mean([cell.expected_in_binomial for cell in cells]),
         *(np.mean(side == where) for where in (0, -1, 1)),
     ]
     return [f"{value:.1%}" for value in values]
