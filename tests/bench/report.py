@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.bench.diagram import draw
 from tests.bench.measure import MEASURES, Result
-from tests.bench.methods import METHODS, OURS, VARIANTS
+from tests.bench.methods import METHODS, OURS, VARIANTS, fingerprint
 from tests.bench.ranking import Array, friedman_p, mean_and_error, ranks
 
 PAGE = Path("docs/reference/quality.md")
@@ -98,7 +98,9 @@ def section(results: list[Result], sets: list[str], protocol: str, folder: Path 
         name = f"quality-{protocol}.svg"
         draw(folder / name, panels(main), len(sets), OURS)
         parts += [friedman(main), f"![Mean ranks and critical difference, {protocol}]({name})"]
-    others = compare(results, protocol, [OURS, *VARIANTS], sets)
+    default = fingerprint(METHODS[OURS], protocol)
+    different = [name for name, variant in VARIANTS.items() if fingerprint(variant, protocol) != default]
+    others = compare(results, protocol, [OURS, *different], sets)
     if others is not None and len(others.methods) > 1:
         parts += ["### Other recipes", summary(others)]
     parts += ["### Set by set", "AUROC / average precision, in %, means over the seeds.", by_set(main)]
