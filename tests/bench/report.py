@@ -29,7 +29,7 @@ class Comparison:
     """Methods that have a result on every set of one protocol.
 
     values: by measure, (n_methods, n_sets), means over seeds, NaN where every seed failed.
-    n_seeds: of the method with the fewest. failures: by method, set and reason. seconds: by method, the median fit.
+    n_seeds: of the method with the fewest. failures: reasons by method and set. seconds: by method, the median fit.
     """
 
     protocol: str
@@ -37,7 +37,7 @@ class Comparison:
     sets: list[str]
     values: dict[str, Array]
     n_seeds: dict[str, int]
-    failures: dict[str, dict[str, str]]
+    failures: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
 
     def ranked(self, measure: str) -> Array:
@@ -61,7 +61,10 @@ def compare(
         sets,
         {x: np.array([[seed_mean(cells[m][s], x) for s in sets] for m in complete]) for x in MEASURES},
         {m: min(len(cells[m][s]) for s in sets) for m in complete},
-        {m: {s: r.failed for s in sets for r in cells[m][s] if r.failed} for m in complete},
+        {
+            m: {s: reasons for s in sets if (reasons := [r.failed for r in cells[m][s] if r.failed])}
+            for m in complete
+        },
         {m: float(np.median([r.seconds for s in sets for r in cells[m][s]])) for m in complete},
     )
 
@@ -159,8 +162,12 @@ def note(of: Comparison, method: str) -> str:
     if of.n_seeds[method] < max(of.n_seeds.values()):
         notes.append(f"{of.n_seeds[method]} seeds")
     if of.failures[method]:
-        reasons = sorted(set(of.failures[method].values()))
-        named = ", ".join(plain(s) for s in of.failures[method])
+        reasons = sorted({reason for found in of.failures[method].values() for reason in found})
+        named = ", ".join(
+            plain(s)
+            + ("" if len(found) == of.n_seeds[method] else f" ({len(found)} of {of.n_seeds[method]} seeds)")
+            for s, found in of.failures[method].items()
+        )
         notes.append(f"failed on {named}: {'; '.join(reasons)}")
     return "; ".join(notes)
 
