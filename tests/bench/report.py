@@ -26,17 +26,17 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods that have a result on every set of one protocol.
+    """Methods that have a result on every set of one protocol with every seed that ours has.
 
     values: by measure, (n_methods, n_sets), means over seeds, NaN where every seed failed.
-    n_seeds: of the method with the fewest. failures: reasons by method and set. seconds: by method, the median fit.
+    failures: reasons by method and set. seconds: by method, the median fit.
     """
 
     protocol: str
     methods: list[str]
     sets: list[str]
     values: dict[str, Array]
-    n_seeds: dict[str, int]
+    n_seeds: int
     failures: dict[str, dict[str, list[str]]]
     seconds: dict[str, float]
 
@@ -52,15 +52,16 @@ def compare(
     for result in results:
         if result.protocol == protocol and result.set_name in sets:
             cells[result.method][result.set_name].append(result)
-    complete = [m for m in methods if all(cells[m][s] for s in sets)]
-    if OURS not in complete:
+    n_seeds = min(len(cells[OURS][s]) for s in sets)
+    complete = [m for m in methods if all(len(cells[m][s]) >= n_seeds for s in sets)]
+    if not n_seeds:
         return None
     return Comparison(
         protocol,
         complete,
         sets,
         {x: np.array([[seed_mean(cells[m][s], x) for s in sets] for m in complete]) for x in MEASURES},
-        {m: min(len(cells[m][s]) for s in sets) for m in complete},
+        n_seeds,
         {
             m: {s: reasons for s in sets if (reasons := [r.failed for r in cells[m][s] if r.failed])}
             for m in complete
@@ -158,18 +159,16 @@ def ahead(of: Comparison, row: int, measure: str) -> str:
 
 
 def note(of: Comparison, method: str) -> str:
-    notes = []
-    if of.n_seeds[method] < max(of.n_seeds.values()):
-        notes.append(f"{of.n_seeds[method]} seeds")
-    if of.failures[method]:
-        reasons = sorted({reason for found in of.failures[method].values() for reason in found})
-        named = ", ".join(
-            plain(s)
-            + ("" if len(found) == of.n_seeds[method] else f" ({len(found)} of {of.n_seeds[method]} seeds)")
-            for s, found in of.failures[method].items()
-        )
-        notes.append(f"failed on {named}: {'; '.join(reasons)}")
-    return "; ".join(notes)
+    """Where the method failed, and why."""
+    failures = of.failures[method]
+    if not failures:
+        return ""
+    where = (
+        plain(name) + ("" if len(found) == of.n_seeds else f" ({len(found)} of {of.n_seeds} seeds)")
+        for name, found in failures.items()
+    )
+    reasons = sorted({reason for found in failures.values() for reason in found})
+    return f"failed on {', '.join(where)}: {'; '.join(reasons)}"
 
 
 def by_set(of: Comparison) -> str:
