@@ -3,6 +3,7 @@
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
 from vae_core.generation import Imputed, Latents, encode, impute, sample
+from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
@@ -18,6 +19,7 @@ __all__ = [
     "DataWarning",
     "Expected",
     "Imputed",
+    "Known",
     "Latents",
     "Layout",
     "Ppca",

@@ -34,6 +34,14 @@ class ElboTerms:
         """(..., n_records) -ELBO in nats; with another weight the beta-VAE's loss (Higgins et al. 2017, eq. 4)."""
         return self.reconstruction + kl_weight * self.kl_divergence
 
+    def with_free(self, nats: float) -> ElboTerms:
+        """The same with so many nats of the KL, mean over the records, free of charge: below them it costs that much and has no
+        gradient (free bits, Kingma et al. 2016, appendix C.8, all latents as one group)."""
+        if not nats:
+            return self
+        charged = self.kl_divergence.mean(dim=-1, keepdim=True) > nats
+        return ElboTerms(self.reconstruction, self.kl_divergence.where(charged, torch.as_tensor(nats)))
+
 
 def elbo_terms(
     records: Records,

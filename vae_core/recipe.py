@@ -45,6 +45,9 @@ class Recipe:
         0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
     )
     kl_cycles: int = 1  # how often it does so (Fu et al. 2019)
+    free_nats: float = (
+        0.0  # of the KL that cost nothing (free bits, Kingma et al. 2016), against unused latents
+    )
     samples: int = 1  # above 1: the importance-weighted bound of so many draws (Burda et al. 2016)
     steps: int = 1500  # optimiser steps, whatever the number of records
     minibatch: int = 128  # records per step
@@ -54,6 +57,7 @@ class Recipe:
     gradient_clip: float = 10.0  # largest gradient norm, per member
     trim: float = 0.1  # share of each minibatch with the highest loss left out; 0 for data known to be clean
     trim_after: float = 0.3  # share of the steps before trimming begins
+    known_margin: float = 20.0  # nats by which known anomalies are pushed above the usual loss (known.py)
     linear_records: int = (
         1000  # among how many the linear model counts as much as the networks; 0 leaves it out
     )
@@ -94,6 +98,8 @@ class Recipe:
                 ("category_floor", self.category_floor, "(0, 1)", 0 < self.category_floor < 1),
                 ("kl_warm_up", self.kl_warm_up, "[0, 1]", 0 <= self.kl_warm_up <= 1),
                 ("kl_weight", self.kl_weight, "[0, inf)", 0 <= self.kl_weight < math.inf),
+                ("free_nats", self.free_nats, "[0, inf)", 0 <= self.free_nats < math.inf),
+                ("known_margin", self.known_margin, "[0, inf)", 0 <= self.known_margin < math.inf),
                 (
                     "distance_weight",
                     self.distance_weight,
@@ -132,9 +138,9 @@ class Recipe:
             )
             if chosen not in known
         ]
-        if self.samples > 1 and (self.kl_weight, self.kl_warm_up) != (1.0, 0.0):
+        if self.samples > 1 and (self.kl_weight, self.kl_warm_up, self.free_nats) != (1.0, 0.0, 0.0):
             faults.append(
-                "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0"
+                "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0, free_nats 0"
             )
         faults += self._regulariser_faults()
         if self.reconstruction not in RECONSTRUCTIONS:
@@ -158,9 +164,9 @@ class Recipe:
             faults.append(
                 f"samples above 1 are a bound with the KL in it, which regulariser {self.regulariser!r} leaves out"
             )
-        if (self.kl_weight, self.kl_warm_up, self.kl_cycles) != (1.0, 0.0, 1):
+        if (self.kl_weight, self.kl_warm_up, self.kl_cycles, self.free_nats) != (1.0, 0.0, 1, 0.0):
             faults.append(
-                f"kl_weight, kl_warm_up and kl_cycles weigh the KL, which regulariser {self.regulariser!r} leaves out: "
+                f"kl_weight, kl_warm_up, kl_cycles and free_nats weigh the KL, which regulariser {self.regulariser!r} leaves out: "
                 f"set {'adversarial_weight' if self.regulariser == 'adversarial' else 'distance_weight'}"
             )
         return faults

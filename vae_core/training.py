@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, RecordAdversary, judge, start_adversaries
 from vae_core.distances import DISTANCES
+from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
 from vae_core.posteriors import Posterior
@@ -71,6 +72,7 @@ def fit(
     recipe: Recipe | None = None,
     *,
     seed: int,
+    known: Known | None = None,
     device: torch.device | str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     checkpoint: Callable[[Checkpoint], None] | None = None,
@@ -79,6 +81,7 @@ def fit(
 ) -> VAE:
     """Train a model on records and measure on them what scoring needs.
 
+    known: what people said of some records; known anomalies are pushed out, known normals kept in.
     device: where to train; by default where the records lie. The model is returned there.
     on_progress: called every 25 steps and after the last one.
     checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
@@ -91,7 +94,10 @@ def fit(
     recipe = recipe or Recipe()
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, is {checkpoint_every}")
-    layout.check(records)
+    known = known or Known()
+    for part in (records, known.anomalies, known.normals):
+        if part is not None:
+            layout.check(part)
     learned, indicated = _take_stock(layout, records)
     device = records.device if device is None else torch.device(device)
     with one_thread_per_kernel():
@@ -99,7 +105,7 @@ def fit(
         vae.initialise(records.categorical.cpu(), torch.Generator().manual_seed(seed))
         vae.learned.copy_(torch.tensor(learned))
         vae.to(device)
-        run = _Run(vae, torch.Generator(device).manual_seed(seed))
+        run = _Run(vae, torch.Generator(device).manual_seed(seed), known.to(device))
         if resume is not None:
             run.restore(resume)
         run.train(records.to(device), on_progress, checkpoint, checkpoint_every)
@@ -143,8 +149,9 @@ def _take_stock(layout: Layout, records: Records) -> tuple[list[bool], tuple[int
 class _Run:
     """The state of one fit: weights, optimiser, random numbers, the step and how often it was rolled back."""
 
-    def __init__(self, vae: VAE, generator: torch.Generator) -> None:
+    def __init__(self, vae: VAE, generator: torch.Generator, known: Known | None = None) -> None:
         self.vae, self.recipe, self.generator = vae, vae.recipe, generator
+        self.known = known or Known()
         self.of_latents = LatentAdversary(vae) if self.recipe.regulariser == "adversarial" else None
         self.of_records = RecordAdversary(vae) if self.recipe.reconstruction == "vae_gan" else None
         self.adversaries = [x for x in (self.of_latents, self.of_records) if x is not None]
@@ -277,7 +284,7 @@ class _Run:
                 batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise
             )
         elif recipe.regulariser == "kl":
-            loss_MB = terms.loss(self.kl_weight())
+            loss_MB = terms.with_free(recipe.free_nats).loss(self.kl_weight())
         else:
             loss_MB = terms.reconstruction
         penalty_M, told_M = loss_MB.new_zeros(2, recipe.n_members)
@@ -297,8 +304,19 @@ class _Run:
         if self.of_latents is not None:
             divergence, told = self.of_latents.play(latents_MBZ, self.generator)
             penalty_M, told_M = penalty_M + recipe.adversarial_weight * divergence, told_M + told
+        usual_M = kept_MB.mean(dim=1)
+        penalty_M = penalty_M + self.known.penalty(
+            self.plain_loss, usual_M.detach(), self.generator, recipe.known_margin
+        )
         means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
-        return (kept_MB.mean(dim=1) + penalty_M, told_M), means
+        return (usual_M + penalty_M, told_M), means
+
+    def plain_loss(self, batch: Records) -> Tensor:
+        """(n_members, n_records) −ELBO in nats, by one draw; under another regulariser its reconstruction."""
+        posterior = self.vae.encode(self.with_gaps(batch))
+        noise = torch.empty_like(posterior.mean).normal_(generator=self.generator)
+        terms = elbo_terms(batch, posterior, self.vae.prior, lambda z: self.vae.decode(z, batch), noise)
+        return terms.loss() if self.recipe.regulariser == "kl" else terms.reconstruction
 
     def with_gaps(self, batch: Records) -> Records:
         """The records with some of their categories hidden, so that the encoder learns to do without them."""

@@ -24,6 +24,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "normal prior": {"prior": "normal"},
     "networks alone": {"linear_records": 0},
     "beta": {"kl_weight": 2.0},
+    "free nats": {"free_nats": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
     "MMD": {"regulariser": "mmd"},
     "Wasserstein autoencoder": {"regulariser": "wasserstein"},

@@ -197,3 +197,13 @@ def test_a_full_posterior_reaches_the_evidence_where_latents_vary_together(seed:
     )  # of all diagonal ones the nearest
     gap = expected_elbo_terms(pca, records, diagonal).loss() + pca.log_evidence(x)
     assert (gap > -5e-3).all()
+
+
+def test_free_nats_cost_nothing_and_pull_nothing() -> None:
+    """A member whose mean KL is below them pays them without a gradient; one above pays its own KL."""
+    kl = torch.tensor([[0.1, 0.5], [1.0, 3.0]], requires_grad=True)
+    freed = ElboTerms(torch.zeros(2, 2), kl).with_free(1.0)
+    assert freed.kl_divergence.tolist() == [[1.0, 1.0], [1.0, 3.0]]
+    (gradient,) = torch.autograd.grad(freed.loss().sum(), kl)
+    assert gradient.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+    assert ElboTerms(torch.zeros(2, 2), kl).with_free(0.0).kl_divergence is kl

@@ -1,0 +1,55 @@
+"""What people said of some records, and what that adds to the loss.
+
+Belongs here: which records are known, and how they pull on a model. Does not: how a record's loss is computed
+(objectives.py), or where verdicts come from (the caller's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vae_core.records import Records
+
+_AT_ONCE = 32  # records of each kind per step
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Records that people judged. The anomalies must not be among the training records; the normals may be."""
+
+    anomalies: Records | None = None
+    normals: Records | None = None
+
+    def to(self, device: torch.device | str) -> Known:
+        """The same on a device."""
+        return Known(*(part and part.to(device) for part in (self.anomalies, self.normals)))
+
+    def penalty(
+        self, loss: Callable[[Records], Tensor], usual: Tensor, generator: torch.Generator, margin: float
+    ) -> Tensor:
+        """(n_members,) nats: anomalies are pushed out until they cost ``margin`` more than usual, normals are kept in.
+
+        With l a record's −ELBO and u the minibatch's mean, an anomaly pays softplus(u + margin − l), nothing once it is far out:
+        −ELBO has no upper bound, and pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006,
+        eq. 4, smoothed). A normal pays l, and is never trimmed.
+
+        loss: gives (n_members, n_records) nats. usual: (n_members,).
+        """
+        total = torch.zeros_like(usual)
+        if self.anomalies:
+            short = usual[:, None] + margin - loss(_some(self.anomalies, generator))
+            total = total + functional.softplus(short).mean(dim=1)
+        if self.normals:
+            share = min(1.0, len(self.normals) / _AT_ONCE) / 4
+            total = total + share * loss(_some(self.normals, generator)).mean(dim=1)
+        return total
+
+
+def _some(records: Records, generator: torch.Generator) -> Records:
+    n = min(_AT_ONCE, len(records))
+    return records[torch.randint(len(records), (n,), generator=generator, device=records.device)]
