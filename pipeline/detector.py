@@ -25,7 +25,8 @@ from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
-from vae_core import VAE, Checkpoint, Progress, Recipe, attribute, fit, score
+from pipeline.verdicts import JUDGED_NORMAL
+from vae_core import VAE, Checkpoint, Known, Progress, Recipe, attribute, fit, score
 
 FORMAT = 2
 N_REASONS = 3
@@ -79,6 +80,7 @@ class Detector:
         dataset: Dataset,
         training: pa.Table,
         holdout: pa.Table,
+        anomalies: pa.Table | None = None,
         *,
         records_per_day: float,
         device: str | None = None,
@@ -90,6 +92,8 @@ class Detector:
         The features know the holdout's categories and ranges, so that a model can learn them later, see `refit`.
 
         Args:
+            training, holdout: a column JUDGED_NORMAL, if there is one, says which records people found to be normal.
+            anomalies: records that people found to be anomalous; they push the model away.
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
 
@@ -97,7 +101,7 @@ class Detector:
             NotReady: the holdout is too small.
         """
         features = Features.fit(dataset, pa.concat_tables([training, holdout]))
-        vae = _fit(dataset, features, training, device, on_progress, checkpoint)
+        vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
         calibration = Calibration.fit(score(vae, features.records(holdout)).anomaly_score.numpy())
         about = {
             "dataset": dataset.dataset,
@@ -114,6 +118,7 @@ class Detector:
         dataset: Dataset,
         training: pa.Table,
         holdout: pa.Table,
+        anomalies: pa.Table | None = None,
         *,
         device: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -126,10 +131,10 @@ class Detector:
         over by what both models say of the training records (docs/decisions/refit.md).
 
         Args:
-            training, holdout, device, on_progress, checkpoint: as in `train`.
+            training, holdout, anomalies, device, on_progress, checkpoint: as in `train`.
         """
         table = pa.concat_tables([training, holdout])
-        vae = _fit(dataset, self.features, table, device, on_progress, checkpoint)
+        vae = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
         return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after))
@@ -250,15 +255,19 @@ def _fit(
     dataset: Dataset,
     features: Features,
     table: pa.Table,
+    anomalies: pa.Table | None,
     device: str | None,
     on_progress: Callable[[Progress], None] | None,
     checkpoint: Path | None,
 ) -> VAE:
+    normals = table.filter(table[JUDGED_NORMAL]) if JUDGED_NORMAL in table.column_names else None
+    known = Known(*(features.records(part) if part else None for part in (anomalies, normals)))
     return fit(
         features.layout,
         features.records(table),
         Recipe.from_dict(dataset.train.recipe),
         seed=dataset.train.seed,
+        known=known,
         device=device or _best_device(),
         on_progress=on_progress,
         checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),

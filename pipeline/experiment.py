@@ -59,15 +59,18 @@ def train(
         ModelUnusable: the trained model's scores are not finite.
     """
     started = time.monotonic()
-    table = training.read_window(dataset, window, tables, scratch=scratch, threads=threads)
-    learned, holdout = training.split_holdout(dataset, table)
+    records = training.read_window(dataset, window, tables, scratch=scratch, threads=threads)
+    learned, holdout = training.split_holdout(dataset, records.table)
     if not learned.num_rows or not holdout.num_rows:
-        raise NotReady(f"{dataset.dataset}: {table.num_rows} records are too few to split off a holdout")
+        raise NotReady(
+            f"{dataset.dataset}: {records.table.num_rows} records are too few to split off a holdout"
+        )
     curves: list[tuple[int, dict[str, float]]] = []
     known = Detector.train(
         dataset,
         learned,
         holdout,
+        records.anomalies,
         records_per_day=window.records_per_day,
         on_progress=_noted(curves, on_progress),
         checkpoint=checkpoints / "train.safetensors",
@@ -78,6 +81,7 @@ def train(
         dataset,
         learned,
         holdout,
+        records.anomalies,
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )
@@ -136,7 +140,8 @@ def _params(
         **recipe,
         **flag,
         "n_batches": len(window.batches),
-        "n_left_out": len(window.left_out),
+        "n_known_anomalies": len(window.left_out),
+        "n_known_normals": len(window.normal),
         "records_per_day": window.records_per_day,
         "n_columns": len(trained.features.layout.columns),
         "device": trained.about["device"],

@@ -261,7 +261,7 @@ def train(
 ) -> Receipt:
     """Train on the accepted window, log and register. The first model becomes champion, a later one challenger.
 
-    Records that people found to be anomalies are left out. The same records, contract, settings and code give the version that is there already.
+    Records that people found to be anomalies push the model away, normal ones are kept in. The same records, contract, settings and code give the version that is there already.
 
     Raises:
         NotReady: too few accepted records.
@@ -272,7 +272,7 @@ def train(
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     batches = list(here.ledger.current(dataset.dataset).values())
-    window = training.choose_window(dataset, batches, verdicts.not_learned(here.ledger, dataset.dataset))
+    window = training.choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
     key = training.training_key(dataset, window, experiment.code_version())
     version = here.registry.made_by(dataset.dataset, key)
     found = version is not None

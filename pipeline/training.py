@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import derived, sql
 from pipeline.config import Dataset
@@ -23,6 +24,9 @@ from pipeline.derived import BATCH, KEY, ROW
 from pipeline.errors import NotReady
 from pipeline.ledger import BatchState
 from pipeline.tables import Tables
+from pipeline.verdicts import JUDGED_NORMAL
+
+_ODD = "vaewatch judged odd"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Window:
         records_per_day: accepted records on the median day that had any.
         fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
         left_out: (batch_id, record_key) of records that people found to be anomalies.
+        normal: (batch_id, record_key) of records that people found to be normal.
     """
 
     batches: tuple[BatchState, ...]
@@ -40,6 +45,7 @@ class Window:
     records_per_day: float
     fingerprint: str
     left_out: tuple[tuple[str, str], ...] = ()
+    normal: tuple[tuple[str, str], ...] = ()
 
     @property
     def batch_ids(self) -> list[str]:
@@ -47,12 +53,15 @@ class Window:
 
 
 def choose_window(
-    dataset: Dataset, batches: Sequence[BatchState], not_learned: Sequence[tuple[str, str]] = ()
+    dataset: Dataset,
+    batches: Sequence[BatchState],
+    anomalies: Sequence[tuple[str, str]] = (),
+    normals: Sequence[tuple[str, str]] = (),
 ) -> Window:
     """The accepted batches of the newest `window_days`, counted back from the newest of them.
 
     Args:
-        not_learned: (batch_id, record_key) of records to leave out, in order.
+        anomalies, normals: (batch_id, record_key) of records that people judged, in order.
 
     Raises:
         NotReady: fewer accepted records than `train.min_records`.
@@ -73,10 +82,14 @@ def choose_window(
         days[day] = days.get(day, 0) + batch.n_accepted
     content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in usable)
     inside = {batch.batch_id for batch in usable}
-    left_out = tuple(record for record in not_learned if record[0] in inside)
+    left_out, normal = (
+        tuple(record for record in judged if record[0] in inside) for judged in (anomalies, normals)
+    )
     content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
+    content += "".join(f"\nnormal {batch_id}|{key}" for batch_id, key in normal)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Window(tuple(usable), n_records, float(statistics.median(days.values())), fingerprint, left_out)
+    per_day = float(statistics.median(days.values()))
+    return Window(tuple(usable), n_records, per_day, fingerprint, left_out, normal)
 
 
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
@@ -87,12 +100,23 @@ def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int) -> pa.Table:
-    """The window's records in time order, sampled down to `train.max_records`; each record's fate depends on its key.
+@dataclass(frozen=True)
+class WindowRecords:
+    """The window's records, one column for each that the model reads.
 
-    Returns:
-        one column for each that the model reads.
+    Attributes:
+        table: in time order, without the anomalies, and a column JUDGED_NORMAL.
+        anomalies: those that people found to be.
     """
+
+    table: pa.Table
+    anomalies: pa.Table
+
+
+def read_window(
+    dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
+) -> WindowRecords:
+    """The window's records, sampled down to `train.max_records`; each record's fate depends on its key, a judged one stays."""
     modelled = dataset.columns_with("numeric", "categorical", "context")
     files = tables.files("records", window.batch_ids, flag=False)
     share = min(1.0, dataset.train.max_records / window.n_records)
@@ -101,16 +125,21 @@ def read_window(dataset: Dataset, window: Window, tables: Tables, *, scratch: Pa
     columns = ", ".join(f"{_readable(name, dataset)} AS {sql.name(name)}" for name in modelled)
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
-    query = f"""SELECT {columns} FROM ({derived.accepted(dataset, files)})
-        WHERE {chosen}{_without(window.left_out)} ORDER BY {time}{position}[{BATCH}], {ROW}"""
+    odd, normal = _among(window.left_out), _among(window.normal)
+    query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)}
+        FROM ({derived.accepted(dataset, files)})
+        WHERE {chosen} OR {normal} OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
-        return connection.sql(query).to_arrow_table()
+        found = connection.sql(query).to_arrow_table()
+    is_odd = found[_ODD]
+    found = found.drop_columns([_ODD])
+    return WindowRecords(found.filter(pc.invert(is_odd)), found.filter(is_odd).drop_columns([JUDGED_NORMAL]))
 
 
-def _without(left_out: Sequence[tuple[str, str]]) -> str:
-    pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in left_out)
-    return f" AND ({BATCH}, {KEY}) NOT IN ({pairs})" if pairs else ""
+def _among(records: Sequence[tuple[str, str]]) -> str:
+    pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in records)
+    return f"(({BATCH}, {KEY}) IN ({pairs}))" if pairs else "false"
 
 
 def _readable(name: str, dataset: Dataset) -> str:

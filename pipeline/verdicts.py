@@ -1,6 +1,6 @@
 """What people found flagged records to be.
 
-Belongs here: verdicts, append-only, and which records they keep out of training. Does not: the records (tables.py).
+Belongs here: verdicts, append-only, and which records they keep out of training or in it. Does not: the records (tables.py).
 A verdict names a record, not a row of a table: it outlives scoring again, another model and another delivery.
 Importing this costs nothing: the command line offers the opinions.
 """
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Opinion = Literal["anomaly", "normal", "expected_change", "data_error", "unsure"]
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
+NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
+JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ def history(ledger: Ledger, dataset: str) -> dict[str, list[Verdict]]:
     return found
 
 
-def not_learned(ledger: Ledger, dataset: str) -> list[tuple[str, str]]:
-    """(batch_id, record_key) of the records whose newest verdict keeps them out of training, in order."""
+def judged(ledger: Ledger, dataset: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(batch_id, record_key), in order, of the records whose newest verdict keeps them out of training, and of the normal ones."""
     newest = [given[-1] for given in history(ledger, dataset).values()]
-    return sorted((v.batch_id, v.record_key) for v in newest if v.verdict in NOT_LEARNED)
+    odd, normal = (
+        sorted((v.batch_id, v.record_key) for v in newest if v.verdict in opinions)
+        for opinions in (NOT_LEARNED, NORMAL)
+    )
+    return odd, normal

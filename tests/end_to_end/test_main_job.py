@@ -123,8 +123,8 @@ def test_running_everything_again_changes_nothing(scored: Place) -> None:
     assert scored.left_over() == []
 
 
-def test_what_people_found_to_be_an_anomaly_is_not_learned(scored: Place) -> None:
-    """What a person confirmed must not become normal; taken back, the model that learned it is the right one again."""
+def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Place) -> None:
+    """What a person confirmed pushes the model away; taken back, the model that knew nothing of it is the right one again."""
     here = scored.here
     worst = views.flagged(here, scored.name, limit=1)[0]
     label = ("flagged", "label", scored.name, worst["anomaly_id"][:10])
@@ -132,27 +132,36 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned(scored: Place) -> Non
         *label, "anomaly", "--by", "ann", "--note", "asked the holder", "--json"
     )
     assert (code, json.loads(output)["record_key"]) == (0, worst["record_key"]), errors
-    assert verdicts.not_learned(here.ledger, scored.name) == [(worst["batch_id"], worst["record_key"])]
+    record = (worst["batch_id"], worst["record_key"])
+    assert verdicts.judged(here.ledger, scored.name) == ([record], [])
 
     dataset, states = here.dataset(scored.name), list(here.ledger.current(scored.name).values())
-    keys = [None, [(worst["batch_id"], worst["record_key"])], [("elsewhere", worst["record_key"])]]
-    windows = [training.choose_window(dataset, states, key or ()) for key in keys]
+    judged = [((), ()), ([record], ()), ([("elsewhere", record[1])], ()), ((), [record])]
+    windows = [training.choose_window(dataset, states, *pair) for pair in judged]
     read = [
         training.read_window(dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1)
         for window in windows
     ]
-    assert [table.num_rows for table in read] == [read[0].num_rows, read[0].num_rows - 1, read[0].num_rows]
-    assert windows[0].fingerprint == windows[2].fingerprint != windows[1].fingerprint
+    n = read[0].table.num_rows
+    assert [(part.table.num_rows, part.anomalies.num_rows) for part in read] == [
+        (n, 0),
+        (n - 1, 1),
+        (n, 0),
+        (n, 0),
+    ]
+    assert [pc.sum(part.table[verdicts.JUDGED_NORMAL]).as_py() for part in read] == [0, 0, 0, 1]
+    assert windows[0].fingerprint == windows[2].fingerprint
+    assert len({window.fingerprint for window in windows}) == 3
 
     first = here.registry.champion(scored.name)
     assert first
     without = scored.train()
     assert (without.outcome, without.alias) == ("trained", "challenger")
-    scored.run(*label, "normal", "--by", "bob")
+    scored.run(*label, "unsure", "--by", "bob")
     given = views.one_flagged(here, scored.name, worst["anomaly_id"])["verdicts"]
     assert [(v["verdict"], v["by"], v["note"]) for v in given] == [
         ("anomaly", "ann", "asked the holder"),
-        ("normal", "bob", ""),
+        ("unsure", "bob", ""),
     ]
     again = scored.train()
     assert (again.outcome, again.model_version) == ("unchanged", first.version)
