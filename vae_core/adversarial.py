@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_core.model import VAE, MemberLinear
+from vae_core.layers import MemberLinear
+from vae_core.model import VAE
 from vae_core.records import Records
 
 ADVERSARY_BETAS = (0.5, 0.9)  # of Adam: a player whose aim moves must forget sooner (Radford et al. 2016)

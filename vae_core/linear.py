@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vae_core.exact import even_product
+from vae_core.layers import even_product
 from vae_core.records import Records
 
 _MOST_CELLS = 2**23  # of the records that are looked at, the first ones

@@ -9,133 +9,21 @@ to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from vae_core.exact import even_product
+from vae_core.column_noise import NumericNoise
+from vae_core.layers import CodeTable, MemberLinear
 from vae_core.likelihoods import Categorical, ColumnLikelihood
 from vae_core.linear import LinearGaussian
-from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, UNSCALED, Mixed, Noise, Outputs
+from vae_core.noise import UNSCALED
 from vae_core.posteriors import POSTERIORS, Posterior
 from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
-
-
-class MemberLinear(nn.Module):
-    """One affine map per member, computed together.
-
-    weight: (n_members, n_inputs, n_outputs); bias: (n_members, 1, n_outputs). Both start uniform in
-    ±1/sqrt(n_inputs), as torch.nn.Linear does.
-    """
-
-    def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_outputs))
-        self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Draw weight and bias anew."""
-        bound = 1 / math.sqrt(max(1, self.weight.shape[1]))
-        for parameter in (self.weight, self.bias):
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
-
-    def forward(self, inputs: Tensor, outputs: slice = slice(None)) -> Tensor:
-        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared, (n_records, n_inputs).
-
-        outputs: which of them to compute.
-        """
-        shared = inputs.expand(len(self.weight), -1, -1)
-        weight, bias = self.weight[..., outputs], self.bias[..., outputs]
-        if torch.is_grad_enabled():
-            return torch.bmm(shared, weight).add_(bias)
-        return even_product(shared, weight) + bias
-
-
-class CodeTable(nn.Module):
-    """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
-
-    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value. Rows
-    start at zero, so that a code which training never saw adds nothing.
-    """
-
-    def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_members, sum(n_codes) + len(n_codes), n_outputs))
-        starts = [0]
-        for n in n_codes[:-1]:
-            starts.append(starts[-1] + n + 1)
-        offsets_MC = torch.arange(n_members)[:, None] * self.weight.shape[1] + torch.tensor(starts) - MISSING
-        self.offsets: Tensor
-        self.register_buffer("offsets", offsets_MC[:, None, :], persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """(n_members, n_records, n_outputs) sum over the columns of codes (n_records, n_categorical)."""
-        rows_MBC = codes + self.offsets
-        summed = functional.embedding_bag(rows_MBC.flatten(0, 1), self.weight.flatten(0, 1), mode="sum")
-        return summed.view(len(self.weight), len(codes), -1)
-
-    def removal(self, codes: Tensor, column: int) -> Tensor:
-        """(n_members, n_records, n_outputs) what to add so that a column counts as missing."""
-        rows_MB = (codes + self.offsets)[..., column]
-        absent_M = self.offsets[:, 0, column] + MISSING
-        table = self.weight.flatten(0, 1)
-        return table[absent_M][:, None] - table[rows_MB]
-
-
-class NumericNoise(nn.Module):
-    """Which noise model each numeric column has, and what a model learns of it beside the decoder.
-
-    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
-    share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
-    """
-
-    columns: Tensor
-    counts: Tensor
-    share_in_terms: Tensor
-
-    def __init__(self, layout: Layout, recipe: Recipe) -> None:
-        super().__init__()
-        names = [recipe.column_noise.get(name, recipe.noise) for name in layout.numeric]
-        strangers = sorted(set(recipe.column_noise) - set(layout.numeric))
-        if strangers:
-            raise ValueError(
-                f"column_noise names {', '.join(strangers)}, not among the layout's numeric columns"
-            )
-        self.recipe = recipe
-        self.names = tuple(names)
-        self.models = tuple(dict.fromkeys(names))
-        self.extra: nn.Parameter | None = None
-        if set(names) & set(LEARN_EXTRA):
-            self.extra = nn.Parameter(torch.zeros(recipe.n_members, 1, len(names)))
-        which = torch.tensor([self.models.index(name) for name in names], dtype=torch.int64)
-        self.n_each = [int((which == i).sum()) for i in range(len(self.models))]
-        self.register_buffer("columns", which.argsort(stable=True), persistent=False)
-        self.register_buffer(
-            "counts", torch.tensor([name in COUNTS for name in names], dtype=torch.bool), persistent=False
-        )
-        shares = [0.5 if name.startswith("gaussian") else 1.0 for name in names]
-        self.register_buffer("share_in_terms", torch.tensor(shares), persistent=False)
-        self.any_counts = bool(self.counts.any())
-
-    def forward(self, place: Tensor, spread: Tensor) -> Noise:
-        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric) each."""
-        extra = place[:, :1] if self.extra is None else self.extra
-        outputs = Outputs(place, spread, extra, self.recipe.sigma, self.recipe.sigma_floor)
-        if len(self.models) < 2:
-            return NOISES[self.models[0] if self.models else "gaussian"](outputs)
-        parts = torch.split(self.columns, self.n_each)
-        models = zip(self.models, parts, strict=True)
-        return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
-
-    def seen(self, values: Tensor) -> Tensor:
-        """What the encoder gets of values (n_records, n_numeric): of counts the logarithm of one more."""
-        return torch.where(self.counts, values.clamp(min=0).log1p(), values) if self.any_counts else values
 
 
 class VAE(nn.Module):

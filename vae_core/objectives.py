@@ -49,15 +49,16 @@ def elbo_terms(
     prior: Prior,
     decode: Callable[[Tensor], Likelihood],
     noise: Tensor,
+    generator: torch.Generator | None = None,
 ) -> ElboTerms:
     """One-sample estimate of the bound with reparameterised latents (Kingma & Welling 2014, eq. 7).
 
     noise: standard-normal draws shaped like the posterior, (..., n_records, n_latents); zeros give the bound's
-    reconstruction at the posterior mean.
+    reconstruction at the posterior mean. generator: for priors whose KL takes a draw, see ``Prior.kl``.
     """
     return ElboTerms(
         reconstruction=-decode(posterior.draw(noise)).log_prob(records).sum(dim=-1),
-        kl_divergence=prior.kl(posterior),
+        kl_divergence=prior.kl(posterior, generator),
     )
 
 

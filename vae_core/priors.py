@@ -12,13 +12,14 @@ records is as unlikely as it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vae_core.exact import even_product
-from vae_core.posteriors import Posterior
+from vae_core.layers import MemberLinear, even_product
+from vae_core.posteriors import DiagonalGaussian, Posterior
 
 _LOG_2_PI = math.log(2 * math.pi)
 _LOG_STD = (-6.0, 3.0)  # of a component
@@ -27,8 +28,11 @@ _LOG_STD = (-6.0, 3.0)  # of a component
 class Prior(Protocol):
     """A distribution over latents, the same for every record."""
 
-    def kl(self, posterior: Posterior) -> Tensor:
-        """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it; never negative."""
+    def kl(self, posterior: Posterior, generator: torch.Generator | None = None, /) -> Tensor:
+        """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it; never negative.
+
+        generator: for priors that estimate it by a draw in training; without one the answer is always the same.
+        """
         ...
 
     def log_prob(self, latents: Tensor) -> Tensor:
@@ -56,7 +60,7 @@ class StandardNormal(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """There is nothing to draw."""
 
-    def kl(self, posterior: Posterior) -> Tensor:
+    def kl(self, posterior: Posterior, _generator: torch.Generator | None = None) -> Tensor:
         """In closed form."""
         return posterior.kl_to_prior()
 
@@ -87,7 +91,7 @@ class Mixture(nn.Module):
         self.log_std.zero_()
         self.logits.zero_()
 
-    def kl(self, posterior: Posterior) -> Tensor:
+    def kl(self, posterior: Posterior, _generator: torch.Generator | None = None) -> Tensor:
         """−log Σ_k π_k exp(−KL(q || N_k)): never below the KL, equal to it for one component (Hershey & Olsen 2007, section 7).
 
         So −ELBO with it is still above −log p(x), and it needs no draws: a score stays a function of its record.
@@ -121,4 +125,93 @@ class Mixture(nn.Module):
         return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
 
 
-PRIORS: dict[str, type[StandardNormal] | type[Mixture]] = {"normal": StandardNormal, "mixture": Mixture}
+class Hierarchical(nn.Module):
+    """Two levels: top latents t ~ N(0, I), latents z ~ N(m(t), diag s(t)²), both learned (Rezende et al. 2014, section 2; Sønderby et al. 2016).
+
+    A second, smaller encoder says q(t|x) from the mean of q(z|x). Expectations over it are estimated by one draw in training, for
+    networks would learn to be right at fixed points alone; elsewhere they are taken at 2 n_top points on its axes (cubature of
+    degree 3), so that a score needs no draws.
+    """
+
+    def __init__(self, n_members: int, n_latents: int, _n_components: int) -> None:
+        super().__init__()
+        self.n_top = max(1, n_latents // 2)
+        self.up = _Net(n_members, n_latents, 2 * self.n_top)
+        self.down = _Net(n_members, self.n_top, 2 * n_latents)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """The model draws all weights of affine maps."""
+
+    def kl(self, posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
+        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): above KL(q(z|x) || p(z)), by Jensen's inequality over t."""
+        top = self.top(posterior.mean)
+        entropy_free = -posterior.log_volume - 0.5 * posterior.mean.shape[-1]
+
+        def to_one(mean: Tensor, log_std: Tensor) -> Tensor:
+            away = (posterior.variance + (posterior.mean - mean).square()) * (-2 * log_std).exp()
+            return (0.5 * away + log_std).sum(dim=-1) + entropy_free
+
+        return (self._expected(top, to_one, generator) + top.kl_to_prior()).clamp(min=0)
+
+    def log_prob(self, latents: Tensor) -> Tensor:
+        """A bound below log p(z), by the same second encoder."""
+        leading, shape = latents.shape[:-3], latents.shape[-3:]
+        each = [self._log_prob(part) for part in latents.reshape(-1, *shape)]
+        return torch.stack(each).view(*leading, *shape[:-1])
+
+    def _log_prob(self, latents: Tensor) -> Tensor:
+        top = self.top(latents)
+
+        def of_one(mean: Tensor, log_std: Tensor) -> Tensor:
+            away = (latents - mean) * (-log_std).exp()
+            return -(0.5 * away.square() + log_std + 0.5 * _LOG_2_PI).sum(dim=-1)
+
+        return self._expected(top, of_one) - top.kl_to_prior()
+
+    @torch.no_grad()
+    def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
+        """From the top down."""
+        weight = self.down.inputs.weight
+        top = weight.new_empty(len(weight), n_records, self.n_top).normal_(generator=generator)
+        mean, log_std = self._below(top)
+        return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+
+    def top(self, latents: Tensor) -> DiagonalGaussian:
+        """q(t|x): latents (n_members, n_records, n_top), from the means of q(z|x)."""
+        return DiagonalGaussian.of(self.up(latents))
+
+    def _below(self, top: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.down(top).chunk(2, dim=-1)
+        return mean, log_std.clamp(*_LOG_STD)
+
+    def _expected(
+        self,
+        top: DiagonalGaussian,
+        of: Callable[[Tensor, Tensor], Tensor],
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        if generator is not None:
+            return of(*self._below(top.draw(torch.empty_like(top.mean).normal_(generator=generator))))
+        nodes = math.sqrt(self.n_top) * torch.eye(self.n_top, device=top.mean.device)
+        values = [of(*self._below(top.draw(sign * node))) for node in nodes for sign in (1, -1)]
+        return torch.stack(values).mean(dim=0)
+
+
+class _Net(nn.Module):
+    """One hidden layer for each member."""
+
+    def __init__(self, n_members: int, n_inputs: int, n_outputs: int, width: int = 32) -> None:
+        super().__init__()
+        self.inputs = MemberLinear(n_members, n_inputs, width)
+        self.outputs = MemberLinear(n_members, width, n_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.outputs(self.inputs(inputs).relu())
+        return outputs
+
+
+PRIORS: dict[str, type[StandardNormal] | type[Mixture] | type[Hierarchical]] = {
+    "normal": StandardNormal,
+    "mixture": Mixture,
+    "hierarchical": Hierarchical,
+}

@@ -28,7 +28,7 @@ class Recipe:
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
-    prior: str = "mixture"  # p(z) under regulariser kl: N(0, I), or a learned mixture of Gaussians
+    prior: str = "mixture"  # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
     n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
     column_noise: Mapping[str, str] = field(default_factory=dict)  # the same by column, where it is another

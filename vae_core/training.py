@@ -278,7 +278,9 @@ class _Run:
     ) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
         """What a minibatch costs the model and its discriminators, (M,) each; and (), means to report, see ``advance``."""
         recipe, vae = self.recipe, self.vae
-        terms = elbo_terms(batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise[0])
+        terms = elbo_terms(
+            batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise[0], self.generator
+        )
         if recipe.samples > 1:
             loss_MB = importance_weighted_loss(
                 batch, posterior, vae.prior, lambda latents: vae.decode(latents, batch), noise
@@ -315,7 +317,9 @@ class _Run:
         """(n_members, n_records) −ELBO in nats, by one draw; under another regulariser its reconstruction."""
         posterior = self.vae.encode(self.with_gaps(batch))
         noise = torch.empty_like(posterior.mean).normal_(generator=self.generator)
-        terms = elbo_terms(batch, posterior, self.vae.prior, lambda z: self.vae.decode(z, batch), noise)
+        terms = elbo_terms(
+            batch, posterior, self.vae.prior, lambda z: self.vae.decode(z, batch), noise, self.generator
+        )
         return terms.loss() if self.recipe.regulariser == "kl" else terms.reconstruction
 
     def with_gaps(self, batch: Records) -> Records:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vae_core import VAE, Layout, Progress, Recipe, Records, TrainingWarning, fit
 from vae_core.adversarial import Discriminator, RecordAdversary, fooling_loss, telling_apart_loss
 from vae_core.distances import kernel
-from vae_core.model import MemberLinear
+from vae_core.layers import MemberLinear
 
 LATENTS = Recipe(steps=300, n_members=2, regulariser="adversarial")
 
@@ -123,7 +123,7 @@ def test_a_discriminator_of_records_makes_made_records_more_alike() -> None:
     records = Records(ring, torch.zeros(2000, 0, dtype=torch.int64), torch.zeros(2000, 0))
     in_the_middle = []
     for reconstruction in ("likelihood", "vae_gan"):
-        recipe = Recipe(steps=600, n_members=2, trim=0.0, reconstruction=reconstruction)
+        recipe = Recipe(steps=600, n_members=2, trim=0.0, prior="normal", reconstruction=reconstruction)
         vae = fit(Layout(("x", "y")), records, recipe, seed=0)
         prior = torch.randn(2, 2000, 2, generator=generator)
         with torch.no_grad():

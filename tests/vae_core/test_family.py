@@ -22,6 +22,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "student t": {"noise": "student_t"},
     "several noise models": {"column_noise": {"d": "student_t", "e": "gaussian_column_sigma"}},
     "normal prior": {"prior": "normal"},
+    "two levels of latents": {"prior": "hierarchical"},
     "networks alone": {"linear_records": 0},
     "beta": {"kl_weight": 2.0},
     "free nats": {"free_nats": 2.0},

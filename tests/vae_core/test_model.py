@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import vae_core
 from vae_core import MISSING, VAE, Layout, Recipe, Records
-from vae_core.model import CodeTable, MemberLinear
+from vae_core.layers import CodeTable, MemberLinear
 
 
 def test_the_public_names_are_these() -> None:
@@ -25,6 +25,7 @@ def test_the_public_names_are_these() -> None:
         "DataWarning",
         "Expected",
         "Imputed",
+        "Known",
         "Latents",
         "Layout",
         "Ppca",

@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 from vae_core import Layout, Recipe, Records, fit, score
 from vae_core.posteriors import DiagonalGaussian, FullGaussian
-from vae_core.priors import Mixture, StandardNormal
+from vae_core.priors import Hierarchical, Mixture, StandardNormal
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -137,3 +137,62 @@ def test_where_records_are_of_two_kinds_a_mixture_fits_them_better() -> None:
         farther[prior] = float(odd.kl_divergence.mean() - usual.kl_divergence.mean())
     assert loss["mixture"] < loss["normal"] - 0.5
     assert farther["normal"] < 0 < farther["mixture"]
+
+
+@given(seed=seeds)
+def test_two_levels_whose_lower_one_ignores_the_top_are_one_gaussian(seed: int) -> None:
+    """With no way down, p(z) is N(b, I) and the KL is that to it, plus what the top posterior costs: nothing at the prior."""
+    prior = Hierarchical(2, 4, 1).requires_grad_(False)
+    for parameter in prior.parameters():
+        parameter.zero_()
+    shift = torch.randn(4, generator=torch.Generator().manual_seed(seed))
+    prior.down.outputs.bias[..., :4] = shift
+    q = posterior(seed, n_latents=4)
+    one = MultivariateNormal(shift, torch.eye(4))
+    assert_close(
+        prior.kl(q), kl_divergence(MultivariateNormal(q.mean, scale_tril=q.factor), one), rtol=1e-3, atol=1e-3
+    )
+    latents = torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(seed))
+    assert_close(prior.log_prob(latents), one.log_prob(latents), rtol=1e-4, atol=1e-3)
+
+
+def test_two_levels_that_are_linear_bound_the_known_gaussian() -> None:
+    """z = w t + noise: with hidden units in their linear range and the exact posterior of t as second encoder, the bound on
+    log p(z) is log p(z) itself; with another encoder it is below."""
+    prior = Hierarchical(1, 2, 1).requires_grad_(False)
+    for parameter in prior.parameters():
+        parameter.zero_()
+    w, far = torch.tensor([0.8, -0.5]), 100.0
+    prior.down.inputs.weight[0, 0, 0], prior.down.inputs.bias[0, 0, 0] = 1.0, far
+    prior.down.outputs.weight[0, 0, :2], prior.down.outputs.bias[0, 0, :2] = w, -far * w
+    gain = w / (w @ w + 1)
+    prior.up.inputs.weight[0, :, 0], prior.up.inputs.bias[0, 0, 0] = gain, far
+    prior.up.outputs.weight[0, 0, 0], prior.up.outputs.bias[0, 0, 0] = 1.0, -far
+    prior.up.outputs.bias[0, 0, 1] = -torch.log(w @ w + 1)
+    z = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(1))
+    exact = MultivariateNormal(torch.zeros(2), torch.outer(w, w) + torch.eye(2)).log_prob(z)
+    assert_close(prior.log_prob(z), exact, rtol=1e-3, atol=1e-3)
+    prior.up.outputs.bias[0, 0, 0] += 0.5
+    assert (prior.log_prob(z) < exact).all()
+
+
+def test_two_levels_recover_what_is_above_the_other() -> None:
+    """Two kinds of records, each with a cause of its own: the top latent tells the kinds apart (in one member their means lie three deviations or more from each
+    other), and −ELBO of new records is no worse than with one level."""
+    learned, new = (
+        Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
+        for x in (two_kinds(1000, 1), two_kinds(1000, 2))
+    )
+    loss = {}
+    for kind in ("normal", "hierarchical"):
+        recipe = Recipe(prior=kind, n_latents=2, steps=1500, trim=0.0, linear_records=0, n_members=2)
+        vae = fit(Layout(tuple("abcd")), learned, recipe, seed=0)
+        scores = score(vae, new)
+        loss[kind] = float((scores.reconstruction + scores.kl_divergence).mean())
+    assert loss["hierarchical"] < loss["normal"] + 0.05
+    assert isinstance(vae.prior, Hierarchical)
+    with torch.no_grad():
+        top = vae.prior.top(vae.encode(new).mean).mean[..., 0]
+    one, other = top[:, :500], top[:, 500:]
+    apart = (one.mean(dim=1) - other.mean(dim=1)).abs() / torch.maximum(one.std(dim=1), other.std(dim=1))
+    assert (apart > 3).any()

@@ -1,0 +1,64 @@
+"""Which noise model each numeric column of a layout has.
+
+Belongs here: from a recipe's ``noise`` and ``column_noise`` to the distribution of all numbers of a record. Does not: the noise
+models themselves (noise.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, Mixed, Noise, Outputs
+from vae_core.recipe import Recipe
+from vae_core.records import Layout
+
+
+class NumericNoise(nn.Module):
+    """Which noise model each numeric column has, and what a model learns of it beside the decoder.
+
+    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
+    share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
+    """
+
+    columns: Tensor
+    counts: Tensor
+    share_in_terms: Tensor
+
+    def __init__(self, layout: Layout, recipe: Recipe) -> None:
+        super().__init__()
+        names = [recipe.column_noise.get(name, recipe.noise) for name in layout.numeric]
+        strangers = sorted(set(recipe.column_noise) - set(layout.numeric))
+        if strangers:
+            raise ValueError(
+                f"column_noise names {', '.join(strangers)}, not among the layout's numeric columns"
+            )
+        self.recipe = recipe
+        self.names = tuple(names)
+        self.models = tuple(dict.fromkeys(names))
+        self.extra: nn.Parameter | None = None
+        if set(names) & set(LEARN_EXTRA):
+            self.extra = nn.Parameter(torch.zeros(recipe.n_members, 1, len(names)))
+        which = torch.tensor([self.models.index(name) for name in names], dtype=torch.int64)
+        self.n_each = [int((which == i).sum()) for i in range(len(self.models))]
+        self.register_buffer("columns", which.argsort(stable=True), persistent=False)
+        self.register_buffer(
+            "counts", torch.tensor([name in COUNTS for name in names], dtype=torch.bool), persistent=False
+        )
+        shares = [0.5 if name.startswith("gaussian") else 1.0 for name in names]
+        self.register_buffer("share_in_terms", torch.tensor(shares), persistent=False)
+        self.any_counts = bool(self.counts.any())
+
+    def forward(self, place: Tensor, spread: Tensor) -> Noise:
+        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric) each."""
+        extra = place[:, :1] if self.extra is None else self.extra
+        outputs = Outputs(place, spread, extra, self.recipe.sigma, self.recipe.sigma_floor)
+        if len(self.models) < 2:
+            return NOISES[self.models[0] if self.models else "gaussian"](outputs)
+        parts = torch.split(self.columns, self.n_each)
+        models = zip(self.models, parts, strict=True)
+        return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
+
+    def seen(self, values: Tensor) -> Tensor:
+        """What the encoder gets of values (n_records, n_numeric): of counts the logarithm of one more."""
+        return torch.where(self.counts, values.clamp(min=0).log1p(), values) if self.any_counts else values

@@ -1,0 +1,91 @@
+"""What the networks are built of: affine maps for all members at once, tables of categories, products that do not depend on place.
+
+Belongs here: layers and their start. Does not: how they are put together (model.py, adversarial.py, priors.py).
+"""
+
+# M members, B records, I inputs, O outputs, C categorical columns
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vae_core.records import MISSING
+
+_EVEN_WIDTH = 16
+
+
+def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
+    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), for equal numbers of rows.
+
+    Some processors' kernels round rows unlike by their place where the outputs are few and uneven (seen: 5 to 11), so
+    they are computed at a width that is a multiple of 16.
+    """
+    n_outputs = weight.shape[-1]
+    if n_outputs % _EVEN_WIDTH == 0:
+        return inputs @ weight
+    return torch.matmul(inputs, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs]
+
+
+class MemberLinear(nn.Module):
+    """One affine map per member, computed together.
+
+    weight: (n_members, n_inputs, n_outputs); bias: (n_members, 1, n_outputs). Both start uniform in
+    ±1/sqrt(n_inputs), as torch.nn.Linear does.
+    """
+
+    def __init__(self, n_members: int, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_outputs))
+        self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw weight and bias anew."""
+        bound = 1 / math.sqrt(max(1, self.weight.shape[1]))
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def forward(self, inputs: Tensor, outputs: slice = slice(None)) -> Tensor:
+        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared, (n_records, n_inputs).
+
+        outputs: which of them to compute.
+        """
+        shared = inputs.expand(len(self.weight), -1, -1)
+        weight, bias = self.weight[..., outputs], self.bias[..., outputs]
+        if torch.is_grad_enabled():
+            return torch.bmm(shared, weight).add_(bias)
+        return even_product(shared, weight) + bias
+
+
+class CodeTable(nn.Module):
+    """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
+
+    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value. Rows
+    start at zero, so that a code which training never saw adds nothing.
+    """
+
+    def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_members, sum(n_codes) + len(n_codes), n_outputs))
+        starts = [0]
+        for n in n_codes[:-1]:
+            starts.append(starts[-1] + n + 1)
+        offsets_MC = torch.arange(n_members)[:, None] * self.weight.shape[1] + torch.tensor(starts) - MISSING
+        self.offsets: Tensor
+        self.register_buffer("offsets", offsets_MC[:, None, :], persistent=False)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """(n_members, n_records, n_outputs) sum over the columns of codes (n_records, n_categorical)."""
+        rows_MBC = codes + self.offsets
+        summed = functional.embedding_bag(rows_MBC.flatten(0, 1), self.weight.flatten(0, 1), mode="sum")
+        return summed.view(len(self.weight), len(codes), -1)
+
+    def removal(self, codes: Tensor, column: int) -> Tensor:
+        """(n_members, n_records, n_outputs) what to add so that a column counts as missing."""
+        rows_MB = (codes + self.offsets)[..., column]
+        absent_M = self.offsets[:, 0, column] + MISSING
+        table = self.weight.flatten(0, 1)
+        return table[absent_M][:, None] - table[rows_MB]
