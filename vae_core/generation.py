@@ -137,10 +137,10 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     """Fill missing cells from the others of their record: expectation, uncertainty, and draws.
 
     Every member answers E[x_missing | x_observed] by self-normalised importance sampling (Mattei & Frellsen 2019, eq. 12), and
-    the members are averaged as in ``scoring.Expected``. Latents are proposed by Laplace's approximation to p(z | x_observed)
+    the members are averaged as in ``scoring.Expected``. Latents are proposed by the Gaussian nearest to p(z | x_observed)
     (inference.py), one in eight by the prior, and weighted by p(x_observed, z) over the density of that mixture. Where the
-    decoder is linear and its noise Gaussian, Laplace's approximation is the posterior itself; everywhere the answer tends to
-    the model's own conditional as the number of proposals (256 per member) grows. Draws are resampled proposals.
+    decoder is linear and its noise Gaussian, that Gaussian is the posterior itself; everywhere the answer tends to the
+    model's own conditional as the number of proposals (256 per member) grows. Draws are resampled proposals.
 
     Random numbers come from the seed and the record's own observed cells: a record's result does not depend on the
     others, and equal records get equal draws. Costs some milliseconds for each record with a missing cell.
@@ -171,13 +171,13 @@ def _without_unlearned(vae: VAE, records: Records) -> Records:
 
 
 def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:
-    """Laplace's approximation to p(z | observed cells): mean (M, B, Z) and factor (M, B, Z, Z), on the model's device."""
+    """The Gaussian nearest to p(z | observed cells): mean (M, B, Z) and factor (M, B, Z, Z), on the model's device."""
     n_members, n_latents = vae.recipe.n_members, vae.recipe.latents_for(vae.layout)
     mean = torch.empty(n_members, len(records), n_latents, device=vae.device)
     factor = torch.empty(*mean.shape, n_latents, device=vae.device)
 
     def write(part: Records, rows: slice) -> None:
-        posterior = infer(part, vae.decode, vae.encode(part).mean)
+        posterior = infer(part, vae.decode, vae.encode(part).mean, log_prior=vae.prior.log_prob)
         mean[:, rows] = posterior.mean[:, : rows.stop - rows.start]
         factor[:, rows] = posterior.factor[:, : rows.stop - rows.start]
 

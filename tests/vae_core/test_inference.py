@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from vae_core import VAE, Records
+from vae_core import VAE, Layout, Recipe, Records, fit
 from vae_core.inference import infer
 from vae_core.noise import Bernoulli, Gaussian, Noise
+from vae_core.objectives import elbo_terms
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -57,14 +58,17 @@ def test_of_a_linear_gaussian_model_it_is_the_exact_posterior(seed: int) -> None
         assert (posterior.factor[i].triu(1) == 0).all()
 
 
-def test_of_a_logistic_model_it_finds_the_mode() -> None:
-    """Five answers yes to a question whose log odds are 2 z: at the mode 10 (1 − sigmoid(2 z)) = z, curvature 20 p (1 − p) + 1."""
+def test_of_a_logistic_model_it_meets_the_conditions_of_the_best_gaussian() -> None:
+    """Five answers yes to a question whose log odds are 2 z. With one latent the points lie one standard deviation s on either
+    side: there the mean gradient of 5 log sigmoid(2 z) − z² / 2 is 0, and its slope between them −1 / s²."""
     records = numbers(torch.ones(1, 5))
-    posterior = infer(records, lambda z, _: Cells(Bernoulli((2 * z).expand(-1, 5))), torch.zeros(1, 1))
-    z = posterior.mean.item()
-    p = 1 / (1 + math.exp(-2 * z))
-    assert math.isclose(10 * (1 - p), z, rel_tol=1e-4)
-    assert math.isclose(posterior.variance.item(), 1 / (20 * p * (1 - p) + 1), rel_tol=1e-3)
+    posterior = infer(
+        records, lambda z, _: Cells(Bernoulli((2 * z).expand(-1, 5))), torch.zeros(1, 1), steps=30
+    )
+    mean, std = posterior.mean.item(), posterior.variance.sqrt().item()
+    ahead, behind = (10 / (1 + math.exp(2 * z)) - z for z in (mean + std, mean - std))
+    assert abs(ahead + behind) / 2 < 0.1  # a bound short by gradient² · s² / 2 = 0.001 nats
+    assert math.isclose((behind - ahead) / (2 * std), 1 / std**2, rel_tol=0.05)
 
 
 def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
@@ -81,16 +85,22 @@ def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
         assert not tensor.requires_grad
 
 
-def test_the_mode_is_at_least_as_likely_as_what_the_encoder_says(
-    vae: VAE, draw: Callable[..., Records]
-) -> None:
-    """From the encoder's mean the search only climbs, and it works inside inference mode, as scoring needs it to."""
-    records = draw(200, seed=71)
+def test_its_bound_is_tighter_than_the_encoders(layout: Layout, draw: Callable[..., Records]) -> None:
+    """For each record its own Gaussian, with full covariance, is nearer to p(z|x) than what an encoder gives for all of them.
+
+    Mean −ELBO of 200 records by 200 draws each: standard error of the difference below 0.01 nats. Inside inference mode, as
+    scoring needs it to work.
+    """
+    vae = fit(layout, draw(2000, seed=1), Recipe(steps=400, n_members=2, prior="normal"), seed=0)
+    records, generator = draw(200, seed=71), torch.Generator().manual_seed(1)
+    noise = torch.randn(200, 2, 200, vae.recipe.latents_for(layout), generator=generator)
     with torch.inference_mode():
-        start = vae.encode(records).mean
-        mode = infer(records, vae.decode, start).mean
-        before, after = (
-            vae.decode(z, records).log_prob(records).sum(-1) - 0.5 * z.square().sum(-1) for z in (start, mode)
-        )
-    assert (after >= before).all()
-    assert (after - before).mean() > 0.05
+        encoded = vae.encode(records)
+        found = infer(records, vae.decode, torch.zeros_like(encoded.mean))
+        losses = [
+            elbo_terms(records, q, vae.prior, lambda z: vae.decode(z, records), one).loss().mean()
+            for q in (encoded, found)
+            for one in noise
+        ]
+    before, after = torch.stack(losses).view(2, -1).mean(dim=1)
+    assert after < before - 0.03
