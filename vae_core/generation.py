@@ -149,25 +149,14 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     if draws < 1:
         raise ValueError(f"draws must be at least 1, is {draws}")
     rows = torch.nonzero((records.observed == 0).any(dim=1))[:, 0]
-    known = _without_unlearned(vae, records[rows])
+    known = vae.known(records[rows].to(vae.device))
     proposal = _proposals(vae, known)
-    known = known.to(vae.device)
     with one_thread_per_kernel():
         answers = [
             _answer(vae, known[i], FullGaussian(*(x[:, i : i + 1] for x in proposal)), draws, seed)
             for i in range(len(rows))
         ]
     return _assembled(vae, records, rows, answers, draws)
-
-
-def _without_unlearned(vae: VAE, records: Records) -> Records:
-    """The records without cells of columns that training never saw: nothing is known of what they mean."""
-    numbers, codes = (~vae.learned.to(records.device)).tensor_split([len(vae.layout.numeric)])
-    return Records(
-        records.numeric.masked_fill(numbers, math.nan),
-        records.categorical.masked_fill(codes, MISSING),
-        records.context,
-    )
 
 
 def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:

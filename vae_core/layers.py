@@ -27,7 +27,13 @@ def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
     n_outputs = weight.shape[-1]
     if n_outputs % _EVEN_WIDTH == 0:
         return inputs @ weight
-    return torch.matmul(inputs, functional.pad(weight, (0, -n_outputs % _EVEN_WIDTH)))[..., :n_outputs]
+    return torch.matmul(inputs, widened(weight, -1))[..., :n_outputs]
+
+
+def widened(matrix: Tensor, axis: int) -> Tensor:
+    """A matrix with zeros added to its last axis (-1) or the one before (-2) up to a multiple of 16."""
+    n_more = -matrix.shape[axis] % _EVEN_WIDTH
+    return functional.pad(matrix, (0, n_more) if axis == -1 else (0, 0, 0, n_more)) if n_more else matrix
 
 
 class MemberLinear(nn.Module):
@@ -55,8 +61,10 @@ class MemberLinear(nn.Module):
         """
         shared = inputs.expand(len(self.weight), -1, -1)
         weight, bias = self.weight[..., outputs], self.bias[..., outputs]
-        if torch.is_grad_enabled():
+        if self.training:
             return torch.bmm(shared, weight).add_(bias)
+        if torch.is_grad_enabled():  # a search for latents: its gradient is an even product, too
+            shared, weight = widened(shared, -1), widened(weight, -2)
         return even_product(shared, weight) + bias
 
 

@@ -9,13 +9,15 @@ to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from vae_core.column_noise import NumericNoise
+from vae_core.inference import infer
 from vae_core.layers import CodeTable, MemberLinear
 from vae_core.likelihoods import Categorical, ColumnLikelihood
 from vae_core.linear import LinearGaussian
@@ -24,6 +26,9 @@ from vae_core.posteriors import POSTERIORS, Posterior
 from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
+
+_STEPS = 10  # of the search for a record's latents where there is no encoder
+_STEPS_TO_LEARN = 6
 
 
 class VAE(nn.Module):
@@ -50,11 +55,12 @@ class VAE(nn.Module):
         self.layout, self.recipe, self.indicated = layout, recipe, indicated
         n_numeric, n_codes, n_context = len(layout.numeric), layout.n_codes, len(layout.context)
         n_members, width, n_latents = recipe.n_members, recipe.width, recipe.latents_for(layout)
-        self.encoder_inputs = MemberLinear(n_members, n_numeric + len(indicated) + n_context, width)
-        self.encoder_codes = CodeTable(n_members, n_codes, width) if n_codes else None
-        self.encoder_outputs = MemberLinear(
-            n_members, width, POSTERIORS[recipe.posterior].n_outputs(n_latents)
-        )
+        if recipe.encoder == "network":
+            self.encoder_inputs = MemberLinear(n_members, n_numeric + len(indicated) + n_context, width)
+            self.encoder_codes = CodeTable(n_members, n_codes, width) if n_codes else None
+            self.encoder_outputs = MemberLinear(
+                n_members, width, POSTERIORS[recipe.posterior].n_outputs(n_latents)
+            )
         self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
         self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
         self.noise = NumericNoise(layout, recipe)
@@ -92,8 +98,31 @@ class VAE(nn.Module):
         return self.scale.device
 
     def encode(self, records: Records) -> Posterior:
-        """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents)."""
+        """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents).
+
+        Without an encoder it is the Gaussian nearest to p(z|x), found by optimisation.
+        """
+        if self.recipe.encoder == "none":
+            n_latents = self.recipe.latents_for(self.layout)
+            return infer(
+                self.known(records),
+                self.decode,
+                records.numeric.new_zeros(self.recipe.n_members, len(records), n_latents),
+                log_prior=self.prior.log_prob,
+                steps=_STEPS_TO_LEARN if self.training else _STEPS,
+            )
         return self._posterior(self._encoder_hidden(records))
+
+    def known(self, records: Records) -> Records:
+        """The records without the cells of columns that training never saw: nobody knows what they mean."""
+        if self.learned.all():
+            return records
+        numbers, codes = (~self.learned).tensor_split([len(self.layout.numeric)])
+        return Records(
+            records.numeric.masked_fill(numbers, math.nan),
+            records.categorical.masked_fill(codes, MISSING),
+            records.context,
+        )
 
     def decode(self, latents: Tensor, records: Records) -> ColumnLikelihood:
         """The likelihood p(x|z) of each member; of the records only their context is looked at.
@@ -110,15 +139,25 @@ class VAE(nn.Module):
     def decode_categories_from_the_others(self, records: Records) -> Categorical:
         """p(x_c | x without c): every categorical column, at the posterior mean of the record without that column."""
         logits: list[Tensor] = []
-        if self.encoder_codes is not None:
-            complete = self._encoder_hidden(records)
-            first = 2 * len(self.layout.numeric)
-            for column, n_codes in enumerate(self.layout.n_codes):
-                without = complete + self.encoder_codes.removal(records.categorical, column)
-                hidden = self._decoder_hidden(self._posterior(without).mean, records)
-                logits.append(self.decoder_outputs(hidden, slice(first, first + n_codes)))
-                first += n_codes
+        first = 2 * len(self.layout.numeric)
+        for latents, n_codes in zip(
+            self._latents_without_each_category(records), self.layout.n_codes, strict=True
+        ):
+            hidden = self._decoder_hidden(latents, records)
+            logits.append(self.decoder_outputs(hidden, slice(first, first + n_codes)))
+            first += n_codes
         return Categorical(tuple(logits), self.recipe.category_floor)
+
+    def _latents_without_each_category(self, records: Records) -> Iterator[Tensor]:
+        if self.recipe.encoder == "none":
+            for column in range(records.categorical.shape[1]):
+                codes = records.categorical.clone()
+                codes[:, column] = MISSING
+                yield self.encode(Records(records.numeric, codes, records.context)).mean
+        elif self.encoder_codes is not None:
+            complete = self._encoder_hidden(records)
+            for column in range(records.categorical.shape[1]):
+                yield self._posterior(complete + self.encoder_codes.removal(records.categorical, column)).mean
 
     def _encoder_hidden(self, records: Records) -> Tensor:
         inputs = [self.noise.seen(records.values)]

@@ -27,6 +27,7 @@ class Recipe:
     n_members: int = 4  # independent networks whose scores are averaged
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
+    encoder: str = "network"  # or none: latents are found for each record by optimisation (inference.py)
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
     prior: str = "mixture"  # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
     n_components: int = 10  # of a mixture
@@ -128,6 +129,7 @@ class Recipe:
         faults += [
             f"{setting} must be one of {', '.join(known)}, is {chosen!r}"
             for setting, chosen, known in (
+                ("encoder", self.encoder, ["network", "none"]),
                 ("posterior", self.posterior, list(POSTERIORS)),
                 ("prior", self.prior, list(PRIORS)),
                 ("noise", self.noise, list(NOISES)),
@@ -143,6 +145,8 @@ class Recipe:
                 "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0, free_nats 0"
             )
         faults += self._regulariser_faults()
+        if self.encoder == "none":
+            faults += self._searched_faults()
         if self.reconstruction not in RECONSTRUCTIONS:
             faults.append(
                 f"reconstruction must be one of {', '.join(RECONSTRUCTIONS)}, is {self.reconstruction!r}"
@@ -153,6 +157,23 @@ class Recipe:
             )
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
+
+    def _searched_faults(self) -> list[str]:
+        chosen = (
+            self.posterior,
+            self.regulariser,
+            self.reconstruction,
+            self.kl_weight,
+            self.kl_warm_up,
+            self.kl_cycles,
+            self.free_nats,
+        )
+        if chosen == ("diagonal", "kl", "likelihood", 1.0, 0.0, 1, 0.0):
+            return []
+        return [
+            "encoder none finds the latents with the highest evidence lower bound: leave out posterior, regulariser, "
+            "reconstruction, kl_weight, kl_warm_up, kl_cycles and free_nats"
+        ]
 
     def _regulariser_faults(self) -> list[str]:
         if self.regulariser not in REGULARISERS:

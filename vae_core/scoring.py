@@ -27,6 +27,7 @@ from vae_core.threads import one_thread_per_kernel
 
 LARGEST_SLICE = 1024  # records that go through the networks together
 _SMALLEST_SLICE = 32
+_SEARCHED_SLICE = 64  # the same where their latents are searched for
 _SLICE_CELLS = 2**19  # of the largest tensor of a slice: what a core's cache holds
 _HIGHEST_TERM = 1e30  # nats; keeps sums finite
 _NORMAL_MEDIAN = 0.4549364  # median of the square of a standard normal
@@ -114,6 +115,8 @@ def score(vae: VAE, records: Records) -> Scores:
 def slice_size(vae: VAE) -> int:
     """How many records go through the networks together: a power of two that depends on the model alone."""
     layout, recipe = vae.layout, vae.recipe
+    if recipe.encoder == "none":
+        return _SEARCHED_SLICE
     widest = max(recipe.width, 2 * len(layout.numeric) + sum(layout.n_codes))
     fitting = _SLICE_CELLS // (recipe.n_members * widest)
     return min(LARGEST_SLICE, max(_SMALLEST_SLICE, 2 ** (fitting.bit_length() - 1) if fitting else 0))

@@ -325,7 +325,7 @@ class _Run:
     def with_gaps(self, batch: Records) -> Records:
         """The records with some of their categories hidden, so that the encoder learns to do without them."""
         codes, share = batch.categorical, self.recipe.hidden_categories
-        if not codes.shape[1] or not share:
+        if not codes.shape[1] or not share or self.recipe.encoder == "none":
             return batch
         chance = torch.rand(codes.shape, generator=self.generator, device=codes.device)
         return Records(batch.numeric, codes.masked_fill(chance < share, MISSING), batch.context)

@@ -27,6 +27,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "beta": {"kl_weight": 2.0},
     "free nats": {"free_nats": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
+    "no encoder": {"encoder": "none", "n_members": 1, "n_latents": 2, "width": 32},
     "MMD": {"regulariser": "mmd"},
     "Wasserstein autoencoder": {"regulariser": "wasserstein"},
     "sliced Wasserstein": {"regulariser": "sliced_wasserstein"},
@@ -52,7 +53,7 @@ def test_it_learns_finds_explains_and_is_saved(
     def note(progress: Progress) -> None:
         losses.append(progress.loss)
 
-    recipe = Recipe(steps=300, n_members=2, **settings)
+    recipe = Recipe(**{"steps": 300, "n_members": 2} | settings)
     vae = fit(layout, draw(1500, seed=1), recipe, seed=0, on_progress=note)
     assert losses[-1] < losses[0] - 1
 
@@ -71,6 +72,10 @@ def test_it_learns_finds_explains_and_is_saved(
     [
         ({"posterior": "round"}, "posterior must be one of diagonal, full, is 'round'"),
         ({"samples": 5, "kl_weight": 0.5}, "leave no KL to weigh"),
+        ({"encoder": "nowhere"}, "encoder must be one of network, none, is 'nowhere'"),
+        ({"encoder": "none", "kl_weight": 0.5}, "encoder none finds the latents .*: leave out .*kl_weight"),
+        ({"encoder": "none", "free_nats": 1.0}, "leave out .*free_nats"),
+        ({"encoder": "none", "regulariser": "mmd"}, "encoder none finds the latents"),
         ({"samples": 0}, "samples must be at least 1"),
         ({"kl_warm_up": 1.5}, r"kl_warm_up must be in \[0, 1\]"),
         ({"kl_cycles": 0}, "kl_cycles must be at least 1"),
