@@ -21,7 +21,9 @@ REAL = ("gaussian", "gaussian_fixed_sigma", "gaussian_shared_sigma", "gaussian_c
 
 def outputs(seed: int, n_records: int = 6, n_members: int = 2) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
-    place, spread = torch.randn(2, n_members, n_records, 3, generator=generator, dtype=torch.float64)
+    place, spread = torch.randn(2, n_members, n_records, 3, generator=generator, dtype=torch.float64).clamp(
+        -3, 3
+    )
     extra = torch.randn(n_members, 1, 3, generator=generator, dtype=torch.float64)
     return Outputs(place, spread, extra, sigma=0.7, sigma_floor=0.1)
 
