@@ -18,7 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_core.adversarial import ADVERSARY_BETAS, LatentAdversary, RecordAdversary, judge, start_adversaries
+from vae_core.adversarial import (
+    ADVERSARY_BETAS,
+    LatentAdversary,
+    RecordAdversary,
+    TrainingWarning,
+    judge,
+    start_adversaries,
+)
+from vae_core.diagnosis import diagnose
 from vae_core.distances import DISTANCES
 from vae_core.known import Known
 from vae_core.model import VAE
@@ -89,7 +97,7 @@ def fit(
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
     non-finite; warns with a DataWarning about columns that are constant or never observed, with a TrainingWarning about
-    what a discriminator still tells from what it should be like.
+    what a discriminator still tells from what it should be like, collapsed posteriors and variances at their bounds.
     """
     recipe = recipe or Recipe()
     if checkpoint_every < 1:
@@ -113,6 +121,9 @@ def fit(
         for adversary in run.adversaries:
             judge(adversary, vae, records.to(device), torch.Generator(device).manual_seed(seed))
         summarise_training(vae, records, trim=recipe.trim, seed=seed)
+        notes = diagnose(vae, records).notes
+    if notes:
+        warnings.warn("trained, but " + "; ".join(notes), TrainingWarning, stacklevel=2)
     return vae
 
 

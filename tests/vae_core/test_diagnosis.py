@@ -1,0 +1,50 @@
+"""A failed training is said in words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_core import Layout, Recipe, Records, TrainingWarning, fit
+from vae_core.diagnosis import diagnose
+
+LAYOUT = Layout(tuple("abcd"))
+
+
+def records(x: Tensor) -> Records:
+    return Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
+
+
+def one_cause(n: int = 1000) -> Records:
+    generator = torch.Generator().manual_seed(1)
+    return records(torch.randn(n, 1, generator=generator) + 0.3 * torch.randn(n, 4, generator=generator))
+
+
+def test_latents_that_carry_a_cause_are_active() -> None:
+    """One cause, two latents: each member uses one at least, and there is nothing to say."""
+    found = diagnose(fit(LAYOUT, one_cause(), Recipe(steps=300, n_members=3), seed=0), one_cause())
+    assert found.n_latents == 2
+    assert len(found.active) == 3
+    assert all(1 <= n <= 2 for n in found.active)
+    assert found.notes == ()
+
+
+def test_a_collapsed_posterior_is_said() -> None:
+    """A KL that weighs a thousand leaves nothing in the latents."""
+    with pytest.warns(TrainingWarning, match="posterior collapse: in 2 of 2 members none of 2 latents"):
+        fit(LAYOUT, one_cause(), Recipe(steps=300, n_members=2, kl_weight=1000.0), seed=0)
+
+
+def test_posteriors_that_became_points_are_said() -> None:
+    """Without a KL latents copy records."""
+    with pytest.warns(TrainingWarning, match="% of the posteriors have shrunk to points"):
+        fit(LAYOUT, one_cause(), Recipe(steps=800, n_members=2, kl_weight=0.0, n_latents=4), seed=0)
+
+
+def test_a_decoder_that_gave_a_column_up_is_said() -> None:
+    """Values far beyond the standardised range, without a pattern: the variance runs to its bound."""
+    x = one_cause().numeric.clone()
+    x[:, 3] = 300 * torch.randn(1000, generator=torch.Generator().manual_seed(2))
+    with pytest.warns(TrainingWarning, match="the decoder expects anything of .*d: "):
+        fit(LAYOUT, records(x), Recipe(steps=300, n_members=2, linear_records=0), seed=0)

@@ -1,0 +1,75 @@
+"""Whether a trained model is one: latents that carry nothing, variances at their bounds.
+
+Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training itself notices and
+survives (training.py), or whether a model is better than another (the caller's).
+"""
+
+# M members, B records, Z latents, N numeric columns
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_core.model import VAE
+from vae_core.records import Records
+from vae_core.scoring import in_slices
+
+_ACTIVE = 0.01  # variance over the records of a latent's posterior mean (Burda et al. 2016, section 5.2)
+_WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given it up
+_NARROW = 1e-4  # variance of a posterior that has become a point
+_MOST = 16_384  # records looked at
+_FEWEST = 50  # fewer say nothing
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found. active: of each member, how many latents vary with the records; notes: what is wrong, in words."""
+
+    active: tuple[int, ...]
+    n_latents: int
+    notes: tuple[str, ...]
+
+
+def diagnose(vae: VAE, records: Records) -> Diagnosis:
+    """Look at the latents and variances of the first records."""
+    records = records[slice(0, _MOST)]
+    n_latents = vae.recipe.latents_for(vae.layout)
+    shape = vae.recipe.n_members, len(records)
+    mean, spread = (torch.empty(*shape, n_latents) for _ in range(2))
+    variance = torch.empty(*shape, len(vae.layout.numeric))
+
+    def look(part: Records, rows: slice) -> None:
+        n_rows = rows.stop - rows.start
+        posterior = vae.encode(part)
+        mean[:, rows], spread[:, rows] = posterior.mean[:, :n_rows], posterior.variance[:, :n_rows]
+        variance[:, rows] = vae.decode(posterior.mean, part).numeric.variance[:, :n_rows]
+
+    in_slices(vae, records, look)
+    active = tuple((mean.var(dim=1, correction=0) > _ACTIVE).sum(dim=1).tolist())
+    notes = _notes(vae, active, n_latents, spread, variance) if len(records) >= _FEWEST else []
+    return Diagnosis(active, n_latents, tuple(notes))
+
+
+def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, variance: Tensor) -> list[str]:
+    notes = []
+    idle = sum(n == 0 for n in active)
+    if idle:
+        notes.append(
+            f"posterior collapse: in {idle} of {len(active)} members none of {n_latents} latents varies with the records, so that "
+            "nothing of a record gets through; try kl_warm_up, free_nats or a lower kl_weight, unless the columns share nothing"
+        )
+    points = float((spread < _NARROW).float().mean())
+    if vae.recipe.regulariser == "kl" and points > 0.5:
+        notes.append(
+            f"{points:.0%} of the posteriors have shrunk to points: latents copy records; raise kl_weight or lower n_latents"
+        )
+    learned = vae.learned[: variance.shape[2]].cpu()
+    scaled = (vae.noise.share_in_terms < 1).cpu()
+    wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled
+    if wide_N.any():
+        names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]
+        notes.append(f"the decoder expects anything of {', '.join(names)}: its variance ran off to the bound")
+    return notes
