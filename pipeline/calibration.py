@@ -25,6 +25,7 @@ TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
 INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
+ODD_BATCH = 0.1  # from one half, of the chance that a record of the batch scores above a normal one
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
@@ -42,6 +43,27 @@ class Threshold:
     value: float
     error_rate: float
     extrapolated: bool
+
+
+@dataclass(frozen=True)
+class BatchShift:
+    """How a whole batch compares with normal records.
+
+    Attributes:
+        above: chance that one of its records scores higher than a normal one; one half is usual.
+        deviations: that far from one half, in standard deviations of what chance alone would do.
+    """
+
+    above: float
+    deviations: float
+
+    @property
+    def is_odd(self) -> bool:
+        """Far enough for a person to look: a record in ten or more has moved, and chance does not do it.
+
+        Days differ by more than chance, so that significance alone would call every large batch odd.
+        """
+        return abs(self.above - 0.5) > ODD_BATCH and abs(self.deviations) > 5
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,14 @@ class Calibration:
         return np.where(
             np.asarray(scores) > self.tail.start, np.maximum(beyond, -math.log10(self.tail.share)), body
         )
+
+    def batch_shift(self, scores: Array) -> BatchShift:
+        """Whether a batch as a whole scores higher or lower than the holdout did: Mann & Whitney's U (1947)."""
+        below = np.searchsorted(self.scores, scores, side="left")
+        not_above = np.searchsorted(self.scores, scores, side="right")
+        above = float((below + not_above).mean()) / (2 * self.n)
+        deviation = math.sqrt((self.n + len(scores) + 1) / (12 * self.n * len(scores)))
+        return BatchShift(above, (above - 0.5) / deviation)
 
     @cached_property
     def tail(self) -> Tail:

@@ -27,6 +27,10 @@ class BatchReceipt:
     n_flagged: int | None = None
     model_version: int | None = None
     threshold: float | None = None
+    above_usual: float | None = (
+        None  # chance that a record of the batch scores above a normal one; 0.5 is usual
+    )
+    is_odd: bool = False  # the batch as a whole
 
 
 @dataclass(frozen=True)
@@ -83,4 +87,6 @@ def sentence(receipt: BatchReceipt) -> str:
         "scored": f"{receipt.n_accepted} scored, {receipt.n_flagged} flagged",
     }
     said = counts.get(receipt.outcome, receipt.reason)
+    if receipt.is_odd and receipt.above_usual is not None:
+        said += f"; odd as a whole: {receipt.above_usual:.0%} of its records score above a normal one, half is usual"
     return f"{receipt.batch_id}: {receipt.outcome}{f': {said}' if said else ''}"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import derived, sql
-from pipeline.calibration import Threshold
+from pipeline.calibration import BatchShift, Threshold
 from pipeline.config import Dataset
 from pipeline.detector import REASON, SCORE_COLUMNS, Detector
 from pipeline.errors import ModelUnusable
@@ -35,6 +35,7 @@ class ScoredBatch:
     n_records: int
     n_flagged: int
     threshold: Threshold
+    shift: BatchShift
 
 
 def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
@@ -87,7 +88,8 @@ def score_batch(
         tables.replace("scores", batch_id, rows, note={"model_version": str(model_version)})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return ScoredBatch(len(flagged), int(flagged.sum()), threshold)
+    shift = detector.calibration.batch_shift(anomaly_scores)
+    return ScoredBatch(len(flagged), int(flagged.sum()), threshold, shift)
 
 
 def _check_derived(dataset: Dataset, detector: Detector) -> None:

@@ -231,7 +231,7 @@ def _score(
 
     if state.n_accepted == 0:
         threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
-        n_flagged, value = 0, threshold.value
+        n_flagged, value, shift = 0, threshold.value, None
     else:
         with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
             tables = here.tables(dataset)
@@ -245,11 +245,12 @@ def _score(
                 scratch=scratch,
                 threads=here.settings.cores,
             )
-        n_flagged, value = scored.n_flagged, scored.threshold.value
+        n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
     written = here.ledger.record_scores(
         state, model_version=model_version, threshold=value, n_flagged=n_flagged
     )
-    return receipt_of(written, "scored")
+    receipt = receipt_of(written, "scored")
+    return receipt if shift is None else replace(receipt, above_usual=shift.above, is_odd=shift.is_odd)
 
 
 def train(
