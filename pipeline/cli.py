@@ -277,7 +277,7 @@ def flagged_label(
     note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say what a flagged record was. Anomalies and data errors are left out of the next training."""
+    """Say what a flagged record was. The next training pushes anomalies and data errors out and keeps normal records in."""
     from dataclasses import asdict
 
     from pipeline import verdicts, views
