@@ -32,6 +32,7 @@ HEAVY = 4.0  # standard deviation over robust one, above which a column is heavy
 BY_FACTORS = (
     0.25  # robust deviation over median, above which a column's values differ by factors: amounts, distances
 )
+SELDOM = 0.05  # share of values that may be negative where values differ by factors: returns, refunds
 LARGEST = 1e150  # numbers are cut here: the square of a larger one, or of one below its inverse, is no float
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -42,7 +43,8 @@ class Number:
     """How a numeric column is standardised: z = (w(x) − mean) / std, with w the identity or, for heavy tails, arsinh.
 
     A few huge values would otherwise set the scale and make all ordinary ones look alike. Only where values differ by
-    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail.
+    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail, and changes and deviations, as often
+    below zero as above, are odd because they are large.
 
     Attributes:
         mean, std: of w(x) over the training records.
@@ -69,7 +71,8 @@ class Number:
         robust = float(high - low) / 1.349
         if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
             robust = float(np.median(elsewhere)) / 0.6745  # half of all values are the same one, mostly 0
-        by_factors = robust > BY_FACTORS * abs(float(centre))
+        amounts = float(np.quantile(seen, SELDOM)) >= 0
+        by_factors = amounts and robust > BY_FACTORS * abs(float(centre))
         heavy = by_factors and 1 / LARGEST < robust * HEAVY < float(seen.std())
         warp = cls(0.0, 1.0, centre=float(centre) if heavy else 0.0, spread=robust if heavy else 0.0)
         warped = warp.standardise(seen)

@@ -116,7 +116,8 @@ class WindowRecords:
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:
-    """The window's records, sampled down to `train.max_records`; each record's fate depends on its key, a judged one stays."""
+    """The window's records, sampled down to `train.max_records`; each record's fate depends on its key; an anomaly
+    stays, a judged normal one does not, or false alarms would crowd the holdout."""
     modelled = dataset.columns_with("numeric", "categorical", "context")
     files = tables.files("records", window.batch_ids, flag=False)
     share = min(1.0, dataset.train.max_records / window.n_records)
@@ -128,7 +129,7 @@ def read_window(
     odd, normal = _among(window.left_out), _among(window.normal)
     query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)}
         FROM ({derived.accepted(dataset, files)})
-        WHERE {chosen} OR {normal} OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
+        WHERE {chosen} OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         found = connection.sql(query).to_arrow_table()

@@ -56,7 +56,7 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
 def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, variance: Tensor) -> list[str]:
     notes = []
     idle = sum(n == 0 for n in active)
-    if idle:
+    if idle and len(vae.layout.columns) > 1:
         notes.append(
             f"posterior collapse: in {idle} of {len(active)} members none of {n_latents} latents varies with the records, so that "
             "nothing of a record gets through; try kl_warm_up, free_nats or a lower kl_weight, unless the columns share nothing"
@@ -67,7 +67,7 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
             f"{points:.0%} of the posteriors have shrunk to points: latents copy records; raise kl_weight or lower n_latents"
         )
     learned = vae.learned[: variance.shape[2]].cpu()
-    scaled = (vae.noise.share_in_terms < 1).cpu()
+    scaled = torch.tensor([n.startswith("gaussian") and n != "gaussian_fixed_sigma" for n in vae.noise.names])
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled
     if wide_N.any():
         names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]

@@ -149,7 +149,7 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     if draws < 1:
         raise ValueError(f"draws must be at least 1, is {draws}")
     rows = torch.nonzero((records.observed == 0).any(dim=1))[:, 0]
-    known = vae.known(records[rows].to(vae.device))
+    known = vae.without_unlearned(records[rows].to(vae.device))
     proposal = _proposals(vae, known)
     with one_thread_per_kernel():
         answers = [

@@ -34,7 +34,7 @@ class Known:
     ) -> Tensor:
         """(n_members,) nats: anomalies are pushed out until they cost ``margin`` more than usual, normals are kept in.
 
-        With l a record's −ELBO and u the minibatch's mean, an anomaly pays softplus(u + margin − l), nothing once it is far out:
+        With l a record's −ELBO (its reconstruction under another regulariser) and u the minibatch's median, an anomaly pays softplus(u + margin − l), nothing once it is far out:
         −ELBO has no upper bound, and pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006,
         eq. 4, smoothed). A normal pays l, and is never trimmed.
 

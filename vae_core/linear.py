@@ -22,6 +22,7 @@ _MOST_CELLS = 2**23  # of the records that are looked at, the first ones
 _STEPS = 10  # concentration steps; they settle in fewer
 _SHRINK = 0.5  # weight of the plain variances, as a share of columns over records
 _MOST_SOLVED = 32  # conjugate-gradient steps for missing cells: exact up to as many of them
+_RESCALED = (0.5, 10.0)  # bounds of the factor on squared distances
 _TINY = 1e-12
 
 
@@ -69,7 +70,8 @@ class LinearGaussian(nn.Module):
     def fit(self, records: Records, *, trim: float, floor: float) -> None:
         """Fit to the records but the share ``trim`` that lies farthest out; ``floor`` is the smallest standard deviation.
 
-        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would.
+        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would, by a factor of ten at most; only
+        columns that vary by more than the floor count, for the others are as near as can be whatever the spread.
         """
         n_columns = int(self.modelled.sum())
         if not n_columns:
@@ -82,26 +84,32 @@ class LinearGaussian(nn.Module):
         n_kept = max(min(len(records), n_columns + 2), round(len(records) * (1 - trim)))
         kept = distance.new_empty(0, dtype=torch.int64)
         for _ in range(_STEPS):
-            before, kept = kept, distance.argsort(stable=True)[:n_kept].sort().values
+            farther = distance - present.sum(dim=1)  # than expected: a record of few cells has come less far
+            before, kept = kept, farther.argsort(stable=True)[:n_kept].sort().values
             if torch.equal(before, kept):
                 break
-            self._fit_to(records[kept], floor)
+            varying = self._fit_to(records[kept], floor)
             distance = 2 * self.surprise(records).sum(dim=1)
-        complete = present.sum(dim=1) == n_columns
-        if complete.any():
-            normal = (
-                n_columns * (1 - 2 / (9 * n_columns)) ** 3
+        n_cells = (present * varying).sum(dim=1)
+        if (n_cells > 0).any():
+            n_cells, distance = n_cells[n_cells > 0], distance[n_cells > 0]
+            expected = (
+                n_cells * (1 - 2 / (9 * n_cells)) ** 3
             )  # median of chi squared (Wilson & Hilferty 1931)
-            self.precision.mul_(normal / distance[complete].median().clamp(min=_TINY * normal))
+            self.precision.div_((distance / expected).median().clamp(*_RESCALED))
 
-    def _fit_to(self, records: Records, floor: float) -> None:
-        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk for few records."""
+    def _fit_to(self, records: Records, floor: float) -> Tensor:
+        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk for few records.
+
+        Returns which columns vary by more than the floor, (n_numeric,) bool.
+        """
         present, design = self._present(records), self._design(records)
-        ridge = 1e-3 * len(records) * torch.eye(design.shape[1], device=design.device)
+        ridge = 1e-3 * torch.eye(design.shape[1], device=design.device)
         for column in range(present.shape[1]):  # each on the records that have it
             weighted = design * present[:, column : column + 1]
             self.coefficients[:, column] = torch.linalg.solve(
-                weighted.T @ design + ridge, weighted.T @ records.values[:, column]
+                weighted.T @ design + ridge * present[:, column].sum().clamp(min=1),
+                weighted.T @ records.values[:, column],
             )
         residual = (records.values - design @ self.coefficients) * present
         covariance = residual.T @ residual / (present.T @ present).clamp(min=1)
@@ -111,6 +119,7 @@ class LinearGaussian(nn.Module):
         inverse = (vectors / (values.clamp(min=0) + floor**2)) @ vectors.T
         both = self.modelled[:, None] & self.modelled
         self.precision.copy_(inverse.to(self.precision.dtype) * both)
+        return covariance.diag() > floor**2
 
 
 def _fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:

@@ -36,12 +36,13 @@ class VAE(nn.Module):
 
     Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
     (posteriors.py) and two outputs for every number of every record, by default its mean and variance (noise.py).
+    The prior is a module of its own (priors.py), and so is the linear model beside the networks (linear.py).
     ``indicated`` are the numeric columns (by position) whose absence is an input of its own; elsewhere a missing
     number looks like the mean, 0.
 
     The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
     ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``: (n_columns,)
-    mean score term, nats. ``typical_kl``: () nats. ``learned``: (n_columns,) bool, False where training saw no value at all.
+    mean score term, nats. ``typical_kl``: () nats. ``linear.*``: the linear model. ``learned``: (n_columns,) bool, False where training saw no value at all.
     """
 
     scale: Tensor
@@ -105,7 +106,7 @@ class VAE(nn.Module):
         if self.recipe.encoder == "none":
             n_latents = self.recipe.latents_for(self.layout)
             return infer(
-                self.known(records),
+                self.without_unlearned(records),
                 self.decode,
                 records.numeric.new_zeros(self.recipe.n_members, len(records), n_latents),
                 log_prior=self.prior.log_prob,
@@ -113,7 +114,7 @@ class VAE(nn.Module):
             )
         return self._posterior(self._encoder_hidden(records))
 
-    def known(self, records: Records) -> Records:
+    def without_unlearned(self, records: Records) -> Records:
         """The records without the cells of columns that training never saw: nobody knows what they mean."""
         if self.learned.all():
             return records

@@ -36,7 +36,7 @@ class Prior(Protocol):
         ...
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """(..., n_members, n_records) log p(z) in nats of latents (..., n_members, n_records, n_latents)."""
+        """(..., n_members, n_records) log p(z) in nats, or a bound below it, of latents (..., n_members, n_records, n_latents)."""
         ...
 
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:

@@ -32,7 +32,9 @@ class Recipe:
     prior: str = "mixture"  # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
     n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
-    column_noise: Mapping[str, str] = field(default_factory=dict)  # the same by column, where it is another
+    column_noise: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # the same by column, where it is another
     sigma: float = 1.0  # standard deviation of gaussian_fixed_sigma
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
@@ -67,6 +69,11 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        if not isinstance(self.column_noise, Mapping):
+            raise TypeError(
+                f"recipe:\n  column_noise must be a mapping of columns to models, is {self.column_noise!r}"
+            )
+        object.__setattr__(self, "column_noise", dict(self.column_noise))
         faults = [
             f"{name} must be at least {least}, is {value}"
             for name, value, least in (
@@ -144,6 +151,8 @@ class Recipe:
             faults.append(
                 "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0, free_nats 0"
             )
+        if self.samples > 1 and self.prior == "hierarchical":
+            faults.append("samples above 1 need log p(z), of which prior 'hierarchical' knows a bound alone")
         faults += self._regulariser_faults()
         if self.encoder == "none":
             faults += self._searched_faults()

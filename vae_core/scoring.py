@@ -57,15 +57,15 @@ class Scores:
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
-    kl_divergence: (n_records,) KL(q(z|x) || p(z)), mean over members; never negative. Where training held the latents
-        to the prior by a distance, ½‖mean‖² of q(z|x): such training says nothing of a single posterior's spread, which
+    kl_divergence: (n_records,) KL(q(z|x) || p(z)), or a bound above it (priors.py), mean over members; never negative. Where
+        training held the latents to the prior by a distance or a discriminator, ½‖mean‖² of q(z|x): such training says nothing of a single posterior's spread, which
         shrinks towards nothing, so that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes
         the means of normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
         average in training, mean over members; 0 where the cell is missing. A number's surprise is half its
         -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from the decoder's mean and s the column's
         robust squared scale: up to a constant, -log of a Student t density with 3 degrees of freedom; where the column's noise
-        model is not Gaussian it is -log p(x|z) alone. A category's is
+        model is not Gaussian it is -log p(x|z) alone. To both the linear model's part is added, weighted (linear.py). A category's is
         -log p(x_c | the record without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
     """
 

@@ -317,12 +317,12 @@ class _Run:
         if self.of_latents is not None:
             divergence, told = self.of_latents.play(latents_MBZ, self.generator)
             penalty_M, told_M = penalty_M + recipe.adversarial_weight * divergence, told_M + told
-        usual_M = kept_MB.mean(dim=1)
+        plain_MB = terms.loss() if recipe.regulariser == "kl" else terms.reconstruction
         penalty_M = penalty_M + self.known.penalty(
-            self.plain_loss, usual_M.detach(), self.generator, recipe.known_margin
+            self.plain_loss, plain_MB.detach().median(dim=1).values, self.generator, recipe.known_margin
         )
         means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
-        return (usual_M + penalty_M, told_M), means
+        return (kept_MB.mean(dim=1) + penalty_M, told_M), means
 
     def plain_loss(self, batch: Records) -> Tensor:
         """(n_members, n_records) −ELBO in nats, by one draw; under another regulariser its reconstruction."""

@@ -361,3 +361,12 @@ def test_the_weekday_is_told_only_where_enough_weeks_were_seen(
 def test_a_cell_is_described_as_a_person_reads_it(value: Any, type_: str, read: str) -> None:
     """A reviewer compares what was observed with what was expected: in the same notation."""
     assert describe(value, Column(type=type_)) == read
+
+
+def test_changes_and_deviations_are_not_bent() -> None:
+    """As often below zero as above: their size is what is odd about them. Amounts are bent, a few refunds among them."""
+    random = np.random.default_rng(1)
+    changes = random.standard_t(1.5, 5000)
+    amounts = np.where(random.random(5000) < 0.02, -1, 1) * random.lognormal(3, 2, 5000)
+    assert Number.fit(changes).spread == 0
+    assert Number.fit(amounts).spread > 0

@@ -136,3 +136,34 @@ def test_it_finds_what_networks_learn_by_heart(settings: dict[str, Any]) -> None
     assert vae.linear is not None
     assert float(vae.linear.weight) == pytest.approx(1000 / 1100)
     assert found[1000] > max(0.9, found[0] + 0.05)
+
+
+def test_columns_that_are_mostly_one_value_do_not_blow_the_precision_up() -> None:
+    """80 % of the records all zero: most lie as near as can be, whatever the spread, and that says nothing of its scale."""
+    generator = torch.Generator().manual_seed(9)
+    x = torch.randn(1000, 3, generator=generator) * (torch.rand(1000, 1, generator=generator) < 0.2)
+    model = LinearGaussian((True,) * 3, 0)
+    model.fit(records(x), trim=0.25, floor=0.1)
+    assert model.precision.max() <= 2.001 / 0.1**2
+    wide = torch.randn(1000, 12, generator=generator)
+    wide[:, 2:] = 0.0  # ten constant columns beside two that vary
+    model = LinearGaussian((True,) * 12, 0)
+    model.fit(records(wide), trim=0.0, floor=0.1)
+    assert_close(model.precision[:2, :2], torch.eye(2), rtol=0, atol=0.15)
+
+
+def test_gaps_neither_stop_the_scale_nor_choose_the_records() -> None:
+    """A column that nobody ever saw changes nothing for the others, and one seen ten times has the mean of those ten."""
+    generator = torch.Generator().manual_seed(10)
+    x = torch.randn(2000, 3, generator=generator)
+    both = []
+    for extra in (x[:, :0], torch.full((2000, 1), torch.nan)):
+        model = LinearGaussian((True,) * (3 + extra.shape[1]), 0)
+        model.fit(records(torch.cat([x, extra], dim=1)), trim=0.25, floor=0.1)
+        both.append(model.precision[:3, :3])
+    assert_close(both[0], both[1], rtol=0.02, atol=0.02)
+    x[10:, 2] = torch.nan
+    x[:10, 2] += 2
+    model = LinearGaussian((True,) * 3, 0)
+    model.fit(records(x), trim=0.0, floor=0.1)
+    assert_close(model.coefficients[0, 2], x[:10, 2].mean(), rtol=0.02, atol=0.0)

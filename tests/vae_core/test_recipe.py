@@ -35,3 +35,16 @@ def test_latents_grow_with_the_square_root_of_the_columns() -> None:
     assert Recipe().latents_for(Layout(layout.numeric)) == 5
     assert Recipe().latents_for(layout) == 6
     assert Recipe(n_latents=2).latents_for(layout) == 2
+
+
+def test_a_recipe_is_a_value() -> None:
+    """Equal ones are equal, hash alike, and no longer change with the mapping they were made of."""
+    noise = {"calls": "poisson"}
+    recipe = Recipe(column_noise=noise)
+    assert hash(recipe) == hash(Recipe(column_noise={"calls": "poisson"}))
+    noise["calls"] = "bernoulli"
+    assert recipe.column_noise == {"calls": "poisson"}
+    with pytest.raises(TypeError, match="column_noise must be a mapping"):
+        Recipe(column_noise=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="samples above 1 need log p"):
+        Recipe(prior="hierarchical", samples=3)
