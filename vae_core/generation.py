@@ -139,8 +139,9 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     Every member answers E[x_missing | x_observed] by self-normalised importance sampling (Mattei & Frellsen 2019, eq. 12), and
     the members are averaged as in ``scoring.Expected``. Latents are proposed by the Gaussian nearest to p(z | x_observed)
     (inference.py), one in eight by the prior, and weighted by p(x_observed, z) over the density of that mixture. Where the
-    decoder is linear and its noise Gaussian, that Gaussian is the posterior itself; everywhere the answer tends to the
-    model's own conditional as the number of proposals (256 per member) grows. Draws are resampled proposals.
+    decoder is linear and its noise Gaussian, that Gaussian is the posterior itself; otherwise the answer tends to the
+    model's own conditional as the number of proposals (256 per member) grows, but for a hierarchical prior, of whose density a bound
+    stands in. Draws are resampled proposals.
 
     Random numbers come from the seed and the record's own observed cells: a record's result does not depend on the
     others, and equal records get equal draws. Costs some milliseconds for each record with a missing cell.

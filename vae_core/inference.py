@@ -51,6 +51,9 @@ def infer(
     Where the decoder is linear and its noise Gaussian, the first step leads to the exact posterior. Where it has kinks, the
     curvature is that between the points: Laplace's approximation, which sees a single point, misjudges it there.
 
+    No Gaussian wider than N(0, I) along any axis is considered: without that bound the search ended 0.9 nats short. Where a learned prior
+    is wider, and a record says next to nothing, q is therefore narrower than it could be.
+
     A record's result does not depend on the others: its search ends when it has settled, or after ``steps``.
     """
     with torch.inference_mode(False), torch.enable_grad():
