@@ -55,10 +55,9 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
 
 def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, variance: Tensor) -> list[str]:
     notes = []
-    idle = sum(n == 0 for n in active)
-    if idle and len(vae.layout.columns) > 1:
+    if not any(active) and len(vae.layout.columns) > 1:
         notes.append(
-            f"posterior collapse: in {idle} of {len(active)} members none of {n_latents} latents varies with the records, so that "
+            f"posterior collapse: in no member does any of {n_latents} latents vary with the records, so that "
             "nothing of a record gets through; try kl_warm_up, free_nats or a lower kl_weight, unless the columns share nothing"
         )
     points = float((spread < _NARROW).float().mean())
@@ -67,7 +66,9 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
             f"{points:.0%} of the posteriors have shrunk to points: latents copy records; raise kl_weight or lower n_latents"
         )
     learned = vae.learned[: variance.shape[2]].cpu()
-    scaled = torch.tensor([n.startswith("gaussian") and n != "gaussian_fixed_sigma" for n in vae.noise.names])
+    scaled = torch.tensor(
+        [n.startswith("gaussian") and n != "gaussian_fixed_sigma" for n in vae.noise.names], dtype=torch.bool
+    )
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled
     if wide_N.any():
         names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]
