@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from matplotlib.figure import Figure
 
 from pipeline.calibration import FEWEST, Calibration
 from pipeline.config import Dataset
 from pipeline.detector import Detector
-from vae_core import Scores, score
+from vae_core import Scores, encode, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +34,7 @@ def draw(detector: Detector, dataset: Dataset, holdout: pa.Table, folder: Path) 
     step = max(1, holdout.num_rows // MOST_DRAWN)
     records = detector.features.records(holdout.take(pa.array(range(0, holdout.num_rows, step))))
     scores = score(detector.vae, records)
-    with torch.inference_mode():
-        latents = detector.vae.encode(records).mean[0].numpy()
+    latents = encode(detector.vae, records).mean[0].numpy()
     values = scores.anomaly_score.numpy()
     return {
         "score_histogram": _save(
@@ -114,17 +112,25 @@ def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
 
 
 def _latents(axes: Axes, latents: Any, values: Any) -> None:
-    centred = latents - latents.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    flat = centred @ directions[:2].T
+    """The plane in which all but the highest-scoring 1 % vary most; those are clipped to its edge, or they would be all one sees."""
+    usual = values <= np.quantile(values, 0.99)
+    centre = latents[usual].mean(axis=0)
+    _, _, directions = np.linalg.svd(latents[usual] - centre, full_matrices=False)
+    flat = (latents - centre) @ directions[:2].T
     flat = np.pad(flat, ((0, 0), (0, max(0, 2 - flat.shape[1]))))
-    order = np.argsort(values)
-    ranks = np.argsort(order) / max(1, len(values) - 1)
-    x, y = flat[order].T
-    dots = axes.scatter(x, y, c=ranks[order], s=5, cmap="viridis_r", linewidths=0)
-    axes.figure.colorbar(dots, label="rank of the anomaly score")
+    low, high = flat[usual].min(axis=0), flat[usual].max(axis=0)
+    margin = 0.05 * (high - low) + 1e-6
+    flat = flat.clip(low - margin, high + margin)
+    for which, colour, size, label in (
+        (usual, INK, 4, "the others"),
+        (~usual, WARN, 12, "highest-scoring 1 %"),
+    ):
+        axes.scatter(
+            flat[which, 0], flat[which, 1], color=colour, s=size, alpha=0.5, linewidths=0, label=label
+        )
+    axes.legend(frameon=False)
     axes.set(
         xlabel="first direction",
         ylabel="second direction",
-        title="Posterior means, first member, widest plane",
+        title="Posterior means, first member; the farthest at the edge",
     )
