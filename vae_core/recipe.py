@@ -6,7 +6,7 @@ The defaults come from 24 ADBench sets (docs and log have the tables); nothing h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,9 +15,6 @@ from vae_core.noise import NOISES
 from vae_core.posteriors import POSTERIORS
 from vae_core.priors import PRIORS
 from vae_core.records import Layout
-
-REGULARISERS = ("kl", *DISTANCES, "adversarial")
-RECONSTRUCTIONS = ("likelihood", "vae_gan")
 
 
 @dataclass(frozen=True)
@@ -74,132 +71,47 @@ class Recipe:
                 f"recipe:\n  column_noise must be a mapping of columns to models, is {self.column_noise!r}"
             )
         object.__setattr__(self, "column_noise", dict(self.column_noise))
-        faults = [
-            f"{name} must be at least {least}, is {value}"
-            for name, value, least in (
-                ("n_members", self.n_members, 1),
-                ("width", self.width, 1),
-                ("n_latents", 1 if self.n_latents is None else self.n_latents, 1),
-                ("steps", self.steps, 1),
-                ("minibatch", self.minibatch, 1),
-                ("warm_up", self.warm_up, 0),
-                ("linear_records", self.linear_records, 0),
-                ("kl_cycles", self.kl_cycles, 1),
-                ("samples", self.samples, 1),
-                ("n_components", self.n_components, 1),
-            )
-            if value < least
-        ]
-        faults += [
-            f"{name} must be above 0 and finite, is {value}"
-            for name, value in (
-                ("sigma", self.sigma),
-                ("sigma_floor", self.sigma_floor),
-                ("learning_rate", self.learning_rate),
-                ("gradient_clip", self.gradient_clip),
-            )
-            if not 0 < value < math.inf
-        ]
-        faults += [
-            f"{name} must be in {interval}, is {value}"
-            for name, value, interval, allowed in (
-                ("category_floor", self.category_floor, "(0, 1)", 0 < self.category_floor < 1),
-                ("kl_warm_up", self.kl_warm_up, "[0, 1]", 0 <= self.kl_warm_up <= 1),
-                ("kl_weight", self.kl_weight, "[0, inf)", 0 <= self.kl_weight < math.inf),
-                ("free_nats", self.free_nats, "[0, inf)", 0 <= self.free_nats < math.inf),
-                ("known_margin", self.known_margin, "[0, inf)", 0 <= self.known_margin < math.inf),
-                (
-                    "distance_weight",
-                    self.distance_weight,
-                    "[0, inf)",
-                    0 <= self.distance_weight < math.inf,
-                ),
-                (
-                    "adversarial_weight",
-                    self.adversarial_weight,
-                    "[0, inf)",
-                    0 <= self.adversarial_weight < math.inf,
-                ),
-                (
-                    "final_learning_rate",
-                    self.final_learning_rate,
-                    "[0, 1]",
-                    0 <= self.final_learning_rate <= 1,
-                ),
-                ("trim", self.trim, "[0, 1)", 0 <= self.trim < 1),
-                ("linear_trim", self.linear_trim, "[0, 1)", 0 <= self.linear_trim < 1),
-                ("hidden_categories", self.hidden_categories, "[0, 1)", 0 <= self.hidden_categories < 1),
-                ("trim_after", self.trim_after, "[0, 1]", 0 <= self.trim_after <= 1),
-            )
-            if not allowed
-        ]
-        faults += [
-            f"{setting} must be one of {', '.join(known)}, is {chosen!r}"
-            for setting, chosen, known in (
-                ("encoder", self.encoder, ["network", "none"]),
-                ("posterior", self.posterior, list(POSTERIORS)),
-                ("prior", self.prior, list(PRIORS)),
-                ("noise", self.noise, list(NOISES)),
-                *(
-                    (f"column_noise of {name}", noise, list(NOISES))
-                    for name, noise in self.column_noise.items()
-                ),
-            )
-            if chosen not in known
-        ]
-        if self.samples > 1 and (self.kl_weight, self.kl_warm_up, self.free_nats) != (1.0, 0.0, 0.0):
-            faults.append(
-                "samples above 1 (the importance-weighted bound) leave no KL to weigh: kl_weight 1, kl_warm_up 0, free_nats 0"
-            )
-        if self.samples > 1 and self.prior == "hierarchical":
-            faults.append("samples above 1 need log p(z), of which prior 'hierarchical' knows a bound alone")
-        faults += self._regulariser_faults()
-        if self.encoder == "none":
-            faults += self._searched_faults()
-        if self.reconstruction not in RECONSTRUCTIONS:
-            faults.append(
-                f"reconstruction must be one of {', '.join(RECONSTRUCTIONS)}, is {self.reconstruction!r}"
-            )
-        if self.reconstruction != "likelihood" and self.samples > 1:
-            faults.append(
-                f"samples above 1 are a bound on log p(x), to which reconstruction {self.reconstruction!r} adds"
-            )
+        faults = [*self._outside(), *self._unknown(), *self._contradictions()]
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
 
-    def _searched_faults(self) -> list[str]:
-        chosen = (
-            self.posterior,
-            self.regulariser,
-            self.reconstruction,
-            self.kl_weight,
-            self.kl_warm_up,
-            self.kl_cycles,
-            self.free_nats,
-        )
-        if chosen == ("diagonal", "kl", "likelihood", 1.0, 0.0, 1, 0.0):
-            return []
-        return [
-            "encoder none finds the latents with the highest evidence lower bound: leave out posterior, regulariser, "
-            "reconstruction, kl_weight, kl_warm_up, kl_cycles and free_nats"
-        ]
+    def _outside(self) -> Iterator[str]:
+        for name, allowed in _ALLOWED.items():
+            value = getattr(self, name)
+            is_left_open = value is None and _default(name) is None
+            if not is_left_open and value not in allowed:
+                yield f"{name} must be in {allowed}, is {value}"
 
-    def _regulariser_faults(self) -> list[str]:
-        if self.regulariser not in REGULARISERS:
-            return [f"regulariser must be one of {', '.join(REGULARISERS)}, is {self.regulariser!r}"]
-        if self.regulariser == "kl":
-            return []
-        faults = []
+    def _unknown(self) -> Iterator[str]:
+        chosen = {name: getattr(self, name) for name in _CHOICES}
+        chosen |= {f"column_noise of {column}": noise for column, noise in self.column_noise.items()}
+        for name, value in chosen.items():
+            known = _CHOICES.get(name, _CHOICES["noise"])
+            if value not in known:
+                yield f"{name} must be one of {', '.join(known)}, is {value!r}"
+
+    def _contradictions(self) -> Iterator[str]:
+        weighed = [name for name in _WEIGH_THE_KL if getattr(self, name) != _default(name)]
+        if self.encoder == "none":
+            settings = ("posterior", "regulariser", "reconstruction", *_WEIGH_THE_KL)
+            if any(getattr(self, name) != _default(name) for name in settings):
+                yield f"encoder none finds the latents with the highest evidence lower bound: leave out {_listed(settings)}"
+        if self.regulariser != "kl" and weighed:
+            weight = "adversarial_weight" if self.regulariser == "adversarial" else "distance_weight"
+            yield f"{_listed(_WEIGH_THE_KL)} weigh the KL, which regulariser {self.regulariser!r} leaves out: set {weight}"
         if self.samples > 1:
-            faults.append(
-                f"samples above 1 are a bound with the KL in it, which regulariser {self.regulariser!r} leaves out"
-            )
-        if (self.kl_weight, self.kl_warm_up, self.kl_cycles, self.free_nats) != (1.0, 0.0, 1, 0.0):
-            faults.append(
-                f"kl_weight, kl_warm_up, kl_cycles and free_nats weigh the KL, which regulariser {self.regulariser!r} leaves out: "
-                f"set {'adversarial_weight' if self.regulariser == 'adversarial' else 'distance_weight'}"
-            )
-        return faults
+            yield from self._contradictions_of_the_bound(weighed)
+
+    def _contradictions_of_the_bound(self, weighed: Sequence[str]) -> Iterator[str]:
+        bound = "samples above 1 (the importance-weighted bound on log p(x))"
+        if weighed:
+            yield f"{bound} leave no KL to weigh: leave out {_listed(_WEIGH_THE_KL)}"
+        if self.prior == "hierarchical":
+            yield f"{bound} need log p(z), of which prior 'hierarchical' knows a bound alone"
+        if self.regulariser != "kl":
+            yield f"{bound} have the KL in them, which regulariser {self.regulariser!r} leaves out"
+        if self.reconstruction != "likelihood":
+            yield f"{bound} cannot hold what reconstruction {self.reconstruction!r} adds"
 
     def latents_for(self, layout: Layout) -> int:
         """How many latents a model of this layout gets: unless set, the root of its size, rounded up.
@@ -221,3 +133,54 @@ class Recipe:
         if unknown:
             raise ValueError(f"recipe: unknown settings {', '.join(unknown)}")
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """Numbers from low to high, the ends among them unless open. NaN is in none."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = True
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+
+
+_COUNT, _NOT_NEGATIVE = _Interval(1), _Interval(0)
+_POSITIVE = _Interval(0, open_low=True)
+_SHARE, _SHARE_BELOW_1 = _Interval(0, 1, open_high=False), _Interval(0, 1)
+_ALLOWED = {
+    **dict.fromkeys(("n_members", "width", "n_latents", "n_components", "steps", "minibatch"), _COUNT),
+    **dict.fromkeys(("samples", "kl_cycles"), _COUNT),
+    **dict.fromkeys(("warm_up", "linear_records"), _NOT_NEGATIVE),
+    **dict.fromkeys(("sigma", "sigma_floor", "learning_rate", "gradient_clip"), _POSITIVE),
+    **dict.fromkeys(
+        ("kl_weight", "free_nats", "distance_weight", "adversarial_weight", "known_margin"), _NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("kl_warm_up", "final_learning_rate", "trim_after"), _SHARE),
+    **dict.fromkeys(("trim", "linear_trim", "hidden_categories"), _SHARE_BELOW_1),
+    "category_floor": _Interval(0, 1, open_low=True),
+}
+_CHOICES = {
+    "encoder": ("network", "none"),
+    "posterior": tuple(POSTERIORS),
+    "prior": tuple(PRIORS),
+    "noise": tuple(NOISES),
+    "regulariser": ("kl", *DISTANCES, "adversarial"),
+    "reconstruction": ("likelihood", "vae_gan"),
+}
+_WEIGH_THE_KL = ("kl_weight", "kl_warm_up", "kl_cycles", "free_nats")
+
+
+def _default(name: str) -> Any:
+    return Recipe.__dataclass_fields__[name].default
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
