@@ -81,7 +81,7 @@ bench-water: install ## detection on the water data, retrained weekly, beside ri
 bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, resumable (hours; one method: ARGS="--only KNN")
 	$(BIN)/python -m tests.bench.quality $(ARGS)
 
-bench-explanation: install ## how often the corrupted column is blamed, on ten ADBench sets (about 15 minutes)
+bench-explanation: install ## how often the corrupted column is blamed, on 19 ADBench sets (about 20 minutes)
 	$(BIN)/python -m tests.bench.explanation $(ARGS)
 
 bench-threshold: install ## whether the promised rate of flags is kept on normal records (about 25 minutes)
