@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -65,12 +65,10 @@ def train(
         raise NotReady(
             f"{dataset.dataset}: {records.table.num_rows} records are too few to split off a holdout"
         )
+    parts = dataset, learned, holdout, records.anomalies
     curves: list[tuple[int, dict[str, float]]] = []
     known = Detector.train(
-        dataset,
-        learned,
-        holdout,
-        records.anomalies,
+        *parts,
         records_per_day=window.records_per_day,
         on_progress=_noted(curves, on_progress),
         checkpoint=checkpoints / "train.safetensors",
@@ -78,21 +76,13 @@ def train(
     metrics = _measure(dataset, known, learned, holdout)
     plotted = plots.draw(known, dataset, holdout, scratch / "plots")
     trained = known.refit(
-        dataset,
-        learned,
-        holdout,
-        records.anomalies,
+        *parts,
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )
+    trained.save(scratch / "detector")
     metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
     metrics["training_seconds"] = time.monotonic() - started
-    trained.save(scratch / "detector")
-    source = tables.uri("records")
-    inputs = [
-        DatasetInput(f"{dataset.dataset} {name}", source, window.fingerprint, part.num_rows, name)
-        for name, part in (("training", learned), ("calibration", holdout))
-    ]
     return TrainingRun(
         dataset=dataset.dataset,
         training_key=key,
@@ -101,16 +91,30 @@ def train(
         params=_params(dataset, window, trained),
         metrics=metrics,
         curves=curves,
-        inputs=inputs,
-        tags={
-            "contract_hash": contract_hash(dataset),
-            "code_version": code_version(),
-            "data_fingerprint": window.fingerprint,
-            "seed": str(dataset.train.seed),
-            "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
-        },
+        inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": holdout}),
+        tags=_tags(dataset, window),
         plots=plotted,
     )
+
+
+def _inputs(
+    dataset: Dataset, window: Window, tables: Tables, parts: Mapping[str, pa.Table]
+) -> list[DatasetInput]:
+    source = tables.uri("records")
+    return [
+        DatasetInput(f"{dataset.dataset} {name}", source, window.fingerprint, part.num_rows, name)
+        for name, part in parts.items()
+    ]
+
+
+def _tags(dataset: Dataset, window: Window) -> dict[str, str]:
+    return {
+        "contract_hash": contract_hash(dataset),
+        "code_version": code_version(),
+        "data_fingerprint": window.fingerprint,
+        "seed": str(dataset.train.seed),
+        "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
+    }
 
 
 def _noted(
