@@ -75,7 +75,7 @@ format: install ## rewrite the code in the one format
 demo: install ## the whole system on sample data, or on yours: make demo DATA=/path/to/parquet
 	$(BIN)/python -m infra.demo $(if $(DATA),--data "$(DATA)")
 
-bench-water: install ## detection on the water data, retrained weekly, beside rivals (about 40 minutes)
+bench-water: install ## detection on the water data, retrained nightly, beside rivals (two hours; weekly: ARGS="--every 7")
 	$(BIN)/python tests/bench/water.py $(ARGS)
 
 bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, resumable (hours; one method: ARGS="--only KNN")

@@ -38,6 +38,7 @@ CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or 
 )
 MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
 IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
+STEADY = 0.5  # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
 NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
 MOST_SHAPES = 20
 ENOUGH_PATHS = 0.9
@@ -107,8 +108,12 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
         key = next((g.name for g in guesses if g.unique), guesses[nearly[0][1]].name if nearly else None)
         time = _time_column(guesses)
         split = _split(connection, time, len(sample)) if shape.monthly and time else None
-        measured = [g.name for g in guesses if g.role == "numeric"]
-        in_step = time is not None and 0 < len(measured) <= MOST_DERIVED_FROM and _in_step(connection, time)
+        levels = _levels(connection, [g for g in guesses if g.role == "numeric"], time) if time else []
+    for guess in levels:
+        guess.role = "ignored"
+        guess.why += (
+            "; judged by what is derived from it: a level wanders with the seasons (numeric: by itself, too)"
+        )
     for guess in guesses:
         if guess.name in {key, time}:
             guess.rules = {"required": True}
@@ -120,7 +125,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
             )
             guess.warning = ""
     warnings += [f"{g.name}: {g.warning}" for g in guesses if g.warning]
-    if not any(g.role in {"numeric", "categorical"} for g in guesses):
+    if not levels and not any(g.role in {"numeric", "categorical"} for g in guesses):
         raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
     per_day = n_records / max(1, len(sample)) / (30 if split else 1)
     near = os.path.relpath(folder, relative_to)
@@ -129,7 +134,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     )  # a neighbour moves along, a stranger does not
     head = _head(name, path, shape, key, time, split, len(sample), n_records)
     body = "columns:\n" + "".join(_column_lines(guess) for guess in guesses)
-    derived = _derived_lines(measured, set(types)) if in_step else ""
+    derived = _derived_lines([g.name for g in levels], set(types)) if levels else ""
     return Proposal(head + body + derived + _tail(per_day), tuple(warnings), len(paths), n_records)
 
 
@@ -351,6 +356,24 @@ def _split(connection: duckdb.DuckDBPyConnection, time: str, n_files: int) -> st
     return "day" if days > 3 * n_files else None
 
 
+def _levels(connection: duckdb.DuckDBPyConnection, measured: Sequence[Guess], time: str) -> list[Guess]:
+    """Of columns whose records follow each other in equal steps, those in which a value is near the one before."""
+    if not 0 < len(measured) <= MOST_DERIVED_FROM or not _in_step(connection, time):
+        return []
+    return [guess for guess in measured if _steadiness(connection, sql.name(guess.name), time) <= STEADY]
+
+
+def _steadiness(connection: duckdb.DuckDBPyConnection, column: str, time: str) -> float:
+    """Mean change over mean deviation from the median: 1.4 for values that know nothing of each other (Gaussian)."""
+    (ratio,) = _row(
+        connection,
+        f"""SELECT sum(abs(change)) / sum(abs({column} - middle)) FROM (SELECT {column}, median({column}) OVER () AS middle,
+            {column} - lag({column}) OVER (PARTITION BY {_FILE} ORDER BY {sql.name(time)}) AS change FROM sample)
+            WHERE change IS NOT NULL""",
+    )
+    return math.inf if ratio is None else float(ratio)
+
+
 def _in_step(connection: duckdb.DuckDBPyConnection, time: str) -> bool:
     """Whether records follow each other in equal steps of time, as a sensor's do."""
     (share,) = _row(
@@ -365,7 +388,7 @@ def _in_step(connection: duckdb.DuckDBPyConnection, time: str) -> bool:
 
 def _derived_lines(names: Sequence[str], taken: Set[str]) -> str:
     lines = [
-        "derived:  # records follow each other in equal steps: each is also judged against the ones before it"
+        "derived:  # records follow each other in equal steps: each is judged against the ones before it"
     ]
     for name in names:
         column = sql.name(name)

@@ -72,7 +72,8 @@ def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> 
     guessed = guess(real_data / "water" / "batches", "water")
     dataset = guessed.dataset
     assert (dataset.key, dataset.time) == (["record_id"], "time")
-    assert [n for n in dataset.columns if dataset.columns[n].role == "numeric"] == [
+    assert dataset.columns_with("numeric") == list(dataset.derived)
+    assert [n for n in dataset.columns if dataset.columns[n].role == "ignored"][-9:] == [
         "Tp",
         "Cl",
         "pH",
@@ -248,7 +249,7 @@ COLUMNS: dict[str, tuple[Any, str, str]] = {
     "shipped": (pa.array([START + timedelta(hours=i) for i in range(N)], pa.timestamp("us", "UTC")), "timestamp_utc", "ignored"),
     "amount": (VALUES, "float", "numeric"),
     "quantity": (codes(7), "int", "numeric"),
-    "price": ([Decimal(i) / 4 for i in range(N)], "decimal(4,2)", "numeric"),
+    "price": ([Decimal(i * 37 % N) / 4 for i in range(N)], "decimal(4,2)", "numeric"),
     "colour": (["red" if i % 3 else "green" for i in range(N)], "string", "categorical"),
     "paid": ([i % 2 == 0 for i in range(N)], "bool", "categorical"),
     "shop_code": (codes(5), "int", "categorical"),
