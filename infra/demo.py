@@ -339,7 +339,7 @@ def _where(here: Installation, found: dict[str, Any]) -> None:
     for what, place in places.items():
         console.print(f"  {what:32} {_near(place)}")
     shell = f"{own.strip()} .venv/bin/vaewatch".strip()
-    console.print(f"  look closer: {shell} flagged list {name}")
+    console.print(f"  look closer: {shell} review list {name}")
     console.print(f"  Airflow's and MLflow's pages: make up{own}")
 
 

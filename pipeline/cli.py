@@ -14,7 +14,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -33,13 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-flagged = typer.Typer(
-    help="Flagged records: what the model thinks people should look at.", no_args_is_help=True
+review = typer.Typer(
+    help="Records that wait for a person, and what people say of them.", no_args_is_help=True
 )
 quarantine = typer.Typer(
     help="Records and batches set aside, and letting them in again.", no_args_is_help=True
 )
-app.add_typer(flagged, name="flagged")
+app.add_typer(review, name="review")
 app.add_typer(quarantine, name="quarantine")
 
 DatasetName = Annotated[
@@ -50,6 +50,7 @@ Key = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output on standard output")]
 By = Annotated[str, typer.Option("--by", help="who decides; default: you")]
+AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
 Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
 
 PARTLY = 4
@@ -235,77 +236,152 @@ def schema() -> None:
     _print_json(Dataset.model_json_schema())
 
 
-@flagged.command("list")
-def flagged_list(
-    dataset: DatasetName,
+@review.command("list")
+def review_list(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="default: every dataset")] = None,
+    state: Annotated[
+        Literal["any", "open", "anomaly", "normal", "expected_change", "data_error", "unsure", "conflict"],
+        typer.Option(help="what verdicts came to; `open`: none holds"),
+    ] = "open",
+    driver: Annotated[str | None, typer.Option(help="column with the largest share")] = None,
+    kind: Annotated[
+        Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
+    ] = "any",
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many, the most severe first")] = 20,
+    since: Annotated[str | None, typer.Option(help="first day, like 2026-01-31")] = None,
+    until: Annotated[str | None, typer.Option(help="last day")] = None,
+    search: Annotated[str | None, typer.Option(help="beginning of a record's key or id")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Flagged records, the most severe first, with their reasons."""
-    from pipeline import display, views
+    """Records that wait for a person: the newest day first, on a day the most severe first."""
+    from pipeline import display
     from pipeline.installation import Installation
+    from pipeline.review import queue
 
     here = Installation()
-    found = views.flagged(here, dataset, batch_id=batch, limit=limit)
+    chosen = queue.Filters(
+        dataset=dataset and here.dataset(dataset).dataset,
+        state=None if state == "any" else state,
+        kind=None if kind == "any" else kind,
+        driver=driver,
+        batch=batch,
+        since=since,
+        until=until,
+        search=search,
+    )
+    found = queue.page(here.ledger, chosen, limit=limit)
     if as_json:
-        _print_json(found)
+        _print_json(found.rows)
     else:
-        display.print_flagged(found, views.n_flagged(here, dataset, batch_id=batch))
+        display.print_queue(found.rows, queue.total(here.ledger, chosen))
 
 
-@flagged.command("show")
-def flagged_show(
-    dataset: DatasetName,
-    anomaly_id: Annotated[str, typer.Argument(help="as `flagged list` prints it; its first letters do")],
-    as_json: AsJson = False,
-) -> None:
-    """One flagged record whole: original values, scores and reasons."""
-    from pipeline import display, views
+@review.command("show")
+def review_show(anomaly_id: AnomalyId, as_json: AsJson = False) -> None:
+    """One record whole: original values, scores, reasons and verdicts."""
+    from pipeline import display
     from pipeline.installation import Installation
+    from pipeline.review import record
 
-    found = views.one_flagged(Installation(), dataset, anomaly_id)
+    here = Installation()
+    found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
     _print_json(found) if as_json else display.print_one(found)
 
 
-@flagged.command("label")
-def flagged_label(
-    dataset: DatasetName,
-    anomaly_id: Annotated[str, typer.Argument(help="as `flagged list` prints it; its first letters do")],
+@review.command("label")
+def review_label(
+    anomaly_id: AnomalyId,
     verdict: Annotated[Opinion, typer.Argument(help="what it was")],
     by: By = "",
     note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
+    settle: Annotated[
+        bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a flagged record was. The next training pushes anomalies and data errors out and keeps normal records in."""
+    """Say what a record was. The next training pushes anomalies and data errors out and keeps normal records in."""
     from dataclasses import asdict
 
-    from pipeline import verdicts, views
     from pipeline.installation import Installation
+    from pipeline.review import judging, record
 
-    here = Installation()
-    record = views.one_flagged(here, dataset, anomaly_id)
-    given = verdicts.give(here.ledger, dataset, record, verdict, by=by or getpass.getuser(), note=note)
+    ledger, who = Installation().ledger, by or getpass.getuser()
+    chosen = record.find(ledger, anomaly_id)
+    given = judging.give(ledger, [chosen], verdict, by=who, note=note, settle=settle)
     if as_json:
-        _print_json(asdict(given))
-    else:
+        return _print_json({**asdict(given), "state": record.one(ledger, chosen)["state"]})
+    typer.echo(f"{chosen}: {verdict}, says {who}; take it back with `vaewatch review undo {given.act}`")
+    if given.conflicts:
         typer.echo(
-            f"{given.anomaly_id} ({given.batch_id}, {given.record_key}): {given.verdict}, says {given.by}"
+            "reviewers differ on it: it is learned from neither way until they agree, or somebody says --settle"
         )
+    return None
 
 
-@flagged.command("export")
-def flagged_export(
+@review.command("undo")
+def review_undo(
+    act: Annotated[str | None, typer.Argument(metavar="[ACT]", help="default: your newest verdict")] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take back what was said: the entry stays in the history, and another one withdraws it."""
+    from dataclasses import asdict
+
+    from pipeline.installation import Installation
+    from pipeline.review import judging
+
+    ledger, who = Installation().ledger, by or getpass.getuser()
+    done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
+    _print_json(asdict(done)) if as_json else typer.echo(
+        f"withdrawn: {len(done.anomaly_ids)} verdicts of {who}"
+    )
+
+
+@review.command("export")
+def review_export(
     dataset: DatasetName,
     out: Annotated[Path, typer.Argument(help="file to write: .parquet, .csv or .jsonl")],
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
 ) -> None:
-    """Write flagged records to a file."""
+    """Write flagged records, with what their verdicts come to, to a file."""
     from pipeline import views
     from pipeline.installation import Installation
 
     n_records = views.export(Installation(), dataset, out, batch_id=batch)
     typer.echo(f"wrote {n_records} flagged records to {out}")
+
+
+@review.command("stats")
+def review_stats(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="default: every dataset")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
+    from pipeline import display
+    from pipeline.installation import Installation
+    from pipeline.review import statistics
+
+    here = Installation()
+    found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
+    _print_json(statistics.as_dict(found)) if as_json else display.print_lines(statistics.as_lines(found))
+
+
+@review.command("fill")
+def review_fill(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="default: every dataset")] = None,
+    force: Annotated[bool, typer.Option(help="fill in anew what the queue holds")] = False,
+) -> None:
+    """Put scored batches into the queue that it does not hold: those of before there was one, or of an earlier model."""
+    from pipeline.installation import Installation
+    from pipeline.review.filling import catch_up
+
+    here = Installation()
+    for name in [dataset] if dataset else sorted(here.datasets()):
+        done = catch_up(
+            here, here.dataset(name), force=force, say=lambda line: typer.echo(f"  {line}", err=True)
+        )
+        typer.echo(f"{name}: {len(done)} batches filled in")
 
 
 @quarantine.command("list")

@@ -245,6 +245,15 @@ class Promotion(_Strict):
     mode: Literal["automatic", "manual"] = "automatic"
 
 
+class Reviewing(_Strict):
+    """What joins the flagged records in the review queue, so that what was missed can be estimated."""
+
+    sample_share: float = Field(
+        0.1, ge=0, le=10, description="random unflagged records a batch adds, as a share of its flagged ones"
+    )
+    seed: int = Field(7, ge=0, description="of the choice; the same seed chooses the same records")
+
+
 def _as_derived(value: Any) -> Any:
     return {"sql": value} if isinstance(value, str) else value
 
@@ -287,6 +296,7 @@ class Dataset(_Strict):
     train: Training = Training()
     schedule: Scheduling = Scheduling()
     flag: Flagging = Flagging(review_budget=20)
+    review: Reviewing = Reviewing()
     promote: Promotion = Promotion()
     storage: str | None = Field(
         None, description="folder of the output tables; default: under the home folder"

@@ -6,7 +6,7 @@ Belongs here: layout and colour. Does not: where the numbers come from (views.py
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,41 @@ def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
         )
     console().print(table)
     if len(found) < n_all:
-        console().print(f"the {len(found)} most severe of {n_all}; more: --limit, --batch")
+        console().print(f"the {len(found)} most severe of {n_all}; more: vaewatch review list")
+
+
+def print_queue(found: list[dict[str, Any]], n_all: int) -> None:
+    """Records of the review queue with their reasons. n_all: how many there are, where these are the first of them."""
+    if not found:
+        console().print("nothing is like that in the queue (--state any shows what was judged, too)")
+        return
+    table = Table(
+        "id", "day", "record", "severity", "score", "why (observed, expected, share)", "state", box=None
+    )
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for row in found:
+        why = reasons_text(row["reasons"]) or f"({row['kind']})"
+        table.add_row(
+            row["anomaly_id"],
+            row["day"],
+            escape(_short(row["record_key"], 28)),
+            f"{row['severity']:.1f}",
+            f"{row['anomaly_score']:.4g}",
+            escape(_short(why, 200)),
+            row["state"],
+        )
+    console().print(table)
+    if len(found) < n_all:
+        console().print(f"the first {len(found)} of {n_all}; more: --limit, or the page: vaewatch review")
+
+
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Names and what belongs to them, a line each."""
+    table = Table("", "", box=None, show_header=False)
+    for name, text in lines:
+        table.add_row(escape(name), escape(text))
+    console().print(table)
 
 
 def print_one(row: dict[str, Any]) -> None:
@@ -134,7 +168,7 @@ def print_one(row: dict[str, Any]) -> None:
     out.print(
         f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; anomaly score {row['anomaly_score']:.5g} nats "
         f"(threshold {row['threshold']:.5g}), reconstruction {row['reconstruction']:.5g}, "
-        f"KL divergence {row['kl_divergence']:.4g}; of no single column: {row['kl_share']:.0%}; "
+        f"KL divergence {row['kl_divergence']:.4g}; of no single column: {row['kl_share'] or 0:.0%}; "
         f"model version {row['model_version']}"
     )
     why = {reason["column"]: reason for reason in row["reasons"]}
@@ -152,9 +186,10 @@ def print_one(row: dict[str, Any]) -> None:
         table.add_row(escape(name), escape(_short(str(value), 60)), *shares, style="bold" if reason else None)
     out.print(table)
     for given in row["verdicts"]:
+        stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"
         note = f": {given['note']}" if given["note"] else ""
         out.print(
-            f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}"
+            f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
         )
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import migrations
 from pipeline.errors import StorageFailed
 
 Status = Literal["accepted", "refused", "scored"]
+WRITERS = 7_621_734_911  # names the one lock that writers of a PostgreSQL database share
 
 metadata = sa.MetaData()
 
@@ -88,20 +90,6 @@ serving = sa.Table(
     sa.Column("trained_at", instant),
 )
 
-verdicts = sa.Table(
-    "verdicts",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("dataset", sa.String(63), nullable=False, index=True),
-    sa.Column("anomaly_id", sa.String(32), nullable=False),
-    sa.Column("batch_id", sa.String(250), nullable=False),
-    sa.Column("record_key", sa.Text, nullable=False),
-    sa.Column("verdict", sa.String(16), nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("by", sa.String(250), nullable=False),
-    sa.Column("decided_at", instant, nullable=False),
-)
-
 
 @dataclass(frozen=True)
 class BatchState:
@@ -154,7 +142,7 @@ class Ledger:
         if self._is_sqlite:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
         try:
-            self._create()
+            self._migrate()
         except SQLAlchemyError as fault:
             why = getattr(fault, "orig", None) or fault
             raise StorageFailed(f"ledger {self._where} cannot be opened: {why}") from fault
@@ -319,22 +307,20 @@ class Ledger:
 
     @contextmanager
     def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
-        """On SQLite a writer locks before it looks, or two would act on the same look."""
+        """A writer locks before it looks, or two would act on the same look."""
         with self._engine.begin() as connection:
             if write and self._is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif write:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
             yield connection
 
-    def _create(self) -> None:
-        for last_try in (False, True):
-            try:
-                with self._begin(write=True) as connection:
-                    metadata.create_all(connection)
-            except (OperationalError, ProgrammingError):  # another process created a table meanwhile
-                if last_try:
-                    raise
-            else:
-                return
+    def _migrate(self) -> None:
+        """Bring the tables to this release's state; one process does, the others find it done."""
+        if migrations.is_current(self._engine):
+            return
+        with self._begin(write=True) as connection:
+            migrations.upgrade(connection)
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

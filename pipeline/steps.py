@@ -227,6 +227,7 @@ def _score(
     model_version: int,
     current: Mapping[str, BatchState],
 ) -> BatchReceipt:
+    from pipeline.review.filling import fill
     from pipeline.scoring import score_batch
 
     if state.n_accepted == 0:
@@ -246,6 +247,7 @@ def _score(
                 threads=here.settings.cores,
             )
         n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
+    fill(here, dataset, replace(state, model_version=model_version), scored_at=datetime.now(UTC))
     written = here.ledger.record_scores(
         state, model_version=model_version, threshold=value, n_flagged=n_flagged
     )

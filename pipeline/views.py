@@ -47,7 +47,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
 def flagged(
     here: Installation, dataset_name: str, *, batch_id: str | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Flagged records, the most severe first, with the newest verdict on each."""
+    """Flagged records, the most severe first, with what their verdicts come to."""
     tables = here.tables(here.dataset(dataset_name))
     if not tables.exists("scores"):
         return []
@@ -56,36 +56,19 @@ def flagged(
     n = found.num_rows if limit is None else min(limit, found.num_rows)
     rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
     given = verdicts.history(here.ledger, dataset_name)
-    return [
-        row | {"verdict": given[row["anomaly_id"]][-1].verdict if row["anomaly_id"] in given else None}
-        for row in rows
-    ]
+    return [row | {"verdict": _stands(given, row["anomaly_id"])} for row in rows]
+
+
+def _stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | None:
+    """What a record's verdicts come to; None while it is open."""
+    state = verdicts.standing(given.get(anomaly_id, [])).state
+    return None if state == "open" else state
 
 
 def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = None) -> int:
     """How many records are flagged, by the ledger."""
     states = here.ledger.current(dataset_name).values()
     return sum(state.n_flagged or 0 for state in states if batch_id in {None, state.batch_id})
-
-
-def one_flagged(here: Installation, dataset_name: str, anomaly_id: str) -> dict[str, Any]:
-    """One flagged record whole, with every verdict on it.
-
-    Raises:
-        NotReady: none, or more than one, begins with these letters.
-    """
-    tables = here.tables(here.dataset(dataset_name))
-    if not tables.exists("scores"):
-        raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
-    mine = (pc.field("flagged") == pc.scalar(True)) & pc.starts_with(pc.field("anomaly_id"), anomaly_id)
-    rows = tables.dataset("scores").to_table(filter=mine).to_pylist()
-    if len(rows) != 1:
-        raise NotReady(
-            f"{dataset_name}: {len(rows)} flagged records have an id that begins with {anomaly_id!r}"
-        )
-    found: dict[str, Any] = rows[0]
-    given = verdicts.history(here.ledger, dataset_name).get(found["anomaly_id"], [])
-    return found | {"verdicts": [asdict(verdict) for verdict in given]}
 
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
@@ -154,8 +137,8 @@ def export(here: Installation, dataset_name: str, out: Path, *, batch_id: str | 
         raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
     table = tables.read("scores", batch_id=batch_id, flag=True).sort_by([("severity", "descending")])
     given = verdicts.history(here.ledger, dataset_name)
-    newest = [given[i][-1].verdict if i in given else None for i in table["anomaly_id"].to_pylist()]
-    table = table.append_column("verdict", pa.array(newest, pa.string()))
+    stand = [_stands(given, i) for i in table["anomaly_id"].to_pylist()]
+    table = table.append_column("verdict", pa.array(stand, pa.string()))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".parquet":
         pq.write_table(table, out)

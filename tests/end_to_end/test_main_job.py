@@ -18,6 +18,7 @@ import pytest
 
 from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
+from pipeline.review import record
 from pipeline.sample import DUPLICATED, SampleReceipt
 
 if TYPE_CHECKING:
@@ -127,11 +128,11 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     """What a person confirmed pushes the model away; taken back, the model that knew nothing of it is the right one again."""
     here = scored.here
     worst = views.flagged(here, scored.name, limit=1)[0]
-    label = ("flagged", "label", scored.name, worst["anomaly_id"][:10])
+    label = ("review", "label", worst["anomaly_id"][:10])
     code, output, errors = scored.run(
         *label, "anomaly", "--by", "ann", "--note", "asked the holder", "--json"
     )
-    assert (code, json.loads(output)["record_key"]) == (0, worst["record_key"]), errors
+    assert (code, json.loads(output)["anomaly_ids"]) == (0, [worst["anomaly_id"]]), errors
     record = (worst["batch_id"], worst["record_key"])
     assert verdicts.judged(here.ledger, scored.name) == ([record], [])
 
@@ -158,7 +159,7 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     without = scored.train()
     assert (without.outcome, without.alias) == ("trained", "challenger")
     scored.run(*label, "unsure", "--by", "bob")
-    given = views.one_flagged(here, scored.name, worst["anomaly_id"])["verdicts"]
+    given = record.one(here.ledger, worst["anomaly_id"])["verdicts"]
     assert [(v["verdict"], v["by"], v["note"]) for v in given] == [
         ("anomaly", "ann", "asked the holder"),
         ("unsure", "bob", ""),
@@ -325,7 +326,8 @@ def test_every_flagged_record_has_its_reasons_and_its_values_and_no_other_has(sc
         assert others[name].null_count == others.num_rows
     shown = views.flagged(scored.here, scored.name, limit=3)
     assert [row["severity"] for row in shown] == sorted(flagged["severity"].to_pylist(), reverse=True)[:3]
-    whole = views.one_flagged(scored.here, scored.name, shown[0]["anomaly_id"][:10])
+    ledger = scored.here.ledger
+    whole = record.one(ledger, record.find(ledger, shown[0]["anomaly_id"][:10]))
     assert whole["record_key"] == shown[0]["record_key"]
 
 
@@ -372,7 +374,8 @@ def test_the_command_line_says_how_it_ended_by_its_exit_code(scored: Place, samp
     "arguments",
     [
         ("status",),
-        ("flagged", "list", "payments"),
+        ("review", "list", "payments"),
+        ("review", "stats"),
         ("quarantine", "list", "payments"),
         ("quarantine", "show", "payments", "2026-01-11"),
     ],

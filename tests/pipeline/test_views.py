@@ -134,29 +134,13 @@ def test_flagged_records_come_with_the_most_severe_first(here: Installation) -> 
     assert views.flagged(here, "payments", batch_id="unknown") == []
 
 
-@pytest.mark.usefixtures("flagged_rows")
-def test_one_flagged_record_is_found_by_the_beginning_of_its_id(here: Installation) -> None:
-    """Nobody types sixteen digits; too few letters are said to be too few."""
-    assert views.one_flagged(here, "payments", "bb")["record"] == {"amount": -900.0, "=note": "plain"}
-    with pytest.raises(NotReady, match="2 flagged records have an id that begins with 'aa'"):
-        views.one_flagged(here, "payments", "aa")
-    with pytest.raises(NotReady, match="0 flagged records"):
-        views.one_flagged(here, "payments", "zz")
-    with pytest.raises(NotReady, match="4 flagged records"):
-        views.one_flagged(here, "payments", "")
-
-
 def test_before_anything_was_scored_there_is_nothing_or_a_next_step(
     here: Installation, tmp_path: Path
 ) -> None:
-    """A list may be empty; who asks for one record or a file is told what to run."""
+    """A list may be empty; who asks for a file is told what to run."""
     assert views.flagged(here, "payments") == []
-    for ask in (
-        lambda: views.one_flagged(here, "payments", "aa"),
-        lambda: views.export(here, "payments", tmp_path / "out.csv"),
-    ):
-        with pytest.raises(NotReady, match="run `vaewatch run payments`"):
-            ask()
+    with pytest.raises(NotReady, match="run `vaewatch run payments`"):
+        views.export(here, "payments", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -1,0 +1,208 @@
+"""From a published batch to the queue: its flagged records, and a few that were not flagged, for an honest recall.
+
+Belongs here: reading the table `scores` and making rows of the queue. Does not: the queue itself (queue.py).
+
+A batch is filled in after its scores are published and before the ledger says so; a fill that was missed, or killed,
+is caught up with later: the ledger knows what was scored, the queue what it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.review import suppression
+from pipeline.review.queue import BANDS, QueueBatch, held, replace_batch
+from pipeline.scoring import anomaly_id
+from pipeline.tables import Tables
+
+LEAST_SHARE = 0.15  # of the score: what a column must explain to be part of a group's signature
+LONGEST_VALUE = 300  # characters of a reason's text that the queue keeps; the record has all of them
+SCORES = (
+    "severity",
+    "anomaly_score",
+    "reconstruction",
+    "kl_divergence",
+    "p_value",
+    "threshold",
+    "model_version",
+)
+
+
+def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: datetime) -> QueueBatch:
+    """Put a scored batch into the queue, in the place of what was there of it. Done twice, it is done once.
+
+    Args:
+        state: as it was scored: n_accepted counts the records of the batch.
+    """
+    tables = here.tables(dataset)
+    day = (state.newest_record_at or state.validated_at).astimezone(UTC).date().isoformat()
+    rules = suppression.in_force(here.ledger, dataset.dataset, day)
+    batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)
+    flagged = list(batch.flagged()) if state.n_accepted else []
+    sampled = list(batch.sampled(len(flagged))) if state.n_accepted else []
+    held_now = QueueBatch(
+        dataset=dataset.dataset,
+        batch_id=state.batch_id,
+        day=day,
+        model_version=next((row["model_version"] for row in [*flagged, *sampled]), state.model_version or 0),
+        scored_at=scored_at,
+        n_flagged=len(flagged),
+        n_unflagged=state.n_accepted - len(flagged),
+        n_sampled=len(sampled),
+        n_suppressed=sum(row["suppressed"] != 0 for row in flagged),
+    )
+    replace_batch(here.ledger, held_now, [*flagged, *sampled])
+    return held_now
+
+
+def catch_up(
+    here: Installation, dataset: Dataset, *, force: bool = False, say: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Fill in the scored batches that the queue does not hold as they are scored now; returns their batch_ids."""
+    known = held(here.ledger, dataset.dataset)
+    filled = []
+    for state in here.ledger.current(dataset.dataset).values():
+        if state.status != "scored" or state.scored_at is None:
+            continue
+        batch = known.get(state.batch_id)
+        as_scored = batch and (batch.model_version, batch.n_flagged) == (state.model_version, state.n_flagged)
+        if force or batch is None or not as_scored:
+            done = fill(here, dataset, state, scored_at=state.scored_at)
+            say(
+                f"{state.batch_id}: {done.n_flagged} flagged and {done.n_sampled} sampled records are in the queue"
+            )
+            filled.append(state.batch_id)
+    return filled
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch's published scores, as rows of the queue."""
+
+    dataset: Dataset
+    batch_id: str
+    day: str
+    scored_at: datetime
+    tables: Tables
+    rules: Sequence[suppression.Rule]
+
+    def flagged(self) -> Iterator[dict[str, Any]]:
+        found = self.tables.read("scores", batch_id=self.batch_id, flag=True)
+        for part in found.to_batches(max_chunksize=1024):
+            for row in part.to_pylist():
+                yield self._row(row, "flagged")
+
+    def sampled(self, n_flagged: int) -> Iterator[dict[str, Any]]:
+        """Unflagged records, chosen by a hash of what names them: the same ones whichever model scored them."""
+        share = self.dataset.review.sample_share
+        n = math.ceil(share * max(1, n_flagged))
+        if not n:
+            return
+        keys = self.tables.read(
+            "scores", batch_id=self.batch_id, flag=False, columns=["row_number", "record_key"]
+        )
+        numbered = zip(keys["record_key"].to_pylist(), keys["row_number"].to_pylist(), strict=True)
+        chosen = heapq.nsmallest(n, (self._lot(key, number) for key, number in numbered))
+        numbers = [number for _, number in chosen]
+        mine = (pc.field("batch_id") == self.batch_id) & pc.field("row_number").isin(numbers)
+        columns = ["row_number", "record_key", *SCORES]
+        scores = self.tables.dataset("scores").to_table(columns=columns, filter=mine & ~pc.field("flagged"))
+        wanted = self.tables.dataset("records").to_table(
+            columns=["row_number", "record"], filter=mine & ~pc.field("set_aside")
+        )
+        records = {row["row_number"]: row["record"] for row in wanted.to_pylist()}
+        for row in scores.sort_by("row_number").to_pylist():
+            name = anomaly_id(self.dataset.dataset, self.batch_id, row["record_key"])
+            more: dict[str, Any] = {
+                "anomaly_id": name,
+                "reasons": [],
+                "record": records.get(row["row_number"]),
+                "kl_share": None,
+            }
+            yield self._row(row | more, "sampled")
+
+    def _lot(self, key: str, number: int) -> tuple[bytes, int]:
+        seed = f"sample\x1f{self.dataset.review.seed}\x1f{self.batch_id}\x1f{key}"
+        return hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()[:8], number
+
+    def _row(self, row: dict[str, Any], kind: str) -> dict[str, Any]:
+        reasons = [_short(reason) for reason in row["reasons"] or []]
+        record = plain(row["record"] or {})
+        signature = signature_of(reasons)
+        hiding = suppression.first_match(self.rules, signature, record) if kind == "flagged" else None
+        key = row["record_key"].replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return {
+            "anomaly_id": row["anomaly_id"],
+            "dataset": self.dataset.dataset,
+            "batch_id": self.batch_id,
+            "day": self.day,
+            "kind": kind,
+            "driver": reasons[0]["column"] if reasons else "",
+            "signature": signature,
+            "band": max(band for band in BANDS if band <= max(0.0, row["severity"])),
+            "suppressed": hiding.number if hiding else 0,
+            "row_number": row["row_number"],
+            "scored_at": self.scored_at,
+            "kl_share": row["kl_share"],
+            "key_start": key[:120],
+            "record_key": key,
+            "reasons": json.dumps(plain(reasons)),
+            "record": json.dumps(record),
+        } | {name: row[name] for name in SCORES}
+
+
+def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
+    """What is odd, without by how much: the columns that explain the score, each with its direction.
+
+    Records with one signature are likely to have one cause: `amount↑ fee↓`.
+    """
+    named = [reason for i, reason in enumerate(reasons) if i == 0 or reason["share"] >= LEAST_SHARE]
+    return " ".join(sorted(f"{reason['column']}{direction(reason)}" for reason in named))
+
+
+def direction(reason: Mapping[str, Any]) -> str:
+    """↑ above what was expected, ↓ below, ∅ missing, ≠ another category."""
+    if reason["observed"] == "missing":
+        return "∅"
+    try:
+        observed, expected = float(reason["observed"]), float(reason["expected"])
+    except ValueError:
+        return "≠"
+    return "↑" if observed >= expected else "↓"
+
+
+def _short(reason: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: str(reason[name])[:LONGEST_VALUE] for name in ("observed", "expected")}
+    return {**reason, **texts}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that JSON has no word for, times and bytes as text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, Decimal) or not _is_json(value) else value
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

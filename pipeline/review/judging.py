@@ -1,0 +1,224 @@
+"""Saying what a record is, taking it back, and telling others that one is at it.
+
+Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to (pipeline/verdicts.py)
+or are good for (training.py, statistics.py). A writer locks before it looks: of two who judge at once, the second sees
+what the first said, and both verdicts stay.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import ConfigError, NotReady
+from pipeline.ledger import Ledger
+from pipeline.review.queue import CHUNK, retally, stands
+from pipeline.review.schema import queue, record_claims, verdicts
+from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
+
+CLAIM = timedelta(minutes=10)
+LONGEST_NOTE = 4000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a call changed.
+
+    Attributes:
+        act: names it, so that it can be undone.
+        anomaly_ids: records that got an entry; those that stood so already are not among them.
+        conflicts: of the records given, those on which reviewers now differ.
+    """
+
+    act: str
+    anomaly_ids: tuple[str, ...]
+    conflicts: tuple[str, ...]
+
+
+def give(
+    ledger: Ledger,
+    anomaly_ids: Sequence[str],
+    opinion: Opinion,
+    *,
+    by: str,
+    note: str = "",
+    settle: bool = False,
+) -> Judged:
+    """Add one reviewer's verdict to each of these records; earlier ones stay. Said twice, it is written once.
+
+    Args:
+        settle: end a disagreement: what others said of these records before no longer counts.
+
+    Raises:
+        ConfigError: no such opinion, no name, or too long a note.
+        NotReady: a record is not in the queue; nothing was written.
+    """
+    _check(opinion, by, note)
+    act, now = secrets.token_hex(16), datetime.now(UTC)
+    with ledger.transaction(write=True) as connection:
+        told: list[str] = []
+        for dataset, records in _records(connection, anomaly_ids).items():
+            given = read_history(connection, dataset, [record.anomaly_id for record in records])
+            entries = [
+                _entry(record, opinion, note, by, now, act) | {"settles": settle}
+                for record in records
+                if settle or not _says_already(given.get(record.anomaly_id, []), by, opinion, note)
+            ]
+            if entries:
+                connection.execute(sa.insert(verdicts), entries)
+                told += [entry["anomaly_id"] for entry in entries]
+                _restate(connection, dataset, entries)
+        conflicts = _in_conflict(connection, anomaly_ids)
+    return Judged(act, tuple(told), conflicts)
+
+
+def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
+    """Withdraw what was said in one act, with an entry each; nothing is deleted. Done twice, it is done once.
+
+    Raises:
+        NotReady: there is no such act, or it is another reviewer's.
+    """
+    undone, now = secrets.token_hex(16), datetime.now(UTC)
+    with ledger.transaction(write=True) as connection:
+        query = sa.select(verdicts).where(verdicts.c.act == act, verdicts.c.verdict != WITHDRAWN)
+        mine = connection.execute(query.order_by(verdicts.c.number)).all() if act else []
+        if not mine or mine[0].by != by:
+            whose = (
+                f"it is {mine[0].by}'s: give a verdict of your own instead"
+                if mine
+                else "there is no such act"
+            )
+            raise NotReady(f"nothing was undone: {whose}")
+        again = sa.select(verdicts.c.withdraws).where(
+            verdicts.c.withdraws.in_(query.with_only_columns(verdicts.c.number))
+        )
+        gone = set(connection.execute(again).scalars())
+        entries = [
+            _entry(row, WITHDRAWN, "", by, now, undone) | {"withdraws": row.number}
+            for row in mine
+            if row.number not in gone
+        ]
+        if entries:
+            connection.execute(sa.insert(verdicts), entries)
+        for dataset in {entry["dataset"] for entry in entries}:
+            _restate(connection, dataset, [entry for entry in entries if entry["dataset"] == dataset])
+        ids = [entry["anomaly_id"] for entry in entries]
+        return Judged(undone, tuple(ids), _in_conflict(connection, ids))
+
+
+def newest_act(ledger: Ledger, *, by: str) -> str | None:
+    """What `undo` would take back next of a reviewer's: the newest act of which something still holds."""
+    withdrawn = verdicts.alias()
+    query = (
+        sa
+        .select(verdicts.c.act)
+        .outerjoin(withdrawn, withdrawn.c.withdraws == verdicts.c.number)
+        .where(
+            verdicts.c.by == by,
+            verdicts.c.act != "",
+            verdicts.c.verdict != WITHDRAWN,
+            withdrawn.c.number.is_(None),
+        )
+        .order_by(verdicts.c.number.desc())
+    )
+    with ledger.transaction() as connection:
+        return connection.execute(query.limit(1)).scalar_one_or_none()
+
+
+def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> tuple[str, datetime]:
+    """Say that one is at a record; returns who is, and until when: somebody else, where they were first.
+
+    A claim tells, it does not bar: a verdict is taken from anybody who may give one.
+
+    Raises:
+        NotReady: the record is not in the queue.
+    """
+    now = datetime.now(UTC)
+    with ledger.transaction(write=True) as connection:
+        _records(connection, [anomaly_id])
+        connection.execute(sa.delete(record_claims).where(record_claims.c.expires_at <= now))
+        mine = record_claims.c.anomaly_id == anomaly_id
+        held = connection.execute(sa.select(record_claims).where(mine)).one_or_none()
+        if held is not None and held.by != by:
+            return held.by, held.expires_at
+        connection.execute(sa.delete(record_claims).where(mine))
+        connection.execute(
+            sa.insert(record_claims).values(anomaly_id=anomaly_id, by=by, expires_at=now + lasts)
+        )
+    return by, now + lasts
+
+
+def release(ledger: Ledger, anomaly_id: str, *, by: str) -> None:
+    """Give a claim of one's own back."""
+    mine = (record_claims.c.anomaly_id == anomaly_id) & (record_claims.c.by == by)
+    with ledger.transaction(write=True) as connection:
+        connection.execute(sa.delete(record_claims).where(mine))
+
+
+def _check(opinion: str, by: str, note: str) -> None:
+    if opinion not in OPINIONS:
+        raise ConfigError(f"no verdict {opinion!r}; one of {', '.join(OPINIONS)}")
+    if not by.strip():
+        raise ConfigError("a verdict has somebody who gave it: say who")
+    if len(note) > LONGEST_NOTE:
+        raise ConfigError(f"the note has {len(note)} characters, {LONGEST_NOTE} at most")
+
+
+def _records(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, list[Any]]:
+    """What names the records, by dataset."""
+    wanted = list(dict.fromkeys(anomaly_ids))
+    found: dict[str, list[Any]] = {}
+    for i in range(0, len(wanted), CHUNK):
+        columns = (queue.c.dataset, queue.c.anomaly_id, queue.c.batch_id, queue.c.record_key)
+        query = sa.select(*columns).where(queue.c.anomaly_id.in_(wanted[i : i + CHUNK]))
+        for row in connection.execute(query):
+            found.setdefault(row.dataset, []).append(row)
+    n_found = sum(map(len, found.values()))
+    if n_found < len(wanted):
+        raise NotReady(
+            f"{len(wanted) - n_found} of {len(wanted)} records are not in the queue (scored again since?); nothing was written"
+        )
+    return found
+
+
+def _entry(record: Any, verdict: str, note: str, by: str, at: datetime, act: str) -> dict[str, Any]:
+    names = {name: getattr(record, name) for name in ("dataset", "anomaly_id", "batch_id", "record_key")}
+    said = {"verdict": verdict, "note": note.replace("\0", ""), "by": by, "decided_at": at, "act": act}
+    return names | said | {"withdraws": None, "settles": False}
+
+
+def _says_already(entries: Sequence[Verdict], by: str, opinion: str, note: str) -> bool:
+    return any(
+        (said.by, said.verdict, said.note) == (by, opinion, note) for said in standing(entries).holding
+    )
+
+
+def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str, Any]]) -> None:
+    """Bring the queue in line with the verdicts of these records."""
+    ids = [entry["anomaly_id"] for entry in entries]
+    for i in range(0, len(ids), CHUNK):
+        given = read_history(connection, dataset, ids[i : i + CHUNK])
+        connection.execute(
+            sa
+            .update(queue)
+            .where(queue.c.anomaly_id == sa.bindparam("this"))
+            .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at")}),
+            [{"this": anomaly_id, **stands(said)} for anomaly_id, said in given.items()],
+        )
+        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids[i : i + CHUNK])))
+    retally(connection, dataset, (entry["batch_id"] for entry in entries))
+
+
+def _in_conflict(connection: sa.Connection, anomaly_ids: Sequence[str]) -> tuple[str, ...]:
+    found: list[str] = []
+    for i in range(0, len(anomaly_ids), CHUNK):
+        some = queue.c.anomaly_id.in_(anomaly_ids[i : i + CHUNK])
+        found += connection.execute(
+            sa.select(queue.c.anomaly_id).where(some, queue.c.state == "conflict")
+        ).scalars()
+    return tuple(sorted(found))

@@ -1,0 +1,394 @@
+"""The queue: rows put in per batch, pages and counts of them by any filter, groups of those that are alike.
+
+Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record (record.py).
+
+A page of a million rows is quick because of two things: `tallies` says on which days the next rows are that a filter
+lets through, so no more than these are looked at, and one index holds every column that a filter or the order reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, date, datetime
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from pipeline.ledger import Ledger
+from pipeline.review.schema import queue, queue_batches, record_claims, scorings, tallies
+from pipeline.verdicts import STATES, read_history, standing
+
+Kind = Literal["flagged", "sampled", "cleared"]
+BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
+PAGE = 50
+MOST_FOUND = 500  # rows that a search looks at
+CHUNK = 400  # rows a statement: SQLite and PostgreSQL limit its parameters
+FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
+LISTED = [column for column in queue.c if column.name not in {"record", "record_key", "row_number"}]
+_TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rows; None lets all through.
+
+    Attributes:
+        since, until: days, ISO, both included.
+        band: severity at least this; of BANDS.
+        search: the beginning of a record's key or anomaly_id.
+        suppressed: True for the rows that a rule hides, and for nothing else.
+    """
+
+    dataset: str | None = None
+    state: str | None = None
+    driver: str | None = None
+    band: int | None = None
+    kind: str | None = None
+    model_version: int | None = None
+    reviewer: str | None = None
+    since: str | None = None
+    until: str | None = None
+    batch: str | None = None
+    signature: str | None = None
+    search: str | None = None
+    suppressed: bool = False
+
+    def without(self, *names: str) -> Filters:
+        """The same filters, but for these."""
+        nothing: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, **nothing)
+
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen, by name."""
+        return {name: value for name, value in asdict(self).items() if value not in {None, False}}
+
+
+class Place(NamedTuple):
+    """Where a page ended: the next begins after it."""
+
+    day: str
+    severity: float
+    anomaly_id: str
+
+    def __str__(self) -> str:
+        return f"{self.day}~{self.severity!r}~{self.anomaly_id}"
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """What __str__ wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
+        day, severity, anomaly_id = text.split("~")
+        return cls(date.fromisoformat(day).isoformat(), float(severity), anomaly_id)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows in order, and the place after which there are more; None at the end."""
+
+    rows: list[dict[str, Any]]
+    more_after: Place | None
+
+
+def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit: int = PAGE) -> Page:
+    """The newest day first, on a day the most severe first."""
+    with ledger.transaction() as connection:
+        chosen = _ids(connection, filters, after, limit + 1)
+        newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
+        query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
+        rows = [
+            _as_row(row)
+            for row in connection.execute(query.where(queue.c.anomaly_id.in_(chosen)).order_by(*newest_first))
+        ]
+        claims = read_claims(connection, [row["anomaly_id"] for row in rows[:limit]])
+    shown = [row | {"claim": claims.get(row["anomaly_id"])} for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(shown, None)
+    last = shown[-1]
+    return Page(shown, Place(last["day"], last["severity"], last["anomaly_id"]))
+
+
+def _ids(connection: sa.Connection, filters: Filters, after: Place | None, n: int) -> list[str]:
+    wanted = _conditions(queue, filters)
+    if after is not None:
+        order = sa.tuple_(queue.c.day, queue.c.severity, queue.c.anomaly_id)
+        wanted.append(order < sa.tuple_(*map(sa.literal, after)))
+    if filters.search:
+        found = _found(connection, filters.search)
+        wanted.append(queue.c.anomaly_id.in_(found))
+    elif not filters.signature:
+        days = _days(connection, filters, after, n)
+        if not days:
+            return []
+        wanted += [queue.c.day >= min(days), queue.c.day <= max(days)]
+    newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
+    query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*newest_first).limit(n)
+    return list(connection.execute(query).scalars())
+
+
+def _days(connection: sa.Connection, filters: Filters, after: Place | None, n: int) -> list[str]:
+    """The days that hold the next n rows, newest first."""
+    total = sa.func.sum(tallies.c.n)
+    query = sa.select(tallies.c.day, total).where(*_conditions(tallies, filters))
+    if after is not None:
+        query = query.where(tallies.c.day <= after.day)
+    days, found = [], 0
+    for day, count in connection.execute(query.group_by(tallies.c.day).order_by(tallies.c.day.desc())):
+        days.append(day)
+        found += 0 if after is not None and day == after.day else count  # of that day some were shown
+        if found >= n:
+            break
+    return days
+
+
+def _found(connection: sa.Connection, search: str) -> list[str]:
+    """Rows whose key or id begins so: a range in an index, whatever the text holds."""
+    start = search[:120]
+    found: list[str] = []
+    for column in (queue.c.key_start, queue.c.anomaly_id):
+        query = sa.select(queue.c.anomaly_id).where(column >= start, column < f"{start}\U0010ffff")
+        found += connection.execute(query.limit(MOST_FOUND)).scalars()
+    return found
+
+
+def _conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """What a row of the queue, or of the tallies, must be like; search is not among it."""
+    hidden = queue.c.suppressed != 0 if table is queue else tallies.c.suppressed
+    conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
+    equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
+    conditions += [table.c[name] == value for name in equal if (value := getattr(filters, name)) is not None]
+    if filters.band is not None:
+        conditions.append(table.c.band >= filters.band)
+    if filters.since is not None:
+        conditions.append(table.c.day >= filters.since)
+    if filters.until is not None:
+        conditions.append(table.c.day <= filters.until)
+    if filters.batch is not None:
+        conditions.append(table.c.batch_id == filters.batch)
+    if filters.signature is not None and table is queue:
+        conditions.append(queue.c.signature == filters.signature)
+    return conditions
+
+
+def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
+    """How many rows each choice of each filter would show, the others being as they are.
+
+    A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
+    """
+    columns = [tallies.c[name] for name in FACETS]
+    chosen = {name: getattr(filters, name) for name in FACETS}
+    wide = filters.without(*FACETS, "search", "signature")
+    query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(*_conditions(tallies, wide))
+    found: dict[str, Counter[Any]] = {name: Counter() for name in FACETS}
+    with ledger.transaction() as connection:
+        rows = connection.execute(query.group_by(*columns)).all()
+    for *values, n in rows:
+        row = dict(zip(FACETS, values, strict=True))
+        fails = {
+            name for name, wanted in chosen.items() if wanted is not None and not _lets(name, wanted, row)
+        }
+        for name in FACETS:
+            if not fails - {name}:
+                found[name][row[name]] += n
+    return {name: _in_order(name, counter) for name, counter in found.items()}
+
+
+def _lets(name: str, wanted: Any, row: Mapping[str, Any]) -> bool:
+    return bool(row[name] >= wanted) if name == "band" else row[name] == wanted
+
+
+def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
+    if name == "band":
+        at_least = {band: sum(n for found, n in counter.items() if found >= band) for band in BANDS}
+        return {band: n for band, n in at_least.items() if n}
+    if name == "state":
+        return {state: counter[state] for state in STATES if counter[state]}
+    if name in {"dataset", "model_version"}:
+        return dict(sorted(counter.items()))
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], str(item[0]))))
+
+
+def total(ledger: Ledger, filters: Filters) -> int:
+    """How many rows the filters let through; a search or a signature is left out of account."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(tallies.c.n), 0)).where(*_conditions(tallies, filters))
+    with ledger.transaction() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that are odd in the same columns and directions.
+
+    Attributes:
+        exemplar: the most severe of them, as `page` shows it.
+    """
+
+    dataset: str
+    signature: str
+    n: int
+    severest: float
+    first_day: str
+    last_day: str
+    exemplar: dict[str, Any]
+
+
+def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
+    """The largest groups of flagged records that the filters let through."""
+    n, most = sa.func.count(), sa.func.max(queue.c.severity)
+    columns = (queue.c.dataset, queue.c.signature)
+    query = (
+        sa
+        .select(*columns, n, most, sa.func.min(queue.c.day), sa.func.max(queue.c.day))
+        .where(*_conditions(queue, filters), queue.c.kind == "flagged")
+        .group_by(*columns)
+        .order_by(n.desc(), most.desc(), *columns)
+        .limit(limit)
+    )
+    with ledger.transaction() as connection:
+        found = connection.execute(query).all()
+        return [
+            Group(
+                dataset,
+                signature,
+                n,
+                severest,
+                first,
+                last,
+                _exemplar(connection, filters, dataset, signature),
+            )
+            for dataset, signature, n, severest, first, last in found
+        ]
+
+
+def _exemplar(connection: sa.Connection, filters: Filters, dataset: str, signature: str) -> dict[str, Any]:
+    mine = replace(filters, dataset=dataset, signature=signature, kind="flagged")
+    query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
+    most_severe = query.where(*_conditions(queue, mine)).order_by(queue.c.severity.desc(), queue.c.anomaly_id)
+    return _as_row(connection.execute(most_severe.limit(1)).one()) | {"claim": None}
+
+
+def members(ledger: Ledger, filters: Filters) -> list[str]:
+    """The anomaly_ids of every row that the filters let through, in no particular order."""
+    with ledger.transaction() as connection:
+        query = sa.select(queue.c.anomaly_id).where(*_conditions(queue, filters))
+        return list(connection.execute(query).scalars())
+
+
+@dataclass(frozen=True)
+class QueueBatch:
+    """What the queue holds of a batch, as one model version scored it."""
+
+    dataset: str
+    batch_id: str
+    day: str
+    model_version: int
+    scored_at: datetime
+    n_flagged: int
+    n_unflagged: int
+    n_sampled: int
+    n_suppressed: int
+
+
+def replace_batch(ledger: Ledger, batch: QueueBatch, rows: Iterable[dict[str, Any]]) -> None:
+    """Put a batch's rows in the place of those that the queue holds of it; all of them or none.
+
+    What was judged stays: a row that is flagged no longer is kept as `cleared`, with its verdicts.
+
+    Args:
+        rows: columns of the table `queue` but for state, reviewer and decided_at, which follow from verdicts.
+    """
+    mine = (queue.c.dataset == batch.dataset) & (queue.c.batch_id == batch.batch_id)
+    with ledger.transaction(write=True) as connection:
+        kept = set(
+            connection.execute(sa.select(queue.c.anomaly_id).where(mine, queue.c.state != "open")).scalars()
+        )
+        connection.execute(sa.delete(queue).where(mine, queue.c.state == "open"))
+        connection.execute(sa.update(queue).where(mine).values(kind="cleared", suppressed=0))
+        this_version = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
+        connection.execute(
+            sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
+        )
+        for chunk in _chunks(rows):
+            _put(connection, batch, chunk, kept)
+        same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
+        connection.execute(sa.delete(queue_batches).where(same))
+        connection.execute(sa.insert(queue_batches).values(asdict(batch)))
+        retally(connection, batch.dataset, [batch.batch_id])
+
+
+def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]], kept: set[str]) -> None:
+    ids = [row["anomaly_id"] for row in rows]
+    if again := [anomaly_id for anomaly_id in ids if anomaly_id in kept]:
+        connection.execute(sa.delete(queue).where(queue.c.anomaly_id.in_(again)))
+    given = read_history(connection, batch.dataset, ids)
+    connection.execute(sa.insert(queue), [row | stands(given.get(row["anomaly_id"], [])) for row in rows])
+    words = ("dataset", "anomaly_id", "model_version", "batch_id", "kind", "severity", "anomaly_score", "threshold", "scored_at")  # fmt: skip
+    connection.execute(sa.insert(scorings), [{name: row[name] for name in words} for row in rows])
+
+
+def stands(entries: Sequence[Any]) -> dict[str, Any]:
+    """The columns of the queue that follow from a record's verdicts."""
+    found = standing(entries)
+    newest = found.newest
+    return {
+        "state": found.state,
+        "reviewer": newest.by if newest else "",
+        "decided_at": newest.decided_at if newest else None,
+    }
+
+
+def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -> None:
+    """Count some batches' rows anew. Counting what is there cannot drift away from it, as adding and taking off can."""
+    for batch_id in sorted(set(batch_ids)):
+        mine = (tallies.c.dataset == dataset) & (tallies.c.batch_id == batch_id)
+        connection.execute(sa.delete(tallies).where(mine))
+        hidden = sa.case((queue.c.suppressed != 0, sa.true()), else_=sa.false())
+        columns = [*(queue.c[column.name] for column in _TALLIED), hidden]
+        counted = (
+            sa
+            .select(*columns, sa.func.count())
+            .where(queue.c.dataset == dataset, queue.c.batch_id == batch_id)
+            .group_by(*columns)
+        )
+        names = [*(column.name for column in _TALLIED), "suppressed", "n"]
+        connection.execute(sa.insert(tallies).from_select(names, counted))
+
+
+def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
+    """The batches that the queue holds, by batch_id."""
+    query = sa.select(queue_batches).where(queue_batches.c.dataset == dataset)
+    names = [field.name for field in fields(QueueBatch)]
+    with ledger.transaction() as connection:
+        found = [
+            QueueBatch(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)
+        ]
+    return {batch.batch_id: batch for batch in found}
+
+
+def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Who is at which of these records, and until when."""
+    query = sa.select(record_claims).where(
+        record_claims.c.anomaly_id.in_(anomaly_ids), record_claims.c.expires_at > datetime.now(UTC)
+    )
+    return {row.anomaly_id: {"by": row.by, "until": row.expires_at} for row in connection.execute(query)}
+
+
+def _as_row(row: Any) -> dict[str, Any]:
+    found = dict(row._mapping)  # SQLAlchemy's public name for it
+    return found | {"reasons": json.loads(found["reasons"])}
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

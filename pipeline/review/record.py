@@ -1,0 +1,197 @@
+"""One record of the queue, whole: values, verdicts, what each model version said, and what it stands beside.
+
+Belongs here: looking things up for one record. Does not: lists of records (queue.py), or how it is drawn (web/plots.py).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from pipeline.config import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.ledger import Ledger
+from pipeline.review.filling import plain
+from pipeline.review.queue import read_claims
+from pipeline.review.schema import queue, scorings
+from pipeline.verdicts import read_history, standing
+
+N_BINS = 36
+MOST_READ = 200_000  # records behind a column's distribution
+SKEWED = 8.0  # 99 % quantile over the median, above which a positive column is drawn on a logarithmic axis
+MOST_CATEGORIES = 8
+NEIGHBOUR_BATCHES = 3  # before and after the record's own
+
+
+def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
+    """The anomaly_id that begins with these letters.
+
+    Raises:
+        NotReady: none in the queue does, or more than one.
+    """
+    query = sa.select(queue.c.anomaly_id).where(
+        queue.c.anomaly_id >= beginning, queue.c.anomaly_id < f"{beginning}\U0010ffff"
+    )
+    if dataset is not None:
+        query = query.where(queue.c.dataset == dataset)
+    with ledger.transaction() as connection:
+        found = list(connection.execute(query.limit(2)).scalars())
+    if len(found) != 1:
+        n = "more than one record" if found else "no record"
+        raise NotReady(
+            f"{n} in the queue has an id that begins with {beginning!r}; see `vaewatch review list`"
+        )
+    return str(found[0])
+
+
+def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
+    """A record with its verdicts, what they come to, who is at it, and each version's word on it.
+
+    Raises:
+        NotReady: it is not in the queue.
+    """
+    with ledger.transaction() as connection:
+        row = connection.execute(sa.select(queue).where(queue.c.anomaly_id == anomaly_id)).one_or_none()
+        if row is None:
+            raise NotReady(f"record {anomaly_id!r} is not in the queue; see `vaewatch review list`")
+        entries = read_history(connection, row.dataset, [anomaly_id]).get(anomaly_id, [])
+        claim = read_claims(connection, [anomaly_id]).get(anomaly_id)
+        said = sa.select(scorings).where(
+            scorings.c.dataset == row.dataset, scorings.c.anomaly_id == anomaly_id
+        )
+        versions = connection.execute(said.order_by(scorings.c.model_version)).mappings().all()
+    found = {name: value for name, value in row._mapping.items() if name != "key_start"}
+    return found | {
+        "reasons": json.loads(row.reasons),
+        "record": json.loads(row.record),
+        "claim": claim,
+        "verdicts": [asdict(entry) for entry in entries],
+        "holding": [entry.number for entry in standing(entries).holding],
+        "versions": [dict(version) for version in versions],
+    }
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a column's values usually lie.
+
+    Attributes:
+        edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left out.
+        is_logarithmic: the edges are equally far apart in their logarithm.
+        categories: of any other column: (value, share), the most frequent first.
+        n_records, batch_id: what it was read from.
+    """
+
+    n_records: int
+    batch_id: str
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    is_logarithmic: bool = False
+    categories: tuple[tuple[str, float], ...] = ()
+
+
+def usual(here: Installation, dataset: Dataset, batch_id: str, column: str) -> Distribution | None:
+    """A column's distribution among the accepted records of a batch; None where the column is not stored, or empty."""
+    tables = here.tables(dataset)
+    if column not in dataset.columns or not tables.exists("records"):
+        return None
+    scanner = tables.dataset("records").scanner(
+        columns={"value": pc.field("record", column)},
+        filter=(pc.field("batch_id") == batch_id) & ~pc.field("set_aside"),
+    )
+    values = scanner.head(MOST_READ)["value"].combine_chunks()
+    n_records = len(values)
+    if dataset.columns[column].is_number:
+        numbers = pc.cast(values.drop_null(), pa.float64()).to_numpy()
+        numbers = numbers[np.isfinite(numbers)]
+        return _histogram(numbers, n_records, batch_id) if len(numbers) else None
+    counted = pc.value_counts(pc.cast(values, pa.string()))
+    pairs = sorted(((one["counts"], one["values"]) for one in counted.to_pylist()), key=lambda pair: -pair[0])
+    shares = [
+        ("missing" if value is None else value[:200], n / n_records) for n, value in pairs[:MOST_CATEGORIES]
+    ]
+    return Distribution(n_records, batch_id, categories=tuple(shares)) if shares else None
+
+
+def _histogram(numbers: Any, n_records: int, batch_id: str) -> Distribution:
+    low, middle, high = np.quantile(numbers, [0.005, 0.5, 0.99])
+    logarithmic = bool(low > 0 and high / max(middle, 1e-300) > SKEWED)
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    if (
+        high - low < N_BINS and not (numbers % 1).any()
+    ):  # a bin a whole number: else some bins hold two, some none
+        edges, logarithmic = np.arange(low, high + 2) - 0.5, False
+    elif logarithmic:
+        edges = np.geomspace(low, high, N_BINS + 1)
+    else:
+        edges = np.linspace(low, high, N_BINS + 1)
+    counts, _ = np.histogram(numbers, edges)
+    return Distribution(n_records, batch_id, tuple(map(float, edges)), tuple(map(int, counts)), logarithmic)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Records around one, in time.
+
+    Attributes:
+        of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
+        rows: in order, each with batch_id, record_key, record, and is_this.
+    """
+
+    of: str
+    rows: tuple[dict[str, Any], ...]
+
+
+def neighbours(
+    here: Installation, dataset: Dataset, row: dict[str, Any], *, each_side: int = 3
+) -> Neighbours:
+    """The records before and after one, of the same entity; without an entity, those of its batch."""
+    tables, record = here.tables(dataset), row["record"]
+    owner = {name: record.get(name) for name in dataset.entity}
+    batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
+    wanted = pc.field("batch_id").isin(batch_ids) & ~pc.field("set_aside")
+    kept = tables.dataset("records")
+    types = {field.name: field.type for field in kept.schema.field("record").type}
+    for name, value in owner.items():
+        column = pc.field("record", name)
+        wanted &= column.is_null() if value is None else column.cast(pa.string()) == str(value)
+    order = pc.field("record", dataset.time) if dataset.time in types else pc.field("row_number")
+    columns = {"at": order, "batch_id": pc.field("batch_id"), "row_number": pc.field("row_number")}
+    places = kept.to_table(columns=columns, filter=wanted)
+    by_time = [(name, "ascending") for name in ("at", "batch_id", "row_number")]
+    places = places.take(pc.sort_indices(places, by_time))
+    pairs = list(zip(places["batch_id"].to_pylist(), places["row_number"].to_pylist(), strict=True))
+    this = (row["batch_id"], row["row_number"])
+    if this not in pairs:
+        return Neighbours("", ())
+    at = pairs.index(this)
+    chosen = pairs[max(0, at - each_side) : at + each_side + 1]
+    of = ", ".join(f"{name} {value}" for name, value in owner.items())
+    return Neighbours(of, tuple(found | {"is_this": pair == this} for pair, found in _rows(kept, chosen)))
+
+
+def _around(here: Installation, dataset: Dataset, batch_id: str) -> list[str]:
+    known = [state.batch_id for state in here.ledger.current(dataset.dataset).values() if state.n_accepted]
+    if batch_id not in known:
+        return [batch_id]
+    at = known.index(batch_id)
+    return known[max(0, at - NEIGHBOUR_BATCHES) : at + NEIGHBOUR_BATCHES + 1]
+
+
+def _rows(kept: Any, chosen: list[tuple[str, int]]) -> list[tuple[tuple[str, int], dict[str, Any]]]:
+    table = kept.to_table(
+        columns=["batch_id", "row_number", "record_key", "record"],
+        filter=pc.field("batch_id").isin(sorted({batch for batch, _ in chosen}))
+        & pc.field("row_number").isin(sorted({number for _, number in chosen}))
+        & ~pc.field("set_aside"),
+    )
+    found = {(row["batch_id"], row["row_number"]): row for row in table.to_pylist()}
+    return [(pair, {**found[pair], "record": plain(found[pair]["record"])}) for pair in chosen]

@@ -1,0 +1,72 @@
+"""Rows of the review queue, as the score step would put them there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.ledger import Ledger
+from pipeline.review.queue import BANDS, QueueBatch, replace_batch
+from pipeline.scoring import anomaly_id
+
+SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)
+BATCH = QueueBatch("payments", "2026-01-30", "2026-01-30", 3, SCORED_AT, 0, 0, 0, 0)
+
+
+def reason(column: str = "amount", share: float = 0.8, **given: Any) -> dict[str, Any]:
+    plain = {
+        "column": column,
+        "observed": "900",
+        "expected": "12.5",
+        "low": 10.0,
+        "high": 15.0,
+        "share": share,
+    }
+    return plain | given
+
+
+def row(key: str, batch_id: str = "2026-01-30", **given: Any) -> dict[str, Any]:
+    """A row of the queue. Given values replace those of a plain one; `reasons` and `record` as objects."""
+    severity = given.get("severity", 3.5)
+    reasons = given.pop("reasons", [reason(given.get("driver", "amount"))])
+    plain = {
+        "anomaly_id": anomaly_id(given.get("dataset", "payments"), batch_id, key),
+        "dataset": "payments",
+        "batch_id": batch_id,
+        "day": batch_id,
+        "kind": "flagged",
+        "driver": "amount",
+        "signature": "amount↑",
+        "band": max(band for band in BANDS if band <= severity),
+        "suppressed": 0,
+        "model_version": 3,
+        "row_number": 0,
+        "severity": severity,
+        "anomaly_score": severity * 100,
+        "reconstruction": severity * 90,
+        "kl_divergence": severity * 10,
+        "kl_share": 0.1,
+        "p_value": 10**-severity,
+        "threshold": 20.0,
+        "scored_at": SCORED_AT,
+        "key_start": key[:120],
+        "record_key": key,
+        "reasons": json.dumps(reasons),
+        "record": json.dumps(given.pop("record", {"amount": 900.0, "country": "DE"})),
+    }
+    return plain | given
+
+
+def put(ledger: Ledger, rows: Sequence[dict[str, Any]], **batch: Any) -> None:
+    """Put rows of one or more batches into the queue."""
+    for dataset, batch_id in dict.fromkeys((one["dataset"], one["batch_id"]) for one in rows):
+        mine = [one for one in rows if (one["dataset"], one["batch_id"]) == (dataset, batch_id)]
+        n_flagged = sum(one["kind"] == "flagged" for one in mine)
+        held = replace(
+            BATCH, dataset=dataset, batch_id=batch_id, day=mine[0]["day"], model_version=mine[0]["model_version"],
+            n_flagged=n_flagged, n_unflagged=1000 - n_flagged, n_sampled=len(mine) - n_flagged,
+        )  # fmt: skip
+        replace_batch(ledger, replace(held, **batch), mine)

@@ -1,0 +1,99 @@
+"""The database from one release to the next: nothing that people said is lost on the way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from pipeline import migrations, verdicts
+from pipeline.errors import StorageFailed
+from pipeline.ledger import Ledger, metadata
+from pipeline.review import schema
+
+OLD = """
+CREATE TABLE verdicts (number INTEGER NOT NULL, dataset VARCHAR(63) NOT NULL, anomaly_id VARCHAR(32) NOT NULL,
+    batch_id VARCHAR(250) NOT NULL, record_key TEXT NOT NULL, verdict VARCHAR(16) NOT NULL, note TEXT NOT NULL,
+    by VARCHAR(250) NOT NULL, decided_at DATETIME NOT NULL, PRIMARY KEY (number));
+CREATE INDEX ix_verdicts_dataset ON verdicts (dataset);
+CREATE TABLE serving (dataset VARCHAR(63) NOT NULL, model_version INTEGER, trained_at DATETIME, PRIMARY KEY (dataset));
+INSERT INTO serving VALUES ('payments', 7, NULL);
+INSERT INTO verdicts VALUES (1, 'payments', 'aa', '2026-01-01', 'k1', 'anomaly', 'asked', 'ann', '2026-01-02 03:04:05');
+INSERT INTO verdicts VALUES (2, 'payments', 'aa', '2026-01-01', 'k1', 'unsure', '', 'ann', '2026-01-03 03:04:05');
+"""
+
+
+def test_the_tables_are_those_that_the_code_knows(database_url: str) -> None:
+    """A column that only the code, or only the database has, is found by a user otherwise."""
+    assert schema.queue.metadata is metadata
+    Ledger(database_url).close()
+    engine = sa.create_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_the_newest_step_is_the_one_that_a_fresh_process_looks_for() -> None:
+    """A step that nobody runs."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+
+
+def test_verdicts_given_before_there_were_migrations_are_kept(tmp_path: Path) -> None:
+    """An installation that is updated goes on where it was."""
+    file = tmp_path / "ledger.db"
+    engine = sa.create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        for statement in filter(str.strip, OLD.split(";")):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    ledger = Ledger(f"sqlite:///{file}")
+    given = verdicts.history(ledger, "payments")["aa"]
+    assert [(v.verdict, v.by, v.note, v.withdraws, v.act) for v in given] == [
+        ("anomaly", "ann", "asked", None, ""),
+        ("unsure", "ann", "", None, ""),
+    ]
+    assert given[0].decided_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert ledger.serving_version("payments") == 7
+    ledger.close()
+
+
+def test_a_database_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
+    """An old program must not write what a new one would misread."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    Ledger(url).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '9999'")
+    engine.dispose()
+    with pytest.raises(StorageFailed, match=r"tables are of version 9999, this vaewatch knows them up to"):
+        Ledger(url)
+
+
+def test_the_database_itself_keeps_verdicts_from_being_changed(database_url: str) -> None:
+    """Append-only is a promise to the reader of a history, whatever program writes."""
+    Ledger(database_url).close()
+    engine = sa.create_engine(database_url)
+    values = {
+        "dataset": "d",
+        "anomaly_id": "a",
+        "batch_id": "b",
+        "record_key": "k",
+        "verdict": "normal",
+        "note": "",
+        "by": "x",
+    }
+    with engine.begin() as connection:
+        connection.execute(sa.insert(schema.verdicts).values(values | {"decided_at": datetime.now(UTC)}))
+    for change in (sa.update(schema.verdicts).values(by="y"), sa.delete(schema.verdicts)):
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.execute(change)
+    engine.dispose()

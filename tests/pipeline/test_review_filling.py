@@ -1,0 +1,279 @@
+"""From published scores to the queue: every flagged record, an honest sample of the others, nothing that breaks a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.review import judging, queue, record, suppression
+from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
+from pipeline.review.queue import Filters
+from pipeline.scoring import anomaly_id, scores_schema
+from pipeline.settings import Settings
+
+from .review_data import reason
+
+DATASET = """\
+dataset: payments
+incoming: {path: ../incoming}
+time: at
+entity: card
+columns:
+  at: {type: timestamp_utc}
+  card: {type: string}
+  amount: {type: float, role: numeric}
+review: {sample_share: 0.5}
+"""
+RECORD = pa.struct([("at", pa.timestamp("us", "UTC")), ("card", pa.string()), ("amount", pa.float64())])
+N = 40
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def publish(here: Installation) -> Callable[..., BatchState]:
+    """Put a batch of 40 records into the tables, some of them flagged, and into the ledger as scored."""
+
+    def batch(
+        batch_id: str = "2026-01-30", flagged: tuple[int, ...] = (3, 4), version: int = 3
+    ) -> BatchState:
+        at = datetime.fromisoformat(batch_id).replace(tzinfo=UTC)
+        values = [{"at": at.replace(hour=i % 24), "card": f"c{i % 5}", "amount": float(i)} for i in range(N)]
+        keys = [f"{batch_id}-{i:03}" for i in range(N)]
+        records = pa.table({
+            "batch_id": [batch_id] * N,
+            "set_aside": [False] * N,
+            "row_number": list(range(N)),
+            "record_key": keys,
+            "reasons": pa.nulls(N, pa.list_(pa.string())),
+            "record": pa.array(values, RECORD),
+        })
+        tables = here.tables(here.dataset("payments"))
+        tables.replace("records", batch_id, records.to_reader, note={})
+        rows = [_scored(batch_id, i, keys[i], values[i], i in flagged, version) for i in range(N)]
+        scores = pa.Table.from_pylist(rows, scores_schema(RECORD))
+        tables.replace("scores", batch_id, scores.to_reader, note={})
+        state = BatchState(
+            "payments", batch_id, 1, "accepted", "", f"f{version}", "s", "c", [], [], {}, N, N,
+            at.replace(hour=23), at,
+        )  # fmt: skip
+        written = here.ledger.record_validation(state)
+        return here.ledger.record_scores(
+            written, model_version=version, threshold=4.5, n_flagged=len(flagged)
+        )
+
+    return batch
+
+
+def _scored(
+    batch_id: str, i: int, key: str, values: dict[str, Any], flagged: bool, version: int
+) -> dict[str, Any]:
+    row = {
+        "batch_id": batch_id, "flagged": flagged, "row_number": i, "record_key": key, "anomaly_score": float(i),
+        "reconstruction": 1.0, "kl_divergence": 1.0, "p_value": 0.1, "severity": i / 10, "threshold": 4.5,
+        "model_version": version,
+    }  # fmt: skip
+    more = {
+        "anomaly_id": anomaly_id("payments", batch_id, key),
+        "kl_share": 0.1,
+        "reasons": [reason()],
+        "record": values,
+    }
+    return row | (more if flagged else {})
+
+
+def test_a_scored_batch_is_in_the_queue_whole_and_once(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """Flagged records with reasons and values; half as many sampled ones; filled again, the same."""
+    publish()
+    dataset = here.dataset("payments")
+    assert catch_up(here, dataset) == ["2026-01-30"]
+    rows = queue.page(here.ledger, Filters()).rows
+    assert [(one["record_key"], one["kind"]) for one in rows if one["kind"] == "flagged"] == [
+        ("2026-01-30-004", "flagged"),
+        ("2026-01-30-003", "flagged"),
+    ]
+    assert [one["kind"] for one in rows].count("sampled") == 1
+    found = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    assert found["record"] == {"at": "2026-01-30T04:00:00+00:00", "card": "c4", "amount": 4.0}
+    assert (found["driver"], found["signature"], found["band"]) == ("amount", "amount↑", 0)
+    assert catch_up(here, dataset) == []
+    assert catch_up(here, dataset, force=True) == ["2026-01-30"]
+    assert queue.page(here.ledger, Filters()).rows == rows
+
+
+def test_the_sample_is_the_same_whichever_model_scored(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """A sample that moved with the model could be steered by it; records that were judged would be judged again."""
+    dataset = here.dataset("payments")
+    chosen = []
+    for version in (3, 4):
+        publish(flagged=(0, 1, 2, 3), version=version)
+        catch_up(here, dataset)
+        chosen.append({one["record_key"] for one in queue.page(here.ledger, Filters(kind="sampled")).rows})
+    assert chosen[0] == chosen[1]
+    assert len(chosen[0]) == 2
+    others = dataset.model_copy(update={"review": dataset.review.model_copy(update={"seed": 8})})
+    catch_up(here, others, force=True)
+    assert {one["record_key"] for one in queue.page(here.ledger, Filters(kind="sampled")).rows} != chosen[0]
+
+
+def test_the_queue_follows_a_batch_that_was_scored_again(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """A verdict names a record: it is there under the next model, too, and both models' words are kept."""
+    dataset = here.dataset("payments")
+    publish(flagged=(3, 4), version=3)
+    catch_up(here, dataset)
+    name = anomaly_id("payments", "2026-01-30", "2026-01-30-004")
+    judging.give(here.ledger, [name], "anomaly", by="ann")
+    publish(flagged=(4, 5), version=4)
+    assert catch_up(here, dataset) == ["2026-01-30"]
+    found = record.one(here.ledger, name)
+    assert (found["state"], found["model_version"]) == ("anomaly", 4)
+    assert [version["model_version"] for version in found["versions"]] == [3, 4]
+
+
+def test_a_batch_without_accepted_records_is_held_as_empty(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """Or it would be looked for again every night."""
+    state = replace(publish(), n_accepted=0)
+    done = fill(here, here.dataset("payments"), state, scored_at=datetime.now(UTC))
+    assert (done.n_flagged, done.n_unflagged, done.n_sampled) == (0, 0, 0)
+
+
+def test_neighbours_are_the_entitys_records_around_it(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """What the same card did before and after, across batches."""
+    for day in ("2026-01-29", "2026-01-30"):
+        publish(day)
+    dataset = here.dataset("payments")
+    catch_up(here, dataset)
+    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    found = record.neighbours(here, dataset, row, each_side=2)
+    assert found.of == "card c4"
+    times = [one["record"]["at"] for one in found.rows]
+    assert times == sorted(times)
+    assert {one["record"]["card"] for one in found.rows} == {"c4"}
+    assert [one["is_this"] for one in found.rows].count(True) == 1
+    assert len({one["batch_id"] for one in found.rows}) == 2
+
+
+def test_a_column_has_the_distribution_of_its_batch(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """What an observed value is drawn against."""
+    publish()
+    dataset = here.dataset("payments")
+    amount = record.usual(here, dataset, "2026-01-30", "amount")
+    assert amount
+    assert (
+        sum(amount.counts) == N - 2
+    )  # the outermost are beyond the edges, or one outlier would hide the rest
+    card = record.usual(here, dataset, "2026-01-30", "card")
+    assert card
+    assert dict(card.categories) == dict.fromkeys((f"c{i}" for i in range(5)), 0.2)
+    assert record.usual(here, dataset, "2026-01-30", "no such column") is None
+
+
+def test_a_rule_hides_what_it_said_it_would_until_it_is_lifted(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """Tried first, then kept; hidden records stay, are counted, and come back."""
+    dataset, ledger = here.dataset("payments"), here.ledger
+    publish(flagged=(3, 4, 8))
+    catch_up(here, dataset)
+    ids = [anomaly_id("payments", "2026-01-30", f"2026-01-30-{i:03}") for i in (3, 4, 8)]
+    judging.give(ledger, ids[1:2], "anomaly", by="ann")
+    last = datetime.now(UTC).date().isoformat()
+    draft = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
+    tried = suppression.preview(ledger, draft)
+    assert (tried.n_hidden, tried.n_judged, tried.n_confirmed, tried.examples[0]) == (3, 1, 1, ids[1])
+    narrow = replace(draft, conditions={"card": "c3"})
+    assert suppression.preview(ledger, narrow).n_hidden == 2
+    kept = suppression.save(ledger, narrow)
+    shown = {one["anomaly_id"] for one in queue.page(ledger, Filters(kind="flagged")).rows}
+    assert shown == {ids[1]}
+    assert queue.total(ledger, Filters(suppressed=True)) == 2
+    catch_up(here, dataset, force=True)
+    assert queue.total(ledger, Filters(suppressed=True)) == 2
+    assert suppression.lift(ledger, kept.number, by="bob") == 2
+    assert queue.total(ledger, Filters(kind="flagged")) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"signature": ""}, "it would hide everything"),
+        ({"note": " "}, "needs a note"),
+        ({"ends_on": "soon"}, "'soon' is not a day"),
+        ({"ends_on": "2020-01-01"}, "must lie within 366 days"),
+    ],
+)
+def test_a_rule_that_would_hide_too_much_is_refused(
+    here: Installation, changed: dict[str, Any], says: str
+) -> None:
+    """A rule nobody remembers is how real anomalies are missed."""
+    plain_rule = suppression.Rule(
+        "payments", "amount↑", {}, datetime.now(UTC).date().isoformat(), "why", "ann"
+    )
+    with pytest.raises(ConfigError, match=says):
+        suppression.save(here.ledger, replace(plain_rule, **changed))
+
+
+@pytest.mark.parametrize(
+    ("given", "arrow"),
+    [
+        ({"observed": "900", "expected": "12.5"}, "↑"),
+        ({"observed": "-1", "expected": "12.5"}, "↓"),
+        ({"observed": "missing", "expected": "12.5"}, "∅"),
+        ({"observed": "US", "expected": "DE (93%)"}, "≠"),
+    ],
+)
+def test_a_reason_has_a_direction(given: dict[str, str], arrow: str) -> None:
+    """Too much and too little seldom have one cause."""
+    assert direction(reason(**given)) == arrow
+
+
+def test_a_signature_is_of_the_columns_that_matter_in_one_order() -> None:
+    """Two records with one cause must not be told apart by which of two columns came first."""
+    both = [reason("b", 0.5), reason("a", 0.4, observed="1"), reason("c", 0.05)]
+    assert signature_of(both) == signature_of([both[1], both[0], both[2]]) == "a↓ b↑"
+    assert signature_of([reason("c", 0.05)]) == "c↑"
+    assert signature_of([]) == ""
+
+
+def test_any_value_becomes_json() -> None:
+    """What Parquet holds and JSON has no word for."""
+    odd = {
+        "inf": float("inf"),
+        "day": date(2026, 1, 1),
+        "raw": b"\x00",
+        "money": Decimal("1.10"),
+        "list": [float("nan")],
+    }
+    assert json.loads(json.dumps(plain(odd), allow_nan=False)) == {
+        "inf": "inf", "day": "2026-01-01", "raw": "00", "money": "1.10", "list": ["nan"],
+    }  # fmt: skip

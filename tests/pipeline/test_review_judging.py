@@ -1,0 +1,200 @@
+"""Verdicts: nothing said is lost, whoever speaks at the same time; what was taken back can still be read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import verdicts
+from pipeline.errors import ConfigError, NotReady
+from pipeline.ledger import Ledger
+from pipeline.review import judging, queue, record
+from pipeline.review.queue import Filters
+from pipeline.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
+
+from .review_data import put, row
+
+KEYS = [f"k{i}" for i in range(6)]
+
+
+@pytest.fixture
+def ids(store: Ledger) -> list[str]:
+    """Six records in the queue."""
+    rows = [row(key) for key in KEYS]
+    put(store, rows)
+    return [one["anomaly_id"] for one in rows]
+
+
+def state(store: Ledger, anomaly_id: str) -> str:
+    return str(record.one(store, anomaly_id)["state"])
+
+
+def test_a_verdict_says_who_when_and_why_and_the_queue_follows(store: Ledger, ids: list[str]) -> None:
+    """One act on three records; the history has an entry for each."""
+    given_now = judging.give(store, ids[:3], "data_error", by="ann", note="the gateway was down")
+    assert set(given_now.anomaly_ids) == set(ids[:3])
+    found = record.one(store, ids[0])
+    (entry,) = found["verdicts"]
+    assert (entry["verdict"], entry["by"], entry["note"], entry["act"]) == (
+        "data_error", "ann", "the gateway was down", given_now.act,
+    )  # fmt: skip
+    assert datetime.now(UTC) - entry["decided_at"] < timedelta(minutes=1)
+    assert queue.counts(store, Filters())["state"] == {"open": 3, "data_error": 3}
+    assert judged(store, "payments")[0] == [("2026-01-30", key) for key in KEYS[:3]]
+
+
+def test_said_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None:
+    """A double click, or a page sent again after a crash."""
+    judging.give(store, ids[:1], "normal", by="ann")
+    again = judging.give(store, ids[:1], "normal", by="ann")
+    assert again.anomaly_ids == ()
+    assert len(record.one(store, ids[0])["verdicts"]) == 1
+    assert len(judging.give(store, ids[:1], "normal", by="ann", note="looked again").anomaly_ids) == 1
+
+
+def test_reviewers_who_differ_are_both_heard_until_somebody_settles_it(store: Ledger, ids: list[str]) -> None:
+    """The last to speak does not win by speaking last; a model learns what people agree on."""
+    this = ids[:1]
+    assert judging.give(store, this, "anomaly", by="ann").conflicts == ()
+    assert judging.give(store, this, "normal", by="bob").conflicts == (ids[0],)
+    assert state(store, ids[0]) == "conflict"
+    assert judged(store, "payments") == ([], [])
+    judging.give(store, this, "anomaly", by="bob")  # changes his mind: they agree
+    assert state(store, ids[0]) == "anomaly"
+    judging.give(store, this, "unsure", by="cid")
+    settled = judging.give(store, this, "normal", by="ann", settle=True)
+    assert (settled.conflicts, state(store, ids[0])) == ((), "normal")
+    assert len(record.one(store, ids[0])["verdicts"]) == 5
+
+
+def test_undo_withdraws_and_deletes_nothing(store: Ledger, ids: list[str]) -> None:
+    """What held before holds again, and the history shows both."""
+    judging.give(store, ids[:2], "normal", by="ann")
+    act = judging.give(store, ids, "anomaly", by="ann").act
+    assert judging.newest_act(store, by="ann") == act
+    assert len(judging.undo(store, act, by="ann").anomaly_ids) == 6
+    assert queue.counts(store, Filters())["state"] == {"open": 4, "normal": 2}
+    assert judging.undo(store, act, by="ann").anomaly_ids == ()
+    entries = record.one(store, ids[0])["verdicts"]
+    assert [entry["verdict"] for entry in entries] == ["normal", "anomaly", WITHDRAWN]
+
+
+def test_nobody_takes_back_what_another_said(store: Ledger, ids: list[str]) -> None:
+    """A verdict is its reviewer's."""
+    act = judging.give(store, ids[:1], "anomaly", by="ann").act
+    for made, by in ((act, "bob"), ("no such act", "ann"), ("", "ann")):
+        with pytest.raises(NotReady, match="nothing was undone"):
+            judging.undo(store, made, by=by)
+    assert state(store, ids[0]) == "anomaly"
+
+
+def test_what_cannot_be_a_verdict_is_refused_and_nothing_is_written(store: Ledger, ids: list[str]) -> None:
+    """One bad record of a hundred must not leave the others half done."""
+    with pytest.raises(NotReady, match="1 of 2 records are not in the queue"):
+        judging.give(store, [ids[0], "unknown"], "normal", by="ann")
+    with pytest.raises(ConfigError, match="no verdict 'fraud'"):
+        judging.give(store, ids, "fraud", by="ann")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="say who"):
+        judging.give(store, ids, "normal", by=" ")
+    with pytest.raises(ConfigError, match="4000 at most"):
+        judging.give(store, ids, "normal", by="ann", note="x" * 4001)
+    assert verdicts.history(store, "payments") == {}
+
+
+def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger, ids: list[str]) -> None:
+    """Two people on one record is one person's time lost; a claim that never ends loses the record."""
+    assert judging.claim(store, ids[0], by="ann")[0] == "ann"
+    assert judging.claim(store, ids[0], by="bob")[0] == "ann"
+    assert record.one(store, ids[0])["claim"]["by"] == "ann"
+    judging.claim(store, ids[1], by="ann", lasts=timedelta(seconds=-1))
+    assert judging.claim(store, ids[1], by="bob")[0] == "bob"
+    judging.release(store, ids[1], by="ann")
+    assert record.one(store, ids[1])["claim"]["by"] == "bob"
+    judging.give(store, ids[:1], "normal", by="bob")
+    assert record.one(store, ids[0])["claim"] is None
+
+
+def test_threads_that_judge_the_same_records_lose_nothing(store: Ledger, ids: list[str]) -> None:
+    """Every verdict is there, every count is right, whichever came first."""
+    faults: list[Exception] = []
+
+    def work(name: str, opinion: verdicts.Opinion) -> None:
+        try:
+            for anomaly_id in ids:
+                judging.give(store, [anomaly_id], opinion, by=name)
+        except Exception as fault:  # noqa: BLE001  # told below, in the thread that can fail
+            faults.append(fault)
+
+    workers = [threading.Thread(target=work, args=(f"reviewer{i}", OPINIONS[i % 2])) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert faults == []
+    given_now = verdicts.history(store, "payments")
+    assert {name: len(entries) for name, entries in given_now.items()} == dict.fromkeys(ids, 4)
+    assert queue.counts(store, Filters())["state"] == {"conflict": 6}
+
+
+def test_processes_that_judge_at_once_lose_nothing(at_once: Callable[..., list[str]], tmp_path: Path) -> None:
+    """The page, the command line and the nightly run are processes of their own."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    rows = [row(f"k{i}") for i in range(25)]
+    put(ledger := Ledger(url), rows)
+    prepare = (
+        "from pipeline.ledger import Ledger; from pipeline.review import judging; ledger = Ledger(args[0])"
+    )
+    act = "print(sum(len(judging.give(ledger, [i], args[2], by=args[1]).anomaly_ids) for i in args[3:]))"
+    names = [one["anomaly_id"] for one in rows]
+    written = at_once(prepare, act, [[url, f"r{i}", OPINIONS[i % 2], *names] for i in range(4)])
+    assert written == ["25"] * 4
+    assert sum(map(len, verdicts.history(ledger, "payments").values())) == 100
+    assert queue.counts(ledger, Filters())["state"] == {"conflict": 25}
+    ledger.close()
+
+
+entries = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from(OPINIONS),
+        st.booleans(),
+        st.none() | st.integers(1, 8),
+    ),
+    max_size=8,
+)
+
+
+@given(entries)
+def test_where_a_record_stands_follows_from_what_still_holds(
+    drawn: list[tuple[str, verdicts.Opinion, bool, int | None]],
+) -> None:
+    """The law of the history: one voice a reviewer, withdrawn ones silent, those before a settlement too."""
+    history = [
+        Verdict(
+            number,
+            "a",
+            "b",
+            "k",
+            WITHDRAWN if takes_back else opinion,
+            "",
+            by,
+            datetime.now(UTC),
+            takes_back,
+            settles,
+        )
+        for number, (by, opinion, settles, takes_back) in enumerate(drawn, 1)
+    ]
+    found = standing(history)
+    withdrawn = {entry.withdraws for entry in history}
+    valid = [e for e in history if e.verdict != WITHDRAWN and e.number not in withdrawn]
+    last_settled = max([e.number for e in valid if e.settles], default=0)
+    heard = {e.by: e.verdict for e in valid if e.number >= last_settled}
+    assert {entry.by: entry.verdict for entry in found.holding} == heard
+    said = set(heard.values())
+    assert found.state == ("open" if not said else said.pop() if len(said) == 1 else "conflict")
