@@ -34,7 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 review = typer.Typer(
-    help="Records that wait for a person, and what people say of them.", no_args_is_help=True
+    help="Records that wait for a person: the page (no verb), and the same from a shell.",
+    invoke_without_command=True,
 )
 quarantine = typer.Typer(
     help="Records and batches set aside, and letting them in again.", no_args_is_help=True
@@ -234,6 +235,20 @@ def schema() -> None:
     from pipeline.config import Dataset
 
     _print_json(Dataset.model_json_schema())
+
+
+@review.callback()
+def review_page(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8200,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    by: Annotated[str, typer.Option("--by", help="who reviews; default: you")] = "",
+) -> None:
+    """Without a verb: serve the review page on this machine, and print the address to open."""
+    if context.invoked_subcommand is None:
+        from pipeline.review.web.alone import serve
+
+        serve(host, port, by or getpass.getuser(), say=typer.echo)
 
 
 @review.command("list")

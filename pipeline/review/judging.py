@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.queue import CHUNK, retally, stands
+from pipeline.review.queue import CHUNK, Filters, members, retally, stands
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 
@@ -75,6 +75,25 @@ def give(
                 _restate(connection, dataset, entries)
         conflicts = _in_conflict(connection, anomaly_ids)
     return Judged(act, tuple(told), conflicts)
+
+
+def give_group(
+    ledger: Ledger, dataset: str, signature: str, opinion: Opinion, *, by: str, note: str = "", n: int
+) -> Judged:
+    """The same, for every open flagged record of a signature.
+
+    Args:
+        n: how many there were when the reviewer looked.
+
+    Raises:
+        NotReady: there are fewer or more by now; nothing was written.
+    """
+    chosen = members(ledger, Filters(dataset=dataset, signature=signature, state="open", kind="flagged"))
+    if len(chosen) != n or not chosen:
+        raise NotReady(
+            f"the group has {len(chosen)} open records now, not {n}: look again; nothing was written"
+        )
+    return give(ledger, chosen, opinion, by=by, note=note)
 
 
 def undo(ledger: Ledger, act: str, *, by: str) -> Judged:

@@ -279,6 +279,28 @@ def members(ledger: Ledger, filters: Filters) -> list[str]:
         return list(connection.execute(query).scalars())
 
 
+def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, Any]:
+    """What some records' verdicts come to."""
+    query = sa.select(queue.c.anomaly_id, queue.c.state).where(queue.c.anomaly_id.in_(anomaly_ids))
+    with ledger.transaction() as connection:
+        return {row.anomaly_id: row.state for row in connection.execute(query)}
+
+
+def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, str | None]:
+    """The rows before and after a place in the order of the pages; None at an end."""
+    columns = (queue.c.day, queue.c.severity, queue.c.anomaly_id)
+    order, here = sa.tuple_(*columns), sa.tuple_(*map(sa.literal, place))
+    found: list[str | None] = []
+    with ledger.transaction() as connection:
+        wanted = _conditions(queue, filters)
+        if filters.search:
+            wanted.append(queue.c.anomaly_id.in_(_found(connection, filters.search)))
+        for further, by in ((order > here, columns), (order < here, [column.desc() for column in columns])):
+            query = sa.select(queue.c.anomaly_id).where(*wanted, further).order_by(*by).limit(1)
+            found.append(connection.execute(query).scalar_one_or_none())
+    return found[0], found[1]
+
+
 @dataclass(frozen=True)
 class QueueBatch:
     """What the queue holds of a batch, as one model version scored it."""

@@ -155,6 +155,8 @@ def neighbours(
 ) -> Neighbours:
     """The records before and after one, of the same entity; without an entity, those of its batch."""
     tables, record = here.tables(dataset), row["record"]
+    if not tables.exists("records"):
+        return Neighbours("", ())
     owner = {name: record.get(name) for name in dataset.entity}
     batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
     wanted = pc.field("batch_id").isin(batch_ids) & ~pc.field("set_aside")

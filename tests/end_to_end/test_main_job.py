@@ -133,11 +133,11 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
         *label, "anomaly", "--by", "ann", "--note", "asked the holder", "--json"
     )
     assert (code, json.loads(output)["anomaly_ids"]) == (0, [worst["anomaly_id"]]), errors
-    record = (worst["batch_id"], worst["record_key"])
-    assert verdicts.judged(here.ledger, scored.name) == ([record], [])
+    named = (worst["batch_id"], worst["record_key"])
+    assert verdicts.judged(here.ledger, scored.name) == ([named], [])
 
     dataset, states = here.dataset(scored.name), list(here.ledger.current(scored.name).values())
-    judged = [((), ()), ([record], ()), ([("elsewhere", record[1])], ()), ((), [record])]
+    judged = [((), ()), ([named], ()), ([("elsewhere", named[1])], ()), ((), [named])]
     windows = [training.choose_window(dataset, states, *pair) for pair in judged]
     read = [
         training.read_window(dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1)

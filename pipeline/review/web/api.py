@@ -1,0 +1,279 @@
+"""The JSON API: the same functions as the page and the command line, typed.
+
+Belongs here: shapes of requests and answers. Does not: the work (the package above).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.review import judging, queue, record, statistics
+from pipeline.review.queue import Filters, Place
+from pipeline.review.web.access import Known
+from pipeline.verdicts import Opinion, State
+
+router = APIRouter()
+Id = Annotated[str, Field(min_length=1, max_length=32)]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class Choice(BaseModel):
+    """Filters as an address gives them; an empty one is none."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dataset: str | None = Field(None, max_length=63)
+    state: State | Literal["any"] | None = None
+    driver: str | None = Field(None, max_length=1000, description="column with the largest share")
+    band: int | None = Field(None, description="severity at least; one of 0, 2, 3, 4, 6, 10, 16")
+    kind: Literal["flagged", "sampled", "cleared"] | None = None
+    model_version: int | None = None
+    reviewer: str | None = Field(None, max_length=250)
+    since: Day | None = None
+    until: Day | None = None
+    batch: str | None = Field(None, max_length=250)
+    signature: str | None = Field(None, max_length=4000)
+    search: str | None = Field(None, max_length=200, description="beginning of a record's key or id")
+    suppressed: bool = False
+
+    def filters(self) -> Filters:
+        """The same, as the queue takes them."""
+        given = self.model_dump(exclude={"after", "limit"})
+        return Filters(**given | {"state": None if self.state == "any" else self.state})
+
+
+class Paged(Choice):
+    """Filters, and where a page begins and ends."""
+
+    after: str | None = Field(None, max_length=300, description="`more_after` of the page before")
+    limit: int = Field(queue.PAGE, ge=1, le=500)
+
+
+class Reason(BaseModel):
+    """A column that explains a share of the score."""
+
+    column: str
+    observed: str
+    expected: str
+    low: float | str | None
+    high: float | str | None
+    share: float
+
+
+class Claim(BaseModel):
+    """Who is at a record, until when."""
+
+    by: str
+    until: datetime
+
+
+class Listed(BaseModel):
+    """A record as a list shows it."""
+
+    anomaly_id: str
+    dataset: str
+    batch_id: str
+    day: str
+    kind: str
+    record_key: str = Field(description="cut after 200 characters")
+    severity: float
+    anomaly_score: float
+    p_value: float
+    threshold: float
+    model_version: int
+    driver: str
+    signature: str
+    reasons: list[Reason]
+    state: State
+    reviewer: str
+    claim: Claim | None
+
+
+class Entry(BaseModel):
+    """One entry of a record's history."""
+
+    number: int
+    verdict: str
+    note: str
+    by: str
+    decided_at: datetime
+    withdraws: int | None
+    settles: bool
+    act: str
+
+
+class Version(BaseModel):
+    """What one model version said of a record."""
+
+    model_version: int
+    kind: str
+    severity: float
+    anomaly_score: float
+    threshold: float
+    scored_at: datetime
+
+
+class Whole(Listed):
+    """A record with its values and history."""
+
+    row_number: int
+    reconstruction: float
+    kl_divergence: float
+    kl_share: float | None
+    scored_at: datetime
+    record: dict[str, Any]
+    verdicts: list[Entry]
+    holding: list[int] = Field(description="numbers of the entries that count")
+    versions: list[Version]
+
+
+class Records(BaseModel):
+    """A page of records, and what to give as `after` for the next."""
+
+    records: list[Listed]
+    more_after: str | None
+
+
+class GroupFound(BaseModel):
+    """Records that are odd in the same columns and directions."""
+
+    dataset: str
+    signature: str
+    n: int
+    severest: float
+    first_day: str
+    last_day: str
+    exemplar: Listed
+
+
+class Saying(BaseModel):
+    """A verdict on some records."""
+
+    anomaly_ids: list[Id] = Field(min_length=1, max_length=10_000)
+    verdict: Opinion
+    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    settle: bool = Field(False, description="end a disagreement: what others said no longer counts")
+
+
+class GroupSaying(BaseModel):
+    """A verdict on every open record of a group."""
+
+    dataset: str
+    signature: str
+    verdict: Opinion
+    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    n: int = Field(
+        description="how many records the group had when it was shown: fewer or more now is refused"
+    )
+
+
+class Said(BaseModel):
+    """What a call changed, and what undoes it."""
+
+    act: str
+    anomaly_ids: list[str]
+    conflicts: list[str]
+    states: dict[str, State]
+
+
+@router.get("/records")
+def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
+    """Records of the queue, the newest day first, on a day the most severe first."""
+    ledger, after = request.app.state.here.ledger, read_place(choice.after)
+    found = queue.page(ledger, choice.filters(), after=after, limit=choice.limit)
+    more = str(found.more_after) if found.more_after else None
+    return Records(records=[Listed.model_validate(row) for row in found.rows], more_after=more)
+
+
+@router.get("/counts")
+def counts(request: Request, choice: Annotated[Choice, Query()]) -> dict[str, dict[str, int]]:
+    """How many records each choice of each filter would show, the others being as they are."""
+    found = queue.counts(request.app.state.here.ledger, choice.filters())
+    return {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
+
+
+@router.get("/records/{anomaly_id}")
+def one(request: Request, anomaly_id: str) -> Whole:
+    """One record whole."""
+    return Whole.model_validate(record.one(request.app.state.here.ledger, anomaly_id))
+
+
+@router.get("/groups")
+def groups(request: Request, choice: Annotated[Choice, Query()]) -> list[GroupFound]:
+    """The largest groups of records with one signature."""
+    found = queue.groups(request.app.state.here.ledger, choice.filters())
+    return [GroupFound.model_validate(asdict(group)) for group in found]
+
+
+@router.get("/stats")
+def stats(request: Request, dataset: str | None = None) -> dict[str, Any]:
+    """What verdicts add up to."""
+    return statistics.as_dict(statistics.review(request.app.state.here.ledger, dataset))
+
+
+@router.post("/verdicts")
+def say(request: Request, said: Saying, reviewer: Known) -> Said:
+    """Give a verdict on some records."""
+    ledger = request.app.state.here.ledger
+    given = judging.give(
+        ledger, said.anomaly_ids, said.verdict, by=reviewer.name, note=said.note, settle=said.settle
+    )
+    return _said(request, given, said.anomaly_ids)
+
+
+@router.post("/groups/verdicts")
+def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
+    """Give a verdict on every open record of a group."""
+    ledger = request.app.state.here.ledger
+    given = judging.give_group(
+        ledger, said.dataset, said.signature, said.verdict, by=reviewer.name, note=said.note, n=said.n
+    )
+    return _said(request, given, given.anomaly_ids)
+
+
+@router.post("/acts/{act}/undo")
+def undo(request: Request, act: str, reviewer: Known) -> Said:
+    """Take back what was said in one act."""
+    done = judging.undo(request.app.state.here.ledger, act, by=reviewer.name)
+    return _said(request, done, done.anomaly_ids)
+
+
+@router.post("/undo")
+def undo_newest(request: Request, reviewer: Known) -> Said:
+    """Take back one's newest act of which something still holds."""
+    ledger = request.app.state.here.ledger
+    done = judging.undo(ledger, judging.newest_act(ledger, by=reviewer.name) or "", by=reviewer.name)
+    return _said(request, done, done.anomaly_ids)
+
+
+@router.post("/records/{anomaly_id}/claim")
+def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claim:
+    """Say that one is at a record; tells who is, if somebody else was first."""
+    by, until = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    return Claim(by=by, until=until)
+
+
+@router.delete("/records/{anomaly_id}/claim", status_code=204)
+def release(request: Request, anomaly_id: str, reviewer: Known) -> None:
+    """Give one's claim back."""
+    judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+
+
+def read_place(after: str | None) -> Place | None:
+    """Where a page begins, as an address gives it; a place that is none is the beginning."""
+    try:
+        return Place.read(after) if after else None
+    except ValueError:
+        return None
+
+
+def _said(request: Request, given: judging.Judged, anomaly_ids: Any) -> Said:
+    states = queue.states(request.app.state.here.ledger, list(anomaly_ids)[:500])
+    return Said(
+        act=given.act, anomaly_ids=list(given.anomaly_ids), conflicts=list(given.conflicts), states=states
+    )

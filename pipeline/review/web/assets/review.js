@@ -1,0 +1,210 @@
+// What a page does without a script, quicker and from the keyboard. Texts are set as text, never as markup.
+(() => {
+  "use strict";
+  const root = document.documentElement, base = root.dataset.base, writes = "writes" in root.dataset;
+  const opinions = ["anomaly", "normal", "expected_change", "data_error", "unsure"];
+  const names = { anomaly: "anomaly", normal: "normal", expected_change: "expected change", data_error: "data error", unsure: "unsure", open: "open", conflict: "conflict" };
+  const one = (selector, inside = document) => inside.querySelector(selector);
+  const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
+  const toast = one("#toast"), record = one("article.record[data-id]");
+  const rows = () => all(".row");
+  let undoAct = one("#toast [name=act]")?.value || "", shown = [];
+
+  async function send(method, path, body) {
+    const answer = await fetch(base + "/api" + path, {
+      method, credentials: "same-origin",
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": root.dataset.csrf },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const told = answer.status === 204 ? null : await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(told?.detail || `the server says ${answer.status}`);
+    return told;
+  }
+
+  let fading = 0;
+  function tell(text, act = "", bad = false) {
+    one(".told", toast).textContent = text;
+    undoAct = act;
+    one("form", toast).hidden = !act;
+    one("[name=act]", toast).value = act;
+    toast.classList.toggle("bad", bad);
+    toast.setAttribute("role", bad ? "alert" : "status");
+    toast.hidden = false;
+    clearTimeout(fading);
+    fading = setTimeout(() => { toast.hidden = true; }, bad ? 12000 : 8000);
+  }
+  const fail = fault => tell(`not saved: ${fault.message}`, "", true);
+
+  // the list
+  const here = () => one(".row.here");
+  function go(row, scroll = true) {
+    here()?.classList.remove("here");
+    if (!row) return;
+    row.classList.add("here");
+    row.setAttribute("aria-current", "true");
+    rows().filter(other => other !== row).forEach(other => other.removeAttribute("aria-current"));
+    if (scroll) row.scrollIntoView({ block: "nearest" });
+    one("a.key", row).focus({ preventScroll: true });
+  }
+  function step(by) {
+    const list = rows(), at = list.indexOf(here()), next = list[at < 0 ? 0 : at + by];
+    if (next) go(next);
+    else if (by > 0) one("a[rel=next]")?.focus();
+  }
+  const ticked = () => all(".row input:checked").map(box => box.closest(".row"));
+  function countTicked() {
+    const n = ticked().length, place = one(".ticked");
+    if (place) place.textContent = n ? `${n} ticked:` : "tick rows, or press a key:";
+  }
+  function restate(states) {
+    for (const [id, state] of Object.entries(states)) {
+      const row = document.getElementById("r-" + id);
+      if (!row) continue;
+      const pill = one(".stand .pill", row);
+      pill.className = "pill " + state;
+      pill.textContent = names[state] || state;
+      row.dataset.state = state;
+      row.classList.toggle("saved", state !== "open");
+    }
+  }
+  async function say(opinion) {
+    if (!writes) return tell("your role reads here", "", true);
+    const chosen = ticked().length ? ticked() : [here()].filter(Boolean);
+    if (!chosen.length) return tell("choose a record first: j, or a tick", "", true);
+    const last = chosen[chosen.length - 1];
+    try {
+      const said = await send("POST", "/verdicts", { anomaly_ids: chosen.map(row => row.dataset.id), verdict: opinion });
+      restate(said.states);
+      all(".row input:checked").forEach(box => { box.checked = false; });
+      countTicked();
+      const n = said.anomaly_ids.length;
+      tell(n ? `${names[opinion]}: ${n === 1 ? one("a.key", last).textContent : n + " records"}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed", n ? said.act : "");
+      const list = rows();
+      go(list[list.indexOf(last) + 1] || last);
+    } catch (fault) { fail(fault); }
+  }
+  async function undo() {
+    if (!writes) return;
+    try {
+      const done = await send("POST", undoAct ? `/acts/${encodeURIComponent(undoAct)}/undo` : "/undo");
+      restate(done.states);
+      const n = done.anomaly_ids.length;
+      if (n && (record || one(".groups") || one(".tiles"))) {
+        const kept = new URL(location.href);
+        kept.searchParams.delete("act");
+        kept.searchParams.set("told", `withdrawn: ${n} verdict${n === 1 ? "" : "s"}`);
+        return location.replace(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept);
+      }
+      tell(n ? `withdrawn: ${n} verdict${n === 1 ? "" : "s"}` : "nothing to undo");
+      const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
+      if (back) go(back);
+    } catch (fault) { tell(fault.message, "", true); }
+  }
+
+  // groups
+  const groups = () => all(".group:not(.saved)"), hereGroup = () => one(".group.here");
+  function goGroup(group) {
+    hereGroup()?.classList.remove("here");
+    if (!group) return;
+    group.classList.add("here");
+    group.scrollIntoView({ block: "nearest" });
+    one(".exemplar a.key", group).focus({ preventScroll: true });
+  }
+  function stepGroup(by) {
+    const list = all(".group"), at = list.indexOf(hereGroup());
+    goGroup(list[at < 0 ? 0 : at + by] || hereGroup());
+  }
+  async function sayOfGroup(group, opinion) {
+    if (!writes || !group || group.classList.contains("saved")) return;
+    const { dataset, signature, n } = group.dataset;
+    try {
+      const said = await send("POST", "/groups/verdicts", { dataset, signature, verdict: opinion, n: Number(n) });
+      group.classList.add("saved");
+      all("button", group).forEach(button => { button.disabled = true; });
+      one(".all", group).textContent = `${n} × ${names[opinion]}`;
+      tell(`${names[opinion]}: ${n} records, ${signature}`, said.act);
+      goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
+    } catch (fault) { fail(fault); }
+  }
+
+  // one record
+  async function sayOfRecord(opinion) {
+    if (!writes) return tell("your role reads here", "", true);
+    const form = one("form.saying");
+    one(`.say.${opinion}`, form).classList.add("hit");
+    try {
+      const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form) };
+      const said = await send("POST", "/verdicts", body);
+      const text = said.anomaly_ids.length ? `${names[opinion]}: ${one("h1", record).textContent.trim()}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
+      const next = said.conflicts.length ? null : one(".walk a[rel=next]");
+      const to = new URL(next ? next.href : location.href);
+      to.searchParams.set("told", text);
+      if (said.anomaly_ids.length) to.searchParams.set("act", said.act);
+      location.assign(to);
+    } catch (fault) {
+      one(`.say.${opinion}`, form).classList.remove("hit");
+      fail(fault);
+    }
+  }
+  async function claim() {
+    try {
+      const held = await send("POST", `/records/${record.dataset.id}/claim`);
+      const me = one(".who .name")?.textContent;
+      if (held.by !== me) one("[data-claim]").textContent = `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`;
+    } catch { /* a claim is a courtesy: the record can be judged without */ }
+  }
+  async function fillPart(place) {
+    try {
+      const answer = await fetch(place.dataset.part, { credentials: "same-origin" });
+      if (!answer.ok) return;
+      const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+      place.replaceChildren(...parsed.body.childNodes);
+    } catch { /* the link stays */ }
+  }
+
+  document.addEventListener("keydown", event => {
+    const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
+    if (event.key === "Escape" && typing && !event.target.closest("dialog")) return event.target.blur();
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const opinion = opinions[Number(event.key) - 1];
+    const acts = {
+      "?": () => one("#keys").showModal(),
+      "/": () => one("#search")?.focus(),
+      u: undo,
+      n: () => one("#note")?.focus(),
+      j: () => record ? one(".walk a[rel=next]")?.click() : one(".groups") ? stepGroup(1) : step(1),
+      k: () => record ? one(".walk a[rel=prev]")?.click() : one(".groups") ? stepGroup(-1) : step(-1),
+      x: () => { const box = here() && one("input[type=checkbox]", here()); if (box) { box.checked = !box.checked; countTicked(); } },
+      Escape: () => record && one(".walk .up").click(),
+    };
+    const act = opinion ? () => (record ? sayOfRecord(opinion) : one(".groups") ? sayOfGroup(hereGroup(), opinion) : one(".rows") && say(opinion)) : acts[event.key];
+    if (!act || (event.key === "Escape" && !record)) return;
+    event.preventDefault();
+    act();
+  });
+  document.addEventListener("click", event => {
+    const button = event.target.closest(".say");
+    if (event.target.closest("[data-keys]")) return one("#keys").showModal();
+    if (button && button.form?.id === "bulk") { event.preventDefault(); return say(button.value); }
+    if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return sayOfRecord(button.value); }
+    if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return sayOfGroup(button.closest(".group"), button.value); }
+    if (event.target.closest("#toast button")) { event.preventDefault(); return undo(); }
+    const row = event.target.closest(".row");
+    if (row && !event.target.closest("a, input")) go(row, false);
+  });
+  document.addEventListener("change", event => { if (event.target.closest(".row")) countTicked(); });
+  document.addEventListener("focusin", event => { const row = event.target.closest(".row"); if (row && row !== here()) go(row, false); });
+
+  if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
+  if (record && writes && record.dataset.state === "open") claim();
+  all("[data-part]").forEach(fillPart);
+  const clean = new URL(location.href);
+  if (clean.searchParams.has("told")) {
+    clean.searchParams.delete("told");
+    clean.searchParams.delete("act");
+    history.replaceState(null, "", clean);
+    fading = setTimeout(() => { toast.hidden = true; }, 8000);
+  }
+  const marked = location.hash.startsWith("#r-") && document.getElementById(location.hash.slice(1));
+  if (marked) go(marked);
+})();

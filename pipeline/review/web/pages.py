@@ -1,0 +1,391 @@
+"""The pages: what a browser asks for, and what its forms send where there is no script.
+
+Belongs here: from an address to a template's words and back. Does not: queries (the package above), or the JSON that
+the script speaks (api.py). A form's answer is a redirect to the page it came from, so that loading again sends nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from pipeline.errors import VaewatchError
+from pipeline.review import judging, queue, record, statistics, suppression
+from pipeline.review.queue import Filters, Place
+from pipeline.review.web import plots
+from pipeline.review.web.access import Known
+from pipeline.review.web.api import Choice, Paged, read_place
+from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
+from pipeline.verdicts import OPINIONS, Opinion
+
+router = APIRouter(include_in_schema=False)
+LONGEST_IN_LIST, LONGEST_IN_RECORD = 120, 2000
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
+THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
+Page = Literal["queue", "record", "groups", "rules"]
+
+
+@router.get("/")
+def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
+    """The list."""
+    ledger, filters = request.app.state.here.ledger, _open_unless(choice)
+    found = queue.page(ledger, filters, after=read_place(choice.after))
+    return _page(
+        request,
+        "queue.html",
+        rows=found.rows,
+        more_after=found.more_after,
+        after=choice.after,
+        counts=queue.counts(ledger, filters),
+        total=None if filters.search or filters.signature else queue.total(ledger, filters),
+        filters=filters,
+        query=_query(filters),
+    )
+
+
+@router.get("/record/{anomaly_id}")
+def record_page(request: Request, anomaly_id: str, choice: Annotated[Choice, Query()]) -> Response:
+    """One record."""
+    here, filters = request.app.state.here, _open_unless(choice)
+    row = record.one(here.ledger, anomaly_id)
+    place = Place(row["day"], row["severity"], row["anomaly_id"])
+    previous, following = queue.beside(here.ledger, filters, place)
+    alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
+    n_alike = len(queue.members(here.ledger, alike)) if row["signature"] else 0
+    return _page(
+        request,
+        "record.html",
+        row=row,
+        plots=_plots(request, row),
+        previous=previous,
+        following=following,
+        n_alike=n_alike,
+        query=_query(filters),
+        cleared=next((one for one in reversed(row["verdicts"]) if one["number"] in row["holding"]), None),
+    )
+
+
+@router.get("/record/{anomaly_id}/neighbours")
+def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """Records around one in time: a part that the script puts into the record's page, or a page of its own."""
+    here = request.app.state.here
+    row = record.one(here.ledger, anomaly_id)
+    dataset = here.dataset(row["dataset"])
+    found = record.neighbours(here, dataset, row)
+    known = {*dataset.key, *dataset.entity}  # said already, once
+    first = [dataset.time, *(reason["column"] for reason in row["reasons"])]
+    columns = [
+        name
+        for name in dict.fromkeys([*first, *row["record"]])
+        if name in row["record"] and name not in known
+    ][:14]
+    template = "neighbours_part.html" if part else "neighbours.html"
+    return _page(request, template, row=row, found=found, columns=columns, query="")
+
+
+@router.get("/groups")
+def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
+    """Records that are odd alike."""
+    ledger, filters = request.app.state.here.ledger, _open_unless(choice)
+    filters = Filters(dataset=filters.dataset, since=filters.since, state="open", kind="flagged")
+    found = queue.groups(ledger, filters)
+    return _page(
+        request,
+        "groups.html",
+        groups=found,
+        counts=queue.counts(ledger, filters),
+        filters=filters,
+        query=_query(filters),
+    )
+
+
+@router.get("/overview")
+def overview_page(request: Request, dataset: str | None = None) -> Response:
+    """What verdicts add up to."""
+    ledger = request.app.state.here.ledger
+    found = statistics.review(ledger, dataset)
+    return _page(
+        request,
+        "overview.html",
+        found=found,
+        dataset=dataset,
+        datasets=queue.counts(ledger, Filters())["dataset"],
+        per_day=plots.per_day(found.days),
+        precision=plots.shares([
+            (f"{name} v{version}", share) for (name, version), share in found.precision.items()
+        ]),
+        n_sampled_open=queue.total(ledger, Filters(dataset=dataset, kind="sampled", state="open")),
+        query="",
+    )
+
+
+@router.get("/rules")
+def rules_page(
+    request: Request,
+    dataset: str = "",
+    signature: str = "",
+    column: Annotated[list[str] | None, Query()] = None,
+    value: Annotated[list[str] | None, Query()] = None,
+    ends_on: str = "",
+    note: Annotated[str, Query(max_length=judging.LONGEST_NOTE)] = "",
+) -> Response:
+    """Suppression rules, and a draft with what it would have hidden."""
+    ledger = request.app.state.here.ledger
+    draft, tried = None, None
+    if dataset:
+        who = request.state.reviewer.name
+        pairs = {name: said for name, said in zip(column or [], value or [], strict=False) if name}
+        last = ends_on or (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
+        draft = suppression.Rule(dataset, signature, pairs, last, note, who)
+        tried = suppression.preview(ledger, draft)
+    return _page(
+        request,
+        "rules.html",
+        rules=suppression.rules(ledger),
+        today=datetime.now(UTC).date().isoformat(),
+        draft=draft,
+        tried=tried,
+        query="",
+    )
+
+
+@router.post("/verdicts")
+def say(
+    request: Request,
+    reviewer: Known,
+    verdict: Annotated[Opinion, Form()],
+    anomaly_id: Annotated[list[str] | None, Form()] = None,
+    note: Annotated[str, Form(max_length=judging.LONGEST_NOTE)] = "",
+    settle: Annotated[bool, Form()] = False,
+    page: Annotated[Page, Form()] = "queue",
+    query: Annotated[str, Form()] = "",
+) -> Response:
+    """A verdict from a form, on one record or on those that were ticked."""
+    if not anomaly_id:
+        return _back(request, page, query, told="tick the records that the verdict is about")
+    given = judging.give(
+        request.app.state.here.ledger, anomaly_id, verdict, by=reviewer.name, note=note, settle=settle
+    )
+    return _back(request, page, query, anomaly_id[0], act=given.act, told=_sentence(given, verdict))
+
+
+@router.post("/groups/verdicts")
+def say_of_group(
+    request: Request,
+    reviewer: Known,
+    verdict: Annotated[Opinion, Form()],
+    dataset: Annotated[str, Form()],
+    signature: Annotated[str, Form()],
+    n: Annotated[int, Form()],
+    query: Annotated[str, Form()] = "",
+) -> Response:
+    """A verdict on a whole group."""
+    given = judging.give_group(
+        request.app.state.here.ledger, dataset, signature, verdict, by=reviewer.name, n=n
+    )
+    return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
+
+
+@router.post("/undo")
+def undo(
+    request: Request,
+    reviewer: Known,
+    act: Annotated[str, Form()] = "",
+    page: Annotated[Page, Form()] = "queue",
+    query: Annotated[str, Form()] = "",
+    anomaly_id: Annotated[str, Form()] = "",
+) -> Response:
+    """Take an act back; by default one's newest."""
+    ledger = request.app.state.here.ledger
+    done = judging.undo(ledger, act or judging.newest_act(ledger, by=reviewer.name) or "", by=reviewer.name)
+    n = len(done.anomaly_ids)
+    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n} verdict{'s' * (n != 1)}")
+
+
+@router.post("/rules")
+def save_rule(
+    request: Request,
+    reviewer: Known,
+    dataset: Annotated[str, Form()],
+    signature: Annotated[str, Form()] = "",
+    column: Annotated[list[str] | None, Form()] = None,
+    value: Annotated[list[str] | None, Form()] = None,
+    ends_on: Annotated[str, Form()] = "",
+    note: Annotated[str, Form(max_length=judging.LONGEST_NOTE)] = "",
+) -> Response:
+    """Keep a suppression rule."""
+    pairs = {name: said for name, said in zip(column or [], value or [], strict=False) if name}
+    rule = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
+    kept = suppression.save(request.app.state.here.ledger, rule)
+    return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}")
+
+
+@router.post("/rules/{number}/lift")
+def lift_rule(request: Request, reviewer: Known, number: int) -> Response:
+    """End a suppression rule now."""
+    n = suppression.lift(request.app.state.here.ledger, number, by=reviewer.name)
+    return _back(request, "rules", "", told=f"rule {number} is lifted; {n} records are in the queue again")
+
+
+def fault(request: Request, status: int, message: str) -> Response:
+    """A fault as a page, with what to do next."""
+    return _page(request, "fault.html", status=status, message=message, query="")
+
+
+def _open_unless(choice: Choice) -> Filters:
+    """Open records are what a reviewer comes for: all states only where they are asked for."""
+    filters = choice.filters()
+    asked = choice.state is not None or choice.search is not None or choice.suppressed
+    return filters if asked else Filters(**{**vars(filters), "state": "open"})
+
+
+def _query(filters: Filters, **more: Any) -> str:
+    """Filters as an address holds them; `open` is what a page shows without being asked."""
+    chosen = {name: value for name, value in filters.chosen().items() if (name, value) != ("state", "open")}
+    if filters.state is None and not filters.search and not filters.suppressed:
+        chosen["state"] = "any"
+    return urlencode({**chosen, **{name: value for name, value in more.items() if value is not None}})
+
+
+def _back(
+    request: Request, page: Page, query: str, anomaly_id: str = "", *, told: str, act: str = ""
+) -> Response:
+    """To the page that a form came from. It is named, not given as an address: a stranger's cannot be."""
+    kept = [(name, value) for name, value in parse_qsl(query) if name in {*Choice.model_fields, "after"}]
+    path = {"queue": "/", "groups": "/groups", "rules": "/rules", "record": f"/record/{anomaly_id[:32]}"}[
+        page
+    ]
+    sent = [*kept, ("told", told), *([("act", act)] if act else [])]
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{path}?{urlencode(sent)}", 303)
+
+
+def _sentence(given: judging.Judged, verdict: str) -> str:
+    n = len(given.anomaly_ids)
+    clash = f"; reviewers differ on {len(given.conflicts)}" if given.conflicts else ""
+    return (
+        f"{VERDICT_NAMES[verdict]}: {n} record{'s' * (n != 1)}{clash}"
+        if n
+        else "said before: nothing changed"
+    )
+
+
+def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
+    """One plot a reason; where the data behind it cannot be read, the words have to do."""
+    here, drawn = request.app.state.here, []
+    for reason in row["reasons"]:
+        try:
+            dataset = here.dataset(row["dataset"])
+            usual = record.usual(here, dataset, row["batch_id"], reason["column"])
+        except VaewatchError:
+            usual = None
+        drawn.append(plots.usual(usual, reason))
+    return drawn
+
+
+def _page(request: Request, template: str, *, query: str, **words: Any) -> Response:
+    state = request.state
+    reviewer = getattr(state, "reviewer", None)
+    common = {
+        "base": request.scope.get("root_path", ""),
+        "path": request.url.path.removeprefix(request.scope.get("root_path", "")),
+        "stamp": request.app.state.stamp,
+        "reviewer": reviewer,
+        "csrf": getattr(state, "csrf", ""),
+        "told": request.query_params.get("told", "")[:300],
+        "act": request.query_params.get("act", "")[:64],
+        "query": query,
+        "address": request.url.query,
+        "may_write": reviewer is not None and reviewer.may_write,
+    }
+    status = words.get("status", 200)
+    return HTMLResponse(_templates.get_template(template).render(**common, **words), status)
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    """A number as people write it: no exponent where it can be helped."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return _short(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}".replace(",", THIN)
+    return (
+        f"{value:.{digits}g}"
+        if abs(value) < 1e-3 or abs(value) >= 1e15
+        else f"{value:.{max(digits, len(str(int(abs(value)))))}g}"
+    )
+
+
+def _rounded(text: str) -> str:
+    """A reason's value, which is text: a number in it as people write it."""
+    try:
+        return _number(float(text)).replace(THIN, "") if len(text) < 30 else text
+    except ValueError:
+        return text
+
+
+def _cell(value: Any, *, seconds: bool = False) -> str:
+    """A value of a record: whole; a time with a blank where JSON has a T."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if TIME.fullmatch(text):
+        text = text.replace("T", " ").replace("+00:00", " UTC")
+        return text[:19] if seconds else text
+    return text
+
+
+def _short(value: Any, most: int = LONGEST_IN_LIST) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
+
+
+def _ago(at: datetime) -> str:
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name} ago"
+    return "just now"
+
+
+def _templated() -> Environment:
+    made = Environment(
+        loader=PackageLoader("pipeline.review.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": _number,
+        "short": _short,
+        "percent": _percent,
+        "rounded": _rounded,
+        "cell": _cell,
+        "ago": _ago,
+        "address": lambda given: urlencode({
+            name: value for name, value in given.items() if value is not None
+        }),
+    }
+    made.globals |= {
+        "OPINIONS": OPINIONS,
+        "VERDICTS": VERDICT_NAMES,
+        "FACETS": FACET_NAMES,
+        "WORDS": WORDS,
+        "IN_RECORD": LONGEST_IN_RECORD,
+        "changed": lambda filters, **changes: _query(Filters(**{**vars(filters), **changes})),
+        "paged": lambda filters, place: _query(filters, after=str(place)),
+        "share_text": statistics.share_text,
+        "recall_text": statistics.recall_text,
+    }
+    return made
+
+
+_templates = _templated()

@@ -1,0 +1,412 @@
+"""The review page: refused to strangers on every route, harmless whatever a record holds, and useful without a script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from pipeline.installation import Installation
+from pipeline.review import queue, record, suppression
+from pipeline.review.queue import Filters
+from pipeline.review.web.access import POLICY, Reviewer
+from pipeline.review.web.alone import COOKIE, alone
+from pipeline.review.web.app import create_app
+from pipeline.settings import Settings
+
+from .review_data import put, reason, row
+
+DATASET = (
+    "dataset: payments\nincoming: {path: ../incoming}\ncolumns: {amount: {type: float, role: numeric}}\n"
+)
+TOKEN = "a token that only the terminal knows"  # noqa: S105  # made up
+SITE = "http://localhost"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }} {% raw %}",
+    "</textarea></script><svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "x" * 1_000_000,
+    "\x1b[31m\u202e\N{ZERO WIDTH SPACE}",
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def ids(here: Installation) -> list[str]:
+    """Five records of one signature, the most severe first."""
+    rows = [row(f"k{i}", severity=9.0 - i) for i in range(5)]
+    put(here.ledger, rows)
+    return [one["anomaly_id"] for one in rows]
+
+
+@pytest.fixture
+def app(here: Installation) -> FastAPI:
+    return alone(here, "ann", TOKEN, hosts=["localhost"])
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> TestClient:
+    """A browser that opened the address once."""
+    client = TestClient(app, base_url=SITE, headers={"sec-fetch-site": "same-origin"})
+    assert client.get("/", params={"token": TOKEN}).status_code == 200
+    return client
+
+
+def as_role(here: Installation, may_write: bool | None) -> TestClient:
+    """A browser whose host knows it as one who may write, only read, or (None) not even that."""
+
+    async def identify(request: Request) -> Reviewer:
+        if may_write is None:
+            raise HTTPException(403, "no role")
+        return Reviewer("vera", may_write=may_write)
+
+    identify.__annotations__ = {"request": Request}
+    return TestClient(create_app(here, identify=identify, secret=b"s"), base_url=SITE)
+
+
+def csrf(client: TestClient) -> str:
+    found = re.search(r'data-csrf="([0-9a-f]{64})"', client.get("/overview").text)
+    assert found
+    return found[1]
+
+
+def every_route(app: FastAPI) -> list[tuple[str, str]]:
+    """Method and path of every route of an application, with something in each place."""
+    found = []
+    for route in app.routes:
+        assert isinstance(route, APIRoute), f"{route} passes no guard: a mount, or a route of the framework's"
+        path = re.sub(r"\{\w+\}", "1", route.path)
+        found += [(method, path) for method in sorted(route.methods - {"HEAD"})]
+    assert len(found) > 20
+    return found
+
+
+def test_a_stranger_is_refused_on_every_route(app: FastAPI) -> None:
+    """One that was forgotten is one that leaks."""
+    client = TestClient(app, base_url=SITE)
+    for method, path in every_route(app):
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"{COOKIE}=wrong"}):
+            answer = client.request(method, path, headers=headers)
+            assert answer.status_code == 401, (method, path, headers)
+            assert "k0" not in answer.text
+
+
+def test_one_without_a_role_is_refused_and_one_who_reads_cannot_write(
+    here: Installation, ids: list[str]
+) -> None:
+    """The wrong role, on every route."""
+    nobody, reader = as_role(here, None), as_role(here, may_write=False)
+    token = {"x-csrf-token": csrf(reader), "sec-fetch-site": "same-origin"}
+    for method, path in every_route(create_app_of(reader)):
+        assert nobody.request(method, path).status_code == 403, (method, path)
+        answer = reader.request(method, path, headers=token)
+        assert (answer.status_code == 403) is (method != "GET"), (method, path, answer.status_code)
+    assert "data-writes" not in reader.get("/").text
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert reader.post("/api/verdicts", json=said, headers=token).status_code == 403
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
+
+
+def create_app_of(client: TestClient) -> FastAPI:
+    assert isinstance(client.app, FastAPI)
+    return client.app
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:8081"},
+    ],
+    ids=str,
+)
+def test_what_another_site_sends_is_refused_on_every_route(
+    browser: TestClient, app: FastAPI, ids: list[str], here: Installation, headers: dict[str, str]
+) -> None:
+    """A page that a reviewer has open beside this one must not speak in their name."""
+    token = csrf(browser)
+    del browser.headers["sec-fetch-site"]
+    for method, path in every_route(app):
+        if method != "GET":
+            sent = {**headers, "x-csrf-token": token}
+            assert browser.request(method, path, headers=sent).status_code == 403, (method, path)
+    form = {"csrf": token, "verdict": "normal", "anomaly_id": ids[0]}
+    assert browser.post("/verdicts", data=form, headers=headers).status_code == 403
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "ÿ"])
+def test_a_form_without_our_token_is_refused(browser: TestClient, ids: list[str], token: str) -> None:
+    """Where a browser says nothing of where a form comes from, its token has to."""
+    form = {"csrf": token, "verdict": "normal", "anomaly_id": ids[0]}
+    assert browser.post("/verdicts", data=form).status_code == 403
+    sent: dict[str, Any] = {"x-csrf-token": token.encode("latin-1")}
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert browser.post("/api/verdicts", json=said, headers=sent).status_code == 403
+
+
+def test_the_token_goes_from_the_address_into_a_cookie_that_no_script_reads(app: FastAPI) -> None:
+    """An address is kept in histories and logs."""
+    client = TestClient(app, base_url=SITE, follow_redirects=False)
+    answer = client.get("/groups", params={"token": TOKEN, "dataset": "payments"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/groups?dataset=payments")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert TOKEN not in cookie
+    assert client.get("/groups").status_code == 200
+
+
+def test_a_name_that_somebody_pointed_at_this_machine_is_refused(app: FastAPI) -> None:
+    """DNS rebinding: the browser believes that it talks to the stranger's site."""
+    assert (
+        TestClient(app, base_url="http://evil.example").get("/", params={"token": TOKEN}).status_code == 400
+    )
+
+
+def test_every_answer_forbids_scripts_that_are_not_ours(
+    browser: TestClient, app: FastAPI, ids: list[str]
+) -> None:
+    """If an escape were ever missing, a stranger's text would still not run."""
+    for method, path in every_route(app):
+        answer = browser.request(method, path)
+        assert answer.headers["content-security-policy"] == POLICY, (method, path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in POLICY
+
+
+class Harmless(HTMLParser):
+    """Fails on a script that is not ours, an attribute that acts, or an address that does."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one tag."""
+        given = dict(attrs)
+        assert tag not in {"iframe", "object", "embed", "base", "style"}
+        if tag == "script":
+            assert str(given.get("src")).startswith("/assets/review.js?")
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            assert name != "style"
+            if name in {"href", "src", "action", "formaction"}:
+                assert str(value).startswith(("/", "#")), (tag, value)
+                assert not str(value).startswith("//")
+
+    def handle_data(self, data: str) -> None:
+        """Text is text."""
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:20]) for text in HOSTILE])
+def test_a_record_that_is_all_script_and_a_megabyte_wide_is_harmless_on_every_page(
+    here: Installation, browser: TestClient, text: str
+) -> None:
+    """Every value, key, column, reason, note and name is a stranger's."""
+    reasons = [reason(text[:200], observed=text[:300], expected=f"{text[:200]} (93%)", low=None, high=None)]
+    evil = row(
+        text,
+        driver=text[:200],
+        signature=f"{text[:200]}↑",
+        reasons=reasons,
+        record={text[:200]: text, "amount": text},
+    )
+    put(here.ledger, [evil])
+    name = evil["anomaly_id"]
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": [name], "verdict": "normal", "note": text[:4000]}
+    assert browser.post("/api/verdicts", json=said, headers=token).status_code == 200
+    rule = suppression.Rule(
+        "payments", f"{text[:200]}↑", {text[:100]: text[:100]}, "2099-01-01", text[:300], text[:200]
+    )
+    pages = [
+        "/?state=any",
+        f"/record/{name}?state=any",
+        "/groups",
+        "/overview",
+        f"/record/{name}/neighbours?part=true",
+    ]
+    for page in [*pages, "/rules"]:
+        answer = browser.get(page)
+        assert answer.status_code in {200, 404}, (page, answer.text[:300])
+        Harmless().feed(answer.text)
+        assert len(answer.text) < 120_000, page
+    typed = {
+        "search": text[:200],
+        "driver": text[:200],
+        "reviewer": text[:200],
+        "signature": text[:200],
+        "told": text[:300],
+    }
+    for page in ("/", "/groups", "/rules"):
+        asked = (
+            typed
+            if page != "/rules"
+            else {
+                "dataset": "payments",
+                "signature": text[:200],
+                "note": text[:300],
+                "column": text[:99],
+                "value": text[:99],
+            }
+        )
+        Harmless().feed(browser.get(page, params=asked).text)
+    assert rule.hides(f"{text[:200]}↑", {text[:100]: text[:100]})
+
+
+def test_the_basics_work_without_a_script(browser: TestClient, here: Installation, ids: list[str]) -> None:
+    """Forms and links: judge ticked records, see it said, take it back."""
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "data_error",
+        "anomaly_id": ids[:2],
+        "query": "driver=amount",
+        "page": "queue",
+    }
+    answer = browser.post("/verdicts", data=form)
+    assert answer.url.path == "/"
+    assert answer.url.params["driver"] == "amount"
+    assert "data error: 2 records" in answer.text
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "data_error": 2}
+    undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
+    assert "withdrawn: 2 verdicts" in undone.text
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
+    nothing = browser.post("/verdicts", data={"csrf": csrf(browser), "verdict": "normal"})
+    assert "tick the records" in nothing.text
+
+
+@pytest.mark.parametrize("page", ["//evil.example", "https://evil.example", "record"])
+def test_a_form_leads_back_to_our_own_pages_only(browser: TestClient, ids: list[str], page: str) -> None:
+    """A redirect that anybody can aim is a stranger's door."""
+    browser.follow_redirects = False
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "normal",
+        "anomaly_id": ids[0],
+        "page": page,
+        "query": "next=//evil.example",
+    }
+    answer = browser.post("/verdicts", data=form)
+    if page == "record":
+        assert answer.headers["location"].startswith(f"/record/{ids[0]}?told=")
+    assert "evil" not in answer.headers.get("location", "")
+
+
+def test_a_group_is_judged_whole_or_not_at_all(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """What joined since the reviewer looked is not judged unseen."""
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"dataset": "payments", "signature": "amount↑", "verdict": "expected_change", "n": 4}
+    refused = browser.post("/api/groups/verdicts", json=said, headers=token)
+    assert refused.status_code == 404
+    assert "has 5 open records now, not 4" in refused.json()["detail"]
+    done = browser.post("/api/groups/verdicts", json=said | {"n": 5}, headers=token).json()
+    assert set(done["anomaly_ids"]) == set(ids)
+    back = browser.post(f"/api/acts/{done['act']}/undo", headers=token).json()
+    assert set(back["states"].values()) == {"open"}
+
+
+def test_a_disagreement_is_shown_and_settled_knowingly(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """Both words, both names; the next verdict from this page ends it."""
+    from pipeline.review import judging
+
+    judging.give(here.ledger, ids[:1], "anomaly", by="bob")
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert browser.post("/api/verdicts", json=said, headers=token).json()["conflicts"] == ids[:1]
+    page = browser.get(f"/record/{ids[0]}").text
+    assert "Reviewers differ" in page
+    assert 'name="settle" value="true"' in page
+    assert "bob" in page
+    settled = browser.post("/api/verdicts", json=said | {"settle": True}, headers=token).json()
+    assert settled["states"] == {ids[0]: "normal"}
+
+
+def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installation, ids: list[str]) -> None:
+    """The same rows, page after page, and a description of itself."""
+    first = browser.get("/api/records", params={"limit": 3}).json()
+    rest = browser.get("/api/records", params={"limit": 3, "after": first["more_after"]}).json()
+    assert [one["anomaly_id"] for one in first["records"] + rest["records"]] == ids
+    assert rest["more_after"] is None
+    whole = browser.get(f"/api/records/{ids[0]}").json()
+    assert whole["record"] == {"amount": 900.0, "country": "DE"}
+    assert browser.get("/api/counts").json()["driver"] == {"amount": 5}
+    assert browser.get("/api/stats").json()["backlog"] == 5
+    schema = browser.get("/api/openapi.json").json()
+    assert {"/api/records", "/api/verdicts", "/api/groups", "/api/stats"} <= set(schema["paths"])
+    assert browser.get("/api/records/unknown").status_code == 404
+    assert browser.get("/api/records", params={"state": "fraud"}).status_code == 422
+
+
+def test_a_program_with_the_token_needs_no_page(app: FastAPI, here: Installation, ids: list[str]) -> None:
+    """A bearer token is sent by nobody's browser on its own."""
+    program = TestClient(app, base_url=SITE, headers={"authorization": f"Bearer {TOKEN}"})
+    said = {"anomaly_ids": ids[:1], "verdict": "anomaly"}
+    assert program.post("/api/verdicts", json=said).status_code == 200
+    assert record.one(here.ledger, ids[0])["verdicts"][0]["by"] == "ann"
+
+
+@pytest.mark.parametrize("body", [b"x" * 1_000_001, None])
+def test_a_body_that_is_too_long_or_of_no_length_is_not_read(browser: TestClient, body: bytes | None) -> None:
+    """It would be read before anybody asks who sent it."""
+
+    def endless() -> Iterator[bytes]:
+        yield b"x"
+
+    answer = browser.post("/api/verdicts", content=body or endless())
+    assert answer.status_code == (413 if body else 411)
+
+
+@pytest.mark.parametrize(
+    "page", ["/", "/?state=any", "/?driver=none", "/groups", "/overview", "/rules", "/?suppressed=true"]
+)
+def test_every_empty_page_says_what_to_do_next(browser: TestClient, page: str) -> None:
+    """The first thing that anybody sees of an installation is an empty page."""
+    text = browser.get(page).text
+    assert 'class="empty"' in text
+    assert re.search(r'class="empty".*(<a href|<code>vaewatch)', text, re.DOTALL)
+
+
+def test_what_is_missing_is_told_as_a_page(browser: TestClient) -> None:
+    """Not as a traceback, and not as JSON to a person."""
+    answer = browser.get("/record/unknown")
+    assert (answer.status_code, "text/html" in answer.headers["content-type"]) == (404, True)
+    assert "not in the queue" in answer.text
+
+
+def test_walking_the_records_follows_the_list(browser: TestClient, ids: list[str]) -> None:
+    """j and k lead where the list would."""
+    page = browser.get(f"/record/{ids[2]}?driver=amount").text
+    assert f'rel="prev" href="/record/{ids[1]}?driver=amount"' in page
+    assert f'rel="next" href="/record/{ids[3]}?driver=amount"' in page
+
+
+def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
+    """They work offline, and a new release's are fetched anew."""
+    page = browser.get("/").text
+    for file in re.findall(r'(?:href|src)="(/assets/[^"]+)"', page):
+        answer = browser.get(file)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert browser.get("/assets/../app.py").status_code == 404
