@@ -8,7 +8,7 @@ from vae_core.model import VAE
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
-from vae_core.scoring import Expected, Scores, score
+from vae_core.scoring import Expected, Scores, expect, score
 from vae_core.training import Checkpoint, DataWarning, Progress, TrainingDiverged, fit
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "TrainingWarning",
     "attribute",
     "encode",
+    "expect",
     "fit",
     "fit_ppca",
     "impute",

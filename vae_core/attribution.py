@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_core.model import VAE
 from vae_core.records import MISSING, Records
-from vae_core.scoring import Expected, score
+from vae_core.scoring import Expected, expect, score
 
 _ROUNDS = 5  # of asking what a cell should be and putting that in its place
 _MOST_CELLS = 2**22  # of the variants scored at once
@@ -47,7 +47,7 @@ class Attribution:
 
 
 def attribute(vae: VAE, records: Records) -> Attribution:
-    """Explain records; costs about twenty scorings per record and column, and as many per pair where pairs are tried.
+    """Explain records; costs about twenty scorings per record and column, and six per pair where pairs are tried.
 
     Columns are named by forward selection: first the one whose expected value makes the score fall most, then the one
     that does so once the first is mended, and so on: a column that only looks odd beside another's wild value is not
@@ -105,7 +105,7 @@ class _Case:
         before = score(vae, records)
         self.vae, self.records = vae, records
         self.anomaly_score, self.kl_divergence = before.anomaly_score, before.kl_divergence
-        self.expected = before.expected
+        self.expected = expect(vae, records)
         self.explained = torch.zeros_like(records.observed)
         self.named = torch.zeros_like(records.observed, dtype=torch.bool)
         self.mended = self.named.clone()
@@ -203,7 +203,7 @@ def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
         torch.full_like(variants.numeric, math.nan), torch.full_like(variants.categorical, MISSING)
     )
     for _ in range(_ROUNDS):
-        expected = score(vae, altered).expected
+        expected = expect(vae, altered)
         altered = filled(expected.mean, expected.code)
     after, shape = score(vae, altered), (n_records, n_variants)
     return _Mended(

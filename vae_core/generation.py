@@ -1,7 +1,7 @@
 """What a model is good for beside finding anomalies: new records, missing cells filled in, latents to look at.
 
 Belongs here: draws from p(x), p(missing | observed) and q(z|x) of a fitted model. Does not: what is expected of a cell that is
-there, its reconstruction; ``score(...).expected`` has that for every record.
+there, its reconstruction; ``expect`` has that for every record.
 """
 
 # M members, B records, Z latents, K draws of the latents, D draws of a record, N numeric columns, T codes of a column

@@ -19,11 +19,15 @@ _EVEN_WIDTH = 16
 
 
 def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
-    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), for equal numbers of rows.
+    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), every row rounded alike for equal numbers of rows.
 
-    Some processors' kernels round rows unlike by their place where the outputs are few and uneven (seen: 5 to 11), so
-    they are computed at a width that is a multiple of 16.
+    Outside of training the rows lie side by side in memory, (..., n_outputs, n_rows) seen transposed: what follows takes
+    sums over columns and works column by column, at full width. Where a gradient is wanted, rows lie one after another; some
+    processors' kernels then round them unlike by their place where the outputs are few and uneven (seen: 5 to 11), so they are
+    computed at a width that is a multiple of 16.
     """
+    if not torch.is_grad_enabled():
+        return torch.matmul(weight.mT, inputs.mT).mT
     n_outputs = weight.shape[-1]
     if n_outputs % _EVEN_WIDTH == 0:
         return inputs @ weight
@@ -63,9 +67,10 @@ class MemberLinear(nn.Module):
         weight, bias = self.weight[..., outputs], self.bias[..., outputs]
         if self.training:
             return torch.bmm(shared, weight).add_(bias)
-        if torch.is_grad_enabled():  # a search for latents: its gradient is an even product, too
-            shared, weight = widened(shared, -1), widened(weight, -2)
-        return even_product(shared, weight) + bias
+        if not torch.is_grad_enabled():
+            return torch.baddbmm(bias.mT, weight.mT, shared.mT).mT
+        # a search for latents: its gradient is an even product, too
+        return even_product(widened(shared, -1), widened(weight, -2)) + bias
 
 
 class CodeTable(nn.Module):

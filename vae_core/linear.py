@@ -22,6 +22,7 @@ _MOST_CELLS = 2**23  # of the records that are looked at, the first ones
 _STEPS = 10  # concentration steps; they settle in fewer
 _SHRINK = 0.5  # weight of the plain variances, as a share of columns over records
 _MOST_SOLVED = 32  # conjugate-gradient steps for missing cells: exact up to as many of them
+_MORE_SOLVED = 4  # steps beyond the number of missing cells, against rounding
 _RESCALED = (0.5, 10.0)  # bounds of the factor on squared distances
 _TINY = 1e-12
 
@@ -56,7 +57,7 @@ class LinearGaussian(nn.Module):
         residual = (records.values - even_product(self._design(records), self.coefficients)) * present
         if not records.numeric.shape[1]:
             return residual
-        residual = _fill(residual, self.modelled.to(present.dtype) - present, self.precision)
+        residual = fill(residual, self.modelled.to(present.dtype) - present, self.precision)
         return 0.5 * residual * even_product(residual, self.precision) * present
 
     def _present(self, records: Records) -> Tensor:
@@ -122,20 +123,24 @@ class LinearGaussian(nn.Module):
         return covariance.diag() > floor**2
 
 
-def _fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:
+def fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:
     """Residuals (B, N) with the missing ones (1 in missing) solved for precision · residual = 0 there, by conjugate gradients.
 
-    Records without a missing cell come back untouched, to the bit.
+    A record takes as many steps as it misses cells, where rounding apart they arrive, and a few more; those without a missing
+    cell come back untouched, to the bit.
     """
-    if not missing.any():
+    n_missing = missing.sum(dim=1, keepdim=True)
+    n_steps = (n_missing + _MORE_SOLVED * (n_missing > 0)).clamp(max=min(_MOST_SOLVED, residual.shape[1]))
+    most = int(n_steps.max()) if len(n_steps) else 0
+    if not most:
         return residual
     scale = precision.diagonal().clamp(min=_TINY)  # Jacobi's preconditioner
     rest = -(even_product(residual, precision)) * missing
     search = rest / scale
     along = (rest * search).sum(dim=1, keepdim=True)
-    for _ in range(min(_MOST_SOLVED, residual.shape[1])):
+    for i in range(most):
         turned = even_product(search, precision) * missing
-        step = along / (search * turned).sum(dim=1, keepdim=True).clamp(min=_TINY)
+        step = (n_steps > i) * along / (search * turned).sum(dim=1, keepdim=True).clamp(min=_TINY)
         residual = residual + step * search
         rest = rest - step * turned
         again = (rest * rest / scale).sum(dim=1, keepdim=True)

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 _LOG_2_PI = math.log(2 * math.pi)
-_HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
+LOG2_E = math.log2(math.e)
+HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
 _LOGS = 15.0  # bound of log rates, log odds and log dispersions
 _IMPOSSIBLE = 100.0  # nats for each unit by which a number lies outside what its model allows
 
@@ -61,7 +62,10 @@ class Outputs:
     @property
     def variance(self) -> Tensor:
         """The decoder's own, never below the square of the floor."""
-        return self.spread.clamp(max=_HIGHEST_LOG_VARIANCE).exp() + self.sigma_floor**2
+        if torch.is_grad_enabled():
+            return self.spread.clamp(max=HIGHEST_LOG_VARIANCE).exp() + self.sigma_floor**2
+        binary = (self.spread * LOG2_E).clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E)
+        return binary.exp2_().add_(self.sigma_floor**2)  # powers of two cost a third of those of e
 
     def of(self, columns: Tensor) -> Outputs:
         """The same for some of the columns, by position."""
@@ -71,15 +75,19 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Independent normals with a mean and a variance for every cell."""
+    """Independent normals with a mean and a variance for every cell.
+
+    n_multiplied: how many variances may be multiplied without leaving the range of float32.
+    """
 
     mean: Tensor
     variance: Tensor
+    n_multiplied: int = 1
 
     @classmethod
     def of(cls, outputs: Outputs) -> Self:
         """Mean and variance from the decoder (Kingma & Welling 2014, appendix C.2)."""
-        return cls(outputs.place, outputs.variance)
+        return cls(outputs.place, outputs.variance, n_multiplied(outputs.sigma_floor))
 
     @classmethod
     def fixed(cls, outputs: Outputs) -> Self:
@@ -100,6 +108,14 @@ class Gaussian:
     def squared_residual(self, values: Tensor) -> Tensor:
         """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
         return (values - self.mean).square()
+
+    def mean_surprise(self, squared_residual: Tensor) -> Tensor:
+        """The mean of ``surprise`` over the members: (n_records, n_numeric) nats of (n_members, n_records, n_numeric)."""
+        total = squared_residual[0] / self.variance[0]
+        for squared, variance in zip(squared_residual[1:], self.variance[1:], strict=True):
+            total.addcdiv_(squared, variance)
+        total.add_(sum_of_logs(self.variance, self.n_multiplied))
+        return total.mul_(0.5 / len(self.variance)).add_(0.5 * _LOG_2_PI)
 
     def surprise(self, squared_residual: Tensor) -> Tensor:
         """-log-density in nats at a squared distance from the mean; all (..., n_records, n_numeric)."""
@@ -209,9 +225,7 @@ class NegativeBinomial:
 
     @classmethod
     def of(cls, outputs: Outputs) -> Self:
-        return cls(
-            outputs.place.clamp(-_LOGS, _LOGS), outputs.spread.clamp(-_LOGS / 2, _HIGHEST_LOG_VARIANCE)
-        )
+        return cls(outputs.place.clamp(-_LOGS, _LOGS), outputs.spread.clamp(-_LOGS / 2, HIGHEST_LOG_VARIANCE))
 
     @property
     def mean(self) -> Tensor:
@@ -273,6 +287,24 @@ class Mixed:
     def _assembled(self, parts: list[Tensor]) -> Tensor:
         order = torch.cat([columns for columns, _ in self.parts]).argsort()
         return torch.cat(parts, dim=-1)[..., order]
+
+
+def n_multiplied(sigma_floor: float) -> int:
+    """How many variances of decoders may be multiplied, four at most, without leaving the range of float32."""
+    bounds = sigma_floor**2, math.exp(HIGHEST_LOG_VARIANCE) + sigma_floor**2
+    return max(n for n in (1, 2, 4) if n == 1 or (bounds[0] ** n > 1e-36 and bounds[1] ** n < 1e36))
+
+
+def sum_of_logs(factors: Tensor, n_multiplied: int) -> Tensor:
+    """The logarithms' sum over the first axis, of so many multiplied: a logarithm costs ten products."""
+    total = None
+    for some in torch.split(factors, n_multiplied):
+        product = some[0] * some[1] if len(some) > 1 else some[0].clone()
+        for factor in some[2:]:
+            product.mul_(factor)
+        product.log_()
+        total = product if total is None else total.add_(product)
+    return factors.new_zeros(factors.shape[1:]) if total is None else total
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

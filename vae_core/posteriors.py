@@ -21,7 +21,7 @@ from torch import Tensor
 from vae_core.records import FARTHEST
 
 _LOG_2_PI = math.log(2 * math.pi)
-_LOG_VARIANCE = (-12.0, 6.0)  # of each latent given the ones before it
+LOG_VARIANCE = (-12.0, 6.0)  # of each latent given the ones before it
 
 
 class Posterior(Protocol):
@@ -69,7 +69,7 @@ class DiagonalGaussian:
     def of(cls, outputs: Tensor) -> DiagonalGaussian:
         """From an encoder's outputs (..., n_records, n_outputs), means then log-variances."""
         mean, log_variance = outputs.chunk(2, dim=-1)
-        return cls(mean.clamp(-FARTHEST, FARTHEST), (log_variance.clamp(*_LOG_VARIANCE) / 2).exp())
+        return cls(mean.clamp(-FARTHEST, FARTHEST), (log_variance.clamp(*LOG_VARIANCE) / 2).exp())
 
     @property
     def variance(self) -> Tensor:
@@ -115,7 +115,7 @@ class FullGaussian:
         n_outputs = outputs.shape[-1]
         n_latents = (math.isqrt(8 * n_outputs + 9) - 3) // 2
         mean, log_variance, below = outputs.tensor_split([n_latents, 2 * n_latents], dim=-1)
-        factor = torch.diag_embed((log_variance.clamp(*_LOG_VARIANCE) / 2).exp())
+        factor = torch.diag_embed((log_variance.clamp(*LOG_VARIANCE) / 2).exp())
         rows, columns = torch.tril_indices(n_latents, n_latents, offset=-1, device=outputs.device)
         factor[..., rows, columns] = below
         return cls(mean.clamp(-FARTHEST, FARTHEST), factor)

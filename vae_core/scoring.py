@@ -19,17 +19,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_core.fused import HIGHEST_RATIO, HIGHEST_TERM, FusedScorer, SliceScores
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
+from vae_core.noise import Gaussian, sum_of_logs
 from vae_core.posteriors import Posterior
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
 
-LARGEST_SLICE = 1024  # records that go through the networks together
-_SMALLEST_SLICE = 32
+LARGEST_SLICE = 768  # records that go through the networks together
+_SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # the same where their latents are searched for
 _SLICE_CELLS = 2**19  # of the largest tensor of a slice: what a core's cache holds
-_HIGHEST_TERM = 1e30  # nats; keeps sums finite
 _NORMAL_MEDIAN = 0.4549364  # median of the square of a standard normal
 _LOWEST_SCALE = 1e-3
 _LEAST_TRIM = 0.01
@@ -53,7 +54,7 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + kl_divergence``.
+    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + kl_divergence`` but for rounding.
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
@@ -73,53 +74,76 @@ class Scores:
     reconstruction: Tensor
     kl_divergence: Tensor
     column_terms: Tensor
-    expected: Expected
 
 
 def score(vae: VAE, records: Records) -> Scores:
     """Score records where they lie. A record's scores do not depend on the others or on the number of threads."""
     vae.layout.check(records)
-    n, layout = len(records), vae.layout
-    new = records.numeric.new_empty
-    scores = Scores(
-        anomaly_score=new(n),
-        reconstruction=new(n),
-        kl_divergence=new(n),
-        column_terms=new(n, len(layout.columns)),
-        expected=Expected(
-            mean=new(n, len(layout.numeric)),
-            std=new(n, len(layout.numeric)),
-            code=torch.empty_like(records.categorical),
-            probability=new(n, len(layout.categorical)),
-        ),
-    )
+    n, new = len(records), records.numeric.new_empty
+    terms_JB = new(len(vae.layout.columns), n)
+    scores = Scores(new(n), new(n), new(n), terms_JB.T)
+    size, fused = slice_size(vae), FusedScorer.of(vae)
+
+    def keep(found: SliceScores, rows: slice) -> None:
+        n_rows = rows.stop - rows.start
+        scores.anomaly_score[rows] = found.anomaly_score[:n_rows]
+        scores.reconstruction[rows] = found.reconstruction[:n_rows]
+        scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
+        terms_JB[:, rows] = found.column_terms[:, :n_rows]
 
     def write(part: Records, rows: slice) -> None:
-        n_rows = rows.stop - rows.start
         terms = _terms(vae, part)
         column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned)
-        scores.anomaly_score[rows] = (column_terms.sum(dim=1) + terms.kl_divergence)[:n_rows]
-        scores.reconstruction[rows] = terms.reconstruction[:n_rows]
-        scores.kl_divergence[rows] = terms.kl_divergence[:n_rows]
-        scores.column_terms[rows] = column_terms[:n_rows]
-        expected = _expected(terms.likelihood)
-        scores.expected.mean[rows] = expected.mean[:n_rows]
-        scores.expected.std[rows] = expected.std[:n_rows]
-        scores.expected.code[rows] = expected.code[:n_rows]
-        scores.expected.probability[rows] = expected.probability[:n_rows]
+        score_B = column_terms.sum(dim=1) + terms.kl_divergence
+        keep(SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T), rows)
 
-    in_slices(vae, records, write)
+    if fused is None:
+        in_slices(vae, records, write)
+    else:
+        numeric, context = records.numeric, records.context
+        _side_by_side(vae, n, lambda rows: keep(fused(numeric[rows], context[rows], size), rows))
     return scores
 
 
+def expect(vae: VAE, records: Records) -> Expected:
+    """What the model expects of each cell, at the posterior mean of its record."""
+    vae.layout.check(records)
+    n, layout, new = len(records), vae.layout, records.numeric.new_empty
+    expected = Expected(
+        mean=new(n, len(layout.numeric)),
+        std=new(n, len(layout.numeric)),
+        code=torch.empty_like(records.categorical),
+        probability=new(n, len(layout.categorical)),
+    )
+
+    def write(part: Records, rows: slice) -> None:
+        found = _expected(
+            ColumnLikelihood(
+                vae.decode(vae.encode(part).mean, part).numeric, vae.decode_categories_from_the_others(part)
+            )
+        )
+        for name in ("mean", "std", "code", "probability"):
+            getattr(expected, name)[rows] = getattr(found, name)[: rows.stop - rows.start]
+
+    in_slices(vae, records, write)
+    return expected
+
+
 def slice_size(vae: VAE) -> int:
-    """How many records go through the networks together: a power of two that depends on the model alone."""
+    """How many records go through the networks together: three times a power of two, by the model alone.
+
+    Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two columns of a tensor
+    compete for one place in the cache, as those of a power of two do.
+    """
     layout, recipe = vae.layout, vae.recipe
     if recipe.encoder == "none":
         return _SEARCHED_SLICE
     widest = max(recipe.width, 2 * len(layout.numeric) + sum(layout.n_codes))
     fitting = _SLICE_CELLS // (recipe.n_members * widest)
-    return min(LARGEST_SLICE, max(_SMALLEST_SLICE, 2 ** (fitting.bit_length() - 1) if fitting else 0))
+    size = _SMALLEST_SLICE
+    while 2 * size <= min(LARGEST_SLICE, fitting):
+        size *= 2
+    return size
 
 
 def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
@@ -130,14 +154,23 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
     """
     size = slice_size(vae)
 
-    @torch.inference_mode()
-    def run(start: int) -> None:
-        rows = slice(start, min(start + size, len(records)))
+    def run(rows: slice) -> None:
         part = records[rows]
         filled = Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
         work(filled.to(vae.device), rows)
 
-    starts = range(0, len(records), size)
+    _side_by_side(vae, len(records), run)
+
+
+def _side_by_side(vae: VAE, n_records: int, work: Callable[[slice], None]) -> None:
+    """Call ``work`` with the place of each slice."""
+    size = slice_size(vae)
+    starts = range(0, n_records, size)
+
+    @torch.inference_mode()
+    def run(start: int) -> None:
+        work(slice(start, min(start + size, n_records)))
+
     with one_thread_per_kernel() as n_threads:
         if vae.device.type != "cpu" or len(starts) < 2 or n_threads < 2:
             for start in starts:
@@ -149,9 +182,10 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
 
 
 def _filled(part: Tensor, n_rows: int) -> Tensor:
-    """A contiguous copy of (n_rows, n_columns), zeros below the given rows."""
-    filled = part.new_zeros(n_rows, part.shape[1])
+    """A copy of (n_rows, n_columns), zeros below the given rows, each column contiguous (layers.even_product)."""
+    filled = part.new_empty(part.shape[1], n_rows).T
     filled[: len(part)] = part
+    filled[len(part) :] = 0
     return filled
 
 
@@ -162,16 +196,20 @@ class _Terms:
     columns: Tensor
     reconstruction: Tensor
     kl_divergence: Tensor
-    likelihood: ColumnLikelihood  # numbers from all columns, each category from the others
 
 
 def _terms(vae: VAE, records: Records) -> _Terms:
     posterior = vae.encode(records)
     likelihood = vae.decode(posterior.mean, records)
     from_others = vae.decode_categories_from_the_others(records)
-    numeric_BN = -likelihood.numeric.log_prob(records.values).mean(dim=0)
     squared_MBN = (records.values - likelihood.numeric.mean).square_()
-    student_BN = (squared_MBN * (1 / (3 * vae.scale))).add_(1).log_().mean(dim=0)  # half of T
+    if isinstance(likelihood.numeric, Gaussian):
+        numeric_BN = likelihood.numeric.mean_surprise(squared_MBN)
+    else:
+        numeric_BN = -likelihood.numeric.log_prob(records.values).mean(dim=0)
+    # where the bound cuts, the other half of the term is larger by more than float32 has digits
+    ratios_MBN = squared_MBN.mul_(1 / (3 * vae.scale)).add_(1).clamp_(max=HIGHEST_RATIO)
+    student_BN = sum_of_logs(ratios_MBN, 2).div_(len(ratios_MBN))  # half of T
     share = vae.noise.share_in_terms
     parts = [share * numeric_BN + 2 * (1 - share) * student_BN]
     if vae.linear is not None:
@@ -181,10 +219,9 @@ def _terms(vae: VAE, records: Records) -> _Terms:
         parts.append(-from_others.log_prob(records.categorical).mean(dim=0))
         whole.append(-likelihood.categorical.log_prob(records.categorical).mean(dim=0))
     return _Terms(
-        columns=torch.cat(parts, dim=1).clamp_(-_HIGHEST_TERM, _HIGHEST_TERM),
-        reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=_HIGHEST_TERM),
-        kl_divergence=latent_terms(vae, posterior).mean(dim=0).clamp_(max=_HIGHEST_TERM),
-        likelihood=ColumnLikelihood(likelihood.numeric, from_others),
+        columns=torch.cat(parts, dim=1).clamp_(-HIGHEST_TERM, HIGHEST_TERM),
+        reconstruction=(torch.cat(whole, dim=1) * records.observed).sum(dim=1).clamp_(max=HIGHEST_TERM),
+        kl_divergence=latent_terms(vae, posterior).mean(dim=0).clamp_(max=HIGHEST_TERM),
     )
 
 

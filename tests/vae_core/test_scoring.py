@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch.testing import assert_close
 
-from vae_core import MISSING, VAE, Layout, Recipe, Records, Scores, fit, score
+from vae_core import MISSING, VAE, Expected, Layout, Recipe, Records, Scores, expect, fit, score
+from vae_core.fused import FusedScorer
 from vae_core.scoring import LARGEST_SLICE
 
-
-def tensors(scores: Scores) -> list[torch.Tensor]:
-    """Every tensor of a result, the expectations' included."""
-    own = [getattr(scores, f.name) for f in fields(scores) if f.name != "expected"]
-    return own + [getattr(scores.expected, f.name) for f in fields(scores.expected)]
+Result = Scores | Expected
 
 
-def same(one: Scores, other: Scores, rows: torch.Tensor | slice = slice(None)) -> bool:
+def tensors(result: Result) -> list[torch.Tensor]:
+    return [getattr(result, f.name) for f in fields(result)]
+
+
+def same(one: Result, other: Result, rows: torch.Tensor | slice = slice(None)) -> bool:
+    """To the bit."""
     return all(torch.equal(a, b[rows]) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
@@ -47,7 +49,8 @@ def test_reordering_records_reorders_their_scores_to_the_bit(
     """Row order in a Parquet file means nothing."""
     records = draw(2 * LARGEST_SLICE + 77, seed=11, missing=0.1)
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
-    assert same(score(vae_with_gaps, records[order]), score(vae_with_gaps, records), order)
+    for ask in (score, expect):
+        assert same(ask(vae_with_gaps, records[order]), ask(vae_with_gaps, records), order)
 
 
 @settings(max_examples=12)
@@ -58,7 +61,47 @@ def test_a_part_of_a_batch_scores_as_it_does_in_the_whole(
     """A batch may be cut anywhere: into files, into workers, down to one record."""
     records = draw(3000, seed=12, missing=0.1)
     rows = slice(start, start + length)
-    assert same(score(vae_with_gaps, records[rows]), score(vae_with_gaps, records), rows)
+    for ask in (score, expect):
+        assert same(ask(vae_with_gaps, records[rows]), ask(vae_with_gaps, records), rows)
+
+
+NUMBERS = [
+    {},
+    {"prior": "normal"},
+    {"n_members": 3, "width": 50, "n_latents": 5},
+    {"n_members": 1, "sigma_floor": 1e-6},
+    {"linear_records": 0, "n_components": 1},
+]
+
+
+@pytest.mark.parametrize("recipe", NUMBERS)
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_the_fused_way_agrees_with_the_other_one(
+    recipe: dict[str, float], missing: float, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ways to one score, to rounding, far out and with gaps as well; and the fast one's bits do not depend on place."""
+    numbers = Layout(("a", "b", "c", "d", "e"), (), ("hour",))
+    drawn = draw(2 * LARGEST_SLICE + 77, seed=31, missing=missing)
+    records = Records(drawn.numeric, drawn.categorical[:, :0], drawn.context)
+    vae = fit(numbers, records, Recipe(steps=60, **recipe), seed=0)
+    records.numeric[5, 1], records.numeric[9, 2] = 1e9, -300.0
+    assert FusedScorer.of(vae) is not None
+    fast = score(vae, records)
+    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
+    assert same(score(vae, records[order]), fast, order)
+    monkeypatch.setattr(FusedScorer, "of", lambda _: None)
+    for ours, theirs in zip(tensors(fast), tensors(score(vae, records)), strict=True):
+        assert_close(ours, theirs, rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"posterior": "full"}, {"noise": "student_t"}, {"prior": "hierarchical"}, {"regulariser": "mmd"}],
+)
+def test_other_families_are_not_scored_by_the_default_ones_arithmetic(recipe: dict[str, str]) -> None:
+    """The fast way knows one family."""
+    assert FusedScorer.of(VAE(Layout(("a", "b")), Recipe(**recipe))) is None
+    assert FusedScorer.of(VAE(Layout(("a", "b"), (("k", 3),)), Recipe())) is None
 
 
 WIDTHS = [(1, 16), (7, 64), (32, 64), (33, 50), (130, 64)]
@@ -78,15 +121,16 @@ def test_scores_do_not_depend_on_threads_or_place_for_any_width(
         torch.zeros(n, 0),
     )
     vae = fit(layout, records, Recipe(steps=3, width=width), seed=0)
-    threads(1)
-    alone = score(vae, records)
-    threads(2)
-    assert same(score(vae, records), alone)
-    assert torch.get_num_threads() == 2
     order = torch.randperm(n, generator=generator)
-    assert same(score(vae, records[order]), alone, order)
-    for row in (0, LARGEST_SLICE - 1, LARGEST_SLICE, n - 1):
-        assert same(score(vae, records[row]), alone, slice(row, row + 1))
+    for ask in (score, expect):
+        threads(1)
+        alone = ask(vae, records)
+        threads(2)
+        assert same(ask(vae, records), alone)
+        assert torch.get_num_threads() == 2
+        assert same(ask(vae, records[order]), alone, order)
+        for row in (0, LARGEST_SLICE - 1, LARGEST_SLICE, n - 1):
+            assert same(ask(vae, records[row]), alone, slice(row, row + 1))
 
 
 def test_a_non_contiguous_table_scores_the_same(vae: VAE, draw: Callable[..., Records]) -> None:
@@ -106,7 +150,8 @@ def test_no_records_give_no_scores(vae: VAE, draw: Callable[..., Records]) -> No
 def test_a_score_is_the_sum_of_its_parts(vae_with_gaps: VAE, draw: Callable[..., Records]) -> None:
     """What a reviewer sees per column adds up to what the record was ranked by."""
     result = score(vae_with_gaps, draw(500, seed=14, missing=0.1))
-    assert torch.equal(result.anomaly_score, result.column_terms.sum(dim=1) + result.kl_divergence)
+    parts = result.column_terms.sum(dim=1) + result.kl_divergence
+    assert_close(result.anomaly_score, parts, rtol=1e-6, atol=1e-5)
     assert (result.kl_divergence >= 0).all()
 
 
@@ -207,7 +252,7 @@ def test_expected_values_are_those_of_the_members_mixture(vae: VAE, draw: Callab
     with torch.no_grad():
         gaussian = vae.decode(vae.encode(records).mean, records).numeric
         from_others = vae.decode_categories_from_the_others(records)
-    expected = score(vae, records).expected
+    expected = expect(vae, records)
     second = (gaussian.variance + gaussian.mean.square()).mean(0)
     assert_close(expected.mean, gaussian.mean.mean(0), rtol=1e-4, atol=1e-5)
     assert_close(expected.std, (second - gaussian.mean.mean(0).square()).sqrt(), rtol=1e-3, atol=1e-4)
