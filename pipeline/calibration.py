@@ -141,26 +141,48 @@ class Calibration:
 
     def p_values(self, scores: Array) -> Array:
         """Conformal p-values: (1 + holdout records that score at least as high) / (n + 1). (n_records,) float64."""
-        at_least = self.n - np.searchsorted(self.scores, scores, side="left")
-        return np.asarray((1 + at_least) / (self.n + 1))
+        return np.asarray((1 + self.n - self._below(scores)) / (self.n + 1))
 
-    def severity(self, scores: Array) -> Array:
-        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1). (n_records,)"""
-        body = -np.log10(self.p_values(scores))
-        beyond = -self.tail.log_probability(scores) / math.log(10)
+    def _below(self, scores: Array) -> Array:
+        """How many holdout records score lower. (n_records,) Asked in order, the search walks through memory in order."""
+        order = np.argsort(scores)
+        found = np.empty(len(scores), np.int64)
+        found[order] = np.searchsorted(self.scores, np.asarray(scores)[order], side="left")
+        return found
+
+    def severity(self, scores: Array, p_values: Array | None = None) -> Array:
+        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1). (n_records,)
+
+        p_values: of these scores, where they are known.
+        """
+        scores = np.asarray(scores)
+        found = np.asarray(-np.log10(self.p_values(scores) if p_values is None else p_values))
+        far = scores > self.tail.start
+        beyond = -self.tail.log_probability(scores[far]) / math.log(10)
         beyond = np.where(
             beyond > INCREDIBLE, INCREDIBLE + np.log10(np.maximum(beyond - INCREDIBLE, 0) + 1), beyond
         )
-        return np.where(
-            np.asarray(scores) > self.tail.start, np.maximum(beyond, -math.log10(self.tail.share)), body
-        )
+        found[far] = np.maximum(beyond, -math.log10(self.tail.share))
+        return found
 
     def batch_shift(self, scores: Array) -> BatchShift:
         """Whether a batch as a whole scores higher or lower than the holdout did: Mann & Whitney's U (1947)."""
-        below = np.searchsorted(self.scores, scores, side="left")
-        not_above = np.searchsorted(self.scores, scores, side="right")
-        above = float((below + not_above).mean()) / (2 * self.n)
-        deviation = math.sqrt((self.n + len(scores) + 1) / (12 * self.n * len(scores)))
+        return self.shift(self.share_above(scores), len(scores))
+
+    def share_above(self, scores: Array, p_values: Array | None = None) -> float:
+        """Chance that one of these scores is above one of the holdout's, equal ones counted by half.
+
+        p_values: of these scores, where they are known.
+        """
+        p_values = self.p_values(scores) if p_values is None else p_values
+        below = self.n + 1 - np.rint(p_values * (self.n + 1)).astype(np.int64)
+        ties = np.asarray(scores)[self.scores[np.minimum(below, self.n - 1)] == scores]
+        n_equal = np.searchsorted(self.scores, ties, side="right") - np.searchsorted(self.scores, ties)
+        return float(below.sum() + n_equal.sum() / 2) / (self.n * len(scores))
+
+    def shift(self, above: float, n_records: int) -> BatchShift:
+        """The same of a share above, see ``share_above``, of so many records."""
+        deviation = math.sqrt((self.n + n_records + 1) / (12 * self.n * n_records))
         return BatchShift(above, (above - 0.5) / deviation)
 
     @cached_property

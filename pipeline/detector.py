@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +27,7 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
 from pipeline.verdicts import JUDGED_NORMAL
-from vae_core import VAE, Checkpoint, Known, Progress, Recipe, attribute, fit, score
+from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute, fit, score
 
 FORMAT = 2
 N_REASONS = 3
@@ -139,24 +140,32 @@ class Detector:
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
         return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after))
 
-    def score_table(self, table: pa.Table) -> pa.Table:
+    def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
 
-        A record's scores depend on nothing but the record and this detector.
+        A record's scores depend on nothing but the record and this detector. Several threads may ask at once.
+
+        Args:
+            threads: how many cores; None for as many as torch is allowed.
 
         Raises:
             ModelUnusable: the table lacks a column that the model needs.
         """
-        scores = score(self.vae, self._records(table))
+        scores = self._scorer(self._records(table), threads=threads)
         values = scores.anomaly_score.numpy()
+        p_values = self.calibration.p_values(values)
         columns = [
             values,
             scores.reconstruction.numpy(),
             scores.kl_divergence.numpy(),
-            self.calibration.p_values(values),
-            self.calibration.severity(values).astype(np.float32),
+            p_values,
+            self.calibration.severity(values, p_values).astype(np.float32),
         ]
         return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.vae)
 
     def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
         """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""

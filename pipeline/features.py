@@ -85,9 +85,14 @@ class Number:
 
     def standardise(self, values: Floats) -> Floats:
         """Values in standard deviations from the mean; NaN stays NaN, infinities become very large numbers."""
-        values = values.clip(-LARGEST, LARGEST)
-        warped = np.arcsinh((values - self.centre) / self.spread) if self.spread else values
-        return np.asarray((warped - self.mean) / self.std)
+        values = values.clip(-LARGEST, LARGEST)  # a copy
+        if self.spread:
+            values -= self.centre
+            values /= self.spread
+            np.arcsinh(values, out=values)
+        values -= self.mean
+        values /= self.std
+        return values
 
     def restore(self, z: Floats) -> Floats:
         """Standardised values in the column's own units."""
@@ -155,16 +160,16 @@ class Features:
     def records(self, table: pa.Table) -> Records:
         """A table's columns as model input; rows keep their order."""
         n = table.num_rows
-        numeric = np.empty((n, len(self.numeric)), np.float32)
+        numeric = np.empty((len(self.numeric), n), np.float32)  # a column's values side by side, as they come
         for i, (name, number) in enumerate(self.numeric.items()):
-            numeric[:, i] = _narrow(number.standardise(_floats(table[name])))
+            _narrow(number.standardise(_floats(table[name])), numeric[i])
         codes = np.empty((n, len(self.categorical)), np.int64)
         for i, (name, values) in enumerate(self.categorical.items()):
             codes[:, i] = _codes(table[name], values)
         context = np.zeros((n, len(self.layout.context)), np.float32)
         for i, part in enumerate(self._context(table)):
             context[:, i] = part
-        return Records(torch.from_numpy(numeric), torch.from_numpy(codes), torch.from_numpy(context))
+        return Records(torch.from_numpy(numeric.T), torch.from_numpy(codes), torch.from_numpy(context))
 
     def _context(self, table: pa.Table) -> list[Floats]:
         parts = [
@@ -237,9 +242,11 @@ def _floats(column: pa.ChunkedArray) -> Floats:
     return np.asarray(values, np.float64)
 
 
-def _narrow(values: Floats) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _narrow(values: Floats, to: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    """values are spoilt."""
     largest = float(np.finfo(np.float32).max)
-    return values.clip(-largest, largest).astype(np.float32)
+    np.clip(values, -largest, largest, out=values)
+    to[:] = values
 
 
 def _vocabulary(column: pa.ChunkedArray, most: int) -> tuple[str, ...]:

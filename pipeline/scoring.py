@@ -1,14 +1,17 @@
 """Score one batch and publish it: every record's scores and the flagged records with their reasons, in one commit.
 
-Belongs here: streaming a batch through a detector with bounded memory. Does not: the maths (detector.py,
-calibration.py) or which model serves (registry/).
+Belongs here: streaming a batch through a detector with bounded memory: reading, scoring and writing go on beside each
+other, slice by slice, and nothing waits on disk in between. Does not: the maths (detector.py, calibration.py) or which model
+serves (registry/).
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import derived, sql
+from pipeline.ahead import ahead
 from pipeline.calibration import BatchShift, Threshold
 from pipeline.config import Dataset
 from pipeline.detector import REASON, SCORE_COLUMNS, Detector
-from pipeline.errors import ModelUnusable
+from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.tables import Tables
 
-SLICE = 16_384
+SLICE = 32_768
+EXPLAINED_TOGETHER = 512  # flagged records
+ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch record"
 
 
 @dataclass(frozen=True)
@@ -66,30 +72,25 @@ def score_batch(
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    spool, batch_id = scratch / "scores.arrow", state.batch_id
     source = _Source(dataset, state, tables, batches, detector.features.columns, scratch, threads)
+    tries: list[_Publication] = []
     try:
         _check_derived(dataset, detector)
-        anomaly_scores = _spool_scores(detector, source, spool)
-        flagged, threshold = detector.calibration.flags(
-            anomaly_scores, dataset.flag, detector.records_per_day
-        )
-        fixed = {
-            "batch_id": pa.scalar(batch_id),
-            "model_version": pa.scalar(model_version, pa.int32()),
-            "threshold": pa.scalar(threshold.value, pa.float64()),
-        }
-        reasons = _flagged_rows(dataset, source, detector, spool, flagged)
-        schema = scores_schema(tables.dataset("records").schema.field("record").type)
+        cut = _cut(dataset, detector, source)
 
         def rows() -> pa.RecordBatchReader:
-            return pa.RecordBatchReader.from_batches(schema, _compose(schema, spool, flagged, reasons, fixed))
+            tries.append(_Publication(dataset, source, detector, model_version, cut))
+            # the writer asks from within its own runtime, where tables cannot be read
+            return pa.RecordBatchReader.from_batches(tries[-1].schema, ahead(tries[-1].rows(), 2))
 
-        tables.replace("scores", batch_id, rows, note={"model_version": str(model_version)})
+        tables.replace("scores", state.batch_id, rows, note={"model_version": str(model_version)})
+    except StorageFailed as fault:
+        raise (tries and tries[-1].fault) or fault from fault  # a stream's reader only gets to see its text
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    shift = detector.calibration.batch_shift(anomaly_scores)
-    return ScoredBatch(len(flagged), int(flagged.sum()), threshold, shift)
+    done = tries[-1]
+    shift = detector.calibration.shift(done.above / done.n_records, done.n_records)
+    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, shift)
 
 
 def _check_derived(dataset: Dataset, detector: Detector) -> None:
@@ -113,23 +114,27 @@ class _Source:
     threads: int
 
     def slices(self) -> Iterator[pa.Table]:
-        """Slices of the records, in no particular order, with row_number and record_key as "vaewatch …" columns."""
+        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is derived, RECORD."""
         return self._with_derived() if self.dataset.derived else self._plain()
 
     def _plain(self) -> Iterator[pa.Table]:
         """With bounded read-ahead: the defaults hold four times the memory."""
-        projection = {f"vaewatch {name}": pc.field(name) for name in ("row_number", "record_key")}
-        projection |= {name: pc.field("record", name) for name in self.columns}
-        scanner = self.tables.dataset("records").scanner(
-            columns=projection,
-            filter=(pc.field("batch_id") == self.state.batch_id) & ~pc.field("set_aside"),
+        scanner = self.tables.dataset(
+            "records"
+        ).scanner(
+            columns=["row_number", "record_key", "record"],
+            filter=self._accepted,
             batch_size=SLICE,
             batch_readahead=2,
             fragment_readahead=1,
+            memory_pool=pa.system_memory_pool(),  # Arrow's own clears huge pages again and again: a tenth of all time
         )
         for batch in scanner.to_batches():
             if batch.num_rows:
-                yield pa.Table.from_batches([batch])
+                record = batch["record"]
+                cells = [record.field(name) for name in self.columns]
+                columns = [batch["row_number"], batch["record_key"], record, *cells]
+                yield pa.table(columns, names=[ROW, KEY, RECORD, *self.columns])
 
     def _with_derived(self) -> Iterator[pa.Table]:
         batch_id = self.state.batch_id
@@ -138,62 +143,66 @@ class _Source:
             earlier, since = derived.look_back(connection, self.dataset, own, self.state, self.batches)
             files = self.tables.files("records", [batch_id, *earlier], flag=False)
             columns = ", ".join(map(sql.name, self.columns))
-            query = f"""SELECT {derived.ROW} AS "vaewatch row_number", {derived.KEY} AS "vaewatch record_key", {columns}
+            query = f"""SELECT {derived.ROW} AS {sql.name(ROW)}, {derived.KEY} AS {sql.name(KEY)}, {columns}
                 FROM ({derived.accepted(self.dataset, files, since=since)})
                 WHERE {derived.BATCH} = {sql.text(batch_id)} ORDER BY 1"""
             for batch in connection.sql(query).to_arrow_reader(SLICE):
                 yield pa.Table.from_batches([batch])
 
-    def rows(self, row_numbers: pa.Array) -> tuple[pa.Table, pa.Table]:
-        """Chosen records whole (row_number, record_key, record) and as the model reads them, in one order."""
+    @property
+    def _accepted(self) -> pc.Expression:
+        return (pc.field("batch_id") == self.state.batch_id) & ~pc.field("set_aside")
+
+    @property
+    def record_type(self) -> pa.DataType:
+        """Of a record's original columns."""
+        return self.tables.dataset("records").schema.field("record").type
+
+    def whole(self, part: pa.Table) -> pa.ChunkedArray:
+        """The original columns of some of the records, in their order."""
+        if RECORD in part.column_names:
+            return part[RECORD]
+        numbers = part[ROW].combine_chunks()
         records = self.tables.dataset("records").to_table(
-            columns=["row_number", "record_key", "record"],
-            filter=(pc.field("batch_id") == self.state.batch_id)
-            & ~pc.field("set_aside")
-            & pc.field("row_number").isin(row_numbers),
+            columns=["row_number", "record"], filter=self._accepted & pc.field("row_number").isin(numbers)
         )
-        if not self.dataset.derived or not records.num_rows:
-            return records, pa.Table.from_struct_array(
-                records["record"].combine_chunks()
-            ) if records.num_rows else pa.table({})
-        read = pa.concat_tables(
-            part.filter(pc.is_in(part["vaewatch row_number"], value_set=row_numbers))
-            for part in self.slices()
-        )
-        return records.sort_by("row_number"), read.sort_by("vaewatch row_number")
+        found = pc.index_in(numbers, value_set=records["row_number"].combine_chunks())
+        return records["record"].take(found)
+
+    def scored(self, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Each slice and its scores, as many at once as there are threads; one that is read waits for each that is scored."""
+
+        def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
+            return part, detector.score_table(part, threads=1)
+
+        under_way: deque[Future[tuple[pa.Table, pa.Table]]] = deque()
+        with ThreadPoolExecutor(self.threads) as pool:
+            for part in self.slices():
+                under_way.append(pool.submit(work, part))
+                if len(under_way) > 2 * self.threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
 
 
-def _spool_scores(detector: Detector, source: _Source, spool: Path) -> Any:
-    """First pass: score everything into a local file; returns the anomaly scores, (n_records,) float32."""
-    kept: list[Any] = [np.empty(0, np.float32)]
-    schema = pa.schema([("row_number", pa.int64()), ("record_key", pa.string()), *SCORE_COLUMNS])
-    with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for table in source.slices():
-            scores = detector.score_table(table)
-            for column in ("record_key", "row_number"):
-                scores = scores.add_column(0, column, table[f"vaewatch {column}"])
-            writer.write_table(scores.select(schema.names).cast(schema))
-            kept.append(scores["anomaly_score"].to_numpy())
-    return np.concatenate(kept)
+@dataclass(frozen=True)
+class _Cut:
+    """The lowest score that is flagged, and the threshold behind it."""
+
+    threshold: Threshold
+    lowest: np.float32
 
 
-def _flagged_rows(
-    dataset: Dataset, source: _Source, detector: Detector, spool: Path, flagged: Any
-) -> pa.Table:
-    """The flagged records with their reasons, by row_number."""
-    with pa.memory_map(str(spool)) as spooled:
-        numbers = pa.ipc.open_file(spooled).read_all().column("row_number").filter(pa.array(flagged))
-        records, flat = source.rows(numbers.combine_chunks())
-    found = detector.explain(flat, dataset) if records.num_rows else []
-    batch_id = source.state.batch_id
-    ids = [anomaly_id(dataset.dataset, batch_id, key) for key in records["record_key"].to_pylist()]
-    return pa.table({
-        "row_number": records["row_number"],
-        "anomaly_id": pa.array(ids, pa.string()),
-        "kl_share": pa.array([one.kl_share for one in found], pa.float32()),
-        "reasons": pa.array([one.reasons for one in found], pa.list_(REASON)),
-        "record": records["record"],
-    })
+def _cut(dataset: Dataset, detector: Detector, source: _Source) -> _Cut:
+    """A false-discovery rate and a cap look at all of a batch's scores: they cost a pass of their own."""
+    flag, calibration, per_day = dataset.flag, detector.calibration, detector.records_per_day
+    if flag.false_discovery_rate is None and flag.cap is None:
+        threshold = calibration.threshold(flag, per_day)
+        return _Cut(threshold, np.nextafter(np.float32(threshold.value), np.float32(np.inf)))
+    scores = [found["anomaly_score"].to_numpy() for _, found in source.scored(detector)]
+    anomaly_scores = np.concatenate([np.empty(0, np.float32), *scores])
+    flagged, threshold = calibration.flags(anomaly_scores, flag, per_day)
+    return _Cut(threshold, np.min(anomaly_scores, where=flagged, initial=np.inf))
 
 
 def scores_schema(record: pa.DataType) -> pa.Schema:
@@ -213,32 +222,82 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
     ])
 
 
-def _compose(
-    schema: pa.Schema, spool: Path, flagged: Any, reasons: pa.Table, fixed: dict[str, pa.Scalar]
-) -> Iterator[pa.RecordBatch]:
-    """Second pass: the scores with their flags; what only flagged records have is null elsewhere."""
-    first = 0
-    with pa.memory_map(str(spool)) as source:
-        reader = pa.ipc.open_file(source)
-        for i in range(reader.num_record_batches):
-            scores = pa.Table.from_batches([reader.get_batch(i)])
-            marks = pa.array(flagged[first : first + scores.num_rows])
-            first += scores.num_rows
-            for flag, mask in ((False, pc.invert(marks)), (True, marks)):
-                chosen = scores.filter(mask)
-                if chosen.num_rows:
-                    yield from _complete(schema, chosen, flag, reasons, fixed).to_batches()
+class _Publication:
+    """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow with their reasons.
 
+    n_records, n_flagged: so far. above: sum over the records of the chance to be above a normal one. fault: what stopped it.
+    """
 
-def _complete(
-    schema: pa.Schema, scores: pa.Table, flag: bool, reasons: pa.Table, fixed: dict[str, pa.Scalar]
-) -> pa.Table:
-    n = scores.num_rows
-    columns = {name: scores[name] for name in scores.column_names}
-    columns |= {name: pa.repeat(value, n) for name, value in fixed.items()}
-    columns["flagged"] = pa.repeat(flag, n)
-    if flag:
-        found = pc.index_in(scores["row_number"], value_set=reasons["row_number"].combine_chunks())
-        columns |= {name: reasons[name].take(found) for name in reasons.column_names if name != "row_number"}
-    columns |= {field.name: pa.nulls(n, field.type) for field in schema if field.name not in columns}
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    def __init__(
+        self, dataset: Dataset, source: _Source, detector: Detector, model_version: int, cut: _Cut
+    ) -> None:
+        self.dataset, self.source, self.detector, self.cut = dataset, source, detector, cut
+        self.batch_id = source.state.batch_id
+        self.schema = scores_schema(source.record_type)
+        self.fixed = {
+            "batch_id": pa.scalar(self.batch_id),
+            "model_version": pa.scalar(model_version, pa.int32()),
+            "threshold": pa.scalar(cut.threshold.value, pa.float64()),
+        }
+        self.n_records, self.n_flagged, self.above = 0, 0, 0.0
+        self.fault: Exception | None = None
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """The rows, in no particular order."""
+        try:
+            yield from self._rows()
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        flagged: list[tuple[pa.Table, pa.Table]] = []
+        n_waiting = 0
+        for part, scores in self.source.scored(self.detector):
+            marks = self._count(scores)
+            if marks.any():
+                mask = pa.array(marks)
+                flagged.append((part.filter(mask), scores.filter(mask)))
+                n_waiting += flagged[-1][0].num_rows
+                part, scores = (x.filter(pc.invert(mask)) for x in (part, scores))
+            if part.num_rows:
+                yield self._completed(part, scores, flagged=False)
+            if n_waiting >= EXPLAINED_TOGETHER:
+                yield self._explained(flagged)
+                flagged, n_waiting = [], 0
+        if flagged:
+            yield self._explained(flagged)
+
+    def _count(self, scores: pa.Table) -> Any:
+        """Add a slice to the sums; returns which records are flagged, (n_records,) bool."""
+        values = scores["anomaly_score"].to_numpy()
+        marks = values >= self.cut.lowest
+        self.n_records += len(values)
+        self.n_flagged += int(marks.sum())
+        above = self.detector.calibration.share_above(values, scores["p_value"].to_numpy())
+        self.above += above * len(values)
+        return marks
+
+    def _explained(self, flagged: list[tuple[pa.Table, pa.Table]]) -> pa.RecordBatch:
+        part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))
+        found = self.detector.explain(part.select(self.source.columns), self.dataset)
+        ids = [anomaly_id(self.dataset.dataset, self.batch_id, key) for key in part[KEY].to_pylist()]
+        return self._completed(
+            part,
+            scores,
+            flagged=True,
+            anomaly_id=pa.array(ids, pa.string()),
+            kl_share=pa.array([one.kl_share for one in found], pa.float32()),
+            reasons=pa.array([one.reasons for one in found], pa.list_(REASON)),
+            record=self.source.whole(part),
+        )
+
+    def _completed(self, part: pa.Table, scores: pa.Table, *, flagged: bool, **more: Any) -> pa.RecordBatch:
+        """The table's columns; those that only flagged records have are null elsewhere."""
+        n = part.num_rows
+        columns = {name: pa.repeat(value, n) for name, value in self.fixed.items()}
+        columns |= {name: scores[name] for name in scores.column_names} | more
+        columns |= {"row_number": part[ROW], "record_key": part[KEY], "flagged": pa.repeat(flagged, n)}
+        columns |= {field.name: pa.nulls(n, field.type) for field in self.schema if field.name not in columns}
+        table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
+        return table.combine_chunks().to_batches()[0]

@@ -8,7 +8,7 @@ and set-aside records, or its flagged and unflagged scores, appear in the same c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,9 @@ from pipeline.errors import ConfigError, StorageFailed
 TableName = Literal["records", "scores"]
 FLAG = {"records": "set_aside", "scores": "flagged"}
 TRIES = 20
+ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
+UNIQUE = ("row_number", "record_key")
+REPEATED = ("p_value", "threshold")  # numbers of few values
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,13 @@ class Tables:
     def _overwrite(
         self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
     ) -> None:
-        from deltalake import CommitProperties, DeltaTable, write_deltalake
+        from deltalake import (
+            ColumnProperties,
+            CommitProperties,
+            DeltaTable,
+            WriterProperties,
+            write_deltalake,
+        )
 
         self.root.mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
@@ -93,6 +102,12 @@ class Tables:
             mode="overwrite",
             predicate=f"batch_id = {sql.text(batch_id)}",
             schema_mode="merge",
+            writer_properties=WriterProperties(
+                max_row_group_size=ROW_GROUP,
+                column_properties=dict.fromkeys(
+                    _hardly_repeated(stream.schema), ColumnProperties(dictionary_enabled=False)
+                ),
+            ),
             commit_properties=CommitProperties(custom_metadata=dict(note)),
         )
 
@@ -144,6 +159,16 @@ class Tables:
             return DeltaTable(self.uri(table))
         except (DeltaError, OSError) as fault:
             raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
+
+
+def _hardly_repeated(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
+    """Paths of columns whose dictionary would be as long as they are: a writer finds out by building it, at half its time."""
+    for field in fields:
+        path = above + field.name
+        if pa.types.is_struct(field.type):
+            yield from _hardly_repeated(field.type, f"{path}.")
+        elif path in UNIQUE or (pa.types.is_floating(field.type) and path not in REPEATED):
+            yield path
 
 
 def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:

@@ -8,7 +8,7 @@ from vae_core.model import VAE
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
-from vae_core.scoring import Expected, Scores, expect, score
+from vae_core.scoring import Expected, Scorer, Scores, expect, score
 from vae_core.training import Checkpoint, DataWarning, Progress, TrainingDiverged, fit
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Progress",
     "Recipe",
     "Records",
+    "Scorer",
     "Scores",
     "TrainingDiverged",
     "TrainingWarning",

@@ -2,7 +2,7 @@
 
 Belongs here: the same arithmetic as in model.py, noise.py, priors.py and scoring.py for models of numbers whose noise is
 Gaussian with a variance for every cell, whose posterior is diagonal and found by a network. Does not: any other model, which
-takes the way through those modules; expectations; what a score means.
+takes the way through those modules, or what a score means.
 
 What depends on the model alone is computed once, powers and logarithms are to base 2, which costs a third of e,
 and a logarithm is taken of a product of members. Tensors are (…, columns, records): a reduction over columns adds whole rows of
@@ -109,17 +109,33 @@ class FusedScorer:
 
     def __call__(self, numeric: Tensor, context: Tensor, size: int) -> SliceScores:
         """Score at most ``size`` records, (n_records, n_numeric) and (n_records, n_context), as one slice of that size."""
-        buffers = getattr(self._local, "buffers", None)
-        if buffers is None or buffers.size != size:
-            buffers = self._local.buffers = _Buffers(self, size)
+        buffers = self._buffers(size)
         missing = self._read(buffers, numeric, context)
-        kl_divergence = self._encode(buffers)
+        self._encode(buffers)
         self._decode(buffers)
+        kl_divergence = self._kl_divergence(buffers)
+        torch.sub(buffers.inputs[: self.n_numeric], buffers.place, out=buffers.place).square_()
         terms, reconstruction = self._terms(buffers)
         self._add_linear(buffers, terms, missing)
         terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(self.typical).mul_(buffers.observed).mul_(self.learned)
         score = terms.sum(dim=0).add_(kl_divergence)
         return SliceScores(score, reconstruction, kl_divergence, terms)
+
+    def expect(self, numeric: Tensor, context: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of what is expected of each cell, (N, size) each, of records as above."""
+        buffers = self._buffers(size)
+        self._read(buffers, numeric, context)
+        self._encode(buffers)
+        self._decode(buffers)
+        mean = buffers.place.mean(dim=0)
+        buffers.spread.addcmul_(buffers.place.sub_(mean), buffers.place)
+        return mean, buffers.spread.mean(dim=0).sqrt_()
+
+    def _buffers(self, size: int) -> _Buffers:
+        buffers: _Buffers | None = getattr(self._local, "buffers", None)
+        if buffers is None or buffers.size != size:
+            buffers = self._local.buffers = _Buffers(self, size)
+        return buffers
 
     def _read(self, to: _Buffers, numeric: Tensor, context: Tensor) -> bool:
         """Lay the encoder's inputs side by side. Returns whether any cell is missing."""
@@ -138,14 +154,17 @@ class FusedScorer:
             torch.sub(1, to.observed[self.indicated], out=to.inputs[n + self.n_context :])
         return not bool(to.observed.all())
 
-    def _encode(self, at: _Buffers) -> Tensor:
-        """Posterior means into ``latents[:, :Z]``; returns the KL to the prior, (B,) nats."""
+    def _encode(self, at: _Buffers) -> None:
+        """Posterior means into ``latents[:, :Z]``, log-variances in bits into the rest."""
         z = self.n_latents
         torch.addmm(self.encoder_bias, self.encoder_inputs, at.inputs, out=at.hidden.flatten(0, 1)).relu_()
         torch.baddbmm(self.posterior_bias, self.posterior, at.hidden, out=at.latents)
-        mean, bits = at.latents[:, :z], at.latents[:, z:]
-        mean.clamp_(-FARTHEST, FARTHEST)
-        bits.clamp_(LOG_VARIANCE[0] * LOG2_E, LOG_VARIANCE[1] * LOG2_E)
+        at.latents[:, :z].clamp_(-FARTHEST, FARTHEST)
+        at.latents[:, z:].clamp_(LOG_VARIANCE[0] * LOG2_E, LOG_VARIANCE[1] * LOG2_E)
+
+    def _kl_divergence(self, at: _Buffers) -> Tensor:
+        """(B,) nats, to the prior; spoils the log-variances."""
+        mean, bits = at.latents[:, : self.n_latents], at.latents[:, self.n_latents :]
         if not isinstance(self.vae.prior, Mixture):
             excess = torch.exp2(bits).sub_(1).sub_(bits, alpha=math.log(2)).clamp_(min=0)
             kl_MB = excess.addcmul_(mean, mean).sum(dim=1).mul_(0.5)
@@ -159,7 +178,7 @@ class FusedScorer:
         return kl_MB.sum(dim=0).mul_(-math.log(2) / self.n_members).clamp_(max=HIGHEST_TERM)
 
     def _decode(self, at: _Buffers) -> None:
-        """Squared residuals into ``place``, variances into ``spread``."""
+        """Means into ``place``, variances into ``spread``."""
         torch.baddbmm(self.hidden_bias, self.from_latents, at.latents[:, : self.n_latents], out=at.hidden)
         if self.n_context:
             context = at.inputs[self.n_numeric : self.n_numeric + self.n_context]
@@ -167,11 +186,11 @@ class FusedScorer:
         at.hidden.relu_()
         torch.baddbmm(self.place_bias, self.place, at.hidden, out=at.place)
         torch.baddbmm(self.spread_bias, self.spread, at.hidden, out=at.spread)
-        torch.sub(at.inputs[: self.n_numeric], at.place, out=at.place).square_()
         at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.floor)
 
     def _terms(self, at: _Buffers) -> tuple[Tensor, Tensor]:
-        """Columns' terms (N, B), in place of ``reconstruction``, without the linear model; the reconstruction (B,)."""
+        """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear model; and the
+        reconstruction (B,)."""
         torch.div(at.place, at.spread, out=at.ratio)
         numeric_NB = torch.sum(at.ratio, dim=0, out=at.reconstruction)
         self._add_logs(at.spread, self.n_multiplied, math.log(2), numeric_NB, at.linear)

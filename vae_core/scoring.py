@@ -76,33 +76,56 @@ class Scores:
     column_terms: Tensor
 
 
+class Scorer:
+    """Scores records by one model as it is now. Keep it where many parts of a table are scored: it holds what depends on the model
+    alone, and memory for each thread that calls it; several may at once.
+    """
+
+    def __init__(self, vae: VAE) -> None:
+        self.vae, self.size, self.fused = vae, slice_size(vae), FusedScorer.of(vae)
+
+    def __call__(self, records: Records, *, threads: int | None = None) -> Scores:
+        """Score records where they lie. A record's scores depend neither on the others nor on the number of threads.
+
+        threads: how many cores; None for as many as torch is allowed.
+        """
+        self.vae.layout.check(records)
+        n, new = len(records), records.numeric.new_empty
+        terms_JB = new(len(self.vae.layout.columns), n)
+        scores = Scores(new(n), new(n), new(n), terms_JB.T)
+
+        def keep(found: SliceScores, rows: slice) -> None:
+            n_rows = rows.stop - rows.start
+            scores.anomaly_score[rows] = found.anomaly_score[:n_rows]
+            scores.reconstruction[rows] = found.reconstruction[:n_rows]
+            scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
+            terms_JB[:, rows] = found.column_terms[:, :n_rows]
+
+        if self.fused is None:
+            in_slices(
+                self.vae, records, lambda part, rows: keep(_scored(self.vae, part), rows), threads=threads
+            )
+        else:
+            fused, numeric, context = self.fused, records.numeric, records.context
+            _side_by_side(
+                self.vae,
+                n,
+                lambda rows: keep(fused(numeric[rows], context[rows], self.size), rows),
+                threads=threads,
+            )
+        return scores
+
+
 def score(vae: VAE, records: Records) -> Scores:
-    """Score records where they lie. A record's scores do not depend on the others or on the number of threads."""
-    vae.layout.check(records)
-    n, new = len(records), records.numeric.new_empty
-    terms_JB = new(len(vae.layout.columns), n)
-    scores = Scores(new(n), new(n), new(n), terms_JB.T)
-    size, fused = slice_size(vae), FusedScorer.of(vae)
+    """Score records where they lie, see ``Scorer``."""
+    return Scorer(vae)(records)
 
-    def keep(found: SliceScores, rows: slice) -> None:
-        n_rows = rows.stop - rows.start
-        scores.anomaly_score[rows] = found.anomaly_score[:n_rows]
-        scores.reconstruction[rows] = found.reconstruction[:n_rows]
-        scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
-        terms_JB[:, rows] = found.column_terms[:, :n_rows]
 
-    def write(part: Records, rows: slice) -> None:
-        terms = _terms(vae, part)
-        column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned)
-        score_B = column_terms.sum(dim=1) + terms.kl_divergence
-        keep(SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T), rows)
-
-    if fused is None:
-        in_slices(vae, records, write)
-    else:
-        numeric, context = records.numeric, records.context
-        _side_by_side(vae, n, lambda rows: keep(fused(numeric[rows], context[rows], size), rows))
-    return scores
+def _scored(vae: VAE, part: Records) -> SliceScores:
+    terms = _terms(vae, part)
+    column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned)
+    score_B = column_terms.sum(dim=1) + terms.kl_divergence
+    return SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T)
 
 
 def expect(vae: VAE, records: Records) -> Expected:
@@ -110,8 +133,8 @@ def expect(vae: VAE, records: Records) -> Expected:
     vae.layout.check(records)
     n, layout, new = len(records), vae.layout, records.numeric.new_empty
     expected = Expected(
-        mean=new(n, len(layout.numeric)),
-        std=new(n, len(layout.numeric)),
+        mean=new(len(layout.numeric), n).T,
+        std=new(len(layout.numeric), n).T,
         code=torch.empty_like(records.categorical),
         probability=new(n, len(layout.categorical)),
     )
@@ -125,7 +148,17 @@ def expect(vae: VAE, records: Records) -> Expected:
         for name in ("mean", "std", "code", "probability"):
             getattr(expected, name)[rows] = getattr(found, name)[: rows.stop - rows.start]
 
-    in_slices(vae, records, write)
+    fused = FusedScorer.of(vae)
+    if fused is None:
+        in_slices(vae, records, write)
+        return expected
+
+    def keep(rows: slice) -> None:
+        mean_NB, std_NB = fused.expect(records.numeric[rows], records.context[rows], slice_size(vae))
+        expected.mean[rows] = mean_NB.T[: rows.stop - rows.start]
+        expected.std[rows] = std_NB.T[: rows.stop - rows.start]
+
+    _side_by_side(vae, n, keep)
     return expected
 
 
@@ -146,11 +179,13 @@ def slice_size(vae: VAE) -> int:
     return size
 
 
-def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
+def in_slices(
+    vae: VAE, records: Records, work: Callable[[Records, slice], None], *, threads: int | None = None
+) -> None:
     """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its place.
 
-    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on as many threads
-    as torch was allowed.
+    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on so many threads, by default
+    as many as torch was allowed.
     """
     size = slice_size(vae)
 
@@ -159,10 +194,12 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
         filled = Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
         work(filled.to(vae.device), rows)
 
-    _side_by_side(vae, len(records), run)
+    _side_by_side(vae, len(records), run, threads=threads)
 
 
-def _side_by_side(vae: VAE, n_records: int, work: Callable[[slice], None]) -> None:
+def _side_by_side(
+    vae: VAE, n_records: int, work: Callable[[slice], None], *, threads: int | None = None
+) -> None:
     """Call ``work`` with the place of each slice."""
     size = slice_size(vae)
     starts = range(0, n_records, size)
@@ -171,8 +208,9 @@ def _side_by_side(vae: VAE, n_records: int, work: Callable[[slice], None]) -> No
     def run(start: int) -> None:
         work(slice(start, min(start + size, n_records)))
 
-    with one_thread_per_kernel() as n_threads:
-        if vae.device.type != "cpu" or len(starts) < 2 or n_threads < 2:
+    with one_thread_per_kernel() as n_allowed:
+        n_threads = min(threads or n_allowed, len(starts))
+        if vae.device.type != "cpu" or n_threads < 2:
             for start in starts:
                 run(start)
         else:

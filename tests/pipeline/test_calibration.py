@@ -360,3 +360,15 @@ def test_only_a_batch_that_moved_far_is_odd() -> None:
     for shift in (-0.5, 0.5):
         assert calibration.batch_shift(random.normal(shift, 1, 1000)).is_odd
     assert not calibration.batch_shift(np.array([5.0])).is_odd  # one record is no batch
+
+
+@given(st.lists(st.integers(-3, 3), min_size=20, max_size=60), st.lists(st.integers(-4, 4), min_size=1))
+def test_a_batchs_place_is_counted_pair_by_pair(holdout: list[int], scores: list[int]) -> None:
+    """Mann and Whitney's count over all pairs, ties by half; and a batch's parts add up to it."""
+    calibration, batch = Calibration.fit(np.array(holdout, np.float32)), np.array(scores, np.float32)
+    pairs = [(s > h) + (s == h) / 2 for s in scores for h in holdout]
+    assert calibration.share_above(batch) == pytest.approx(np.mean(pairs))
+    halves = [part for part in np.array_split(batch, 2) if len(part)]
+    above = sum(len(part) * calibration.share_above(part) for part in halves) / len(batch)
+    whole, parts = calibration.batch_shift(batch), calibration.shift(above, len(batch))
+    assert (whole.above, whole.deviations) == pytest.approx((parts.above, parts.deviations))
