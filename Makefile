@@ -21,7 +21,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
 UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation \
+.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-speed \
 	bench-threshold up down clean
 .NOTPARALLEL:
 
@@ -86,6 +86,9 @@ bench-explanation: install ## how often the corrupted column is blamed, on 19 AD
 
 bench-threshold: install ## whether the promised rate of flags is kept on normal records (about 25 minutes)
 	$(BIN)/python -m tests.bench.threshold $(ARGS)
+
+bench-speed: $(BENCH_STAMP) ## speed beside floors measured in the same run (about 20 minutes; one line: ARGS="--only score")
+	$(BIN)/python -m tests.bench.speed $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

@@ -1,0 +1,244 @@
+"""Starting, small batches and validation for `make bench-speed`. As a program: one measurement, printed as JSON.
+
+Processes are timed from outside, floor and ours in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.bench.speed import Line, Plan, child, interleaved
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+N_DATASETS, N_SMALL, N_WAITING = 50, 1_000, 1_000
+COLUMNS = """\
+key: [id]
+columns:
+  id: {type: string, required: true}
+  a: {type: float, role: numeric, required: true}
+  b: {type: float, role: numeric, required: true}
+  c: {type: string, role: categorical, values: [x, y, z]}
+"""
+FAST = "train: {min_records: 300, recipe: {steps: 60}}\n"
+HEAVY = "import airflow.dag_processing.dagbag, torch, mlflow, great_expectations, duckdb, deltalake, pyarrow.dataset"
+MIXED = 10  # columns of each kind, of 20
+
+
+def _environment(root: Path) -> dict[str, str]:
+    theirs = {k: v for k, v in os.environ.items() if not k.startswith(("VAEWATCH_", "MLFLOW_", "AIRFLOW_"))}
+    return theirs | {
+        "VAEWATCH_HOME": str(root / "home"),
+        "VAEWATCH_DATASETS": str(root / "datasets"),
+        "AIRFLOW_HOME": str(root / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{root / 'airflow.db'}",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+
+def _seconds(environment: dict[str, str], *command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], env=environment, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def _write_dataset(root: Path, name: str, more: str = "") -> Path:
+    incoming = root / "incoming" / name
+    incoming.mkdir(parents=True, exist_ok=True)
+    (root / "datasets").mkdir(exist_ok=True)
+    head = f"dataset: {name}\nincoming: {{path: {incoming}, settle_seconds: 0}}\n"
+    (root / "datasets" / f"{name}.yaml").write_text(head + more + COLUMNS, encoding="utf-8")
+    return incoming
+
+
+def _write_batch(folder: Path, batch_id: str, n: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a = random.normal(size=n)
+    columns = {
+        "id": [f"{batch_id}-{i}" for i in range(n)],
+        "a": a,
+        "b": 2 * a + random.normal(scale=0.1, size=n),
+        "c": random.choice(["x", "y", "z"], size=n),
+    }
+    pq.write_table(pa.table(columns), folder / f"{batch_id}.parquet")
+
+
+def command_lines(plan: Plan) -> list[Line]:
+    """What a person waits for at the prompt, over the start of Python; many small files to parse, over Airflow's own import."""
+    root = plan.scratch / "commands"
+    root.mkdir()
+    for i in range(N_DATASETS):
+        _write_dataset(root, f"d{i:02}")
+    there = _environment(root)
+    works = {
+        "nothing": lambda: _seconds(there, "-c", "pass"),
+        "help": lambda: _seconds(there, "-m", "pipeline.cli", "--help"),
+        "status": lambda: _seconds(there, "-m", "pipeline.cli", "status"),
+        "sdk": lambda: _seconds(there, "-c", "import airflow.sdk"),
+        "dags": lambda: _seconds(there, "-c", "import airflow.sdk, dags.vaewatch"),
+    }
+    for work in works.values():
+        work()  # caches, the ledger
+    found = interleaved(works, 3 * plan.repeats)
+    lines = []
+    for name, work, floor, reach in (
+        ("help", "`vaewatch --help`", "nothing", 0.5),
+        ("status", f"`vaewatch status`, {N_DATASETS} datasets", "nothing", 1.5),
+        ("dags", f"parse all DAGs of {N_DATASETS} datasets", "sdk", 0.3),
+    ):
+        over = [a - b for a, b in zip(found[name], found[floor], strict=True)]
+        ours, least = float(np.median(found[name])), float(np.median(found[floor]))
+        text = "`python -c pass`" if floor == "nothing" else "`import airflow.sdk`"
+        lines.append(Line(work, f"{text} {least:.2f} s", f"{ours:.2f} s", over, reach, False, "s more"))
+    return lines
+
+
+def batch_lines(plan: Plan) -> list[Line]:
+    """A small batch through its DAG, in a process of its own, beside one that only imports what it needs; and a backlog."""
+    root = plan.scratch / "batches"
+    root.mkdir()
+    incoming = _write_dataset(root, "orders", FAST)
+    there = _environment(root)
+    _write_batch(incoming, "day-000", N_SMALL, 0)
+    _seconds(there, "-m", "pipeline.cli", "run", "orders")
+    _seconds(there, "-m", "tests.bench.speed_start", "prepare")
+    rounds = []
+    for i in range(1, plan.repeats + 1):
+        _write_batch(incoming, f"day-{i:03}", N_SMALL, i)
+        floor = _seconds(there, "-c", HEAVY)
+        rounds.append((floor, _seconds(there, "-m", "tests.bench.speed_start", "dag", f"day-{i:03}")))
+    floor, ours = np.median(rounds, axis=0)
+    lines = [
+        Line(
+            f"{N_SMALL} records end to end in Airflow",
+            f"process and imports {floor:.1f} s",
+            f"{ours:.1f} s",
+            [b / a for a, b in rounds],
+            1.5,
+            False,
+        )
+    ]
+    n_waiting = N_WAITING if plan.records >= 10_000_000 else N_WAITING // 10
+    for i in range(n_waiting):
+        _write_batch(incoming, f"late-{i:04}", 50, i)
+    sweep = _seconds(there, "-m", "pipeline.cli", "run", "orders")
+    lines.append(
+        Line(
+            f"{n_waiting} batches of 50 records waiting, one sweep",
+            f"{n_waiting} process starts {n_waiting * floor:.0f} s",
+            f"{sweep:.0f} s",
+            [sweep / (n_waiting * floor)],
+            1.0,
+            False,
+        )
+    )
+    return lines
+
+
+def _mixed(folder: Path, n: int) -> None:
+    """n records of 20 mixed columns."""
+    folder.mkdir(parents=True)
+    for part in range(max(1, n // 1_000_000)):
+        random, m = np.random.default_rng(part), min(n, 1_000_000)
+        columns: dict[str, Any] = {"id": np.arange(part * m, part * m + m)}
+        columns |= {f"x{i}": random.normal(size=m) for i in range(MIXED)}
+        columns |= {f"n{i}": random.integers(0, 1000, m) for i in range(4)}
+        columns |= {f"c{i}": pa.array(["red", "green", "blue"]).take(pa.array(random.integers(0, 3, m))) for i in range(4)}  # fmt: skip
+        columns["code"] = pa.array([f"AB-{i:06}" for i in range(1000)]).take(
+            pa.array(random.integers(0, 1000, m))
+        )
+        pq.write_table(pa.table(columns), folder / f"part{part:02}.parquet", row_group_size=250_000)
+
+
+def validate(root: Path, n: int) -> dict[str, Any]:
+    """Seconds of one DuckDB pass over the files (every column's least, greatest and gaps), and of `steps.validate`; its peak, MB."""
+    import duckdb
+
+    from pipeline import steps
+    from pipeline.installation import Installation
+    from pipeline.settings import Settings
+
+    files = root / "incoming" / "mixed" / "day1"
+    settings = Settings(home=root / "home", datasets=root / "datasets", threads=2)
+    if not files.exists():
+        _mixed(files, n)
+        rules = {"id": "{type: int, required: true}"}
+        rules |= {
+            f"x{i}": "{type: float, role: numeric, required: true, min: -50, max: 50}" for i in range(MIXED)
+        }
+        rules |= {f"n{i}": "{type: int, role: numeric, min: 0, max: 1000}" for i in range(4)}
+        rules |= {f"c{i}": "{type: string, role: categorical, values: [red, green, blue]}" for i in range(4)}
+        rules["code"] = '{type: string, pattern: "AB-[0-9]{6}"}'
+        (root / "datasets").mkdir()
+        text = "".join(f"  {name}: {rule}\n" for name, rule in rules.items())
+        head = f'dataset: mixed\nincoming: {{path: {files.parent}, files: "{{batch_id}}/*.parquet", settle_seconds: 0}}\n'
+        (root / "datasets" / "mixed.yaml").write_text(f"{head}key: [id]\ncolumns:\n{text}", encoding="utf-8")
+    names = pq.read_schema(next(files.iterdir())).names
+    asked = ", ".join(f'min("{x}"), max("{x}"), count("{x}")' for x in names)
+    start = time.perf_counter()
+    duckdb.sql(f"SET threads = 2; SELECT {asked} FROM read_parquet('{files}/*.parquet')").fetchall()
+    floor = time.perf_counter() - start
+    start = time.perf_counter()
+    receipt = steps.validate("mixed", force=True, installation=Installation(settings))
+    seconds = time.perf_counter() - start
+    if receipt.outcome != "accepted":
+        raise RuntimeError(f"the sample was to be accepted, is {receipt}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"floor": floor, "seconds": seconds, "peak": peak}
+
+
+def validate_lines(plan: Plan) -> list[Line]:
+    """Mixed columns through their contract, and published."""
+    root = plan.scratch / "validate"
+    root.mkdir()
+    found = [child("speed_start", "validate", root, plan.records) for _ in range(max(1, plan.repeats - 1))]
+    floor, ours = (float(np.median([x[key] for x in found])) for key in ("floor", "seconds"))
+    peaks = [x["peak"] / 1024 for x in found]
+    work = f"validate {plan.records / 1e6:g} M records of 20 mixed columns"
+    return [
+        Line(f"{work}, published", f"one DuckDB pass {floor:.1f} s", f"{ours:.1f} s", [x["seconds"] / x["floor"] for x in found], 4.0, False),
+        Line(f"{work}: memory", "", f"{max(peaks) * 1024:.0f} MB", peaks, 1.5, False, "GB"),
+    ]  # fmt: skip
+
+
+def dag(batch_id: str) -> None:
+    """Run the scoring DAG of `orders` for one batch, in this process."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    of = DagBag(REPOSITORY / "dags").dags["orders.score"]
+    of.deadline = None  # Airflow 3.3 cannot store one from a run in process
+    state = str(of.test(run_conf={"batch": batch_id}).state)
+    if state != "success":
+        raise RuntimeError(f"the run of {batch_id} ended as {state}")
+
+
+def main() -> None:
+    """One measurement."""
+    what, *others = sys.argv[1:]
+    if what == "prepare":
+        from airflow.utils import db
+
+        db.initdb()
+    elif what == "dag":
+        dag(others[0])
+    else:
+        print(json.dumps(validate(Path(others[0]), int(others[1]))))
+
+
+ROWS = {"start": command_lines, "batch": batch_lines, "validate": validate_lines}
+
+
+if __name__ == "__main__":
+    main()
