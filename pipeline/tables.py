@@ -8,7 +8,7 @@ and set-aside records, or its flagged and unflagged scores, appear in the same c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ FLAG = {"records": "set_aside", "scores": "flagged"}
 TRIES = 20
 ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
 UNIQUE = ("row_number", "record_key")
-REPEATED = ("p_value", "threshold")  # numbers of few values
+REPEATED = ("p_value", "threshold", "model_version")  # numbers of few values
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,7 @@ class Tables:
     def _overwrite(
         self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
     ) -> None:
-        from deltalake import (
-            ColumnProperties,
-            CommitProperties,
-            DeltaTable,
-            WriterProperties,
-            write_deltalake,
-        )
+        from deltalake import CommitProperties, DeltaTable, write_deltalake
 
         self.root.mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
@@ -102,12 +96,7 @@ class Tables:
             mode="overwrite",
             predicate=f"batch_id = {sql.text(batch_id)}",
             schema_mode="merge",
-            writer_properties=WriterProperties(
-                max_row_group_size=ROW_GROUP,
-                column_properties=dict.fromkeys(
-                    _hardly_repeated(stream.schema), ColumnProperties(dictionary_enabled=False)
-                ),
-            ),
+            writer_properties=_writer(stream.schema),
             commit_properties=CommitProperties(custom_metadata=dict(note)),
         )
 
@@ -161,14 +150,23 @@ class Tables:
             raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
 
 
-def _hardly_repeated(fields: Iterable[pa.Field], above: str = "") -> Iterator[str]:
-    """Paths of columns whose dictionary would be as long as they are: a writer finds out by building it, at half its time."""
-    for field in fields:
-        path = above + field.name
-        if pa.types.is_struct(field.type):
-            yield from _hardly_repeated(field.type, f"{path}.")
-        elif path in UNIQUE or (pa.types.is_floating(field.type) and path not in REPEATED):
-            yield path
+def _writer(schema: pa.Schema) -> Any:
+    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building it, at half its time.
+
+    delta-rs takes properties of whole columns by name; those inside a struct can only have the default.
+    """
+    from deltalake import ColumnProperties, WriterProperties
+
+    inside = [leaf for field in schema if pa.types.is_struct(field.type) for leaf in field.type]
+    numbers_alone = all(pa.types.is_primitive(leaf.type) for leaf in inside)
+    without = [f.name for f in schema if f.name in UNIQUE or pa.types.is_floating(f.type)]
+    by_column = dict.fromkeys(without, ColumnProperties(dictionary_enabled=False))
+    by_column |= {f.name: ColumnProperties(dictionary_enabled=True) for f in schema if f.name in REPEATED}
+    return WriterProperties(
+        max_row_group_size=ROW_GROUP,
+        default_column_properties=ColumnProperties(dictionary_enabled=not numbers_alone),
+        column_properties=by_column,
+    )
 
 
 def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:

@@ -164,8 +164,8 @@ def measure(what: str, root: Path, n: int, repeats: int) -> dict[str, Any]:
 def rivals(repeats: int) -> dict[str, Any]:
     """Records a second of PyOD's decision functions, on rows in memory."""
     import torch
-    from pyod.models.iforest import IForest
     from pyod.models import vae
+    from pyod.models.iforest import IForest
 
     torch.set_num_threads(CORES)
     training, rows = drawn(2_000, 0), drawn(RIVAL_ROWS, 1)
