@@ -36,8 +36,8 @@ class Window:
     Attributes:
         records_per_day: accepted records on the median day that had any.
         fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
-        left_out: (batch_id, record_key) of records that people found to be anomalies.
-        normal: (batch_id, record_key) of records that people found to be normal.
+        left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before it.
+        normal: (batch_id, record_key) of records of the window that people found to be normal.
     """
 
     batches: tuple[BatchState, ...]
@@ -51,6 +51,11 @@ class Window:
     def batch_ids(self) -> list[str]:
         return [batch.batch_id for batch in self.batches]
 
+    @property
+    def earlier(self) -> list[str]:
+        """Batches before the window that anomalies are known of."""
+        return sorted({batch_id for batch_id, _ in self.left_out} - set(self.batch_ids))
+
 
 def choose_window(
     dataset: Dataset,
@@ -60,13 +65,17 @@ def choose_window(
 ) -> Window:
     """The accepted batches of the newest `window_days`, counted back from the newest of them.
 
+    An anomaly that people found stays one when its batch has grown old: it goes on pushing models away. Not where columns are
+    derived: a batch on its own has nothing to look back to.
+
     Args:
         anomalies, normals: (batch_id, record_key) of records that people judged, in order.
 
     Raises:
         NotReady: fewer accepted records than `train.min_records`.
     """
-    usable = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=_age)
+    accepted = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=_age)
+    usable = accepted
     if usable:
         since = _age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
         usable = [batch for batch in usable if _age(batch)[0] > since]
@@ -82,9 +91,9 @@ def choose_window(
         days[day] = days.get(day, 0) + batch.n_accepted
     content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in usable)
     inside = {batch.batch_id for batch in usable}
-    left_out, normal = (
-        tuple(record for record in judged if record[0] in inside) for judged in (anomalies, normals)
-    )
+    remembered = inside if dataset.derived else {batch.batch_id for batch in accepted}
+    left_out = tuple(record for record in anomalies if record[0] in remembered)
+    normal = tuple(record for record in normals if record[0] in inside)
     content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
     content += "".join(f"\nnormal {batch_id}|{key}" for batch_id, key in normal)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
@@ -119,7 +128,7 @@ def read_window(
     """The window's records, sampled down to `train.max_records`; each record's fate depends on its key; an anomaly
     stays, a judged normal one does not, or false alarms would crowd the holdout."""
     modelled = dataset.columns_with("numeric", "categorical", "context")
-    files = tables.files("records", window.batch_ids, flag=False)
+    files = tables.files("records", [*window.batch_ids, *window.earlier], flag=False)
     share = min(1.0, dataset.train.max_records / window.n_records)
     chosen = f"('0x' || left(md5({KEY} || '{dataset.train.seed}'), 8))::BIGINT < {share!r} * 4294967296.0"
     time = f"{sql.name(dataset.time)}, " if dataset.time else ""
@@ -127,9 +136,10 @@ def read_window(
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
     odd, normal = _among(window.left_out), _among(window.normal)
+    inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
     query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)}
         FROM ({derived.accepted(dataset, files)})
-        WHERE {chosen} OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
+        WHERE ({chosen} AND {inside}) OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         found = connection.sql(query).to_arrow_table()

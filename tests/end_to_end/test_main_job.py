@@ -168,6 +168,29 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     assert (again.outcome, again.model_version) == ("unchanged", first.version)
 
 
+def test_an_anomaly_that_people_found_is_remembered_when_its_batch_is_old(scored: Place) -> None:
+    """A window of thirty days must not forget what months of review have taught; and nothing else of an old batch comes in."""
+    dataset, here = scored.here.dataset(scored.name), scored.here
+    states = list(here.ledger.current(scored.name).values())
+    tables = here.tables(dataset)
+    oldest = min(state.batch_id for state in states if state.status == "scored")
+    keys = tables.read("records", batch_id=oldest, flag=False)["record_key"].to_pylist()
+    train = dataset.train.model_copy(update={"window_days": 1.5, "min_records": 1})
+    short = dataset.model_copy(update={"train": train})
+    plain, taught = (
+        training.choose_window(short, states, odd, [(oldest, keys[1])]) for odd in ((), [(oldest, keys[0])])
+    )
+    assert oldest not in taught.batch_ids
+    assert taught.earlier == [oldest]
+    read = [
+        training.read_window(short, window, tables, scratch=scored.root / "read", threads=1)
+        for window in (plain, taught)
+    ]
+    assert read[0].table.equals(read[1].table)
+    assert [part.anomalies.num_rows for part in read] == [0, 1]
+    assert plain.fingerprint != taught.fingerprint
+
+
 def test_a_file_delivered_again_with_other_content_takes_the_place_of_the_first(
     scored: Place, sample: SampleReceipt
 ) -> None:
