@@ -1,6 +1,6 @@
 """Five DAGs a dataset: discover, score, train, promote, rescore.
 
-Belongs here: when, in which order, who tries again. Does not: the work (pipeline/steps.py), or the words for the
+Belongs here: when, in which order, who tries again. Does not: the work (pipeline/steps/), or the words for the
 night (notes.py). Nothing heavy is imported outside a task: Airflow reads this file every half minute.
 """
 

@@ -1,6 +1,6 @@
 """The command line: one verb per step, the same functions that the DAGs call.
 
-Belongs here: arguments, exit codes and what a person or a machine reads. Does not: any work (steps.py) or how a table
+Belongs here: arguments, exit codes and what a person or a machine reads. Does not: any work (steps/) or how a table
 is laid out (display.py). Nothing heavy is imported before a verb needs it: `--help` must be instant.
 
 Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 contract refused; 4 partly done.

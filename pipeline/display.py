@@ -1,6 +1,6 @@
 """What the command line prints: tables a person can read.
 
-Belongs here: layout and colour. Does not: where the numbers come from (views.py, steps.py).
+Belongs here: layout and colour. Does not: where the numbers come from (views.py, steps/).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One place that opens everything: settings, datasets, ledger, tables, registry.
 
-Belongs here: which object stands behind a name, opened when first asked for. Does not: what is done with it (steps.py).
+Belongs here: which object stands behind a name, opened when first asked for. Does not: what is done with it (steps/).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from pipeline import steps
 from pipeline.installation import Installation
+from pipeline.receipts import Receipt
 from pipeline.sample import SamplePlan, SampleReceipt, generate
 from pipeline.settings import Settings
 
@@ -53,13 +54,13 @@ class Place:
         self.opened.append(Installation(self.settings.model_copy(update=changed)))
         return self.opened[-1]
 
-    def validate(self, key: str | None = None, **options: Any) -> steps.Receipt:
+    def validate(self, key: str | None = None, **options: Any) -> Receipt:
         return steps.validate(self.name, key, installation=self.here, **options)
 
-    def train(self) -> steps.Receipt:
+    def train(self) -> Receipt:
         return steps.train(self.name, installation=self.here)
 
-    def score(self, key: str | None = None, **options: Any) -> steps.Receipt:
+    def score(self, key: str | None = None, **options: Any) -> Receipt:
         return steps.score(self.name, key, installation=self.here, **options)
 
     def edit(self, old: str, new: str) -> None:

@@ -26,6 +26,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import NotReady, RegistryUnreachable, StorageFailed
+from pipeline.receipts import BatchReceipt
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -100,14 +101,14 @@ class Shop:
         file.write_bytes(delivery) if isinstance(delivery, bytes) else pq.write_table(delivery, file)
         return file
 
-    def check(self, delivery: pa.Table | bytes, batch_id: str = "b1") -> steps.BatchReceipt:
+    def check(self, delivery: pa.Table | bytes, batch_id: str = "b1") -> BatchReceipt:
         """Land and validate one batch; whatever it was, no record is lost or doubled."""
         earlier = self.records(batch_id)
         self.land(delivery, batch_id)
         (receipt,) = self.place.validate(batch_id).batches
         return self.sound(receipt, earlier)
 
-    def sound(self, receipt: steps.BatchReceipt, earlier: pa.Table | None = None) -> steps.BatchReceipt:
+    def sound(self, receipt: BatchReceipt, earlier: pa.Table | None = None) -> BatchReceipt:
         records = self.records(receipt.batch_id)
         if receipt.outcome == "accepted":
             assert receipt.n_read == receipt.n_accepted + receipt.n_set_aside == records.num_rows
@@ -134,7 +135,7 @@ class Shop:
         assert again.outcome == "unchanged"
         assert steps.discover("orders", installation=self.place.here) == []
 
-    def accepted(self, delivery: pa.Table, **set_aside: int) -> steps.BatchReceipt:
+    def accepted(self, delivery: pa.Table, **set_aside: int) -> BatchReceipt:
         """The batch is accepted but for so many records for a reason."""
         receipt = self.check(delivery)
         assert receipt.outcome == "accepted", receipt.reason

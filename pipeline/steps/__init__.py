@@ -1,0 +1,45 @@
+"""One function per step: what a DAG's task and the command line's verb both call.
+
+Belongs here: the order of effects within a step, and the receipt it returns. A step writes tables or the registry
+first and the ledger last: killed anywhere and run again, it ends as if it had never been killed. Does not: how any
+part works; heavy libraries are imported by the step that needs them.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.receipts import Receipt
+from pipeline.steps import learning
+from pipeline.steps.checking import discover, validate
+from pipeline.steps.keys import RANGE, Say
+from pipeline.steps.learning import train
+from pipeline.steps.serving import promote, rollback, score
+
+__all__ = ["RANGE", "discover", "promote", "release", "rollback", "run", "score", "train", "validate"]
+
+
+def release(dataset_name: str, batch_id: str, *, installation: Installation | None = None) -> list[Receipt]:
+    """Check a batch again with the contract as it is now, and score it again: set-aside records that pass come in."""
+    here = installation or Installation()
+    checked = validate(dataset_name, batch_id, force=True, installation=here)
+    return [checked, score(dataset_name, batch_id, force=True, installation=here)]
+
+
+def run(
+    dataset_name: str, *, say: Say = lambda _: None, installation: Installation | None = None
+) -> list[Receipt]:
+    """Everything due: validate what landed, train where there is no champion or the schedule says so, score."""
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    receipts = [validate(dataset_name, say=say, installation=here)]
+    if learning.is_due(here, dataset):
+        try:
+            receipts.append(train(dataset_name, say=say, installation=here))
+        except NotReady as early:
+            receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": str(early)}))
+        else:
+            if receipts[-1].alias == "challenger" and dataset.promote.mode == "automatic":
+                receipts.append(promote(dataset_name, by="vaewatch", reason="automatic", installation=here))
+    receipts.append(score(dataset_name, say=say, installation=here))
+    return receipts

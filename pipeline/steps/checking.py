@@ -1,0 +1,181 @@
+"""Find what has landed and check it against the contract.
+
+Belongs here: the steps discover and validate. Does not: rules (validation.py) or listing folders (batches.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline.batches import LandedBatch, landed, unsettled
+from pipeline.config import Dataset
+from pipeline.contracts import contract_hash
+from pipeline.errors import NotReady, UnreadableFile
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.receipts import BatchReceipt, Receipt, receipt_of, sentence, summary
+from pipeline.steps.keys import RANGE, Say, guarded, matches
+
+if TYPE_CHECKING:
+    from pipeline.guard import FileReport
+
+CLAIM = timedelta(minutes=30)
+
+
+def discover(
+    dataset_name: str, *, group: int = 1, claim: bool = False, installation: Installation | None = None
+) -> list[str]:
+    """Keys of the batches that are due: landed and not validated as they are now, or accepted and a champion serves.
+
+    Args:
+        group: at most this many batches a key; a key is a batch_id, or "first..last" for the due ones in between.
+        claim: leave out what an earlier call claimed within half an hour, and claim the rest.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    due = [batch.batch_id for batch in _due(here, dataset)]
+    if claim:
+        due = here.ledger.claim(dataset.dataset, due, CLAIM)
+    groups = [due[i : i + group] for i in range(0, len(due), max(1, group))]
+    return [ids[0] if len(ids) == 1 else f"{ids[0]}{RANGE}{ids[-1]}" for ids in groups]
+
+
+def validate(
+    dataset_name: str,
+    key: str | None = None,
+    *,
+    force: bool = False,
+    say: Say = lambda _: None,
+    installation: Installation | None = None,
+) -> Receipt:
+    """Check batches against the contract and publish their records.
+
+    Args:
+        key: a batch_id, a range "first..last", or None for all.
+        force: check again what was checked before, with the contract as it is now.
+
+    Raises:
+        NotReady: no batch of that name has landed.
+        StorageFailed, CheckCrashed: nothing was published for the batch at hand; a retry may help.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    chosen = _chosen(key, landed(dataset, here.ledger))
+    if not chosen and key is not None and RANGE not in key:
+        raise NotReady(
+            f"{dataset_name}: no settled batch {key!r} in {dataset.incoming_path}; "
+            f"a file touched within {dataset.incoming.settle_seconds:g} s is left for the next look"
+        )
+    current = here.ledger.current(dataset.dataset)
+    receipts = []
+    inspected: dict[str, list[FileReport]] = {}
+    for batch in chosen:
+        state = current.get(batch.batch_id)
+        receipts.append(guarded(batch.batch_id, _validate, here, dataset, batch, state, force, inspected))
+        if receipts[-1].outcome != "unchanged":
+            say(sentence(receipts[-1]))
+    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), details=_left(dataset))
+
+
+def _left(dataset: Dataset) -> dict[str, Any]:
+    n_left, seconds = unsettled(dataset), dataset.incoming.settle_seconds
+    reason = f"{n_left} files touched within {seconds:g} s are left for the next look"
+    return {"reason": reason} if n_left else {}
+
+
+def _validate(
+    here: Installation,
+    dataset: Dataset,
+    batch: LandedBatch,
+    state: BatchState | None,
+    force: bool,
+    inspected: dict[str, list[FileReport]],
+) -> BatchReceipt:
+    from pipeline import validation
+
+    same_contract = state is not None and state.contract_hash == contract_hash(dataset)
+    if (
+        state
+        and not force
+        and state.signature == batch.signature
+        and (same_contract or state.status != "refused")
+    ):
+        return receipt_of(state, "unchanged")
+    fresh = BatchState(
+        dataset=dataset.dataset,
+        batch_id=batch.batch_id,
+        version=0,
+        status="refused",
+        reason="",
+        fingerprint=batch.signature,
+        signature=batch.signature,
+        contract_hash=contract_hash(dataset),
+        files=[file.relative for file in batch.files],
+        notes=[],
+        set_aside={},
+        n_read=0,
+        n_accepted=0,
+        newest_record_at=None,
+        validated_at=datetime.now(UTC),
+    )
+    try:
+        if batch.delivery not in inspected:
+            inspected.clear()  # only the delivery at hand is kept: its periods come one after another
+            inspected[batch.delivery] = validation.examine(dataset, batch)
+        reports = inspected[batch.delivery]
+    except UnreadableFile as fault:
+        validation.report_refusal(dataset, batch, [str(fault)], here.page(dataset, batch.batch_id))
+        return receipt_of(here.ledger.record_validation(replace(fresh, reason=str(fault))), "refused")
+    if (
+        state
+        and not force
+        and state.status != "refused"
+        and state.fingerprint == batch.fingerprint(report.digest for report in reports)
+    ):
+        here.ledger.touch(state, batch.signature)
+        return receipt_of(state, "unchanged")
+    with here.scratch(dataset, f"validate-{batch.batch_id}") as scratch:
+        verdict = validation.validate(
+            dataset,
+            batch,
+            reports,
+            here.tables(dataset),
+            scratch=scratch,
+            page=here.page(dataset, batch.batch_id),
+            threads=here.settings.cores,
+        )
+    written = here.ledger.record_validation(
+        replace(
+            fresh,
+            status="refused" if verdict.refusal else "accepted",
+            reason=verdict.refusal,
+            fingerprint=verdict.fingerprint,
+            notes=list(verdict.notes),
+            set_aside=dict(verdict.set_aside),
+            n_read=verdict.n_read,
+            n_accepted=verdict.n_accepted,
+            newest_record_at=verdict.newest_record_at,
+        )
+    )
+    return receipt_of(written, "refused" if verdict.refusal else "accepted")
+
+
+def _due(here: Installation, dataset: Dataset) -> Iterator[LandedBatch]:
+    current = here.ledger.current(dataset.dataset)
+    serving = here.ledger.serving_version(dataset.dataset) is not None
+    promised = contract_hash(dataset)
+    for batch in landed(dataset, here.ledger):
+        state = current.get(batch.batch_id)
+        if state is None or state.signature != batch.signature:
+            yield batch
+            continue
+        mended = state.status == "refused" and state.contract_hash != promised
+        if mended or (state.status == "accepted" and serving):
+            yield batch
+
+
+def _chosen(key: str | None, found: Sequence[LandedBatch]) -> list[LandedBatch]:
+    return [batch for batch in found if matches(key, batch.batch_id)]

@@ -1,0 +1,89 @@
+"""Train on what was accepted and register the version.
+
+Belongs here: the step train, and when it is due. Does not: the training (experiment.py) or the window (training.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+from pipeline.receipts import Receipt
+from pipeline.steps.keys import Say
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+
+
+def train(
+    dataset_name: str,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Callable[[Any], None] | None = None,
+    installation: Installation | None = None,
+) -> Receipt:
+    """Train on the accepted window, log and register. The first model becomes champion, a later one challenger.
+
+    Records that people found to be anomalies push the model away, normal ones are kept in. The same records, contract, settings and code give the version that is there already.
+
+    Raises:
+        NotReady: too few accepted records.
+        RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
+    """
+    from pipeline import experiment, training, verdicts
+
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    batches = list(here.ledger.current(dataset.dataset).values())
+    window = training.choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
+    key = training.training_key(dataset, window, experiment.code_version())
+    version = here.registry.made_by(dataset.dataset, key)
+    found = version is not None
+    checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
+    if version is None:
+        say(f"training on {window.n_records} records of {len(window.batches)} batches")
+        with here.scratch(dataset, "train") as scratch:
+            run = experiment.train(
+                dataset,
+                window,
+                here.tables(dataset),
+                key,
+                scratch,
+                checkpoints,
+                here.settings.cores,
+                on_progress,
+            )
+            version = here.registry.register(run)
+    here.tidy(dataset)  # also where an earlier try was killed just after it had registered
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    alias = _introduce(here, dataset, version, found)
+    here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
+    outcome = "unchanged" if found else "trained"
+    return Receipt(
+        "train", dataset.dataset, outcome, (), version.version, alias, {"metrics": dict(version.metrics)}
+    )
+
+
+def _introduce(here: Installation, dataset: Dataset, version: ModelVersion, found: bool) -> str:
+    """Give a trained version its place: champion where there is none, else challenger."""
+    champion = here.registry.champion(dataset.dataset)
+    if champion is None:
+        here.registry.promote(dataset.dataset, version.version, by="vaewatch", reason="the first model")
+        here.ledger.set_serving(dataset.dataset, version.version)
+        return "champion"
+    if champion.version == version.version:
+        return "champion"
+    if not found or "challenger" in version.aliases:
+        here.registry.set_challenger(dataset.dataset, version.version)
+        return "challenger"
+    return ""
+
+
+def is_due(here: Installation, dataset: Dataset) -> bool:
+    """Whether nothing was trained within a day."""
+    trained_at = here.ledger.trained_at(dataset.dataset)
+    return trained_at is None or datetime.now(UTC) - trained_at > timedelta(days=1)

@@ -1,0 +1,144 @@
+"""Score what was accepted with the champion, and say which version that is.
+
+Belongs here: the steps score, promote and rollback. Does not: the scores themselves (scoring.py) or aliases (registry/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pipeline.config import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.receipts import BatchReceipt, Receipt, receipt_of, sentence, summary
+from pipeline.steps.keys import RANGE, Say, guarded, matches
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
+    from pipeline.registry import ModelVersion
+
+
+def score(
+    dataset_name: str,
+    key: str | None = None,
+    *,
+    force: bool = False,
+    say: Say = lambda _: None,
+    installation: Installation | None = None,
+) -> Receipt:
+    """Score accepted batches with the champion and publish scores and flagged records.
+
+    Args:
+        key: a batch_id, a range "first..last", or None for all that wait.
+        force: score again what was scored before.
+
+    Raises:
+        NotReady: the batch was never validated.
+        RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    current = here.ledger.current(dataset.dataset)
+    states = [current[b] for b in sorted(current) if matches(key, b)]
+    if not states and key is not None and RANGE not in key:
+        raise NotReady(
+            f"{dataset_name}: batch {key!r} was never validated; run `vaewatch validate {dataset_name}`"
+        )
+    waiting = [s for s in states if s.status == "accepted" or (force and s.status == "scored")]
+    receipts = [  # a refused batch is news only to who asks for it: validation told, once
+        receipt_of(s, "refused" if key and s.status == "refused" else "unchanged")
+        for s in states
+        if s not in waiting
+    ]
+    champion = here.registry.champion(dataset.dataset) if waiting else None
+    if champion is None:
+        receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
+    else:
+        detector = _fetch(here, champion)
+        for state in waiting:
+            receipts.append(
+                guarded(state.batch_id, _score, here, dataset, state, detector, champion.version, current)
+            )
+            say(sentence(receipts[-1]))
+        if here.ledger.serving_version(dataset.dataset) != champion.version:
+            here.ledger.set_serving(dataset.dataset, champion.version)
+    here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
+    receipts.sort(key=lambda receipt: receipt.batch_id)
+    version = champion.version if champion else None
+    return Receipt("score", dataset.dataset, summary(receipts), tuple(receipts), version)
+
+
+def _score(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    model_version: int,
+    current: Mapping[str, BatchState],
+) -> BatchReceipt:
+    from pipeline.review.filling import fill
+    from pipeline.scoring import score_batch
+
+    if state.n_accepted == 0:
+        threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
+        n_flagged, value, shift = 0, threshold.value, None
+    else:
+        with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
+            tables = here.tables(dataset)
+            scored = score_batch(
+                dataset,
+                state,
+                detector,
+                model_version,
+                tables,
+                batches=list(current.values()),
+                scratch=scratch,
+                threads=here.settings.cores,
+            )
+        n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
+    fill(here, dataset, replace(state, model_version=model_version), scored_at=datetime.now(UTC))
+    written = here.ledger.record_scores(
+        state, model_version=model_version, threshold=value, n_flagged=n_flagged
+    )
+    receipt = receipt_of(written, "scored")
+    return receipt if shift is None else replace(receipt, above_usual=shift.above, is_odd=shift.is_odd)
+
+
+def promote(
+    dataset_name: str,
+    version: int | None = None,
+    *,
+    by: str,
+    reason: str,
+    installation: Installation | None = None,
+) -> Receipt:
+    """Make a version champion (default: the challenger); the champion until now becomes `previous`."""
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    done = here.registry.promote(dataset.dataset, version, by=by, reason=reason)
+    here.ledger.set_serving(dataset.dataset, done.champion)
+    outcome = "promoted" if done.changed else "unchanged"
+    return Receipt(
+        "promote", dataset.dataset, outcome, (), done.champion, "champion", {"previous": done.previous}
+    )
+
+
+def rollback(dataset_name: str, *, by: str, reason: str, installation: Installation | None = None) -> Receipt:
+    """Make the previous champion champion again."""
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    done = here.registry.rollback(dataset.dataset, by=by, reason=reason)
+    here.ledger.set_serving(dataset.dataset, done.champion)
+    return Receipt(
+        "rollback", dataset.dataset, "rolled back", (), done.champion, "champion", {"previous": done.previous}
+    )
+
+
+def _fetch(here: Installation, version: ModelVersion) -> Detector:
+    from pipeline.detector import Detector
+
+    return Detector.load(here.registry.fetch(version, here.settings.home / "models"))
