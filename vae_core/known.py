@@ -25,6 +25,9 @@ class Known:
     anomalies: Records | None = None
     normals: Records | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self.anomalies or self.normals)
+
     def to(self, device: torch.device | str) -> Known:
         """The same on a device."""
         return Known(*(part and part.to(device) for part in (self.anomalies, self.normals)))

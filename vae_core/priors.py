@@ -99,10 +99,14 @@ class Mixture(nn.Module):
         """
         of_means_MKZ, of_seconds_MKZ, constants_MK = self.exponents()
         second_MBZ = posterior.variance + posterior.mean.square()
-        of_each_MBK = even_product(posterior.mean, of_means_MKZ.mT) + even_product(
-            second_MBZ, of_seconds_MKZ.mT
-        )
-        return -(_log_sum_exp(of_each_MBK + constants_MK.mT) + posterior.log_volume).clamp(max=0)
+        if self.training:
+            moments_MBZ = torch.cat([posterior.mean, second_MBZ], dim=-1)
+            weights_MZK = torch.cat([of_means_MKZ, of_seconds_MKZ], dim=-1).mT
+            of_each_MBK = torch.baddbmm(constants_MK.mT, moments_MBZ, weights_MZK)
+        else:
+            of_each_MBK = even_product(posterior.mean, of_means_MKZ.mT)
+            of_each_MBK = of_each_MBK + even_product(second_MBZ, of_seconds_MKZ.mT) + constants_MK.mT
+        return -(_log_sum_exp(of_each_MBK) + posterior.log_volume).clamp(max=0)
 
     def exponents(self) -> tuple[Tensor, Tensor, Tensor]:
         """What log π_k − KL(q || N_k), less the posterior's log-volume, is of means and second moments of q: two weights

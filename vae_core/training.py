@@ -28,6 +28,7 @@ from vae_core.adversarial import (
 )
 from vae_core.diagnosis import diagnose
 from vae_core.distances import DISTANCES
+from vae_core.flat import FlatParameters
 from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
@@ -117,6 +118,8 @@ def fit(
         if resume is not None:
             run.restore(resume)
         run.train(records.to(device), on_progress, checkpoint, checkpoint_every)
+        for player in run.players:
+            player.release()
         vae.eval()
         for adversary in run.adversaries:
             judge(adversary, vae, records.to(device), torch.Generator(device).manual_seed(seed))
@@ -166,12 +169,15 @@ class _Run:
         self.of_latents = LatentAdversary(vae) if self.recipe.regulariser == "adversarial" else None
         self.of_records = RecordAdversary(vae) if self.recipe.reconstruction == "vae_gan" else None
         self.adversaries = [x for x in (self.of_latents, self.of_records) if x is not None]
+        self.needs_latents = self.recipe.regulariser in DISTANCES or self.of_latents is not None
         against = start_adversaries(self.adversaries, vae.device, generator)
-        self.players = [list(vae.parameters()), list(against.values())]  # each with losses of its own
+        self.players = [FlatParameters(list(vae.parameters()))]  # each with losses of its own
+        if against:
+            self.players.append(FlatParameters(list(against.values())))
         self.parameters = {**dict(vae.named_parameters()), **against}
+        betas = ((0.9, 0.999), ADVERSARY_BETAS)
         groups: list[dict[str, Any]] = [
-            {"params": self.players[0]},
-            {"params": self.players[1], "betas": ADVERSARY_BETAS},
+            {"params": player.tensors, "betas": its} for player, its in zip(self.players, betas, strict=False)
         ]
         self.optimiser = torch.optim.Adam(groups, lr=self.recipe.learning_rate, fused=True)
         self.step = 0
@@ -181,9 +187,10 @@ class _Run:
         """A copy of the state."""
         tensors = {"random": self.generator.get_state(), "n_rollbacks": torch.tensor(self.n_rollbacks)}
         for name, parameter in self.parameters.items():
-            tensors[f"weights.{name}"] = parameter.detach().clone()
-            for key, value in self.optimiser.state[parameter].items():
-                tensors[f"{key}.{name}"] = value.clone()
+            tensors[f"weights.{name}"] = parameter.detach().clone(memory_format=torch.contiguous_format)
+        for i, tensor in enumerate(self._optimised()):
+            for key, value in self.optimiser.state[tensor].items():
+                tensors[f"{key}.{i}"] = value.clone()
         return Checkpoint(self.step, tensors)
 
     @torch.no_grad()
@@ -199,14 +206,18 @@ class _Run:
             raise ValueError("the checkpoint is of another fit: its layout or recipe gives other weights")
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
-            self.optimiser.state[parameter] = {
-                key: tensors[f"{key}.{name}"].to(parameter.device, copy=True)
+        for i, tensor in enumerate(self._optimised()):
+            self.optimiser.state[tensor] = {
+                key: tensors[f"{key}.{i}"].to(tensor.device, copy=True)
                 for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors  # none before the first step
+                if f"{key}.{i}" in tensors  # none before the first step
             }
         self.generator.set_state(tensors["random"].cpu())
         self.n_rollbacks = int(tensors["n_rollbacks"])
         self.step = checkpoint.step
+
+    def _optimised(self) -> list[Tensor]:
+        return [tensor for player in self.players for tensor in player.tensors]
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq. 5)."""
@@ -274,11 +285,10 @@ class _Run:
             generator=self.generator
         )
         losses_M, means = self.losses(batch, posterior, noise)
-        self.optimiser.zero_grad()
-        for loss_M, parameters in zip(losses_M, self.players, strict=True):
-            if parameters:
-                torch.autograd.backward(loss_M.sum(), inputs=parameters)
-        gradient_norm = self.clip_gradients()
+        for loss_M, player in zip(losses_M, self.players, strict=False):
+            player.differentiate(loss_M.sum())
+        norms = [player.clip(recipe.gradient_clip) for player in self.players]
+        gradient_norm = norms[0] if len(norms) == 1 else torch.stack(norms).mean()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -305,22 +315,25 @@ class _Run:
             game = self.of_records.play(vae, batch, posterior.draw(noise[0]), self.generator)
             loss_MB = loss_MB + recipe.adversarial_weight * game.unlike
             penalty_M, told_M = recipe.adversarial_weight * game.fooled, game.told
-        kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0])
+        kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0]) if self.needs_latents else None
         n_trimmed = int(recipe.trim * len(batch))
         if n_trimmed and self.step >= recipe.trim_after * recipe.steps:
             kept = loss_MB.topk(len(batch) - n_trimmed, dim=1, largest=False, sorted=False)
-            kept_MB, latents_MBZ = kept.values, latents_MBZ.take_along_dim(kept.indices[..., None], dim=1)
+            kept_MB = kept.values
+            if latents_MBZ is not None:
+                latents_MBZ = latents_MBZ.take_along_dim(kept.indices[..., None], dim=1)
         divergence = terms.kl_divergence
-        if recipe.regulariser in DISTANCES:
+        if recipe.regulariser in DISTANCES and latents_MBZ is not None:
             divergence = DISTANCES[recipe.regulariser](latents_MBZ, self.generator)
             penalty_M = penalty_M + recipe.distance_weight * divergence
-        if self.of_latents is not None:
+        if self.of_latents is not None and latents_MBZ is not None:
             divergence, told = self.of_latents.play(latents_MBZ, self.generator)
             penalty_M, told_M = penalty_M + recipe.adversarial_weight * divergence, told_M + told
-        plain_MB = terms.loss() if recipe.regulariser == "kl" else terms.reconstruction
-        penalty_M = penalty_M + self.known.penalty(
-            self.plain_loss, plain_MB.detach().median(dim=1).values, self.generator, recipe.known_margin
-        )
+        if self.known:
+            plain_MB = terms.loss() if recipe.regulariser == "kl" else terms.reconstruction
+            penalty_M = penalty_M + self.known.penalty(
+                self.plain_loss, plain_MB.detach().median(dim=1).values, self.generator, recipe.known_margin
+            )
         means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
         return (kept_MB.mean(dim=1) + penalty_M, told_M), means
 
@@ -340,15 +353,3 @@ class _Run:
             return batch
         chance = torch.rand(codes.shape, generator=self.generator, device=codes.device)
         return Records(batch.numeric, codes.masked_fill(chance < share, MISSING), batch.context)
-
-    def clip_gradients(self) -> Tensor:
-        """Shorten each member's gradient, and its discriminators', to the recipe's norm. Returns the mean norm before, ()."""
-        norms = []
-        for parameters in filter(None, self.players):
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            norms_M = torch.stack([torch.linalg.vector_norm(g, dim=(1, 2)) for g in gradients]).norm(dim=0)
-            factors_M = (self.recipe.gradient_clip / (norms_M + 1e-6)).clamp(max=1)
-            for gradient in gradients:
-                gradient.mul_(factors_M[:, None, None])
-            norms.append(norms_M.mean())
-        return torch.stack(norms).mean()
