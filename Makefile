@@ -21,8 +21,8 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
 UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-speed \
-	bench-threshold up down clean
+.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-threshold \
+	bench-speed bench-review bench-review-loop up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -89,6 +89,12 @@ bench-threshold: install ## whether the promised rate of flags is kept on normal
 
 bench-speed: $(BENCH_STAMP) ## speed beside floors measured in the same run (about 20 minutes; one line: ARGS="--only score")
 	$(BIN)/python -m tests.bench.speed $(ARGS)
+
+bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes)
+	$(BIN)/python -m tests.bench.review $(ARGS)
+
+bench-review-loop: install ## what 50 verdicts do to the next night's precision, on the sample feed (about 20 minutes)
+	$(BIN)/python -m tests.bench.review_loop $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

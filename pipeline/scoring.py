@@ -7,7 +7,6 @@ serves (registry/).
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from pipeline.detector import REASON, SCORE_COLUMNS, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.tables import Tables
+from pipeline.verdicts import anomaly_id
 
 SLICE = 32_768
 EXPLAINED_TOGETHER = 512  # flagged records
@@ -42,11 +42,6 @@ class ScoredBatch:
     n_flagged: int
     threshold: Threshold
     shift: BatchShift
-
-
-def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
-    """Sixteen hex digits that name a record for good: the same after re-scoring and under any model."""
-    return hashlib.sha256(f"{dataset}\x1f{batch_id}\x1f{record_key}".encode()).hexdigest()[:16]
 
 
 def score_batch(

@@ -8,6 +8,7 @@ Importing this costs nothing: the command line offers the opinions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -24,6 +25,11 @@ WITHDRAWN = "withdrawn"
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
 NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
 JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
+
+
+def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
+    """Sixteen hex digits that name a record for good: the same after re-scoring and under any model."""
+    return hashlib.sha256(f"{dataset}\x1f{batch_id}\x1f{record_key}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

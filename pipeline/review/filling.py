@@ -25,8 +25,8 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import suppression
 from pipeline.review.queue import BANDS, QueueBatch, held, replace_batch
-from pipeline.scoring import anomaly_id
 from pipeline.tables import Tables
+from pipeline.verdicts import anomaly_id
 
 LEAST_SHARE = 0.15  # of the score: what a column must explain to be part of a group's signature
 LONGEST_VALUE = 300  # characters of a reason's text that the queue keeps; the record has all of them

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,17 +78,18 @@ def give(
 
 
 def give_group(
-    ledger: Ledger, dataset: str, signature: str, opinion: Opinion, *, by: str, note: str = "", n: int
+    ledger: Ledger, group: Filters, opinion: Opinion, *, by: str, note: str = "", n: int
 ) -> Judged:
     """The same, for every open flagged record of a signature.
 
     Args:
+        group: dataset, signature, and the first day, where the reviewer saw a part only.
         n: how many there were when the reviewer looked.
 
     Raises:
         NotReady: there are fewer or more by now; nothing was written.
     """
-    chosen = members(ledger, Filters(dataset=dataset, signature=signature, state="open", kind="flagged"))
+    chosen = members(ledger, replace(group, state="open", kind="flagged"))
     if len(chosen) != n or not chosen:
         raise NotReady(
             f"the group has {len(chosen)} open records now, not {n}: look again; nothing was written"

@@ -16,9 +16,11 @@ from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.ledger import Ledger
-from pipeline.review.schema import queue, queue_batches, record_claims, scorings, tallies
+from pipeline.review.schema import queue, queue_batches, record_claims, scorings, tallies, tally_sums
 from pipeline.verdicts import STATES, read_history, standing
 
 Kind = Literal["flagged", "sampled", "cleared"]
@@ -28,6 +30,7 @@ MOST_FOUND = 500  # rows that a search looks at
 CHUNK = 400  # rows a statement: SQLite and PostgreSQL limit its parameters
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
 LISTED = [column for column in queue.c if column.name not in {"record", "record_key", "row_number"}]
+_SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
 _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]
 
 
@@ -125,7 +128,7 @@ def _ids(connection: sa.Connection, filters: Filters, after: Place | None, n: in
         days = _days(connection, filters, after, n)
         if not days:
             return []
-        wanted += [queue.c.day >= min(days), queue.c.day <= max(days)]
+        wanted.append(queue.c.day.in_(days))
     newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
     query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*newest_first).limit(n)
     return list(connection.execute(query).scalars())
@@ -156,20 +159,41 @@ def _found(connection: sa.Connection, search: str) -> list[str]:
     return found
 
 
+class _Unindexed(FunctionElement[Any]):
+    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of days."""
+
+    inherit_cache = True
+
+
+@compiles(_Unindexed)
+def _as_it_is(element: _Unindexed, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(_Unindexed, "sqlite")
+def _with_plus(element: _Unindexed, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
 def _conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]]:
     """What a row of the queue, or of the tallies, must be like; search is not among it."""
-    hidden = queue.c.suppressed != 0 if table is queue else tallies.c.suppressed
+    by_order = table is queue and filters.signature is None  # a signature has an index of its own
+
+    def column(name: str) -> Any:
+        return _Unindexed(table.c[name]) if by_order else table.c[name]
+
+    hidden = column("suppressed") != 0 if table is queue else table.c.suppressed
     conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
     equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
-    conditions += [table.c[name] == value for name in equal if (value := getattr(filters, name)) is not None]
+    conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
     if filters.band is not None:
-        conditions.append(table.c.band >= filters.band)
+        conditions.append(column("band") >= filters.band)
     if filters.since is not None:
         conditions.append(table.c.day >= filters.since)
     if filters.until is not None:
         conditions.append(table.c.day <= filters.until)
     if filters.batch is not None:
-        conditions.append(table.c.batch_id == filters.batch)
+        conditions.append(column("batch_id") == filters.batch)
     if filters.signature is not None and table is queue:
         conditions.append(queue.c.signature == filters.signature)
     return conditions
@@ -180,10 +204,11 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
 
     A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
     """
-    columns = [tallies.c[name] for name in FACETS]
     chosen = {name: getattr(filters, name) for name in FACETS}
     wide = filters.without(*FACETS, "search", "signature")
-    query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(*_conditions(tallies, wide))
+    table = _counted(wide)
+    columns = [table.c[name] for name in FACETS]
+    query = sa.select(*columns, sa.func.sum(table.c.n)).where(table.c.n > 0, *_conditions(table, wide))
     found: dict[str, Counter[Any]] = {name: Counter() for name in FACETS}
     with ledger.transaction() as connection:
         rows = connection.execute(query.group_by(*columns)).all()
@@ -196,6 +221,12 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
             if not fails - {name}:
                 found[name][row[name]] += n
     return {name: _in_order(name, counter) for name, counter in found.items()}
+
+
+def _counted(filters: Filters) -> sa.Table:
+    """The smallest table that can count what the filters let through."""
+    of_all_batches = filters.since is None and filters.until is None and filters.batch is None
+    return tally_sums if of_all_batches else tallies
 
 
 def _lets(name: str, wanted: Any, row: Mapping[str, Any]) -> bool:
@@ -215,7 +246,8 @@ def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
 
 def total(ledger: Ledger, filters: Filters) -> int:
     """How many rows the filters let through; a search or a signature is left out of account."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(tallies.c.n), 0)).where(*_conditions(tallies, filters))
+    table = _counted(filters)
+    query = sa.select(sa.func.coalesce(sa.func.sum(table.c.n), 0)).where(*_conditions(table, filters))
     with ledger.transaction() as connection:
         return int(connection.execute(query).scalar_one())
 
@@ -239,12 +271,13 @@ class Group:
 
 def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
     """The largest groups of flagged records that the filters let through."""
+    filters = replace(filters, kind="flagged")
     n, most = sa.func.count(), sa.func.max(queue.c.severity)
-    columns = (queue.c.dataset, queue.c.signature)
+    columns = (_Unindexed(queue.c.dataset), _Unindexed(queue.c.signature))
     query = (
         sa
         .select(*columns, n, most, sa.func.min(queue.c.day), sa.func.max(queue.c.day))
-        .where(*_conditions(queue, filters), queue.c.kind == "flagged")
+        .where(*_conditions(queue, filters))
         .group_by(*columns)
         .order_by(n.desc(), most.desc(), *columns)
         .limit(limit)
@@ -268,8 +301,15 @@ def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
 def _exemplar(connection: sa.Connection, filters: Filters, dataset: str, signature: str) -> dict[str, Any]:
     mine = replace(filters, dataset=dataset, signature=signature, kind="flagged")
     query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
-    most_severe = query.where(*_conditions(queue, mine)).order_by(queue.c.severity.desc(), queue.c.anomaly_id)
-    return _as_row(connection.execute(most_severe.limit(1)).one()) | {"claim": None}
+    most_severe = query.where(*_conditions(queue, mine)).order_by(queue.c.severity.desc()).limit(1)
+    return _as_row(connection.execute(most_severe).one()) | {"claim": None}
+
+
+def newest_day(ledger: Ledger) -> str | None:
+    """The newest day of which the queue holds a batch."""
+    with ledger.transaction() as connection:
+        found: str | None = connection.execute(sa.select(sa.func.max(queue_batches.c.day))).scalar_one()
+        return found
 
 
 def members(ledger: Ledger, filters: Filters) -> list[str]:
@@ -365,20 +405,38 @@ def stands(entries: Sequence[Any]) -> dict[str, Any]:
 
 
 def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -> None:
-    """Count some batches' rows anew. Counting what is there cannot drift away from it, as adding and taking off can."""
+    """Count some batches' rows anew, and bring the sums along.
+
+    Counting what is there cannot drift away from it, as adding and taking off one by one can.
+    """
+    change: Counter[tuple[Any, ...]] = Counter()
     for batch_id in sorted(set(batch_ids)):
         mine = (tallies.c.dataset == dataset) & (tallies.c.batch_id == batch_id)
+        change.subtract(_summed(connection, mine))
         connection.execute(sa.delete(tallies).where(mine))
         hidden = sa.case((queue.c.suppressed != 0, sa.true()), else_=sa.false())
         columns = [*(queue.c[column.name] for column in _TALLIED), hidden]
-        counted = (
-            sa
-            .select(*columns, sa.func.count())
-            .where(queue.c.dataset == dataset, queue.c.batch_id == batch_id)
-            .group_by(*columns)
-        )
+        rows = (queue.c.dataset == dataset) & (queue.c.batch_id == batch_id)
+        counted = sa.select(*columns, sa.func.count()).where(rows).group_by(*columns)
         names = [*(column.name for column in _TALLIED), "suppressed", "n"]
         connection.execute(sa.insert(tallies).from_select(names, counted))
+        change.update(_summed(connection, mine))
+    for key, by in sorted(change.items()):
+        if by:
+            _add(connection, dict(zip(_SUMMED, key, strict=True)), by)
+
+
+def _summed(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
+    columns = [tallies.c[name] for name in _SUMMED]
+    query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(mine).group_by(*columns)
+    return {tuple(key): int(n) for *key, n in connection.execute(query)}
+
+
+def _add(connection: sa.Connection, key: Mapping[str, Any], by: int) -> None:
+    same = sa.and_(*(tally_sums.c[name] == value for name, value in key.items()))
+    added = connection.execute(sa.update(tally_sums).where(same).values(n=tally_sums.c.n + by))
+    if not added.rowcount:
+        connection.execute(sa.insert(tally_sums).values(**key, n=by))
 
 
 def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:

@@ -6,6 +6,7 @@ Belongs here: columns and what they hold. Does not: making or changing the table
     queue           the records that wait for a person, or had one: one row each, as last scored
     queue_batches   which batches the queue holds, as which model scored them
     tallies         how many rows of the queue are alike, per batch: counts and pages without reading the queue
+    tally_sums      the same over all batches
     scorings        each model version's word on each record that was ever in the queue
     record_claims   who is looking at a record right now
     suppressions    rules that keep records out of sight until a day
@@ -70,7 +71,8 @@ queue = sa.Table(
     ),
     sa.Index("ix_queue_batch", "dataset", "batch_id"),
     sa.Index("ix_queue_key", "key_start"),
-    sa.Index("ix_queue_signature", "dataset", "signature", "day"),
+    sa.Index("ix_queue_signature", "dataset", "signature", "state", "severity"),
+    sa.Index("ix_queue_state", "state", "kind", "dataset", "anomaly_id"),
 )  # fmt: skip
 queue_batches = sa.Table(
     "queue_batches",
@@ -100,6 +102,32 @@ tallies = sa.Table(
     sa.Column("suppressed", sa.Boolean, nullable=False),
     sa.Column("n", sa.BigInteger, nullable=False),
     sa.Index("ix_tallies_batch", "dataset", "batch_id"),
+    sa.Index("ix_tallies_day", "day"),
+)
+tally_sums = sa.Table(
+    "tally_sums",
+    metadata,
+    sa.Column("dataset", sa.String(63), nullable=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("driver", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reviewer", sa.String(250), nullable=False),
+    sa.Column("band", sa.Integer, nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("suppressed", sa.Boolean, nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Index(
+        "ix_tally_sums",
+        "dataset",
+        "kind",
+        "driver",
+        "state",
+        "reviewer",
+        "band",
+        "model_version",
+        "suppressed",
+        unique=True,
+    ),
 )
 scorings = sa.Table(
     "scorings",

@@ -239,18 +239,12 @@ def _said(connection: sa.Connection, dataset: str | None) -> dict[str, list[Verd
 
 def _waits(connection: sa.Connection, dataset: str | None) -> list[float]:
     """Hours from a record's first scoring to its first verdict."""
-    scored = sa.select(scorings.c.anomaly_id, sa.func.min(scorings.c.scored_at).label("at")).group_by(
-        scorings.c.anomaly_id
-    )
-    first = sa.select(verdicts.c.anomaly_id, sa.func.min(verdicts.c.decided_at).label("at")).group_by(
-        verdicts.c.anomaly_id
-    )
-    judged, known = (
-        _of(first, verdicts, dataset).subquery(),
-        scored.where(scorings.c.anomaly_id.in_(sa.select(verdicts.c.anomaly_id))).subquery(),
-    )
-    query = sa.select(judged.c.at, known.c.at).join(known, known.c.anomaly_id == judged.c.anomaly_id)
-    gaps = ((said - scored_at).total_seconds() / 3600 for said, scored_at in connection.execute(query))
+    same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
+    scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
+    first = sa.func.min(verdicts.c.decided_at)
+    query = sa.select(first, scored_at).group_by(verdicts.c.dataset, verdicts.c.anomaly_id)
+    pairs = connection.execute(_of(query, verdicts, dataset))
+    gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
     return [gap for gap in gaps if gap >= 0]
 
 

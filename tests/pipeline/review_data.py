@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.ledger import Ledger
 from pipeline.review.queue import BANDS, QueueBatch, replace_batch
-from pipeline.scoring import anomaly_id
+from pipeline.verdicts import anomaly_id
 
 SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)
 BATCH = QueueBatch("payments", "2026-01-30", "2026-01-30", 3, SCORED_AT, 0, 0, 0, 0)

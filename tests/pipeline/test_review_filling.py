@@ -19,8 +19,9 @@ from pipeline.ledger import BatchState
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.queue import Filters
-from pipeline.scoring import anomaly_id, scores_schema
+from pipeline.scoring import scores_schema
 from pipeline.settings import Settings
+from pipeline.verdicts import anomaly_id
 
 from .review_data import reason
 

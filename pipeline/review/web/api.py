@@ -165,6 +165,7 @@ class GroupSaying(BaseModel):
 
     dataset: str
     signature: str
+    since: Day | None = Field(None, description="the first day, where only a part was shown")
     verdict: Opinion
     note: str = Field("", max_length=judging.LONGEST_NOTE)
     n: int = Field(
@@ -230,9 +231,8 @@ def say(request: Request, said: Saying, reviewer: Known) -> Said:
 def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
     """Give a verdict on every open record of a group."""
     ledger = request.app.state.here.ledger
-    given = judging.give_group(
-        ledger, said.dataset, said.signature, said.verdict, by=reviewer.name, note=said.note, n=said.n
-    )
+    group = Filters(dataset=said.dataset, signature=said.signature, since=said.since)
+    given = judging.give_group(ledger, group, said.verdict, by=reviewer.name, note=said.note, n=said.n)
     return _said(request, given, given.anomaly_ids)
 
 

@@ -7,7 +7,7 @@ the script speaks (api.py). A form's answer is a redirect to the page it came fr
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -26,6 +26,7 @@ from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS, Opinion
 
 router = APIRouter(include_in_schema=False)
+GROUPED_DAYS = 30
 LONGEST_IN_LIST, LONGEST_IN_RECORD = 120, 2000
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
@@ -93,8 +94,11 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
 @router.get("/groups")
 def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
     """Records that are odd alike."""
-    ledger, filters = request.app.state.here.ledger, _open_unless(choice)
-    filters = Filters(dataset=filters.dataset, since=filters.since, state="open", kind="flagged")
+    ledger, since = request.app.state.here.ledger, choice.since
+    newest = queue.newest_day(ledger)
+    if since is None and newest:
+        since = (date.fromisoformat(newest) - timedelta(days=GROUPED_DAYS - 1)).isoformat()
+    filters = Filters(dataset=choice.dataset, since=since, state="open", kind="flagged")
     found = queue.groups(ledger, filters)
     return _page(
         request,
@@ -184,12 +188,12 @@ def say_of_group(
     dataset: Annotated[str, Form()],
     signature: Annotated[str, Form()],
     n: Annotated[int, Form()],
+    since: Annotated[str, Form()] = "",
     query: Annotated[str, Form()] = "",
 ) -> Response:
     """A verdict on a whole group."""
-    given = judging.give_group(
-        request.app.state.here.ledger, dataset, signature, verdict, by=reviewer.name, n=n
-    )
+    group = Filters(dataset=dataset, signature=signature, since=since or None)
+    given = judging.give_group(request.app.state.here.ledger, group, verdict, by=reviewer.name, n=n)
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
 
 

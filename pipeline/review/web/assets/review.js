@@ -116,9 +116,9 @@
   }
   async function sayOfGroup(group, opinion) {
     if (!writes || !group || group.classList.contains("saved")) return;
-    const { dataset, signature, n } = group.dataset;
+    const { dataset, signature, n, since } = group.dataset;
     try {
-      const said = await send("POST", "/groups/verdicts", { dataset, signature, verdict: opinion, n: Number(n) });
+      const said = await send("POST", "/groups/verdicts", { dataset, signature, since: since || null, verdict: opinion, n: Number(n) });
       group.classList.add("saved");
       all("button", group).forEach(button => { button.disabled = true; });
       one(".all", group).textContent = `${n} × ${names[opinion]}`;
@@ -197,6 +197,7 @@
 
   if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
   if (record && writes && record.dataset.state === "open") claim();
+  all(".scroll.ends").forEach(place => { place.scrollLeft = place.scrollWidth; });
   all("[data-part]").forEach(fillPart);
   const clean = new URL(location.href);
   if (clean.searchParams.has("told")) {

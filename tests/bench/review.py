@@ -1,0 +1,131 @@
+"""`make bench-review`: how long the review queue takes to answer, at a million flagged records on SQLite.
+
+Belongs here: filling a queue with made-up records and timing what the page asks of it. Does not: a pass or a fail;
+a test that fails on a slow afternoon is no test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from pipeline.ledger import Ledger
+from pipeline.review import judging, queue
+from pipeline.review import statistics as review_statistics
+from pipeline.review.queue import BANDS, Filters, QueueBatch
+from pipeline.verdicts import OPINIONS, anomaly_id
+
+N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")
+SCORED_AT = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def main() -> None:
+    """Fill, ask, print."""
+    parser = argparse.ArgumentParser(prog="make bench-review", description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--judged", type=int, default=20_000, help="records with a verdict")
+    parser.add_argument("--keep", type=Path, help="folder for the database, kept and used again")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = (chosen.keep or Path(folder)) / "bench.db"
+        fresh = not file.exists()
+        ledger = Ledger(f"sqlite:///{file}")
+        if fresh:
+            _fill(ledger, chosen.records, chosen.judged)
+        print(f"{chosen.records} records, {file.stat().st_size / 1e9:.2f} GB")
+        _ask(ledger)
+        ledger.close()
+
+
+def _fill(ledger: Ledger, n_records: int, n_judged: int) -> None:
+    """Batches of one day each, three datasets; written straight into the tables, then counted as the page does."""
+    rng, started = np.random.default_rng(7), time.perf_counter()
+    per_batch = n_records // (DAYS * len(DATASETS))
+    record = json.dumps({f"column_{i}": round(float(rng.normal()), 4) for i in range(N_COLUMNS)})
+    for dataset in DATASETS:
+        for number in range(DAYS):
+            day = (date(2025, 6, 1) + timedelta(days=number)).isoformat()
+            rows = list(_rows(rng, dataset, day, per_batch, 1 + number // 90, record))
+            held = QueueBatch(dataset, day, day, 1 + number // 90, SCORED_AT, per_batch, 100_000, 0, 0)
+            queue.replace_batch(ledger, held, rows)
+    names = _some(ledger, rng, n_judged)
+    for i in range(0, len(names), 200):
+        by, opinion = f"reviewer{i // 200 % 4}", OPINIONS[i // 200 % len(OPINIONS)]
+        judging.give(ledger, names[i : i + 200], opinion, by=by)
+    print(f"filled in {time.perf_counter() - started:.0f} s")
+
+
+def _rows(
+    rng: np.random.Generator, dataset: str, day: str, n: int, version: int, record: str
+) -> Iterator[dict[str, Any]]:
+    severities, drivers = 2 + rng.exponential(1.5, n), rng.integers(0, N_COLUMNS, n)
+    for i, (severity, driver) in enumerate(zip(severities.tolist(), drivers.tolist(), strict=True)):
+        key, column = f"{day}-{i:09d}", f"column_{driver}"
+        reason = {"column": column, "observed": "9", "expected": "1", "low": 0.5, "high": 1.5, "share": 0.8}
+        yield {
+            "anomaly_id": anomaly_id(dataset, day, key), "dataset": dataset, "batch_id": day, "day": day,
+            "kind": "flagged", "driver": column, "signature": f"{column}↑", "suppressed": 0,
+            "band": max(band for band in BANDS if band <= severity), "model_version": version, "row_number": i,
+            "severity": severity, "anomaly_score": severity * 90, "reconstruction": severity * 80,
+            "kl_divergence": severity * 10, "kl_share": 0.1, "p_value": 10**-severity, "threshold": 20.0,
+            "scored_at": SCORED_AT, "key_start": key, "record_key": key, "reasons": json.dumps([reason]),
+            "record": record,
+        }  # fmt: skip
+
+
+def _some(ledger: Ledger, rng: np.random.Generator, n: int) -> list[str]:
+    """Records to judge: of the newest days mostly, as people do."""
+    rows = queue.page(ledger, Filters(), limit=n * 3).rows
+    chosen = rng.choice(len(rows), min(n, len(rows)), replace=False)
+    return [rows[i]["anomaly_id"] for i in chosen.tolist()]
+
+
+def _ask(ledger: Ledger) -> None:
+    rare = Filters(dataset="orders", driver="column_7", state="data_error", reviewer="reviewer1")
+    deep = queue.Place("2025-08-01", 3.0, "8")
+    first = queue.page(ledger, Filters(state="open"), limit=1).rows[0]
+    asked: dict[str, Callable[[], object]] = {
+        "list, open": lambda: queue.page(ledger, Filters(state="open")),
+        "list, nothing chosen": lambda: queue.page(ledger, Filters()),
+        "list, deep": lambda: queue.page(ledger, Filters(state="open"), after=deep),
+        "list, one column": lambda: queue.page(ledger, Filters(state="open", driver="column_3")),
+        "list, four filters, few rows": lambda: queue.page(ledger, rare),
+        "list, severity at least 16": lambda: queue.page(ledger, Filters(band=16)),
+        "list, model version 1": lambda: queue.page(ledger, Filters(model_version=1)),
+        "list, by a reviewer": lambda: queue.page(ledger, Filters(reviewer="reviewer2")),
+        "list, a month": lambda: queue.page(ledger, Filters(since="2025-10-01", until="2025-10-31")),
+        "list, a signature": lambda: queue.page(ledger, Filters(signature="column_5↑", dataset="payments")),
+        "search by key": lambda: queue.page(ledger, Filters(search="2025-12-24-00000001")),
+        "counts by seven filters": lambda: queue.counts(ledger, Filters(state="open")),
+        "counts, four filters": lambda: queue.counts(ledger, rare),
+        "groups of 30 days": lambda: queue.groups(ledger, Filters(state="open", since="2026-05-01")),
+        "overview": lambda: review_statistics.review(ledger),
+        "a verdict and its undo": lambda: judging.undo(
+            ledger, judging.give(ledger, [first["anomaly_id"]], "normal", by="bench").act, by="bench"
+        ),
+    }  # fmt: skip
+    print(f"{'':32} median    worst of 9, ms")
+    for name, ask in asked.items():
+        times = []
+        for _ in range(9):
+            started = time.perf_counter()
+            ask()
+            times.append(1000 * (time.perf_counter() - started))
+        print(f"{name:32} {statistics.median(times):6.1f}  {max(times):7.1f}")
+    with ledger.transaction() as connection:
+        n = connection.execute(sa.text("SELECT count(*) FROM tallies")).scalar_one()
+    print(f"tallies: {n} rows")
+
+
+if __name__ == "__main__":
+    main()
