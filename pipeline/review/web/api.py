@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.review import judging, queue, record, statistics
 from pipeline.review.queue import Filters, Place
@@ -40,6 +40,16 @@ class Choice(BaseModel):
     signature: str | None = Field(None, max_length=4000)
     search: str | None = Field(None, max_length=200, description="beginning of a record's key or id")
     suppressed: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_none(cls, given: Any) -> Any:
+        """A form sends every field, the empty ones too."""
+        return (
+            {name: value for name, value in given.items() if value != ""}
+            if isinstance(given, dict)
+            else given
+        )
 
     def filters(self) -> Filters:
         """The same, as the queue takes them."""

@@ -195,6 +195,7 @@
   document.addEventListener("change", event => { if (event.target.closest(".row")) countTicked(); });
   document.addEventListener("focusin", event => { const row = event.target.closest(".row"); if (row && row !== here()) go(row, false); });
 
+  if (window !== window.parent) window.focus(); // inside Airflow: the keys are for this page
   if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
   if (record && writes && record.dataset.state === "open") claim();
   all(".scroll.ends").forEach(place => { place.scrollLeft = place.scrollWidth; });

@@ -1,0 +1,115 @@
+"""A review page served as `vaewatch review` serves it, and a real Chromium in front of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.installation import Installation
+from pipeline.settings import Settings
+from tests.pipeline.review_data import put, reason, row
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATASET = """\
+dataset: payments
+incoming: {path: ../incoming}
+columns:
+  amount: {type: float, role: numeric}
+  fee: {type: float, role: numeric}
+  country: {type: string, role: categorical}
+"""
+EVIL = "<img src=x onerror=\"document.title='broken into'\">"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    """Two days of flagged records: six with one cause, one of another, one whose values are scripts; two sampled."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    alike = [row(f"key-{i}", severity=8.0 - i / 2) for i in range(6)]
+    other = row("other", severity=3.0, driver="fee", signature="fee↓", reasons=[reason("fee", observed="1")])
+    evil = row(
+        EVIL, severity=2.5, driver="country", signature="country≠", record={"country": EVIL, "amount": None},
+        reasons=[reason("country", observed=EVIL, expected="DE (93%)", low=None, high=None)],
+    )  # fmt: skip
+    sampled = [
+        row(f"sampled-{i}", severity=0.2, kind="sampled", driver="", signature="", reasons=[])
+        for i in range(2)
+    ]
+    put(installation.ledger, [*alike, other, evil, *sampled])
+    put(installation.ledger, [row("yesterday", "2026-01-29", severity=9.0)])
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def address(here: Installation) -> Iterator[str]:
+    """The address that the command prints, token and all."""
+    settings = here.settings
+    environment = os.environ | {
+        "VAEWATCH_HOME": str(settings.home),
+        "VAEWATCH_DATASETS": str(settings.datasets),
+    }
+    served = subprocess.Popen(
+        [sys.executable, "-u", "-m", "pipeline.cli", "review", "--port", "0", "--by", "ann"],
+        env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert served.stdout
+    found = re.search(r"http://\S+", served.stdout.readline())
+    assert found
+    yield found[0]
+    served.terminate()
+    served.wait(timeout=20)
+
+
+@pytest.fixture
+def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts a Chromium of its own: a width, and light or dark."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None or importlib.util.find_spec("selenium") is None:
+        pytest.skip("no Chromium, chromedriver or selenium: `apt-get install chromium chromium-driver`")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    started: list[Any] = []
+
+    def start(width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True) -> Any:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+        folder = tmp_path / f"profile{len(started)}"
+        for name in (
+            "headless=new",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-quic",
+            *quiet,
+            f"user-data-dir={folder}",
+        ):
+            options.add_argument(f"--{name}")
+        if not script:
+            options.add_experimental_option(
+                "prefs", {"profile.managed_default_content_settings.javascript": 2}
+            )
+        browser = webdriver.Chrome(options=options, service=Service(driver))
+        started.append(browser)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        browser.implicitly_wait(0)
+        return browser
+
+    yield start
+    for browser in started:
+        browser.quit()

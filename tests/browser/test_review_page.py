@@ -1,0 +1,240 @@
+"""As a reviewer would: open, filter, read why, judge from the keyboard, judge a group, take back, see what it adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.installation import Installation
+from pipeline.review import judging, queue, record
+from pipeline.review.queue import Filters
+from tests.pipeline.review_data import row
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+PATIENCE = 15
+
+
+class Page:
+    """A browser on the page, by what a person sees and presses."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.browser, self.site = browser, address.partition("/?")[0]
+        browser.get(address)
+
+    def go(self, path: str) -> None:
+        self.browser.get(self.site + path)
+
+    def all(self, selector: str) -> list[Any]:
+        found: list[Any] = self.browser.find_elements("css selector", selector)
+        return found
+
+    def text(self, selector: str) -> str:
+        return " ".join(self.all(selector)[0].text.split())
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        for key in keys:
+            ActionChains(self.browser).send_keys(key).perform()
+
+    def until(self, holds: Callable[[], Any]) -> Any:
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        patient = WebDriverWait(
+            self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException, IndexError]
+        )
+        return patient.until(lambda _: holds())
+
+    def focused(self) -> str:
+        return " ".join(self.browser.switch_to.active_element.text.split())
+
+    def faults(self) -> list[str]:
+        return [line["message"] for line in self.browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def page(open_browser: Callable[..., Any], address: str) -> Page:
+    return Page(open_browser(), address)
+
+
+def states(here: Installation) -> dict[str, int]:
+    return queue.counts(here.ledger, Filters())["state"]
+
+
+def test_a_token_opens_the_page_once_and_is_gone_from_the_address(page: Page) -> None:
+    """What stands in the address bar is what people paste to each other."""
+    assert "token" not in page.browser.current_url
+    assert page.text("h1") == "11 open"
+    assert page.text(".who .name") == "ann"
+    assert page.faults() == []
+
+
+def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: Installation) -> None:
+    """j to the first, 1 it is an anomaly, on to the next; u takes it back."""
+    page.press("j")
+    assert page.focused() == "key-0"
+    page.press("1")
+    page.until(lambda: "anomaly: key-0" in page.text("#toast"))
+    assert page.focused() == "key-1"
+    assert page.text(".row .pill") == "anomaly"
+    page.press("j", "k", "4")
+    page.until(lambda: "data error: key-1" in page.text("#toast"))
+    assert states(here) == {"open": 9, "anomaly": 1, "data_error": 1}
+    page.press("u")
+    page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
+    page.press("u")
+    page.until(lambda: states(here) == {"open": 11})
+    assert page.faults() == []
+
+
+def test_several_records_are_ticked_and_judged_together(page: Page, here: Installation) -> None:
+    """x ticks; one verdict, one undo."""
+    page.press("j", "x", "j", "x", "j", "x")
+    assert page.text(".ticked") == "3 ticked:"
+    page.press("3")
+    page.until(lambda: "expected change: 3 records" in page.text("#toast"))
+    assert states(here) == {"open": 8, "expected_change": 3}
+    page.all("#toast button")[0].click()
+    page.until(lambda: states(here) == {"open": 11})
+
+
+def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
+    """A click narrows the list; the address can be sent to somebody else."""
+    link = next(one for one in page.all(".facet a") if one.text.split() == ["fee", "1"])
+    link.click()
+    page.until(lambda: page.text("h1") == "1 open")
+    assert "driver=fee" in page.browser.current_url
+    assert [one.text for one in page.all(".row .key")] == ["other"]
+    page.all(".chip")[0].click()
+    page.until(lambda: page.text("h1") == "11 open")
+    page.press("/")
+    page.press("key-3")
+    page.browser.switch_to.active_element.submit()
+    page.until(lambda: [one.text for one in page.all(".row .key")] == ["key-3"])
+
+
+def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Installation) -> None:
+    """Enter opens; the note goes with the verdict; the next record comes by itself."""
+    page.press("j")
+    page.press("\ue007")
+    page.until(lambda: page.text("h1") == "key-0")
+    assert "amount 900 expected 12.5, 10 to 15 80%" in page.text(".why-plot figcaption")
+    assert "KL divergence" in page.text(".kl")
+    page.press("n")
+    page.press("asked the shop")
+    page.press("\ue00c")
+    page.press("1")
+    page.until(lambda: page.text("h1") == "key-1")
+    assert "anomaly: key-0" in page.text("#toast")
+    (entry,) = record.one(here.ledger, row("key-0")["anomaly_id"])["verdicts"]
+    assert (entry["verdict"], entry["note"], entry["by"]) == ("anomaly", "asked the shop", "ann")
+    page.press("u")
+    page.until(lambda: page.text("h1") == "key-0")
+    page.until(lambda: "withdrawn" in page.text(".history"))
+    assert states(here) == {"open": 11}
+    assert page.faults() == []
+
+
+def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, here: Installation) -> None:
+    """Seven records, one press; the overview says what came of it."""
+    page.go("/groups")
+    assert page.text(".group .count") == "7"
+    page.press("j", "1")
+    page.until(lambda: "anomaly: 7 records" in page.text("#toast"))
+    assert states(here) == {"open": 4, "anomaly": 7}
+    page.go("/overview")
+    tiles = page.text(".tiles")
+    assert "Backlog 2 " in tiles
+    assert "Precision 1.00 version 3: 7 of 7 judged" in tiles
+    page.press("u")
+    page.until(lambda: "Backlog 9 " in page.text(".tiles"))
+    assert states(here) == {"open": 11}
+
+
+def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Installation) -> None:
+    """Draft from a record, look, say why, save; the records are gone from the list and are still counted."""
+    judging.give(here.ledger, [row("key-5")["anomaly_id"]], "anomaly", by="bob")
+    page.go(f"/record/{row('key-0')['anomaly_id']}")
+    next(one for one in page.all(".alike a") if "rule" in one.text).click()
+    page.until(
+        lambda: (
+            "would have hidden 7 records; of 1 that were judged, 1 was a confirmed anomaly"
+            in page.text(".preview")
+        )
+    )
+    page.all("[name=note]")[0].send_keys("the sale")
+    page.all("button.primary")[0].click()
+    page.until(lambda: "rule 1 holds until" in page.text("#toast"))
+    page.go("/")
+    assert page.text("h1") == "4 open"
+    assert queue.total(here.ledger, Filters(suppressed=True)) == 6
+
+
+def test_what_a_stranger_wrote_does_not_run(page: Page, here: Installation) -> None:
+    """On every page that shows it."""
+    evil = queue.page(here.ledger, Filters(driver="country")).rows[0]["anomaly_id"]
+    for path in ("/?state=any", f"/record/{evil}", "/groups", "/overview"):
+        page.go(path)
+        assert page.browser.title != "broken into"
+        assert not page.all("img[src=x]")
+    page.go(f"/record/{evil}")
+    assert "onerror" in page.text("h1")
+
+
+def test_a_disagreement_shows_both_and_is_settled_here(page: Page, here: Installation) -> None:
+    """Two names, two words; one press ends it."""
+    name = row("key-0")["anomaly_id"]
+    judging.give(here.ledger, [name], "normal", by="bob")  # while ann has the list open
+    page.press("j", "1")
+    page.until(lambda: "reviewers differ" in page.text("#toast"))
+    assert page.text(".row .pill") == "conflict"
+    page.go(f"/record/{name}?state=any")
+    assert {"bob", "ann"} <= {one.text for one in page.all(".history li:not(.past) b")}
+    assert "Reviewers differ" in page.text(".conflict-note")
+    page.press("2")
+    page.until(lambda: record.one(here.ledger, name)["state"] == "normal")
+
+
+@pytest.mark.parametrize("path", ["/", "/groups", "/overview", "/rules?dataset=payments&signature=fee↓"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_nothing_is_wider_than_a_small_screen_and_text_can_be_read(
+    open_browser: Callable[..., Any], address: str, path: str, dark: bool
+) -> None:
+    """390 px: no sideways scrolling; every text has a contrast of 4.5 to what is behind it (WCAG AA)."""
+    page = Page(open_browser(390, 844, dark=dark), address)
+    page.go(path)
+    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert page.browser.execute_script(CONTRASTS) == []
+
+
+CONTRASTS = """
+const light = c => { const p = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }); return .2126 * p[0] + .7152 * p[1] + .0722 * p[2]; };
+const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+const behind = node => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); if (c.length === 3 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };
+const bad = [];
+for (const node of document.querySelectorAll("main *, header *")) {
+  const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+  if (!own || !node.offsetParent || node.closest("[disabled], .past, svg")) continue;
+  const [a, b] = [light(parse(getComputedStyle(node).color).slice(0, 3)), light(behind(node))].sort((x, y) => y - x);
+  const ratio = (a + .05) / (b + .05);
+  if (ratio < 4.5) bad.push(`${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+return bad;
+"""
+
+
+def test_the_page_works_without_a_script(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """Tick, press, read what was done, take it back."""
+    page = Page(open_browser(script=False), address)
+    page.all(".row input")[0].click()
+    page.all(".bulk .say.normal")[0].click()
+    page.until(lambda: "normal: 1 record" in page.text("#toast"))
+    assert states(here) == {"open": 10, "normal": 1}
+    page.all("#toast button")[0].click()
+    page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
+    assert states(here) == {"open": 11}
