@@ -370,14 +370,19 @@ def review_export(
 @review.command("stats")
 def review_stats(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="default: every dataset")] = None,
+    log: Annotated[bool, typer.Option("--log", help="log them on the model versions in MLflow")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
     from pipeline import display
     from pipeline.installation import Installation
     from pipeline.review import statistics
+    from pipeline.review.loop import log_review
 
     here = Installation()
+    for name in ([dataset] if dataset else sorted(here.datasets())) if log else []:
+        for version in log_review(here, here.dataset(name)):
+            typer.echo(f"logged on version {version} of {name}", err=True)
     found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
     _print_json(statistics.as_dict(found)) if as_json else display.print_lines(statistics.as_lines(found))
 

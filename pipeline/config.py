@@ -252,6 +252,13 @@ class Reviewing(_Strict):
         0.1, ge=0, le=10, description="random unflagged records a batch adds, as a share of its flagged ones"
     )
     seed: int = Field(7, ge=0, description="of the choice; the same seed chooses the same records")
+    page: str | None = Field(None, description="address of the review page, for links in digests")
+    digest_file: str | None = Field(
+        None, description="file that each batch's digest is appended to; relative to the home folder"
+    )
+    webhook: str | None = Field(
+        None, description="environment variable that holds the address of a webhook that takes {text} (Slack)"
+    )
 
 
 def _as_derived(value: Any) -> Any:

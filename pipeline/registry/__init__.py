@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from pipeline.registry.versions import (
     METRICS,
     PREVIOUS,
     REPLACED,
+    REVIEW,
     Versions,
     tolerating,
 )
@@ -186,6 +187,21 @@ class Registry:
             versions.tag(earlier, **{REPLACED: None})
             versions.point(CHAMPION, earlier)
             return _settle(versions, earlier, None, changed=True)
+
+    def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
+        """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was known.
+
+        Raises:
+            NotReady: there is no such version.
+        """
+        with self._of(dataset, f"log the review of version {version}") as versions:
+            chosen, told = versions.known(version), json.dumps(dict(metrics), sort_keys=True)
+            if chosen.tags.get(REVIEW) == told:
+                return False
+            for name, value in metrics.items():
+                versions.client.log_metric(chosen.run_id, name, value)
+            versions.tag(chosen, **{REVIEW: told})
+            return True
 
     @contextmanager
     def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 KEY, METRICS, DIGEST, REPLACED = "training_key", "holdout_metrics", "detector_digest", "replaced_version"
+REVIEW = "review"  # what people's verdicts say of a version
 
 
 class Versions:

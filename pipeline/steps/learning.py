@@ -35,6 +35,7 @@ def train(
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
     from pipeline import experiment, training, verdicts
+    from pipeline.review.loop import log_review
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
@@ -61,6 +62,7 @@ def train(
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
     alias = _introduce(here, dataset, version, found)
+    log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     outcome = "unchanged" if found else "trained"
     return Receipt(

@@ -40,6 +40,8 @@ def score(
         NotReady: the batch was never validated.
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
+    from pipeline.review.digest import send
+
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.dataset)
@@ -64,6 +66,8 @@ def score(
                 guarded(state.batch_id, _score, here, dataset, state, detector, champion.version, current)
             )
             say(sentence(receipts[-1]))
+            if receipts[-1].outcome == "scored":
+                send(here, dataset, state.batch_id, say)
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])

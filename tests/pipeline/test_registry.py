@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -404,6 +405,23 @@ def test_a_promotion_says_who_when_and_why(registry: Registry, home: Path) -> No
     assert champion.tags["promoted_by"] == "ann"
     assert champion.tags["promoted_reason"] == "fewer false flags"
     assert champion.tags["promoted_at"].endswith("+00:00")
+
+
+def test_what_people_found_is_on_record_with_the_version(
+    registry: Registry, training: TrainingRun, home: Path
+) -> None:
+    """Beside what the holdout says; told again, it is no news."""
+    registry.register(training)
+    found = {"review_precision": 0.75, "review_judged": 40.0}
+    assert registry.log_review("orders", 1, found)
+    assert not registry.log_review("orders", 1, found)
+    assert registry.log_review("orders", 1, found | {"review_precision": 0.8})
+    (version,) = registry.versions("orders")
+    assert json.loads(version.tags["review"])["review_precision"] == 0.8
+    history = client(home).get_metric_history(version.run_id, "review_precision")
+    assert [point.value for point in history] == [0.75, 0.8]
+    with pytest.raises(NotReady, match="no version 9"):
+        registry.log_review("orders", 9, found)
 
 
 def test_rollback_restores_the_previous_champion_once(registry: Registry, home: Path) -> None:

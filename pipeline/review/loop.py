@@ -1,0 +1,47 @@
+"""From verdicts back to the models: what people found goes on record with the version that flagged it.
+
+Belongs here: what is written to the registry, and when it is news. Does not: the numbers (statistics.py), or learning
+from verdicts (training.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.review import statistics
+
+if TYPE_CHECKING:
+    from pipeline.config import Dataset
+    from pipeline.installation import Installation
+
+
+def log_review(here: Installation, dataset: Dataset) -> list[int]:
+    """Log each version's precision at budget, with its interval, on that version; the estimated recall on the one that serves.
+
+    Returns:
+        The versions of which there was news.
+
+    Raises:
+        RegistryUnreachable: MLflow does not answer; a retry may help.
+    """
+    found = statistics.review(here.ledger, dataset.dataset)
+    serving = here.ledger.serving_version(dataset.dataset)
+    known = (
+        {version.version for version in here.registry.versions(dataset.dataset)} if found.precision else set()
+    )
+    told = []
+    for (_, version), share in found.precision.items():
+        if version not in known or share.value is None:
+            continue
+        metrics = {
+            "review_precision": share.value,
+            "review_precision_low": share.low,
+            "review_precision_high": share.high,
+            "review_judged": float(share.n),
+        }
+        if version == serving and found.recall.value is not None:
+            metrics["review_recall"] = found.recall.value
+            metrics |= {"review_recall_low": found.recall.low, "review_recall_high": found.recall.high}
+        if here.registry.log_review(dataset.dataset, version, metrics):
+            told.append(version)
+    return told
