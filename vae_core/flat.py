@@ -1,27 +1,31 @@
 """Weights of several networks as one tensor, so that what is done to all of them is one kernel and not one for each.
 
-Belongs here: where parameters lie, their gradient, and its length by member. Does not: the optimiser or the loss (training.py).
+Belongs here: where parameters lie, their gradient, its length by member, and Adam's step. Does not: the loss (training.py). torch's own
+Adam makes the same step; merely to import it takes a second and 800 modules, a compiler's among them.
 """
 
 # M members, W weights of one member
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+_TINY = 1e-8
 _SMALL = 2**14  # weights of a member; what is larger keeps its own memory: lookups in it must not copy it
 
 
 class FlatParameters:
-    """Parameters (n_members, …) as few tensors (n_members, n_weights): ``tensors``, leaves for an optimiser.
+    """Parameters (n_members, …) as few tensors (n_members, n_weights).
 
-    The parameters become views of them, until ``release``.
+    The parameters become views of ``tensors``, until ``release``. state: by name, all that Adam remembers.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.betas = betas
         self.parameters = list(parameters)
         small = [p for p in self.parameters if p[0].numel() <= _SMALL]
         self.ordered = [*small, *(p for p in self.parameters if p[0].numel() > _SMALL)]
@@ -35,29 +39,44 @@ class FlatParameters:
                 parameter.data = self.tensors[0][:, first : first + n].view(parameter.shape)
                 first += n
         self.tensors += [p.data.view(len(p), -1) for p in self.ordered[self.n_small :]]
-        for tensor in self.tensors:
-            tensor.requires_grad_()
+        self.gradients = [torch.zeros_like(tensor) for tensor in self.tensors]
+        self.state = {"n_steps": torch.zeros((), dtype=torch.int64)}
+        for i, tensor in enumerate(self.tensors):
+            self.state |= {f"first.{i}": torch.zeros_like(tensor), f"second.{i}": torch.zeros_like(tensor)}
 
     def differentiate(self, loss: Tensor) -> None:
         """Lay the gradient of a loss beside the tensors."""
-        gradients = torch.autograd.grad(loss, self.ordered, allow_unused=True, materialize_grads=True)
+        self.lay(torch.autograd.grad(loss, self.ordered, allow_unused=True, materialize_grads=True))
+
+    def lay(self, gradients: Sequence[Tensor]) -> None:
+        """Lay gradients, one for each of ``ordered``, beside the tensors."""
         flat = [gradient.flatten(1) for gradient in gradients]
         if self.n_small:
             flat[: self.n_small] = [torch.cat(flat[: self.n_small], dim=1)]
-        for tensor, gradient in zip(self.tensors, flat, strict=True):
-            tensor.grad = gradient
+        self.gradients = flat
 
-    @torch.no_grad()
     def clip(self, longest: float) -> Tensor:
         """Shorten each member's gradient to that norm. Returns the members' mean norm before, ()."""
-        gradients = [tensor.grad for tensor in self.tensors if tensor.grad is not None]
-        norms = [torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients]
+        norms = [torch.linalg.vector_norm(gradient, dim=1) for gradient in self.gradients]
         norm_M = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
         factor_M = (longest / (norm_M + 1e-6)).clamp(max=1)[:, None]
-        for gradient in gradients:
+        for gradient in self.gradients:
             gradient.mul_(factor_M)
         mean: Tensor = norm_M.mean()
         return mean
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Adam's (Kingma & Ba 2015, algorithm 1)."""
+        self.state["n_steps"] += 1
+        n_steps = int(self.state["n_steps"])
+        of_first, of_second = (1 - beta**n_steps for beta in self.betas)
+        for i, (tensor, gradient) in enumerate(zip(self.tensors, self.gradients, strict=True)):
+            first, second = self.state[f"first.{i}"], self.state[f"second.{i}"]
+            first.lerp_(gradient, 1 - self.betas[0])
+            second.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
+            away = second.sqrt().div_(math.sqrt(of_second)).add_(_TINY)
+            tensor.addcdiv_(first, away, value=-rate / of_first)
 
     def release(self) -> None:
         """Give every parameter memory of its own again."""

@@ -160,22 +160,30 @@ class VAE(nn.Module):
             for column in range(records.categorical.shape[1]):
                 yield self._posterior(complete + self.encoder_codes.removal(records.categorical, column)).mean
 
-    def _encoder_hidden(self, records: Records) -> Tensor:
+    def encoder_input(self, records: Records) -> Tensor:
+        """(n_records, n_inputs) what the encoder gets of everything but categories."""
         inputs = [self.noise.seen(records.values)]
         if self.layout.context:
             inputs.append(records.context_values)
         if self.indicated:
             inputs.append(1 - records.observed[:, self._indicated])
-        hidden: Tensor = self.encoder_inputs(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+        return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+
+    def _encoder_hidden(self, records: Records) -> Tensor:
+        hidden: Tensor = self.encoder_inputs(self.encoder_input(records))
         return hidden if self.encoder_codes is None else hidden + self.encoder_codes(records.categorical)
 
     def _posterior(self, hidden: Tensor) -> Posterior:
         return POSTERIORS[self.recipe.posterior].of(self.encoder_outputs(hidden.relu_()))
 
+    def decoder_input(self, latents: Tensor, records: Records) -> Tensor:
+        """(n_members, n_records, n_inputs) what the decoder gets: latents, and the records' context."""
+        if not self.layout.context:
+            return latents
+        return torch.cat([latents, records.context_values.expand(len(latents), -1, -1)], dim=-1)
+
     def _decoder_hidden(self, latents: Tensor, records: Records) -> Tensor:
-        if self.layout.context:
-            latents = torch.cat([latents, records.context_values.expand(len(latents), -1, -1)], dim=-1)
-        hidden: Tensor = self.decoder_inputs(latents)
+        hidden: Tensor = self.decoder_inputs(self.decoder_input(latents, records))
         return hidden.relu_()
 
     def config(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from vae_core.noise import LOG2_E
 from vae_core.posteriors import DiagonalGaussian, Posterior
 
 _LOG_2_PI = math.log(2 * math.pi)
-_LOG_STD = (-6.0, 3.0)  # of a component
+LOG_STD = (-6.0, 3.0)  # of a component
 
 
 class Prior(Protocol):
@@ -111,7 +111,7 @@ class Mixture(nn.Module):
     def exponents(self) -> tuple[Tensor, Tensor, Tensor]:
         """What log π_k − KL(q || N_k), less the posterior's log-volume, is of means and second moments of q: two weights
         (n_members, n_components, n_latents) and a constant (n_members, n_components, 1)."""
-        log_std = self.log_std.clamp(*_LOG_STD)
+        log_std = self.log_std.clamp(*LOG_STD)
         precision_MKZ = (-2 * log_std).exp()
         weighted_MKZ = precision_MKZ * self.mean
         constant_MK = 0.5 * (weighted_MKZ * self.mean + 2 * log_std - 1).sum(dim=-1)
@@ -122,7 +122,7 @@ class Mixture(nn.Module):
         )
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        log_std = self.log_std.clamp(*_LOG_STD)[:, None]
+        log_std = self.log_std.clamp(*LOG_STD)[:, None]
         away = (latents[..., None, :] - self.mean[:, None]) / log_std.exp()
         to_each = -(0.5 * away.square() + log_std + 0.5 * _LOG_2_PI).sum(dim=-1)
         return (self.logits.log_softmax(dim=-1) + to_each).logsumexp(dim=-1)
@@ -133,7 +133,7 @@ class Mixture(nn.Module):
         shares = self.logits[:, 0].softmax(dim=-1)
         chosen = torch.multinomial(shares, max(1, n_records), replacement=True, generator=generator)
         chosen = chosen[:, :n_records, None]
-        mean, log_std = (x.take_along_dim(chosen, dim=1) for x in (self.mean, self.log_std.clamp(*_LOG_STD)))
+        mean, log_std = (x.take_along_dim(chosen, dim=1) for x in (self.mean, self.log_std.clamp(*LOG_STD)))
         return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
 
 
@@ -202,7 +202,7 @@ class Hierarchical(nn.Module):
 
     def _below(self, top: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.down(top).chunk(2, dim=-1)
-        return mean, log_std.clamp(*_LOG_STD)
+        return mean, log_std.clamp(*LOG_STD)
 
     def _expected(
         self,

@@ -13,7 +13,6 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ from vae_core.adversarial import (
 from vae_core.diagnosis import diagnose
 from vae_core.distances import DISTANCES
 from vae_core.flat import FlatParameters
+from vae_core.gradient import gradient, is_known_by_hand
 from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.objectives import elbo_terms, importance_weighted_loss
@@ -161,7 +161,7 @@ def _take_stock(layout: Layout, records: Records) -> tuple[list[bool], tuple[int
 
 
 class _Run:
-    """The state of one fit: weights, optimiser, random numbers, the step and how often it was rolled back."""
+    """The state of one fit: weights and what the optimiser remembers, random numbers, the step and how often it was rolled back."""
 
     def __init__(self, vae: VAE, generator: torch.Generator, known: Known | None = None) -> None:
         self.vae, self.recipe, self.generator = vae, vae.recipe, generator
@@ -173,13 +173,11 @@ class _Run:
         against = start_adversaries(self.adversaries, vae.device, generator)
         self.players = [FlatParameters(list(vae.parameters()))]  # each with losses of its own
         if against:
-            self.players.append(FlatParameters(list(against.values())))
+            self.players.append(FlatParameters(list(against.values()), ADVERSARY_BETAS))
         self.parameters = {**dict(vae.named_parameters()), **against}
-        betas = ((0.9, 0.999), ADVERSARY_BETAS)
-        groups: list[dict[str, Any]] = [
-            {"params": player.tensors, "betas": its} for player, its in zip(self.players, betas, strict=False)
-        ]
-        self.optimiser = torch.optim.Adam(groups, lr=self.recipe.learning_rate, fused=True)
+        named = {parameter: name for name, parameter in vae.named_parameters()}
+        by_hand = is_known_by_hand(vae, self.known)
+        self.by_hand = [named[parameter] for parameter in self.players[0].ordered] if by_hand else []
         self.step = 0
         self.n_rollbacks = 0
 
@@ -188,9 +186,8 @@ class _Run:
         tensors = {"random": self.generator.get_state(), "n_rollbacks": torch.tensor(self.n_rollbacks)}
         for name, parameter in self.parameters.items():
             tensors[f"weights.{name}"] = parameter.detach().clone(memory_format=torch.contiguous_format)
-        for i, tensor in enumerate(self._optimised()):
-            for key, value in self.optimiser.state[tensor].items():
-                tensors[f"{key}.{i}"] = value.clone()
+        for i, player in enumerate(self.players):
+            tensors |= {f"adam.{i}.{name}": value.clone() for name, value in player.state.items()}
         return Checkpoint(self.step, tensors)
 
     @torch.no_grad()
@@ -206,18 +203,12 @@ class _Run:
             raise ValueError("the checkpoint is of another fit: its layout or recipe gives other weights")
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
-        for i, tensor in enumerate(self._optimised()):
-            self.optimiser.state[tensor] = {
-                key: tensors[f"{key}.{i}"].to(tensor.device, copy=True)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{i}" in tensors  # none before the first step
-            }
+        for i, player in enumerate(self.players):
+            for name, value in player.state.items():
+                value.copy_(tensors[f"adam.{i}.{name}"])
         self.generator.set_state(tensors["random"].cpu())
         self.n_rollbacks = int(tensors["n_rollbacks"])
         self.step = checkpoint.step
-
-    def _optimised(self) -> list[Tensor]:
-        return [tensor for player in self.players for tensor in player.tensors]
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq. 5)."""
@@ -280,19 +271,36 @@ class _Run:
         recipe, vae = self.recipe, self.vae
         n_rows = min(recipe.minibatch, len(records))
         batch = records[torch.randint(len(records), (n_rows,), generator=self.generator, device=vae.device)]
-        posterior = vae.encode(self.with_gaps(batch))
-        noise = posterior.mean.new_empty(recipe.samples, *posterior.mean.shape).normal_(
-            generator=self.generator
-        )
-        losses_M, means = self.losses(batch, posterior, noise)
-        for loss_M, player in zip(losses_M, self.players, strict=False):
-            player.differentiate(loss_M.sum())
+        if self.by_hand:
+            means = self.lay_gradient(batch)
+        else:
+            posterior = vae.encode(self.with_gaps(batch))
+            noise = posterior.mean.new_empty(recipe.samples, *posterior.mean.shape).normal_(
+                generator=self.generator
+            )
+            losses_M, means = self.losses(batch, posterior, noise)
+            for loss_M, player in zip(losses_M, self.players, strict=False):
+                player.differentiate(loss_M.sum())
         norms = [player.clip(recipe.gradient_clip) for player in self.players]
         gradient_norm = norms[0] if len(norms) == 1 else torch.stack(norms).mean()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
+        for player in self.players:
+            player.step(rate)
         return torch.stack([*means, gradient_norm])
+
+    def lay_gradient(self, batch: Records) -> list[Tensor]:
+        """The default family's gradient, without autograd. Returns the means to report, see ``advance``."""
+        shape = self.recipe.n_members, len(batch), self.recipe.latents_for(self.vae.layout)
+        noise = batch.numeric.new_empty(shape).normal_(generator=self.generator)
+        found = gradient(
+            self.vae, batch, noise, kl_weight=self.kl_weight(), n_trimmed=self.n_trimmed(len(batch))
+        )
+        self.players[0].lay([found.by_name[name] for name in self.by_hand])
+        return [x.mean() for x in (found.loss, found.reconstruction, found.kl_divergence)]
+
+    def n_trimmed(self, n_records: int) -> int:
+        """How many of a minibatch's records are left out."""
+        recipe = self.recipe
+        return int(recipe.trim * n_records) if self.step >= recipe.trim_after * recipe.steps else 0
 
     def losses(
         self, batch: Records, posterior: Posterior, noise: Tensor
@@ -316,8 +324,8 @@ class _Run:
             loss_MB = loss_MB + recipe.adversarial_weight * game.unlike
             penalty_M, told_M = recipe.adversarial_weight * game.fooled, game.told
         kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0]) if self.needs_latents else None
-        n_trimmed = int(recipe.trim * len(batch))
-        if n_trimmed and self.step >= recipe.trim_after * recipe.steps:
+        n_trimmed = self.n_trimmed(len(batch))
+        if n_trimmed:
             kept = loss_MB.topk(len(batch) - n_trimmed, dim=1, largest=False, sorted=False)
             kept_MB = kept.values
             if latents_MBZ is not None:
