@@ -1,6 +1,6 @@
 """A short message after each batch: how many, the three most severe with their reasons, where to look.
 
-Belongs here: the words, and handing them on: to the log, a file, a webhook. Does not: when (steps.py). Nothing to say
+Belongs here: the words, and handing them on: to the log, a file, a webhook. Does not: when (steps/). Nothing to say
 is not said. A message that cannot be delivered is told in the log; the batch is scored all the same.
 """
 
