@@ -18,7 +18,7 @@ import pytest
 
 from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
-from pipeline.review import record
+from pipeline.review import compare, queue, record
 from pipeline.sample import DUPLICATED, SampleReceipt
 
 if TYPE_CHECKING:
@@ -352,6 +352,21 @@ def test_every_flagged_record_has_its_reasons_and_its_values_and_no_other_has(sc
     ledger = scored.here.ledger
     whole = record.one(ledger, record.find(ledger, shown[0]["anomaly_id"][:10]))
     assert whole["record_key"] == shown[0]["record_key"]
+
+
+def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None:
+    """Said to a reviewer as a fact: the model itself must agree."""
+    here = scored.here
+    dataset = here.dataset(scored.name)
+    rows = queue.page(here.ledger, queue.Filters(kind="flagged")).rows[:5]
+    assert rows
+    found = [compare.clearing(here, dataset, record.one(here.ledger, row["anomaly_id"])) for row in rows]
+    assert any(one.changes for one in found)
+    for row, one in zip(rows, found, strict=True):
+        assert bool(one.changes) != bool(one.why_not)
+        assert one.score < row["threshold"]
+        named = [reason["column"] for reason in row["reasons"]]
+        assert [column for column, _, _ in one.changes] == named[: len(one.changes)]
 
 
 def test_records_are_released_once_the_contract_is_mended(scored: Place, sample: SampleReceipt) -> None:

@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
-from pipeline.review import judging, queue, record, suppression
+from pipeline.review import compare, judging, queue, record, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.queue import Filters
 from pipeline.scoring import scores_schema
@@ -278,3 +278,18 @@ def test_any_value_becomes_json() -> None:
     assert json.loads(json.dumps(plain(odd), allow_nan=False)) == {
         "inf": "inf", "day": "2026-01-01", "raw": "00", "money": "1.10", "list": ["nan"],
     }  # fmt: skip
+
+
+def test_nearest_are_the_unflagged_records_that_are_most_alike(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """What a normal record like this one looks like, and in what it differs."""
+    publish(flagged=(3, 4))
+    dataset = here.dataset("payments")
+    catch_up(here, dataset)
+    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    found = compare.nearest(here, dataset, row)
+    assert [one.record_key[-3:] for one in found] == ["005", "002", "006"]
+    assert [round(one.distance, 3) for one in found] == sorted(round(one.distance, 3) for one in found)
+    assert found[0].differs == ("amount",)
+    assert compare.clearing(here, dataset, row).why_not == "model version 3 is no longer in the registry"

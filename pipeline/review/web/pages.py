@@ -17,7 +17,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline.errors import VaewatchError
-from pipeline.review import judging, queue, record, statistics, suppression
+from pipeline.review import compare, judging, queue, record, statistics, suppression
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots
 from pipeline.review.web.access import Known
@@ -89,6 +89,22 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
     ][:14]
     template = "neighbours_part.html" if part else "neighbours.html"
     return _page(request, template, row=row, found=found, columns=columns, query="")
+
+
+@router.get("/record/{anomaly_id}/compare")
+def compare_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """Nearest normal records and the smallest change: looked up when asked for, as it reads the batch and the model."""
+    here = request.app.state.here
+    row = record.one(here.ledger, anomaly_id)
+    dataset = here.dataset(row["dataset"])
+    try:
+        cleared = compare.clearing(here, dataset, row) if row["kind"] == "flagged" else None
+    except VaewatchError as fault:
+        cleared = compare.Clearing((), 0.0, str(fault))
+    template = "compare_part.html" if part else "compare.html"
+    return _page(
+        request, template, row=row, near=compare.nearest(here, dataset, row), cleared=cleared, query=""
+    )
 
 
 @router.get("/groups")

@@ -156,10 +156,13 @@
   async function fillPart(place) {
     try {
       const answer = await fetch(place.dataset.part, { credentials: "same-origin" });
-      if (!answer.ok) return;
+      if (!answer.ok) throw new Error(`the server says ${answer.status}`);
       const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
       place.replaceChildren(...parsed.body.childNodes);
-    } catch { /* the link stays */ }
+    } catch (fault) {
+      const ask = one("[data-ask]", place); // the link stays
+      if (ask) ask.textContent = `that did not work (${fault.message}); again`;
+    }
   }
 
   document.addEventListener("keydown", event => {
@@ -189,6 +192,14 @@
     if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return sayOfRecord(button.value); }
     if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return sayOfGroup(button.closest(".group"), button.value); }
     if (event.target.closest("#toast button")) { event.preventDefault(); return undo(); }
+    const ask = event.target.closest("[data-ask]");
+    if (ask && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      const place = ask.closest(".part");
+      place.dataset.part = ask.dataset.ask;
+      ask.textContent = "looking…";
+      return fillPart(place);
+    }
     const row = event.target.closest(".row");
     if (row && !event.target.closest("a, input")) go(row, false);
   });
