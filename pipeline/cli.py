@@ -374,17 +374,27 @@ def review_stats(
     as_json: AsJson = False,
 ) -> None:
     """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
+    from dataclasses import asdict
+
     from pipeline import display
     from pipeline.installation import Installation
     from pipeline.review import statistics
+    from pipeline.review.budget import suggested
     from pipeline.review.loop import log_review
 
     here = Installation()
     for name in ([dataset] if dataset else sorted(here.datasets())) if log else []:
         for version in log_review(here, here.dataset(name)):
             typer.echo(f"logged on version {version} of {name}", err=True)
+    names = [dataset] if dataset else sorted(here.datasets())
+    budgets = {name: one for name in names if (one := suggested(here, here.dataset(name)))}
     found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
-    _print_json(statistics.as_dict(found)) if as_json else display.print_lines(statistics.as_lines(found))
+    if as_json:
+        return _print_json(
+            statistics.as_dict(found) | {"budgets": {name: asdict(one) for name, one in budgets.items()}}
+        )
+    lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
+    return display.print_lines([*statistics.as_lines(found), *lines])
 
 
 @review.command("fill")

@@ -6,6 +6,7 @@ the script speaks (api.py). A form's answer is a redirect to the page it came fr
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline.errors import VaewatchError
-from pipeline.review import compare, judging, queue, record, statistics, suppression
+from pipeline.review import budget, compare, judging, queue, record, statistics, suppression
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots
 from pipeline.review.web.access import Known
@@ -129,14 +130,17 @@ def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Respons
 @router.get("/overview")
 def overview_page(request: Request, dataset: str | None = None) -> Response:
     """What verdicts add up to."""
-    ledger = request.app.state.here.ledger
+    here = request.app.state.here
+    ledger = here.ledger
     found = statistics.review(ledger, dataset)
+    known = queue.counts(ledger, Filters())["dataset"]
     return _page(
         request,
         "overview.html",
         found=found,
+        budgets=_budgets(here, [dataset] if dataset else list(known)),
         dataset=dataset,
-        datasets=queue.counts(ledger, Filters())["dataset"],
+        datasets=known,
         per_day=plots.per_day(found.days),
         precision=plots.shares([
             (f"{name} v{version}", share) for (name, version), share in found.precision.items()
@@ -257,6 +261,16 @@ def lift_rule(request: Request, reviewer: Known, number: int) -> Response:
 def fault(request: Request, status: int, message: str) -> Response:
     """A fault as a page, with what to do next."""
     return _page(request, "fault.html", status=status, message=message, query="")
+
+
+def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
+    """What verdicts suggest for each dataset that still has its file."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(VaewatchError):
+            if suggestion := budget.suggested(here, here.dataset(name)):
+                found[name] = suggestion
+    return found
 
 
 def _open_unless(choice: Choice) -> Filters:

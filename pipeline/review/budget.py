@@ -1,0 +1,114 @@
+"""How many records a day are worth a person's time, as verdicts tell: a suggestion, applied by nobody but a person.
+
+Belongs here: from verdicts in the order of severity to a budget with its interval. Does not: flagging (calibration.py).
+
+A budget is a place in the order of severity: above it people look, below it they do not. Going down, each record that
+is worth the time gains one and each that is not costs one (a target of one half); the best place is where the sum is largest.
+Its interval is that of the same place in 400 resamples of the verdicts (percentile bootstrap, 90 %).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pipeline.review.schema import queue, queue_batches, scorings
+from pipeline.review.statistics import Share, wilson
+from pipeline.verdicts import NORMAL, NOT_LEARNED
+
+if TYPE_CHECKING:
+    from pipeline.config import Dataset
+    from pipeline.installation import Installation
+
+FEWEST = 30  # verdicts, below which nothing is suggested
+RESAMPLES = 400
+AS_IT_IS = 0.95  # of the records looked at now: a suggestion above it is no news
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A budget, against the one that holds.
+
+    Attributes:
+        now: records a day now.
+        best, low, high: the suggested one and its interval; at most `now`: beyond it nobody looked.
+        least_severe: of the least severe third of the judged records, how many were worth the time.
+    """
+
+    now: float
+    best: float
+    low: float
+    high: float
+    least_severe: Share
+    n_judged: int
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+        third = (
+            f"of the least severe third {self.least_severe.hits} of {self.least_severe.n} were worth the time"
+        )
+        if self.best < AS_IT_IS * self.now:
+            return f"{self.best:.0f} a day ({self.low:.0f} to {self.high:.0f}), now {self.now:.0f}; {third}"
+        more = "; a larger one may be worth trying" if self.least_severe.low > 0.5 else ""
+        return f"{self.now:.0f} a day, as now; {third}{more}"
+
+
+def suggest(
+    judged: Sequence[tuple[float, bool]], now: float, *, shares: Sequence[float] = (), seed: int = 7
+) -> Suggestion | None:
+    """The budget that verdicts speak for; None while they are too few.
+
+    Args:
+        judged: (severity, was it worth the time) of each judged flagged record.
+        now: records a day at present.
+        shares: severities of all flagged records, judged or not; by default those of the judged.
+    """
+    import numpy as np
+
+    if len(judged) < FEWEST:
+        return None
+    severities, gains = np.array([s for s, _ in judged]), np.array([1 if hit else -1 for _, hit in judged])
+    everything = np.sort(np.asarray(shares if len(shares) else severities, float))
+
+    def budget(chosen: Any) -> float:
+        order = np.argsort(-severities[chosen], kind="stable")
+        sums = np.cumsum(gains[chosen][order])
+        if sums.max() <= 0:
+            return 0.0
+        cut = severities[chosen][order][int(np.flatnonzero(sums == sums.max())[-1])]
+        return now * float((everything >= cut).mean())
+
+    rng, n = np.random.default_rng(seed), len(judged)
+    drawn = [budget(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    least = gains[np.argsort(severities, kind="stable")[: n // 3]]
+    share = wilson(int((least > 0).sum()), len(least))
+    return Suggestion(now, budget(np.arange(n)), float(low), float(high), share, n)
+
+
+def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
+    """What the verdicts on the serving version's flags speak for; None while they are too few."""
+    version = here.ledger.serving_version(dataset.dataset)
+    if version is None:
+        return None
+    mine = (scorings.c.dataset == dataset.dataset) & (scorings.c.model_version == version)
+    flags = mine & (scorings.c.kind == "flagged")
+    same = (queue.c.anomaly_id == scorings.c.anomaly_id) & queue.c.state.in_([*NOT_LEARNED, *NORMAL])
+    with here.ledger.transaction() as connection:
+        found = (
+            sa.select(scorings.c.severity, queue.c.state).select_from(queue.join(scorings, same)).where(flags)
+        )
+        judged = [(row.severity, row.state in NOT_LEARNED) for row in connection.execute(found)]
+        shares = (
+            list(connection.execute(sa.select(scorings.c.severity).where(flags)).scalars()) if judged else []
+        )
+        days = sa.select(sa.func.count(sa.distinct(queue_batches.c.day))).where(
+            queue_batches.c.dataset == dataset.dataset, queue_batches.c.model_version == version
+        )
+        n_days = connection.execute(days).scalar_one()
+    now = dataset.flag.review_budget or (len(shares) / n_days if n_days else 0.0)
+    return suggest(judged, now, shares=shares) if now else None

@@ -1,0 +1,92 @@
+"""The suggested budget: near the best one that a known feed has, silent on little evidence, never more than was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+from pipeline.review import judging
+from pipeline.review.budget import FEWEST, suggest, suggested
+from pipeline.settings import Settings
+
+from .review_data import put, row
+
+
+def feed(n: int, seed: int) -> list[tuple[float, bool]]:
+    """Severities 0 to 1; a record is worth the time with the chance of its severity: half of them above 0.5."""
+    rng = np.random.default_rng(seed)
+    severities = rng.random(n)
+    return [(float(s), bool(rng.random() < s)) for s in severities]
+
+
+def test_it_is_the_half_of_which_most_are_worth_the_time() -> None:
+    """True best place: half of 40 a day. 2000 verdicts: the largest sum is within a tenth of it."""
+    found = suggest(feed(2000, 1), 40.0)
+    assert found
+    assert found.best == pytest.approx(20, abs=4)
+    assert found.low <= found.best <= found.high
+    assert "now 40" in found.text
+    assert found.least_severe.high < 0.5
+
+
+def test_its_interval_holds_the_best_budget_most_of_the_time() -> None:
+    """Named 90 %; of 60 feeds of 300 verdicts at least 45 hold it (at 90 % fewer are seen less than once in 10^4)."""
+    inside = 0
+    for seed in range(60):
+        found = suggest(feed(300, seed), 40.0, seed=seed)
+        assert found
+        inside += found.low <= 20 <= found.high
+    assert inside >= 45
+
+
+def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
+    """And where none is, there is nothing to look at."""
+    good = suggest([(float(i), True) for i in range(60)], 20.0)
+    bad = suggest([(float(i), False) for i in range(60)], 20.0)
+    assert good
+    assert bad
+    assert (good.best, "larger" in good.text) == (20.0, True)
+    assert bad.best == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=60), st.floats(1, 1000))
+def test_it_is_between_nothing_and_now_and_silent_on_little(
+    judged: list[tuple[float, bool]], now: float
+) -> None:
+    """Nobody looked beyond the present budget: nothing is known there."""
+    found = suggest(judged, now)
+    assert (found is None) == (len(judged) < FEWEST)
+    if found:
+        assert 0 <= found.low <= found.high <= now + 1e-6
+        assert 0 <= found.best <= now + 1e-6
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    yield installation
+    installation.close()
+
+
+def test_it_speaks_of_the_version_that_serves(here: Installation) -> None:
+    """Verdicts on another model's flags say nothing of this one's order."""
+    columns = {"amount": {"type": "float", "role": "numeric"}}
+    dataset = Dataset.model_validate({"dataset": "payments", "incoming": {"path": "in"}, "columns": columns})
+    rows = [row(f"k{i}", severity=2 + i / 10) for i in range(40)]
+    put(here.ledger, rows)
+    for opinion, some in (("normal", rows[:20]), ("anomaly", rows[20:])):
+        judging.give(here.ledger, [one["anomaly_id"] for one in some], opinion, by="ann")  # type: ignore[arg-type]
+    assert suggested(here, dataset) is None
+    here.ledger.set_serving("payments", 3)
+    found = suggested(here, dataset)
+    assert found
+    assert (found.now, found.best, found.n_judged) == (20.0, 10.0, 40)
+    here.ledger.set_serving("payments", 4)
+    assert suggested(here, dataset) is None
