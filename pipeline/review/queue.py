@@ -150,13 +150,23 @@ def _days(connection: sa.Connection, filters: Filters, after: Place | None, n: i
 
 
 def _found(connection: sa.Connection, search: str) -> list[str]:
-    """Rows whose key or id begins so: a range in an index, whatever the text holds."""
-    start = search[:120]
+    """Rows whose key or id begins so."""
     found: list[str] = []
     for column in (queue.c.key_start, queue.c.anomaly_id):
-        query = sa.select(queue.c.anomaly_id).where(column >= start, column < f"{start}\U0010ffff")
+        query = sa.select(queue.c.anomaly_id).where(begins(connection, column, search[:120]))
         found += connection.execute(query.limit(MOST_FOUND)).scalars()
     return found
+
+
+def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:
+    """Whether a text begins so, whatever either holds.
+
+    On SQLite a range of its index, in the order of code points; PostgreSQL's order is that of some language.
+    """
+    if connection.dialect.name == "sqlite":
+        return sa.and_(column >= start, column < f"{start}\U0010ffff")
+    beginning: sa.ColumnElement[bool] = column.startswith(start, autoescape=True)
+    return beginning
 
 
 class _Unindexed(FunctionElement[Any]):

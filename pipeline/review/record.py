@@ -19,7 +19,7 @@ from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.review.filling import plain
-from pipeline.review.queue import read_claims
+from pipeline.review.queue import begins, read_claims
 from pipeline.review.schema import queue, scorings
 from pipeline.verdicts import read_history, standing
 
@@ -36,12 +36,10 @@ def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
     Raises:
         NotReady: none in the queue does, or more than one.
     """
-    query = sa.select(queue.c.anomaly_id).where(
-        queue.c.anomaly_id >= beginning, queue.c.anomaly_id < f"{beginning}\U0010ffff"
-    )
-    if dataset is not None:
-        query = query.where(queue.c.dataset == dataset)
     with ledger.transaction() as connection:
+        query = sa.select(queue.c.anomaly_id).where(begins(connection, queue.c.anomaly_id, beginning))
+        if dataset is not None:
+            query = query.where(queue.c.dataset == dataset)
         found = list(connection.execute(query.limit(2)).scalars())
     if len(found) != 1:
         n = "more than one record" if found else "no record"

@@ -46,7 +46,8 @@ def serve(host: str, port: int, by: str, *, say: Callable[[str], None]) -> None:
     if host not in LOOPBACK:
         say(f"  {host} can be reached from other machines, and what is said travels without encryption")
     say("  stop with Ctrl-C")
-    app = alone(here, by, token, hosts=[host, *LOOPBACK])
+    every_address = host in {"0.0.0.0", "::"}  # noqa: S104  # asked for: then a browser may know it by any name
+    app = alone(here, by, token, hosts=["*"] if every_address else [host, *LOOPBACK])
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
