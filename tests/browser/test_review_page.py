@@ -184,6 +184,18 @@ def test_what_a_stranger_wrote_does_not_run(page: Page, here: Installation) -> N
     assert "onerror" in page.text("h1")
 
 
+def test_a_record_is_claimed_while_it_is_open_and_free_again_when_it_is_left(
+    page: Page, here: Installation
+) -> None:
+    """Others see who is at it; walking through records does not leave them all taken."""
+    name = row("key-0")["anomaly_id"]
+    page.go(f"/record/{name}")
+    page.until(lambda: (record.one(here.ledger, name)["claim"] or {}).get("by") == "ann")
+    page.press("j")
+    page.until(lambda: page.text("h1") == "key-1")
+    page.until(lambda: record.one(here.ledger, name)["claim"] is None)
+
+
 def test_a_disagreement_shows_both_and_is_settled_here(page: Page, here: Installation) -> None:
     """Two names, two words; one press ends it."""
     name = row("key-0")["anomaly_id"]

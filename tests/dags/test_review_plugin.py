@@ -52,7 +52,6 @@ def page(dataset_file: DatasetFile, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def fill(here: Any) -> None:
     """One flagged record."""
-    sys.path.insert(0, str(REPOSITORY))
     from tests.pipeline.review_data import put, row
 
     put(here.ledger, [row("k0")])

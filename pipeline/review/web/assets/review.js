@@ -150,7 +150,10 @@
     try {
       const held = await send("POST", `/records/${record.dataset.id}/claim`);
       const me = one(".who .name")?.textContent;
-      if (held.by !== me) one("[data-claim]").textContent = `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`;
+      if (held.by !== me) return void (one("[data-claim]").textContent = `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`);
+      addEventListener("pagehide", () => fetch(`${base}/api/records/${record.dataset.id}/claim`, {
+        method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "X-CSRF-Token": root.dataset.csrf },
+      }));
     } catch { /* a claim is a courtesy: the record can be judged without */ }
   }
   async function fillPart(place) {
