@@ -127,9 +127,9 @@ class _Source:
         for batch in scanner.to_batches():
             if batch.num_rows:
                 record = batch["record"]
-                cells = [record.field(name) for name in self.columns]
-                columns = [batch["row_number"], batch["record_key"], record, *cells]
-                yield pa.table(columns, names=[ROW, KEY, RECORD, *self.columns])
+                there = [name for name in self.columns if record.type.get_field_index(name) >= 0]
+                columns = [batch["row_number"], batch["record_key"], record, *map(record.field, there)]
+                yield pa.table(columns, names=[ROW, KEY, RECORD, *there])
 
     def _with_derived(self) -> Iterator[pa.Table]:
         batch_id = self.state.batch_id
