@@ -8,17 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.receipts import Receipt, oddness
 from pipeline.views import reasons_text
-
-if TYPE_CHECKING:
-    from pipeline.receipts import Receipt
 
 SHOWN = 30
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
@@ -83,7 +81,8 @@ def print_batches(batches: Sequence[dict[str, Any]]) -> None:
         console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
     for batch in batches[-SHOWN:]:
         aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
-        note = batch["reason"] or "; ".join(filter(None, [*batch["notes"], aside]))
+        odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
+        note = batch["reason"] or "; ".join(filter(None, [odd, *batch["notes"], aside]))
         threshold = batch["threshold"]
         table.add_row(
             batch["batch_id"],

@@ -67,6 +67,8 @@ batches = sa.Table(
     sa.Column("threshold", sa.Float),
     sa.Column("n_flagged", sa.BigInteger),
     sa.Column("scored_at", instant),
+    sa.Column("above_usual", sa.Float),
+    sa.Column("is_odd", sa.Boolean),
 )
 claims = sa.Table(
     "claims",
@@ -93,7 +95,12 @@ serving = sa.Table(
 
 @dataclass(frozen=True)
 class BatchState:
-    """One version of one batch. n_read = n_accepted + n_set_aside, whatever the status."""
+    """One version of one batch. n_read = n_accepted + n_set_aside, whatever the status.
+
+    Attributes:
+        above_usual: chance that a record of the batch scores above a normal one; one half is usual.
+        is_odd: that chance is so far from one half that a person should look at the batch as a whole.
+    """
 
     dataset: str
     batch_id: str
@@ -114,6 +121,8 @@ class BatchState:
     threshold: float | None = None
     n_flagged: int | None = None
     scored_at: datetime | None = None
+    above_usual: float | None = None
+    is_odd: bool | None = None
 
     @property
     def n_set_aside(self) -> int:
@@ -194,7 +203,14 @@ class Ledger:
         self._update(state, signature=signature)
 
     def record_scores(
-        self, state: BatchState, *, model_version: int, threshold: float, n_flagged: int
+        self,
+        state: BatchState,
+        *,
+        model_version: int,
+        threshold: float,
+        n_flagged: int,
+        above_usual: float | None = None,
+        is_odd: bool | None = None,
     ) -> BatchState:
         """Mark a batch as scored by a model version."""
         changes: dict[str, Any] = {
@@ -203,6 +219,8 @@ class Ledger:
             "threshold": threshold,
             "n_flagged": n_flagged,
             "scored_at": datetime.now(UTC),
+            "above_usual": above_usual,
+            "is_odd": is_odd,
         }
         self._update(state, **changes)
         values = {field.name: getattr(state, field.name) for field in fields(state)}

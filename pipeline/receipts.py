@@ -16,7 +16,7 @@ Outcome = Literal["accepted", "refused", "scored", "waiting", "unchanged", "fail
 
 @dataclass(frozen=True)
 class BatchReceipt:
-    """What a step did with one batch."""
+    """What a step did with one batch. above_usual, is_odd: see ledger.BatchState."""
 
     batch_id: str
     outcome: Outcome
@@ -27,10 +27,8 @@ class BatchReceipt:
     n_flagged: int | None = None
     model_version: int | None = None
     threshold: float | None = None
-    above_usual: float | None = (
-        None  # chance that a record of the batch scores above a normal one; 0.5 is usual
-    )
-    is_odd: bool = False  # the batch as a whole
+    above_usual: float | None = None
+    is_odd: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
         state.n_flagged,
         state.model_version,
         state.threshold,
+        state.above_usual,
+        bool(state.is_odd),
     )
 
 
@@ -87,6 +87,11 @@ def sentence(receipt: BatchReceipt) -> str:
         "scored": f"{receipt.n_accepted} scored, {receipt.n_flagged} flagged",
     }
     said = counts.get(receipt.outcome, receipt.reason)
-    if receipt.is_odd and receipt.above_usual is not None:
-        said += f"; odd as a whole: {receipt.above_usual:.0%} of its records score above a normal one, half is usual"
+    if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
+        said += f"; {oddness(receipt.above_usual)}"
     return f"{receipt.batch_id}: {receipt.outcome}{f': {said}' if said else ''}"
+
+
+def oddness(above_usual: float) -> str:
+    """Why a batch is odd as a whole."""
+    return f"odd as a whole: {above_usual:.0%} of its records score above a normal one, half is usual"

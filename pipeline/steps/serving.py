@@ -106,10 +106,14 @@ def _score(
         n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
     fill(here, dataset, replace(state, model_version=model_version), scored_at=datetime.now(UTC))
     written = here.ledger.record_scores(
-        state, model_version=model_version, threshold=value, n_flagged=n_flagged
+        state,
+        model_version=model_version,
+        threshold=value,
+        n_flagged=n_flagged,
+        above_usual=None if shift is None else shift.above,
+        is_odd=None if shift is None else shift.is_odd,
     )
-    receipt = receipt_of(written, "scored")
-    return receipt if shift is None else replace(receipt, above_usual=shift.above, is_odd=shift.is_odd)
+    return receipt_of(written, "scored")
 
 
 def promote(

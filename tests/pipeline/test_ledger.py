@@ -99,8 +99,11 @@ def test_scores_are_written_beside_the_verdict(ledger: Ledger) -> None:
     """Which model, which threshold, how many: the answer to `why was this flagged`."""
     state = ledger.record_validation(STATE)
     before = datetime.now(UTC)
-    scored = ledger.record_scores(state, model_version=3, threshold=float("inf"), n_flagged=0)
+    scored = ledger.record_scores(
+        state, model_version=3, threshold=float("inf"), n_flagged=0, above_usual=0.75, is_odd=True
+    )
     assert scored == ledger.newest("payments", "2026-01-01")
+    assert (scored.above_usual, scored.is_odd) == (0.75, True)
     assert (scored.status, scored.model_version, scored.threshold, scored.n_flagged) == (
         "scored",
         3,
