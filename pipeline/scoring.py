@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from pipeline import derived, sql
 from pipeline.ahead import ahead
@@ -113,18 +114,19 @@ class _Source:
         return self._with_derived() if self.dataset.derived else self._plain()
 
     def _plain(self) -> Iterator[pa.Table]:
-        """With bounded read-ahead: the defaults hold four times the memory."""
-        scanner = self.tables.dataset(
-            "records"
-        ).scanner(
+        """One row group after another: a scanner of the whole table reads ahead as fast as it can, and keeps it all."""
+        accepted = self.tables.dataset("records").get_fragments(filter=self._accepted)
+        for group in (group for fragment in accepted for group in fragment.split_by_row_group()):
+            yield from self._read(group)
+
+    def _read(self, group: pads.Fragment) -> Iterator[pa.Table]:
+        batches = group.to_batches(
             columns=["row_number", "record_key", "record"],
-            filter=self._accepted,
             batch_size=SLICE,
-            batch_readahead=2,
-            fragment_readahead=1,
+            fragment_scan_options=pads.ParquetFragmentScanOptions(pre_buffer=False),
             memory_pool=pa.system_memory_pool(),  # Arrow's own clears huge pages again and again: a tenth of all time
         )
-        for batch in scanner.to_batches():
+        for batch in batches:
             if batch.num_rows:
                 record = batch["record"]
                 there = [name for name in self.columns if record.type.get_field_index(name) >= 0]

@@ -25,6 +25,9 @@ TableName = Literal["records", "scores"]
 FLAG = {"records": "set_aside", "scores": "flagged"}
 TRIES = 20
 ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
+FILE_SIZE = (
+    24 * 2**20
+)  # bytes of a file, which a writer holds in memory, and more than once, until it is full
 UNIQUE = ("row_number", "record_key")
 REPEATED = ("p_value", "threshold", "model_version")  # numbers of few values
 
@@ -96,6 +99,7 @@ class Tables:
             mode="overwrite",
             predicate=f"batch_id = {sql.text(batch_id)}",
             schema_mode="merge",
+            target_file_size=FILE_SIZE,
             writer_properties=_writer(stream.schema),
             commit_properties=CommitProperties(custom_metadata=dict(note)),
         )
