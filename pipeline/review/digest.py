@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from pipeline.config import Dataset
 from pipeline.installation import Installation
-from pipeline.review import queue
+from pipeline.review import intake, queue
 from pipeline.review.queue import Filters
 
 SHOWN = 3
@@ -27,7 +27,7 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     n = queue.total(here.ledger, mine)
     if not n:
         return None
-    held = queue.held(here.ledger, name)[batch_id]
+    held = intake.held(here.ledger, name)[batch_id]
     hidden = f", {held.n_suppressed} more hidden by rules" if held.n_suppressed else ""
     lines = [
         f"{name} {batch_id}: {n} of {held.n_flagged + held.n_unflagged} records wait for review "

@@ -24,7 +24,8 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import suppression
-from pipeline.review.queue import BANDS, QueueBatch, held, replace_batch
+from pipeline.review.intake import QueueBatch, held, replace_batch
+from pipeline.review.queue import BANDS
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.queue import CHUNK, Filters, members, retally, stands
+from pipeline.review.intake import CHUNK, retally, stands
+from pipeline.review.queue import Filters, members
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 

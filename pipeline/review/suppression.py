@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.queue import retally
+from pipeline.review.intake import retally
 from pipeline.review.schema import queue, queue_batches, suppressions
 
 LOOK_BACK = 30  # days that a draft is tried on

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue
 from pipeline.review import statistics as review_statistics
-from pipeline.review.queue import BANDS, Filters, QueueBatch
+from pipeline.review.intake import QueueBatch, replace_batch
+from pipeline.review.queue import BANDS, Filters
 from pipeline.verdicts import OPINIONS, anomaly_id
 
 N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")
@@ -57,7 +58,7 @@ def _fill(ledger: Ledger, n_records: int, n_judged: int) -> None:
             day = (date(2025, 6, 1) + timedelta(days=number)).isoformat()
             rows = list(_rows(rng, dataset, day, per_batch, 1 + number // 90, record))
             held = QueueBatch(dataset, day, day, 1 + number // 90, SCORED_AT, per_batch, 100_000, 0, 0)
-            queue.replace_batch(ledger, held, rows)
+            replace_batch(ledger, held, rows)
     names = _some(ledger, rng, n_judged)
     for i in range(0, len(names), 200):
         by, opinion = f"reviewer{i // 200 % 4}", OPINIONS[i // 200 % len(OPINIONS)]

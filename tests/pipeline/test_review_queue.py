@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.ledger import Ledger
-from pipeline.review import judging, queue
+from pipeline.review import intake, judging, queue
 from pipeline.review.queue import BANDS, Filters, Place
 from pipeline.verdicts import OPINIONS
 
@@ -82,7 +82,7 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         judging.undo(store, act, by="ann")
     for batch_id in DAYS:
         held = replace(BATCH, batch_id=batch_id, day=batch_id)
-        queue.replace_batch(store, held, [one for one in rows if one["batch_id"] == batch_id])
+        intake.replace_batch(store, held, [one for one in rows if one["batch_id"] == batch_id])
     for anomaly_id, opinion in chosen.items():
         judging.give(store, [anomaly_id], opinion, by="ann")
     for one in rows:
@@ -133,7 +133,7 @@ def test_a_batch_scored_again_takes_the_place_of_the_first_and_verdicts_stay(sto
     }
     assert rows["both"]["anomaly_id"] == first["both"]
     assert queue.counts(store, Filters())["kind"] == {"flagged": 2, "cleared": 1}
-    assert queue.held(store, "payments")["2026-01-30"].model_version == 4
+    assert intake.held(store, "payments")["2026-01-30"].model_version == 4
 
 
 def test_records_that_are_odd_alike_are_gathered(store: Ledger) -> None:

@@ -7,7 +7,6 @@ the script speaks (api.py). A form's answer is a redirect to the page it came fr
 from __future__ import annotations
 
 import contextlib
-import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
@@ -20,7 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from pipeline.errors import VaewatchError
 from pipeline.review import budget, compare, judging, queue, record, statistics, suppression
 from pipeline.review.queue import Filters, Place
-from pipeline.review.web import plots
+from pipeline.review.web import plots, words
 from pipeline.review.web.access import Known
 from pipeline.review.web.api import Choice, Paged, read_place
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
@@ -28,9 +27,7 @@ from pipeline.verdicts import OPINIONS, Opinion
 
 router = APIRouter(include_in_schema=False)
 GROUPED_DAYS = 30
-LONGEST_IN_LIST, LONGEST_IN_RECORD = 120, 2000
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
-THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
+LONGEST_IN_RECORD = 2000  # characters
 Page = Literal["queue", "record", "groups", "rules"]
 
 
@@ -323,7 +320,7 @@ def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
     return drawn
 
 
-def _page(request: Request, template: str, *, query: str, **words: Any) -> Response:
+def _page(request: Request, template: str, *, query: str, **given: Any) -> Response:
     state = request.state
     reviewer = getattr(state, "reviewer", None)
     common = {
@@ -338,55 +335,8 @@ def _page(request: Request, template: str, *, query: str, **words: Any) -> Respo
         "address": request.url.query,
         "may_write": reviewer is not None and reviewer.may_write,
     }
-    status = words.get("status", 200)
-    return HTMLResponse(_templates.get_template(template).render(**common, **words), status)
-
-
-def _number(value: Any, digits: int = 4) -> str:
-    """A number as people write it: no exponent where it can be helped."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return _short(value)
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}".replace(",", THIN)
-    return (
-        f"{value:.{digits}g}"
-        if abs(value) < 1e-3 or abs(value) >= 1e15
-        else f"{value:.{max(digits, len(str(int(abs(value)))))}g}"
-    )
-
-
-def _rounded(text: str) -> str:
-    """A reason's value, which is text: a number in it as people write it."""
-    try:
-        return _number(float(text)).replace(THIN, "") if len(text) < 30 else text
-    except ValueError:
-        return text
-
-
-def _cell(value: Any, *, seconds: bool = False) -> str:
-    """A value of a record: whole; a time with a blank where JSON has a T."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if TIME.fullmatch(text):
-        text = text.replace("T", " ").replace("+00:00", " UTC")
-        return text[:19] if seconds else text
-    return text
-
-
-def _short(value: Any, most: int = LONGEST_IN_LIST) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
-
-
-def _ago(at: datetime) -> str:
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {name} ago"
-    return "just now"
+    status = given.get("status", 200)
+    return HTMLResponse(_templates.get_template(template).render(**common, **given), status)
 
 
 def _templated() -> Environment:
@@ -398,12 +348,12 @@ def _templated() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "number": _number,
-        "short": _short,
-        "percent": _percent,
-        "rounded": _rounded,
-        "cell": _cell,
-        "ago": _ago,
+        "number": words.number,
+        "short": words.short,
+        "percent": words.percent,
+        "rounded": words.rounded,
+        "cell": words.cell,
+        "ago": words.ago,
         "address": lambda given: urlencode({
             name: value for name, value in given.items() if value is not None
         }),

@@ -1,9 +1,18 @@
-"""What the pages call things.
+"""What the pages call things, and how they write values.
 
-Belongs here: names of verdicts, states and filters for people. Does not: what they mean (pipeline/verdicts.py).
+Belongs here: names of verdicts, states and filters for people; numbers, times and long texts as people read them. Does
+not: what they mean (pipeline/verdicts.py).
 """
 
 from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+LONGEST_IN_LIST = 120  # characters
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
+THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 
 VERDICT_NAMES = {
     "anomaly": "anomaly",
@@ -30,3 +39,53 @@ FACET_NAMES = {
     "model_version": "Model version",
     "reviewer": "Reviewer",
 }
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number as people write it: no exponent where it can be helped."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return short(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}".replace(",", THIN)
+    return (
+        f"{value:.{digits}g}"
+        if abs(value) < 1e-3 or abs(value) >= 1e15
+        else f"{value:.{max(digits, len(str(int(abs(value)))))}g}"
+    )
+
+
+def rounded(text: str) -> str:
+    """A reason's value, which is text: a number in it as people write it."""
+    try:
+        return number(float(text)).replace(THIN, "") if len(text) < 30 else text
+    except ValueError:
+        return text
+
+
+def cell(value: Any, *, seconds: bool = False) -> str:
+    """A value of a record: whole; a time with a blank where JSON has a T."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if TIME.fullmatch(text):
+        text = text.replace("T", " ").replace("+00:00", " UTC")
+        return text[:19] if seconds else text
+    return text
+
+
+def short(value: Any, most: int = LONGEST_IN_LIST) -> str:
+    """A text, cut; what was cut off is said."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def percent(share: float | None) -> str:
+    """A share; a dash where there is none."""
+    return "–" if share is None else f"{share:.0%}"
+
+
+def ago(at: datetime) -> str:
+    """How long ago, in one unit."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name} ago"
+    return "just now"

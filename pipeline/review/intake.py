@@ -1,0 +1,142 @@
+"""What enters the queue, and the counts that are kept of it: one transaction a batch.
+
+Belongs here: rows and tallies, written. Does not: where rows come from (filling.py), or reading them (queue.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.ledger import Ledger
+from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums
+from pipeline.verdicts import read_history, standing
+
+CHUNK = 400  # rows a statement: SQLite and PostgreSQL limit its parameters
+_SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
+_TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]
+
+
+@dataclass(frozen=True)
+class QueueBatch:
+    """What the queue holds of a batch, as one model version scored it."""
+
+    dataset: str
+    batch_id: str
+    day: str
+    model_version: int
+    scored_at: datetime
+    n_flagged: int
+    n_unflagged: int
+    n_sampled: int
+    n_suppressed: int
+
+
+def replace_batch(ledger: Ledger, batch: QueueBatch, rows: Iterable[dict[str, Any]]) -> None:
+    """Put a batch's rows in the place of those that the queue holds of it; all of them or none.
+
+    What was judged stays: a row that is flagged no longer is kept as `cleared`, with its verdicts.
+
+    Args:
+        rows: columns of the table `queue` but for state, reviewer and decided_at, which follow from verdicts.
+    """
+    mine = (queue.c.dataset == batch.dataset) & (queue.c.batch_id == batch.batch_id)
+    with ledger.transaction(write=True) as connection:
+        kept = set(
+            connection.execute(sa.select(queue.c.anomaly_id).where(mine, queue.c.state != "open")).scalars()
+        )
+        connection.execute(sa.delete(queue).where(mine, queue.c.state == "open"))
+        connection.execute(sa.update(queue).where(mine).values(kind="cleared", suppressed=0))
+        this_version = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
+        connection.execute(
+            sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
+        )
+        for chunk in _chunks(rows):
+            _put(connection, batch, chunk, kept)
+        same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
+        connection.execute(sa.delete(queue_batches).where(same))
+        connection.execute(sa.insert(queue_batches).values(asdict(batch)))
+        retally(connection, batch.dataset, [batch.batch_id])
+
+
+def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]], kept: set[str]) -> None:
+    ids = [row["anomaly_id"] for row in rows]
+    if again := [anomaly_id for anomaly_id in ids if anomaly_id in kept]:
+        connection.execute(sa.delete(queue).where(queue.c.anomaly_id.in_(again)))
+    given = read_history(connection, batch.dataset, ids)
+    connection.execute(sa.insert(queue), [row | stands(given.get(row["anomaly_id"], [])) for row in rows])
+    words = ("dataset", "anomaly_id", "model_version", "batch_id", "kind", "severity", "anomaly_score", "threshold", "scored_at")  # fmt: skip
+    connection.execute(sa.insert(scorings), [{name: row[name] for name in words} for row in rows])
+
+
+def stands(entries: Sequence[Any]) -> dict[str, Any]:
+    """The columns of the queue that follow from a record's verdicts."""
+    found = standing(entries)
+    newest = found.newest
+    return {
+        "state": found.state,
+        "reviewer": newest.by if newest else "",
+        "decided_at": newest.decided_at if newest else None,
+    }
+
+
+def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -> None:
+    """Count some batches' rows anew, and bring the sums along.
+
+    Counting what is there cannot drift away from it, as adding and taking off one by one can.
+    """
+    change: Counter[tuple[Any, ...]] = Counter()
+    for batch_id in sorted(set(batch_ids)):
+        mine = (tallies.c.dataset == dataset) & (tallies.c.batch_id == batch_id)
+        change.subtract(_summed(connection, mine))
+        connection.execute(sa.delete(tallies).where(mine))
+        hidden = sa.case((queue.c.suppressed != 0, sa.true()), else_=sa.false())
+        columns = [*(queue.c[column.name] for column in _TALLIED), hidden]
+        rows = (queue.c.dataset == dataset) & (queue.c.batch_id == batch_id)
+        counted = sa.select(*columns, sa.func.count()).where(rows).group_by(*columns)
+        names = [*(column.name for column in _TALLIED), "suppressed", "n"]
+        connection.execute(sa.insert(tallies).from_select(names, counted))
+        change.update(_summed(connection, mine))
+    for key, by in sorted(change.items()):
+        if by:
+            _add(connection, dict(zip(_SUMMED, key, strict=True)), by)
+
+
+def _summed(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> dict[tuple[Any, ...], int]:
+    columns = [tallies.c[name] for name in _SUMMED]
+    query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(mine).group_by(*columns)
+    return {tuple(key): int(n) for *key, n in connection.execute(query)}
+
+
+def _add(connection: sa.Connection, key: Mapping[str, Any], by: int) -> None:
+    same = sa.and_(*(tally_sums.c[name] == value for name, value in key.items()))
+    added = connection.execute(sa.update(tally_sums).where(same).values(n=tally_sums.c.n + by))
+    if not added.rowcount:
+        connection.execute(sa.insert(tally_sums).values(**key, n=by))
+
+
+def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
+    """The batches that the queue holds, by batch_id."""
+    query = sa.select(queue_batches).where(queue_batches.c.dataset == dataset)
+    names = [field.name for field in fields(QueueBatch)]
+    with ledger.transaction() as connection:
+        found = [
+            QueueBatch(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)
+        ]
+    return {batch.batch_id: batch for batch in found}
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
