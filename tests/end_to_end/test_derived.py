@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import derived, sql, training, views
+from pipeline.review import record
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     worst = views.flagged(place.here, "plant", limit=1)[0]
     assert worst["record_key"] in {day["id"][row].as_py() for row in (201, 203)}  # there, or on the way back
     assert worst["reasons"][0]["column"].startswith("level_")
-    whole = views.one_flagged(place.here, "plant", worst["anomaly_id"])
+    whole = record.one(place.here.ledger, worst["anomaly_id"])
     assert set(whole["record"]) == {"id", "at", "pump", "level"}
 
 
