@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import derived, sql, training, views
-from pipeline.review import record
 from pipeline.errors import ConfigError
+from pipeline.review import record
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
