@@ -7,6 +7,7 @@ is not said. A message that cannot be delivered is told in the log; the batch is
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -28,7 +29,8 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     if not n:
         return None
     held = intake.held(here.ledger, name)[batch_id]
-    hidden = f", {held.n_suppressed} more hidden by rules" if held.n_suppressed else ""
+    n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
+    hidden = f", {n_hidden} more hidden by rules" if n_hidden else ""
     lines = [
         f"{name} {batch_id}: {n} of {held.n_flagged + held.n_unflagged} records wait for review "
         f"(model version {held.model_version}{hidden})"

@@ -69,7 +69,11 @@ def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]
     if again := [anomaly_id for anomaly_id in ids if anomaly_id in kept]:
         connection.execute(sa.delete(queue).where(queue.c.anomaly_id.in_(again)))
     given = read_history(connection, batch.dataset, ids)
-    connection.execute(sa.insert(queue), [row | stands(given.get(row["anomaly_id"], [])) for row in rows])
+    stand = [row | stands(given.get(row["anomaly_id"], [])) for row in rows]
+    seen = [
+        row if row["state"] == "open" else row | {"suppressed": 0} for row in stand
+    ]  # no rule hides a verdict
+    connection.execute(sa.insert(queue), seen)
     words = ("dataset", "anomaly_id", "model_version", "batch_id", "kind", "severity", "anomaly_score", "threshold", "scored_at")  # fmt: skip
     connection.execute(sa.insert(scorings), [{name: row[name] for name in words} for row in rows])
 

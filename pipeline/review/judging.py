@@ -228,11 +228,17 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             sa
             .update(queue)
             .where(queue.c.anomaly_id == sa.bindparam("this"))
-            .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at")}),
-            [{"this": anomaly_id, **stands(said)} for anomaly_id, said in given.items()],
+            .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at")})
+            .values(suppressed=sa.case((sa.bindparam("judged"), 0), else_=queue.c.suppressed)),
+            [_stands(anomaly_id, said) for anomaly_id, said in given.items()],
         )
         connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids[i : i + CHUNK])))
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
+
+
+def _stands(anomaly_id: str, said: Sequence[Verdict]) -> dict[str, Any]:
+    found = stands(said)
+    return {"this": anomaly_id, "judged": found["state"] != "open", **found}
 
 
 def _in_conflict(connection: sa.Connection, anomaly_ids: Sequence[str]) -> tuple[str, ...]:

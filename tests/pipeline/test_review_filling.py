@@ -224,6 +224,24 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_lifted(
     assert queue.total(ledger, Filters(kind="flagged")) == 3
 
 
+def test_no_rule_hides_what_was_judged(here: Installation, publish: Callable[..., BatchState]) -> None:
+    """Judged while hidden, or before the batch is filled in again: a record with a verdict is in sight."""
+    dataset, ledger = here.dataset("payments"), here.ledger
+    publish(flagged=(3, 4, 8))
+    catch_up(here, dataset)
+    first, second, third = (anomaly_id("payments", "2026-01-30", f"2026-01-30-{i:03}") for i in (3, 4, 8))
+    judging.give(ledger, [first], "anomaly", by="ann")
+    last = datetime.now(UTC).date().isoformat()
+    suppression.save(ledger, suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann"))
+    judging.give(ledger, [second], "anomaly", by="ann")
+    for _ in range(2):
+        judged = queue.page(ledger, Filters(kind="flagged", state="anomaly")).rows
+        assert {one["anomaly_id"] for one in judged} == {first, second}
+        hidden = queue.page(ledger, Filters(suppressed=True)).rows
+        assert [one["anomaly_id"] for one in hidden] == [third]
+        catch_up(here, dataset, force=True)
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
