@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review.intake import CHUNK, retally, stands
-from pipeline.review.queue import Filters, members
+from pipeline.review.queue import Filters, read_members
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 
@@ -60,22 +60,8 @@ def give(
         NotReady: a record is not in the queue; nothing was written.
     """
     _check(opinion, by, note)
-    act, now = secrets.token_hex(16), datetime.now(UTC)
     with ledger.transaction(write=True) as connection:
-        told: list[str] = []
-        for dataset, records in _records(connection, anomaly_ids).items():
-            given = read_history(connection, dataset, [record.anomaly_id for record in records])
-            entries = [
-                _entry(record, opinion, note, by, now, act) | {"settles": settle}
-                for record in records
-                if settle or not _says_already(given.get(record.anomaly_id, []), by, opinion, note)
-            ]
-            if entries:
-                connection.execute(sa.insert(verdicts), entries)
-                told += [entry["anomaly_id"] for entry in entries]
-                _restate(connection, dataset, entries)
-        conflicts = _in_conflict(connection, anomaly_ids)
-    return Judged(act, tuple(told), conflicts)
+        return _give(connection, anomaly_ids, opinion, by, note, settle=settle)
 
 
 def give_group(
@@ -90,12 +76,14 @@ def give_group(
     Raises:
         NotReady: there are fewer or more by now; nothing was written.
     """
-    chosen = members(ledger, replace(group, state="open", kind="flagged"))
-    if len(chosen) != n or not chosen:
-        raise NotReady(
-            f"the group has {len(chosen)} open records now, not {n}: look again; nothing was written"
-        )
-    return give(ledger, chosen, opinion, by=by, note=note)
+    _check(opinion, by, note)
+    with ledger.transaction(write=True) as connection:
+        chosen = read_members(connection, replace(group, state="open", kind="flagged"))
+        if len(chosen) != n or not chosen:
+            raise NotReady(
+                f"the group has {len(chosen)} open records now, not {n}: look again; nothing was written"
+            )
+        return _give(connection, chosen, opinion, by, note)
 
 
 def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
@@ -181,6 +169,33 @@ def release(ledger: Ledger, anomaly_id: str, *, by: str) -> None:
         connection.execute(sa.delete(record_claims).where(mine))
 
 
+def _give(
+    connection: sa.Connection,
+    anomaly_ids: Sequence[str],
+    opinion: Opinion,
+    by: str,
+    note: str,
+    *,
+    settle: bool = False,
+) -> Judged:
+    act, now = secrets.token_hex(16), datetime.now(UTC)
+    told: list[str] = []
+    for dataset, records in _records(connection, anomaly_ids).items():
+        given: dict[str, list[Verdict]] = {}
+        for i in range(0, len(records), CHUNK):
+            given |= read_history(connection, dataset, [one.anomaly_id for one in records[i : i + CHUNK]])
+        entries = [
+            _entry(record, opinion, note, by, now, act) | {"settles": settle}
+            for record in records
+            if not _says_already(given.get(record.anomaly_id, []), by, opinion, note, settle=settle)
+        ]
+        if entries:
+            connection.execute(sa.insert(verdicts), entries)
+            told += [entry["anomaly_id"] for entry in entries]
+            _restate(connection, dataset, entries)
+    return Judged(act, tuple(told), _in_conflict(connection, anomaly_ids))
+
+
 def _check(opinion: str, by: str, note: str) -> None:
     if opinion not in OPINIONS:
         raise ConfigError(f"no verdict {opinion!r}; one of {', '.join(OPINIONS)}")
@@ -213,10 +228,13 @@ def _entry(record: Any, verdict: str, note: str, by: str, at: datetime, act: str
     return names | said | {"withdraws": None, "settles": False}
 
 
-def _says_already(entries: Sequence[Verdict], by: str, opinion: str, note: str) -> bool:
-    return any(
-        (said.by, said.verdict, said.note) == (by, opinion, note) for said in standing(entries).holding
-    )
+def _says_already(
+    entries: Sequence[Verdict], by: str, opinion: str, note: str, *, settle: bool = False
+) -> bool:
+    """Whether the same word holds; one that settles must be the only one that does, and have settled."""
+    holding = standing(entries).holding
+    same = [(said.by, said.verdict, said.note) == (by, opinion, note) for said in holding]
+    return same == [True] and holding[0].settles if settle else any(same)
 
 
 def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str, Any]]) -> None:

@@ -226,7 +226,7 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
         }
         for name in FACETS:
             if not fails - {name}:
-                found[name][row[name]] += n
+                found[name][row[name]] += int(n)  # PostgreSQL sums to a Decimal
     return {name: _in_order(name, counter) for name, counter in found.items()}
 
 
@@ -322,8 +322,20 @@ def newest_day(ledger: Ledger) -> str | None:
 def members(ledger: Ledger, filters: Filters) -> list[str]:
     """The anomaly_ids of every row that the filters let through, in no particular order."""
     with ledger.transaction() as connection:
-        query = sa.select(queue.c.anomaly_id).where(*_conditions(queue, filters))
-        return list(connection.execute(query).scalars())
+        return read_members(connection, filters)
+
+
+def read_members(connection: sa.Connection, filters: Filters) -> list[str]:
+    """The same, inside a transaction of the caller's."""
+    query = sa.select(queue.c.anomaly_id).where(*_conditions(queue, filters))
+    return list(connection.execute(query).scalars())
+
+
+def size(ledger: Ledger, filters: Filters) -> int:
+    """How many rows these are: counted one by one, so a signature is heeded; a search is not."""
+    with ledger.transaction() as connection:
+        query = sa.select(sa.func.count()).select_from(queue).where(*_conditions(queue, filters))
+        return int(connection.execute(query).scalar_one())
 
 
 def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, Any]:

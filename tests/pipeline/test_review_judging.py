@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from pipeline import verdicts
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue, record
+from pipeline.review.intake import CHUNK
 from pipeline.review.queue import Filters
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
 
@@ -71,6 +74,57 @@ def test_reviewers_who_differ_are_both_heard_until_somebody_settles_it(store: Le
     settled = judging.give(store, this, "normal", by="ann", settle=True)
     assert (settled.conflicts, state(store, ids[0])) == ((), "normal")
     assert len(record.one(store, ids[0])["verdicts"]) == 5
+
+
+def test_settled_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None:
+    """A page sent again must not lengthen the history; a word after it must still be settled."""
+    judging.give(store, ids[:1], "anomaly", by="bob")
+    assert len(judging.give(store, ids[:1], "normal", by="ann", settle=True).anomaly_ids) == 1
+    assert judging.give(store, ids[:1], "normal", by="ann", settle=True).anomaly_ids == ()
+    judging.give(store, ids[:1], "anomaly", by="bob")
+    assert len(judging.give(store, ids[:1], "normal", by="ann", settle=True).anomaly_ids) == 1
+    assert state(store, ids[0]) == "normal"
+
+
+def test_nobody_comes_between_the_look_at_a_group_and_the_word_on_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member judged in between would be judged over unseen: the other writer has to wait, or comes first."""
+    rows = [row(key) for key in KEYS]
+    put(ledger, rows)
+    first, look = rows[0]["anomaly_id"], judging.read_members
+    other = threading.Thread(target=judging.give, args=(ledger, [first], "anomaly"), kwargs={"by": "bob"})
+
+    def look_and_linger(connection: sa.Connection, filters: Filters) -> list[str]:
+        found = look(connection, filters)
+        other.start()
+        other.join(0.5)
+        return found
+
+    monkeypatch.setattr(judging, "read_members", look_and_linger)
+    judging.give_group(
+        ledger, Filters(dataset="payments", signature="amount↑"), "normal", by="ann", n=len(rows)
+    )
+    other.join()
+    assert [entry["by"] for entry in record.one(ledger, first)["verdicts"]] == ["ann", "bob"]
+
+
+def test_a_group_of_any_size_is_judged_in_statements_of_a_few_hundred(ledger: Ledger) -> None:
+    """PostgreSQL takes 65,535 parameters a statement, SQLite 32,766; a group knows no such limit."""
+    rows = [row(f"k{i}") for i in range(2 * CHUNK + 1)]
+    put(ledger, rows)
+    most = 0
+
+    def measure(_c: Any, _cursor: Any, _statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        nonlocal most
+        most = max(most, 0 if many else len(parameters))
+
+    with ledger.transaction() as connection:
+        engine = connection.engine
+    sa.event.listen(engine, "before_cursor_execute", measure)
+    given_now = judging.give(ledger, [one["anomaly_id"] for one in rows], "normal", by="ann")
+    assert len(given_now.anomaly_ids) == len(rows)
+    assert CHUNK <= most <= CHUNK + 10
 
 
 def test_undo_withdraws_and_deletes_nothing(store: Ledger, ids: list[str]) -> None:
