@@ -25,12 +25,13 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import suppression
 from pipeline.review.intake import QueueBatch, held, replace_batch
-from pipeline.review.queue import BANDS
+from pipeline.review.queue import BANDS, without_nul
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 
 LEAST_SHARE = 0.15  # of the score: what a column must explain to be part of a group's signature
 LONGEST_VALUE = 300  # characters of a reason's text that the queue keeps; the record has all of them
+LONGEST_LABEL = 600  # bytes of a driver or a signature
 SCORES = (
     "severity",
     "anomaly_score",
@@ -142,16 +143,16 @@ class _Batch:
     def _row(self, row: dict[str, Any], kind: str) -> dict[str, Any]:
         reasons = [_short(reason) for reason in row["reasons"] or []]
         record = plain(row["record"] or {})
-        signature = signature_of(reasons)
+        signature = label(signature_of(reasons))
         hiding = suppression.first_match(self.rules, signature, record) if kind == "flagged" else None
-        key = row["record_key"].replace("\0", "\N{REPLACEMENT CHARACTER}")
+        key = without_nul(row["record_key"])
         return {
             "anomaly_id": row["anomaly_id"],
             "dataset": self.dataset.dataset,
             "batch_id": self.batch_id,
             "day": self.day,
             "kind": kind,
-            "driver": reasons[0]["column"] if reasons else "",
+            "driver": label(reasons[0]["column"] if reasons else ""),
             "signature": signature,
             "band": max(band for band in BANDS if band <= max(0.0, row["severity"])),
             "suppressed": hiding.number if hiding else 0,
@@ -172,6 +173,14 @@ def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
     """
     named = [reason for i, reason in enumerate(reasons) if i == 0 or reason["share"] >= LEAST_SHARE]
     return " ".join(sorted(f"{reason['column']}{direction(reason)}" for reason in named))
+
+
+def label(text: str) -> str:
+    """A driver or a signature as the queue keeps it: short enough for an index of PostgreSQL, whose rows have 2,704 bytes; long ones keep apart by their hash."""
+    raw = without_nul(text).encode("utf-8", "replace")
+    if len(raw) <= LONGEST_LABEL:
+        return raw.decode()
+    return f"{raw[: LONGEST_LABEL - 20].decode(errors='ignore')}… {hashlib.sha256(raw).hexdigest()[:12]}"
 
 
 def direction(reason: Mapping[str, Any]) -> str:

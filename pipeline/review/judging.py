@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review.intake import CHUNK, retally, stands
-from pipeline.review.queue import Filters, read_members
+from pipeline.review.queue import Filters, read_members, without_nul
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 
@@ -94,7 +94,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
     """
     undone, now = secrets.token_hex(16), datetime.now(UTC)
     with ledger.transaction(write=True) as connection:
-        query = sa.select(verdicts).where(verdicts.c.act == act, verdicts.c.verdict != WITHDRAWN)
+        query = sa.select(verdicts).where(verdicts.c.act == without_nul(act), verdicts.c.verdict != WITHDRAWN)
         mine = connection.execute(query.order_by(verdicts.c.number)).all() if act else []
         if not mine or mine[0].by != by:
             whose = (
@@ -207,7 +207,7 @@ def _check(opinion: str, by: str, note: str) -> None:
 
 def _records(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, list[Any]]:
     """What names the records, by dataset."""
-    wanted = list(dict.fromkeys(anomaly_ids))
+    wanted = list(dict.fromkeys(map(without_nul, anomaly_ids)))
     found: dict[str, list[Any]] = {}
     for i in range(0, len(wanted), CHUNK):
         columns = (queue.c.dataset, queue.c.anomaly_id, queue.c.batch_id, queue.c.record_key)

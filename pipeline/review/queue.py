@@ -26,7 +26,9 @@ from pipeline.verdicts import STATES
 Kind = Literal["flagged", "sampled", "cleared"]
 BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
 PAGE = 50
-MOST_FOUND = 500  # rows that a search looks at
+LOOKED_UP = (
+    2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
+)
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
 LISTED = [column for column in queue.c if column.name not in {"record", "record_key", "row_number"}]
 
@@ -56,6 +58,12 @@ class Filters:
     search: str | None = None
     suppressed: bool = False
 
+    def __post_init__(self) -> None:
+        """No database holds the character NUL; the queue has another in its place."""
+        for name, value in vars(self).items():
+            if isinstance(value, str) and "\0" in value:
+                object.__setattr__(self, name, without_nul(value))
+
     def without(self, *names: str) -> Filters:
         """The same filters, but for these."""
         nothing: dict[str, Any] = dict.fromkeys(names)
@@ -64,6 +72,11 @@ class Filters:
     def chosen(self) -> dict[str, Any]:
         """What was chosen, by name."""
         return {name: value for name, value in asdict(self).items() if value not in {None, False}}
+
+
+def without_nul(text: str) -> str:
+    """Text as the queue holds it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class Place(NamedTuple):
@@ -84,7 +97,7 @@ class Place(NamedTuple):
             ValueError: it did not.
         """
         day, severity, anomaly_id = text.split("~")
-        return cls(date.fromisoformat(day).isoformat(), float(severity), anomaly_id)
+        return cls(date.fromisoformat(day).isoformat(), float(severity), without_nul(anomaly_id))
 
 
 @dataclass(frozen=True)
@@ -113,32 +126,38 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
     return Page(shown, Place(last["day"], last["severity"], last["anomaly_id"]))
 
 
-def _ids(connection: sa.Connection, filters: Filters, after: Place | None, n: int) -> list[str]:
+def _ids(
+    connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool = False
+) -> list[str]:
+    """The next n rows after a place; `upwards`: of newer days, the nearest first."""
+    columns = (queue.c.day, queue.c.severity, queue.c.anomaly_id)
     wanted = _conditions(queue, filters)
     if after is not None:
-        order = sa.tuple_(queue.c.day, queue.c.severity, queue.c.anomaly_id)
-        wanted.append(order < sa.tuple_(*map(sa.literal, after)))
+        order, here = sa.tuple_(*columns), sa.tuple_(*map(sa.literal, after))
+        wanted.append(order > here if upwards else order < here)
     if filters.search:
-        found = _found(connection, filters.search)
-        wanted.append(queue.c.anomaly_id.in_(found))
-    elif not filters.signature:
-        days = _days(connection, filters, after, n)
+        wanted.append(_searched(connection, filters.search))
+    elif filters.signature is None:
+        days = _days(connection, filters, after, n, upwards=upwards)
         if not days:
             return []
         wanted.append(queue.c.day.in_(days))
-    newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
-    query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*newest_first).limit(n)
+    by = columns if upwards else [column.desc() for column in columns]
+    query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*by).limit(n)
     return list(connection.execute(query).scalars())
 
 
-def _days(connection: sa.Connection, filters: Filters, after: Place | None, n: int) -> list[str]:
-    """The days that hold the next n rows, newest first."""
-    total = sa.func.sum(tallies.c.n)
-    query = sa.select(tallies.c.day, total).where(*_conditions(tallies, filters))
+def _days(
+    connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool
+) -> list[str]:
+    """The days that hold the next n rows, in order."""
+    column = tallies.c.day
+    query = sa.select(column, sa.func.sum(tallies.c.n)).where(*_conditions(tallies, filters))
     if after is not None:
-        query = query.where(tallies.c.day <= after.day)
+        query = query.where(column >= after.day if upwards else column <= after.day)
     days, found = [], 0
-    for day, count in connection.execute(query.group_by(tallies.c.day).order_by(tallies.c.day.desc())):
+    by = column.asc() if upwards else column.desc()
+    for day, count in connection.execute(query.group_by(column).order_by(by)):
         days.append(day)
         found += 0 if after is not None and day == after.day else count  # of that day some were shown
         if found >= n:
@@ -146,13 +165,19 @@ def _days(connection: sa.Connection, filters: Filters, after: Place | None, n: i
     return days
 
 
-def _found(connection: sa.Connection, search: str) -> list[str]:
-    """Rows whose key or id begins so."""
+def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
+    """Rows whose key or id begins so: a few are looked up; where there are many, the first ones are near in the order."""
+    columns = (queue.c.key_start, queue.c.anomaly_id)
     found: list[str] = []
-    for column in (queue.c.key_start, queue.c.anomaly_id):
+    for column in columns:
         query = sa.select(queue.c.anomaly_id).where(begins(connection, column, search[:120]))
-        found += connection.execute(query.limit(MOST_FOUND)).scalars()
-    return found
+        found += connection.execute(query.limit(LOOKED_UP + 1)).scalars()
+    if len(found) <= LOOKED_UP:
+        these: sa.ColumnElement[bool] = queue.c.anomaly_id.in_(found)
+    else:
+        these = sa.or_(*(begins(connection, _Unindexed(column), search[:120]) for column in columns))
+    whole = sa.func.substr(queue.c.record_key, 1, len(search)) == search
+    return these & whole if len(search) > 120 else these
 
 
 def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:
@@ -291,31 +316,33 @@ def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
     )
     with ledger.transaction() as connection:
         found = connection.execute(query).all()
-        return [
-            Group(
-                dataset,
-                signature,
-                n,
-                severest,
-                first,
-                last,
-                _exemplar(connection, filters, dataset, signature),
-            )
-            for dataset, signature, n, severest, first, last in found
-        ]
+        shown = [(group, _exemplar(connection, filters, group[0], group[1])) for group in found]
+    return [
+        Group(dataset, signature, n, severest, first, last, exemplar)
+        for (dataset, signature, n, severest, first, last), exemplar in shown
+        if exemplar is not None
+    ]
 
 
-def _exemplar(connection: sa.Connection, filters: Filters, dataset: str, signature: str) -> dict[str, Any]:
+def _exemplar(
+    connection: sa.Connection, filters: Filters, dataset: str, signature: str
+) -> dict[str, Any] | None:
+    """The most severe of a group; None where the last of them was judged since they were counted."""
     mine = replace(filters, dataset=dataset, signature=signature, kind="flagged")
     query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
     most_severe = query.where(*_conditions(queue, mine)).order_by(queue.c.severity.desc()).limit(1)
-    return _as_row(connection.execute(most_severe).one()) | {"claim": None}
+    found = connection.execute(most_severe).one_or_none()
+    return found and _as_row(found) | {"claim": None}
 
 
-def newest_day(ledger: Ledger) -> str | None:
-    """The newest day of which the queue holds a batch."""
+def newest_day(ledger: Ledger, dataset: str | None = None) -> str | None:
+    """The newest day, up to today, of which the queue holds a batch; a day that is to come is a slip of some clock."""
+    today = datetime.now(UTC).date().isoformat()
+    newest = sa.select(sa.func.max(queue_batches.c.day)).where(queue_batches.c.day <= today)
+    if dataset is not None:
+        newest = newest.where(queue_batches.c.dataset == dataset)
     with ledger.transaction() as connection:
-        found: str | None = connection.execute(sa.select(sa.func.max(queue_batches.c.day))).scalar_one()
+        found: str | None = connection.execute(newest).scalar_one()
         return found
 
 
@@ -347,17 +374,9 @@ def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, Any]:
 
 def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, str | None]:
     """The rows before and after a place in the order of the pages; None at an end."""
-    columns = (queue.c.day, queue.c.severity, queue.c.anomaly_id)
-    order, here = sa.tuple_(*columns), sa.tuple_(*map(sa.literal, place))
-    found: list[str | None] = []
     with ledger.transaction() as connection:
-        wanted = _conditions(queue, filters)
-        if filters.search:
-            wanted.append(queue.c.anomaly_id.in_(_found(connection, filters.search)))
-        for further, by in ((order > here, columns), (order < here, [column.desc() for column in columns])):
-            query = sa.select(queue.c.anomaly_id).where(*wanted, further).order_by(*by).limit(1)
-            found.append(connection.execute(query).scalar_one_or_none())
-    return found[0], found[1]
+        before, after = (_ids(connection, filters, place, 1, upwards=upwards) for upwards in (True, False))
+    return next(iter(before), None), next(iter(after), None)
 
 
 def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

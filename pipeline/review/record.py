@@ -19,7 +19,7 @@ from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.review.filling import plain
-from pipeline.review.queue import begins, read_claims
+from pipeline.review.queue import begins, read_claims, without_nul
 from pipeline.review.schema import queue, scorings
 from pipeline.verdicts import read_history, standing
 
@@ -37,7 +37,8 @@ def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
         NotReady: none in the queue does, or more than one.
     """
     with ledger.transaction() as connection:
-        query = sa.select(queue.c.anomaly_id).where(begins(connection, queue.c.anomaly_id, beginning))
+        fits = begins(connection, queue.c.anomaly_id, without_nul(beginning))
+        query = sa.select(queue.c.anomaly_id).where(fits)
         if dataset is not None:
             query = query.where(queue.c.dataset == dataset)
         found = list(connection.execute(query.limit(2)).scalars())
@@ -55,6 +56,7 @@ def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
     Raises:
         NotReady: it is not in the queue.
     """
+    anomaly_id = without_nul(anomaly_id)
     with ledger.transaction() as connection:
         row = connection.execute(sa.select(queue).where(queue.c.anomaly_id == anomaly_id)).one_or_none()
         if row is None:

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import NotReady
 from pipeline.ledger import Ledger
-from pipeline.review import intake, judging, queue
+from pipeline.review import intake, judging, queue, record
+from pipeline.review.filling import label
 from pipeline.review.queue import BANDS, Filters, Place
 from pipeline.verdicts import OPINIONS
 
@@ -108,7 +110,13 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         one["anomaly_id"] for one in rows if lets_through(replace(filters, search=None), one)
     }
 
+    ids = [None, *(one["anomaly_id"] for one in expected), None]
+    for before, this, after in zip(ids, expected, ids[2:], strict=False):
+        place = Place(this["day"], this["severity"], this["anomaly_id"])
+        assert queue.beside(store, filters, place) == (before, after)
+
     counted = queue.counts(store, filters)
+    assert {type(n) for facet in counted.values() for n in facet.values()} <= {int}
     plain = filters.without("search", "signature")
     for facet in queue.FACETS:
         others = Counter(one[facet] for one in rows if lets_through(plain.without(facet), one))
@@ -172,12 +180,59 @@ def test_any_text_can_be_a_key_and_be_searched_for(store: Ledger, key: str) -> N
     assert [one["record_key"] for one in found] == [key]
 
 
+def test_a_search_that_finds_many_shows_the_newest_first(
+    store: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key may begin as a million others do: the first page is of the newest, and filters hold."""
+    monkeypatch.setattr(queue, "LOOKED_UP", 10)
+    put(store, [row(f"card-{i:03}", "2026-01-28") for i in range(60)])
+    put(store, [row("card-new", "2026-01-30"), row("card-fee", "2026-01-29", driver="fee")])
+    found = queue.page(store, Filters(search="card-"), limit=3).rows
+    assert [one["record_key"] for one in found[:2]] == ["card-new", "card-fee"]
+    (only,) = queue.page(store, Filters(search="card-", driver="fee")).rows
+    assert only["record_key"] == "card-fee"
+    assert len(queue.page(store, Filters(search="card-"), limit=100).rows) == 62
+
+
+def test_a_search_reads_as_many_characters_as_it_was_given(store: Ledger) -> None:
+    """Keys may differ late: after the 120 characters that are in the index."""
+    put(store, [row("k" * 150 + "a"), row("k" * 150 + "b")])
+    (found,) = queue.page(store, Filters(search="k" * 150 + "b")).rows
+    assert found["record_key"].endswith("b")
+
+
 def test_a_record_as_large_as_they_come_is_held_and_not_dragged_through_lists(store: Ledger) -> None:
     """A megabyte in a cell makes one page slow, not every page."""
     put(store, [row("k" * 1_000_000, record={"note": "x" * 1_000_000})])
     (listed,) = queue.page(store, Filters()).rows
     assert "record" not in listed
     assert len(json.dumps(listed, default=str)) < 3000
+
+
+def test_the_character_that_no_database_holds_finds_nothing_and_breaks_nothing(store: Ledger) -> None:
+    """It comes from an address bar, as %00: PostgreSQL refuses a statement that holds one."""
+    put(store, [row("k1"), row("k\N{REPLACEMENT CHARACTER}")])
+    nul = "k\0"
+    (found,) = queue.page(store, Filters(search=nul)).rows
+    assert found["record_key"] == "k\N{REPLACEMENT CHARACTER}"
+    for filters in (Filters(driver=nul), Filters(signature=nul), Filters(reviewer=nul), Filters(batch=nul)):
+        assert queue.page(store, filters).rows == queue.groups(store, filters) == []
+    for refused in (lambda: record.one(store, nul), lambda: record.find(store, nul)):
+        with pytest.raises(NotReady):
+            refused()
+    with pytest.raises(NotReady):
+        judging.give(store, [nul], "normal", by="ann")
+    with pytest.raises(NotReady):
+        judging.undo(store, nul, by="ann")
+
+
+def test_columns_of_any_name_fit_into_the_index(store: Ledger) -> None:
+    """A batch whose contract names columns of a thousand characters must not be the one that is not in the queue."""
+    names = [label("\N{SNOWMAN}" * 1000 + end) for end in "ab"]
+    assert names[0] != names[1]
+    assert label("amount↑ fee↓") == "amount↑ fee↓"
+    put(store, [row(name, driver=name, signature=name) for name in names])
+    assert len(queue.groups(store, Filters())) == 2
 
 
 @pytest.mark.parametrize("text", ["", "x", "2026-01-30~3.5", "2026-99-99~1~a", "2026-01-30~x~a", "a~b~c~d"])
