@@ -51,7 +51,8 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
     """
     tables = here.tables(dataset)
     day = (state.newest_record_at or state.validated_at).astimezone(UTC).date().isoformat()
-    rules = suppression.in_force(here.ledger, dataset.dataset, day)
+    suppression.release(here.ledger, dataset.dataset)
+    rules = suppression.in_force(here.ledger, dataset.dataset)
     batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)
     flagged = list(batch.flagged()) if state.n_accepted else []
     sampled = list(batch.sampled(len(flagged))) if state.n_accepted else []

@@ -7,7 +7,7 @@ stays in every table and is counted; it is not learned as normal.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -16,16 +16,19 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.intake import retally
-from pipeline.review.schema import queue, queue_batches, suppressions
+from pipeline.review.intake import CHUNK, retally
+from pipeline.review.queue import newest_day, without_nul
+from pipeline.review.schema import queue, suppressions, tally_sums
+from pipeline.verdicts import NOT_LEARNED
 
 LOOK_BACK = 30  # days that a draft is tried on
 LONGEST = 366  # days that a rule may hold
+EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Hide flagged records of one signature whose columns have these values, up to a day.
+    """Hide flagged records of one signature whose columns have these values, up to a day; then they come back.
 
     Attributes:
         signature: as the queue has it; every one where it is empty.
@@ -93,18 +96,21 @@ def check(rule: Rule) -> None:
 
 
 def preview(ledger: Ledger, rule: Rule, *, days: int = LOOK_BACK) -> Preview:
-    """Try a rule on the newest days of the queue; nothing is written."""
-    with ledger.transaction() as connection:
-        newest = sa.select(sa.func.max(queue_batches.c.day)).where(queue_batches.c.dataset == rule.dataset)
-        last = connection.execute(newest).scalar_one_or_none()
-        if last is None:
-            return Preview(0, 0, 0, ())
-        since = (date.fromisoformat(last) - timedelta(days=days - 1)).isoformat()
-        hit = _matching(connection, rule, since)
-    confirmed = [row.anomaly_id for row in hit if row.state in {"anomaly", "data_error"}]
-    others = [row.anomaly_id for row in hit if row.anomaly_id not in set(confirmed)]
-    n_judged = sum(row.state != "open" for row in hit)
-    return Preview(len(hit), n_judged, len(confirmed), tuple([*confirmed, *others][:5]))
+    """Try a rule on the newest days of the queue, up to today; nothing is written."""
+    last = newest_day(ledger, rule.dataset)
+    if last is None:
+        return Preview(0, 0, 0, ())
+    since = (date.fromisoformat(last) - timedelta(days=days - 1)).isoformat()
+    n_hidden = n_judged = n_confirmed = 0
+    confirmed: list[str] = []
+    others: list[str] = []
+    for row in _matching(ledger, rule, queue.c.day >= since):
+        n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
+        n_confirmed += row.state in NOT_LEARNED
+        some = confirmed if row.state in NOT_LEARNED else others
+        if len(some) < EXAMPLES:
+            some.append(row.anomaly_id)
+    return Preview(n_hidden, n_judged, n_confirmed, tuple([*confirmed, *others][:EXAMPLES]))
 
 
 def save(ledger: Ledger, rule: Rule) -> Rule:
@@ -116,42 +122,81 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
     check(rule)
     values = {
         "dataset": rule.dataset,
-        "signature": rule.signature,
+        "signature": without_nul(rule.signature),
         "conditions": json.dumps(dict(rule.conditions)),
         "ends_on": rule.ends_on,
-        "note": rule.note,
+        "note": without_nul(rule.note),
         "by": rule.by,
         "made_at": datetime.now(UTC),
     }
+    in_sight = (queue.c.state == "open") & (queue.c.suppressed == 0)
+    hit = [(row.anomaly_id, row.batch_id) for row in _matching(ledger, rule, in_sight)]  # before the lock
     with ledger.transaction(write=True) as connection:
         number = connection.execute(sa.insert(suppressions).values(values)).inserted_primary_key
         assert number is not None  # noqa: S101  # SQLAlchemy gives it for one row
-        hit = [row for row in _matching(connection, rule, "") if row.state == "open" and not row.suppressed]
-        ids = [row.anomaly_id for row in hit]
-        for i in range(0, len(ids), 400):
-            some = queue.c.anomaly_id.in_(ids[i : i + 400])
-            connection.execute(sa.update(queue).where(some).values(suppressed=number[0]))
-        retally(connection, rule.dataset, (row.batch_id for row in hit))
+        for i in range(0, len(hit), CHUNK):
+            some = queue.c.anomaly_id.in_([anomaly_id for anomaly_id, _ in hit[i : i + CHUNK]])
+            connection.execute(sa.update(queue).where(some, in_sight).values(suppressed=number[0]))
+        retally(connection, rule.dataset, (batch_id for _, batch_id in hit))
     return next(kept for kept in rules(ledger, rule.dataset) if kept.number == number[0])
 
 
 def lift(ledger: Ledger, number: int, *, by: str) -> int:
-    """End a rule now: what it hid comes back to the queue; returns how many records.
+    """End a rule now: what it hid, and no other rule hides, comes back to the queue; returns how many records.
 
     Raises:
         NotReady: there is no such rule, or it was lifted before.
     """
+    this = (suppressions.c.number == number) & suppressions.c.lifted_at.is_(None)
+    known = 0 < number < 2**31  # what the column holds
     with ledger.transaction(write=True) as connection:
-        this = (suppressions.c.number == number) & suppressions.c.lifted_at.is_(None)
-        ended = sa.update(suppressions).where(this).values(lifted_by=by, lifted_at=datetime.now(UTC))
-        if not connection.execute(ended).rowcount:
+        dataset = (
+            connection.execute(sa.select(suppressions.c.dataset).where(this)).scalar_one_or_none()
+            if known
+            else None
+        )
+        if dataset is None:
             raise NotReady(f"there is no suppression rule {number} in force")
-        hidden = queue.c.suppressed == number
-        found = connection.execute(sa.select(queue.c.dataset, queue.c.batch_id).where(hidden)).all()
-        connection.execute(sa.update(queue).where(hidden).values(suppressed=0))
-        for dataset in {row.dataset for row in found}:
-            retally(connection, dataset, (row.batch_id for row in found if row.dataset == dataset))
-    return len(found)
+        ended = sa.update(suppressions).where(this).values(lifted_by=by, lifted_at=datetime.now(UTC))
+        connection.execute(ended)
+    return release(ledger, dataset)
+
+
+def release(ledger: Ledger, dataset: str) -> int:
+    """Bring back what rules hid that were lifted or whose last day has passed; returns how many records.
+
+    A record that another rule in force matches, too, stays hidden, by that rule. Killed half-way, it is done by the next
+    call: nothing but the rules and the rows say what is left to do.
+    """
+    hidden = sa.select(sa.func.sum(tally_sums.c.n)).where(
+        tally_sums.c.dataset == dataset, tally_sums.c.suppressed
+    )
+    with ledger.transaction() as connection:
+        if not connection.execute(hidden).scalar_one_or_none():
+            return 0
+    n, after = 0, ""
+    while True:
+        with ledger.transaction(write=True) as connection:
+            holding = _in_force(connection, dataset)
+            numbers = [rule.number for rule in holding]
+            stale = (queue.c.suppressed != 0) & queue.c.suppressed.not_in(numbers)
+            wanted = sa.select(queue.c.anomaly_id, queue.c.batch_id, queue.c.signature, queue.c.record)
+            mine = (queue.c.dataset == dataset) & stale & (queue.c.anomaly_id > after)
+            rows = connection.execute(wanted.where(mine).order_by(queue.c.anomaly_id).limit(CHUNK)).all()
+            if not rows:
+                return n
+            found = {
+                row.anomaly_id: first_match(holding, row.signature, json.loads(row.record)) for row in rows
+            }
+            connection.execute(
+                sa
+                .update(queue)
+                .where(queue.c.anomaly_id == sa.bindparam("this"))
+                .values(suppressed=sa.bindparam("by")),
+                [{"this": name, "by": rule.number if rule else 0} for name, rule in found.items()],
+            )
+            retally(connection, dataset, (row.batch_id for row in rows))
+        n, after = n + sum(rule is None for rule in found.values()), rows[-1].anomaly_id
 
 
 def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
@@ -163,10 +208,17 @@ def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
         return [_rule(row) for row in connection.execute(query)]
 
 
-def in_force(ledger: Ledger, dataset: str, day: str) -> list[Rule]:
-    """The rules that hide a batch's records, oldest first."""
-    found = [rule for rule in rules(ledger, dataset) if rule.lifted_by is None and day <= rule.ends_on]
-    return found[::-1]
+def in_force(ledger: Ledger, dataset: str) -> list[Rule]:
+    """The rules that hide records today, oldest first."""
+    with ledger.transaction() as connection:
+        return _in_force(connection, dataset)
+
+
+def _in_force(connection: sa.Connection, dataset: str) -> list[Rule]:
+    today = datetime.now(UTC).date().isoformat()
+    holds = suppressions.c.lifted_at.is_(None) & (suppressions.c.ends_on >= today)
+    query = sa.select(suppressions).where(suppressions.c.dataset == dataset, holds)
+    return [_rule(row) for row in connection.execute(query.order_by(suppressions.c.number))]
 
 
 def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]) -> Rule | None:
@@ -174,16 +226,19 @@ def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]
     return next((rule for rule in rules if rule.hides(signature, record)), None)
 
 
-def _matching(connection: sa.Connection, rule: Rule, since: str) -> list[Any]:
-    columns = (queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.suppressed, queue.c.signature)
-    wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", queue.c.day >= since]
-    wanted.append(queue.c.day <= rule.ends_on)
+def _matching(ledger: Ledger, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
+    """Flagged rows that a rule matches, one after another: their records may be many and large."""
+    columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]
+    wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", among]
     if rule.signature:
-        wanted.append(queue.c.signature == rule.signature)
-    if not rule.conditions:
-        return list(connection.execute(sa.select(*columns).where(*wanted)))
-    found = connection.execute(sa.select(*columns, queue.c.record).where(*wanted))
-    return [row for row in found if rule.hides(row.signature, json.loads(row.record))]
+        wanted.append(queue.c.signature == without_nul(rule.signature))
+    if rule.conditions:
+        columns.append(queue.c.record)
+    query = sa.select(*columns).where(*wanted).execution_options(yield_per=CHUNK)
+    with ledger.transaction() as connection:
+        for row in connection.execute(query):
+            if not rule.conditions or rule.hides(row.signature, json.loads(row.record)):
+                yield row
 
 
 def _rule(row: Any) -> Rule:

@@ -12,18 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.ledger import BatchState, Ledger
 from pipeline.review import compare, judging, queue, record, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.queue import Filters
+from pipeline.review.schema import suppressions
 from pipeline.scoring import scores_schema
 from pipeline.settings import Settings
 from pipeline.verdicts import anomaly_id
 
-from .review_data import reason
+from .review_data import put, reason, row
 
 DATASET = """\
 dataset: payments
@@ -222,6 +224,42 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_lifted(
     assert queue.total(ledger, Filters(suppressed=True)) == 2
     assert suppression.lift(ledger, kept.number, by="bob") == 2
     assert queue.total(ledger, Filters(kind="flagged")) == 3
+
+
+def test_what_a_rule_hid_stays_hidden_by_another(store: Ledger) -> None:
+    """Lifting one of two rules must not undo the other."""
+    put(store, [row("de"), row("fr", record={"country": "FR"})])
+    last = datetime.now(UTC).date().isoformat()
+    everyone = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
+    first = suppression.save(store, everyone).number
+    second = suppression.save(store, replace(everyone, signature="", conditions={"country": "FR"})).number
+    assert queue.total(store, Filters(suppressed=True)) == 2
+    assert suppression.lift(store, first, by="bob") == 1
+    assert [one["record_key"] for one in queue.page(store, Filters()).rows] == ["de"]
+    assert suppression.lift(store, second, by="bob") == 1
+    assert queue.total(store, Filters()) == 2
+    for number in (first, 99, 10**23):
+        with pytest.raises(NotReady, match="no suppression rule"):
+            suppression.lift(store, number, by="bob")
+
+
+def test_records_come_back_after_a_rules_last_day(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """When the next batch is filled in, and that batch is not hidden: whatever its own day."""
+    dataset, ledger = here.dataset("payments"), here.ledger
+    publish("2026-01-29")
+    catch_up(here, dataset)
+    last = datetime.now(UTC).date().isoformat()
+    kept = suppression.save(ledger, suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann"))
+    assert queue.total(ledger, Filters(kind="flagged")) == 0
+    with ledger.transaction(write=True) as connection:  # the last day passes
+        rule = suppressions.c.number == kept.number
+        connection.execute(sa.update(suppressions).where(rule).values(ends_on="2026-02-01"))
+    publish("2026-01-30")
+    catch_up(here, dataset)
+    assert queue.total(ledger, Filters(kind="flagged")) == 4
+    assert queue.total(ledger, Filters(suppressed=True)) == 0
 
 
 def test_no_rule_hides_what_was_judged(here: Installation, publish: Callable[..., BatchState]) -> None:
