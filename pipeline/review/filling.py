@@ -24,8 +24,9 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import suppression
-from pipeline.review.intake import QueueBatch, held, replace_batch
+from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
 from pipeline.review.queue import BANDS, without_nul
+from pipeline.review.schema import NO_COLUMN
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 
@@ -50,7 +51,10 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
         state: as it was scored: n_accepted counts the records of the batch.
     """
     tables = here.tables(dataset)
-    day = (state.newest_record_at or state.validated_at).astimezone(UTC).date().isoformat()
+    newest = min(
+        state.newest_record_at or state.validated_at, state.validated_at
+    )  # clocks of a source may be wrong
+    day = newest.astimezone(UTC).date().isoformat()
     suppression.release(here.ledger, dataset.dataset)
     rules = suppression.in_force(here.ledger, dataset.dataset)
     batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)
@@ -67,7 +71,12 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
         n_sampled=len(sampled),
         n_suppressed=sum(row["suppressed"] != 0 for row in flagged),
     )
-    replace_batch(here.ledger, held_now, [*flagged, *sampled])
+    rows = [*flagged, *sampled]
+    judged = judged_keys(here.ledger, dataset.dataset, state.batch_id)
+    for row in rows:
+        judged.pop(row["anomaly_id"], None)
+    cleared = list(batch.cleared(judged)) if judged and state.n_accepted else []
+    replace_batch(here.ledger, held_now, rows, cleared)
     return held_now
 
 
@@ -137,6 +146,19 @@ class _Batch:
             }
             yield self._row(row | more, "sampled")
 
+    def cleared(self, judged: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """What the model says of records that it does not flag, and somebody judged.
+
+        Args:
+            judged: record_key by anomaly_id.
+        """
+        mine = (pc.field("batch_id") == self.batch_id) & pc.field("record_key").isin([*judged.values()])
+        columns = ["record_key", "severity", "anomaly_score", "threshold", "model_version"]
+        for row in self.tables.dataset("scores").to_table(columns=columns, filter=mine).to_pylist():
+            name = anomaly_id(self.dataset.dataset, self.batch_id, row.pop("record_key"))
+            named = {"dataset": self.dataset.dataset, "batch_id": self.batch_id, "anomaly_id": name}
+            yield {**row, **named, "kind": "cleared", "scored_at": self.scored_at}
+
     def _lot(self, key: str, number: int) -> tuple[bytes, int]:
         seed = f"sample\x1f{self.dataset.review.seed}\x1f{self.batch_id}\x1f{key}"
         return hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()[:8], number
@@ -144,7 +166,7 @@ class _Batch:
     def _row(self, row: dict[str, Any], kind: str) -> dict[str, Any]:
         reasons = [_short(reason) for reason in row["reasons"] or []]
         record = plain(row["record"] or {})
-        signature = label(signature_of(reasons))
+        signature = label(signature_of(reasons)) if kind == "flagged" else ""
         hiding = suppression.first_match(self.rules, signature, record) if kind == "flagged" else None
         key = without_nul(row["record_key"])
         return {
@@ -170,10 +192,10 @@ class _Batch:
 def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
     """What is odd, without by how much: the columns that explain the score, each with its direction.
 
-    Records with one signature are likely to have one cause: `amount↑ fee↓`.
+    Records with one signature are likely to have one cause: `amount↑ fee↓`. Without reasons it is NO_COLUMN.
     """
     named = [reason for i, reason in enumerate(reasons) if i == 0 or reason["share"] >= LEAST_SHARE]
-    return " ".join(sorted(f"{reason['column']}{direction(reason)}" for reason in named))
+    return " ".join(sorted(f"{reason['column']}{direction(reason)}" for reason in named)) or NO_COLUMN
 
 
 def label(text: str) -> str:

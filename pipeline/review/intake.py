@@ -37,13 +37,19 @@ class QueueBatch:
     n_suppressed: int
 
 
-def replace_batch(ledger: Ledger, batch: QueueBatch, rows: Iterable[dict[str, Any]]) -> None:
+def replace_batch(
+    ledger: Ledger,
+    batch: QueueBatch,
+    rows: Iterable[dict[str, Any]],
+    cleared: Sequence[dict[str, Any]] = (),
+) -> None:
     """Put a batch's rows in the place of those that the queue holds of it; all of them or none.
 
     What was judged stays: a row that is flagged no longer is kept as `cleared`, with its verdicts.
 
     Args:
         rows: columns of the table `queue` but for state, reviewer and decided_at, which follow from verdicts.
+        cleared: columns of the table `scorings`, of judged records that this version does not flag.
     """
     mine = (queue.c.dataset == batch.dataset) & (queue.c.batch_id == batch.batch_id)
     with ledger.transaction(write=True) as connection:
@@ -58,6 +64,8 @@ def replace_batch(ledger: Ledger, batch: QueueBatch, rows: Iterable[dict[str, An
         )
         for chunk in _chunks(rows):
             _put(connection, batch, chunk, kept)
+        if cleared:
+            connection.execute(sa.insert(scorings), cleared)
         same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
         connection.execute(sa.delete(queue_batches).where(same))
         connection.execute(sa.insert(queue_batches).values(asdict(batch)))
@@ -122,6 +130,15 @@ def _add(connection: sa.Connection, key: Mapping[str, Any], by: int) -> None:
     added = connection.execute(sa.update(tally_sums).where(same).values(n=tally_sums.c.n + by))
     if not added.rowcount:
         connection.execute(sa.insert(tally_sums).values(**key, n=by))
+
+
+def judged_keys(ledger: Ledger, dataset: str, batch_id: str) -> dict[str, str]:
+    """record_key by anomaly_id of the records of a batch that somebody judged."""
+    query = sa.select(queue.c.anomaly_id, queue.c.record_key).where(
+        queue.c.dataset == dataset, queue.c.batch_id == batch_id, queue.c.state != "open"
+    )
+    with ledger.transaction() as connection:
+        return {row.anomaly_id: row.record_key for row in connection.execute(query)}
 
 
 def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:

@@ -18,6 +18,10 @@ import sqlalchemy as sa
 
 from pipeline.ledger import instant, metadata
 
+NO_COLUMN = (
+    "·"  # the signature of a flagged record that no column explains; the empty one is every signature's
+)
+
 verdicts = sa.Table(
     "verdicts",
     metadata,
@@ -42,10 +46,10 @@ queue = sa.Table(
     sa.Column("anomaly_id", sa.String(32), primary_key=True),
     sa.Column("dataset", sa.String(63), nullable=False),
     sa.Column("batch_id", sa.String(250), nullable=False),
-    sa.Column("day", sa.String(10), nullable=False),  # of the batch's newest record, UTC
+    sa.Column("day", sa.String(10), nullable=False),  # of the batch's newest record, UTC; no later than it was validated
     sa.Column("kind", sa.String(8), nullable=False),  # flagged | sampled
     sa.Column("driver", sa.Text, nullable=False),  # the column with the largest share
-    sa.Column("signature", sa.Text, nullable=False),  # the columns with reasons, and in which direction
+    sa.Column("signature", sa.Text, nullable=False),  # the columns with reasons, and in which direction; or NO_COLUMN
     sa.Column("state", sa.String(16), nullable=False),  # open | an opinion | conflict
     sa.Column("reviewer", sa.String(250), nullable=False),  # whose verdict is the newest
     sa.Column("decided_at", instant),

@@ -14,7 +14,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -177,9 +177,11 @@ def _tallied(
 
 def _last(by_day: Mapping[str, Counter[str]], n: int) -> tuple[Day, ...]:
     """The newest n days up to the last that has records; days without any count as well: nothing is a number, too."""
-    if not by_day:
+    today = datetime.now(UTC).date().isoformat()
+    newest = max((day for day in by_day if day <= today), default=None)  # a later one is a slip of some clock
+    if newest is None:
         return ()
-    last, found = date.fromisoformat(max(by_day)), []
+    last, found = date.fromisoformat(newest), []
     for back in range(n - 1, -1, -1):
         day = (last - timedelta(days=back)).isoformat()
         count = by_day.get(day, Counter())

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
-from pipeline.review import compare, judging, queue, record, suppression
+from pipeline.review import compare, judging, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.queue import Filters
-from pipeline.review.schema import suppressions
+from pipeline.review.schema import NO_COLUMN, suppressions
 from pipeline.scoring import scores_schema
 from pipeline.settings import Settings
 from pipeline.verdicts import anomaly_id
@@ -155,6 +155,42 @@ def test_the_queue_follows_a_batch_that_was_scored_again(
     found = record.one(here.ledger, name)
     assert (found["state"], found["model_version"]) == ("anomaly", 4)
     assert [version["model_version"] for version in found["versions"]] == [3, 4]
+    publish(flagged=(5,), version=5)
+    for _ in range(2):
+        catch_up(here, dataset, force=True)
+    words = [
+        (word["model_version"], word["kind"], round(word["severity"], 3))
+        for word in record.one(here.ledger, name)["versions"]
+    ]
+    assert words == [(3, "flagged", 0.4), (4, "flagged", 0.4), (5, "cleared", 0.4)]
+
+
+def test_records_that_no_column_explains_are_a_group_of_their_own(store: Ledger) -> None:
+    """An empty signature is every signature's: a link to such a group, or a rule of it, would mean all records."""
+    put(store, [row("whole", signature=NO_COLUMN, reasons=[]), row("amount")])
+    (lone,) = [group for group in queue.groups(store, Filters()) if group.signature == NO_COLUMN]
+    assert lone.n == 1
+    assert [one["record_key"] for one in queue.page(store, Filters(signature=lone.signature)).rows] == [
+        "whole"
+    ]
+    last = datetime.now(UTC).date().isoformat()
+    suppression.save(store, suppression.Rule("payments", lone.signature, {}, last, "known", "ann"))
+    assert [one["record_key"] for one in queue.page(store, Filters()).rows] == ["amount"]
+
+
+def test_a_record_dated_in_the_future_does_not_move_the_windows(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """One clock set to 2099 would leave groups and drafts looking at thirty empty days."""
+    dataset, ledger = here.dataset("payments"), here.ledger
+    state = replace(publish("2026-01-30"), newest_record_at=datetime(2099, 1, 1, tzinfo=UTC))
+    assert fill(here, dataset, state, scored_at=datetime.now(UTC)).day == "2026-01-30"
+    put(ledger, [row("late", "2099-01-01")])
+    assert queue.newest_day(ledger) == "2026-01-30"
+    last = datetime.now(UTC).date().isoformat()
+    draft = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
+    assert suppression.preview(ledger, draft).n_hidden == 3
+    assert statistics.review(ledger).days[-1].day == "2026-01-30"
 
 
 def test_a_batch_without_accepted_records_is_held_as_empty(
@@ -319,7 +355,7 @@ def test_a_signature_is_of_the_columns_that_matter_in_one_order() -> None:
     both = [reason("b", 0.5), reason("a", 0.4, observed="1"), reason("c", 0.05)]
     assert signature_of(both) == signature_of([both[1], both[0], both[2]]) == "a↓ b↑"
     assert signature_of([reason("c", 0.05)]) == "c↑"
-    assert signature_of([]) == ""
+    assert signature_of([]) == NO_COLUMN
 
 
 def test_any_value_becomes_json() -> None:
