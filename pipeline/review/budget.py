@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pipeline.review.estimates import Share, wilson
 from pipeline.review.schema import queue, queue_batches, scorings
-from pipeline.review.statistics import Share, wilson
 from pipeline.verdicts import NORMAL, NOT_LEARNED
 
 if TYPE_CHECKING:

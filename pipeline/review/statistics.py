@@ -1,15 +1,11 @@
 """What verdicts add up to: precision by model version, recall from the random sample, backlog, time, agreement.
 
-Belongs here: estimates with their intervals. Does not: the plots (web/plots.py) or what is done about them.
-
-Shares have Wilson's interval (1927). Recall is a ratio of two estimates: flagged anomalies, and those among the
-unflagged as the random sample has them; its interval takes the ends of both, each at 97.5 %, so that together they
-hold at 95 % at least (Bonferroni).
+Belongs here: the counts behind each number. Does not: the estimates and their intervals (estimates.py), the plots
+(web/plots.py), or what is done about them.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -20,25 +16,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
+from pipeline.review.estimates import Looked, Recall, both, recall, wilson
+from pipeline.review.estimates import Share as Share  # the plots take it from here
+from pipeline.review.queue import BANDS
 from pipeline.review.schema import queue, queue_batches, scorings, tallies, verdicts
-from pipeline.verdicts import NORMAL, NOT_LEARNED, Verdict, standing
+from pipeline.verdicts import NORMAL, NOT_LEARNED, WITHDRAWN
 
-Z95, Z975 = 1.959964, 2.241403
 LONGEST_PLOT = 60  # days
-
-
-@dataclass(frozen=True)
-class Share:
-    """hits of n, with the interval that holds the true share 19 times in 20."""
-
-    hits: int
-    n: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float | None:
-        return self.hits / self.n if self.n else None
+RECENT = 90  # days of verdicts behind agreement, reviewers and time to verdict
 
 
 @dataclass(frozen=True)
@@ -52,30 +37,16 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Recall:
-    """How many of the anomalies were flagged, as the random sample tells; None where it tells nothing yet.
-
-    Attributes:
-        missed: estimated anomalies among the unflagged records of the sampled batches.
-        sampled: judged records of the sample, and how many of them are anomalies.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    missed: float
-    sampled: Share
-
-
-@dataclass(frozen=True)
 class Review:
     """The state of review of one dataset, or of all.
 
     Attributes:
-        precision: by (dataset, model version): judged flagged records, and how many are anomalies or data errors.
+        precision: by (dataset, model version): judged flagged records, and how many are anomalies or data errors. Of
+            those judged: people begin with the most severe, so it is not the share of all that are flagged.
         backlog: open flagged records that no rule hides; oldest_open: the day of the oldest.
         hours_to_verdict: median from scoring to the first verdict; None before there is one.
-        agreement: records that two or more judged, and on how many they agree.
+        agreement: records that two or more judged, and on how many they agree by their last words, settled or not.
+            It, hours_to_verdict and reviewers are of the last RECENT days.
     """
 
     states: dict[str, int]
@@ -90,54 +61,14 @@ class Review:
     reviewers: dict[str, int]
 
 
-def wilson(hits: int, n: int, z: float = Z95) -> Share:
-    """A share with Wilson's score interval; without observations it may be anything."""
-    if not n:
-        return Share(0, 0, 0.0, 1.0)
-    p = hits / n
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return Share(hits, n, max(0.0, low), min(1.0, high))
-
-
-def recall(flagged: Share, n_flagged: int, sampled: Share, n_unflagged: int) -> Recall:
-    """Recall from two samples: judged flagged records, and judged random unflagged ones.
-
-    Args:
-        n_flagged, n_unflagged: how many there are, judged or not, in the same batches.
-    """
-    if not flagged.n or not sampled.n:
-        return Recall(None, 0.0, 1.0, 0.0, sampled)
-    found = {end: n_flagged * share for end, share in _ends(flagged).items()}
-    missed = {end: n_unflagged * share for end, share in _ends(sampled).items()}
-    value, low, high = (
-        _ratio(found[mine], missed[theirs])
-        for mine, theirs in (("mid", "mid"), ("low", "high"), ("high", "low"))
-    )
-    return Recall(
-        value, low if low is not None else 0.0, high if high is not None else 1.0, missed["mid"], sampled
-    )
-
-
-def _ends(share: Share) -> dict[str, float]:
-    wide = wilson(share.hits, share.n, Z975)
-    return {"low": wide.low, "mid": share.hits / share.n, "high": wide.high}
-
-
-def _ratio(found: float, missed: float) -> float | None:
-    return found / (found + missed) if found + missed else None
-
-
 def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Review:
     """The state of review as it is now."""
     with ledger.transaction() as connection:
         states, by_day, backlog, oldest, hidden = _tallied(connection, dataset)
         precision = _precision(connection, dataset)
         estimated = _recall(connection, dataset)
-        said = _said(connection, dataset)
+        agreement, reviewers = _agreement(connection, dataset), _reviewers(connection, dataset)
         waits = _waits(connection, dataset)
-    together = [[v.verdict for v in standing(entries).holding] for entries in said.values()]
-    judged_twice = [words for words in together if len(words) > 1]
     return Review(
         states=states,
         days=_last(by_day, min(days, LONGEST_PLOT)),
@@ -147,10 +78,8 @@ def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Rev
         oldest_open=oldest,
         suppressed=hidden,
         hours_to_verdict=statistics.median(waits) if waits else None,
-        agreement=wilson(sum(len(set(words)) == 1 for words in judged_twice), len(judged_twice)),
-        reviewers=dict(
-            Counter(v.by for entries in said.values() for v in standing(entries).holding).most_common()
-        ),
+        agreement=agreement,
+        reviewers=reviewers,
     )
 
 
@@ -213,38 +142,92 @@ def _precision(connection: sa.Connection, dataset: str | None) -> dict[tuple[str
 
 
 def _recall(connection: sa.Connection, dataset: str | None) -> Recall:
-    batches = sa.select(
-        sa.func.sum(queue_batches.c.n_flagged), sa.func.sum(queue_batches.c.n_unflagged)
-    ).where(queue_batches.c.n_sampled > 0)
-    n_flagged, n_unflagged = connection.execute(_of(batches, queue_batches, dataset)).one()
-    states = sa.select(queue.c.kind, queue.c.state, sa.func.count()).where(
-        queue.c.state.in_([*NOT_LEARNED, *NORMAL]), queue.c.kind != "cleared"
+    names = sa.select(queue_batches.c.dataset).distinct()
+    known = list(connection.execute(_of(names, queue_batches, dataset).limit(2)).scalars())
+    if len(known) > 1:
+        return Recall(None, 0.0, 1.0, 0.0, wilson(0, 0), "told for one dataset at a time")
+    counted = _by_batch(connection, known[0]) if known else {}
+    unflagged = sa.select(queue_batches.c.batch_id, queue_batches.c.n_unflagged).where(
+        queue_batches.c.dataset.in_(known), queue_batches.c.n_sampled > 0
     )
-    judged: Counter[tuple[str, bool]] = Counter()
-    for kind, state, n in connection.execute(
-        _of(states, queue, dataset).group_by(queue.c.kind, queue.c.state)
-    ):
-        judged[kind, state in NOT_LEARNED] += n
-    flagged, sampled = (
-        wilson(judged[kind, True], judged[kind, True] + judged[kind, False])
-        for kind in ("flagged", "sampled")
-    )
-    return recall(flagged, int(n_flagged or 0), sampled, int(n_unflagged or 0))
+    batches, bands = [], dict.fromkeys(BANDS, Looked(0, 0, 0))
+    for batch_id, n in connection.execute(unflagged):
+        mine = counted.get(batch_id, {})
+        sample = mine.get("sampled", {}).values()
+        judged, hits = sum(one.n_judged for one in sample), sum(one.hits for one in sample)
+        if judged:
+            batches.append(Looked(int(n), judged, hits))
+            for band, flagged in mine.get("flagged", {}).items():
+                bands[band] = both(bands[band], flagged)
+    return recall([bands[band] for band in sorted(bands)], batches)
 
 
-def _said(connection: sa.Connection, dataset: str | None) -> dict[str, list[Verdict]]:
-    found: dict[str, list[Verdict]] = {}
-    for row in connection.execute(_of(sa.select(verdicts).order_by(verdicts.c.number), verdicts, dataset)):
-        found.setdefault(row.anomaly_id, []).append(Verdict.of(row))
+def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, dict[int, Looked]]]:
+    """Batch → kind → band: how many records, and what people found them to be."""
+    columns = (tallies.c.batch_id, tallies.c.kind, tallies.c.band, tallies.c.state)
+    query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(tallies.c.dataset == dataset)
+    found: dict[str, dict[str, dict[int, Looked]]] = defaultdict(lambda: defaultdict(dict))
+    for batch_id, kind, band, state, n in connection.execute(query.group_by(*columns)):
+        hits, judged = int(n) * (state in NOT_LEARNED), int(n) * (state in {*NOT_LEARNED, *NORMAL})
+        before = found[batch_id][kind].get(band, Looked(0, 0, 0))
+        found[batch_id][kind][band] = both(before, Looked(int(n), judged, hits))
     return found
 
 
+def _counting(dataset: str | None) -> sa.Select[Any]:
+    """The verdicts of the last days that nobody took back."""
+    withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
+    since = datetime.now(UTC) - timedelta(days=RECENT)
+    recent = (verdicts.c.verdict != WITHDRAWN) & (verdicts.c.decided_at >= since)
+    query: sa.Select[Any] = _of(
+        sa.select(verdicts).where(recent, verdicts.c.number.not_in(withdrawn)), verdicts, dataset
+    )
+    return query
+
+
+def _agreement(connection: sa.Connection, dataset: str | None) -> Share:
+    """Records that two or more judged, each by their last word; words that settled a disagreement are no opinion on it."""
+    names = (verdicts.c.dataset, verdicts.c.anomaly_id)
+    last = sa.func.max(verdicts.c.number).label("number")
+    lasts = (
+        _counting(dataset)
+        .where(~verdicts.c.settles)
+        .with_only_columns(last)
+        .group_by(*names, verdicts.c.by)
+        .subquery()
+    )
+    same = sa.case((sa.func.min(verdicts.c.verdict) == sa.func.max(verdicts.c.verdict), 1), else_=0)
+    said = (
+        sa
+        .select(same.label("same"))
+        .join(lasts, lasts.c.number == verdicts.c.number)
+        .group_by(*names)
+        .having(sa.func.count() > 1)
+        .subquery()
+    )
+    n, hits = connection.execute(sa.select(sa.func.count(), sa.func.sum(said.c.same)).select_from(said)).one()
+    return wilson(int(hits or 0), int(n))
+
+
+def _reviewers(connection: sa.Connection, dataset: str | None) -> dict[str, int]:
+    """How many records each judged."""
+    n = sa.func.count(verdicts.c.anomaly_id.distinct())
+    query = _counting(dataset).with_only_columns(verdicts.c.by, n).group_by(verdicts.c.by)
+    return {by: int(n) for by, n in connection.execute(query.order_by(n.desc(), verdicts.c.by))}
+
+
 def _waits(connection: sa.Connection, dataset: str | None) -> list[float]:
-    """Hours from a record's first scoring to its first verdict."""
+    """Hours from a record's first scoring to its first verdict, of those that had it in the last days."""
     same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
     scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
-    first = sa.func.min(verdicts.c.decided_at)
-    query = sa.select(first, scored_at).group_by(verdicts.c.dataset, verdicts.c.anomaly_id)
+    earlier = verdicts.alias()
+    before = sa.exists().where(
+        earlier.c.dataset == verdicts.c.dataset,
+        earlier.c.anomaly_id == verdicts.c.anomaly_id,
+        earlier.c.number < verdicts.c.number,
+    )
+    since = datetime.now(UTC) - timedelta(days=RECENT)
+    query = sa.select(verdicts.c.decided_at, scored_at).where(verdicts.c.decided_at >= since, ~before)
     pairs = connection.execute(_of(query, verdicts, dataset))
     gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
     return [gap for gap in gaps if gap >= 0]
@@ -277,7 +260,7 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     yield "suppressed", str(found.suppressed)
     yield "states", ", ".join(f"{state} {n}" for state, n in found.states.items()) or "nothing flagged yet"
     for (dataset, version), share in found.precision.items():
-        yield f"precision of {dataset} version {version}", share_text(share)
+        yield f"precision of {dataset} version {version}, of those judged", share_text(share)
     yield "recall, estimated", recall_text(found.recall)
     hours = found.hours_to_verdict
     yield "time to verdict", "no verdict yet" if hours is None else f"{hours:.1f} h (median)"
@@ -297,6 +280,8 @@ def share_text(share: Share) -> str:
 
 def recall_text(found: Recall) -> str:
     """0.91 (0.40 to 1.00; 2 of 60 sampled records are anomalies)"""
+    if found.why_not:
+        return found.why_not
     if found.value is None:
         return "judge some of the random sample first (kind: sampled)"
     share = f"{found.sampled.hits} of {found.sampled.n} sampled records are anomalies"

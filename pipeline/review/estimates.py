@@ -1,0 +1,170 @@
+"""Shares and recall with their intervals, from counts of what people judged.
+
+Belongs here: the estimates. Does not: where the counts come from (statistics.py).
+
+Shares have Wilson's interval (1927). Recall is a ratio of two estimates in the batches whose random sample was looked
+at: flagged anomalies, known ones and the share of each severity band among those not judged; and anomalies among the
+unflagged, by batch as the sample has them. Its interval takes the ends of both, each at 97.5 %, so that together they
+hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was judged counts as chosen at random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Z95, Z975 = 1.959964, 2.241403
+FEW = 20  # judged records that a stratum has at least, or it goes with the next
+ALIKE = 2.0  # batches of a stratum: one judged record speaks for up to so many times as many as another
+Range = tuple[float, float, float]  # low, estimate, high
+
+
+@dataclass(frozen=True)
+class Share:
+    """hits of n, with the interval that holds the true share 19 times in 20."""
+
+    hits: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float | None:
+        return self.hits / self.n if self.n else None
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How many of the anomalies were flagged, as the random sample tells; None where it tells nothing yet.
+
+    Attributes:
+        missed: estimated anomalies among the unflagged records of the batches whose sample was looked at.
+        sampled: judged records of the sample, and how many of them are anomalies.
+        why_not: where it is None for another reason than that too little is judged.
+    """
+
+    value: float | None
+    low: float
+    high: float
+    missed: float
+    sampled: Share
+    why_not: str = ""
+
+
+def wilson(hits: int, n: int) -> Share:
+    """A share with Wilson's score interval; without observations it may be anything."""
+    if not n:
+        return Share(0, 0, 0.0, 1.0)
+    return Share(hits, n, *_ends(hits / n, n, Z95))
+
+
+def _ends(share: float, n: float, z: float) -> tuple[float, float]:
+    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Some records that count alike, and those of them that were judged.
+
+    Attributes:
+        n: how many there are, judged or not: a batch's unflagged records, or the flagged ones of a severity band.
+        n_judged, hits: of these, and how many are anomalies or data errors.
+    """
+
+    n: int
+    n_judged: int
+    hits: int
+
+
+def recall(bands: Sequence[Looked], batches: Sequence[Looked]) -> Recall:
+    """Recall from what was judged of the flagged records, and of the random sample of the unflagged ones.
+
+    Args:
+        bands: flagged records by severity, in order.
+        batches: unflagged records by batch, those batches without a judged one left out.
+    """
+    judged = sum(band.n_judged for band in bands)
+    n, hits = sum(batch.n_judged for batch in batches), sum(batch.hits for batch in batches)
+    sampled = wilson(hits, n)
+    if not judged or not n:
+        return Recall(None, 0.0, 1.0, 0.0, sampled)
+    found, missed = _found(bands), _missed(batches)
+    value, low, high = (
+        _ratio(mine, theirs)
+        for mine, theirs in ((found[1], missed[1]), (found[0], missed[2]), (found[2], missed[0]))
+    )
+    return Recall(
+        value, low if low is not None else 0.0, high if high is not None else 1.0, missed[1], sampled
+    )
+
+
+def _found(bands: Sequence[Looked]) -> Range:
+    """Anomalies among the flagged records: those that are known, and as large a share of the others in each band.
+
+    People begin with the most severe: of a band that nobody came to, anything from none to all may be anomalies.
+    """
+    known, others = sum(band.hits for band in bands), sum(band.n - band.n_judged for band in bands)
+    parts = []
+    for at, band in enumerate(bands):
+        if not (left := band.n - band.n_judged):
+            continue
+        n = band.n_judged * left / (band.n_judged + left)  # it is a count that is told, not a rate alone
+        low, high = _ends(band.hits / band.n_judged, n, Z975) if n else (0.0, 1.0)
+        parts.append((left, min(max(_like(bands, at), low), high), (low, high)))
+    low, middle, high = _summed(parts)
+    return known + low, known + middle, known + min(high, others)
+
+
+def _like(bands: Sequence[Looked], at: int) -> float:
+    """A band's share of anomalies; where few are judged, together with its neighbours, the more severe ones first."""
+    together = bands[at]
+    for other in [*bands[at + 1 :], *bands[:at][::-1]]:
+        if together.n_judged < FEW:
+            together = both(together, other)
+    return together.hits / together.n_judged
+
+
+def _missed(batches: Sequence[Looked]) -> Range:
+    """Anomalies among the unflagged records; a batch counts by its own share, the interval by strata of like weight."""
+    strata: list[list[Looked]] = []
+    for batch in sorted(batches, key=_weight):
+        few = bool(strata) and sum(one.n_judged for one in strata[-1]) < FEW
+        if not strata or (not few and _weight(batch) > ALIKE * _weight(strata[-1][0])):
+            strata.append([])
+        strata[-1].append(batch)
+    if len(strata) > 1 and sum(one.n_judged for one in strata[-1]) < FEW:
+        strata[-2:] = [strata[-2] + strata[-1]]
+    parts = []
+    for stratum in strata:
+        n = sum(one.n for one in stratum)
+        if not n:
+            continue
+        share = sum(one.n * one.hits / one.n_judged for one in stratum) / n
+        effective = n * n / sum(one.n * one.n / one.n_judged for one in stratum)
+        parts.append((n, share, _ends(share, effective, Z975)))
+    return _summed(parts)
+
+
+def _weight(batch: Looked) -> float:
+    """Unflagged records for which one judged record speaks."""
+    return batch.n / batch.n_judged
+
+
+def both(one: Looked, other: Looked) -> Looked:
+    """The records of two."""
+    return Looked(one.n + other.n, one.n_judged + other.n_judged, one.hits + other.hits)
+
+
+def _summed(parts: Sequence[tuple[int, float, tuple[float, float]]]) -> Range:
+    """The sum of n × share, and its interval from those of the shares (Zou and Donner's MOVER, 2008)."""
+    middle = sum(n * share for n, share, _ in parts)
+    below = math.sqrt(sum((n * (share - low)) ** 2 for n, share, (low, _) in parts))
+    above = math.sqrt(sum((n * (high - share)) ** 2 for n, share, (_, high) in parts))
+    return max(0.0, middle - below), middle, middle + above
+
+
+def _ratio(found: float, missed: float) -> float | None:
+    return found / (found + missed) if found + missed else None
