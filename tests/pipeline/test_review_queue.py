@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -192,6 +193,21 @@ def test_a_search_that_finds_many_shows_the_newest_first(
     (only,) = queue.page(store, Filters(search="card-", driver="fee")).rows
     assert only["record_key"] == "card-fee"
     assert len(queue.page(store, Filters(search="card-"), limit=100).rows) == 62
+
+
+def test_a_search_is_for_a_prefix_in_a_database_of_any_language(postgresql: str) -> None:
+    """Where the order is that of a language, XY lies between x and its last follower."""
+    engine = sa.create_engine(postgresql.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+        )
+    engine.dispose()
+    store = Ledger(postgresql.format(name="english"))
+    put(store, [row(key) for key in ("xy", "XY", "x_y", "x-y", "y")])
+    for start, keys in (("x", {"xy", "x_y", "x-y"}), ("X", {"XY"}), ("x_", {"x_y"}), ("x-", {"x-y"})):
+        assert {one["record_key"] for one in queue.page(store, Filters(search=start)).rows} == keys
+    store.close()
 
 
 def test_a_search_reads_as_many_characters_as_it_was_given(store: Ledger) -> None:
