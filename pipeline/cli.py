@@ -12,6 +12,7 @@ import getpass
 import json
 import os
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -55,6 +56,7 @@ AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its 
 Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
 
 PARTLY = 4
+DAY = "%Y-%m-%d"
 
 
 def main() -> None:
@@ -263,8 +265,8 @@ def review_list(
         Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
     ] = "any",
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
-    since: Annotated[str | None, typer.Option(help="first day, like 2026-01-31")] = None,
-    until: Annotated[str | None, typer.Option(help="last day")] = None,
+    since: Annotated[datetime | None, typer.Option(formats=[DAY], help="first day, like 2026-01-31")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=[DAY], help="last day")] = None,
     search: Annotated[str | None, typer.Option(help="beginning of a record's key or id")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
     as_json: AsJson = False,
@@ -281,8 +283,8 @@ def review_list(
         kind=None if kind == "any" else kind,
         driver=driver,
         batch=batch,
-        since=since,
-        until=until,
+        since=since.date().isoformat() if since else None,
+        until=until.date().isoformat() if until else None,
         search=search,
     )
     found = queue.page(here.ledger, chosen, limit=limit)
