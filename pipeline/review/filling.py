@@ -84,6 +84,7 @@ def catch_up(
     here: Installation, dataset: Dataset, *, force: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
     """Fill in the scored batches that the queue does not hold as they are scored now; returns their batch_ids."""
+    suppression.release(here.ledger, dataset.dataset)
     known = held(here.ledger, dataset.dataset)
     filled = []
     for state in here.ledger.current(dataset.dataset).values():

@@ -292,6 +292,8 @@ def test_records_come_back_after_a_rules_last_day(
     with ledger.transaction(write=True) as connection:  # the last day passes
         rule = suppressions.c.number == kept.number
         connection.execute(sa.update(suppressions).where(rule).values(ends_on="2026-02-01"))
+    assert catch_up(here, dataset) == []
+    assert queue.total(ledger, Filters(kind="flagged")) == 2
     publish("2026-01-30")
     catch_up(here, dataset)
     assert queue.total(ledger, Filters(kind="flagged")) == 4
