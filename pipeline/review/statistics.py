@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,11 +19,12 @@ from pipeline.ledger import Ledger
 from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
 from pipeline.review.queue import BANDS
-from pipeline.review.schema import queue, queue_batches, scorings, tallies, verdicts
+from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums, verdicts
 from pipeline.verdicts import NORMAL, NOT_LEARNED, WITHDRAWN
 
 LONGEST_PLOT = 60  # days
 RECENT = 90  # days of verdicts behind agreement, reviewers and time to verdict
+MOST_WAITS = 5000  # the newest of them, behind time to verdict
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,19 @@ class Review:
 def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Review:
     """The state of review as it is now."""
     with ledger.transaction() as connection:
-        states, by_day, backlog, oldest, hidden = _tallied(connection, dataset)
+        states, hidden = _states(connection, dataset)
+        oldest = _oldest_open(connection, dataset)
+        by_day = _days(connection, dataset, min(days, LONGEST_PLOT))
         precision = _precision(connection, dataset)
         estimated = _recall(connection, dataset)
         agreement, reviewers = _agreement(connection, dataset), _reviewers(connection, dataset)
         waits = _waits(connection, dataset)
     return Review(
         states=states,
-        days=_last(by_day, min(days, LONGEST_PLOT)),
+        days=by_day,
         precision=precision,
         recall=estimated,
-        backlog=backlog,
+        backlog=states.get("open", 0),
         oldest_open=oldest,
         suppressed=hidden,
         hours_to_verdict=statistics.median(waits) if waits else None,
@@ -83,41 +86,53 @@ def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Rev
     )
 
 
-def _tallied(
-    connection: sa.Connection, dataset: str | None
-) -> tuple[dict[str, int], dict[str, Counter[str]], int, str | None, int]:
-    columns = (tallies.c.day, tallies.c.state, tallies.c.suppressed)
-    query = (
-        sa.select(*columns, sa.func.sum(tallies.c.n)).where(tallies.c.kind == "flagged").group_by(*columns)
+def _states(connection: sa.Connection, dataset: str | None) -> tuple[dict[str, int], int]:
+    """How many flagged records in sight are in each state; and how many rules hide."""
+    columns = (tally_sums.c.state, tally_sums.c.suppressed)
+    query = sa.select(*columns, sa.func.sum(tally_sums.c.n)).where(
+        tally_sums.c.kind == "flagged", tally_sums.c.n > 0
     )
-    states: Counter[str] = Counter()
-    by_day: dict[str, Counter[str]] = defaultdict(Counter)
-    hidden, oldest = 0, None
-    for day, state, suppressed, n in connection.execute(_of(query, tallies, dataset)):
-        by_day[day]["hidden" if suppressed else state] += int(n)
+    states, hidden = {}, 0
+    for state, suppressed, n in connection.execute(_of(query, tally_sums, dataset).group_by(*columns)):
         if suppressed:
             hidden += int(n)
-            continue
-        states[state] += int(n)
-        if state == "open":
-            oldest = min(day, oldest or day)
-    return dict(states), by_day, states["open"], oldest, hidden
+        else:
+            states[state] = int(n)
+    return states, hidden
 
 
-def _last(by_day: Mapping[str, Counter[str]], n: int) -> tuple[Day, ...]:
+def _oldest_open(connection: sa.Connection, dataset: str | None) -> str | None:
+    waits = (tallies.c.kind == "flagged") & (tallies.c.state == "open") & ~tallies.c.suppressed
+    query = _of(sa.select(tallies.c.day).where(waits), tallies, dataset)
+    found: str | None = connection.execute(query.order_by(tallies.c.day).limit(1)).scalar_one_or_none()
+    return found
+
+
+def _days(connection: sa.Connection, dataset: str | None, n: int) -> tuple[Day, ...]:
     """The newest n days up to the last that has records; days without any count as well: nothing is a number, too."""
-    today = datetime.now(UTC).date().isoformat()
-    newest = max((day for day in by_day if day <= today), default=None)  # a later one is a slip of some clock
+    today = datetime.now(UTC).date().isoformat()  # a record of a later day is a slip of some clock
+    flagged = (tallies.c.kind == "flagged") & (tallies.c.day <= today)
+    query = _of(sa.select(tallies.c.day).where(flagged), tallies, dataset).order_by(tallies.c.day.desc())
+    newest = connection.execute(query.limit(1)).scalar_one_or_none()
     if newest is None:
         return ()
-    last, found = date.fromisoformat(newest), []
-    for back in range(n - 1, -1, -1):
-        day = (last - timedelta(days=back)).isoformat()
-        count = by_day.get(day, Counter())
-        n_judged = sum(count[state] for state in count if state not in {"open", "hidden"})
-        found.append(Day(day, count.total(), n_judged, sum(count[state] for state in NOT_LEARNED)))
+    last = date.fromisoformat(newest)
+    days = [(last - timedelta(days=back)).isoformat() for back in range(n - 1, -1, -1)]
+    columns = (tallies.c.day, tallies.c.state, tallies.c.suppressed)
+    counted = sa.select(*columns, sa.func.sum(tallies.c.n)).where(flagged, tallies.c.day >= days[0])
+    by_day: dict[str, Counter[str]] = defaultdict(Counter)
+    for day, state, suppressed, count in connection.execute(
+        _of(counted, tallies, dataset).group_by(*columns)
+    ):
+        by_day[day]["hidden" if suppressed else state] += int(count)
+    found = [_day(day, by_day[day]) for day in days]
     first = next((i for i, one in enumerate(found) if one.n_flagged), 0)
     return tuple(found[first:])
+
+
+def _day(day: str, count: Counter[str]) -> Day:
+    n_judged = sum(count[state] for state in count if state not in {"open", "hidden"})
+    return Day(day, count.total(), n_judged, sum(count[state] for state in NOT_LEARNED))
 
 
 def _precision(connection: sa.Connection, dataset: str | None) -> dict[tuple[str, int], Share]:
@@ -228,7 +243,8 @@ def _waits(connection: sa.Connection, dataset: str | None) -> list[float]:
     )
     since = datetime.now(UTC) - timedelta(days=RECENT)
     query = sa.select(verdicts.c.decided_at, scored_at).where(verdicts.c.decided_at >= since, ~before)
-    pairs = connection.execute(_of(query, verdicts, dataset))
+    newest = _of(query, verdicts, dataset).order_by(verdicts.c.number.desc())
+    pairs = connection.execute(newest.limit(MOST_WAITS))
     gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
     return [gap for gap in gaps if gap >= 0]
 

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def _ask(ledger: Ledger) -> None:
         "list, a month": lambda: queue.page(ledger, Filters(since="2025-10-01", until="2025-10-31")),
         "list, a signature": lambda: queue.page(ledger, Filters(signature="column_5↑", dataset="payments")),
         "search by key": lambda: queue.page(ledger, Filters(search="2025-12-24-00000001")),
+        "search, a prefix of many": lambda: queue.page(ledger, Filters(search="2025")),
+        "search of many, few rows": lambda: queue.page(ledger, replace(rare, search="2025")),
         "counts by seven filters": lambda: queue.counts(ledger, Filters(state="open")),
         "counts, four filters": lambda: queue.counts(ledger, rare),
         "groups of 30 days": lambda: queue.groups(ledger, Filters(state="open", since="2026-05-01")),
