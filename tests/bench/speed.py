@@ -52,7 +52,7 @@ class Line:
 
     @property
     def is_green(self) -> bool:
-        return self.ratio >= self.reach if self.at_least else self.ratio <= self.reach
+        return bool(self.ratio >= self.reach if self.at_least else self.ratio <= self.reach)
 
     def shown(self, value: float) -> str:
         return f"{value:.0%}" if self.unit == "%" else f"{value:.3g} {self.unit}"
@@ -155,7 +155,10 @@ def main() -> None:
         for name in chosen:
             for line in rows[name](plan):
                 lines.append(line)
-                print(json.dumps(asdict(line) | {"green": line.is_green}, ensure_ascii=False), flush=True)
+                print(
+                    json.dumps(asdict(line) | {"green": line.is_green}, ensure_ascii=False, default=float),
+                    flush=True,
+                )
     seconds = time.monotonic() - began
     print(report(lines, seconds))
     if not given.only:
