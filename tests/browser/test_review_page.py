@@ -19,12 +19,20 @@ PATIENCE = 15
 class Page:
     """A browser on the page, by what a person sees and presses."""
 
-    def __init__(self, browser: Any, address: str) -> None:
+    def __init__(self, browser: Any, address: str, *, scripted: bool = True) -> None:
+        self.scripted = scripted
         self.browser, self.site = browser, address.partition("/?")[0]
-        browser.get(address)
+        self._get(address)
 
     def go(self, path: str) -> None:
-        self.browser.get(self.site + path)
+        self._get(self.site + path)
+
+    def _get(self, address: str) -> None:
+        """Until it is drawn: what is pressed before is dropped by Chromium."""
+        self.browser.get(address)
+        drawn = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
+        if self.scripted:
+            self.browser.execute_async_script(drawn)
 
     def all(self, selector: str) -> list[Any]:
         found: list[Any] = self.browser.find_elements("css selector", selector)
@@ -47,6 +55,14 @@ class Page:
             self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException, IndexError]
         )
         return patient.until(lambda _: holds())
+
+    def network(self, *, latency: int = 0, offline: bool = False) -> None:
+        """Milliseconds that every answer takes, or no answer at all."""
+        bounds = {"downloadThroughput": -1, "uploadThroughput": -1}
+        self.browser.execute_cdp_cmd("Network.enable", {})
+        self.browser.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {"offline": offline, "latency": latency, **bounds}
+        )
 
     def focused(self) -> str:
         return " ".join(self.browser.switch_to.active_element.text.split())
@@ -88,6 +104,67 @@ def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: I
     page.press("u")
     page.until(lambda: states(here) == {"open": 11})
     assert page.faults() == []
+
+
+def said_of(here: Installation, *keys: str) -> list[str]:
+    return [record.one(here.ledger, row(key)["anomaly_id"])["state"] for key in keys]
+
+
+def test_keys_that_are_quicker_than_the_answers_mean_one_record_each(page: Page, here: Installation) -> None:
+    """The second key is about the second record, wherever the answer to the first is; leaving loses nothing."""
+    page.network(latency=400)
+    page.press("j", "1", "2", "4")
+    assert page.focused() == "key-3"
+    page.until(lambda: said_of(here, "key-0", "key-1", "key-2") == ["anomaly", "normal", "data_error"])
+    page.press("1", "u", "2")
+    page.until(lambda: said_of(here, "key-3") == ["normal"])
+    page.press("1", "\ue007")
+    page.until(lambda: page.text("h1") == "key-5")
+    assert said_of(here, "key-4") == ["anomaly"]
+    page.press("1", "2", "k", "3")
+    page.until(lambda: page.text("h1") == "other")
+    assert said_of(here, "key-5", "other") == ["anomaly", "open"]
+
+
+def test_groups_too(page: Page, here: Installation) -> None:
+    """A group is left before it is answered for."""
+    page.go("/groups")
+    page.network(latency=400)
+    page.press("j", "1", "2")
+    page.until(lambda: states(here) == {"open": 3, "anomaly": 7, "normal": 1})
+
+
+def test_what_could_not_be_saved_is_said_and_gone_back_to(page: Page, here: Installation) -> None:
+    """The network is away: nothing looks saved, and both are judged once it is back."""
+    page.press("j", "1")
+    page.until(lambda: "anomaly: key-0" in page.text("#toast"))
+    page.network(offline=True)
+    page.press("2")
+    page.until(lambda: "not saved: key-1" in page.text("#toast"))
+    assert page.focused() == "key-1"
+    assert [one.text for one in page.all(".row .pill")][:3] == ["anomaly", "not saved", "open"]
+    page.network()
+    page.press("x", "j", "x")
+    page.until(lambda: page.press("2") or said_of(here, "key-1", "key-2") == ["normal", "normal"])
+    assert said_of(here, "key-0") == ["anomaly"]
+
+
+def test_a_key_that_is_held_says_one_thing(page: Page, here: Installation) -> None:
+    """What the keyboard repeats is not meant for the records below."""
+    held = "for (const repeat of [false, true, true]) document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true, repeat}))"
+    page.press("j")
+    page.browser.execute_script(held)
+    assert page.focused() == "key-1"
+    page.press("2")
+    page.until(lambda: said_of(here, "key-0", "key-1", "key-2") == ["anomaly", "normal", "open"])
+
+
+def test_the_tab_key_reaches_every_tick(page: Page) -> None:
+    """From a record's link to the next record's box, which the space bar ticks."""
+    page.press("j", "\ue004", " ")
+    assert page.text(".ticked") == "1 ticked:"
+    assert page.all(".row input")[1].is_selected()
+    assert [one.text for one in page.all(".row.here .key")] == ["key-1"]
 
 
 def test_several_records_are_ticked_and_judged_together(page: Page, here: Installation) -> None:
@@ -242,7 +319,7 @@ def test_the_page_works_without_a_script(
     open_browser: Callable[..., Any], address: str, here: Installation
 ) -> None:
     """Tick, press, read what was done, take it back."""
-    page = Page(open_browser(script=False), address)
+    page = Page(open_browser(script=False), address, scripted=False)
     page.all(".row input")[0].click()
     page.all(".bulk .say.normal")[0].click()
     page.until(lambda: "normal: 1 record" in page.text("#toast"))

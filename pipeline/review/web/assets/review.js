@@ -33,16 +33,37 @@
     clearTimeout(fading);
     fading = setTimeout(() => { toast.hidden = true; }, bad ? 12000 : 8000);
   }
-  const fail = fault => tell(`not saved: ${fault.message}`, "", true);
+  const fail = (fault, what = "") => tell(`not saved${what && `: ${what}`}: ${fault.message}`, "", true);
+
+  // What is said goes out in the order of the keys, one after another: a key does not wait for the answer to the one before.
+  let turn = Promise.resolve(), waiting = 0, undoing = 0, failed = 0, deafUntil = 0, leaving = false;
+  function inTurn(work) {
+    waiting += 1;
+    turn = turn.then(work).catch(fail).finally(() => { waiting -= 1; });
+  }
+  function afterwards(work) {
+    const failures = failed;
+    turn.then(() => { if (!leaving && failed === failures) work(); });
+  }
+  const isDeaf = () => leaving || performance.now() < deafUntil;
+  // After a failure the page goes back to what was not saved; a key pressed in that moment was meant for something else.
+  function goBack() {
+    failed += 1;
+    deafUntil = performance.now() + 1000;
+  }
 
   // the list
   const here = () => one(".row.here");
-  function go(row, scroll = true) {
-    here()?.classList.remove("here");
-    if (!row) return;
+  function mark(row) {
+    const before = here();
+    if (row === before) return;
+    before?.classList.remove("here");
+    before?.removeAttribute("aria-current");
     row.classList.add("here");
     row.setAttribute("aria-current", "true");
-    rows().filter(other => other !== row).forEach(other => other.removeAttribute("aria-current"));
+  }
+  function go(row, scroll = true) {
+    mark(row);
     if (scroll) row.scrollIntoView({ block: "nearest" });
     one("a.key", row).focus({ preventScroll: true });
   }
@@ -67,38 +88,59 @@
       row.classList.toggle("saved", state !== "open");
     }
   }
-  async function say(opinion) {
+  function say(opinion) {
     if (!writes) return tell("your role reads here", "", true);
-    const chosen = ticked().length ? ticked() : [here()].filter(Boolean);
+    const several = ticked(), chosen = several.length ? several : [here()].filter(Boolean);
     if (!chosen.length) return tell("choose a record first: j, or a tick", "", true);
-    const last = chosen[chosen.length - 1];
-    try {
-      const said = await send("POST", "/verdicts", { anomaly_ids: chosen.map(row => row.dataset.id), verdict: opinion });
-      restate(said.states);
-      all(".row input:checked").forEach(box => { box.checked = false; });
-      countTicked();
-      const n = said.anomaly_ids.length;
-      tell(n ? `${names[opinion]}: ${n === 1 ? one("a.key", last).textContent : n + " records"}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed", n ? said.act : "");
-      const list = rows();
-      go(list[list.indexOf(last) + 1] || last);
-    } catch (fault) { fail(fault); }
-  }
-  async function undo() {
-    if (!writes) return;
-    try {
-      const done = await send("POST", undoAct ? `/acts/${encodeURIComponent(undoAct)}/undo` : "/undo");
-      restate(done.states);
-      const n = done.anomaly_ids.length;
-      if (n && (record || one(".groups") || one(".tiles"))) {
-        const kept = new URL(location.href);
-        kept.searchParams.delete("act");
-        kept.searchParams.set("told", `withdrawn: ${n} verdict${n === 1 ? "" : "s"}`);
-        return location.replace(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept);
+    const list = rows(), last = chosen[chosen.length - 1], name = one("a.key", last).textContent;
+    several.forEach(row => { one("input", row).checked = false; });
+    countTicked();
+    go(list[list.indexOf(last) + 1] || last);
+    inTurn(async () => {
+      try {
+        const said = await send("POST", "/verdicts", { anomaly_ids: chosen.map(row => row.dataset.id), verdict: opinion });
+        restate(said.states);
+        const n = said.anomaly_ids.length;
+        tell(n ? `${names[opinion]}: ${n === 1 ? name : n + " records"}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed", n ? said.act : "");
+      } catch (fault) {
+        goBack();
+        chosen.forEach(row => { const pill = one(".stand .pill", row); pill.className = "pill unsaved"; pill.textContent = "not saved"; });
+        several.forEach(row => { one("input", row).checked = true; });
+        countTicked();
+        go(chosen[0]);
+        fail(fault, several.length > 1 ? `${several.length} records` : name);
       }
-      tell(n ? `withdrawn: ${n} verdict${n === 1 ? "" : "s"}` : "nothing to undo");
-      const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
-      if (back) go(back);
-    } catch (fault) { tell(fault.message, "", true); }
+    });
+  }
+  function undo() {
+    if (!writes || leaving) return;
+    const failures = failed;
+    undoing += 1;
+    inTurn(async () => {
+      try {
+        if (failed > failures) return; // what was to be taken back was not saved
+        const done = await send("POST", undoAct ? `/acts/${encodeURIComponent(undoAct)}/undo` : "/undo");
+        restate(done.states);
+        const n = done.anomaly_ids.length;
+        if (n && (record || one(".groups") || one(".tiles"))) {
+          const kept = new URL(location.href);
+          kept.searchParams.delete("act");
+          kept.searchParams.set("told", `withdrawn: ${n} verdict${n === 1 ? "" : "s"}`);
+          return leave(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept, true);
+        }
+        tell(n ? `withdrawn: ${n} verdict${n === 1 ? "" : "s"}` : "nothing to undo");
+        const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
+        if (back) go(back);
+      } catch (fault) {
+        goBack();
+        tell(`not taken back: ${fault.message}`, "", true);
+      } finally { undoing -= 1; }
+    });
+  }
+  // Until the next page is there, this one hears the keys.
+  function leave(to, replaces = false) {
+    leaving = true;
+    if (replaces) location.replace(to); else location.assign(to);
   }
 
   // groups
@@ -114,37 +156,53 @@
     const list = all(".group"), at = list.indexOf(hereGroup());
     goGroup(list[at < 0 ? 0 : at + by] || hereGroup());
   }
-  async function sayOfGroup(group, opinion) {
+  function sayOfGroup(group, opinion) {
     if (!writes || !group || group.classList.contains("saved")) return;
-    const { dataset, signature, n, since } = group.dataset;
-    try {
-      const said = await send("POST", "/groups/verdicts", { dataset, signature, since: since || null, verdict: opinion, n: Number(n) });
-      group.classList.add("saved");
-      all("button", group).forEach(button => { button.disabled = true; });
-      one(".all", group).textContent = `${n} × ${names[opinion]}`;
-      tell(`${names[opinion]}: ${n} records, ${signature}`, said.act);
-      goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
-    } catch (fault) { fail(fault); }
+    const { dataset, signature, n, since } = group.dataset, label = one(".all", group), before = label.textContent;
+    const settle = saved => {
+      group.classList.toggle("saved", saved);
+      all("button", group).forEach(button => { button.disabled = saved; });
+      label.textContent = saved ? `${n} × ${names[opinion]}` : before;
+    };
+    settle(true);
+    goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
+    inTurn(async () => {
+      const what = one(".signature", group).textContent;
+      try {
+        const said = await send("POST", "/groups/verdicts", { dataset, signature, since: since || null, verdict: opinion, n: Number(n) });
+        tell(`${names[opinion]}: ${n} records, ${what}`, said.act);
+      } catch (fault) {
+        goBack();
+        settle(false);
+        goGroup(group);
+        fail(fault, what);
+      }
+    });
   }
 
   // one record
-  async function sayOfRecord(opinion) {
+  function sayOfRecord(opinion) {
     if (!writes) return tell("your role reads here", "", true);
-    const form = one("form.saying");
-    one(`.say.${opinion}`, form).classList.add("hit");
-    try {
-      const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form) };
-      const said = await send("POST", "/verdicts", body);
-      const text = said.anomaly_ids.length ? `${names[opinion]}: ${one("h1", record).textContent.trim()}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
-      const next = said.conflicts.length ? null : one(".walk a[rel=next]");
-      const to = new URL(next ? next.href : location.href);
-      to.searchParams.set("told", text);
-      if (said.anomaly_ids.length) to.searchParams.set("act", said.act);
-      location.assign(to);
-    } catch (fault) {
-      one(`.say.${opinion}`, form).classList.remove("hit");
-      fail(fault);
-    }
+    if (leaving) return;
+    leaving = true;
+    const form = one("form.saying"), button = one(`.say.${opinion}`, form);
+    button.classList.add("hit");
+    inTurn(async () => {
+      try {
+        const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form) };
+        const said = await send("POST", "/verdicts", body);
+        const text = said.anomaly_ids.length ? `${names[opinion]}: ${one("h1", record).textContent.trim()}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
+        const next = said.conflicts.length ? null : one(".walk a[rel=next]");
+        const to = new URL(next ? next.href : location.href);
+        to.searchParams.set("told", text);
+        if (said.anomaly_ids.length) to.searchParams.set("act", said.act);
+        leave(to);
+      } catch (fault) {
+        leaving = false;
+        button.classList.remove("hit");
+        fail(fault);
+      }
+    });
   }
   async function claim() {
     try {
@@ -172,6 +230,7 @@
     const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
     if (event.key === "Escape" && typing && !event.target.closest("dialog")) return event.target.blur();
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.repeat && event.key !== "j" && event.key !== "k") return; // a key that is held says nothing twice
     const opinion = opinions[Number(event.key) - 1];
     const acts = {
       "?": () => one("#keys").showModal(),
@@ -186,12 +245,14 @@
     const act = opinion ? () => (record ? sayOfRecord(opinion) : one(".groups") ? sayOfGroup(hereGroup(), opinion) : one(".rows") && say(opinion)) : acts[event.key];
     if (!act || (event.key === "Escape" && !record)) return;
     event.preventDefault();
-    act();
+    if ((opinion || event.key === "u") && isDeaf()) return;
+    if (undoing && (opinion || event.key === "j" || event.key === "k")) afterwards(act); // it is about where undo leads
+    else act();
   });
   document.addEventListener("click", event => {
     const button = event.target.closest(".say");
     if (event.target.closest("[data-keys]")) return one("#keys").showModal();
-    if (button && button.form?.id === "bulk") { event.preventDefault(); return say(button.value); }
+    if (button && button.form?.id === "bulk") { event.preventDefault(); return isDeaf() || say(button.value); }
     if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return sayOfRecord(button.value); }
     if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return sayOfGroup(button.closest(".group"), button.value); }
     if (event.target.closest("#toast button")) { event.preventDefault(); return undo(); }
@@ -203,11 +264,18 @@
       ask.textContent = "looking…";
       return fillPart(place);
     }
+    const link = event.target.closest("a[href]");
+    if (link && (waiting || leaving) && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      return afterwards(() => link.click());
+    }
     const row = event.target.closest(".row");
     if (row && !event.target.closest("a, input")) go(row, false);
   });
   document.addEventListener("change", event => { if (event.target.closest(".row")) countTicked(); });
-  document.addEventListener("focusin", event => { const row = event.target.closest(".row"); if (row && row !== here()) go(row, false); });
+  document.addEventListener("focusin", event => { const row = event.target.closest(".row"); if (row) mark(row); });
+  addEventListener("beforeunload", event => { if (waiting && !leaving) event.preventDefault(); });
+  addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
 
   if (window !== window.parent) window.focus(); // inside Airflow: the keys are for this page
   if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
