@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
-from pipeline.review import queue, record, suppression
+from pipeline.review import judging, queue, record, suppression
 from pipeline.review.queue import Filters
 from pipeline.review.web.access import POLICY, Reviewer
 from pipeline.review.web.alone import COOKIE, alone
@@ -329,8 +330,6 @@ def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:
     """Both words, both names; the next verdict from this page ends it."""
-    from pipeline.review import judging
-
     judging.give(here.ledger, ids[:1], "anomaly", by="bob")
     token = {"x-csrf-token": csrf(browser)}
     said = {"anomaly_ids": ids[:1], "verdict": "normal"}
@@ -400,6 +399,88 @@ def test_walking_the_records_follows_the_list(browser: TestClient, ids: list[str
     page = browser.get(f"/record/{ids[2]}?driver=amount").text
     assert f'rel="prev" href="/record/{ids[1]}?driver=amount"' in page
     assert f'rel="next" href="/record/{ids[3]}?driver=amount"' in page
+
+
+class Form(HTMLParser):
+    """What the search form would send."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sent: dict[str, str] = {}
+        self._is_inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one tag."""
+        given = dict(attrs)
+        if tag == "form":
+            self._is_inside = given.get("role") == "search"
+        if tag == "input" and self._is_inside:
+            self.sent[str(given["name"])] = given.get("value") or ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "empty", "searched"),
+    [
+        ("/", ["k1"], ["k0"]),
+        ("/?state=any", ["k0", "k1"], ["k0"]),
+        ("/?state=open", ["k1"], ["k0"]),
+        ("/?state=normal", ["k0"], ["k0"]),
+        ("/?state=anomaly", [], []),
+        ("/?search=k", ["k1"], ["k0"]),
+        ("/?search=k&state=any", ["k0", "k1"], ["k0"]),
+        ("/?search=k&state=open", ["k1"], []),
+    ],
+)
+def test_the_search_form_neither_drops_nor_forces_a_state(
+    here: Installation, browser: TestClient, asked: str, empty: list[str], searched: list[str]
+) -> None:
+    """From the open records a judged one is found; a state that was chosen stays chosen, with a search or without."""
+    rows = [row("k0"), row("k1")]
+    put(here.ledger, rows)
+    judging.give(here.ledger, [rows[0]["anomaly_id"]], "normal", by="ann")
+    form = Form(browser.get(asked).text).sent
+
+    def keys(search: str) -> list[str]:
+        shown = browser.get("/", params=form | {"search": search}).text
+        return sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown))
+
+    assert (keys(""), keys("k0")) == (empty, searched)
+
+
+def test_a_state_can_be_chosen_within_a_search(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Also the one that is shown unasked where nothing is searched for."""
+    judging.give(here.ledger, ids[:1], "normal", by="ann")
+    page = browser.get("/", params={"search": "k"}).text
+    assert "/?state=open&amp;search=k" in page
+
+
+def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """Not to its first one: somebody on the tenth page has nine behind them."""
+    after = browser.get("/api/records", params={"limit": 2}).json()["more_after"]
+    page = browser.get("/", params={"after": after}).text
+    record_link = re.search(rf'href="(/record/{ids[2]}[^"]*)"', page)
+    query = re.search(r'name="query" value="([^"]*)"', page)
+    assert record_link
+    assert query
+    up = re.search(r'class="up" href="(/[^"#]*)#', browser.get(html.unescape(record_link[1])).text)
+    assert up
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "normal",
+        "anomaly_id": ids[2],
+        "query": html.unescape(query[1]),
+    }
+    judged = browser.post("/verdicts", data=form)
+    assert judged.url.params["after"] == after
+    for shown in (judged.text, browser.get(html.unescape(up[1])).text):
+        assert ids[3] in shown
+        assert ids[0] not in shown
+    assert 'href="/?">‹ the newest' in page
 
 
 def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:

@@ -45,12 +45,13 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
         counts=queue.counts(ledger, filters),
         total=None if filters.search or filters.signature else queue.total(ledger, filters),
         filters=filters,
-        query=_query(filters),
+        kept=_asked(choice, filters),
+        query=_query(filters, after=choice.after),
     )
 
 
 @router.get("/record/{anomaly_id}")
-def record_page(request: Request, anomaly_id: str, choice: Annotated[Choice, Query()]) -> Response:
+def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Query()]) -> Response:
     """One record."""
     here, filters = request.app.state.here, _open_unless(choice)
     row = record.one(here.ledger, anomaly_id)
@@ -66,7 +67,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Choice, Que
         previous=previous,
         following=following,
         n_alike=n_alike,
-        query=_query(filters),
+        query=_query(filters, after=choice.after),
         cleared=next((one for one in reversed(row["verdicts"]) if one["number"] in row["holding"]), None),
     )
 
@@ -278,11 +279,22 @@ def _open_unless(choice: Choice) -> Filters:
 
 
 def _query(filters: Filters, **more: Any) -> str:
-    """Filters as an address holds them; `open` is what a page shows without being asked."""
-    chosen = {name: value for name, value in filters.chosen().items() if (name, value) != ("state", "open")}
-    if filters.state is None and not filters.search and not filters.suppressed:
-        chosen["state"] = "any"
-    return urlencode({**chosen, **{name: value for name, value in more.items() if value is not None}})
+    """Filters as an address holds them, without the state that a page shows unasked: see `_open_unless`."""
+    unasked = None if filters.search or filters.suppressed else "open"
+    chosen = {**filters.chosen(), "state": None if filters.state == unasked else filters.state or "any"}
+    return urlencode({name: value for name, value in {**chosen, **more}.items() if value is not None})
+
+
+def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:
+    """What the search form sends beside its own fields: the state only where it was asked for.
+
+    The list shows open records unasked; a search is for any record.
+    """
+    own = {"search", "since", "until", "state"}
+    kept = {name: value for name, value in filters.chosen().items() if name not in own}
+    if choice.state is not None and (choice.state != "open" or filters.search or filters.suppressed):
+        kept["state"] = choice.state
+    return kept
 
 
 def _back(
