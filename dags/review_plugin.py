@@ -29,6 +29,7 @@ def build() -> FastAPI:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import GetUserDep
     from fastapi import HTTPException, Request
+    from fastapi.security.utils import get_authorization_scheme_param
 
     from pipeline.installation import Installation
     from pipeline.review.web.access import Reviewer
@@ -39,7 +40,9 @@ def build() -> FastAPI:
         if not await asyncio.to_thread(_may, manager, "GET", user):
             raise HTTPException(403, "your role may not read Dags: ask for one that may")
         writes = await asyncio.to_thread(_may, manager, "PUT", user)
-        return Reviewer(user.get_name(), writes, is_ambient="authorization" not in request.headers)
+        # As Airflow does: with any other scheme, or nothing after it, the cookie says who asks
+        scheme, given = get_authorization_scheme_param(request.headers.get("authorization"))
+        return Reviewer(user.get_name(), writes, is_ambient=not (scheme.lower() == "bearer" and given))
 
     # Airflow's names exist here only, so FastAPI is handed the annotations rather than left to look for them
     identify.__annotations__ = {"request": Request, "user": GetUserDep}

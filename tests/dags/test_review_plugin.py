@@ -121,6 +121,20 @@ def test_a_viewer_reads_and_a_user_writes_under_airflows_name(page: TestClient) 
     assert (first["by"], first["verdict"], second["verdict"]) == ("user", "anomaly", "normal")
 
 
+@pytest.mark.parametrize("authorization", ["Basic YW5uOmFubg==", "Bearer", "Bearer ", "x"])
+def test_a_header_that_is_no_token_does_not_stand_in_for_the_pages_own(
+    page: TestClient, authorization: str
+) -> None:
+    """Airflow then goes by the cookie, which a browser sends for strangers' pages, too."""
+    cookie = {"cookie": f"_token={token('USER')}", "authorization": authorization}
+    form = {"verdict": "anomaly", "anomaly_id": "1"}
+    refused = page.post("/review/verdicts", data=form, headers=cookie)
+    assert refused.status_code == 403
+    assert "load it again" in refused.text
+    known = {**cookie, "x-csrf-token": csrf(page, cookie)}
+    assert page.post("/review/verdicts", data=form, headers=known).status_code == 404
+
+
 def test_airflow_finds_the_plugin_and_its_processes_import_nothing_heavy() -> None:
     """Scheduler and tasks import plugins, too: none of them may pay for a page."""
     program = (
