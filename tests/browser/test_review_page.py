@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pipeline.installation import Installation
-from pipeline.review import judging, queue, record
+from pipeline.review import judging, queue, record, suppression
 from pipeline.review.queue import Filters
 from tests.pipeline.review_data import row
 
@@ -299,17 +300,49 @@ def test_nothing_is_wider_than_a_small_screen_and_text_can_be_read(
     assert page.browser.execute_script(CONTRASTS) == []
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_what_was_judged_can_still_be_read(
+    open_browser: Callable[..., Any], address: str, here: Installation, dark: bool
+) -> None:
+    """Set apart, not faded: rows and groups just judged, a history with an entry that was taken back, a lifted rule."""
+    name = row("key-0")["anomaly_id"]
+    first = judging.give(here.ledger, [name], "normal", by="ann", note="a note")
+    judging.undo(here.ledger, first.act, by="ann")
+    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
+    rule = suppression.save(
+        here.ledger, suppression.Rule("payments", "none such", {}, last, "the sale", "ann")
+    )
+    suppression.lift(here.ledger, rule.number, by="ann")
+    page = Page(open_browser(dark=dark), address)
+    page.press("j", "1", "2", "3", "4", "5")
+    page.until(lambda: len(page.all(".row.saved")) == 5)
+    assert page.browser.execute_script(CONTRASTS) == []
+    page.go("/groups")
+    page.press("j", "1")
+    page.until(lambda: "records" in page.text("#toast"))
+    assert len(page.all(".group.saved")) == 1
+    assert page.browser.execute_script(CONTRASTS) == []
+    for path, past in ((f"/record/{name}?state=any", 2), ("/rules", 1)):
+        page.go(path)
+        assert len(page.all(".past")) == past
+        assert page.browser.execute_script(CONTRASTS) == []
+
+
 CONTRASTS = """
 const light = c => { const p = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }); return .2126 * p[0] + .7152 * p[1] + .0722 * p[2]; };
 const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
 const behind = node => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); if (c.length === 3 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };
+const faded = node => { let left = 1; for (; node; node = node.parentElement) left *= Number(getComputedStyle(node).opacity); return left; };
 const bad = [];
-for (const node of document.querySelectorAll("main *, header *")) {
-  const own = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
-  if (!own || !node.offsetParent || node.closest("[disabled], .past, svg")) continue;
-  const [a, b] = [light(parse(getComputedStyle(node).color).slice(0, 3)), light(behind(node))].sort((x, y) => y - x);
-  const ratio = (a + .05) / (b + .05);
-  if (ratio < 4.5) bad.push(`${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+const look = (node, text, style, left) => {
+  const under = behind(node), ink = parse(style.color).slice(0, 3).map((v, i) => v * left + under[i] * (1 - left));
+  const [a, b] = [light(ink), light(under)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+  if (ratio < 4.5) bad.push(`${node.tagName}.${node.className} ${text.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+};
+for (const node of document.querySelectorAll("main *, header *, #toast *")) {
+  if (!node.checkVisibility() || node.closest("[disabled], svg")) continue;
+  if (node.placeholder) { const style = getComputedStyle(node, "::placeholder"); look(node, node.placeholder, style, faded(node) * Number(style.opacity)); }
+  if ([...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())) look(node, node.textContent, getComputedStyle(node), faded(node));
 }
 return bad;
 """
