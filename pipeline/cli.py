@@ -245,12 +245,15 @@ def review_page(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8200,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     by: Annotated[str, typer.Option("--by", help="who reviews; default: you")] = "",
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="what other machines call this one; repeatable")
+    ] = None,
 ) -> None:
     """Without a verb: serve the review page on this machine, and print the address to open."""
     if context.invoked_subcommand is None:
         from pipeline.review.web.alone import serve
 
-        serve(host, port, by or getpass.getuser(), say=typer.echo)
+        serve(host, port, by or getpass.getuser(), names=name or [], say=typer.echo)
 
 
 @review.command("list")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import html
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.routing import APIRoute
@@ -184,6 +188,56 @@ def test_a_name_that_somebody_pointed_at_this_machine_is_refused(app: FastAPI) -
     assert (
         TestClient(app, base_url="http://evil.example").get("/", params={"token": TOKEN}).status_code == 400
     )
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [
+        ("http://192.0.2.7:8200", 200),
+        ("http://[2001:db8::7]:8200", 200),
+        ("http://review.example:8200", 200),
+        ("http://localhost:8200", 200),
+        ("http://evil.example:8200", 400),
+        ("http://192.0.2.7.evil.example", 400),
+    ],
+)
+def test_on_every_address_it_is_known_by_any_and_by_its_names(
+    here: Installation, site: str, status: int
+) -> None:
+    """A number cannot be pointed at somebody else's machine; a name can."""
+    every = alone(here, "ann", TOKEN, hosts=["0.0.0.0", "localhost", "review.example"], any_address=True)  # noqa: S104
+    assert TestClient(every, base_url=site).get("/", params={"token": TOKEN}).status_code == status
+    if "192" in site:
+        one = alone(here, "ann", TOKEN, hosts=["192.0.2.8", "localhost"])
+        assert TestClient(one, base_url=site).get("/", params={"token": TOKEN}).status_code == 400
+
+
+def test_an_address_of_the_sixth_version_is_known(here: Installation) -> None:
+    """It stands in brackets where a port may follow."""
+    one = alone(here, "ann", TOKEN, hosts=["2001:db8::7"])
+    client = TestClient(one, base_url="http://[2001:db8::7]:8200")
+    assert client.get("/", params={"token": TOKEN}).status_code == 200
+
+
+def test_the_addresses_that_are_printed_open_the_page(here: Installation) -> None:
+    """On this machine, and as other machines would ask for it."""
+    settings = here.settings
+    places = {"VAEWATCH_HOME": str(settings.home), "VAEWATCH_DATASETS": str(settings.datasets)}
+    command = [sys.executable, "-u", "-m", "pipeline.cli", "review", "--port", "0", "--host", "0.0.0.0"]  # noqa: S104
+    with subprocess.Popen(
+        [*command, "--name", "review.example"], env=os.environ | places, stdout=subprocess.PIPE, text=True
+    ) as served:
+        assert served.stdout
+        try:
+            lines = [served.stdout.readline(), served.stdout.readline()]
+            printed = [httpx.URL(line.split()[-1]) for line in lines]
+            assert [address.host for address in printed] == ["127.0.0.1", "review.example"]
+            for address in printed:
+                asked = address.copy_with(host="127.0.0.1")
+                answer = httpx.get(asked, headers={"host": address.netloc.decode()}, trust_env=False)
+                assert answer.status_code == 303
+        finally:
+            served.kill()
 
 
 def test_every_answer_forbids_scripts_that_are_not_ours(
