@@ -216,6 +216,28 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     assert page.faults() == []
 
 
+def claims(here: Installation) -> dict[str, str]:
+    rows = queue.page(here.ledger, Filters()).rows
+    return {one["record_key"]: one["claim"]["by"] for one in rows if one["claim"]}
+
+
+def test_a_record_is_marked_while_one_is_at_it_and_not_after(page: Page, here: Installation) -> None:
+    """Somebody who walks past marks nothing; who stays does, until they leave."""
+    names = [row(f"key-{i}")["anomaly_id"] for i in range(3)]
+    page.go(f"/record/{names[0]}")
+    page.press("j")
+    page.until(lambda: page.text("h1") == "key-1")
+    page.until(lambda: claims(here) == {"key-1": "ann"})
+    page.press("\ue00c")
+    page.until(lambda: page.all(".rows"))
+    page.until(lambda: claims(here) == {})
+    judging.claim(here.ledger, names[2], by="bob")
+    page.go(f"/record/{names[2]}")
+    page.until(lambda: "bob is at this record" in page.text("[data-claim]"))
+    page.go("/")
+    assert claims(here) == {"key-2": "bob"}
+
+
 def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, here: Installation) -> None:
     """Seven records, one press; the overview says what came of it."""
     page.go("/groups")

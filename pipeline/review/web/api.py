@@ -82,6 +82,12 @@ class Claim(BaseModel):
     until: datetime
 
 
+class Claimed(Claim):
+    """The same, told to who asked."""
+
+    is_mine: bool
+
+
 class Listed(BaseModel):
     """A record as a list shows it."""
 
@@ -262,10 +268,10 @@ def undo_newest(request: Request, reviewer: Known) -> Said:
 
 
 @router.post("/records/{anomaly_id}/claim")
-def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claim:
+def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
     """Say that one is at a record; tells who is, if somebody else was first."""
     by, until = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
-    return Claim(by=by, until=until)
+    return Claimed(by=by, until=until, is_mine=by == reviewer.name)
 
 
 @router.delete("/records/{anomaly_id}/claim", status_code=204)

@@ -204,15 +204,21 @@
       }
     });
   }
+  // A claim is a courtesy: made by who stays a second, renewed before it ends while the page is looked at, given back on leaving.
+  const DWELL = 1000, RENEW = 4 * 60 * 1000;
+  let claimed = false;
   async function claim() {
+    if (document.hidden || leaving) return;
     try {
       const held = await send("POST", `/records/${record.dataset.id}/claim`);
-      const me = one(".who .name")?.textContent;
-      if (held.by !== me) return void (one("[data-claim]").textContent = `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`);
-      addEventListener("pagehide", () => fetch(`${base}/api/records/${record.dataset.id}/claim`, {
-        method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "X-CSRF-Token": root.dataset.csrf },
-      }));
-    } catch { /* a claim is a courtesy: the record can be judged without */ }
+      claimed = held.is_mine;
+      one("[data-claim]").textContent = claimed ? "" : `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`;
+    } catch { /* the record can be judged without */ }
+  }
+  function release() {
+    if (!claimed) return;
+    claimed = false;
+    fetch(`${base}/api/records/${record.dataset.id}/claim`, { method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "X-CSRF-Token": root.dataset.csrf } }).catch(() => {});
   }
   async function fillPart(place) {
     try {
@@ -279,7 +285,12 @@
 
   if (window !== window.parent) window.focus(); // inside Airflow: the keys are for this page
   if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
-  if (record && writes && record.dataset.state === "open") claim();
+  if (record && writes && record.dataset.state === "open") {
+    setTimeout(claim, DWELL);
+    setInterval(claim, RENEW);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) claim(); });
+    addEventListener("pagehide", release);
+  }
   all(".scroll.ends").forEach(place => { place.scrollLeft = place.scrollWidth; });
   all("[data-part]").forEach(fillPart);
   const clean = new URL(location.href);
