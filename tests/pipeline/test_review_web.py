@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -23,6 +23,7 @@ from pipeline.review import judging, queue, record, suppression
 from pipeline.review.queue import Filters
 from pipeline.review.web.access import POLICY, Reviewer
 from pipeline.review.web.alone import COOKIE, alone
+from pipeline.review.web.api import Band
 from pipeline.review.web.app import create_app
 from pipeline.settings import Settings
 
@@ -535,6 +536,58 @@ def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(
         assert ids[3] in shown
         assert ids[0] not in shown
     assert 'href="/?">‹ the newest' in page
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_version", "9" * 23),
+        ("model_version", "-1"),
+        ("band", "9" * 23),
+        ("band", "5"),
+        ("band", "²"),
+        ("since", "2026-1-5"),
+        ("since", "2026-02-30"),
+        ("until", "٢٠٢٦-٠١-٠١"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, value: str) -> None:
+    """Not taken for another one, and not handed to a database that cannot hold it."""
+    for page in ("/", "/api/records", "/groups"):
+        answer = browser.get(page, params={name: value})
+        assert answer.status_code == 422, page
+        assert name in answer.text
+
+
+def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
+    """The ones that the queue counts, and the list that describes them to programs."""
+    assert set(get_args(get_args(Band)[0])) == set(queue.BANDS)
+    n = [len(browser.get("/api/records", params={"band": band}).json()["records"]) for band in queue.BANDS]
+    assert n == [5, 5, 5, 5, 4, 0, 0]
+
+
+def test_a_number_that_no_rule_can_have_is_refused(browser: TestClient) -> None:
+    """An integer of the database ends somewhere."""
+    assert browser.post(f"/rules/{'9' * 23}/lift", data={"csrf": csrf(browser)}).status_code == 422
+
+
+def test_a_nul_is_refused_wherever_it_stands(browser: TestClient, ids: list[str]) -> None:
+    """PostgreSQL would answer as if it were down."""
+    for address in ("/?search=k%00", "/?driver=%00", "/record/%00", "/api/records?after=%00", "/?told=%00"):
+        assert browser.get(address).status_code == 400, address
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": ["\0"], "verdict": "normal"}
+    assert browser.post("/api/verdicts", json=said, headers=token).status_code == 422
+    group = {"dataset": "payments", "signature": "\0", "verdict": "normal", "n": 5}
+    assert browser.post("/api/groups/verdicts", json=group, headers=token).status_code == 422
+    form = {"csrf": token["x-csrf-token"]}
+    for path, fields in (
+        ("/verdicts", {"verdict": "normal", "anomaly_id": "\0"}),
+        ("/groups/verdicts", {k: str(v) for k, v in group.items()}),
+        ("/undo", {"act": "\0"}),
+        ("/rules", {"dataset": "\0"}),
+    ):
+        assert browser.post(path, data=form | fields).status_code == 422, path
 
 
 def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:

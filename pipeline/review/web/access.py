@@ -106,7 +106,7 @@ async def _carries(request: Request, token: str) -> bool:
 
 
 class Shell:
-    """Around every answer: headers that keep a stranger's text from running; and no body that is too long."""
+    """Around every answer: headers that keep a stranger's text from running; no body too long, no address with a NUL."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -115,7 +115,7 @@ class Shell:
         """Serve a request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if (refusal := _too_long(scope)) is not None:
+        if (refusal := _holds_nul(scope) or _too_long(scope)) is not None:
             return await refusal(scope, receive, send)
 
         async def with_headers(message: Message) -> None:
@@ -126,6 +126,12 @@ class Shell:
             await send(message)
 
         return await self.app(scope, receive, with_headers)
+
+
+def _holds_nul(scope: Scope) -> PlainTextResponse | None:
+    """No text of ours holds one, and PostgreSQL refuses to look for it."""
+    found = "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]
+    return PlainTextResponse("the address holds a NUL character: leave it out", 400) if found else None
 
 
 def _too_long(scope: Scope) -> PlainTextResponse | None:

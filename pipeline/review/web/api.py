@@ -6,11 +6,11 @@ Belongs here: shapes of requests and answers. Does not: the work (the package ab
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.review import judging, queue, record, statistics
 from pipeline.review.queue import Filters, Place
@@ -18,8 +18,24 @@ from pipeline.review.web.access import Known
 from pipeline.verdicts import Opinion, State
 
 router = APIRouter()
-Id = Annotated[str, Field(min_length=1, max_length=32)]
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+LARGEST = 2**31 - 1  # what a column of the database holds
+
+
+def _is_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _as_number(given: Any) -> Any:
+    """An address has text only."""
+    return int(given) if isinstance(given, str) and given.isdecimal() and len(given) <= 2 else given
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL has no text with a NUL in it
+Id = Annotated[Text, Field(min_length=1, max_length=32)]
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_is_day)]
+Band = Annotated[Literal[0, 2, 3, 4, 6, 10, 16], BeforeValidator(_as_number)]
+Number = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Choice(BaseModel):
@@ -27,18 +43,18 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    dataset: str | None = Field(None, max_length=63)
+    dataset: Text | None = Field(None, max_length=63)
     state: State | Literal["any"] | None = None
-    driver: str | None = Field(None, max_length=1000, description="column with the largest share")
-    band: int | None = Field(None, description="severity at least; one of 0, 2, 3, 4, 6, 10, 16")
+    driver: Text | None = Field(None, max_length=1000, description="column with the largest share")
+    band: Band | None = Field(None, description="severity at least")
     kind: Literal["flagged", "sampled", "cleared"] | None = None
-    model_version: int | None = None
-    reviewer: str | None = Field(None, max_length=250)
+    model_version: Number | None = None
+    reviewer: Text | None = Field(None, max_length=250)
     since: Day | None = None
     until: Day | None = None
-    batch: str | None = Field(None, max_length=250)
-    signature: str | None = Field(None, max_length=4000)
-    search: str | None = Field(None, max_length=200, description="beginning of a record's key or id")
+    batch: Text | None = Field(None, max_length=250)
+    signature: Text | None = Field(None, max_length=4000)
+    search: Text | None = Field(None, max_length=200, description="beginning of a record's key or id")
     suppressed: bool = False
 
     @model_validator(mode="before")
@@ -60,7 +76,7 @@ class Choice(BaseModel):
 class Paged(Choice):
     """Filters, and where a page begins and ends."""
 
-    after: str | None = Field(None, max_length=300, description="`more_after` of the page before")
+    after: Text | None = Field(None, max_length=300, description="`more_after` of the page before")
     limit: int = Field(queue.PAGE, ge=1, le=500)
 
 
@@ -179,12 +195,12 @@ class Saying(BaseModel):
 class GroupSaying(BaseModel):
     """A verdict on every open record of a group."""
 
-    dataset: str
-    signature: str
+    dataset: Text
+    signature: Text
     since: Day | None = Field(None, description="the first day, where only a part was shown")
     verdict: Opinion
     note: str = Field("", max_length=judging.LONGEST_NOTE)
-    n: int = Field(
+    n: Number = Field(
         description="how many records the group had when it was shown: fewer or more now is refused"
     )
 

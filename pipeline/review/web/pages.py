@@ -11,9 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import Field
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline.errors import VaewatchError
@@ -21,7 +22,7 @@ from pipeline.review import budget, compare, judging, queue, record, statistics,
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots, words
 from pipeline.review.web.access import Known
-from pipeline.review.web.api import Choice, Paged, read_place
+from pipeline.review.web.api import LARGEST, Choice, Day, Id, Number, Paged, Text, read_place
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS, Opinion
 
@@ -29,6 +30,9 @@ router = APIRouter(include_in_schema=False)
 GROUPED_DAYS = 30
 LONGEST_IN_RECORD = 2000  # characters
 Page = Literal["queue", "record", "groups", "rules"]
+Said = Annotated[Text, Form()]
+Note = Annotated[Text, Field(max_length=judging.LONGEST_NOTE), Form()]
+Pairs = Annotated[list[Text] | None, Form()]
 
 
 @router.get("/")
@@ -183,8 +187,8 @@ def say(
     request: Request,
     reviewer: Known,
     verdict: Annotated[Opinion, Form()],
-    anomaly_id: Annotated[list[str] | None, Form()] = None,
-    note: Annotated[str, Form(max_length=judging.LONGEST_NOTE)] = "",
+    anomaly_id: Annotated[list[Id] | None, Form()] = None,
+    note: Note = "",
     settle: Annotated[bool, Form()] = False,
     page: Annotated[Page, Form()] = "queue",
     query: Annotated[str, Form()] = "",
@@ -203,10 +207,10 @@ def say_of_group(
     request: Request,
     reviewer: Known,
     verdict: Annotated[Opinion, Form()],
-    dataset: Annotated[str, Form()],
-    signature: Annotated[str, Form()],
-    n: Annotated[int, Form()],
-    since: Annotated[str, Form()] = "",
+    dataset: Said,
+    n: Annotated[Number, Form()],
+    signature: Said = "",
+    since: Annotated[Day | Literal[""], Form()] = "",
     query: Annotated[str, Form()] = "",
 ) -> Response:
     """A verdict on a whole group."""
@@ -219,7 +223,7 @@ def say_of_group(
 def undo(
     request: Request,
     reviewer: Known,
-    act: Annotated[str, Form()] = "",
+    act: Said = "",
     page: Annotated[Page, Form()] = "queue",
     query: Annotated[str, Form()] = "",
     anomaly_id: Annotated[str, Form()] = "",
@@ -235,12 +239,12 @@ def undo(
 def save_rule(
     request: Request,
     reviewer: Known,
-    dataset: Annotated[str, Form()],
-    signature: Annotated[str, Form()] = "",
-    column: Annotated[list[str] | None, Form()] = None,
-    value: Annotated[list[str] | None, Form()] = None,
-    ends_on: Annotated[str, Form()] = "",
-    note: Annotated[str, Form(max_length=judging.LONGEST_NOTE)] = "",
+    dataset: Said,
+    signature: Said = "",
+    column: Pairs = None,
+    value: Pairs = None,
+    ends_on: Said = "",
+    note: Note = "",
 ) -> Response:
     """Keep a suppression rule."""
     pairs = {name: said for name, said in zip(column or [], value or [], strict=False) if name}
@@ -250,7 +254,7 @@ def save_rule(
 
 
 @router.post("/rules/{number}/lift")
-def lift_rule(request: Request, reviewer: Known, number: int) -> Response:
+def lift_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1, le=LARGEST)]) -> Response:
     """End a suppression rule now."""
     n = suppression.lift(request.app.state.here.ledger, number, by=reviewer.name)
     return _back(request, "rules", "", told=f"rule {number} is lifted; {n} records are in the queue again")
