@@ -381,6 +381,29 @@ def test_a_group_is_judged_whole_or_not_at_all(
     assert set(back["states"].values()) == {"open"}
 
 
+@pytest.mark.parametrize("signature", ["·", ""], ids=["marked", "empty"])
+def test_a_group_of_no_single_column_is_a_group_like_another(
+    here: Installation, browser: TestClient, ids: list[str], signature: str
+) -> None:
+    """Its links lead to it and to nothing else, and its form judges it; sampled records are none of it."""
+    mine = [row(f"n{i}", signature=signature, driver="", reasons=[]) for i in range(2)]
+    drawn = row("s0", signature=signature, driver="", reasons=[], kind="sampled", severity=0.1)
+    put(here.ledger, [*mine, drawn, *(row(f"k{i}") for i in range(5))])
+    page = browser.get("/groups").text
+    group = page[page.index(f'data-signature="{signature}"') :]
+    group = group[: group.index("</li>")]
+    assert "of no single column" in group
+    for link in re.findall(r'href="(/\?[^"]*)"', group):
+        shown = browser.get(html.unescape(link)).text
+        assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == ["n0", "n1"]
+    for link in re.findall(r'href="(/rules[^"]*)"', group):
+        assert "would have hidden <b>2</b>" in browser.get(html.unescape(link)).text
+    assert "odd in the same way" not in browser.get(f"/record/{drawn['anomaly_id']}").text
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', group[group.index("<form") :]))
+    judged = browser.post("/groups/verdicts", data=fields | {"verdict": "normal"})
+    assert "normal: 2 records" in judged.text
+
+
 def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:

@@ -62,7 +62,8 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
     place = Place(row["day"], row["severity"], row["anomaly_id"])
     previous, following = queue.beside(here.ledger, filters, place)
     alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
-    n_alike = len(queue.members(here.ledger, alike)) if row["signature"] else 0
+    has_alike = row["signature"] and row["kind"] != "sampled"
+    n_alike = len(queue.members(here.ledger, alike)) if has_alike else 0
     return _page(
         request,
         "record.html",
@@ -70,6 +71,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         plots=_plots(request, row),
         previous=previous,
         following=following,
+        has_alike=has_alike,
         n_alike=n_alike,
         query=_query(filters, after=choice.after),
         cleared=next((one for one in reversed(row["verdicts"]) if one["number"] in row["holding"]), None),
@@ -370,6 +372,7 @@ def _templated() -> Environment:
         "rounded": words.rounded,
         "cell": words.cell,
         "ago": words.ago,
+        "signature": words.signature,
         "address": lambda given: urlencode({
             name: value for name, value in given.items() if value is not None
         }),

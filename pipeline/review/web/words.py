@@ -30,6 +30,7 @@ WORDS = {
     "sampled": "random sample",
     "cleared": "no longer flagged",
 }
+NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
 FACET_NAMES = {
     "state": "Verdict",
     "driver": "Column",
@@ -75,6 +76,11 @@ def short(value: Any, most: int = LONGEST_IN_LIST) -> str:
     """A text, cut; what was cut off is said."""
     text = "" if value is None else str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def signature(given: str, most: int = LONGEST_IN_LIST) -> str:
+    """A signature for people."""
+    return "of no single column" if given in NO_COLUMN else short(given, most)
 
 
 def percent(share: float | None) -> str:
