@@ -613,6 +613,29 @@ def test_a_nul_is_refused_wherever_it_stands(browser: TestClient, ids: list[str]
         assert browser.post(path, data=form | fields).status_code == 422, path
 
 
+def test_a_link_of_the_overview_shows_as_many_as_it_says(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Of the dataset that is looked at, without what was drawn at random."""
+    put(here.ledger, [*(row(f"k{i}", severity=9.0 - i) for i in range(5)), row("s0", kind="sampled")])
+    put(here.ledger, [row("o0", dataset="orders")])
+    page = browser.get("/overview", params={"dataset": "payments"}).text
+    links = re.findall(r'href="(/\?[^"]*)">(?:Review|Judge some|<span class="pill open">)', page)
+    assert len(links) == 3
+    for link in links:
+        shown = browser.get(html.unescape(link)).text
+        assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == [f"k{i}" for i in range(5)]
+
+
+def test_groups_of_all_days_say_so(browser: TestClient, ids: list[str]) -> None:
+    """And lead back."""
+    link = re.search(r'href="(/groups\?since[^"]*)">all days', browser.get("/groups").text)
+    assert link
+    page = browser.get(html.unescape(link[1])).text
+    assert "Of all days" in page
+    assert "0001" not in page[page.index("Of all days") : page.index("</p>", page.index("Of all days"))]
+
+
 def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
     """They work offline, and a new release's are fetched anew."""
     page = browser.get("/").text

@@ -27,7 +27,7 @@ from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS, Opinion
 
 router = APIRouter(include_in_schema=False)
-GROUPED_DAYS = 30
+GROUPED_DAYS, ALL_DAYS = 30, "0001-01-01"
 LONGEST_IN_RECORD = 2000  # characters
 Page = Literal["queue", "record", "groups", "rules"]
 Said = Annotated[Text, Form()]
@@ -382,6 +382,8 @@ def _templated() -> Environment:
         "VERDICTS": VERDICT_NAMES,
         "FACETS": FACET_NAMES,
         "WORDS": WORDS,
+        "GROUPED_DAYS": GROUPED_DAYS,
+        "ALL_DAYS": ALL_DAYS,
         "IN_RECORD": LONGEST_IN_RECORD,
         "changed": lambda filters, **changes: _query(Filters(**{**vars(filters), **changes})),
         "paged": lambda filters, place: _query(filters, after=str(place)),
