@@ -141,7 +141,7 @@ def test_what_could_not_be_saved_is_said_and_gone_back_to(page: Page, here: Inst
     page.until(lambda: "anomaly: key-0" in page.text("#toast"))
     page.network(offline=True)
     page.press("2")
-    page.until(lambda: "not saved: key-1" in page.text("#toast"))
+    page.until(lambda: "not saved: key-1: the server does not answer; try again" in page.text("#toast"))
     assert page.focused() == "key-1"
     assert [one.text for one in page.all(".row .pill")][:3] == ["anomaly", "not saved", "open"]
     page.network()

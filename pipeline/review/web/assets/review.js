@@ -15,7 +15,7 @@
       method, credentials: "same-origin",
       headers: { "Content-Type": "application/json", "X-CSRF-Token": root.dataset.csrf },
       body: body === undefined ? undefined : JSON.stringify(body),
-    });
+    }).catch(() => { throw new Error("the server does not answer; try again"); });
     const told = answer.status === 204 ? null : await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(told?.detail || `the server says ${answer.status}`);
     return told;
