@@ -63,7 +63,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
     previous, following = queue.beside(here.ledger, filters, place)
     alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
     has_alike = row["signature"] and row["kind"] != "sampled"
-    n_alike = len(queue.members(here.ledger, alike)) if has_alike else 0
+    n_alike = queue.size(here.ledger, alike) if has_alike else 0
     return _page(
         request,
         "record.html",
