@@ -14,6 +14,8 @@ Belongs here: columns and what they hold. Does not: making or changing the table
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from pipeline.ledger import instant, metadata
@@ -91,20 +93,29 @@ queue_batches = sa.Table(
     sa.Column("n_sampled", sa.BigInteger, nullable=False),
     sa.Column("n_suppressed", sa.BigInteger, nullable=False),
 )
+
+
+def _counted() -> list[sa.Column[Any]]:
+    """What rows are counted by, but for the dataset, and how many there are."""
+    return [
+        sa.Column("kind", sa.String(8), nullable=False),
+        sa.Column("driver", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("reviewer", sa.String(250), nullable=False),
+        sa.Column("band", sa.Integer, nullable=False),
+        sa.Column("model_version", sa.Integer, nullable=False),
+        sa.Column("suppressed", sa.Boolean, nullable=False),
+        sa.Column("n", sa.BigInteger, nullable=False),
+    ]
+
+
 tallies = sa.Table(
     "tallies",
     metadata,
     sa.Column("dataset", sa.String(63), nullable=False),
     sa.Column("batch_id", sa.String(250), nullable=False),
     sa.Column("day", sa.String(10), nullable=False),
-    sa.Column("kind", sa.String(8), nullable=False),
-    sa.Column("driver", sa.Text, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("reviewer", sa.String(250), nullable=False),
-    sa.Column("band", sa.Integer, nullable=False),
-    sa.Column("model_version", sa.Integer, nullable=False),
-    sa.Column("suppressed", sa.Boolean, nullable=False),
-    sa.Column("n", sa.BigInteger, nullable=False),
+    *_counted(),
     sa.Index("ix_tallies_batch", "dataset", "batch_id"),
     sa.Index("ix_tallies_day", "day"),
 )
@@ -112,14 +123,7 @@ tally_sums = sa.Table(
     "tally_sums",
     metadata,
     sa.Column("dataset", sa.String(63), nullable=False),
-    sa.Column("kind", sa.String(8), nullable=False),
-    sa.Column("driver", sa.Text, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("reviewer", sa.String(250), nullable=False),
-    sa.Column("band", sa.Integer, nullable=False),
-    sa.Column("model_version", sa.Integer, nullable=False),
-    sa.Column("suppressed", sa.Boolean, nullable=False),
-    sa.Column("n", sa.BigInteger, nullable=False),
+    *_counted(),
     sa.Index(
         "ix_tally_sums",
         "dataset",
