@@ -26,6 +26,7 @@ import matplotlib as mpl
 PAGE, PLOT = Path("docs/reference/speed.md"), Path("docs/reference/speed.svg")
 BEGIN, END = "<!-- begin: written by make bench-speed -->", "<!-- end -->"
 GREEN, RED = "#2f7d4f", "#b23b3b"
+FAR = 100.0  # shares beyond it are drawn as it
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Line:
     @property
     def is_green(self) -> bool:
         return bool(self.ratio >= self.reach if self.at_least else self.ratio <= self.reach)
+
+    def share(self, value: float) -> float:
+        """Of what is to be reached; without bound for less than nothing, which noise makes of a difference."""
+        if self.at_least:
+            return value / self.reach
+        return self.reach / value if value > 0 else float("inf")
 
     def shown(self, value: float) -> str:
         return f"{value:.0%}" if self.unit == "%" else f"{value:.3g} {self.unit}"
@@ -116,7 +123,7 @@ def draw(lines: list[Line]) -> None:
     mpl.rcParams["svg.hashsalt"] = "vaewatch"
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(lines) + 1.1), layout="constrained")
     for y, line in enumerate(reversed(lines)):
-        parts = sorted(x / line.reach if line.at_least else line.reach / max(x, 1e-9) for x in line.ratios)
+        parts = sorted(min(FAR, line.share(x)) for x in line.ratios)
         axes.barh(y, median(parts), color=GREEN if line.is_green else RED, height=0.6)
         axes.plot(
             parts[:: max(1, len(parts) - 1)], [y] * len(parts[:: max(1, len(parts) - 1)]), color="black"
