@@ -354,7 +354,7 @@ def review_undo(
     ledger, who = Installation().ledger, by or getpass.getuser()
     done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
     _print_json(asdict(done)) if as_json else typer.echo(
-        f"withdrawn: {len(done.anomaly_ids)} verdicts of {who}"
+        f"withdrawn: {len(done.anomaly_ids)} verdict{'s' * (len(done.anomaly_ids) != 1)} of {who}"
     )
 
 
