@@ -1,0 +1,66 @@
+"""The command line: one verb per step, the same functions that the DAGs call.
+
+Belongs here: the program, its exit codes, and how errors end it; the verbs are in the modules beside this one. Does not:
+any work (steps/) or how a table is laid out (display.py). Nothing heavy is imported before a verb needs it: `--help`
+must be instant.
+
+Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 contract refused; 4 partly done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import models, nightly, quarantine, review
+
+app = typer.Typer(
+    help="Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 contract refused, 4 partly done.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(nightly.verbs)
+app.add_typer(models.verbs)
+app.add_typer(review.verbs, name="review")
+app.add_typer(quarantine.verbs, name="quarantine")
+
+
+def main() -> None:
+    """Run the command line; errors become one message and an exit code."""
+    from pipeline.errors import VaewatchError
+
+    code = 0
+    try:
+        app()
+    except VaewatchError as fault:
+        retry = " (a retry may help)" if fault.retry_can_help else ""
+        typer.echo(f"error: {fault}{retry}", err=True)
+        code = fault.exit_code
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of native libraries do not all survive an orderly end: one in five aborted
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vaewatch {version('vaewatch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vaewatch(
+    version: Annotated[  # the callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review."""

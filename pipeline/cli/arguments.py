@@ -1,0 +1,65 @@
+"""Arguments and output that the verbs share.
+
+Belongs here: how a dataset, a batch or a person is named on every command line, and how receipts end a verb. Does not:
+a verb.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.receipts import Receipt
+
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="a dataset's name, see `vaewatch status`")
+]
+AnyDataset = Annotated[str | None, typer.Argument(metavar="[DATASET]", help="default: every dataset")]
+BatchId = Annotated[str, typer.Argument(help="a batch_id")]
+Key = Annotated[
+    str | None, typer.Argument(metavar="[BATCH]", help="a batch_id, or first..last; default: all due")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output on standard output")]
+By = Annotated[str, typer.Option("--by", help="who decides; default: you")]
+Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
+
+REFUSED, PARTLY = 3, 4
+
+
+def told(as_json: bool, work: Callable[..., Any]) -> Any:
+    """Do work that says how it goes, on standard error so that standard output stays clean."""
+    return work() if as_json else work(say=lambda line: typer.echo(f"  {line}", err=True))
+
+
+def training_progress(as_json: bool) -> Any:
+    """A bar on standard error while a model trains, where somebody looks."""
+    from pipeline import display
+
+    return display.training_progress(show=not as_json and sys.stderr.isatty())
+
+
+def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
+    """Print receipts and leave with the code they deserve."""
+    from pipeline import display
+
+    if as_json:
+        print_json([receipt.as_dict() for receipt in receipts])
+    else:
+        for receipt in receipts:
+            display.print_receipt(receipt)
+    outcomes = {receipt.outcome for receipt in receipts}
+    if "partly done" in outcomes or ("refused" in outcomes and len(outcomes) > 1):
+        raise typer.Exit(PARTLY)
+    if "refused" in outcomes:
+        raise typer.Exit(REFUSED)
+
+
+def print_json(value: Any) -> None:
+    """For machines, on standard output."""
+    typer.echo(json.dumps(value, indent=2, default=str))

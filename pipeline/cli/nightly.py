@@ -1,0 +1,148 @@
+"""What a night is made of, a verb per step, and how it stands.
+
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, views.py).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.arguments import (
+    AnyDataset,
+    AsJson,
+    DatasetName,
+    Key,
+    finish,
+    print_json,
+    told,
+    training_progress,
+)
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="folder of Parquet files, a sample of what will land")],
+    name: Annotated[str | None, typer.Option(help="the dataset's name; default: the folder's")] = None,
+    force: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset's YAML file from a sample: types, roles, rules and bounds, each guess with its reason."""
+    import re
+
+    from pipeline.errors import ConfigError
+    from pipeline.inference import propose
+    from pipeline.installation import Installation
+
+    settings = Installation().settings
+    folder = path.expanduser().absolute()
+    default = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
+    dataset = name or re.sub("[^A-Za-z0-9_-]+", "-", default).strip("-") or "dataset"
+    target = settings.datasets / f"{dataset}.yaml"
+    if target.exists() and not force:
+        raise ConfigError(f"{target} is there already; choose another --name, or --force to replace it")
+    proposal = propose(
+        folder,
+        dataset,
+        relative_to=settings.datasets,
+        threads=settings.cores,
+        scratch=settings.home / "work" / f"init-{dataset}",
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(proposal.text, encoding="utf-8")
+    if as_json:
+        return print_json({"dataset": dataset, "file": str(target), "warnings": list(proposal.warnings)})
+    typer.echo(f"wrote {target} from {proposal.n_records} records; {proposal.n_files} files are there")
+    for warning in proposal.warnings:
+        typer.echo(f"  look at {warning}")
+    return typer.echo(f"next: read it, then `vaewatch run {dataset}`")
+
+
+@verbs.command()
+def validate(
+    dataset: DatasetName,
+    batch: Key = None,
+    force: Annotated[bool, typer.Option(help="check again what was checked")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check batches against their contract: accept them, set records aside, or refuse them whole."""
+    from pipeline import steps
+
+    finish([told(as_json, partial(steps.validate, dataset, batch, force=force))], as_json)
+
+
+@verbs.command()
+def train(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """Train on the accepted records of the newest days; log and register the model."""
+    from pipeline import steps
+
+    with training_progress(as_json) as on_progress:
+        receipt = told(as_json, partial(steps.train, dataset, on_progress=on_progress))
+    finish([receipt], as_json)
+
+
+@verbs.command()
+def score(
+    dataset: DatasetName,
+    batch: Key = None,
+    force: Annotated[bool, typer.Option(help="score again what was scored")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score accepted batches with the champion; publish scores and flagged records."""
+    from pipeline import steps
+
+    finish([told(as_json, partial(steps.score, dataset, batch, force=force))], as_json)
+
+
+@verbs.command()
+def run(
+    dataset: AnyDataset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do everything that is due: validate, train where it is time, promote, score."""
+    from pipeline import steps
+    from pipeline.installation import Installation
+
+    here = Installation()
+    receipts = []
+    for name in [dataset] if dataset else sorted(here.datasets()):
+        receipts += told(as_json, partial(steps.run, name, installation=here))
+    finish(receipts, as_json)
+
+
+@verbs.command()
+def status(
+    dataset: AnyDataset = None,
+    as_json: AsJson = False,
+) -> None:
+    """What landed, what was accepted, set aside and flagged, and which model serves."""
+    from pipeline import display, views
+    from pipeline.installation import Installation
+
+    found = views.status(Installation(), dataset)
+    print_json(found) if as_json else display.print_status(found, whole=dataset is not None)
+
+
+@verbs.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at settings, folders, database, registry and datasets, and say what to mend."""
+    from pipeline import display
+    from pipeline.doctor import examine
+
+    findings = examine()
+    print_json(findings) if as_json else display.print_findings(findings)
+    if any(not finding["ok"] for finding in findings):
+        raise typer.Exit(1)
+
+
+@verbs.command()
+def schema() -> None:
+    """Print the JSON Schema of a dataset file, for editors."""
+    from pipeline.config import Dataset
+
+    print_json(Dataset.model_json_schema())

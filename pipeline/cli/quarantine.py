@@ -1,0 +1,47 @@
+"""`vaewatch quarantine`: what was set aside, and letting it in again.
+
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, views.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.arguments import AsJson, BatchId, DatasetName, finish, print_json
+
+verbs = typer.Typer(help="Records and batches set aside, and letting them in again.", no_args_is_help=True)
+
+
+@verbs.command("list")
+def quarantine_list(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """Batches that were refused or have records set aside, with counts by reason."""
+    from pipeline import display, views
+    from pipeline.installation import Installation
+
+    found = views.quarantined(Installation(), dataset)
+    print_json(found) if as_json else display.print_quarantined(found)
+
+
+@verbs.command("show")
+def quarantine_show(
+    dataset: DatasetName,
+    batch: BatchId,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Records of a batch that were set aside, with their reasons."""
+    from pipeline import display, views
+    from pipeline.installation import Installation
+
+    found = views.set_aside(Installation(), dataset, batch, limit=limit)
+    print_json(found) if as_json else display.print_set_aside(found)
+
+
+@verbs.command("release")
+def quarantine_release(dataset: DatasetName, batch: BatchId, as_json: AsJson = False) -> None:
+    """Check a batch again after its contract was mended, and score what now passes."""
+    from pipeline import steps
+
+    finish(steps.release(dataset, batch), as_json)

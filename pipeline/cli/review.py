@@ -1,0 +1,204 @@
+"""`vaewatch review`: the page, and its verbs in a shell.
+
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (review/).
+"""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, print_json
+from pipeline.verdicts import Opinion
+
+AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
+DAY = "%Y-%m-%d"
+
+verbs = typer.Typer(
+    help="Records that wait for a person: the page (no verb), and the same from a shell.",
+    invoke_without_command=True,
+)
+
+
+@verbs.callback()
+def review_page(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8200,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    by: Annotated[str, typer.Option("--by", help="who reviews; default: you")] = "",
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="what other machines call this one; repeatable")
+    ] = None,
+) -> None:
+    """Without a verb: serve the review page on this machine, and print the address to open."""
+    if context.invoked_subcommand is None:
+        from pipeline.review.web.alone import serve
+
+        serve(host, port, by or getpass.getuser(), names=name or [], say=typer.echo)
+
+
+@verbs.command("list")
+def review_list(
+    dataset: AnyDataset = None,
+    state: Annotated[
+        Literal["any", "open", "anomaly", "normal", "expected_change", "data_error", "unsure", "conflict"],
+        typer.Option(help="what verdicts came to; `open`: none holds"),
+    ] = "open",
+    driver: Annotated[str | None, typer.Option(help="column with the largest share")] = None,
+    kind: Annotated[
+        Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
+    ] = "any",
+    batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
+    since: Annotated[datetime | None, typer.Option(formats=[DAY], help="first day, like 2026-01-31")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=[DAY], help="last day")] = None,
+    search: Annotated[str | None, typer.Option(help="beginning of a record's key or id")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Records that wait for a person: the newest day first, on a day the most severe first."""
+    from pipeline import display
+    from pipeline.installation import Installation
+    from pipeline.review import queue
+
+    here = Installation()
+    chosen = queue.Filters(
+        dataset=dataset and here.dataset(dataset).dataset,
+        state=None if state == "any" else state,
+        kind=None if kind == "any" else kind,
+        driver=driver,
+        batch=batch,
+        since=since.date().isoformat() if since else None,
+        until=until.date().isoformat() if until else None,
+        search=search,
+    )
+    found = queue.page(here.ledger, chosen, limit=limit)
+    if as_json:
+        print_json(found.rows)
+    else:
+        display.print_queue(found.rows, queue.total(here.ledger, chosen))
+
+
+@verbs.command("show")
+def review_show(anomaly_id: AnomalyId, as_json: AsJson = False) -> None:
+    """One record whole: original values, scores, reasons and verdicts."""
+    from pipeline import display
+    from pipeline.installation import Installation
+    from pipeline.review import record
+
+    here = Installation()
+    found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
+    print_json(found) if as_json else display.print_one(found)
+
+
+@verbs.command("label")
+def review_label(
+    anomaly_id: AnomalyId,
+    verdict: Annotated[Opinion, typer.Argument(help="what it was")],
+    by: By = "",
+    note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
+    settle: Annotated[
+        bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a record was. The next training pushes anomalies and data errors out and keeps normal records in."""
+    from dataclasses import asdict
+
+    from pipeline.installation import Installation
+    from pipeline.review import judging, record
+
+    ledger, who = Installation().ledger, by or getpass.getuser()
+    chosen = record.find(ledger, anomaly_id)
+    given = judging.give(ledger, [chosen], verdict, by=who, note=note, settle=settle)
+    if as_json:
+        return print_json({**asdict(given), "state": record.one(ledger, chosen)["state"]})
+    typer.echo(f"{chosen}: {verdict}, says {who}; take it back with `vaewatch review undo {given.act}`")
+    if given.conflicts:
+        typer.echo(
+            "reviewers differ on it: it is learned from neither way until they agree, or somebody says --settle"
+        )
+    return None
+
+
+@verbs.command("undo")
+def review_undo(
+    act: Annotated[str | None, typer.Argument(metavar="[ACT]", help="default: your newest verdict")] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take back what was said: the entry stays in the history, and another one withdraws it."""
+    from dataclasses import asdict
+
+    from pipeline.installation import Installation
+    from pipeline.review import judging
+
+    ledger, who = Installation().ledger, by or getpass.getuser()
+    done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
+    print_json(asdict(done)) if as_json else typer.echo(
+        f"withdrawn: {len(done.anomaly_ids)} verdict{'s' * (len(done.anomaly_ids) != 1)} of {who}"
+    )
+
+
+@verbs.command("export")
+def review_export(
+    dataset: DatasetName,
+    out: Annotated[Path, typer.Argument(help="file to write: .parquet, .csv or .jsonl")],
+    batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
+) -> None:
+    """Write flagged records, with what their verdicts come to, to a file."""
+    from pipeline import views
+    from pipeline.installation import Installation
+
+    n_records = views.export(Installation(), dataset, out, batch_id=batch)
+    typer.echo(f"wrote {n_records} flagged records to {out}")
+
+
+@verbs.command("stats")
+def review_stats(
+    dataset: AnyDataset = None,
+    log: Annotated[bool, typer.Option("--log", help="log them on the model versions in MLflow")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
+    from dataclasses import asdict
+
+    from pipeline import display
+    from pipeline.installation import Installation
+    from pipeline.review import statistics
+    from pipeline.review.budget import suggested
+    from pipeline.review.loop import log_review
+
+    here = Installation()
+    for name in ([dataset] if dataset else sorted(here.datasets())) if log else []:
+        for version in log_review(here, here.dataset(name)):
+            typer.echo(f"logged on version {version} of {name}", err=True)
+    names = [dataset] if dataset else sorted(here.datasets())
+    budgets = {name: one for name in names if (one := suggested(here, here.dataset(name)))}
+    found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
+    if as_json:
+        return print_json(
+            statistics.as_dict(found) | {"budgets": {name: asdict(one) for name, one in budgets.items()}}
+        )
+    lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
+    return display.print_lines([*statistics.as_lines(found), *lines])
+
+
+@verbs.command("fill")
+def review_fill(
+    dataset: AnyDataset = None,
+    force: Annotated[bool, typer.Option(help="fill in anew what the queue holds")] = False,
+) -> None:
+    """Put scored batches into the queue that it does not hold: those of before there was one, or of an earlier model."""
+    from pipeline.installation import Installation
+    from pipeline.review.filling import catch_up
+
+    here = Installation()
+    for name in [dataset] if dataset else sorted(here.datasets()):
+        done = catch_up(
+            here, here.dataset(name), force=force, say=lambda line: typer.echo(f"  {line}", err=True)
+        )
+        typer.echo(f"{name}: {len(done)} batches filled in")
