@@ -14,8 +14,10 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +49,17 @@ class FileReport:
 
 
 def inspect(
-    files: Sequence[Path], *, columns: Sequence[str] | None, time: str | None = None, split: str | None = None
+    files: Sequence[Path],
+    *,
+    columns: Sequence[str] | None,
+    time: str | None = None,
+    split: str | None = None,
+    processes: int = 1,
 ) -> list[FileReport]:
-    """Digest and decode files completely, in a child process with limits.
+    """Digest and decode files completely, in child processes with limits.
 
     Args:
+        processes: how many at once, each with its share of the files and with limits of its own.
         columns: those to decode, names that a file lacks are left to the contract; None for all that are not nested.
         time, split: column and unit ("hour", "day", "month") to count records by.
 
@@ -60,7 +68,11 @@ def inspect(
         StorageFailed: a file could not be opened: this says nothing about its content.
         CheckCrashed: no child process could be started.
     """
-    return list(_sound(survey(files, columns=columns, time=time, split=split)))
+    n = max(1, min(processes, len(files)))
+    parts = [files[i * len(files) // n : (i + 1) * len(files) // n] for i in range(n)]
+    with ThreadPoolExecutor(n) as threads:
+        found = threads.map(lambda part: survey(part, columns=columns, time=time, split=split), parts)
+        return list(_sound(chain.from_iterable(found)))
 
 
 def survey(
@@ -84,7 +96,7 @@ def survey(
     return found
 
 
-def _sound(reports: Sequence[FileReport | UnreadableFile]) -> Iterator[FileReport]:
+def _sound(reports: Iterable[FileReport | UnreadableFile]) -> Iterator[FileReport]:
     for report in reports:
         if isinstance(report, UnreadableFile):
             raise report

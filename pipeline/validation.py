@@ -63,7 +63,7 @@ class _Tally:
     newest: datetime | None
 
 
-def examine(dataset: Dataset, batch: LandedBatch) -> list[guard.FileReport]:
+def examine(dataset: Dataset, batch: LandedBatch, *, threads: int = 1) -> list[guard.FileReport]:
     """Read a batch's files once, safely.
 
     Raises:
@@ -74,6 +74,7 @@ def examine(dataset: Dataset, batch: LandedBatch) -> list[guard.FileReport]:
         columns=list(kept_columns(dataset)),
         time=dataset.time,
         split=dataset.incoming.split,
+        processes=threads,
     )
 
 
@@ -162,17 +163,49 @@ def _prepare(
                 FROM read_parquet({links}, union_by_name = true, filename = 'vaewatch_file', file_row_number = true, hive_partitioning = false)
                 {_where(dataset, batch)}"""
         )
-        marks = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in rules)
-        connection.execute(
-            f"""CREATE TABLE marks AS SELECT vaewatch_row, vaewatch_reasons FROM (
-                SELECT vaewatch_row, list_filter([{marks}]::VARCHAR[], lambda reason: reason IS NOT NULL) AS vaewatch_reasons FROM typed)
-                WHERE len(vaewatch_reasons) > 0"""
+        # a rule must see every record: pushed into the reader it would skip what a file's statistics deny
+        connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
+        connection.execute(f"CREATE TABLE marks AS {_marks(connection, rules)}")
+        (n_marks,) = _one(connection, "SELECT count(*) FROM marks")
+        # a batch without a fault, the common case, is spared a join in every later query
+        reasons, join = (
+            ("vaewatch_reasons", "LEFT JOIN marks USING (vaewatch_row)")
+            if n_marks
+            else ("NULL::VARCHAR[]", "")
         )
         connection.execute(
-            """CREATE VIEW batch AS SELECT typed.*, marks.vaewatch_row IS NOT NULL AS vaewatch_set_aside
-               FROM typed LEFT JOIN marks ON marks.vaewatch_row = typed.vaewatch_row"""
+            f"""CREATE VIEW batch AS SELECT typed.*, {reasons} IS NOT NULL AS vaewatch_set_aside, {reasons} AS vaewatch_reasons
+               FROM typed {join}"""
         )
         return _tally(connection, dataset)
+
+
+def _marks(connection: duckdb.DuckDBPyConnection, rules: Sequence[RowRule]) -> str:
+    """SQL for the rows that break a rule, with the reasons in the rules' order.
+
+    Reasons are looked for in those rows alone; and which record of a key came first, only where a key is there twice.
+    """
+    single = [rule for rule in rules if rule.code != "duplicate_key"]
+    reasons = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in single)
+    broken = " OR ".join(f"({rule.violates})" for rule in single) or "false"
+    marked = [
+        f"""SELECT vaewatch_row, list_filter([{reasons}]::VARCHAR[], lambda reason: reason IS NOT NULL) AS reasons, 0 AS nth
+            FROM typed WHERE {broken}"""
+    ]
+    marked += [
+        f"SELECT vaewatch_row, [{sql.text(rule.reason)}], 1 FROM typed QUALIFY {rule.violates}"
+        for rule in rules
+        if rule.code == "duplicate_key" and _repeats(connection, rule.columns)
+    ]
+    return f"""SELECT vaewatch_row, flatten(list(reasons ORDER BY nth)) AS vaewatch_reasons
+        FROM ({" UNION ALL ".join(marked)}) GROUP BY vaewatch_row"""
+
+
+def _repeats(connection: duckdb.DuckDBPyConnection, key: Sequence[str]) -> bool:
+    columns = ", ".join(map(sql.name, key))
+    present = " AND ".join(f"{sql.name(name)} IS NOT NULL" for name in key)
+    query = f"SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM typed WHERE {present} GROUP BY {columns})"
+    return bool(_one(connection, query)[0])
 
 
 def _links(batch: LandedBatch, reports: Sequence[guard.FileReport], scratch: Path) -> list[str]:
@@ -278,9 +311,8 @@ def _publish(
     columns = kept_columns(dataset)
     packed = ", ".join(f"{sql.name(name)} := batch.{sql.name(name)}" for name in columns)
     query = f"""SELECT {sql.text(batch.batch_id)} AS batch_id, batch.vaewatch_set_aside AS set_aside,
-        batch.vaewatch_row AS row_number, {_record_key(dataset)} AS record_key, marks.vaewatch_reasons AS reasons,
-        struct_pack({packed}) AS record
-        FROM batch LEFT JOIN marks ON marks.vaewatch_row = batch.vaewatch_row {"" if dataset.key else "ORDER BY row_number"}"""
+        batch.vaewatch_row AS row_number, {_record_key(dataset)} AS record_key, vaewatch_reasons AS reasons,
+        struct_pack({packed}) AS record FROM batch {"" if dataset.key else "ORDER BY row_number"}"""
     note = {"fingerprint": fingerprint, "n_read": str(tally.n_read), "n_accepted": str(tally.n_accepted)}
     with sql.database(scratch, threads=threads, file=scratch / "batch.duckdb") as connection:
         tables.replace("records", batch.batch_id, lambda: _rows(connection, query), note=note)

@@ -41,7 +41,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 
 from pipeline.contracts import BatchRule, RowRule
 
-BOOKKEEPING = ("vaewatch_row", "vaewatch_set_aside")
+BOOKKEEPING = ("vaewatch_row", "vaewatch_set_aside", "vaewatch_reasons")
 COUNTING = -1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

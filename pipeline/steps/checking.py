@@ -124,7 +124,7 @@ def _validate(
     try:
         if batch.delivery not in inspected:
             inspected.clear()  # only the delivery at hand is kept: its periods come one after another
-            inspected[batch.delivery] = validation.examine(dataset, batch)
+            inspected[batch.delivery] = validation.examine(dataset, batch, threads=here.settings.cores)
         reports = inspected[batch.delivery]
     except UnreadableFile as fault:
         validation.report_refusal(dataset, batch, [str(fault)], here.page(dataset, batch.batch_id))

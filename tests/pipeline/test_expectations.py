@@ -78,7 +78,9 @@ def prepare(folder: Path, dataset: Dataset, table: pa.Table, rules: Sequence[Row
         connection.execute(
             f"CREATE VIEW typed AS SELECT {columns}, file_row_number AS vaewatch_row FROM {source}"
         )
-        connection.execute(f"CREATE VIEW batch AS SELECT *, ({marks}) AS vaewatch_set_aside FROM typed")
+        connection.execute(
+            f"CREATE VIEW batch AS SELECT *, ({marks}) AS vaewatch_set_aside, NULL AS vaewatch_reasons FROM typed"
+        )
     return folder / "batch.duckdb"
 
 
@@ -287,7 +289,10 @@ def test_a_contract_may_promise_columns_of_any_name(tmp_path: Path) -> None:
     """All but two at once: GX takes `a` and `a` within quotes for one column where it compares sets of names."""
     names = tuple(name for name in ODD_NAMES if name not in {'"a"', "[a]", "`a`"})
     columns = ", ".join(f"1 AS {sql.name(name)}" for name in names)
-    database = relation(tmp_path, f"SELECT {columns}, 0 AS vaewatch_row, false AS vaewatch_set_aside")
+    database = relation(
+        tmp_path,
+        f"SELECT {columns}, 0 AS vaewatch_row, false AS vaewatch_set_aside, NULL AS vaewatch_reasons",
+    )
     (outcome,) = check(database, [BatchRule("columns", columns=names)]).outcomes
     assert outcome.success
     (outcome,) = check(database, [BatchRule("columns", columns=names[1:])]).outcomes
