@@ -31,6 +31,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import notes
 from dags.catalogue import read_catalogue
+from dags.mail import installation
 from dags.watcher import SettledFiles
 from pipeline.config import Dataset
 from pipeline.errors import (
@@ -154,7 +155,8 @@ class DatasetDags:
             def score(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
                 from pipeline import steps
 
-                done = brief(steps.score(name, key_of(dag_run, params), say=log.info))
+                key = key_of(dag_run, params)
+                done = brief(steps.score(name, key, say=log.info, installation=installation()))
                 complain(name, done["failed"], ModelUnusable)
                 return done
 
@@ -248,7 +250,7 @@ class DatasetDags:
                 checked = (
                     steps.validate(name, key, force=True, say=log.info) if params["check_again"] else None
                 )
-                receipt = steps.score(name, key, force=True, say=log.info)
+                receipt = steps.score(name, key, force=True, say=log.info, installation=installation())
                 if again := [batch.batch_id for batch in receipt.with_outcome("scored")]:
                     outlet_events[scored].add_partitions(again)
                 done = brief(receipt)

@@ -245,6 +245,10 @@ class Promotion(_Strict):
     mode: Literal["automatic", "manual"] = "automatic"
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
 class Reviewing(_Strict):
     """What joins the flagged records in the review queue, so that what was missed can be estimated."""
 
@@ -259,14 +263,14 @@ class Reviewing(_Strict):
     webhook: str | None = Field(
         None, description="environment variable that holds the address of a webhook that takes {text} (Slack)"
     )
+    email: Annotated[
+        list[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")]],
+        BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None),
+    ] = Field(default_factory=list, description="addresses that each batch's digest is sent to")
 
 
 def _as_derived(value: Any) -> Any:
     return {"sql": value} if isinstance(value, str) else value
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else [] if value is None else value
 
 
 def holds_tables(path: Path) -> Path:

@@ -45,6 +45,10 @@ class CheckCrashed(VaewatchError):
     retry_can_help = True
 
 
+class NotDelivered(VaewatchError):
+    """A message was not handed on. What it is about was done: no step fails for it, and none is tried again."""
+
+
 class StorageFailed(VaewatchError):
     """Reading or writing storage failed (disk full, permission, conflict): nothing was published."""
 

@@ -9,12 +9,13 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import mail
 from pipeline.config import Dataset
 from pipeline.dataset_files import load_dataset, load_datasets
 from pipeline.errors import ConfigError
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
     from pipeline.registry import Registry
 
 
-class Installation:
-    """An installation as the environment describes it."""
+Post = Callable[[Sequence[str], str, str], None]  # to, subject, text; raises NotDelivered
 
-    def __init__(self, settings: Settings | None = None) -> None:
+
+class Installation:
+    """An installation as the environment describes it.
+
+    Attributes:
+        post: sends an e-mail.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, post: Post | None = None) -> None:
         self.settings = settings or load_settings()
+        self.post = post or partial(mail.post, self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:

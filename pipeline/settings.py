@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.config import holds_tables
 from pipeline.errors import ConfigError
 
 PREFIX = "VAEWATCH_"
+SMTP = re.compile(r"smtps?://([^/@]+@)?[^/@:]+(:[0-9]+)?/?")
 
 
 class Settings(BaseSettings):
@@ -28,6 +30,8 @@ class Settings(BaseSettings):
     ledger_url: str | None = None
     tracking_uri: str | None = None
     threads: int | None = Field(None, ge=1)
+    smtp_url: SecretStr | None = None
+    mail_from: str = "vaewatch@localhost"
 
     @field_validator("home", "datasets")
     @classmethod
@@ -38,6 +42,15 @@ class Settings(BaseSettings):
     @classmethod
     def _can_hold_tables(cls, home: Path) -> Path:
         return holds_tables(home)
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _names_a_server(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not SMTP.fullmatch(url.get_secret_value()):
+            raise ValueError(
+                "must be smtp://host:port or smtps://host:port, with user:password@ before the host where the server wants a login; %-encoded"
+            )
+        return url
 
     @property
     def ledger(self) -> str:

@@ -1,24 +1,28 @@
 """A short message after each batch: how many, the three most severe with their reasons, where to look.
 
-Belongs here: the words, and handing them on: to the log, a file, a webhook. Does not: when (steps/). Nothing to say
-is not said. A message that cannot be delivered is told in the log; the batch is scored all the same.
+Belongs here: the words, and handing them on: to the log, a file, a webhook, by e-mail. Does not: when (steps/). Nothing
+to say is not said. A message that cannot be delivered is told in the log; the batch is scored all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
 from pipeline.config import Dataset
+from pipeline.errors import NotDelivered
 from pipeline.installation import Installation
 from pipeline.review import intake, queue
 from pipeline.review.queue import Filters
 
 SHOWN = 3
 PATIENCE = 10.0  # seconds
+
+Channel = Callable[[str], None]  # hands a text on; raises NotDelivered
 
 
 def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
@@ -48,43 +52,55 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     return "\n".join(lines)
 
 
-def send(here: Installation, dataset: Dataset, batch_id: str, say: Callable[[str], None]) -> None:
-    """Say it wherever the dataset's file wants it said."""
+def tell(here: Installation, dataset: Dataset, batch_id: str, say: Callable[[str], None]) -> None:
+    """Say it in the log, and wherever the dataset's file wants it said."""
     text = digest(here, dataset, batch_id)
-    if text is None:
-        return
-    say(text)
-    for deliver in (_to_file, _to_webhook):
-        if fault := deliver(dataset, text, here.settings.home):
-            say(f"the digest of {dataset.dataset} {batch_id} was not delivered: {fault}")
+    if text is not None:
+        say(text)
+        send(text, channels(here, dataset), say)
 
 
-def _to_file(dataset: Dataset, text: str, home: Path) -> str:
-    if dataset.review.digest_file is None:
-        return ""
-    path = home / Path(dataset.review.digest_file).expanduser()
+def channels(here: Installation, dataset: Dataset) -> list[Channel]:
+    """Where a dataset's file wants messages."""
+    asked, found = dataset.review, list[Channel]()
+    if asked.digest_file is not None:
+        found.append(partial(_to_file, here.settings.home / Path(asked.digest_file).expanduser()))
+    if asked.webhook is not None:
+        found.append(partial(_to_webhook, asked.webhook))
+    if asked.email:
+        found.append(lambda text: here.post(asked.email, text.partition("\n")[0], text))
+    return found
+
+
+def send(text: str, to: Sequence[Channel], say: Callable[[str], None]) -> None:
+    """Hand a message on to every channel; what was not delivered is said, and keeps no other one from it."""
+    for deliver in to:
+        try:
+            deliver(text)
+        except NotDelivered as fault:
+            say(f"not delivered: {fault}: {text.partition(chr(10))[0]}")
+
+
+def _to_file(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as out:
             out.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M} {text}\n")
     except OSError as fault:
-        return str(fault)
-    return ""
+        raise NotDelivered(str(fault)) from fault
 
 
-def _to_webhook(dataset: Dataset, text: str, _home: Path) -> str:
+def _to_webhook(name: str, text: str) -> None:
     import os
 
     import httpx
 
-    name = dataset.review.webhook
-    if name is None:
-        return ""
     address = os.environ.get(name)
     if not address:
-        return f"the environment variable {name} holds no address"
+        raise NotDelivered(f"the environment variable {name} holds no address")
     try:
         answer = httpx.post(address, json={"text": text}, timeout=PATIENCE)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
-        return f"{name}: {type(fault).__name__}"  # without the address: it is a secret
-    return "" if answer.is_success else f"{name} answers {answer.status_code}"
+        raise NotDelivered(f"{name}: {type(fault).__name__}") from None  # without the address: it is a secret
+    if not answer.is_success:
+        raise NotDelivered(f"{name} answers {answer.status_code}")

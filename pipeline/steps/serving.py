@@ -40,7 +40,7 @@ def score(
         NotReady: the batch was never validated.
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
-    from pipeline.review.digest import send
+    from pipeline.review.digest import tell
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
@@ -67,7 +67,7 @@ def score(
             )
             say(sentence(receipts[-1]))
             if receipts[-1].outcome == "scored":
-                send(here, dataset, state.batch_id, say)
+                tell(here, dataset, state.batch_id, say)
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from pipeline.installation import Installation
+from tests.pipeline.mail_server import Mailbox, mail_server
 
 from .conftest import REPOSITORY, DatasetFile
 
@@ -59,6 +60,13 @@ def land(dataset_file: DatasetFile, tmp_path: Path) -> Land:
     return write
 
 
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    """A mail server that takes anything."""
+    with mail_server() as box:
+        yield box
+
+
 class Run:
     """One run of a DAG, and what it left in Airflow's database."""
 
@@ -94,8 +102,13 @@ class Run:
             return list(session.scalars(query))
 
 
-def test_the_first_night(land: Land) -> None:
-    """Discovered, accepted, waiting for a model; trained; scored; and nothing left to do."""
+def test_the_first_night(
+    land: Land, dataset_file: DatasetFile, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discovered, accepted, waiting for a model; trained; scored; told by e-mail; and nothing left to do."""
+    dataset_file("orders", "train: {min_records: 300, recipe: {steps: 30}}\nreview: {email: ann@example.com}")
+    server = f"smtp://127.0.0.1:{mailbox.port}/?disable_ssl=true&disable_tls=true"
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", server)
     for day in (1, 2, 3):
         land(day)
     found = Run("orders.discover")
@@ -114,6 +127,11 @@ def test_the_first_night(land: Land) -> None:
     scored = Run("orders.score", batch="day01..day03")
     assert scored.result("score")["batches"] == {"scored": 3}
     assert scored.keys("orders.batch_scored") == [None]
+    told = {day: state.n_flagged for day, state in Installation().ledger.current("orders").items()}
+    assert [message["subject"].split(": ")[0] for message in mailbox.messages] == [
+        f"orders {day}" for day, n in told.items() if n
+    ]
+    assert mailbox.messages
     assert Run("orders.discover").tasks == {"look": "skipped"}
 
 

@@ -77,8 +77,8 @@ def test_where_nothing_waits_nothing_is_said(here: Installation) -> None:
     put(here.ledger, rows)
     judging.give(here.ledger, [rows[0]["anomaly_id"]], "normal", by="ann")
     said: list[str] = []
-    digest.send(here, dataset(digest_file="digest.txt"), "2026-01-30", said.append)
-    digest.send(here, dataset(), "never seen", said.append)
+    digest.tell(here, dataset(digest_file="digest.txt"), "2026-01-30", said.append)
+    digest.tell(here, dataset(), "never seen", said.append)
     assert said == []
     assert not (here.settings.home / "digest.txt").exists()
 
@@ -91,7 +91,7 @@ def test_it_goes_to_a_file_and_a_webhook(
     monkeypatch.setenv(SECRET, address)
     put(here.ledger, [row("k0")])
     said: list[str] = []
-    digest.send(here, dataset(digest_file="told/digest.txt", webhook=SECRET), "2026-01-30", said.append)
+    digest.tell(here, dataset(digest_file="told/digest.txt", webhook=SECRET), "2026-01-30", said.append)
     assert said == [received[0]["text"]]
     assert said[0] in (here.settings.home / "told" / "digest.txt").read_text(encoding="utf-8")
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_delivered_is_told_without_the_address(
     put(here.ledger, [row("k0")])
     said: list[str] = []
     (here.settings.home / "file").write_text("in the way")
-    digest.send(here, dataset(webhook=SECRET, digest_file="file/digest.txt"), "2026-01-30", said.append)
+    digest.tell(here, dataset(webhook=SECRET, digest_file="file/digest.txt"), "2026-01-30", said.append)
     assert len(said) == 3
-    assert all("was not delivered" in line for line in said[1:])
+    assert all(line.startswith("not delivered: ") for line in said[1:])
     assert "secret" not in " ".join(said)

@@ -1,0 +1,70 @@
+"""A plain message by e-mail, through the server that the environment names.
+
+Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (review/digest.py). Inside
+Airflow its own SMTP connection comes first, see dags/mail.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import NotDelivered
+
+if TYPE_CHECKING:
+    from smtplib import SMTP
+
+    from pipeline.settings import Settings
+
+PATIENCE = 10.0  # seconds
+
+
+def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None:
+    """Send a message.
+
+    Raises:
+        NotDelivered: no server is named, or it did not take the message for everybody.
+    """
+    import smtplib
+    from email.message import EmailMessage
+    from email.utils import formatdate, make_msgid
+
+    if settings.smtp_url is None:
+        raise NotDelivered("no mail server is named: set VAEWATCH_SMTP_URL, like smtp://mail.example:25")
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = settings.mail_from, ", ".join(to), subject
+    message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="vaewatch")
+    message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday answers
+    message.set_content(text)
+    try:
+        with _connected(settings.smtp_url.get_secret_value()) as server:
+            refused = server.send_message(message)
+    except (smtplib.SMTPException, OSError) as fault:
+        raise NotDelivered(f"mail server: {type(fault).__name__}: {fault}") from fault
+    except UnicodeError as fault:  # its text would show a piece of the password
+        raise NotDelivered(f"mail server: {type(fault).__name__}") from None
+    if refused:
+        raise NotDelivered(f"mail server: it refused {', '.join(sorted(refused))}")
+
+
+def _connected(url: str) -> SMTP:
+    """A connection that is encrypted before a password goes over it, with a certificate that was checked."""
+    import smtplib
+    import ssl
+
+    server = urlsplit(url)
+    host, checked = server.hostname or "", ssl.create_default_context()
+    if server.scheme == "smtps":
+        client: SMTP = smtplib.SMTP_SSL(host, server.port or 465, timeout=PATIENCE, context=checked)
+    else:
+        client = smtplib.SMTP(host, server.port or 25, timeout=PATIENCE)
+    try:
+        if server.username:
+            if server.scheme == "smtp":
+                client.starttls(context=checked)
+            client.login(unquote(server.username), unquote(server.password or ""))
+    except BaseException:
+        client.close()
+        raise
+    return client
