@@ -150,6 +150,28 @@ def print_queue(found: list[dict[str, Any]], n_all: int) -> None:
         console().print(f"the first {len(found)} of {n_all}; more: --limit, or the page: vaewatch review")
 
 
+def print_rules(found: list[dict[str, Any]], today: str) -> None:
+    """Suppression rules, what they hide and until when; those that hold no longer are faint."""
+    if not found:
+        console().print("no rules; `vaewatch review rules preview` shows what one would hide")
+        return
+    table = Table("rule", "dataset", "odd in", "and", "until", "why", "by", "", box=None)
+    for rule in found:
+        past = rule["ended_by"] or rule["ends_on"] < today
+        table.add_row(
+            str(rule["number"]),
+            rule["dataset"],
+            escape(_short(rule["signature"] or "any", 40)),
+            escape(", ".join(f"{name} = {value}" for name, value in rule["conditions"].items())),
+            rule["ends_on"],
+            escape(_short(rule["note"], 60)),
+            escape(rule["by"]),
+            escape(f"ended by {rule['ended_by']}" if rule["ended_by"] else ""),
+            style="dim" if past else None,
+        )
+    console().print(table)
+
+
 def print_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Names and what belongs to them, a line each."""
     table = Table("", "", box=None, show_header=False)

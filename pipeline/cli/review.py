@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from pipeline.cli import rules
 from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, print_json
 from pipeline.verdicts import Opinion
 
@@ -22,6 +23,7 @@ verbs = typer.Typer(
     help="Records that wait for a person: the page (no verb), and the same from a shell.",
     invoke_without_command=True,
 )
+verbs.add_typer(rules.verbs, name="rules")
 
 
 @verbs.callback()

@@ -7,7 +7,7 @@ stays in every table and is counted; it is not learned as normal.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -44,7 +44,7 @@ class Rule:
     by: str
     number: int = 0
     made_at: datetime | None = None
-    lifted_by: str | None = None
+    ended_by: str | None = None
 
     def hides(self, signature: str, record: Mapping[str, Any]) -> bool:
         """Whether a flagged record is out of sight under this rule."""
@@ -67,10 +67,35 @@ class Preview:
     n_confirmed: int
     examples: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden} record{'s' * (self.n_hidden != 1)}"
+        if not self.n_judged:
+            return f"{hidden}; none of them was judged: look at a few first" if self.n_hidden else hidden
+        were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
+        return f"{hidden}; of {self.n_judged} that were judged, {self.n_confirmed} {were}"
+
 
 def as_text(value: Any) -> str:
     """A value as rules compare it."""
     return "missing" if value is None else str(value)
+
+
+def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Columns and their values as a person gives them; a pair without a column is none.
+
+    Raises:
+        ConfigError: a column is given two values: no record has both.
+    """
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name and found.setdefault(name, value) != value:
+            raise ConfigError(
+                f"suppression rule: column {name!r} is given two values, {found[name]!r} and {value!r}: all conditions "
+                "must hold at once; make a rule for each"
+            )
+    return found
 
 
 def check(rule: Rule) -> None:
@@ -141,11 +166,11 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
     return next(kept for kept in rules(ledger, rule.dataset) if kept.number == number[0])
 
 
-def lift(ledger: Ledger, number: int, *, by: str) -> int:
+def end(ledger: Ledger, number: int, *, by: str) -> int:
     """End a rule now: what it hid, and no other rule hides, comes back to the queue; returns how many records.
 
     Raises:
-        NotReady: there is no such rule, or it was lifted before.
+        NotReady: there is no such rule, or it was ended before.
     """
     this = (suppressions.c.number == number) & suppressions.c.lifted_at.is_(None)
     known = 0 < number < 2**31  # what the column holds
@@ -163,7 +188,7 @@ def lift(ledger: Ledger, number: int, *, by: str) -> int:
 
 
 def release(ledger: Ledger, dataset: str) -> int:
-    """Bring back what rules hid that were lifted or whose last day has passed; returns how many records.
+    """Bring back what rules hid that were ended or whose last day has passed; returns how many records.
 
     A record that another rule in force matches, too, stays hidden, by that rule. Killed half-way, it is done by the next
     call: nothing but the rules and the rows say what is left to do.
@@ -200,7 +225,7 @@ def release(ledger: Ledger, dataset: str) -> int:
 
 
 def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
-    """Every rule, newest first, the lifted ones too."""
+    """Every rule, newest first, those that were ended too."""
     query = sa.select(suppressions).order_by(suppressions.c.number.desc())
     if dataset is not None:
         query = query.where(suppressions.c.dataset == dataset)

@@ -326,7 +326,7 @@ def test_nothing_is_wider_than_a_small_screen_and_text_can_be_read(
 def test_what_was_judged_can_still_be_read(
     open_browser: Callable[..., Any], address: str, here: Installation, dark: bool
 ) -> None:
-    """Set apart, not faded: rows and groups just judged, a history with an entry that was taken back, a lifted rule."""
+    """Set apart, not faded: rows and groups just judged, a history with an entry that was taken back, an ended rule."""
     name = row("key-0")["anomaly_id"]
     first = judging.give(here.ledger, [name], "normal", by="ann", note="a note")
     judging.undo(here.ledger, first.act, by="ann")
@@ -334,7 +334,7 @@ def test_what_was_judged_can_still_be_read(
     rule = suppression.save(
         here.ledger, suppression.Rule("payments", "none such", {}, last, "the sale", "ann")
     )
-    suppression.lift(here.ledger, rule.number, by="ann")
+    suppression.end(here.ledger, rule.number, by="ann")
     page = Page(open_browser(dark=dark), address)
     page.press("j", "1", "2", "3", "4", "5")
     page.until(lambda: len(page.all(".row.saved")) == 5)

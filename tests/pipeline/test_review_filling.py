@@ -237,7 +237,7 @@ def test_a_column_has_the_distribution_of_its_batch(
     assert record.usual(here, dataset, "2026-01-30", "no such column") is None
 
 
-def test_a_rule_hides_what_it_said_it_would_until_it_is_lifted(
+def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
     """Tried first, then kept; hidden records stay, are counted, and come back."""
@@ -258,25 +258,25 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_lifted(
     assert queue.total(ledger, Filters(suppressed=True)) == 2
     catch_up(here, dataset, force=True)
     assert queue.total(ledger, Filters(suppressed=True)) == 2
-    assert suppression.lift(ledger, kept.number, by="bob") == 2
+    assert suppression.end(ledger, kept.number, by="bob") == 2
     assert queue.total(ledger, Filters(kind="flagged")) == 3
 
 
 def test_what_a_rule_hid_stays_hidden_by_another(store: Ledger) -> None:
-    """Lifting one of two rules must not undo the other."""
+    """Ending one of two rules must not undo the other."""
     put(store, [row("de"), row("fr", record={"country": "FR"})])
     last = datetime.now(UTC).date().isoformat()
     everyone = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
     first = suppression.save(store, everyone).number
     second = suppression.save(store, replace(everyone, signature="", conditions={"country": "FR"})).number
     assert queue.total(store, Filters(suppressed=True)) == 2
-    assert suppression.lift(store, first, by="bob") == 1
+    assert suppression.end(store, first, by="bob") == 1
     assert [one["record_key"] for one in queue.page(store, Filters()).rows] == ["de"]
-    assert suppression.lift(store, second, by="bob") == 1
+    assert suppression.end(store, second, by="bob") == 1
     assert queue.total(store, Filters()) == 2
     for number in (first, 99, 10**23):
         with pytest.raises(NotReady, match="no suppression rule"):
-            suppression.lift(store, number, by="bob")
+            suppression.end(store, number, by="bob")
 
 
 def test_records_come_back_after_a_rules_last_day(

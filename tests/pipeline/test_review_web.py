@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -404,6 +405,51 @@ def test_a_group_of_no_single_column_is_a_group_like_another(
     assert "normal: 2 records" in judged.text
 
 
+def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
+    here: Installation, browser: TestClient
+) -> None:
+    """Each try leaves room for one more; all of them must hold, and one column cannot have two values."""
+    put(
+        here.ledger, [row(f"k{i}", record={"country": "DE", "at": "night" if i else "day"}) for i in range(3)]
+    )
+    draft = browser.get("/rules", params={"dataset": "payments", "signature": "amount↑"}).text
+    assert re.findall(r'name="column" value="([^"]*)"', draft) == [""]
+    assert '<option value="amount">' in draft
+    chosen = {"dataset": "payments", "signature": "amount↑", "column": ["country", "at", ""], "value": ["DE", "night", ""]}  # fmt: skip
+    tried = browser.get("/rules", params=chosen).text
+    assert "would have hidden <b>2</b>" in tried
+    assert re.findall(r'name="column" value="([^"]*)"', tried) == ["country", "at", ""]
+    last = re.search(r'name="ends_on" value="([^"]*)"', tried)
+    assert last
+    kept = {**chosen, "ends_on": last[1], "note": "nightly", "csrf": csrf(browser)}
+    assert "rule 1 holds" in browser.post("/rules", data=kept).text
+    (rule,) = browser.get("/api/rules").json()
+    assert rule["conditions"] == {"country": "DE", "at": "night"}
+    assert queue.total(here.ledger, Filters(suppressed=True)) == 2
+    twice = browser.get("/rules", params={**chosen, "column": ["at", "at"], "value": ["day", "night"]})
+    assert twice.status_code == 422
+    assert "two values" in twice.text
+
+
+def test_rules_by_the_api_are_those_of_the_page(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Tried without writing, kept, ended."""
+    token, last = {"x-csrf-token": csrf(browser)}, (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    asked = {"dataset": "payments", "column": "country", "value": "DE"}
+    assert browser.get("/api/rules/preview", params=asked).json()["n_hidden"] == 5
+    rule = {"dataset": "payments", "conditions": {"country": "DE"}, "ends_on": last, "note": "known"}
+    made = browser.post("/api/rules", json=rule, headers=token)
+    assert (made.status_code, made.json()["by"]) == (201, "ann")
+    assert browser.get("/api/records").json()["records"] == []
+    number = made.json()["number"]
+    assert browser.post(f"/api/rules/{number}/end", headers=token).json() == {"n_released": 5}
+    assert len(browser.get("/api/records").json()["records"]) == 5
+    nothing = browser.post("/api/rules", json=rule | {"conditions": {}}, headers=token)
+    assert nothing.status_code == 422
+    assert "hide everything" in nothing.json()["detail"]
+
+
 def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:
@@ -591,7 +637,7 @@ def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> Non
 
 def test_a_number_that_no_rule_can_have_is_refused(browser: TestClient) -> None:
     """An integer of the database ends somewhere."""
-    assert browser.post(f"/rules/{'9' * 23}/lift", data={"csrf": csrf(browser)}).status_code == 422
+    assert browser.post(f"/rules/{'9' * 23}/end", data={"csrf": csrf(browser)}).status_code == 422
 
 
 def test_a_nul_is_refused_wherever_it_stands(browser: TestClient, ids: list[str]) -> None:

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.review import judging, queue, record, statistics
+from pipeline.review import judging, queue, record, statistics, suppression
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web.access import Known
 from pipeline.verdicts import Opinion, State
@@ -205,6 +205,42 @@ class GroupSaying(BaseModel):
     )
 
 
+class Rule(BaseModel):
+    """What hides flagged records until a day."""
+
+    dataset: Text
+    signature: Text = Field("", description="as records have it; empty: any")
+    conditions: dict[Text, Text] = Field(
+        default_factory=dict, max_length=100, description="column → value as text; all must hold"
+    )
+    ends_on: Day
+    note: str = Field(min_length=1, max_length=judging.LONGEST_NOTE, description="what is known about these")
+
+
+class RuleKept(Rule):
+    """A saved rule."""
+
+    number: int
+    by: str
+    made_at: datetime
+    ended_by: str | None
+
+
+class Tried(BaseModel):
+    """What a rule would have hidden in the last 30 days."""
+
+    n_hidden: int
+    n_judged: int
+    n_confirmed: int
+    examples: list[str] = Field(description="anomaly_ids, confirmed ones first")
+
+
+class Ended(BaseModel):
+    """How many records are in the queue again."""
+
+    n_released: int
+
+
 class Said(BaseModel):
     """What a call changed, and what undoes it."""
 
@@ -247,6 +283,40 @@ def groups(request: Request, choice: Annotated[Choice, Query()]) -> list[GroupFo
 def stats(request: Request, dataset: str | None = None) -> dict[str, Any]:
     """What verdicts add up to."""
     return statistics.as_dict(statistics.review(request.app.state.here.ledger, dataset))
+
+
+@router.get("/rules")
+def rules(request: Request, dataset: Text | None = None) -> list[RuleKept]:
+    """Suppression rules, newest first, those that were ended too."""
+    found = suppression.rules(request.app.state.here.ledger, dataset)
+    return [RuleKept.model_validate(vars(rule)) for rule in found]
+
+
+@router.get("/rules/preview")
+def preview(
+    request: Request,
+    dataset: Text,
+    signature: Text = "",
+    column: Annotated[list[Text] | None, Query()] = None,
+    value: Annotated[list[Text] | None, Query()] = None,
+) -> Tried:
+    """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a condition."""
+    pairs = suppression.conditions(zip(column or [], value or [], strict=False))
+    draft = suppression.Rule(dataset, signature, pairs, "", "", "")
+    return Tried.model_validate(asdict(suppression.preview(request.app.state.here.ledger, draft)))
+
+
+@router.post("/rules", status_code=201)
+def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleKept:
+    """Keep a suppression rule, and hide what it matches among the open records."""
+    given = suppression.Rule(**rule.model_dump(), by=reviewer.name)
+    return RuleKept.model_validate(vars(suppression.save(request.app.state.here.ledger, given)))
+
+
+@router.post("/rules/{number}/end")
+def end_rule(request: Request, number: Annotated[int, Path(ge=1, le=LARGEST)], reviewer: Known) -> Ended:
+    """End a suppression rule now: what it hid, and no other rule hides, comes back."""
+    return Ended(n_released=suppression.end(request.app.state.here.ledger, number, by=reviewer.name))
 
 
 @router.post("/verdicts")

@@ -169,7 +169,7 @@ def rules_page(
     draft, tried = None, None
     if dataset:
         who = request.state.reviewer.name
-        pairs = {name: said for name, said in zip(column or [], value or [], strict=False) if name}
+        pairs = suppression.conditions(zip(column or [], value or [], strict=False))
         last = ends_on or (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
         draft = suppression.Rule(dataset, signature, pairs, last, note, who)
         tried = suppression.preview(ledger, draft)
@@ -180,6 +180,7 @@ def rules_page(
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,
         tried=tried,
+        columns=_columns(request.app.state.here, dataset),
         query="",
     )
 
@@ -249,22 +250,29 @@ def save_rule(
     note: Note = "",
 ) -> Response:
     """Keep a suppression rule."""
-    pairs = {name: said for name, said in zip(column or [], value or [], strict=False) if name}
+    pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     rule = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
     kept = suppression.save(request.app.state.here.ledger, rule)
     return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}")
 
 
-@router.post("/rules/{number}/lift")
-def lift_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1, le=LARGEST)]) -> Response:
+@router.post("/rules/{number}/end")
+def end_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1, le=LARGEST)]) -> Response:
     """End a suppression rule now."""
-    n = suppression.lift(request.app.state.here.ledger, number, by=reviewer.name)
-    return _back(request, "rules", "", told=f"rule {number} is lifted; {n} records are in the queue again")
+    n = suppression.end(request.app.state.here.ledger, number, by=reviewer.name)
+    return _back(request, "rules", "", told=f"rule {number} is ended; {n} records are in the queue again")
 
 
 def fault(request: Request, status: int, message: str) -> Response:
     """A fault as a page, with what to do next."""
     return _page(request, "fault.html", status=status, message=message, query="")
+
+
+def _columns(here: Any, dataset: str) -> list[str]:
+    """What a rule's conditions may be about; nothing where the dataset has no file."""
+    with contextlib.suppress(VaewatchError):
+        return list(here.dataset(dataset).columns) if dataset else []
+    return []
 
 
 def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
