@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,9 @@ from rich.table import Table
 
 from pipeline.receipts import Receipt, oddness
 from pipeline.views import reasons_text
+
+if TYPE_CHECKING:
+    from pipeline.review.versions import Scored
 
 SHOWN = 30
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
@@ -212,6 +215,25 @@ def print_one(row: dict[str, Any]) -> None:
         out.print(
             f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
         )
+
+
+def print_versions(found: Sequence[Scored]) -> None:
+    """What registered model versions say of one record now."""
+    if not found:
+        console().print("no model version of this dataset is registered any more")
+        return
+    table = Table("version", "trained", "severity", "score", "threshold", "now", box=None)
+    for one in found:
+        flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]
+        table.add_row(
+            f"{one.model_version} {', '.join(one.aliases)}".strip(),
+            f"{one.trained_at:%Y-%m-%d}",
+            "" if one.severity is None else f"{one.severity:.1f}",
+            "" if one.anomaly_score is None else f"{one.anomaly_score:.5g}",
+            "" if one.threshold is None else f"{one.threshold:.5g}",
+            escape(one.why_not or flagged),
+        )
+    console().print(table)
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from pipeline import derived, sql
 from pipeline.ahead import ahead
 from pipeline.calibration import BatchShift, Threshold
 from pipeline.config import Dataset
+from pipeline.contracts import kept_columns
 from pipeline.detector import REASON, SCORE_COLUMNS, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
@@ -89,6 +90,32 @@ def score_batch(
     return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, shift)
 
 
+def read_record(
+    dataset: Dataset,
+    state: BatchState,
+    tables: Tables,
+    row_number: int,
+    *,
+    batches: Sequence[BatchState],
+    scratch: Path,
+    threads: int = 1,
+) -> pa.Table:
+    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it is not there.
+
+    Args:
+        batches: all that there are; derived columns look back into the earlier ones.
+    """
+    columns = [*kept_columns(dataset), *dataset.derived]
+    source = _Source(dataset, state, tables, batches, columns, scratch, threads)
+    if dataset.derived:  # windows go over the whole batch
+        slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
+        return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
+    this = source.accepted & (pc.field("row_number") == row_number)
+    kept = tables.dataset("records").to_table(columns=["record_key", "record"], filter=this)
+    record = pa.Table.from_struct_array(kept["record"].combine_chunks())
+    return record.append_column(KEY, kept["record_key"].combine_chunks())
+
+
 def _check_derived(dataset: Dataset, detector: Detector) -> None:
     known = detector.about.get("derived", {})
     if known != derived.definitions(dataset):
@@ -115,7 +142,7 @@ class _Source:
 
     def _plain(self) -> Iterator[pa.Table]:
         """One row group after another: a scanner of the whole table reads ahead as fast as it can, and keeps it all."""
-        accepted = self.tables.dataset("records").get_fragments(filter=self._accepted)
+        accepted = self.tables.dataset("records").get_fragments(filter=self.accepted)
         for group in (group for fragment in accepted for group in fragment.split_by_row_group()):
             yield from self._read(group)
 
@@ -147,7 +174,8 @@ class _Source:
                 yield pa.Table.from_batches([batch])
 
     @property
-    def _accepted(self) -> pc.Expression:
+    def accepted(self) -> pc.Expression:
+        """Of the table `records`: this batch's."""
         return (pc.field("batch_id") == self.state.batch_id) & ~pc.field("set_aside")
 
     @property
@@ -161,7 +189,7 @@ class _Source:
             return part[RECORD]
         numbers = part[ROW].combine_chunks()
         records = self.tables.dataset("records").to_table(
-            columns=["row_number", "record"], filter=self._accepted & pc.field("row_number").isin(numbers)
+            columns=["row_number", "record"], filter=self.accepted & pc.field("row_number").isin(numbers)
         )
         found = pc.index_in(numbers, value_set=records["row_number"].combine_chunks())
         return records["record"].take(found)

@@ -85,15 +85,29 @@ def review_list(
 
 
 @verbs.command("show")
-def review_show(anomaly_id: AnomalyId, as_json: AsJson = False) -> None:
+def review_show(
+    anomaly_id: AnomalyId,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="ask the registered model versions how they score it now")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """One record whole: original values, scores, reasons and verdicts."""
+    from dataclasses import asdict
+
     from pipeline import display
     from pipeline.installation import Installation
     from pipeline.review import record
+    from pipeline.review.versions import scored_by
 
     here = Installation()
     found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
-    print_json(found) if as_json else display.print_one(found)
+    said = scored_by(here, here.dataset(found["dataset"]), found) if versions else []
+    if as_json:
+        more = {"scored_by": [asdict(one) | {"would_flag": one.would_flag} for one in said]}
+        return print_json(found | (more if versions else {}))
+    display.print_one(found)
+    return display.print_versions(said) if versions else None
 
 
 @verbs.command("label")

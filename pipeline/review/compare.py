@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.review.filling import plain
+from pipeline.review.versions import loaded, stored
 
 MOST_READ = 20_000  # records that are compared
 STEPS = 33  # values tried on the way from what was observed to what was expected
@@ -133,6 +134,7 @@ def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clear
         row: as `record.one` gives it.
 
     Raises:
+        NotReady: the record is no longer stored as it was scored.
         RegistryUnreachable, ModelUnusable: the model version that flagged it cannot be read.
     """
     if dataset.derived:
@@ -146,23 +148,8 @@ def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clear
     )
     if version is None:
         return Clearing((), 0.0, f"model version {row['model_version']} is no longer in the registry")
-    from pipeline.detector import Detector
-
-    detector = Detector.load(here.registry.fetch(version, here.settings.home / "models"))
-    kept = (
-        here
-        .tables(dataset)
-        .dataset("records")
-        .to_table(
-            columns=["record"],
-            filter=(pc.field("batch_id") == row["batch_id"])
-            & (pc.field("row_number") == row["row_number"])
-            & ~pc.field("set_aside"),
-        )
-    )
-    if not kept.num_rows:
-        return Clearing((), 0.0, "the record was delivered again since")
-    record = pa.Table.from_struct_array(kept["record"].combine_chunks())
+    detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
+    record = stored(here, dataset, row)
     changed: list[tuple[str, str, str]] = []
     for reason in row["reasons"]:
         tried = _on_the_way(record, reason, dataset)

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import derived, sql, training, views
 from pipeline.errors import ConfigError
-from pipeline.review import record
+from pipeline.review import record, versions
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -137,6 +137,13 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     assert worst["reasons"][0]["column"].startswith("level_")
     whole = record.one(place.here.ledger, worst["anomaly_id"])
     assert set(whole["record"]) == {"id", "at", "pump", "level"}
+    dataset = place.here.dataset("plant")
+    (said,) = versions.scored_by(place.here, dataset, whole)  # its derived columns are computed again
+    assert (said.anomaly_score, said.severity) == (whole["anomaly_score"], whole["severity"])
+    place.edit("OVER the_hour", "OVER by_time")
+    (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
+    assert other.anomaly_score is None
+    assert "made otherwise" in other.why_not
 
 
 def test_a_model_that_knows_other_derived_columns_is_not_asked(

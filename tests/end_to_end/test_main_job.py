@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ import pytest
 
 from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
-from pipeline.review import compare, queue, record
+from pipeline.review import compare, judging, queue, record, versions
 from pipeline.sample import DUPLICATED, SampleReceipt
 
 if TYPE_CHECKING:
@@ -367,6 +368,35 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
         assert one.score < row["threshold"]
         named = [reason["column"] for reason in row["reasons"]]
         assert [column for column, _, _ in one.changes] == named[: len(one.changes)]
+
+
+def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place) -> None:
+    """The one that scored it says what it published, to the bit; an earlier or later one has a word of its own."""
+    here = scored.here
+    dataset = here.dataset(scored.name)
+    flagged, sampled = (
+        [record.one(here.ledger, row["anomaly_id"]) for row in queue.page(here.ledger, queue.Filters(kind=kind)).rows[:3]]
+        for kind in ("flagged", "sampled")
+    )  # fmt: skip
+    rows = [*flagged, *sampled]
+    assert len(rows) == 6
+    for row in rows:
+        (said,) = versions.scored_by(here, dataset, row)
+        assert (said.model_version, said.aliases) == (1, ("champion",))
+        assert (said.anomaly_score, said.severity) == (row["anomaly_score"], row["severity"])
+        assert (said.threshold, said.would_flag) == (row["threshold"], row["kind"] == "flagged")
+    judging.give(
+        here.ledger, [rows[0]["anomaly_id"]], "anomaly", by="ann"
+    )  # so that there is something to learn
+    assert scored.train().model_version == 2
+    later, earlier = versions.scored_by(here, dataset, rows[0])
+    assert (later.model_version, later.aliases) == (2, ("challenger",))
+    assert later.anomaly_score != earlier.anomaly_score == rows[0]["anomaly_score"]
+    assert [one.model_version for one in versions.scored_by(here, dataset, rows[0], most=1)] == [2]
+    shutil.rmtree(here.tables(dataset).root)
+    assert versions.scored_by(here, dataset, rows[0]) == [later, earlier]  # known by now
+    with pytest.raises(NotReady, match="not stored"):
+        versions.scored_by(here, dataset, rows[-1])
 
 
 def test_records_are_released_once_the_contract_is_mended(scored: Place, sample: SampleReceipt) -> None:

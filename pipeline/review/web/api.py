@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.review import judging, queue, record, statistics, suppression
+from pipeline.review import versions as rescoring
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web.access import Known
 from pipeline.verdicts import Opinion, State
@@ -150,6 +151,19 @@ class Version(BaseModel):
     scored_at: datetime
 
 
+class Rescored(BaseModel):
+    """What one registered model version says of a record now."""
+
+    model_version: int
+    aliases: list[str]
+    trained_at: datetime
+    anomaly_score: float | None
+    severity: float | None
+    threshold: float | None = Field(description="null where it depends on the whole batch")
+    would_flag: bool | None
+    why_not: str = Field(description="where the version cannot say")
+
+
 class Whole(Listed):
     """A record with its values and history."""
 
@@ -270,6 +284,15 @@ def counts(request: Request, choice: Annotated[Choice, Query()]) -> dict[str, di
 def one(request: Request, anomaly_id: str) -> Whole:
     """One record whole."""
     return Whole.model_validate(record.one(request.app.state.here.ledger, anomaly_id))
+
+
+@router.get("/records/{anomaly_id}/versions")
+def versions(request: Request, anomaly_id: str) -> list[Rescored]:
+    """How the newest model versions that are still registered score a record now, the newest first."""
+    here = request.app.state.here
+    row = record.one(here.ledger, anomaly_id)
+    found = rescoring.scored_by(here, here.dataset(row["dataset"]), row)
+    return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
 
 
 @router.get("/groups")

@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from pipeline.errors import VaewatchError
-from pipeline.review import budget, compare, judging, queue, record, statistics, suppression
+from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots, words
 from pipeline.review.web.access import Known
@@ -110,6 +110,20 @@ def compare_part(request: Request, anomaly_id: str, part: bool = False) -> Respo
     return _page(
         request, template, row=row, near=compare.nearest(here, dataset, row), cleared=cleared, query=""
     )
+
+
+@router.get("/record/{anomaly_id}/versions")
+def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """How the registered model versions score a record now: asked for, as each of them is loaded."""
+    here, said = request.app.state.here, ""
+    row = record.one(here.ledger, anomaly_id)
+    found: list[versions.Scored] = []
+    try:
+        found = versions.scored_by(here, here.dataset(row["dataset"]), row)
+    except VaewatchError as fault:
+        said = str(fault)
+    template = "versions_part.html" if part else "versions.html"
+    return _page(request, template, row=row, found=found, said=said, most=versions.MOST, query="")
 
 
 @router.get("/groups")

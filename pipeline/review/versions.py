@@ -1,0 +1,159 @@
+"""How the model versions that are still registered score one record: asked for, not kept.
+
+Belongs here: one record, several versions. Does not: what each version said when it scored the batch (record.py).
+
+A score depends on the record and the model alone, so that asking a version again gives what it published, to the bit,
+and an answer can be used twice. The record is read as its batch's accepted records are stored; derived columns, which
+are not stored, are computed anew from it and the records before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import derived
+from pipeline.config import Dataset
+from pipeline.errors import ModelUnusable, NotReady
+from pipeline.installation import Installation
+from pipeline.review.queue import without_nul
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline.detector import Detector
+    from pipeline.registry import ModelVersion
+
+MOST = 8  # versions that are asked, the newest ones
+KEPT = 256  # answers
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one version says of the record now.
+
+    Attributes:
+        aliases: champion, challenger, previous, or none.
+        anomaly_score, severity: None where the version cannot say, see why_not.
+        threshold: by the dataset's file as it is now; None where it depends on the whole batch.
+    """
+
+    model_version: int
+    aliases: tuple[str, ...]
+    trained_at: datetime
+    anomaly_score: float | None = None
+    severity: float | None = None
+    threshold: float | None = None
+    why_not: str = ""
+
+    @property
+    def would_flag(self) -> bool | None:
+        if self.anomaly_score is None or self.threshold is None:
+            return None
+        return self.anomaly_score > self.threshold
+
+
+def scored_by(here: Installation, dataset: Dataset, row: dict[str, Any], *, most: int = MOST) -> list[Scored]:
+    """What the newest versions say of a record, the newest first.
+
+    Args:
+        row: as `record.one` gives it.
+
+    Raises:
+        NotReady: the record is no longer stored as it was scored.
+        RegistryUnreachable, StorageFailed: a retry may help.
+    """
+    versions = here.registry.versions(dataset.dataset)[::-1][:most]
+    state = here.ledger.newest(dataset.dataset, row["batch_id"])
+    question = _Question(
+        record=(dataset.dataset, row["batch_id"], state.fingerprint if state else "", row["row_number"]),
+        runs=tuple(version.run_id for version in versions),
+        settings=f"{dataset.flag!r} {derived.definitions(dataset)!r}",
+        answer=lambda: _ask(here, dataset, row, versions),
+    )
+    found = _answered(question)
+    pairs = zip(found, versions, strict=True)
+    return [replace(one, aliases=version.aliases) for one, version in pairs]  # aliases move
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What an answer depends on; how it is found is no part of that."""
+
+    record: tuple[str, str, str, int]
+    runs: tuple[str, ...]
+    settings: str
+    answer: Callable[[], tuple[Scored, ...]] = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _answered(question: _Question) -> tuple[Scored, ...]:
+    return question.answer()
+
+
+def _ask(
+    here: Installation, dataset: Dataset, row: dict[str, Any], versions: list[ModelVersion]
+) -> tuple[Scored, ...]:
+    record = stored(here, dataset, row)
+    return tuple(_score(here, dataset, record, version) for version in versions)
+
+
+def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Table:
+    """A record of the queue as models read it: one row, derived columns beside the others.
+
+    Raises:
+        NotReady: its batch was delivered again since, or its tables are gone.
+    """
+    from pipeline.scoring import KEY, read_record
+
+    batches, tables = here.ledger.current(dataset.dataset), here.tables(dataset)
+    state = batches.get(row["batch_id"])
+    if state is not None and tables.exists("records"):
+        with here.scratch(dataset, f"show-{row['anomaly_id']}") as scratch:
+            found = read_record(
+                dataset,
+                state,
+                tables,
+                row["row_number"],
+                batches=list(batches.values()),
+                scratch=scratch,
+                threads=here.settings.cores,
+            )
+        if [without_nul(key) for key in found[KEY].to_pylist()] == [row["record_key"]]:
+            return found
+    raise NotReady(
+        f"{dataset.dataset} {row['batch_id']}: the record was delivered again since, or is not stored"
+    )
+
+
+@lru_cache(maxsize=2 * MOST)
+def loaded(folder: Path) -> Detector:
+    """A fetched version's detector; the files of a version never change.
+
+    Raises:
+        ModelUnusable: it cannot be read.
+    """
+    from pipeline.detector import Detector
+
+    return Detector.load(folder)
+
+
+def _score(here: Installation, dataset: Dataset, record: pa.Table, version: ModelVersion) -> Scored:
+    said = Scored(version.version, version.aliases, version.created_at)
+    try:
+        detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
+        if detector.about.get("derived", {}) != derived.definitions(dataset):
+            return replace(said, why_not="it knows derived columns that are made otherwise")
+        scores = detector.score_table(record).to_pylist()[0]
+    except ModelUnusable as fault:
+        return replace(said, why_not=str(fault))
+    flag = dataset.flag
+    alone = flag.false_discovery_rate is None and flag.cap is None
+    threshold = detector.calibration.threshold(flag, detector.records_per_day).value if alone else None
+    return replace(
+        said, anomaly_score=scores["anomaly_score"], severity=scores["severity"], threshold=threshold
+    )
