@@ -1,24 +1,18 @@
 """What a person or a program asks of the results: plain dictionaries, read from ledger and tables.
 
-Belongs here: status, flagged records, quarantine, export. Does not: how it looks in a terminal (display.py).
+Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display.py), or files (export.py).
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import verdicts
-from pipeline.errors import ConfigError, NotReady
+from pipeline.errors import NotReady
 from pipeline.installation import Installation
 
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
@@ -56,10 +50,10 @@ def flagged(
     n = found.num_rows if limit is None else min(limit, found.num_rows)
     rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
     given = verdicts.history(here.ledger, dataset_name)
-    return [row | {"verdict": _stands(given, row["anomaly_id"])} for row in rows]
+    return [row | {"verdict": stands(given, row["anomaly_id"])} for row in rows]
 
 
-def _stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | None:
+def stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | None:
     """What a record's verdicts come to; None while it is open."""
     state = verdicts.standing(given.get(anomaly_id, [])).state
     return None if state == "open" else state
@@ -121,60 +115,6 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
         "report": str(here.page(dataset, batch_id) / "index.html"),
         "records": rows,
     }
-
-
-def export(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write flagged records to .parquet, .csv (reasons as text) or .jsonl; returns how many.
-
-    Raises:
-        ConfigError: another suffix.
-        NotReady: nothing was scored yet.
-    """
-    tables = here.tables(here.dataset(dataset_name))
-    if out.suffix not in {".parquet", ".csv", ".jsonl"}:
-        raise ConfigError(f"{out}: write to .parquet, .csv or .jsonl")
-    if not tables.exists("scores"):
-        raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
-    table = tables.read("scores", batch_id=batch_id, flag=True).sort_by([("severity", "descending")])
-    given = verdicts.history(here.ledger, dataset_name)
-    stand = [_stands(given, i) for i in table["anomaly_id"].to_pylist()]
-    table = table.append_column("verdict", pa.array(stand, pa.string()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".parquet":
-        pq.write_table(table, out)
-    elif out.suffix == ".jsonl":
-        with out.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row, default=str) + "\n" for row in _rows(table))
-    else:
-        with out.open("w", encoding="utf-8", newline="") as stream:
-            _write_csv(stream, table)
-    return int(table.num_rows)
-
-
-def _write_csv(stream: Any, table: pa.Table) -> None:
-    record = [field.name for field in table.schema.field("record").type]
-    plain = [name for name in table.column_names if name not in {"record", "reasons", "flagged"}]
-    writer = csv.writer(stream)
-    writer.writerow([*plain, "reasons", *(f"record.{name}" for name in record)])
-    for row in _rows(table):
-        values = [row[name] for name in plain] + [reasons_text(row["reasons"])]
-        writer.writerow([
-            _harmless(value) for value in [*values, *((row["record"] or {}).get(n) for n in record)]
-        ])
-
-
-def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula is written so that it does not."""
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
-
-
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
 
 
 def reasons_text(reasons: list[dict[str, Any]] | None) -> str:

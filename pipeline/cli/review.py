@@ -164,13 +164,16 @@ def review_export(
     dataset: DatasetName,
     out: Annotated[Path, typer.Argument(help="file to write: .parquet, .csv or .jsonl")],
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="a row for everything that was said: who, when, note, undone")
+    ] = False,
 ) -> None:
-    """Write flagged records, with what their verdicts come to, to a file."""
-    from pipeline import views
+    """Write flagged records with what their verdicts come to, or the history of verdicts, to a file."""
+    from pipeline import export
     from pipeline.installation import Installation
 
-    n_records = views.export(Installation(), dataset, out, batch_id=batch)
-    typer.echo(f"wrote {n_records} flagged records to {out}")
+    write, what = (export.history, "entries") if history else (export.flagged, "flagged records")
+    typer.echo(f"wrote {write(Installation(), dataset, out, batch_id=batch)} {what} to {out}")
 
 
 @verbs.command("stats")

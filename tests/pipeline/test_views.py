@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import views
+from pipeline import export, views
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
+from pipeline.review import judging
 from pipeline.scoring import scores_schema
 from pipeline.settings import Settings
+
+from .review_data import put, row
 
 DATASET = """\
 dataset: payments
@@ -140,7 +143,7 @@ def test_before_anything_was_scored_there_is_nothing_or_a_next_step(
     """A list may be empty; who asks for a file is told what to run."""
     assert views.flagged(here, "payments") == []
     with pytest.raises(NotReady, match="run `vaewatch run payments`"):
-        views.export(here, "payments", tmp_path / "out.csv")
+        export.flagged(here, "payments", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -240,7 +243,7 @@ def test_all_flagged_records_are_exported_most_severe_first(
 ) -> None:
     """Three formats, one content: for a notebook, a program, a spreadsheet."""
     out = tmp_path / "new folder" / f"out{suffix}"
-    assert views.export(here, "payments", out) == 4
+    assert export.flagged(here, "payments", out) == 4
     if suffix == ".parquet":
         rows = pq.read_table(out).to_pylist()
     elif suffix == ".jsonl":
@@ -262,8 +265,8 @@ def test_all_flagged_records_are_exported_most_severe_first(
 @pytest.mark.usefixtures("flagged_rows")
 def test_one_batch_is_exported_alone(here: Installation, tmp_path: Path) -> None:
     """The day that somebody asks about."""
-    assert views.export(here, "payments", tmp_path / "a.jsonl", batch_id="a") == 2
-    assert views.export(here, "payments", tmp_path / "none.csv", batch_id="unknown") == 0
+    assert export.flagged(here, "payments", tmp_path / "a.jsonl", batch_id="a") == 2
+    assert export.flagged(here, "payments", tmp_path / "none.csv", batch_id="unknown") == 0
     header, *rows = (tmp_path / "none.csv").read_text().splitlines()
     assert header.endswith("reasons,record.amount,record.=note")
     assert rows == []
@@ -276,7 +279,7 @@ def test_an_unknown_format_is_refused_and_nothing_is_written(
 ) -> None:
     """A file with the wrong content under the right name is worse than none."""
     with pytest.raises(ConfigError, match=r"write to \.parquet, \.csv or \.jsonl"):
-        views.export(here, "payments", tmp_path / name)
+        export.flagged(here, "payments", tmp_path / name)
     assert not (tmp_path / name).exists()
 
 
@@ -290,7 +293,7 @@ def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(
         record = {"amount": -1.5, "=note": formula}
         rows.append(scored("a", i, anomaly_id=f"{i}", record_key=formula, record=record, reasons=reasons))
     publish("a", *rows)
-    views.export(here, "payments", tmp_path / "out.csv")
+    export.flagged(here, "payments", tmp_path / "out.csv")
     cells = [cell for row in csv_rows(tmp_path / "out.csv") for cell in row]
     for cell in cells:
         harmless = not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -305,9 +308,46 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 def test_text_comes_through_a_csv_file_whole(note: str, key: str) -> None:
     """Quotes, commas and line breaks of a record stay in its cell; only a formula gets its apostrophe."""
     row = scored("a", 0, anomaly_id="x", record_key=key, record={"amount": 1.0, "=note": note})
-    views._write_csv(stream := io.StringIO(newline=""), pa.Table.from_pylist([row], SCORES))
+    export._write_csv(stream := io.StringIO(newline=""), pa.Table.from_pylist([row], SCORES))
     header, cells = csv.reader(io.StringIO(stream.getvalue(), newline=""))
     written = dict(zip(header, cells, strict=True))
     for text, cell in ((note, written["record.=note"]), (key, written["record_key"])):
         assert cell in {text, f"'{text}"}
         assert not cell.startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_everything_that_was_said_is_exported_in_its_order(
+    here: Installation, tmp_path: Path, suffix: str
+) -> None:
+    """Who said what, when and why; what was taken back stays, with who took it back; an audit asks for no less."""
+    rows = [row("k0"), row("k1"), row("k2", "2026-01-29")]
+    put(here.ledger, rows)
+    names = [one["anomaly_id"] for one in rows]
+    first = judging.give(here.ledger, names[:2], "anomaly", by="ann", note="=1+1")
+    judging.give(here.ledger, names[2:], "normal", by="bob")
+    judging.undo(here.ledger, first.act, by="ann")
+    out = tmp_path / f"history{suffix}"
+    assert export.history(here, "payments", out) == 5
+    if suffix == ".parquet":
+        table = pq.read_table(out)
+        assert table.schema.equals(export.HISTORY)
+        found = table.to_pylist()
+    elif suffix == ".jsonl":
+        found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    else:
+        header, *cells = csv_rows(out)
+        found = [dict(zip(header, cell, strict=True)) for cell in cells]
+        assert found[0]["note"] == "'=1+1"
+    said = [(one["record_key"], one["verdict"], one["by"], str(one["undone"])) for one in found]
+    assert said == [
+        ("k0", "anomaly", "ann", "True"),
+        ("k1", "anomaly", "ann", "True"),
+        ("k2", "normal", "bob", "False"),
+        ("k0", "withdrawn", "ann", "False"),
+        ("k1", "withdrawn", "ann", "False"),
+    ]
+    assert str(found[0]["undone_at"]) == str(found[3]["decided_at"])
+    assert [str(one["withdraws"]) for one in found[3:]] == [str(found[0]["number"]), str(found[1]["number"])]
+    assert export.history(here, "payments", out, batch_id="2026-01-29") == 1
+    assert export.history(here, "payments", out, batch_id="unknown") == 0
