@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.review.versions import Scored
 
 SHOWN = 30
+SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
 
@@ -46,6 +47,9 @@ def print_receipt(receipt: Receipt) -> None:
         f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
         f"{': ' + escape(note) if note else ''}"
     )
+    for heading in ("likely", "since"):
+        for line in receipt.details.get(heading, ()):
+            console().print(f"  {SAID[heading]}: {escape(line)}")
     for batch in receipt.with_outcome("refused", "failed"):
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 

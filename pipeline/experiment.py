@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable, NotReady
+from pipeline.provenance import note
 from pipeline.registry import DatasetInput, TrainingRun
 from pipeline.tables import Tables
 from pipeline.training import Window
@@ -59,6 +61,63 @@ def train(
         ModelUnusable: the trained model's scores are not finite.
     """
     started = time.monotonic()
+    tables = replace(tables, as_of=tables.version("records"))  # what is noted is what is read
+    fitted = fit(dataset, window, tables, scratch, checkpoints, threads, on_progress)
+    known, trained, learned, holdout = fitted.known, fitted.trained, fitted.learned, fitted.holdout
+    metrics = _measure(dataset, known, learned, holdout)
+    plotted = plots.draw(known, dataset, holdout, scratch / "plots")
+    trained.save(scratch / "detector")
+    metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
+    metrics["training_seconds"] = time.monotonic() - started
+    return TrainingRun(
+        dataset=dataset.dataset,
+        training_key=key,
+        detector=scratch / "detector",
+        input_example=holdout.select(trained.features.columns).slice(0, N_EXAMPLES),
+        params=_params(dataset, window, trained),
+        metrics=metrics,
+        curves=fitted.curves,
+        inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": holdout}),
+        tags=_tags(dataset, window),
+        plots=plotted,
+        note=note(
+            dataset, window, records_version=tables.version("records"), code_version=code_version()
+        ).as_dict(),
+    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A training's outcome.
+
+    Attributes:
+        known: the detector that was calibrated on the holdout.
+        trained: the one that has learned the holdout, too, and will serve.
+        learned, holdout: the records, in order of time.
+        curves: (step, values) of both fits.
+    """
+
+    known: Detector
+    trained: Detector
+    learned: pa.Table
+    holdout: pa.Table
+    curves: list[tuple[int, dict[str, float]]]
+
+
+def fit(
+    dataset: Dataset,
+    window: Window,
+    tables: Tables,
+    scratch: Path,
+    checkpoints: Path,
+    threads: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> Fitted:
+    """Read the window and train on it. Nothing but the arguments decides what comes out.
+
+    Raises:
+        NotReady: the holdout is too small to calibrate on.
+    """
     records = training.read_window(dataset, window, tables, scratch=scratch, threads=threads)
     learned, holdout = training.split_holdout(dataset, records.table)
     if not learned.num_rows or not holdout.num_rows:
@@ -73,28 +132,12 @@ def train(
         on_progress=_noted(curves, on_progress),
         checkpoint=checkpoints / "train.safetensors",
     )
-    metrics = _measure(dataset, known, learned, holdout)
-    plotted = plots.draw(known, dataset, holdout, scratch / "plots")
     trained = known.refit(
         *parts,
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )
-    trained.save(scratch / "detector")
-    metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
-    metrics["training_seconds"] = time.monotonic() - started
-    return TrainingRun(
-        dataset=dataset.dataset,
-        training_key=key,
-        detector=scratch / "detector",
-        input_example=holdout.select(trained.features.columns).slice(0, N_EXAMPLES),
-        params=_params(dataset, window, trained),
-        metrics=metrics,
-        curves=curves,
-        inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": holdout}),
-        tags=_tags(dataset, window),
-        plots=plotted,
-    )
+    return Fitted(known, trained, learned, holdout, curves)
 
 
 def _inputs(

@@ -34,9 +34,14 @@ REPEATED = ("p_value", "threshold", "model_version")  # numbers of few values
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables under one folder."""
+    """The tables under one folder.
+
+    Attributes:
+        as_of: read `records` as this version of it was; None for the newest.
+    """
 
     root: Path
+    as_of: int | None = None
 
     def uri(self, table: TableName) -> str:
         return str(self.root / table)
@@ -116,6 +121,22 @@ class Tables:
         pruned = [("batch_id", "in", list(batch_ids)), (FLAG[table], "=", str(flag).lower())]
         return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=pruned))
 
+    def version(self, table: TableName) -> int:
+        """The number of the newest commit.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        return int(self._open(table).version())
+
+    def still_holds(self, batch_ids: Sequence[str]) -> bool:
+        """Whether these batches' accepted records can be read as of `as_of`: neither log nor files were cleaned up."""
+        try:
+            files = self.files("records", batch_ids, flag=False)
+        except StorageFailed:
+            return False
+        return all(Path(file).exists() for file in files)
+
     def dataset(self, table: TableName) -> pads.Dataset:
         """The table as a pyarrow dataset of its newest version.
 
@@ -149,7 +170,7 @@ class Tables:
         from deltalake.exceptions import DeltaError
 
         try:
-            return DeltaTable(self.uri(table))
+            return DeltaTable(self.uri(table), version=self.as_of if table == "records" else None)
         except (DeltaError, OSError) as fault:
             raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
 

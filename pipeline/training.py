@@ -27,6 +27,7 @@ from pipeline.tables import Tables
 from pipeline.verdicts import JUDGED_NORMAL
 
 _ODD = "vaewatch judged odd"
+NOT_OF_THE_MODEL = ("schedule", "deadline_hours")  # settings of `train` that say when, not what
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,27 @@ def choose_window(
     for batch in usable:
         day = _age(batch)[0].date()
         days[day] = days.get(day, 0) + batch.n_accepted
-    content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in usable)
     inside = {batch.batch_id for batch in usable}
     remembered = inside if dataset.derived else {batch.batch_id for batch in accepted}
     left_out = tuple(record for record in anomalies if record[0] in remembered)
     normal = tuple(record for record in normals if record[0] in inside)
+    per_day = float(statistics.median(days.values()))
+    return Window(tuple(usable), n_records, per_day, fingerprint(usable, left_out, normal), left_out, normal)
+
+
+def fingerprint(
+    batches: Sequence[BatchState], left_out: Sequence[tuple[str, str]], normal: Sequence[tuple[str, str]]
+) -> str:
+    """Sixty-four hex digits that change with the records that a window teaches."""
+    content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in batches)
     content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
     content += "".join(f"\nnormal {batch_id}|{key}" for batch_id, key in normal)
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    per_day = float(statistics.median(days.values()))
-    return Window(tuple(usable), n_records, per_day, fingerprint, left_out, normal)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
     """Identifies a training: same key, same data, contract, settings and code."""
-    settings = dataset.train.model_dump(mode="json", exclude={"schedule", "deadline_hours"})
+    settings = dataset.train.model_dump(mode="json", exclude=set(NOT_OF_THE_MODEL))
     settings |= derived.definitions(dataset)
     parts = [window.fingerprint, contract_hash(dataset), json.dumps(settings, sort_keys=True), code_version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

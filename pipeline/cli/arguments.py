@@ -29,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output on
 By = Annotated[str, typer.Option("--by", help="who decides; default: you")]
 Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
 
-REFUSED, PARTLY = 3, 4
+FAILED, REFUSED, PARTLY = 1, 3, 4
 
 
 def told(as_json: bool, work: Callable[..., Any]) -> Any:
@@ -58,6 +58,8 @@ def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
         raise typer.Exit(PARTLY)
     if "refused" in outcomes:
         raise typer.Exit(REFUSED)
+    if "different" in outcomes:
+        raise typer.Exit(FAILED)
 
 
 def print_json(value: Any) -> None:

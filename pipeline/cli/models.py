@@ -1,4 +1,4 @@
-"""Which model version serves.
+"""Which model version serves, and what becomes of the others.
 
 Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, registry/).
 """
@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import AsJson, By, DatasetName, Reason, finish
+from pipeline.cli.arguments import AsJson, By, DatasetName, Reason, finish, training_progress
 
 verbs = typer.Typer()
+Version = Annotated[int, typer.Argument(help="number of a model version")]
 
 
 @verbs.command()
@@ -35,3 +36,13 @@ def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: As
     from pipeline import steps
 
     finish([steps.rollback(dataset, by=by or getpass.getuser(), reason=reason)], as_json)
+
+
+@verbs.command()
+def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -> None:
+    """Train a version again from what was noted of it: equal to the bit, or where they first differ and why."""
+    from pipeline import steps
+
+    with training_progress(as_json) as on_progress:
+        receipt = steps.reproduce(dataset, version, on_progress=on_progress)
+    finish([receipt], as_json)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from pipeline.errors import ConfigError, ModelUnusable, NotReady
@@ -132,6 +133,23 @@ class Registry:
             finally:
                 shutil.rmtree(draft)
         return folder
+
+    def note(self, dataset: str, version: int) -> tuple[ModelVersion, dict[str, Any]]:
+        """A version, and what its training was made of.
+
+        Raises:
+            NotReady: there is no such version.
+            ModelUnusable: nothing was noted, or it is gone.
+        """
+        with self._of(dataset, f"read the note of version {version}") as versions:
+            chosen = versions.known(version)
+            found = runs.read_note(versions.client, chosen.run_id)
+            if found is None:
+                raise ModelUnusable(
+                    f"{dataset} version {version}: its run has no {runs.NOTE}, which says what it was made of: the file "
+                    "is gone, or it was trained before vaewatch noted that"
+                )
+            return chosen, found
 
     def set_challenger(self, dataset: str, version: int) -> None:
         """Name the version that may become champion; the champion itself is left alone.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +44,7 @@ class TrainingRun:
         curves: (step, values) while training.
         tags: contract_hash, code_version and the like, searchable on run and version.
         plots: file by title.
+        note: what the training was made of, plain JSON, so that it can be done again.
     """
 
     dataset: str
@@ -56,6 +57,7 @@ class TrainingRun:
     inputs: Sequence[DatasetInput] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     plots: Mapping[str, Path] = field(default_factory=dict)
+    note: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

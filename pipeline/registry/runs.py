@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ModelUnusable
 from pipeline.registry.connection import without_credentials
 from pipeline.registry.entities import DatasetInput, TrainingRun
+from pipeline.registry.versions import tolerating
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 SCRIPT = Path(__file__).with_name("scorer.py")
+NOTE = "training.json"  # of a run: what the training was made of
 DETECTOR = "artifacts/detector"  # where a model keeps its detector
 SCORES = {
     "anomaly_score": "float",
@@ -57,6 +59,8 @@ def log_run(client: MlflowClient, experiment_id: str, run: TrainingRun) -> Logge
     with _failed_unless_done(client, run_id), TemporaryDirectory() as scratch:
         _log_numbers(client, run_id, run)
         _log_inputs(client, run_id, run)
+        if run.note:
+            client.log_text(run_id, json.dumps(run.note, indent=1), NOTE)
         for title, plot in run.plots.items():
             named = Path(scratch, "plots", f"{title}{plot.suffix}")
             named.parent.mkdir(exist_ok=True)
@@ -72,6 +76,17 @@ def abandon(client: MlflowClient, run_id: str, why: str) -> None:
         client.finalize_logged_model(model.model_id, "FAILED")
     client.set_tag(run_id, "failed_because", why)
     client.set_terminated(run_id, "FAILED")
+
+
+def read_note(client: MlflowClient, run_id: str) -> dict[str, Any] | None:
+    """What a run's training was made of; None where that was not noted, or is gone."""
+    if not tolerating(client.get_run, run_id) or NOTE not in {
+        file.path for file in client.list_artifacts(run_id)
+    }:
+        return None
+    with TemporaryDirectory() as scratch:
+        found: dict[str, Any] = json.loads(Path(client.download_artifacts(run_id, NOTE, scratch)).read_text())
+        return found
 
 
 def digest(folder: Path) -> str:

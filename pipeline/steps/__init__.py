@@ -12,11 +12,14 @@ from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
+from pipeline.steps.keeping import reproduce
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
 from pipeline.steps.serving import promote, rollback, score
 
-__all__ = ["RANGE", "discover", "promote", "release", "rollback", "run", "score", "train", "validate"]
+__all__ = [
+    "RANGE", "discover", "promote", "release", "reproduce", "rollback", "run", "score", "train", "validate",
+]  # fmt: skip
 
 
 def release(dataset_name: str, batch_id: str, *, installation: Installation | None = None) -> list[Receipt]:

@@ -1,0 +1,189 @@
+"""What a training was made of: noted beside its model, and held against what is there now.
+
+Belongs here: the note of a training, and what has changed since. Does not: training again (reproduction.py), or where
+notes are kept (registry/). A note holds no value of a record and no address: batches by fingerprint, records by
+anomaly_id, settings as the dataset's file gives them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import Dataset
+from pipeline.errors import ModelUnusable
+from pipeline.ledger import BatchState
+from pipeline.training import NOT_OF_THE_MODEL, Window
+from pipeline.verdicts import anomaly_id
+
+FORMAT = 1
+PARTS = {"dataset", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag"}
+LIBRARIES = ("torch", "numpy", "pyarrow", "duckdb")
+Record = tuple[str, str]  # batch_id, record_key
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a training was made of.
+
+    Attributes:
+        settings: the dataset's, as its file gave them.
+        batches: batch_id, fingerprint, contract_hash and n_accepted, in the order of the window.
+        left_out, normal: anomaly_ids of records that people had judged.
+        records_version: of the table `records` that was read.
+        code_version: of what makes a model what it is.
+        machine: libraries, processor and threads, by name.
+    """
+
+    settings: Mapping[str, Any]
+    batches: Sequence[Mapping[str, Any]]
+    left_out: Sequence[str]
+    normal: Sequence[str]
+    records_per_day: float
+    records_version: int
+    code_version: str
+    machine: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **vars(self)}
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Note:
+        """A note that was read back.
+
+        Raises:
+            ModelUnusable: another vaewatch wrote it, in a way that this one does not know.
+        """
+        if raw.get("format") != FORMAT:
+            raise ModelUnusable(
+                f"the note of its training has format {raw.get('format')}, this vaewatch reads {FORMAT}"
+            )
+        return cls(**{name: value for name, value in raw.items() if name != "format"})
+
+    def dataset(self, today: Dataset) -> Dataset:
+        """The dataset as it was promised and set then; what does not make a model is today's.
+
+        Raises:
+            ModelUnusable: this vaewatch does not know a setting of then.
+        """
+        incoming = {**today.incoming.model_dump(), "split": self.settings["split"]}
+        then = {name: self.settings[name] for name in PARTS}
+        try:
+            return Dataset.model_validate({**then, "incoming": incoming, "file": today.file})
+        except ValidationError as fault:
+            reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
+            raise ModelUnusable(
+                f"{today.dataset}: its settings of then cannot be read by vaewatch {version('vaewatch')}: {reasons}"
+            ) from fault
+
+
+def note(dataset: Dataset, window: Window, *, records_version: int, code_version: str) -> Note:
+    """What a training on this window is made of."""
+    batches = [
+        {name: getattr(batch, name) for name in ("batch_id", "fingerprint", "contract_hash", "n_accepted")}
+        for batch in window.batches
+    ]
+    odd, normal = (
+        [anomaly_id(dataset.dataset, *record) for record in records]
+        for records in (window.left_out, window.normal)
+    )
+    return Note(
+        _settings(dataset),
+        batches,
+        odd,
+        normal,
+        window.records_per_day,
+        records_version,
+        code_version,
+        machine(),
+    )
+
+
+def machine() -> dict[str, str]:
+    """Whatever may round differently elsewhere."""
+    import torch
+
+    found = {name: version(name) for name in LIBRARIES} | {"torch": torch.__version__}
+    return found | {
+        "python": platform.python_version(),
+        "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": f"{torch.get_num_threads()} of {len(os.sched_getaffinity(0))} cores",
+    }
+
+
+def elsewhere(then: Note, code_version: str) -> list[str]:
+    """What could make the same arithmetic on the same records end otherwise."""
+    found = []
+    if then.code_version != code_version:
+        found.append(f"the code: it was {then.code_version}, here it is {code_version}")
+    found += [
+        f"{name}: it was {then.machine.get(name, 'not noted')}, here it is {value}"
+        for name, value in machine().items()
+        if then.machine.get(name) != value
+    ]
+    return found
+
+
+def changed_settings(then: Note, today: Dataset) -> list[str]:
+    """Settings and promises that are not what they were, the file's keys with both values."""
+    was, now = (dict(_leaves(settings)) for settings in (then.settings, _settings(today)))
+    skipped = tuple(f"train.{name}" for name in NOT_OF_THE_MODEL)
+    return [
+        f"{name} was {_shown(was.get(name))}, is {_shown(now.get(name))}"
+        for name in dict.fromkeys([*was, *now])
+        if was.get(name) != now.get(name) and not name.startswith(skipped)
+    ]
+
+
+def changed_batches(then: Note, current: Mapping[str, BatchState]) -> list[str]:
+    """Batches whose records are not those that were learned, each with what became of it."""
+    return [why for batch in then.batches if (why := _change(batch, current.get(batch["batch_id"])))]
+
+
+def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Sequence[Record]) -> list[str]:
+    """What people said of the window's records since, or took back."""
+    inside = {batch["batch_id"] for batch in then.batches}
+    found = []
+    for what, was, now in (("anomalies", then.left_out, odd), ("normal records", then.normal, normal)):
+        ids = {anomaly_id(dataset, *record): record[0] for record in now}
+        new = sum(batch_id in inside and i not in was for i, batch_id in ids.items())
+        gone = sum(i not in ids for i in was)
+        if new or gone:
+            found.append(f"verdicts: {new} {what} found since, {gone} no longer held to be")
+    return found
+
+
+def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
+    name = f"batch {then['batch_id']}"
+    if now is None:
+        return f"{name} is not in the ledger any more"
+    when, n = f"{now.validated_at:%Y-%m-%d %H:%M}", then["n_accepted"]
+    if now.fingerprint != then["fingerprint"]:
+        came = f"refused: {now.reason}" if now.status == "refused" else f"{now.n_accepted} now"
+        return f"{name} was delivered again ({when}) with other content: {n} records accepted then, {came}"
+    if (now.contract_hash, now.n_accepted) != (then["contract_hash"], n) or now.status == "refused":
+        return f"{name} was checked again ({when}): {n} records accepted then, {now.n_accepted} now"
+    return ""
+
+
+def _settings(dataset: Dataset) -> dict[str, Any]:
+    return {**dataset.model_dump(mode="json", include=PARTS), "split": dataset.incoming.split}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
