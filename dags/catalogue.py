@@ -51,7 +51,11 @@ def read_catalogue(folder: Path, only: str | None = None) -> Catalogue:
 
 
 def _check_crons(dataset: Dataset) -> None:
-    crons = {"schedule.discover": dataset.schedule.discover, "train.schedule": dataset.train.schedule}
+    crons = {
+        "schedule.discover": dataset.schedule.discover,
+        "train.schedule": dataset.train.schedule,
+        "retention.schedule": dataset.retention.schedule,
+    }
     for key, cron in crons.items():
         try:
             CronTriggerTimetable(cron, timezone="UTC").validate()

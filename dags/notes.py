@@ -82,3 +82,16 @@ as it is now first. Each batch is replaced in one transaction: readers see the o
 **When it fails** the batches done so far are done; trigger it again. `vaewatch status {name}` shows the model version
 that scored each batch; `vaewatch score {name} BATCH --force` does one by hand.
 """
+
+PRUNE = """
+**{name}.prune** removes model versions of `{name}` for good, with their MLflow runs and files ({cron}, UTC). It keeps the
+champion, the one before it, the challenger, every version that published scores or judged records refer to, and the newest {n}.
+
+| | |
+|---|---|
+| failed | nothing that serves is touched; what was removed until then is gone, and the next run goes on |
+
+**What to do**
+1. `vaewatch prune {name} --dry-run`: what would go, and why each other version stays.
+2. Registry or storage: `vaewatch doctor`, then clear the task. Nothing is urgent: it only makes room.
+"""

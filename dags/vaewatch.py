@@ -1,4 +1,4 @@
-"""Five DAGs a dataset: discover, score, train, promote, rescore.
+"""Six DAGs a dataset: discover, score, train, promote, rescore, prune.
 
 Belongs here: when, in which order, who tries again. Does not: the work (pipeline/steps/), or the words for the
 night (notes.py). Nothing heavy is imported outside a task: Airflow reads this file every half minute.
@@ -74,6 +74,7 @@ WHAT = {
     "train": "learn the newest window of accepted records, log and register the model",
     "promote": "make a challenger the champion",
     "rescore": "score chosen batches again",
+    "prune": "remove model versions that nothing refers to any more",
 }
 
 
@@ -96,6 +97,7 @@ class DatasetDags:
         self.train()
         self.promote()
         self.rescore()
+        self.prune()
 
     def dag(self, verb: str, note: str, schedule: Any, **settings: Any) -> DAG:
         return DAG(
@@ -260,6 +262,28 @@ class DatasetDags:
                 return done
 
             rescore()
+
+    def prune(self) -> None:
+        """Weekly: what retention does not keep goes for good."""
+        name, kept = self.name, self.dataset.retention
+        note = notes.PRUNE.format(name=name, cron=kept.schedule, n=kept.versions)
+        when = CronTriggerTimetable(kept.schedule, timezone="UTC")
+        with self.dag("prune", note, schedule=when, max_active_runs=1):
+
+            @task(multiple_outputs=False)
+            def prune() -> dict[str, Any]:
+                from pipeline import steps
+
+                receipt = steps.prune(name, say=log.info)
+                gone = receipt.details["removed"]
+                return {
+                    "outcome": receipt.outcome,
+                    "versions": [one["version"] for one in gone if one["version"]],
+                    "n_runs": len(gone),
+                    "n_bytes": receipt.details["n_bytes"] + receipt.details["n_bytes_local"],
+                }
+
+            prune()
 
 
 def key_of(dag_run: Any, params: Any) -> str:

@@ -249,6 +249,17 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
+class Retention(_Strict):
+    """Which model versions are kept. The rest goes for good, with runs and files."""
+
+    versions: int = Field(
+        10,
+        ge=1,
+        description="the newest n are kept, beside those that serve, are judged, or published scores name",
+    )
+    schedule: str = Field("0 5 * * 0", description="cron, UTC: when the rest is removed")
+
+
 class Reviewing(_Strict):
     """What joins the flagged records in the review queue, so that what was missed can be estimated."""
 
@@ -309,6 +320,7 @@ class Dataset(_Strict):
     flag: Flagging = Flagging(review_budget=20)
     review: Reviewing = Reviewing()
     promote: Promotion = Promotion()
+    retention: Retention = Retention()
     storage: str | None = Field(
         None, description="folder of the output tables; default: under the home folder"
     )

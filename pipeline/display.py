@@ -54,6 +54,28 @@ def print_receipt(receipt: Receipt) -> None:
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 
 
+def print_pruning(found: dict[str, Any]) -> None:
+    """Which model versions stay and why, what goes, and how much room that makes."""
+    table = Table("version", "", "why, or how large", box=None)
+    goes = "[red]would go[/red]" if found["dry_run"] else "[red]gone[/red]"
+    rows = [(number, "stays", "; ".join(why)) for number, why in found["kept"].items()]
+    rows += [
+        (one["version"], goes, f"run {one['run_id'][:8]}, {_bytes(one['n_bytes'])}")
+        for one in found["removed"]
+    ]
+    for number, stays, why in sorted(rows, key=lambda row: row[0] or 0):
+        table.add_row(str(number or "none"), stays, escape(why))
+    if rows:
+        console().print(table)
+    for folder in found["local"]:
+        console().print(f"{goes}: {escape(folder)}")
+    room = f"{_bytes(found['n_bytes'])} of models and runs, {_bytes(found['n_bytes_local'])} here"
+    nothing = not found["removed"] and not found["local"]
+    console().print(
+        "nothing is to go" if nothing else f"{room}{' would be freed' if found['dry_run'] else ' freed'}"
+    )
+
+
 def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
     """Datasets, and the batches of the one that was asked for."""
     if not found:
@@ -298,6 +320,10 @@ def training_progress(*, show: bool) -> Iterator[Callable[[Any], None]]:
             progress.update(task, total=now.steps, completed=now.step, note=f"loss {now.loss:.3f} nats")
 
         yield advance
+
+
+def _bytes(n: int) -> str:
+    return f"{n / 2**20:.1f} MiB" if n >= 2**20 else f"{n / 2**10:.1f} KiB"
 
 
 def _short(text: str, most: int) -> str:

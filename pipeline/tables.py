@@ -158,6 +158,18 @@ class Tables:
             return pa.table({"batch_id": pa.array([], pa.string()), "row_number": pa.array([], pa.int64())})
         return self.dataset(table).to_table(filter=wanted, columns=columns)
 
+    def model_versions(self) -> dict[int, int]:
+        """The model versions that the table `scores` refers to, each with the number of its batches."""
+        if not self.exists("scores"):
+            return {}
+        files = pa.table(self._open("scores").get_add_actions(flatten=True))
+        found: dict[int, set[str]] = {}
+        columns = ("partition.batch_id", "min.model_version", "max.model_version")
+        for batch_id, *versions in zip(*(files[name].to_pylist() for name in columns), strict=True):
+            for version in versions:  # a batch is scored by one version: both are the same
+                found.setdefault(version, set()).add(batch_id)
+        return {version: len(batch_ids) for version, batch_ids in found.items()}
+
     def vacuum(self, table: TableName, *, keep_hours: float) -> int:
         """Delete files of versions older than `keep_hours`; returns how many."""
         removed = self._open(table).vacuum(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import AsJson, By, DatasetName, Reason, finish, training_progress
+from pipeline.cli.arguments import AsJson, By, DatasetName, Reason, finish, print_json, training_progress
 
 verbs = typer.Typer()
 Version = Annotated[int, typer.Argument(help="number of a model version")]
@@ -46,3 +46,20 @@ def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -
     with training_progress(as_json) as on_progress:
         receipt = steps.reproduce(dataset, version, on_progress=on_progress)
     finish([receipt], as_json)
+
+
+@verbs.command()
+def prune(
+    dataset: DatasetName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would go, and why the rest stays")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove model versions that retention does not keep, with their runs and files, for good."""
+    from pipeline import display, steps
+
+    receipt = steps.prune(dataset, dry_run=dry_run)
+    if as_json:
+        return print_json(receipt.as_dict())
+    return display.print_pruning(receipt.details)

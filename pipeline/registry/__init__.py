@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from uuid import uuid4
 from pipeline.errors import ConfigError, ModelUnusable, NotReady
 from pipeline.registry import runs
 from pipeline.registry.connection import Connection
-from pipeline.registry.entities import DatasetInput, ModelVersion, Promotion, TrainingRun
+from pipeline.registry.entities import DatasetInput, ModelVersion, Promotion, Removal, TrainingRun
 from pipeline.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -39,7 +39,7 @@ from pipeline.registry.versions import (
 
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 
-__all__ = ["DatasetInput", "ModelVersion", "Promotion", "Registry", "TrainingRun"]
+__all__ = ["DatasetInput", "ModelVersion", "Promotion", "Registry", "Removal", "TrainingRun"]
 
 
 class Registry:
@@ -220,6 +220,53 @@ class Registry:
                 versions.client.log_metric(chosen.run_id, name, value)
             versions.tag(chosen, **{REVIEW: told})
             return True
+
+    def copies(self, dataset: str) -> dict[int, list[str]]:
+        """By version: versions of other registered models that share its files, as MLflow's own copies do."""
+        from pipeline.registry import removal
+
+        with self._of(dataset, "look for copies") as versions:
+            return {v.version: removal.copies(versions, v.run_id) for v in versions.all()}
+
+    def prune(self, dataset: str, going: Collection[int], *, dry_run: bool = False) -> list[Removal]:
+        """Remove versions, and with their files every run that no version is left of. What has an alias stays.
+
+        A version goes first, so that nobody promotes what is half gone. Interrupted, the same call again ends the same.
+
+        Args:
+            going: numbers of versions.
+            dry_run: change nothing, return what would go.
+
+        Raises:
+            RegistryUnreachable: MLflow does not answer, or refuses; what went until then is gone.
+        """
+        from pipeline.registry.removal import Remover
+
+        with self._of(dataset, "remove versions") as versions:
+            experiment = versions.client.get_experiment_by_name(f"vaewatch/{dataset}")
+            remover = Remover(versions, self._connection.uri)
+            # runs first, versions second: a run that ends in between has its version listed
+            ended = remover.runs(experiment.experiment_id) if experiment else []
+            there = versions.all()
+            leaving = {v.run_id: v.version for v in there if v.version in going and not v.aliases}
+            needed = {v.run_id for v in there} - set(leaving)
+            gone = []
+            for run in ended:
+                run_id = run.info.run_id
+                if run_id not in needed:
+                    gone.append(Removal(run_id, leaving.get(run_id), remover.size(run)))
+                    if not dry_run and self._drop(versions, leaving.get(run_id)):
+                        remover.remove(run)
+            return gone
+
+    def _drop(self, versions: Versions, number: int | None) -> bool:
+        """Delete a version; False where somebody has given it an alias a moment ago."""
+        found = versions.find(number) if number is not None else None
+        if found is not None and found.aliases:
+            return False
+        if found is not None:
+            versions.client.delete_model_version(versions.name, str(number))
+        return True
 
     @contextmanager
     def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:

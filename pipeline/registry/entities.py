@@ -93,3 +93,17 @@ class Promotion:
     champion: int
     previous: int | None
     changed: bool
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A training that went: its run with all files, and the version that it made.
+
+    Attributes:
+        version: None where the run made none, or an earlier try removed it.
+        n_bytes: of its files.
+    """
+
+    run_id: str
+    version: int | None
+    n_bytes: int

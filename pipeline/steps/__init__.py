@@ -12,13 +12,13 @@ from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
-from pipeline.steps.keeping import reproduce
+from pipeline.steps.keeping import prune, reproduce
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
 from pipeline.steps.serving import promote, rollback, score
 
 __all__ = [
-    "RANGE", "discover", "promote", "release", "reproduce", "rollback", "run", "score", "train", "validate",
+    "RANGE", "discover", "promote", "prune", "release", "reproduce", "rollback", "run", "score", "train", "validate",
 ]  # fmt: skip
 
 

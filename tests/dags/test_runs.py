@@ -167,6 +167,7 @@ def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:
     promoted = Run("orders.promote", version=2, reason="looks better")
     assert promoted.result("promote") == {"outcome": "promoted", "model_version": 2, "previous": 1}
 
+    assert Run("orders.prune").result("prune")["outcome"] == "unchanged"  # ten are kept
     again = Run("orders.rescore", first="day01", last="day02", check_again=True)
     assert again.result("rescore")["batches"] == {"scored": 2}
     assert sorted(again.keys("orders.batch_scored")) == ["day01", "day02"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ from hypothesis import HealthCheck, settings
 
 from pipeline.config import Dataset
 from pipeline.ledger import Ledger
+from pipeline.registry import DatasetInput, Registry, TrainingRun
+
+from .registry_data import CONTRACT, finish, orders, start
 
 settings.register_profile(
     "pipeline", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -100,6 +104,73 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there; VAEWATCH_DATA may point to another copy of the real data")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Tests kill processes, not machines: SQLite need not wait for the disk."""
+
+    sa.event.listen(sa.Engine, "connect", unsync)
+    yield
+    sa.event.remove(sa.Engine, "connect", unsync)
+
+
+def unsync(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):  # the listener hears every engine of this process
+        connection.execute("PRAGMA synchronous = OFF")
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real detector's folder."""
+    from pipeline.detector import Detector
+
+    dataset = Dataset.model_validate(CONTRACT)
+    folder = tmp_path_factory.mktemp("detector")
+    Detector.train(dataset, orders(200, 1), orders(50, 2), records_per_day=50, device="cpu").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with MLflow's empty database, made by two processes at once."""
+    folder = tmp_path_factory.mktemp("prepared")
+    other = start(f"""
+        from pipeline.registry import Registry
+        Registry("sqlite:///{folder}/mlflow.db").prepare()
+        """)
+    Registry(f"sqlite:///{folder}/mlflow.db").prepare()
+    assert finish(other) == 0
+    return folder
+
+
+@pytest.fixture
+def home(prepared: Path, tmp_path: Path) -> Path:
+    """A fresh installation; with a blank in its path, as people have."""
+    return Path(shutil.copytree(prepared, tmp_path / "home of vaewatch"))
+
+
+@pytest.fixture
+def registry(home: Path) -> Registry:
+    return Registry(f"sqlite:///{home}/mlflow.db")
+
+
+@pytest.fixture
+def training(detector: Path, tmp_path: Path) -> TrainingRun:
+    plot = tmp_path / "plot.html"
+    plot.write_text("<p>loss</p>")
+    return TrainingRun(
+        dataset="orders",
+        training_key="a1" * 16,
+        detector=detector,
+        input_example=orders(5, 3),
+        params={"steps": 3, "device": None},
+        metrics={"elbo": -6.5},
+        curves=[(0, {"loss": 2.0}), (1, {"loss": 1.0})],
+        inputs=[DatasetInput("records", "s3://key:s3cret@lake/orders", "f" * 64, 200, "training")],
+        tags={"contract_hash": "c0ffee"},
+        plots={"loss by step": plot},
+    )
 
 
 @pytest.fixture

@@ -7,10 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -25,9 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -35,143 +29,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.config import Dataset
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable, StorageFailed
-from pipeline.registry import DatasetInput, Registry, TrainingRun, runs
+from pipeline.registry import Registry, TrainingRun, runs
+
+from .registry_data import add_versions, client, finish, logged_runs, orders, start
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"
 )  # MLflow's
-
-CONTRACT = {
-    "dataset": "orders",
-    "incoming": {"path": "incoming"},
-    "columns": {
-        "amount": {"type": "float", "role": "numeric"},
-        "pieces": {"type": "int", "role": "numeric"},
-        "shop": {"type": "int", "role": "categorical"},
-        "kind": {"type": "string", "role": "categorical"},
-        "paid": {"type": "bool", "role": "categorical"},
-        "at": {"type": "timestamp_utc", "role": "context"},
-    },
-    "train": {"recipe": {"steps": 3}},
-}
-
-
-def orders(n: int, seed: int, missing: float = 0.0) -> pa.Table:
-    """n records; a share of every column is missing."""
-    rng = np.random.default_rng(seed)
-
-    def column(values: Any, type_: pa.DataType) -> pa.Array:
-        return pa.array(values, type_, mask=rng.random(n) < missing)
-
-    return pa.table({
-        "amount": column(rng.normal(size=n), pa.float64()),
-        "pieces": column(rng.integers(0, 9, n), pa.int64()),
-        "shop": column(10**15 + rng.integers(0, 3, n), pa.int64()),
-        "kind": column(rng.choice(["in", "out"], n), pa.string()),
-        "paid": column(rng.random(n) < 0.5, pa.bool_()),
-        "at": column(rng.integers(0, 10**15, n), pa.timestamp("us", "UTC")),
-    })
-
-
-@pytest.fixture(scope="session", autouse=True)
-def unsynced() -> Iterator[None]:
-    """Tests kill processes, not machines: SQLite need not wait for the disk."""
-
-    sa.event.listen(sa.Engine, "connect", unsync)
-    yield
-    sa.event.remove(sa.Engine, "connect", unsync)
-
-
-def unsync(connection: Any, _record: Any) -> None:
-    if isinstance(connection, sqlite3.Connection):  # the listener hears every engine of this process
-        connection.execute("PRAGMA synchronous = OFF")
-
-
-@pytest.fixture(scope="session")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real detector's folder."""
-    from pipeline.detector import Detector
-
-    dataset = Dataset.model_validate(CONTRACT)
-    folder = tmp_path_factory.mktemp("detector")
-    Detector.train(dataset, orders(200, 1), orders(50, 2), records_per_day=50, device="cpu").save(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with MLflow's empty database, made by two processes at once."""
-    folder = tmp_path_factory.mktemp("prepared")
-    other = start(f"""
-        from pipeline.registry import Registry
-        Registry("sqlite:///{folder}/mlflow.db").prepare()
-        """)
-    Registry(f"sqlite:///{folder}/mlflow.db").prepare()
-    assert finish(other) == 0
-    return folder
-
-
-@pytest.fixture
-def home(prepared: Path, tmp_path: Path) -> Path:
-    """A fresh installation; with a blank in its path, as people have."""
-    return Path(shutil.copytree(prepared, tmp_path / "home of vaewatch"))
-
-
-@pytest.fixture
-def registry(home: Path) -> Registry:
-    return Registry(f"sqlite:///{home}/mlflow.db")
-
-
-@pytest.fixture
-def training(detector: Path, tmp_path: Path) -> TrainingRun:
-    plot = tmp_path / "plot.html"
-    plot.write_text("<p>loss</p>")
-    return TrainingRun(
-        dataset="orders",
-        training_key="a1" * 16,
-        detector=detector,
-        input_example=orders(5, 3),
-        params={"steps": 3, "device": None},
-        metrics={"elbo": -6.5},
-        curves=[(0, {"loss": 2.0}), (1, {"loss": 1.0})],
-        inputs=[DatasetInput("records", "s3://key:s3cret@lake/orders", "f" * 64, 200, "training")],
-        tags={"contract_hash": "c0ffee"},
-        plots={"loss by step": plot},
-    )
-
-
-def start(code: str) -> subprocess.Popen[str]:
-    """Run a script in a fresh Python."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> int:
-    output, _ = process.communicate(timeout=300)
-    print(output)
-    return process.returncode
-
-
-def client(home: Path) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(f"sqlite:///{home}/mlflow.db", registry_uri=f"sqlite:///{home}/mlflow.db")
-
-
-def add_versions(home: Path, dataset: str, n: int) -> None:
-    """Versions with nothing in them: enough to be promoted."""
-    mlflow = client(home)
-    mlflow.create_registered_model(f"vaewatch.{dataset}")
-    for _ in range(n):
-        mlflow.create_model_version(f"vaewatch.{dataset}", "file:///nowhere")
-
-
-def logged_runs(home: Path, dataset: str = "orders") -> list[Any]:
-    mlflow = client(home)
-    return list(mlflow.search_runs([mlflow.get_experiment_by_name(f"vaewatch/{dataset}").experiment_id]))
-
 
 promote = partial(Registry.promote, by="ann", reason="better")
 rollback = partial(Registry.rollback, by="ann", reason="too many flags")

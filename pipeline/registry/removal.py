@@ -1,0 +1,96 @@
+"""Training runs and models that no version needs any more, and removing them for good.
+
+Belongs here: what MLflow keeps of a training beside its version, and the order in which it goes. Does not: which versions
+are kept (pipeline/retention.py). MLflow's own `delete_run` and `delete_logged_model` only mark: the files stay, and the
+rows. Files go through MLflow's artifact store; rows by what `mlflow gc` calls, which only a database has: a tracking
+server's rows stay marked until somebody runs `mlflow gc` there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.registry.versions import KEY, Versions, tolerating
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ONE_WEEK = 7 * 24 * 3600 * 1000  # milliseconds, as MLflow counts
+PAGE = 1000
+
+
+class Remover:
+    """Removes one dataset's training runs."""
+
+    def __init__(self, versions: Versions, tracking_uri: str) -> None:
+        from mlflow.tracking._tracking_service.utils import _get_store
+
+        self.versions, self.uri = versions, tracking_uri
+        self.store: Any = _get_store(tracking_uri)  # type: ignore[no-untyped-call]
+        self.is_final = hasattr(self.store, "_hard_delete_run")
+
+    def runs(self, experiment_id: str) -> list[Run]:
+        """Training runs that have ended, the oldest first; where rows can go, those marked as deleted, too.
+
+        One that is open or failed is left out for a week: it may be at work, or somebody may ask why it failed.
+        """
+        from mlflow.entities import ViewType
+
+        view = ViewType.ALL if self.is_final else ViewType.ACTIVE_ONLY
+        since, found, token = time.time() * 1000 - ONE_WEEK, [], None
+        while True:
+            page = self.versions.client.search_runs(
+                [experiment_id], f"tags.{KEY} != ''", view, PAGE, ["attributes.start_time"], token
+            )
+            found += [run for run in page if run.info.status == "FINISHED" or run.info.start_time < since]
+            if not (token := page.token):
+                return found
+
+    def size(self, run: Run) -> int:
+        """Bytes of the files of a run and of the models that it logged."""
+        return sum(_size(_repository(uri, self.uri)) for uri in self._places(run))
+
+    def remove(self, run: Run) -> None:
+        """Delete a run and its models, files first: a repeat goes on where it was interrupted."""
+        client, run_id = self.versions.client, run.info.run_id
+        for uri in self._places(run):
+            _repository(uri, self.uri).delete_artifacts()
+        for model_id in _models(run):
+            tolerating(client.delete_logged_model, model_id)
+            if self.is_final:
+                tolerating(self.store._hard_delete_logged_model, model_id)
+        if run.info.lifecycle_stage == "active":
+            client.delete_run(run_id)
+        if self.is_final:
+            tolerating(self.store._hard_delete_run, run_id)
+
+    def _places(self, run: Run) -> Iterator[str]:
+        for model_id in _models(run):
+            if model := tolerating(self.store.get_logged_model, model_id, True):  # marked as deleted or not
+                yield model.artifact_location
+        yield run.info.artifact_uri
+
+
+def copies(versions: Versions, run_id: str) -> list[str]:
+    """Versions of other registered models that were copied from a run's: they share its files."""
+    found = versions.client.search_model_versions(f"run_id = '{run_id}'") if run_id else []
+    return [f"{other.name} version {other.version}" for other in found if other.name != versions.name]
+
+
+def _models(run: Run) -> list[str]:
+    return [model.model_id for model in run.outputs.model_outputs] if run.outputs else []
+
+
+def _repository(uri: str, tracking_uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri, tracking_uri=tracking_uri)
+
+
+def _size(repository: Any, path: str | None = None) -> int:
+    return sum(
+        _size(repository, entry.path) if entry.is_dir else int(entry.file_size or 0)
+        for entry in repository.list_artifacts(path)
+    )

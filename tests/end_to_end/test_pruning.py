@@ -1,0 +1,43 @@
+"""Retention on a whole installation: what serves, is judged or published stays, and goes on serving."""
+
+from __future__ import annotations
+
+import json
+
+from pipeline import retention, steps
+
+from .conftest import Place
+
+
+def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place) -> None:
+    """Three nights later two challengers are of no use to anybody; their files and copies make room."""
+    scored.edit("flag:", "retention: {versions: 1}\nflag:")
+    for steps_ in (70, 80):
+        scored.edit(f"steps: {steps_ - 10}", f"steps: {steps_}")
+        scored.train()
+    here = scored.here
+    dataset = here.dataset(scored.name)
+    n_scored = sum(row["status"] == "scored" for row in scored.ledger())
+    assert retention.published(here.ledger, here.tables(dataset), scored.name) == {1: n_scored}
+    assert here.tables(dataset).model_versions() == {1: n_scored}
+    second = here.registry.versions(scored.name)[1]
+    copy = here.registry.fetch(second, scored.settings.home / "models")
+
+    code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
+    would = json.loads(output)
+    assert (code, would["outcome"], sorted(scored.models())) == (0, "dry run", [1, 2, 3])
+    assert set(would["details"]["kept"]) == {"1", "3"}
+    assert would["details"]["kept"]["3"] == ["challenger", "one of the newest 1"]
+    assert would["details"]["local"] == [f"models/{scored.name}/{copy.name}"]
+    code, output, _ = scored.run("prune", scored.name)
+    assert code == 0
+    assert "published scores of" in output
+    assert sorted(scored.models()) == [1, 3]
+    assert not copy.exists()
+
+    again = steps.prune(scored.name, installation=scored.here)
+    assert (again.outcome, again.details["removed"]) == ("unchanged", [])
+    day = next(row["batch_id"] for row in scored.ledger() if row["status"] == "scored")
+    before = scored.table("scores")
+    assert scored.score(day, force=True).model_version == 1
+    assert scored.table("scores").equals(before)
