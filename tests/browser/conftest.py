@@ -30,12 +30,10 @@ columns:
 EVIL = "<img src=x onerror=\"document.title='broken into'\">"
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Installation]:
+def fill(here: Installation) -> None:
     """Two days of flagged records: six with one cause, one of another, one whose values are scripts; two sampled."""
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
-    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    here.settings.datasets.mkdir()
+    (here.settings.datasets / "payments.yaml").write_text(DATASET)
     alike = [row(f"key-{i}", severity=8.0 - i / 2) for i in range(6)]
     other = row("other", severity=3.0, driver="fee", signature="fee↓", reasons=[reason("fee", observed="1")])
     evil = row(
@@ -46,8 +44,15 @@ def here(tmp_path: Path) -> Iterator[Installation]:
         row(f"sampled-{i}", severity=0.2, kind="sampled", driver="", signature="", reasons=[])
         for i in range(2)
     ]
-    put(installation.ledger, [*alike, other, evil, *sampled])
-    put(installation.ledger, [row("yesterday", "2026-01-29", severity=9.0)])
+    put(here.ledger, [*alike, other, evil, *sampled])
+    put(here.ledger, [row("yesterday", "2026-01-29", severity=9.0)])
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    """A filled queue."""
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    fill(installation)
     yield installation
     installation.close()
 

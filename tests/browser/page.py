@@ -1,0 +1,63 @@
+"""A browser on the review page, by what a person sees and presses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 15  # seconds
+
+
+class Page:
+    """A browser at an address of the page."""
+
+    def __init__(self, browser: Any, address: str, *, scripted: bool = True) -> None:
+        self.scripted = scripted
+        self.browser, self.site = browser, address.partition("/?")[0]
+        self._get(address)
+
+    def go(self, path: str) -> None:
+        self._get(self.site + path)
+
+    def _get(self, address: str) -> None:
+        """Until it is drawn: what is pressed before is dropped by Chromium."""
+        self.browser.get(address)
+        drawn = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
+        if self.scripted:
+            self.browser.execute_async_script(drawn)
+
+    def all(self, selector: str) -> list[Any]:
+        found: list[Any] = self.browser.find_elements("css selector", selector)
+        return found
+
+    def text(self, selector: str) -> str:
+        return " ".join(self.all(selector)[0].text.split())
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        for key in keys:
+            ActionChains(self.browser).send_keys(key).perform()
+
+    def until(self, holds: Callable[[], Any]) -> Any:
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        patient = WebDriverWait(
+            self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException, IndexError]
+        )
+        return patient.until(lambda _: holds())
+
+    def network(self, *, latency: int = 0, offline: bool = False) -> None:
+        """Milliseconds that every answer takes, or no answer at all."""
+        bounds = {"downloadThroughput": -1, "uploadThroughput": -1}
+        self.browser.execute_cdp_cmd("Network.enable", {})
+        self.browser.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", {"offline": offline, "latency": latency, **bounds}
+        )
+
+    def focused(self) -> str:
+        return " ".join(self.browser.switch_to.active_element.text.split())
+
+    def faults(self) -> list[str]:
+        return [line["message"] for line in self.browser.get_log("browser") if line["level"] == "SEVERE"]
