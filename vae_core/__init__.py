@@ -8,8 +8,10 @@ from vae_core.model import VAE
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
+from vae_core.run import Checkpoint, Progress, TrainingDiverged
 from vae_core.scoring import Expected, Scorer, Scores, expect, score
-from vae_core.training import Checkpoint, DataWarning, Progress, TrainingDiverged, fit
+from vae_core.stock import DataWarning
+from vae_core.training import fit
 
 __all__ = [
     "MISSING",

@@ -183,8 +183,9 @@ def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Gen
 
     Warns with a TrainingWarning where it is nearly all: the fit is not the one that was asked for.
     """
-    chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=records.device)
-    real, made = adversary.verdicts(vae, records[chosen], generator)
+    chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=generator.device)
+    sample = records[chosen.to(records.device)].to(vae.device)
+    real, made = adversary.verdicts(vae, sample, generator)
     share_M = 0.5 * ((real > 0).float().mean(dim=1) + (made <= 0).float().mean(dim=1))
     if share_M.max() > _TOO_SURE:
         warnings.warn(

@@ -40,7 +40,7 @@ class FlatParameters:
                 first += n
         self.tensors += [p.data.view(len(p), -1) for p in self.ordered[self.n_small :]]
         self.gradients = [torch.zeros_like(tensor) for tensor in self.tensors]
-        self.state = {"n_steps": torch.zeros((), dtype=torch.int64)}
+        self.state: dict[str, Tensor] = {}
         for i, tensor in enumerate(self.tensors):
             self.state |= {f"first.{i}": torch.zeros_like(tensor), f"second.{i}": torch.zeros_like(tensor)}
 
@@ -65,18 +65,20 @@ class FlatParameters:
         mean: Tensor = norm_M.mean()
         return mean
 
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Adam's (Kingma & Ba 2015, algorithm 1)."""
-        self.state["n_steps"] += 1
-        n_steps = int(self.state["n_steps"])
+    def sizes(self, rate: float, n_steps: int) -> tuple[float, float]:
+        """What ``step`` is told in its n-th step at this learning rate."""
         of_first, of_second = (1 - beta**n_steps for beta in self.betas)
+        return -rate / of_first, math.sqrt(of_second)
+
+    @torch.no_grad()
+    def step(self, scale: Tensor, root: Tensor) -> None:
+        """Adam's (Kingma & Ba 2015, algorithm 1), all that changes from step to step in two tensors (), see ``sizes``."""
         for i, (tensor, gradient) in enumerate(zip(self.tensors, self.gradients, strict=True)):
             first, second = self.state[f"first.{i}"], self.state[f"second.{i}"]
             first.lerp_(gradient, 1 - self.betas[0])
             second.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
-            away = second.sqrt().div_(math.sqrt(of_second)).add_(_TINY)
-            tensor.addcdiv_(first, away, value=-rate / of_first)
+            away = second.sqrt().div_(root).add_(_TINY)
+            tensor.addcdiv_(first * scale, away)
 
     def release(self) -> None:
         """Give every parameter memory of its own again."""

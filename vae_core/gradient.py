@@ -21,6 +21,7 @@ from torch import Tensor
 from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.noise import HIGHEST_LOG_VARIANCE
+from vae_core.parallel import Share
 from vae_core.posteriors import LOG_VARIANCE
 from vae_core.priors import LOG_STD, Mixture
 from vae_core.records import FARTHEST, Records
@@ -51,20 +52,39 @@ def is_known_by_hand(vae: VAE, known: Known) -> bool:
 
 
 @torch.no_grad()
-def gradient(vae: VAE, batch: Records, noise: Tensor, *, kl_weight: float, n_trimmed: int) -> Gradient:
+def gradient(
+    vae: VAE,
+    batch: Records,
+    noise: Tensor,
+    *,
+    kl_weight: Tensor | float,
+    n_trimmed: int,
+    share: Share | None = None,
+) -> Gradient:
     """Of the members' mean loss over the minibatch but the n_trimmed records with the highest.
 
-    noise: (M, B, Z) standard-normal draws.
+    batch: (S · B) minibatches of S sets of records, one after another; each is for as many of the members as the others.
+    noise: (M, B, Z) standard-normal draws. share: where the batch is a part of the minibatch, as which its mean then counts.
     """
-    n_members, n_kept = vae.recipe.n_members, len(batch) - n_trimmed
-    inputs = vae.encoder_input(batch).expand(n_members, -1, -1)
+    n_members, n_rows = noise.shape[:2]
+    n_sets = len(batch) // n_rows
+
+    def by_member(rows: Tensor) -> Tensor:
+        if n_sets == 1:
+            return rows.expand(n_members, -1, -1)
+        return rows.view(n_sets, n_rows, -1).repeat_interleave(n_members // n_sets, dim=0)
+
+    values, observed = (x if n_sets == 1 else by_member(x) for x in (batch.values, batch.observed))
+    inputs = by_member(vae.encoder_input(batch))
     encoder, posterior = vae.encoder_inputs, vae.encoder_outputs
     hidden = torch.baddbmm(encoder.bias, inputs, encoder.weight).relu_()
     outputs = torch.baddbmm(posterior.bias, hidden, posterior.weight)
     raw_mean, raw_log_variance = outputs.chunk(2, dim=-1)
     mean, log_variance = raw_mean.clamp(-FARTHEST, FARTHEST), raw_log_variance.clamp(*LOG_VARIANCE)
     away = (0.5 * log_variance).exp_().mul_(noise)
-    latents = vae.decoder_input(mean + away, batch)
+    latents = mean + away
+    if vae.layout.context:
+        latents = torch.cat([latents, by_member(batch.context_values)], dim=-1)
     decoder, column = vae.decoder_inputs, vae.decoder_outputs
     decoded = torch.baddbmm(decoder.bias, latents, decoder.weight).relu_()
     out = torch.baddbmm(column.bias, decoded, column.weight)
@@ -73,23 +93,20 @@ def gradient(vae: VAE, batch: Records, noise: Tensor, *, kl_weight: float, n_tri
     n = len(vae.layout.numeric)
     place, spread = out[..., :n], out[..., n:]
     free = spread < HIGHEST_LOG_VARIANCE
-    share = spread.clamp(max=HIGHEST_LOG_VARIANCE).exp_()
-    variance = share + vae.recipe.sigma_floor**2
-    scaled = torch.sub(batch.values, place).div_(variance)
+    exponential = spread.clamp(max=HIGHEST_LOG_VARIANCE).exp_()
+    variance = exponential + vae.recipe.sigma_floor**2
+    scaled = torch.sub(values, place).div_(variance)
     squared = (scaled * scaled).mul_(variance)
-    cells = squared.add_(variance.log()).add_(_LOG_2_PI).mul_(batch.observed)
+    cells = squared.add_(variance.log()).add_(_LOG_2_PI).mul_(observed)
     reconstruction_MB = cells.sum(dim=-1).mul_(0.5)
     prior = vae.prior
     if not isinstance(prior, Mixture):
         raise TypeError(f"not known by hand: prior {type(prior).__name__}, see is_known_by_hand")
     mixture = _Mixture(prior, mean, log_variance)
-    loss_MB = torch.add(reconstruction_MB, mixture.kl_divergence, alpha=kl_weight)
-    weight_MB = torch.full_like(loss_MB, 1 / n_kept)
-    if n_trimmed:
-        left_out = loss_MB.topk(n_trimmed, dim=1, sorted=False).indices
-        weight_MB.scatter_(1, left_out, 0.0)
-    weight_MBN = weight_MB[..., None] * batch.observed
-    to_spread = (scaled * scaled).neg_().add_(variance.reciprocal()).mul_(share).mul_(free).mul_(0.5)
+    loss_MB = (mixture.kl_divergence * kl_weight).add_(reconstruction_MB)
+    weight_MB = _weights(loss_MB, n_trimmed, share)
+    weight_MBN = weight_MB[..., None] * observed
+    to_spread = (scaled * scaled).neg_().add_(variance.reciprocal()).mul_(exponential).mul_(free).mul_(0.5)
     torch.mul(to_spread, weight_MBN, out=spread)
     torch.mul(scaled, weight_MBN.neg_(), out=place)
 
@@ -115,6 +132,15 @@ def gradient(vae: VAE, batch: Records, noise: Tensor, *, kl_weight: float, n_tri
     by_name["encoder_inputs.weight"] = torch.bmm(inputs.mT, to_hidden)
     by_name["encoder_inputs.bias"] = to_hidden.sum(dim=1, keepdim=True)
     return Gradient(by_name, loss_MB, reconstruction_MB, mixture.kl_divergence)
+
+
+def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:
+    """(M, B) of each record in the mean loss: 0 for those with the highest, the same for all others."""
+    whole_MB = loss_MB if share is None else share.gathered(loss_MB)
+    weight_MB = torch.full_like(whole_MB, 1 / (whole_MB.shape[1] - n_trimmed))
+    if n_trimmed:
+        weight_MB.scatter_(1, whole_MB.topk(n_trimmed, dim=1, sorted=False).indices, 0.0)
+    return weight_MB if share is None else weight_MB[:, share.mine]
 
 
 class _Mixture:

@@ -30,7 +30,7 @@ class ElboTerms:
     reconstruction: Tensor
     kl_divergence: Tensor
 
-    def loss(self, kl_weight: float = 1.0) -> Tensor:
+    def loss(self, kl_weight: Tensor | float = 1.0) -> Tensor:
         """(..., n_records) -ELBO in nats; with another weight the beta-VAE's loss (Higgins et al. 2017, eq. 4)."""
         return self.reconstruction + kl_weight * self.kl_divergence
 

@@ -100,14 +100,14 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], 
 
 def test_the_kl_weight_rises_in_each_cycle() -> None:
     """From 0, linearly over half a cycle, then the recipe's own (Fu et al. 2019, eq. 6)."""
-    from vae_core.training import _Run
+    from vae_core.run import Run
 
     layout = Layout(("x",))
     recipe = Recipe(steps=40, kl_weight=2.0, kl_warm_up=0.5, kl_cycles=2)
-    run = _Run(VAE(layout, recipe), torch.Generator())
-    weights = []
-    for run.step in range(40):
-        weights.append(run.kl_weight())
+    records = Records(torch.zeros(3, 1), torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0))
+    run = Run(VAE(layout, recipe), [records], [0])
+    weights = [run.kl_weight(step) for step in range(40)]
+    assert run.schedule(range(40))[:, 0].tolist() == pytest.approx(weights)
     assert weights[:5] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert weights[10:20] == [2.0] * 10
     assert weights[20:] == pytest.approx(weights[:20])

@@ -23,7 +23,7 @@ from vae_core import (
     fit,
     score,
 )
-from vae_core import training as training_module
+from vae_core import losses as losses_module
 from vae_core.objectives import ElboTerms
 
 SHORT = Recipe(steps=60, n_members=2, width=16, warm_up=5)
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_once_costs_some_steps_and_not_the_fit(
 ) -> None:
     """The fit goes back to its last good weights, slows down and goes on."""
     calls = 0
-    genuine = training_module.elbo_terms
+    genuine = losses_module.elbo_terms
 
     def poisoned(*args: object) -> ElboTerms:
         nonlocal calls
@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_once_costs_some_steps_and_not_the_fit(
         terms = genuine(*args)  # type: ignore[arg-type]
         return ElboTerms(terms.reconstruction * math.nan, terms.kl_divergence) if calls == 30 else terms
 
-    monkeypatch.setattr(training_module, "elbo_terms", poisoned)
+    monkeypatch.setattr(losses_module, "elbo_terms", poisoned)
     seen: list[Progress] = []
     vae = fit(layout, draw(300, seed=2), SHORT, seed=0, on_progress=seen.append)
     assert [p.step for p in seen] == [25, 50, 60]
@@ -184,8 +184,8 @@ def test_a_loss_that_stays_non_finite_ends_in_words(
         terms = genuine(*args)  # type: ignore[arg-type]
         return ElboTerms(terms.reconstruction * math.nan, terms.kl_divergence)
 
-    genuine = training_module.elbo_terms
-    monkeypatch.setattr(training_module, "elbo_terms", hopeless)
+    genuine = losses_module.elbo_terms
+    monkeypatch.setattr(losses_module, "elbo_terms", hopeless)
     with pytest.raises(TrainingDiverged, match="loss not finite by step 25 of 60, after 5 returns"):
         fit(layout, draw(300, seed=2), SHORT, seed=0)
 

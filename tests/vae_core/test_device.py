@@ -1,0 +1,193 @@
+"""What a GPU does, as far as a machine without one can tell: recorded steps, minibatches ahead, no mixed devices, nothing that waits.
+
+PyTorch's fake tensors run every operation's checks for a device that is not there: operands on two devices are an error, and so is
+a value that the host asks for. They have no numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from vae_core import VAE, Known, Layout, Recipe, Records
+from vae_core.device import Recorded
+from vae_core.flat import FlatParameters
+from vae_core.gradient import gradient
+from vae_core.losses import Losses
+from vae_core.minibatches import Minibatch, Minibatches
+from vae_core.parallel import Share
+from vae_core.run import Run
+from vae_core.threads import one_thread_per_kernel
+
+THERE = "meta"  # stands for a device that is not the CPU
+NUMBERS = Layout(("a", "b", "c", "d", "e"), (), ("hour",))
+SHORT = Recipe(steps=60, n_members=2, width=16, warm_up=5)
+
+
+def numbers(records: Records) -> Records:
+    return Records(records.numeric, records.categorical[:, :0], records.context)
+
+
+def same(one: VAE, other: VAE) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+class Recorder:
+    """Stands for a graph: repeats a call on the tensors that it was recorded with."""
+
+    def __init__(self) -> None:
+        self.n_recorded = self.n_repeated = 0
+
+    def __call__(self, call: Callable[[], None]) -> Callable[[], None]:
+        self.n_recorded += 1
+
+        def repeat() -> None:
+            self.n_repeated += 1
+            call()
+
+        return repeat
+
+
+def trained(records: Records, recorder: Callable[[Callable[[], None]], Callable[[], None]] | None) -> VAE:
+    vae = VAE(NUMBERS, SHORT)
+    vae.initialise(records.categorical, torch.Generator().manual_seed(0))
+    run = Run(vae, [records], [0])
+    run.recorder = recorder
+    with one_thread_per_kernel():
+        run.train()
+    return vae
+
+
+def test_a_recorded_step_is_the_plain_one(draw: Callable[..., Records]) -> None:
+    """All that changes from step to step goes through the recorded call's own tensors; trimming begins in a second recording."""
+    records, recorder = numbers(draw(300, seed=1)), Recorder()
+    assert same(trained(records, recorder), trained(records, None))
+    assert recorder.n_recorded == 2
+    assert recorder.n_repeated == 60 - 2 * 3
+
+
+def test_where_recording_fails_the_fit_goes_on(
+    draw: Callable[..., Records], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A driver that cannot costs time, not the night."""
+
+    def refuse(call: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    records = numbers(draw(300, seed=1))
+    with caplog.at_level(logging.WARNING):
+        assert same(trained(records, refuse), trained(records, None))
+    assert "could not be recorded" in caplog.text
+
+
+def test_a_recorded_call_sees_what_it_is_given_each_time() -> None:
+    """Its arguments are copied into the place that was recorded."""
+    seen: list[float] = []
+    recorded = Recorded(lambda x: seen.append(float(x)), Recorder())
+    for value in range(6):
+        recorded(torch.tensor(float(value)))
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("settings", [{}, {"samples": 3}, {"encoder": "none"}, {"hidden_categories": 0.0}])
+def test_minibatches_drawn_together_are_those_drawn_one_by_one(
+    settings: dict[str, object], layout: Layout, draw: Callable[..., Records]
+) -> None:
+    """A GPU's block of steps has the minibatches, gaps and noise of a CPU's steps; its state is that of the steps taken."""
+    vae, sets = VAE(layout, replace(SHORT, **settings)), [draw(300, seed=1)]  # type: ignore[arg-type]
+
+    def new() -> Minibatches:
+        return Minibatches(vae, sets, [torch.Generator().manual_seed(3)])
+
+    one_by_one, together = new(), new()
+    expected = [one_by_one.take(1)[0] for _ in range(7)]
+    found = together._drawn(7)
+    for a, b in zip(expected, found, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(_parts(a), _parts(b), strict=True))
+    assert torch.equal(one_by_one.random_states[0], together.random_states[0])
+    again = new()
+    again.restore(one_by_one.random_states)
+    assert torch.equal(again.take(1)[0].noise, one_by_one.take(1)[0].noise)
+
+
+def _parts(batch: Minibatch) -> list[Tensor]:
+    records, visible = batch.records, batch.visible
+    return [records.numeric, records.context, records.categorical, visible.categorical, batch.noise]
+
+
+def test_shares_of_a_minibatch_make_it_up(layout: Layout, draw: Callable[..., Records]) -> None:
+    """Of 128 records by three processes each is someone's, once, with its own noise."""
+    vae, sets = VAE(layout, SHORT), [draw(300, seed=1)]
+    whole, *parts = (
+        Minibatches(vae, sets, [torch.Generator().manual_seed(3)], share).take(1)[0]
+        for share in (None, *(Share(rank, 3, 128) for rank in range(3)))
+    )
+    assert torch.equal(torch.cat([p.records.numeric for p in parts]), whole.records.numeric)
+    assert torch.equal(torch.cat([p.visible.categorical for p in parts]), whole.visible.categorical)
+    assert torch.equal(torch.cat([p.noise for p in parts], dim=2), whole.noise)
+
+
+def on_gpu(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=THERE)
+
+
+def imagined(vae: VAE) -> VAE:
+    """The model on a device that is not there."""
+    for module in vae.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(on_gpu(*parameter.shape)))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, on_gpu(*buffer.shape, dtype=buffer.dtype))
+    return vae
+
+
+def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
+    """With gaps, context, trimming and a weight of the KL that changes."""
+    real = VAE(NUMBERS, SHORT, (1, 2))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        vae = imagined(real)
+        player = FlatParameters(list(vae.parameters()))
+        named = {parameter: name for name, parameter in vae.named_parameters()}
+        batch = Records(on_gpu(128, 5), on_gpu(128, 0, dtype=torch.int64), on_gpu(128, 1))
+        found = gradient(vae, batch, on_gpu(2, 128, 3), kl_weight=on_gpu(), n_trimmed=12)
+        player.lay([found.by_name[named[parameter]] for parameter in player.ordered])
+        assert player.clip(10.0).device.type == THERE
+        player.step(on_gpu(), on_gpu())
+        assert player.tensors[0].device.type == THERE
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"posterior": "full", "noise": "student_t"}, {"prior": "normal", "samples": 2}, {"free_nats": 1.0}],
+)
+def test_so_it_does_by_autograd(settings: dict[str, object], layout: Layout) -> None:
+    """Categories and other recipes."""
+    real = VAE(layout, replace(SHORT, **settings), (1, 2))  # type: ignore[arg-type]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        vae = imagined(real)
+        records = Records(on_gpu(128, 5), on_gpu(128, 2, dtype=torch.int64), on_gpu(128, 1))
+        latents = vae.recipe.latents_for(layout)
+        batch = Minibatch(records, records, on_gpu(vae.recipe.samples, 2, 128, latents))
+        losses = Losses(vae, Known(), torch.Generator("cpu"))
+        costs = losses(batch, on_gpu(), 12)
+        player = FlatParameters(list(vae.parameters()))
+        player.differentiate(costs.model.sum())
+        player.clip(10.0)
+        player.step(on_gpu(), on_gpu())
+        assert costs.means[0].device.type == THERE
+
+
+def test_the_fake_device_finds_what_it_should() -> None:
+    """Otherwise the two tests above could not fail."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there = torch.empty(3, device=THERE)
+        with pytest.raises(RuntimeError, match="two devices"):
+            there + torch.empty(3)
+        with pytest.raises(DataDependentOutputException):
+            bool(there.isnan().any())

@@ -1,0 +1,98 @@
+"""What a GPU asks for and a CPU does not: a stream, memory that runs out, kernels that are launched as one.
+
+Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. Without a GPU every function does the plain thing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+_WARM_UP = 3  # plain calls before one is recorded: libraries set themselves up in them
+
+
+@contextmanager
+def own_stream(device: torch.device) -> Iterator[None]:
+    """Work on a stream of its own, as recording needs it; log the most memory that was held."""
+    if device.type != "cuda":
+        yield
+        return
+    before, own = torch.cuda.current_stream(device), stream(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    with torch.cuda.stream(own):
+        yield
+    before.wait_stream(own)
+    log.info("%s: at most %.0f MB of memory", device, torch.cuda.max_memory_allocated(device) / 1e6)
+
+
+def stream(device: torch.device) -> torch.cuda.Stream:
+    """A new one, which waits for what was asked of the device so far."""
+    new = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    new.wait_stream(torch.cuda.current_stream(device))
+    return new
+
+
+def fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
+    """Whether tensors can lie on a device and leave it half of what is free."""
+    if device.type != "cuda" or all(x.device == device for x in tensors):
+        return True
+    n_free, _ = torch.cuda.mem_get_info(device)
+    return sum(x.nbytes for x in tensors) <= n_free // 2
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. To a GPU it goes through pinned memory, and nobody waits: torch keeps that memory until it arrived."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Recorded:
+    """A function of tensors that changes state in place, on a GPU recorded once as a graph and then repeated as a whole.
+
+    Launching a hundred small kernels takes longer than running them. All shapes, and what the function takes from
+    elsewhere than its arguments, must stay. Where recording fails it goes on plainly.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], record: Callable[[Callable[[], None]], Callable[[], None]]
+    ) -> None:
+        """record: makes of a call one that repeats it, ``graph``."""
+        self.function, self.record = function, record
+        self.n_calls = 0
+        self.inputs: list[Tensor] = []
+        self.repeat: Callable[[], None] | None = None
+
+    def __call__(self, *inputs: Tensor) -> None:
+        if self.n_calls == _WARM_UP:
+            self._try_to_record(inputs)
+        self.n_calls += 1
+        if self.repeat is None:
+            self.function(*inputs)
+            return
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self.repeat()
+
+    def _try_to_record(self, inputs: Sequence[Tensor]) -> None:
+        self.inputs = [x.clone() for x in inputs]
+        try:
+            self.repeat = self.record(lambda: self.function(*self.inputs))
+        except RuntimeError as fault:
+            log.warning("a step could not be recorded as a graph and is taken kernel by kernel: %s", fault)
+
+
+def graph(call: Callable[[], None]) -> Callable[[], None]:
+    """What repeats a call's kernels, which are recorded and not run. The current stream must not be the default one."""
+    recorded = torch.cuda.CUDAGraph()
+    # other threads of the process may use the device meanwhile
+    with torch.cuda.graph(recorded, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+        call()
+    repeat: Callable[[], None] = recorded.replay
+    return repeat
