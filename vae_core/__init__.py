@@ -5,6 +5,7 @@ from vae_core.attribution import Attribution, attribute
 from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.known import Known
 from vae_core.model import VAE
+from vae_core.parallel import Ranks, joined
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
@@ -26,6 +27,7 @@ __all__ = [
     "Layout",
     "Ppca",
     "Progress",
+    "Ranks",
     "Recipe",
     "Records",
     "Scorer",
@@ -38,6 +40,7 @@ __all__ = [
     "fit",
     "fit_ppca",
     "impute",
+    "joined",
     "sample",
     "score",
 ]
