@@ -4,6 +4,7 @@ from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
 from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.known import Known
+from vae_core.many import fit_many
 from vae_core.model import VAE
 from vae_core.parallel import Ranks, joined
 from vae_core.ppca import Ppca, fit_ppca
@@ -38,6 +39,7 @@ __all__ = [
     "encode",
     "expect",
     "fit",
+    "fit_many",
     "fit_ppca",
     "impute",
     "joined",

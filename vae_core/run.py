@@ -96,6 +96,8 @@ class Run:
         self.totals = torch.zeros(4, device=device)
         self.recorder = graph if device.type == "cuda" and self.share is None else None
         self.recorded: tuple[int, Recorded] | None = None
+        # of several models one diverges: the others must not go back with it
+        self.most_rollbacks = _MOST_ROLLBACKS if len(sets) == 1 else 0
         self.step = self.n_rollbacks = 0
 
     def snapshot(self) -> Checkpoint:
@@ -196,9 +198,9 @@ class Run:
     def roll_back(self, good: Checkpoint) -> None:
         """Return to the last good state at a lower learning rate, or give up."""
         n_rollbacks = self.n_rollbacks + 1
-        if n_rollbacks > _MOST_ROLLBACKS:
+        if n_rollbacks > self.most_rollbacks:
             raise TrainingDiverged(
-                f"loss not finite by step {self.step} of {self.recipe.steps}, after {_MOST_ROLLBACKS} returns to an "
+                f"loss not finite by step {self.step} of {self.recipe.steps}, after {self.most_rollbacks} returns to an "
                 f"earlier step at ever lower learning rates (last: {self.learning_rate(self.step):.1e}); look for columns "
                 f"whose standardised values are huge, or lower learning_rate"
             )
