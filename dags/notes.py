@@ -48,7 +48,7 @@ becomes champion; later ones become challenger and `{name}.promote` decides.
 | | |
 |---|---|
 | runs | {cron} (UTC), one at a time in the pool `gpu` |
-| skipped | there is no champion yet and there are too few records to train one |
+| skipped | `train.when` finds no occasion, or there is no champion yet and too few records to train one: the task's log says which |
 | failed | **the champion serves on**: scoring is not affected tonight |
 | late | after {hours:g} h the log `vaewatch.alerts` says so |
 
@@ -57,7 +57,8 @@ A retry goes on from the last checkpoint. The same records, contract and setting
 **What to do**
 1. *too few records*: `vaewatch status {name}`: has anything been accepted lately?
 2. Registry or storage: `vaewatch doctor`, then clear the task.
-3. Anything else can wait for the morning: `vaewatch train {name}` runs the same by hand.
+3. Anything else can wait for the morning: `vaewatch train {name}` runs the same by hand, with `--force` (here: the parameter `force`)
+   whatever `train.when` says.
 """
 
 PROMOTE = """

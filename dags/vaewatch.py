@@ -181,19 +181,22 @@ class DatasetDags:
             callback=SyncCallback("dags.alerts.training_late", kwargs={"dataset": name, "hours": hours}),
         )
         when = CronTriggerTimetable(settings.schedule, timezone="UTC")
-        with self.dag("train", note, schedule=when, max_active_runs=1, deadline=late):
+        params = {"force": Param(False, type="boolean", description="train whatever train.when says")}
+        with self.dag("train", note, schedule=when, max_active_runs=1, deadline=late, params=params):
 
             @task(pool="gpu", multiple_outputs=False, outlets=[trained, self.champion])
-            def train(*, outlet_events: Any = None) -> dict[str, Any]:
+            def train(*, params: Any = None, outlet_events: Any = None) -> dict[str, Any]:
                 from pipeline import steps
                 from pipeline.installation import Installation
 
                 try:
-                    receipt = steps.train(name, say=log.info)
+                    receipt = steps.train(name, force=params["force"], say=log.info)
                 except NotReady as early:
                     if Installation().ledger.serving_version(name) is None:
                         raise AirflowSkipException(str(early)) from early
                     raise
+                if receipt.outcome == "skipped":
+                    raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
                 if receipt.alias == "challenger":
                     outlet_events[trained].add_partitions([str(receipt.model_version)])
                 return {

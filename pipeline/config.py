@@ -177,6 +177,16 @@ class BatchRules(_Strict):
     )
 
 
+class TrainingWhen(_Strict):
+    """When a night is worth a training: any one of these is enough; none given, every night is."""
+
+    new_records: int | None = Field(None, ge=1, description="accepted since the newest version's window")
+    new_share: float | None = Field(None, gt=0, description="the same, as a share of that window's records")
+    new_verdicts: int | None = Field(None, ge=1, description="records judged otherwise than it has learned")
+    age_days: float | None = Field(None, gt=0, description="of the newest version")
+    drift: bool = Field(False, description="a batch since then is odd as a whole")
+
+
 class Training(_Strict):
     """When to retrain, on what, and how."""
 
@@ -193,6 +203,7 @@ class Training(_Strict):
     deadline_hours: float = Field(
         4, gt=0, description="a training still running after n hours raises an alert"
     )
+    when: TrainingWhen = TrainingWhen()
     recipe: dict[str, float | int | str | dict[str, str] | None] = Field(
         default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
     )

@@ -23,7 +23,11 @@ from pipeline.training import NOT_OF_THE_MODEL, Window
 from pipeline.verdicts import anomaly_id
 
 FORMAT = 1
-PARTS = {"dataset", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag"}
+PARTS = ("dataset", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag")
+INSIDE = {
+    "incoming": {"split"},
+    "promote": {"holdout"},
+}  # settings of other parts that decide what is learned
 LIBRARIES = ("torch", "numpy", "pyarrow", "duckdb")
 Record = tuple[str, str]  # batch_id, record_key
 
@@ -72,10 +76,10 @@ class Note:
         Raises:
             ModelUnusable: this vaewatch does not know a setting of then.
         """
-        incoming = {**today.incoming.model_dump(), "split": self.settings["split"]}
-        then = {name: self.settings[name] for name in PARTS}
+        then = {**today.model_dump(), **{name: self.settings[name] for name in PARTS}}
+        then |= {name: {**then[name], **self.settings[name]} for name in INSIDE}
         try:
-            return Dataset.model_validate({**then, "incoming": incoming, "file": today.file})
+            return Dataset.model_validate({**then, "file": today.file})
         except ValidationError as fault:
             reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
             raise ModelUnusable(
@@ -152,12 +156,23 @@ def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Se
     inside = {batch["batch_id"] for batch in then.batches}
     found = []
     for what, was, now in (("anomalies", then.left_out, odd), ("normal records", then.normal, normal)):
-        ids = {anomaly_id(dataset, *record): record[0] for record in now}
-        new = sum(batch_id in inside and i not in was for i, batch_id in ids.items())
-        gone = sum(i not in ids for i in was)
+        new, gone = turned(was, dataset, [record for record in now if record[0] in inside], now)
         if new or gone:
             found.append(f"verdicts: {new} {what} found since, {gone} no longer held to be")
     return found
+
+
+def turned(
+    was: Sequence[str], dataset: str, learned: Sequence[Record], held: Sequence[Record]
+) -> tuple[int, int]:
+    """How many judged records a training would learn that it did not, and how many are no longer held to be what they were.
+
+    Args:
+        was: anomaly_ids that were learned.
+        learned: those that would be. held: all that are held to be so, wherever they are.
+    """
+    ids, still = ({anomaly_id(dataset, *record) for record in records} for records in (learned, held))
+    return len(ids - set(was)), len(set(was) - still)
 
 
 def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
@@ -174,7 +189,7 @@ def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
 
 
 def _settings(dataset: Dataset) -> dict[str, Any]:
-    return {**dataset.model_dump(mode="json", include=PARTS), "split": dataset.incoming.split}
+    return dataset.model_dump(mode="json", include={**dict.fromkeys(PARTS, True), **INSIDE})
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

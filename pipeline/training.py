@@ -27,7 +27,7 @@ from pipeline.tables import Tables
 from pipeline.verdicts import JUDGED_NORMAL
 
 _ODD = "vaewatch judged odd"
-NOT_OF_THE_MODEL = ("schedule", "deadline_hours")  # settings of `train` that say when, not what
+NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when")  # settings of `train` that say when, not what
 
 
 @dataclass(frozen=True)

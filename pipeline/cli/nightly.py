@@ -77,12 +77,16 @@ def validate(
 
 
 @verbs.command()
-def train(dataset: DatasetName, as_json: AsJson = False) -> None:
+def train(
+    dataset: DatasetName,
+    force: Annotated[bool, typer.Option(help="train even where `train.when` finds no occasion")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Train on the accepted records of the newest days; log and register the model."""
     from pipeline import steps
 
     with training_progress(as_json) as on_progress:
-        receipt = told(as_json, partial(steps.train, dataset, on_progress=on_progress))
+        receipt = told(as_json, partial(steps.train, dataset, force=force, on_progress=on_progress))
     finish([receipt], as_json)
 
 

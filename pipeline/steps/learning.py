@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def train(
     dataset_name: str,
     *,
+    force: bool = False,
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
     installation: Installation | None = None,
@@ -30,21 +31,33 @@ def train(
 
     Records that people found to be anomalies push the model away, normal ones are kept in. The same records, contract, settings and code give the version that is there already.
 
+    Args:
+        force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the reasons.
+
     Raises:
         NotReady: too few accepted records.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
-    from pipeline import experiment, training, verdicts
+    from pipeline import experiment, occasion, training, verdicts
     from pipeline.review.loop import log_review
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     batches = list(here.ledger.current(dataset.dataset).values())
-    window = training.choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
+    judged = verdicts.judged(here.ledger, dataset.dataset)
+    window = training.choose_window(dataset, batches, *judged)
     key = training.training_key(dataset, window, experiment.code_version())
     version = here.registry.made_by(dataset.dataset, key)
     found = version is not None
     checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
+    if version is None and not force:
+        tonight = occasion.find(dataset, window, judged, here.registry, datetime.now(UTC))
+        why = "; ".join(tonight.reasons)
+        if not tonight.train:
+            say(f"no occasion to train: {why}")
+            return Receipt("train", dataset.dataset, "skipped", details={"reason": why})
+        if why:
+            say(f"an occasion to train: {why}")
     if version is None:
         say(f"training on {window.n_records} records of {len(window.batches)} batches")
         with here.scratch(dataset, "train") as scratch:

@@ -184,6 +184,28 @@ def test_training_before_there_are_records_is_no_failure(land: Land) -> None:
     assert Run("orders.train").tasks == {"train": "failed"}
 
 
+def test_a_night_without_an_occasion_is_skipped_and_rings_for_nobody(land: Land, datasets: Path) -> None:
+    """Nothing has happened since the last training: no GPU, no version, no red task, and the reason in the log."""
+    file = datasets / "orders.yaml"
+    file.write_text(
+        file.read_text().replace(
+            "{min_records: 300,", "{min_records: 300, seed: 9, when: {new_records: 100},"
+        )
+    )
+    for day in (1, 2):
+        land(day)
+    Run("orders.score", batch="day01..day02")
+    assert Run("orders.train").result("train")["alias"] == "champion"
+    file.write_text(file.read_text().replace("seed: 9", "seed: 10"))
+    skipped = Run("orders.train")
+    assert (skipped.state, skipped.tasks) == ("success", {"train": "skipped"})
+    assert skipped.keys("orders.champion") == skipped.keys("orders.model_trained") == []
+    assert Run("orders.train", force=True).result("train")["alias"] == "challenger"
+    land(3)
+    Run("orders.score", batch="day03")
+    assert Run("orders.train").result("train")["model_version"] == 3
+
+
 def test_a_run_without_a_key_says_what_to_give_it(land: Land) -> None:
     """The button in Airflow's page sends no key; the reason must be in the first red task's log."""
     land(1)

@@ -1,0 +1,79 @@
+"""Whether a night is worth a training, and what is said of it either way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pipeline import occasion
+from pipeline.config import TrainingWhen
+from pipeline.ledger import BatchState
+from pipeline.occasion import Since
+from pipeline.provenance import Note
+from pipeline.training import Window
+from pipeline.verdicts import anomaly_id
+
+QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=())
+
+
+@pytest.mark.parametrize(
+    ("when", "happened", "says"),
+    [
+        ({"new_records": 100}, {"n_records": 100}, "100 new records, 100 are enough"),
+        ({"new_share": 0.1}, {"n_records": 100}, "10.0% new records, 10.0% are enough"),
+        ({"new_share": 0.1}, {"n_learned": 0}, "inf% new records, 10.0% are enough"),
+        ({"new_verdicts": 3}, {"n_verdicts": 4}, "4 new verdicts, 3 are enough"),
+        ({"age_days": 7}, {"age_days": 7.0}, "the newest version is 7.0 days old, 7 are enough"),
+        ({"drift": True}, {"drifted": ("day4",)}, "1 batches since are odd as a whole: day4"),
+    ],
+)
+def test_any_one_thing_is_enough_and_none_is_a_reason_to_skip(
+    when: dict[str, Any], happened: dict[str, Any], says: str
+) -> None:
+    """The bound itself is enough; everything asked for that is not reached is said, so that nobody wonders."""
+    found = occasion.decide(TrainingWhen(**when), Since(**{**vars(QUIET), **happened}))
+    assert (found.train, found.reasons) == (True, (says,))
+    alone = occasion.decide(TrainingWhen(**when), QUIET)
+    assert not alone.train
+    both = occasion.decide(TrainingWhen(**{"age_days": 30, "new_verdicts": 99, **when}), QUIET)
+    assert (both.train, len(both.reasons)) == (False, len({"age_days", "new_verdicts", *when}))
+
+
+def test_what_is_new_is_what_the_newest_version_has_not_learned() -> None:
+    """A batch delivered again is new; one that left the window is not; a verdict taken back counts like one given."""
+    learned = [
+        {"batch_id": day, "fingerprint": "a", "contract_hash": "c", "n_accepted": 500} for day in ("d1", "d2")
+    ]
+    ids = [anomaly_id("orders", "d2", key) for key in ("kept", "taken back")]
+    then = Note({}, learned, ids, [], 500.0, 1, "code", {})
+    batches = (state("d2", "a"), state("d3", "a", is_odd=True), state("d4", "b"))
+    odd, normal = (("d2", "kept"), ("d3", "new")), (("d2", "fine"),)
+    window = Window(batches, 1500, 500.0, "", odd, normal)
+    found = occasion.since("orders", then, window, (odd, normal), 2.0)
+    assert found == Since(n_records=1000, n_learned=1000, n_verdicts=3, age_days=2.0, drifted=("d3",))
+    again = occasion.since("orders", then, Window((state("d1", "new"),), 500, 500.0, ""), ((), ()), 0)
+    assert (again.n_records, again.n_verdicts) == (500, 2)
+
+
+def state(batch_id: str, fingerprint: str, *, is_odd: bool = False) -> BatchState:
+    now = datetime.now(UTC)
+    return BatchState(
+        "orders",
+        batch_id,
+        1,
+        "scored",
+        "",
+        fingerprint,
+        "",
+        "c",
+        [],
+        [],
+        {},
+        500,
+        500,
+        now,
+        now,
+        is_odd=is_odd,
+    )
