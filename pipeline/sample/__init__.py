@@ -40,6 +40,13 @@ before the last day. The receipt names their batches; the truth leaves out the b
     bad_rows       1.5 % of the rows break the contract: they are set aside, the others are scored
     lost_column    `fee` is gone: the whole batch is refused
     empty          a well-formed file without rows
+
+Drift, if the plan asks for it: four days in the last third on which every value is within the contract, and the columns named in
+DRIFTS are not as they were. The receipt names their batches.
+    slower         every authorisation takes 1.4 times as long
+    unmeasured     15 % of the distances are lost
+    other_mix      a wallet makes 60 % of the contactless payments
+    decoupled      the monthly spending is another card's
 """
 
 from __future__ import annotations
@@ -55,12 +62,13 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.sample.drift import drifted
 from pipeline.sample.hostile import RULES, altered, spoiled
-from pipeline.sample.plan import DEFAULT_PLAN, NOT_SCORED, SamplePlan
+from pipeline.sample.plan import DEFAULT_PLAN, DRIFTS, NOT_SCORED, SamplePlan
 from pipeline.sample.records import DUPLICATED, KINDS, Cards, records_of_day
 from pipeline.sample.world import BAD_ROWS, RECORDS, REPETITIVE, TRUTH
 
-__all__ = ["DUPLICATED", "KINDS", "NOT_SCORED", "RULES", "SamplePlan", "SampleReceipt", "generate"]
+__all__ = ["DRIFTS", "DUPLICATED", "KINDS", "NOT_SCORED", "RULES", "SamplePlan", "SampleReceipt", "generate"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class SampleReceipt:
     n_records: int
     n_anomalies: dict[str, int]  # by kind; a record delivered twice counts once
     n_bad_rows: dict[str, int]  # by rule
+    drift: dict[str, str]  # what drifts -> batch_id
 
 
 def generate(out: Path, plan: SamplePlan = DEFAULT_PLAN) -> SampleReceipt:
@@ -101,6 +110,7 @@ def generate(out: Path, plan: SamplePlan = DEFAULT_PLAN) -> SampleReceipt:
         n_records=n_records,
         n_anomalies={kind: kinds[kind] for kind in KINDS},
         n_bad_rows={rule: rules[rule] for rule in RULES},
+        drift={name: plan.batch_id(day) for name, day in plan.drift_days().items()},
     )
 
 
@@ -109,10 +119,13 @@ def _write_day(
 ) -> Iterator[tuple[int, pa.Table, pa.Table]]:
     """Write one batch; for each block that can be scored, give its size, anomalies and bad rows."""
     schema = altered(RECORDS.empty_table(), wrong).schema
+    drifts = next((name for name, on in plan.drift_days().items() if on == day), "")
     kept = 0.5 if wrong == "truncated" else 1.0
     with _published(incoming / f"{plan.batch_id(day)}.parquet", schema, kept) as file:
         for block, (table, truth) in enumerate(records_of_day(plan, cards, day) if wrong != "empty" else ()):
             bad = BAD_ROWS.empty_table()
+            if drifts:
+                table = drifted(table, drifts, plan.rng("drift", day, block))
             if wrong == "bad_rows":
                 table, bad = spoiled(table, truth, plan.batch_id(day), plan.rng("bad_rows", day, block))
             file.write_table(altered(table, wrong), row_group_size=len(table))

@@ -7,8 +7,14 @@ from datetime import date, timedelta
 
 import numpy as np
 
-RANDOM_STREAMS = ("cards", "midnight", "records", "bad_rows")
+RANDOM_STREAMS = ("cards", "midnight", "records", "bad_rows", "drift")
 HOSTILE = ("schema_drift", "truncated", "bad_rows", "lost_column", "empty")
+DRIFTS = {  # what drifts -> the columns that move, or that no longer go together
+    "slower": ("authorisation_ms",),
+    "unmeasured": ("distance_km",),
+    "other_mix": ("channel",),
+    "decoupled": ("credit_limit", "monthly_spend"),
+}
 NOT_SCORED = ("truncated", "lost_column", "empty")
 
 
@@ -22,6 +28,7 @@ class SamplePlan:
     seed: int = 7
     anomaly_share: float = 0.004
     hostile: bool = True
+    drift: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be generated, with every fault in one message."""
@@ -32,6 +39,8 @@ class SamplePlan:
             faults.append(f"seed must not be negative, is {self.seed}")
         if self.hostile and (self.days < 12 or self.records_per_day < 100):
             faults.append("hostile days need 12 days of 100 records; else set hostile to false")
+        if self.drift and self.days < 36:
+            faults.append("drift needs 36 days: there is none in the first two thirds, from which one learns")
         if faults:
             raise ValueError("sample plan: " + "; ".join(faults))
 
@@ -44,6 +53,14 @@ class SamplePlan:
         stride = max(1, (self.days // 3 - 1) // len(HOSTILE))
         first = self.days - 1 - stride * len(HOSTILE)
         return {name: first + stride * i for i, name in enumerate(HOSTILE)} if self.hostile else {}
+
+    def drift_days(self) -> dict[str, int]:
+        """What drifts -> on which day, all different and none of them hostile; empty for a plan without drift."""
+        hostile = set(self.hostile_days().values())
+        free = [day for day in range(self.days - self.days // 3, self.days) if day not in hostile]
+        return (
+            {name: free[i * len(free) // len(DRIFTS)] for i, name in enumerate(DRIFTS)} if self.drift else {}
+        )
 
     def rng(self, stream: str, *place: int) -> np.random.Generator:
         """The random numbers of one stream at one place; no two share any."""

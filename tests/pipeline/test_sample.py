@@ -17,7 +17,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from pipeline import sample
-from pipeline.sample import KINDS, RULES, SamplePlan, SampleReceipt, generate, plan, records, world
+from pipeline.sample import DRIFTS, KINDS, RULES, SamplePlan, SampleReceipt, generate, plan, records, world
 
 FALSE_ALARM_RATE = 1e-6  # one needless failure in a million seeds
 FRIENDLY = SamplePlan(days=6, records_per_day=1_500, anomaly_share=0.02, hostile=False)
@@ -343,3 +343,35 @@ def test_importing_the_generator_loads_no_heavy_library() -> None:
     heavy = "{'torch', 'pandas', 'mlflow', 'great_expectations', 'duckdb', 'deltalake'}"
     program = f"import sys, pipeline.sample; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_drift_changes_the_columns_it_names_on_its_day_and_nothing_else(tmp_path: Path) -> None:
+    """What is told of other columns or days is a false alarm; every drifted value is within the contract."""
+    plan = SamplePlan(days=36, records_per_day=400, anomaly_share=0.01, hostile=False)
+    usual, drifts = (
+        generate(tmp_path / "usual", plan),
+        generate(tmp_path / "drifts", replace(plan, drift=True)),
+    )
+    assert usual.drift == {}
+    assert set(drifts.drift) == set(DRIFTS)
+    on = {batch_id: name for name, batch_id in drifts.drift.items()}
+    for batch_id in plan.batch_id(0), *usual.batch_ids[24:]:
+        one, other = batch(usual, batch_id), batch(drifts, batch_id)
+        changed = {name for name in one.column_names if not one[name].equals(other[name])}
+        assert changed <= set(DRIFTS.get(on.get(batch_id, ""), ()))
+        assert bool(changed) == (batch_id in on)
+        for name, (low, high) in BOUNDS.items():
+            values = other[name].drop_null().cast(pa.float64())
+            assert pc.all(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))).as_py()
+
+
+def test_drift_keeps_off_the_days_that_are_hostile_and_the_first_two_thirds() -> None:
+    """A day is one thing at a time."""
+    for days in (36, 48, 60, 97):
+        plan = SamplePlan(days=days, drift=True)
+        drifting = plan.drift_days().values()
+        assert len(set(drifting)) == len(DRIFTS)
+        assert not set(drifting) & set(plan.hostile_days().values())
+        assert min(drifting) >= days * 2 // 3
+    with pytest.raises(ValueError, match="drift needs 36 days"):
+        SamplePlan(days=20, drift=True)
