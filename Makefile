@@ -22,7 +22,7 @@ UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-threshold \
-	bench-speed bench-review bench-review-loop up down clean
+	bench-speed bench-review bench-review-loop bench-monitoring up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -95,6 +95,9 @@ bench-review: install ## how quickly the review queue answers at a million flagg
 
 bench-review-loop: install ## what 50 verdicts do to the next night's precision, on the sample feed (about 20 minutes)
 	$(BIN)/python -m tests.bench.review_loop $(ARGS)
+
+bench-monitoring: install ## false alarms of drift over clean days, and what is told of planted drift (about 10 minutes)
+	$(BIN)/python -m tests.bench.monitoring $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

@@ -26,6 +26,7 @@ from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
+from pipeline.monitoring.reference import Reference
 from pipeline.verdicts import JUDGED_NORMAL
 from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute, fit, score
 
@@ -67,6 +68,7 @@ class Detector:
     Attributes:
         records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
         about: where it comes from: dataset, contract_hash, versions.
+        reference: how each column lay in the training window; None in a detector of before there was one, which scores all the same.
     """
 
     features: Features
@@ -74,6 +76,7 @@ class Detector:
     calibration: Calibration
     records_per_day: float
     about: Mapping[str, Any]
+    reference: Reference | None = None
 
     @classmethod
     def train(
@@ -101,7 +104,8 @@ class Detector:
         Raises:
             NotReady: the holdout is too small.
         """
-        features = Features.fit(dataset, pa.concat_tables([training, holdout]))
+        window = pa.concat_tables([training, holdout])
+        features = Features.fit(dataset, window)
         vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
         calibration = Calibration.fit(score(vae, features.records(holdout)).anomaly_score.numpy())
         about = {
@@ -112,7 +116,7 @@ class Detector:
             "torch": torch.__version__,
             "device": device or _best_device(),
         }
-        return cls(features, vae, calibration, records_per_day, about)
+        return cls(features, vae, calibration, records_per_day, about, Reference.fit(features, window))
 
     def refit(
         self,
@@ -224,6 +228,7 @@ class Detector:
             "records_per_day": self.records_per_day,
             "features": self.features.to_dict(),
             "vae": self.vae.config(),
+            "reference": self.reference and self.reference.to_dict(),
         }
         (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
@@ -251,7 +256,11 @@ class Detector:
                 raise ModelUnusable(
                     f"{folder}: features and model are not of one piece: {features.layout.columns}"
                 )
-            return cls(features, vae, Calibration(scores), state["records_per_day"], state["about"])
+            counted = state.get("reference")
+            reference = Reference.from_dict(counted) if counted else None
+            return cls(
+                features, vae, Calibration(scores), state["records_per_day"], state["about"], reference
+            )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
 

@@ -23,6 +23,7 @@ from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable, NotReady
+from pipeline.monitoring import reference
 from pipeline.provenance import note
 from pipeline.registry import DatasetInput, TrainingRun
 from pipeline.tables import Tables
@@ -35,7 +36,7 @@ N_EXAMPLES = 5
 @cache
 def code_version() -> str:
     """The package's version and a digest of the code that makes a model what it is."""
-    modules = [calibration, derived, detector, features, training]
+    modules = [calibration, derived, detector, features, reference, training]
     files = [*(Path(m.__file__ or "") for m in modules), *sorted(Path(vae_core.__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return f"{version('vaewatch')}+{digest[:12]}"

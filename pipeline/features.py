@@ -120,7 +120,7 @@ class Features:
         columns = dataset.with_derived
         recipe = Recipe.from_dict(dataset.train.recipe)
         numbers = {
-            n: Number.fit(_floats(table[n]), recipe.column_noise.get(n, recipe.noise))
+            n: Number.fit(floats(table[n]), recipe.column_noise.get(n, recipe.noise))
             for n in dataset.columns_with("numeric")
         }
         context = dataset.columns_with("context")
@@ -129,7 +129,7 @@ class Features:
         return cls(
             numbers,
             {n: _vocabulary(table[n], MOST_CATEGORIES) for n in dataset.columns_with("categorical")},
-            {n: Number.fit(_floats(table[n])) for n in context if n not in times and n not in named},
+            {n: Number.fit(floats(table[n])) for n in context if n not in times and n not in named},
             {n: _vocabulary(table[n], MOST_CONTEXT_CATEGORIES) for n in named},
             {n: _spans(table[n]) >= WEEKDAYS_FROM for n in times},
         )
@@ -162,7 +162,7 @@ class Features:
         n = table.num_rows
         numeric = np.empty((len(self.numeric), n), np.float32)  # a column's values side by side, as they come
         for i, (name, number) in enumerate(self.numeric.items()):
-            _narrow(number.standardise(_floats(table[name])), numeric[i])
+            _narrow(number.standardise(floats(table[name])), numeric[i])
         codes = np.empty((n, len(self.categorical)), np.int64)
         for i, (name, values) in enumerate(self.categorical.items()):
             codes[:, i] = _codes(table[name], values)
@@ -173,7 +173,7 @@ class Features:
 
     def _context(self, table: pa.Table) -> list[Floats]:
         parts = [
-            number.standardise(_floats(table[n])).clip(-10, 10) for n, number in self.context_numeric.items()
+            number.standardise(floats(table[n])).clip(-10, 10) for n, number in self.context_numeric.items()
         ]
         for name, values in self.context_categorical.items():
             codes = _codes(table[name], values)
@@ -237,7 +237,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string())
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
+def floats(column: pa.ChunkedArray) -> Floats:
     values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.asarray(values, np.float64)
 

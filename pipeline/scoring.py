@@ -28,6 +28,7 @@ from pipeline.contracts import kept_columns
 from pipeline.detector import REASON, SCORE_COLUMNS, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
+from pipeline.monitoring.measures import chosen
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 
@@ -38,12 +39,17 @@ ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch recor
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """What scoring a batch came to."""
+    """What scoring a batch came to.
+
+    Attributes:
+        sample: records chosen by monitoring.measures.chosen: the model's columns, anomaly_score and p_value.
+    """
 
     n_records: int
     n_flagged: int
     threshold: Threshold
     shift: BatchShift
+    sample: pa.Table
 
 
 def score_batch(
@@ -87,7 +93,7 @@ def score_batch(
         shutil.rmtree(scratch, ignore_errors=True)
     done = tries[-1]
     shift = detector.calibration.shift(done.above / done.n_records, done.n_records)
-    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, shift)
+    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, shift, pa.concat_tables(done.sampled))
 
 
 def read_record(
@@ -250,7 +256,7 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
 class _Publication:
     """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow with their reasons.
 
-    n_records, n_flagged: so far. above: sum over the records of the chance to be above a normal one. fault: what stopped it.
+    n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one. fault: what stopped it.
     """
 
     def __init__(
@@ -265,6 +271,7 @@ class _Publication:
             "threshold": pa.scalar(cut.threshold.value, pa.float64()),
         }
         self.n_records, self.n_flagged, self.above = 0, 0, 0.0
+        self.sampled: list[pa.Table] = []
         self.fault: Exception | None = None
 
     def rows(self) -> Iterator[pa.RecordBatch]:
@@ -280,6 +287,7 @@ class _Publication:
         n_waiting = 0
         for part, scores in self.source.scored(self.detector):
             marks = self._count(scores)
+            self._sample(part, scores)
             if marks.any():
                 mask = pa.array(marks)
                 flagged.append((part.filter(mask), scores.filter(mask)))
@@ -302,6 +310,13 @@ class _Publication:
         above = self.detector.calibration.share_above(values, scores["p_value"].to_numpy())
         self.above += above * len(values)
         return marks
+
+    def _sample(self, part: pa.Table, scores: pa.Table) -> None:
+        mask = chosen(part[ROW].to_numpy(), self.source.state.n_accepted)
+        kept = part.select(self.source.columns)
+        for name in ("anomaly_score", "p_value"):
+            kept = kept.append_column(name, scores[name])
+        self.sampled.append(kept if mask.all() else kept.filter(pa.array(mask)))
 
     def _explained(self, flagged: list[tuple[pa.Table, pa.Table]]) -> pa.RecordBatch:
         part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))

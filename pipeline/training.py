@@ -75,11 +75,11 @@ def choose_window(
     Raises:
         NotReady: fewer accepted records than `train.min_records`.
     """
-    accepted = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=_age)
+    accepted = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=age)
     usable = accepted
     if usable:
-        since = _age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
-        usable = [batch for batch in usable if _age(batch)[0] > since]
+        since = age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
+        usable = [batch for batch in usable if age(batch)[0] > since]
     n_records = sum(batch.n_accepted for batch in usable)
     if n_records < dataset.train.min_records:
         raise NotReady(
@@ -88,7 +88,7 @@ def choose_window(
         )
     days: dict[object, int] = {}
     for batch in usable:
-        day = _age(batch)[0].date()
+        day = age(batch)[0].date()
         days[day] = days.get(day, 0) + batch.n_accepted
     inside = {batch.batch_id for batch in usable}
     remembered = inside if dataset.derived else {batch.batch_id for batch in accepted}
@@ -171,7 +171,8 @@ def split_holdout(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table
     return table.slice(0, n_training), table.slice(n_training)
 
 
-def _age(batch: BatchState) -> tuple[datetime, str]:
+def age(batch: BatchState) -> tuple[datetime, str]:
+    """When a batch's newest record happened, as well as is known, and its name: the order of batches in time."""
     return batch.newest_record_at or _named_day(batch.batch_id) or batch.validated_at, batch.batch_id
 
 

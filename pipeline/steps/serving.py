@@ -63,7 +63,7 @@ def score(
         detector = _fetch(here, champion)
         for state in waiting:
             receipts.append(
-                guarded(state.batch_id, _score, here, dataset, state, detector, champion.version, current)
+                guarded(state.batch_id, _score, here, dataset, state, detector, champion, current, say)
             )
             say(sentence(receipts[-1]))
             if receipts[-1].outcome == "scored":
@@ -81,15 +81,17 @@ def _score(
     dataset: Dataset,
     state: BatchState,
     detector: Detector,
-    model_version: int,
+    champion: ModelVersion,
     current: Mapping[str, BatchState],
+    say: Say,
 ) -> BatchReceipt:
+    from pipeline.monitoring.watch import watch
     from pipeline.review.filling import fill
     from pipeline.scoring import score_batch
 
     if state.n_accepted == 0:
         threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
-        n_flagged, value, shift = 0, threshold.value, None
+        scored, n_flagged, value, shift = None, 0, threshold.value, None
     else:
         with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
             tables = here.tables(dataset)
@@ -97,17 +99,21 @@ def _score(
                 dataset,
                 state,
                 detector,
-                model_version,
+                champion.version,
                 tables,
                 batches=list(current.values()),
                 scratch=scratch,
                 threads=here.settings.cores,
             )
         n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
-    fill(here, dataset, replace(state, model_version=model_version), scored_at=datetime.now(UTC))
+    scored_at = datetime.now(UTC)
+    fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
+    watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
+    for finding in (f for f in watched.findings if f.severity != "notice"):
+        say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
     written = here.ledger.record_scores(
         state,
-        model_version=model_version,
+        model_version=champion.version,
         threshold=value,
         n_flagged=n_flagged,
         above_usual=None if shift is None else shift.above,

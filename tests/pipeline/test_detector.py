@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,19 @@ def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
     assert (reason["column"], reason["observed"]) == ("calls", "40")
     assert 1 <= int(reason["expected"]) <= 8
     assert reason["low"] >= 0
+
+
+def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: Path) -> None:
+    """An update must not stop the night; what cannot be measured is said elsewhere."""
+    known = Detector.train(DATASET, readings(2000, 1), readings(500, 2), records_per_day=100)
+    assert known.reference is not None
+    assert known.refit(DATASET, readings(2000, 1), readings(500, 2)).reference == known.reference
+    known.save(tmp_path)
+    assert Detector.load(tmp_path).reference == known.reference
+    file = tmp_path / "detector.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    del state["reference"]
+    file.write_text(json.dumps(state), encoding="utf-8")
+    older, records = Detector.load(tmp_path), readings(100, 3)
+    assert older.reference is None
+    assert older.score_table(records).equals(known.score_table(records))

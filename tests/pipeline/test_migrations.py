@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from pipeline import migrations, verdicts
 from pipeline.errors import StorageFailed
 from pipeline.ledger import Ledger, metadata
+from pipeline.monitoring import store
 from pipeline.review import schema
 
 OLD = """
@@ -31,7 +32,7 @@ INSERT INTO verdicts VALUES (2, 'payments', 'aa', '2026-01-01', 'k1', 'unsure', 
 
 def test_the_tables_are_those_that_the_code_knows(database_url: str) -> None:
     """A column that only the code, or only the database has, is found by a user otherwise."""
-    assert schema.queue.metadata is metadata
+    assert schema.queue.metadata is store.measures.metadata is metadata
     Ledger(database_url).close()
     engine = sa.create_engine(database_url)
     with engine.connect() as connection:

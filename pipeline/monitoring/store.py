@@ -1,0 +1,94 @@
+"""What was measured of each batch, one row a batch, in the ledger's database; a batch that is scored again replaces its row.
+
+Belongs here: the table, writing a row, reading earlier ones. Does not: what the numbers mean (judgement.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.ledger import Ledger, instant, metadata
+from pipeline.monitoring.judgement import Finding, Past
+from pipeline.monitoring.measures import Measures
+
+MOST_READ = 90  # earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others
+
+measures = sa.Table(
+    "measures",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("batch_id", sa.String(250), primary_key=True),
+    sa.Column("day", sa.String(10), nullable=False),  # of the newest record
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("measured_at", instant, nullable=False),
+    sa.Column("measures", sa.JSON, nullable=False),
+    sa.Column("findings", sa.JSON, nullable=False),
+    sa.Index("ix_measures_day", "dataset", "day"),
+)
+
+
+@dataclass(frozen=True)
+class Watched(Past):
+    """A batch as it was measured, and by which model version."""
+
+    model_version: int = 0
+    measured_at: datetime | None = None
+
+
+def replace(ledger: Ledger, dataset: str, watched: Watched) -> None:
+    """Write a batch's row in the place of the one that there was."""
+    row = {
+        "dataset": dataset,
+        "batch_id": watched.batch_id,
+        "day": watched.day.isoformat(),
+        "model_version": watched.model_version,
+        "measured_at": watched.measured_at,
+        "measures": watched.measures.to_dict(),
+        "findings": [finding.to_dict() for finding in watched.findings],
+    }
+    same = (measures.c.dataset == dataset) & (measures.c.batch_id == watched.batch_id)
+    with ledger.transaction(write=True) as connection:
+        connection.execute(sa.delete(measures).where(same))
+        connection.execute(sa.insert(measures).values(row))
+
+
+def one(ledger: Ledger, dataset: str, batch_id: str) -> Watched | None:
+    """A batch's row; None where it was never measured."""
+    found = _read(ledger, (measures.c.dataset == dataset) & (measures.c.batch_id == batch_id), 1)
+    return found[0] if found else None
+
+
+def before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[Watched]:
+    """The newest batches before one, oldest first."""
+    earlier = (measures.c.day < day.isoformat()) | (
+        (measures.c.day == day.isoformat()) & (measures.c.batch_id < batch_id)
+    )
+    return _read(ledger, (measures.c.dataset == dataset) & earlier, MOST_READ)
+
+
+def newest(ledger: Ledger, dataset: str, n: int = 1) -> list[Watched]:
+    """The newest batches, oldest first."""
+    return _read(ledger, measures.c.dataset == dataset, n)
+
+
+def _read(ledger: Ledger, condition: sa.ColumnElement[bool], most: int) -> list[Watched]:
+    newest_first = (measures.c.day.desc(), measures.c.batch_id.desc())
+    query = sa.select(measures).where(condition).order_by(*newest_first).limit(most)
+    with ledger.transaction() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [_watched(row) for row in reversed(rows)]
+
+
+def _watched(row: dict[str, Any]) -> Watched:
+    return Watched(
+        batch_id=row["batch_id"],
+        day=date.fromisoformat(row["day"]),
+        measures=Measures.from_dict(row["measures"]),
+        findings=tuple(Finding.from_dict(finding) for finding in row["findings"]),
+        model_version=row["model_version"],
+        measured_at=row["measured_at"],
+    )

@@ -1,0 +1,88 @@
+"""Measure a batch that has just been scored, hold it against earlier ones, and keep both.
+
+Belongs here: where each number comes from. Does not: how it is computed (measures.py), or what it means (judgement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.monitoring import store
+from pipeline.monitoring.judgement import judge
+from pipeline.monitoring.measures import TAIL, Measures, column_drift
+from pipeline.monitoring.store import Watched
+from pipeline.review import queue
+from pipeline.training import age
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
+    from pipeline.registry import ModelVersion
+    from pipeline.scoring import ScoredBatch
+
+
+def watch(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    champion: ModelVersion,
+    scored: ScoredBatch | None,
+    current: Mapping[str, BatchState],
+    *,
+    scored_at: datetime,
+) -> Watched:
+    """Measure, judge and keep. Done twice, it is done once.
+
+    Args:
+        scored: None for a batch without an accepted record.
+        current: every batch as the ledger has it; one that was refused since it was measured is no history.
+    """
+    name, day = dataset.dataset, age(state)[0].date()
+    past = [
+        earlier
+        for earlier in store.before(here.ledger, name, day, state.batch_id)
+        if (known := current.get(earlier.batch_id)) and known.status != "refused"
+    ]
+    n_open = queue.total(here.ledger, queue.Filters(dataset=name, kind="flagged", state="open"))
+    now = _measured(
+        state, detector, scored, (scored_at - champion.created_at).total_seconds() / 86_400, n_open
+    )
+    watched = Watched(
+        batch_id=state.batch_id,
+        day=day,
+        measures=now,
+        findings=judge(now, past, day, dataset=dataset),
+        model_version=champion.version,
+        measured_at=scored_at,
+    )
+    store.replace(here.ledger, name, watched)
+    return watched
+
+
+def _measured(
+    state: BatchState, detector: Detector, scored: ScoredBatch | None, champion_days: float, n_open: int
+) -> Measures:
+    columns = {}
+    if scored is not None and detector.reference is not None:
+        columns = column_drift(detector.reference, detector.features, scored.sample)
+    n = scored.n_records if scored else 0
+    return Measures(
+        n_records=n,
+        n_sampled=scored.sample.num_rows if scored else 0,
+        n_flagged=scored.n_flagged if scored else 0,
+        expected_flagged=scored.threshold.error_rate * n if scored else 0.0,
+        above=scored.shift.above if scored else None,
+        tail=float(np.mean(scored.sample["p_value"].to_numpy() <= TAIL)) if scored else None,
+        n_read=state.n_read,
+        n_set_aside=state.n_set_aside,
+        champion_days=max(0.0, champion_days),
+        backlog=n_open,
+        columns=columns,
+    )

@@ -1,0 +1,83 @@
+"""False alarms over a hundred clean days of the sample feed, and what is told of the drift that it plants: make bench-monitoring.
+
+Belongs here: the columns' drift alone, which needs no trained model: features and reference of the first thirty days, each later day
+held against them and against its past. Does not: the numbers that scores give (end to end, tests/end_to_end/).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.stats import beta
+
+from pipeline.dataset_files import load_dataset
+from pipeline.features import Features
+from pipeline.monitoring.judgement import Finding, Past, judge
+from pipeline.monitoring.measures import Measures, column_drift
+from pipeline.monitoring.reference import Reference
+from pipeline.sample import SamplePlan, generate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATASET = load_dataset(REPOSITORY / "dags" / "datasets" / "payments.yaml")
+WINDOW = 30
+
+
+def days(plan: SamplePlan, folder: Path) -> Iterator[tuple[date, tuple[Finding, ...]]]:
+    """Each day after the window, and what is told of it."""
+    incoming = generate(folder, plan).incoming
+    learned = pa.concat_tables([_records(incoming, plan, day) for day in range(WINDOW)])
+    features = Features.fit(DATASET, learned)
+    reference = Reference.fit(features, learned)
+    past: list[Past] = []
+    for day in range(plan.days):
+        records, on = _records(incoming, plan, day), plan.start + timedelta(days=day)
+        n = records.num_rows
+        now = Measures(n, n, 0, 0.0, None, None, n, 0, columns=column_drift(reference, features, records))
+        found = judge(now, past, on, dataset=DATASET)
+        past.append(Past(plan.batch_id(day), on, now, found))
+        if day >= WINDOW:
+            yield on, found
+
+
+def _records(incoming: Path, plan: SamplePlan, day: int) -> pa.Table:
+    """A day's modelled columns as training reads them."""
+    columns = DATASET.columns_with("numeric", "categorical", "context")
+    table = pq.read_table(incoming / f"{plan.batch_id(day)}.parquet", columns=columns)
+    types = {"fee": pa.float64(), "merchant_category": pa.string()}
+    return table.cast(pa.schema([pa.field(f.name, types.get(f.name, f.type)) for f in table.schema]))
+
+
+def main() -> None:
+    """Print both tables."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seeds", type=int, default=3)
+    n_seeds = arguments.parse_args().seeds
+    print("records a day   clean days   days with a false alarm   rate, upper end of its exact 95 % interval")
+    for size in (300, 1_000, 5_000, 20_000):
+        n, false = 0, []
+        for seed in range(n_seeds):
+            plan = SamplePlan(days=WINDOW + 100, records_per_day=size, hostile=False, seed=seed)
+            with TemporaryDirectory() as folder:
+                for on, found in days(plan, Path(folder)):
+                    n += 1
+                    false += [(seed, on, finding.key) for finding in found[:1]]
+        upper = float(beta.ppf(0.975, len(false) + 1, n - len(false)))
+        print(
+            f"{size:13d}   {n:10d}   {len(false):23d}   {len(false) / n:.3f}, {upper:.3f}", *false, flush=True
+        )
+    plan = SamplePlan(days=60, records_per_day=5_000, hostile=False, drift=True)
+    print("planted:", {name: plan.batch_id(day) for name, day in plan.drift_days().items()})
+    with TemporaryDirectory() as folder:
+        for on, found in days(plan, Path(folder)):
+            for finding in found:
+                print(f"{on}  {finding.severity:8s} {finding.what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Monitoring as a part of the main job: every scored batch has its numbers, once, whatever happened on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.errors import StorageFailed
+from pipeline.monitoring import store
+from pipeline.sample import SampleReceipt
+from pipeline.steps import serving
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Place
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
+        "ignore:module 'sre_(constants|parse|compile)' is deprecated:DeprecationWarning"
+    ),
+]
+
+
+def test_every_scored_batch_is_measured_and_a_refused_one_is_not(
+    scored: Place, sample: SampleReceipt
+) -> None:
+    """The numbers are those of the ledger and of the tables."""
+    rows = {row["batch_id"]: row for row in scored.ledger() if row["status"] == "scored"}
+    found = {one.batch_id: one for one in store.newest(scored.here.ledger, "payments", 99)}
+    assert set(found) == set(rows)
+    for batch_id, one in found.items():
+        row, now = rows[batch_id], one.measures
+        assert (now.n_records, now.n_flagged) == (row["n_accepted"], row["n_flagged"])
+        assert now.n_set_aside == row["n_read"] - row["n_accepted"]
+        assert now.n_sampled == now.n_records
+        assert now.above == row["above_usual"]
+        assert one.day.isoformat() == batch_id
+        assert {"amount", "fee", "merchant_category"} <= set(now.columns)
+        assert sum(now.columns["fee"].counts) == now.n_records
+
+
+def test_scoring_again_measures_the_same(scored: Place) -> None:
+    """But for the clock: the champion is older and the backlog may have changed."""
+    before = {one.batch_id: one for one in store.newest(scored.here.ledger, "payments", 99)}
+    scored.score("2026-01-05", force=True)
+    after = {one.batch_id: one for one in store.newest(scored.here.ledger, "payments", 99)}
+    assert set(before) == set(after)
+    assert after["2026-01-05"].measures.columns == before["2026-01-05"].measures.columns
+    changed = [batch_id for batch_id in after if after[batch_id] != before[batch_id]]
+    assert changed == ["2026-01-05"]
+
+
+def test_a_step_that_dies_before_the_ledger_measures_again(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table first, measures next, ledger last."""
+
+    def dies(*_: object, **__: object) -> None:
+        raise StorageFailed("killed here")
+
+    here = trained.here
+    with monkeypatch.context() as patched:
+        patched.setattr(type(here.ledger), "record_scores", dies)
+        with pytest.raises(StorageFailed, match="killed here"):
+            serving.score("payments", "2026-01-01", installation=here)
+    assert store.one(here.ledger, "payments", "2026-01-01")
+    trained.score("2026-01-01")
+    assert [one.batch_id for one in store.newest(here.ledger, "payments", 99)] == ["2026-01-01"]

@@ -1,0 +1,285 @@
+"""Drift: told where it is, not where it is not, and not for what chance does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import binom, wasserstein_distance
+
+from pipeline.config import Dataset
+from pipeline.features import Features
+from pipeline.ledger import Ledger
+from pipeline.monitoring import store as measured
+from pipeline.monitoring.judgement import Finding, Past, judge, worst
+from pipeline.monitoring.measures import (
+    CHANCE,
+    MOST_SAMPLED,
+    ColumnDrift,
+    Measures,
+    chosen,
+    column_drift,
+    jensen_shannon,
+    wasserstein,
+)
+from pipeline.monitoring.reference import Reference
+from pipeline.sample import DRIFTS, SamplePlan
+from tests.bench import monitoring as bench
+
+FALSE_ALARM_RATE = 1e-6
+START = date(2026, 1, 5)  # a Monday
+PLAIN = Dataset.model_validate({
+    "dataset": "sensors",
+    "incoming": {"path": "."},
+    "columns": {
+        "level": {"type": "float", "role": "numeric"},
+        "flow": {"type": "float", "role": "numeric"},
+        "site": {"type": "string", "role": "categorical"},
+    },
+})
+STILL = ColumnDrift(
+    divergence=0.0,
+    noise=0.0,
+    psi=0.0,
+    shift=0.0,
+    missing=0.0,
+    usual_missing=0.0,
+    new=None,
+    counts=(500, 500),
+    usual=(5_000, 5_000),
+    bins=(0.0,),
+)
+QUIET = Measures(1_000, 1_000, 20, 20.0, 0.5, 0.01, 1_000, 0, columns={"level": STILL})
+
+counts = st.lists(st.integers(0, 1_000), min_size=5, max_size=5).filter(any)
+
+
+def readings(n: int, seed: int) -> pa.Table:
+    random = np.random.default_rng(seed)
+    levels = random.normal(0, 1, n)
+    return pa.table({
+        "level": levels,
+        "flow": levels + random.normal(0, 0.2, n),
+        "site": random.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]).tolist(),
+    })
+
+
+@pytest.fixture(scope="module")
+def learned() -> tuple[Features, Reference]:
+    training = readings(20_000, 0)
+    features = Features.fit(PLAIN, training)
+    return features, Reference.fit(features, training)
+
+
+def told(
+    per_day: Sequence[Measures], start: date = START, dataset: Dataset = PLAIN
+) -> list[tuple[Finding, ...]]:
+    """What is told of each of consecutive days, each judged by those before it."""
+    past: list[Past] = []
+    for i, measures in enumerate(per_day):
+        day = start + timedelta(days=i)
+        past.append(Past(day.isoformat(), day, measures, judge(measures, past, day, dataset=dataset)))
+    return [one.findings for one in past]
+
+
+def moved(by: float) -> Measures:
+    return replace(QUIET, columns={"level": replace(STILL, divergence=by, shift=by * 4)})
+
+
+@given(p=counts, q=counts)
+def test_distances_are_those_of_scipy(p: list[int], q: list[int]) -> None:
+    """scipy.stats takes a second to import, so its two lines are written out."""
+    one, other = (np.array(x) / sum(x) for x in (p, q))
+    places = np.array([-2.0, -1.0, 0.5, 3.0, 3.5])
+    assert jensen_shannon(one, other) == pytest.approx(jensenshannon(one, other, base=2) ** 2, abs=1e-9)
+    assert wasserstein(places, one, other) == pytest.approx(wasserstein_distance(places, places, one, other))
+
+
+def test_what_is_called_noise_is_what_chance_does(learned: tuple[Features, Reference]) -> None:
+    """A small batch differs from training more than a large one, and neither drifts."""
+    features, reference = learned
+    n, beyond, means = 500, 0, []
+    for seed in range(n):
+        found = column_drift(reference, features, readings(300, seed + 1))
+        beyond += sum(drift.divergence > drift.noise for drift in found.values())
+        means.append(found["level"].divergence)
+    most = binom.isf(FALSE_ALARM_RATE, 3 * n, 3 * CHANCE)  # the bins of training are samples, too
+    assert beyond <= most
+    assert np.mean(means) < 0.003
+
+
+def test_a_reference_survives_json_and_stays_small(learned: tuple[Features, Reference]) -> None:
+    """It travels with every model version."""
+    _, reference = learned
+    text = json.dumps(reference.to_dict(), allow_nan=False)
+    assert Reference.from_dict(json.loads(text)) == reference
+    assert len(text) < 3_000
+
+
+def test_hostile_columns_can_be_counted() -> None:
+    """All missing, constant, infinite, two values, more categories than are kept."""
+    n = 500
+    table = pa.table({
+        "level": pa.array([None] * n, pa.float64()),
+        "flow": pa.array([float("inf"), 1e308, -1e308, 0.0, 1.0] * (n // 5)),
+        "site": [f"{i % 97}" for i in range(n)],
+    })
+    features = Features.fit(PLAIN, table)
+    reference = Reference.fit(features, table)
+    json.dumps(reference.to_dict(), allow_nan=False)
+    found = column_drift(reference, features, table)
+    assert all(drift.divergence == 0.0 for drift in found.values())
+    assert found["level"].missing == 1.0
+    assert len(reference.categories["site"].values) == 30
+    json.dumps(replace(QUIET, columns=found).to_dict(), allow_nan=False)
+    empty = column_drift(reference, features, table.slice(0, 0))
+    json.dumps(replace(QUIET, columns=empty).to_dict(), allow_nan=False)
+
+
+@given(cuts=st.lists(st.integers(0, 400), max_size=5).map(sorted))
+def test_counts_do_not_depend_on_how_records_are_cut(
+    learned: tuple[Features, Reference], cuts: list[int]
+) -> None:
+    _, reference = learned
+    table = readings(400, 9)
+    edges = [0, *cuts, 400]
+    parts = [table.slice(a, b - a) for a, b in pairwise(edges)]
+    for name, shape in reference.shapes.items():
+        whole, missing = shape.count(table[name])
+        split = [shape.count(part[name]) for part in parts]
+        assert np.array_equal(sum(counts for counts, _ in split), whole)
+        assert sum(n for _, n in split) == missing
+
+
+def test_the_records_that_are_looked_at_are_the_same_however_a_batch_is_cut() -> None:
+    """And as many as are wanted, evenly over the batch."""
+    rows = np.arange(1_000_000)
+    mask = chosen(rows, len(rows))
+    assert abs(mask.sum() - MOST_SAMPLED) < 10
+    parts = np.array_split(rows[::-1], 7)
+    assert np.array_equal(np.concatenate([chosen(part, len(rows)) for part in parts])[::-1], mask)
+    assert np.ptp([part.sum() for part in np.array_split(mask, 50)]) < 10
+    assert chosen(rows[:MOST_SAMPLED], MOST_SAMPLED).all()
+
+
+@pytest.mark.parametrize("size", [1_500, 5_000])
+def test_drift_is_told_on_its_day_and_of_its_column_and_of_no_other(tmp_path: Path, size: int) -> None:
+    """Thirty days after training, four of which drift. False alarms over clean days: make bench-monitoring."""
+    plan = SamplePlan(days=60, records_per_day=size, hostile=False, drift=True)
+    found = {on.isoformat(): findings for on, findings in bench.days(plan, tmp_path) if findings}
+    planted = {plan.batch_id(day): DRIFTS[name] for name, day in plan.drift_days().items()}
+    named = {
+        on: sorted({part for finding in findings for part in finding.key.partition(":")[2].split("|")})
+        for on, findings in found.items()
+    }
+    assert named == {on: sorted(columns) for on, columns in planted.items()}
+
+
+def test_what_is_usual_on_a_weekday_is_not_told_of_and_the_same_on_another_is() -> None:
+    """A shop that is closed on Sundays."""
+    days = [moved(0.04 if (START + timedelta(days=i)).weekday() == 6 else 0.0) for i in range(35)]
+    assert not any(told(days)[7:])
+    days[32] = moved(0.04)  # a Friday
+    assert [i for i, findings in enumerate(told(days)) if i > 7 and findings] == [32]
+
+
+def test_drift_that_stays_is_told_every_day_until_it_is_usual() -> None:
+    """A day that drifted must not make the next one look normal; a month of them does."""
+    days = [moved(0.0)] * 28 + [moved(0.08)] * 60
+    found = told(days)
+    assert all(not findings for findings in found[:28])
+    assert all(findings for findings in found[28:49])
+    assert not any(found[80:])
+
+
+def test_with_little_history_only_gross_drift_is_told() -> None:
+    """On the second day nobody knows what is usual."""
+    assert not told([moved(0.0), moved(0.04)])[1]
+    assert worst(told([moved(0.0), moved(0.3)])[1]) == "alarm"
+
+
+def test_a_finer_histogram_than_a_column_deserves_is_no_drift() -> None:
+    """Rates of exchange move daily by a hundredth of what they differ by: no two days share a value."""
+    fine = replace(QUIET, columns={"level": replace(STILL, divergence=0.3, shift=0.02)})
+    assert not told([QUIET] * 14 + [fine])[-1]
+
+
+SCENES: list[tuple[str, Measures, str]] = [
+    ("flags", replace(QUIET, n_flagged=150), "150 of 1000 records are flagged"),
+    ("scores", replace(QUIET, above=0.72), "scores higher than usual: 72%"),
+    ("scores", replace(QUIET, above=0.3), "scores lower than usual"),
+    ("tail", replace(QUIET, tail=0.08), "8.0% of the records have a p-value"),
+    ("set_aside", replace(QUIET, n_read=1_100, n_set_aside=100), "100 of 1100 records aside, 9.1%"),
+    (
+        "volume",
+        replace(QUIET, n_read=200, n_records=200, n_flagged=4),
+        "200 records, 0.2 times the usual 1000",
+    ),
+    ("champion", replace(QUIET, champion_days=44.0), "the champion is 44 days old"),
+    ("backlog", replace(QUIET, backlog=900), "900 flagged records wait"),
+    ("reference", replace(QUIET, columns={}), "drift of columns is not measured"),
+    (
+        "missing:level",
+        replace(QUIET, columns={"level": replace(STILL, missing=0.2)}),
+        "level: 20.0% of the values are missing (usually 0.0%)",
+    ),
+    (
+        "new:level",
+        replace(QUIET, columns={"level": replace(STILL, new=0.05, new_values=("x<y",))}),
+        "5.0% of the values are new to the model (usually 0.0%): 'x<y'",
+    ),
+    (
+        "correlation:flow|level",
+        replace(QUIET, columns={"level": replace(STILL, correlation=0.9, other="flow", r=0.1, usual_r=1.0)}),
+        "level and flow go together differently: correlation 0.10 (in training 1.00)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "measures", "words"), SCENES, ids=[key for key, *_ in SCENES])
+def test_each_thing_that_goes_wrong_is_told_by_itself_with_what_to_do(
+    key: str, measures: Measures, words: str
+) -> None:
+    """After three weeks on which nothing happened."""
+    *calm, last = told([*[QUIET] * 21, measures])
+    assert not any(calm)
+    assert [finding.key for finding in last] == [key]
+    assert words in last[0].what
+    assert last[0].next_step
+
+
+def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
+    """Three flagged of forty is what a rate of 2 % gives once in twenty nights."""
+    small = replace(
+        QUIET, n_records=40, n_sampled=40, n_read=40, n_flagged=3, tail=0.05, above=0.58, n_set_aside=1
+    )
+    assert not any(told([small] * 21))
+    after = told([QUIET] * 21 + [small])[-1]
+    assert {finding.key for finding in after} == {"volume"}
+
+
+def test_a_batch_that_is_measured_again_replaces_itself(store: Ledger) -> None:
+    """The same numbers come back, in order of time, on either database."""
+
+    def watched(i: int, measures: Measures) -> measured.Watched:
+        day, at = START + timedelta(days=i), datetime(2026, 2, 1, tzinfo=UTC)
+        findings = judge(measures, [], day, dataset=PLAIN)
+        return measured.Watched(day.isoformat(), day, measures, findings, model_version=3, measured_at=at)
+
+    first, second, again = watched(0, moved(0.0)), watched(1, moved(0.3)), watched(0, QUIET)
+    for one in (second, first, again):
+        measured.replace(store, "sensors", one)
+    assert measured.one(store, "sensors", first.batch_id) == again
+    assert measured.before(store, "sensors", second.day, second.batch_id) == [again]
+    assert measured.newest(store, "sensors", 5) == [again, second]
+    assert measured.one(store, "other", first.batch_id) is None
