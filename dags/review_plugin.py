@@ -3,8 +3,8 @@
 Belongs here: who is asking, by Airflow's word, and where the page hangs. Does not: the page (pipeline/review/web).
 
 Airflow mounts a plugin's application without asking anybody who they are: the guard of the page does, with what is said
-here. Who may read Dags may read, who may edit Dags may write. Every Airflow process imports plugins; the page is built
-by the one that is asked for it.
+here. Who may read a dataset's Dag `score` may read its records, who may edit that Dag may judge them. Every Airflow process
+imports plugins; the page is built by the one that is asked for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+from collections.abc import Collection
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -22,35 +23,57 @@ if TYPE_CHECKING:
 
 PREFIX = "/review"
 NAME = "Review"
+FILLS = "score"  # the Dag of a dataset whose users the queue is for
 
 
 def build() -> FastAPI:
     """The page over the installation that the environment describes."""
-    from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import GetUserDep
     from fastapi import HTTPException, Request
     from fastapi.security.utils import get_authorization_scheme_param
 
     from pipeline.installation import Installation
+    from pipeline.review import queue
     from pipeline.review.web.access import Reviewer
     from pipeline.review.web.app import create_app
 
+    here = Installation()
+
     async def identify(request: Any, user: Any) -> Reviewer:
-        manager = get_auth_manager()
-        if not await asyncio.to_thread(_may, manager, "GET", user):
-            raise HTTPException(403, "your role may not read Dags: ask for one that may")
-        writes = await asyncio.to_thread(_may, manager, "PUT", user)
+        held = await asyncio.to_thread(queue.datasets, here.ledger)
+        reads = await asyncio.to_thread(_allowed, "GET", user, held)
+        if reads is None:
+            raise HTTPException(403, "your role may read the Dags of no dataset here: ask for one that may")
+        writes = await asyncio.to_thread(_allowed, "PUT", user, reads)
         # As Airflow does: with any other scheme, or nothing after it, the cookie says who asks
         scheme, given = get_authorization_scheme_param(request.headers.get("authorization"))
-        return Reviewer(user.get_name(), writes, is_ambient=not (scheme.lower() == "bearer" and given))
+        is_ambient = not (scheme.lower() == "bearer" and given)
+        return Reviewer(
+            user.get_name(), writes is not None, is_ambient, reads=reads, writes=writes or frozenset()
+        )
 
     # Airflow's names exist here only, so FastAPI is handed the annotations rather than left to look for them
     identify.__annotations__ = {"request": Request, "user": GetUserDep}
-    return create_app(Installation(), identify=identify, secret=_secret())
+    return create_app(here, identify=identify, secret=_secret())
 
 
-def _may(manager: Any, method: str, user: Any) -> bool:
-    return bool(manager.is_authorized_dag(method=method, user=user))
+def _allowed(method: str, user: Any, datasets: Collection[str]) -> frozenset[str] | None:
+    """Of which datasets a user may read (GET) or edit (PUT) the Dag that fills the queue; None where of none.
+
+    Where there is no dataset yet, the word is about Dags in general.
+    """
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.models.dag import DagModel
+
+    manager: Any = get_auth_manager()
+    if not datasets:
+        return frozenset() if manager.is_authorized_dag(method=method, user=user) else None
+    names = {f"{dataset}.{FILLS}": dataset for dataset in datasets}
+    teams, found = DagModel.get_dag_id_to_team_name_mapping([*names]), set[str]()
+    for team in {teams.get(dag_id) for dag_id in names}:
+        mine = {dag_id for dag_id in names if teams.get(dag_id) == team}
+        found |= manager.filter_authorized_dag_ids(dag_ids=mine, user=user, method=method, team_name=team)
+    return frozenset(names[dag_id] for dag_id in found) or None
 
 
 def _secret() -> bytes:

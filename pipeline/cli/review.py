@@ -35,12 +35,16 @@ def review_page(
     name: Annotated[
         list[str] | None, typer.Option("--name", help="what other machines call this one; repeatable")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="DATASET", help="serve this dataset; repeatable; default: all"),
+    ] = None,
 ) -> None:
     """Without a verb: serve the review page on this machine, and print the address to open."""
     if context.invoked_subcommand is None:
         from pipeline.review.web.alone import serve
 
-        serve(host, port, by or getpass.getuser(), names=name or [], say=typer.echo)
+        serve(host, port, by or getpass.getuser(), names=name or [], only=only or [], say=typer.echo)
 
 
 @verbs.command("list")

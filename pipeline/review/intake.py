@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
+from pipeline.review.queue import CHUNK as CHUNK  # rows a statement
 from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums
 from pipeline.verdicts import read_history, standing
 
-CHUNK = 400  # rows a statement: SQLite and PostgreSQL limit its parameters
 _SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
 _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]
 

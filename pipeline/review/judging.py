@@ -139,6 +139,13 @@ def newest_act(ledger: Ledger, *, by: str) -> str | None:
         return connection.execute(query.limit(1)).scalar_one_or_none()
 
 
+def datasets(ledger: Ledger, act: str) -> set[str]:
+    """The datasets that an act is about."""
+    query = sa.select(verdicts.c.dataset).where(verdicts.c.act == without_nul(act)).distinct()
+    with ledger.transaction() as connection:
+        return set(connection.execute(query).scalars()) if act else set()
+
+
 def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> tuple[str, datetime]:
     """Say that one is at a record; returns who is, and until when: somebody else, where they were first.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
@@ -23,9 +23,11 @@ from pipeline.ledger import Ledger
 from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
 from pipeline.verdicts import STATES
 
+Datasets = str | Collection[str] | None  # one, several, or all
 Kind = Literal["flagged", "sampled", "cleared"]
 BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
 PAGE = 50
+CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
 LOOKED_UP = (
     2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
 )
@@ -42,6 +44,7 @@ class Filters:
         band: severity at least this; of BANDS.
         search: the beginning of a record's key or anomaly_id.
         suppressed: True for the rows that a rule hides, and for nothing else.
+        among: of these datasets only, whatever else is chosen; part of no address.
     """
 
     dataset: str | None = None
@@ -57,6 +60,7 @@ class Filters:
     signature: str | None = None
     search: str | None = None
     suppressed: bool = False
+    among: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """No database holds the character NUL; the queue has another in its place."""
@@ -71,12 +75,22 @@ class Filters:
 
     def chosen(self) -> dict[str, Any]:
         """What was chosen, by name."""
-        return {name: value for name, value in asdict(self).items() if value not in {None, False}}
+        chosen = {name: value for name, value in asdict(self).items() if name != "among"}
+        return {name: value for name, value in chosen.items() if value not in {None, False}}
 
 
 def without_nul(text: str) -> str:
     """Text as the queue holds it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def of(query: Any, table: sa.Table, dataset: Datasets) -> Any:
+    """A query, of one dataset's rows, or of several's, or of all."""
+    if dataset is None:
+        return query
+    return query.where(
+        table.c.dataset == dataset if isinstance(dataset, str) else table.c.dataset.in_(dataset)
+    )
 
 
 class Place(NamedTuple):
@@ -218,6 +232,8 @@ def _conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool
     conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
     equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
     conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
+    if filters.among is not None:
+        conditions.append(column("dataset").in_(filters.among))
     if filters.band is not None:
         conditions.append(column("band") >= filters.band)
     if filters.since is not None:
@@ -335,12 +351,22 @@ def _exemplar(
     return found and _as_row(found) | {"claim": None}
 
 
-def newest_day(ledger: Ledger, dataset: str | None = None) -> str | None:
+def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[str]:
+    """The datasets that the queue holds records of, or that these records are of."""
+    if anomaly_ids is None:
+        queries = [sa.select(tally_sums.c.dataset).distinct()]
+    else:
+        some = [anomaly_ids[i : i + CHUNK] for i in range(0, len(anomaly_ids), CHUNK)]
+        queries = [sa.select(queue.c.dataset).where(queue.c.anomaly_id.in_(ids)).distinct() for ids in some]
+    with ledger.transaction() as connection:
+        return {name for query in queries for name in connection.execute(query).scalars()}
+
+
+def newest_day(ledger: Ledger, dataset: Datasets = None) -> str | None:
     """The newest day, up to today, of which the queue holds a batch; a day that is to come is a slip of some clock."""
     today = datetime.now(UTC).date().isoformat()
     newest = sa.select(sa.func.max(queue_batches.c.day)).where(queue_batches.c.day <= today)
-    if dataset is not None:
-        newest = newest.where(queue_batches.c.dataset == dataset)
+    newest = of(newest, queue_batches, dataset)
     with ledger.transaction() as connection:
         found: str | None = connection.execute(newest).scalar_one()
         return found

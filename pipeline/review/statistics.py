@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pipeline.ledger import Ledger
 from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
-from pipeline.review.queue import BANDS
+from pipeline.review.queue import BANDS, Datasets, of
 from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums, verdicts
 from pipeline.verdicts import NORMAL, NOT_LEARNED, WITHDRAWN
 
@@ -62,8 +62,8 @@ class Review:
     reviewers: dict[str, int]
 
 
-def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Review:
-    """The state of review as it is now."""
+def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
+    """The state of review as it is now, of one dataset, of several or of all."""
     with ledger.transaction() as connection:
         states, hidden = _states(connection, dataset)
         oldest = _oldest_open(connection, dataset)
@@ -86,14 +86,14 @@ def review(ledger: Ledger, dataset: str | None = None, *, days: int = 30) -> Rev
     )
 
 
-def _states(connection: sa.Connection, dataset: str | None) -> tuple[dict[str, int], int]:
+def _states(connection: sa.Connection, dataset: Datasets) -> tuple[dict[str, int], int]:
     """How many flagged records in sight are in each state; and how many rules hide."""
     columns = (tally_sums.c.state, tally_sums.c.suppressed)
     query = sa.select(*columns, sa.func.sum(tally_sums.c.n)).where(
         tally_sums.c.kind == "flagged", tally_sums.c.n > 0
     )
     states, hidden = {}, 0
-    for state, suppressed, n in connection.execute(_of(query, tally_sums, dataset).group_by(*columns)):
+    for state, suppressed, n in connection.execute(of(query, tally_sums, dataset).group_by(*columns)):
         if suppressed:
             hidden += int(n)
         else:
@@ -101,18 +101,18 @@ def _states(connection: sa.Connection, dataset: str | None) -> tuple[dict[str, i
     return states, hidden
 
 
-def _oldest_open(connection: sa.Connection, dataset: str | None) -> str | None:
+def _oldest_open(connection: sa.Connection, dataset: Datasets) -> str | None:
     waits = (tallies.c.kind == "flagged") & (tallies.c.state == "open") & ~tallies.c.suppressed
-    query = _of(sa.select(tallies.c.day).where(waits), tallies, dataset)
+    query = of(sa.select(tallies.c.day).where(waits), tallies, dataset)
     found: str | None = connection.execute(query.order_by(tallies.c.day).limit(1)).scalar_one_or_none()
     return found
 
 
-def _days(connection: sa.Connection, dataset: str | None, n: int) -> tuple[Day, ...]:
+def _days(connection: sa.Connection, dataset: Datasets, n: int) -> tuple[Day, ...]:
     """The newest n days up to the last that has records; days without any count as well: nothing is a number, too."""
     today = datetime.now(UTC).date().isoformat()  # a record of a later day is a slip of some clock
     flagged = (tallies.c.kind == "flagged") & (tallies.c.day <= today)
-    query = _of(sa.select(tallies.c.day).where(flagged), tallies, dataset).order_by(tallies.c.day.desc())
+    query = of(sa.select(tallies.c.day).where(flagged), tallies, dataset).order_by(tallies.c.day.desc())
     newest = connection.execute(query.limit(1)).scalar_one_or_none()
     if newest is None:
         return ()
@@ -121,9 +121,7 @@ def _days(connection: sa.Connection, dataset: str | None, n: int) -> tuple[Day, 
     columns = (tallies.c.day, tallies.c.state, tallies.c.suppressed)
     counted = sa.select(*columns, sa.func.sum(tallies.c.n)).where(flagged, tallies.c.day >= days[0])
     by_day: dict[str, Counter[str]] = defaultdict(Counter)
-    for day, state, suppressed, count in connection.execute(
-        _of(counted, tallies, dataset).group_by(*columns)
-    ):
+    for day, state, suppressed, count in connection.execute(of(counted, tallies, dataset).group_by(*columns)):
         by_day[day]["hidden" if suppressed else state] += int(count)
     found = [_day(day, by_day[day]) for day in days]
     first = next((i for i, one in enumerate(found) if one.n_flagged), 0)
@@ -135,7 +133,7 @@ def _day(day: str, count: Counter[str]) -> Day:
     return Day(day, count.total(), n_judged, sum(count[state] for state in NOT_LEARNED))
 
 
-def _precision(connection: sa.Connection, dataset: str | None) -> dict[tuple[str, int], Share]:
+def _precision(connection: sa.Connection, dataset: Datasets) -> dict[tuple[str, int], Share]:
     """A version's precision is that of the records which *it* flagged, whoever scored them since."""
     columns = (scorings.c.dataset, scorings.c.model_version, queue.c.state)
     query = (
@@ -151,14 +149,14 @@ def _precision(connection: sa.Connection, dataset: str | None) -> dict[tuple[str
         .group_by(*columns)
     )
     counted: dict[tuple[str, int], Counter[bool]] = defaultdict(Counter)
-    for name, version, state, n in connection.execute(_of(query, scorings, dataset)):
+    for name, version, state, n in connection.execute(of(query, scorings, dataset)):
         counted[name, version][state in NOT_LEARNED] += n
     return {key: wilson(counted[key][True], counted[key].total()) for key in sorted(counted)}
 
 
-def _recall(connection: sa.Connection, dataset: str | None) -> Recall:
+def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
     names = sa.select(queue_batches.c.dataset).distinct()
-    known = list(connection.execute(_of(names, queue_batches, dataset).limit(2)).scalars())
+    known = list(connection.execute(of(names, queue_batches, dataset).limit(2)).scalars())
     if len(known) > 1:
         return Recall(None, 0.0, 1.0, 0.0, wilson(0, 0), "told for one dataset at a time")
     counted = _by_batch(connection, known[0]) if known else {}
@@ -189,18 +187,18 @@ def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, di
     return found
 
 
-def _counting(dataset: str | None) -> sa.Select[Any]:
+def _counting(dataset: Datasets) -> sa.Select[Any]:
     """The verdicts of the last days that nobody took back."""
     withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
     since = datetime.now(UTC) - timedelta(days=RECENT)
     recent = (verdicts.c.verdict != WITHDRAWN) & (verdicts.c.decided_at >= since)
-    query: sa.Select[Any] = _of(
+    query: sa.Select[Any] = of(
         sa.select(verdicts).where(recent, verdicts.c.number.not_in(withdrawn)), verdicts, dataset
     )
     return query
 
 
-def _agreement(connection: sa.Connection, dataset: str | None) -> Share:
+def _agreement(connection: sa.Connection, dataset: Datasets) -> Share:
     """Records that two or more judged, each by their last word; words that settled a disagreement are no opinion on it."""
     names = (verdicts.c.dataset, verdicts.c.anomaly_id)
     last = sa.func.max(verdicts.c.number).label("number")
@@ -224,14 +222,14 @@ def _agreement(connection: sa.Connection, dataset: str | None) -> Share:
     return wilson(int(hits or 0), int(n))
 
 
-def _reviewers(connection: sa.Connection, dataset: str | None) -> dict[str, int]:
+def _reviewers(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:
     """How many records each judged."""
     n = sa.func.count(verdicts.c.anomaly_id.distinct())
     query = _counting(dataset).with_only_columns(verdicts.c.by, n).group_by(verdicts.c.by)
     return {by: int(n) for by, n in connection.execute(query.order_by(n.desc(), verdicts.c.by))}
 
 
-def _waits(connection: sa.Connection, dataset: str | None) -> list[float]:
+def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
     """Hours from a record's first scoring to its first verdict, of those that had it in the last days."""
     same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
     scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
@@ -243,14 +241,10 @@ def _waits(connection: sa.Connection, dataset: str | None) -> list[float]:
     )
     since = datetime.now(UTC) - timedelta(days=RECENT)
     query = sa.select(verdicts.c.decided_at, scored_at).where(verdicts.c.decided_at >= since, ~before)
-    newest = _of(query, verdicts, dataset).order_by(verdicts.c.number.desc())
+    newest = of(query, verdicts, dataset).order_by(verdicts.c.number.desc())
     pairs = connection.execute(newest.limit(MOST_WAITS))
     gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
     return [gap for gap in gaps if gap >= 0]
-
-
-def _of(query: Any, table: sa.Table, dataset: str | None) -> Any:
-    return query if dataset is None else query.where(table.c.dataset == dataset)
 
 
 def as_dict(found: Review) -> dict[str, Any]:

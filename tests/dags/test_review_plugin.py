@@ -57,11 +57,11 @@ def fill(here: Any) -> None:
     put(here.ledger, [row("k0")])
 
 
-def token(role: str) -> str:
+def token(role: str, name: str = "") -> str:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    user: Any = SimpleAuthManagerUser(username=role.lower(), role=role)
+    user: Any = SimpleAuthManagerUser(username=name or role.lower(), role=role)
     made: str = get_auth_manager().generate_jwt(user)
     return made
 
@@ -119,6 +119,42 @@ def test_a_viewer_reads_and_a_user_writes_under_airflows_name(page: TestClient) 
     assert page.post("/review/api/verdicts", json=said, headers=bearer).status_code == 200
     (first, second) = page.get(f"/review/api/records/{anomaly_id}", headers=viewer).json()["verdicts"]
     assert (first["by"], first["verdict"], second["verdict"]) == ("user", "anomaly", "normal")
+
+
+@pytest.fixture
+def per_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions of single Dags."""
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.dags.per_dag.PerDag")
+
+
+@pytest.mark.usefixtures("per_dag")
+def test_a_queue_is_for_those_whose_dag_it_is(request: pytest.FixtureRequest) -> None:
+    """Who may read a dataset's Dag reads its records, who may edit it judges them; of the others there is no trace."""
+    from pipeline.installation import Installation
+    from tests.pipeline.review_data import put, row
+
+    page: TestClient = request.getfixturevalue("page")
+    put(Installation().ledger, [row("o0", dataset="orders")])
+
+    def seen(name: str) -> dict[str, str]:
+        answer = page.get("/review/api/records", headers={"authorization": f"Bearer {token('USER', name)}"})
+        assert answer.status_code == 200, answer.text
+        return {one["dataset"]: one["anomaly_id"] for one in answer.json()["records"]}
+
+    def judges(name: str, anomaly_id: str) -> int:
+        said = {"anomaly_ids": [anomaly_id], "verdict": "normal"}
+        bearer = {"authorization": f"Bearer {token('USER', name)}"}
+        return page.post("/review/api/verdicts", json=said, headers=bearer).status_code
+
+    both = seen("otto")
+    assert set(both) == {"payments", "orders"}
+    assert set(seen("pia")) == {"payments"}
+    assert (judges("otto", both["orders"]), judges("otto", both["payments"])) == (200, 403)
+    assert (judges("pia", both["payments"]), judges("pia", both["orders"])) == (200, 404)
+    nobody = {"authorization": f"Bearer {token('USER', 'nell')}"}
+    refused = page.get("/review/", headers=nobody)
+    assert refused.status_code == 403
+    assert "Dags of no dataset here" in refused.text
 
 
 @pytest.mark.parametrize("authorization", ["Basic YW5uOmFubg==", "Bearer", "Bearer ", "x"])

@@ -76,13 +76,13 @@ def browser(app: FastAPI) -> TestClient:
     return client
 
 
-def as_role(here: Installation, may_write: bool | None) -> TestClient:
-    """A browser whose host knows it as one who may write, only read, or (None) not even that."""
+def as_role(here: Installation, may_write: bool | None, **only: frozenset[str]) -> TestClient:
+    """A browser whose host knows it as one who may write, only read, or (None) not even that; or of some datasets only."""
 
     async def identify(request: Request) -> Reviewer:
         if may_write is None:
             raise HTTPException(403, "no role")
-        return Reviewer("vera", may_write=may_write)
+        return Reviewer("vera", may_write=may_write, **only)
 
     identify.__annotations__ = {"request": Request}
     return TestClient(create_app(here, identify=identify, secret=b"s"), base_url=SITE)
@@ -129,6 +129,113 @@ def test_one_without_a_role_is_refused_and_one_who_reads_cannot_write(
     said = {"anomaly_ids": ids[:1], "verdict": "normal"}
     assert reader.post("/api/verdicts", json=said, headers=token).status_code == 403
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
+
+
+@pytest.fixture
+def secret(here: Installation, ids: list[str]) -> dict[str, str]:
+    """A dataset beside payments, with a verdict of vera's and a rule; what its records are called in an address or a body."""
+    rows = [row(f"SECRET-{i}", dataset="secret", severity=9.5, signature="hush↑") for i in range(2)]
+    put(here.ledger, [*rows, row("SECRET-2", dataset="secret", kind="sampled", signature="", severity=0.1)])
+    names = [one["anomaly_id"] for one in rows]
+    act = judging.give(here.ledger, names[:1], "anomaly", by="vera", note="hush").act
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    kept = suppression.save(here.ledger, suppression.Rule("secret", "no↑", {}, last, "hush", "bob"))
+    return {
+        "anomaly_id": names[1],
+        "act": act,
+        "number": str(kept.number),
+        "name": "review.css",
+        "last": last,
+    }
+
+
+def said_of_all(secret: dict[str, str], path: str) -> dict[str, Any]:
+    """A body for any route that changes something, about the secret dataset."""
+    rule = {"conditions": {"country": "DE"}, "ends_on": secret["last"], "note": "x"}
+    form = {"anomaly_id": secret["anomaly_id"], "column": "country", "value": "DE", **rule}
+    about = {"dataset": "secret", "signature": "hush↑", "n": 1, "verdict": "normal", "act": secret["act"]}
+    if path.startswith("/api"):
+        return {"json": {"anomaly_ids": [secret["anomaly_id"]], **rule, **about}}
+    return {"data": {name: value for name, value in (form | about).items() if name != "conditions"}}
+
+
+def test_who_may_not_read_a_dataset_meets_no_trace_of_it(
+    here: Installation, ids: list[str], secret: dict[str, str]
+) -> None:
+    """On every route: by its address, by a body, or among others; what is another team's is not there."""
+    vera = as_role(here, may_write=True, reads=frozenset({"payments"}))
+    headers = {"x-csrf-token": csrf(vera), "sec-fetch-site": "same-origin"}
+    before, n_read, n_refused = snapshot(here), 0, 0
+    for route in create_app_of(vera).routes:
+        assert isinstance(route, APIRoute)
+        path = re.sub(r"\{(\w+)\}", lambda found: secret[found[1]], route.path)
+        for method in route.methods - {"HEAD"}:
+            asked = {"params": {"state": "any"}} if method == "GET" else said_of_all(secret, path)
+            answer = vera.request(method, path, headers=headers, follow_redirects=False, **asked)
+            told = html.unescape(answer.text).replace("dataset 'secret'", "")  # as it was asked about
+            assert not re.search("SECRET|hush|secret", told), (method, path)
+            if method == "GET" and "{anomaly_id}" not in route.path:
+                assert answer.status_code in {200, 422}, (method, path, answer.text)
+                n_read += 1
+            elif path != f"/api/records/{secret['anomaly_id']}/claim" or method != "DELETE":
+                assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
+                n_refused += 1
+    assert snapshot(here) == before
+    assert n_read > 8
+    assert n_refused > 14
+    for path in ("/overview", "/rules", "/api/stats", "/api/rules/preview", "/"):
+        told = vera.get(path, params={"dataset": "secret"}).text
+        assert "SECRET" not in told
+        assert "hush" not in told
+    assert vera.get("/api/stats").json()["states"] == {"open": 5}
+    assert vera.get("/api/counts").json()["dataset"] == {"payments": 5}
+
+
+def snapshot(here: Installation) -> list[Any]:
+    """Everything that review ever writes."""
+    with here.ledger.transaction() as connection:
+        names = ("verdicts", "suppressions", "record_claims", "queue")
+        return [connection.exec_driver_sql(f"SELECT * FROM {name} ORDER BY 1").all() for name in names]
+
+
+def test_who_may_only_read_a_dataset_changes_nothing_of_it(
+    here: Installation, ids: list[str], secret: dict[str, str]
+) -> None:
+    """And may judge the other one as before."""
+    both = frozenset({"payments", "secret"})
+    vera = as_role(here, may_write=True, reads=both, writes=frozenset({"payments"}))
+    headers = {"x-csrf-token": csrf(vera), "sec-fetch-site": "same-origin"}
+    before, n_refused = snapshot(here), 0
+    for route in create_app_of(vera).routes:
+        assert isinstance(route, APIRoute)
+        path = re.sub(r"\{(\w+)\}", lambda found: secret[found[1]], route.path)
+        for method in route.methods - {"HEAD", "GET", "DELETE"}:
+            asked = said_of_all(secret, path)
+            answer = vera.request(method, path, headers=headers, follow_redirects=False, **asked)
+            assert answer.status_code == 403, (method, path, answer.text)
+            n_refused += 1
+    assert snapshot(here) == before
+    assert n_refused > 10
+    theirs, mine = (vera.get(f"/record/{name}").text for name in (secret["anomaly_id"], ids[0]))
+    assert ('class="saying"' in theirs, 'class="saying"' in mine) == (False, True)
+    assert "Your role reads here" in theirs
+    mixed = {"anomaly_ids": [ids[0], secret["anomaly_id"]], "verdict": "normal"}
+    assert vera.post("/api/verdicts", json=mixed, headers=headers).status_code == 403
+    assert snapshot(here) == before
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert vera.post("/api/verdicts", json=said, headers=headers).status_code == 200
+
+
+def test_a_token_may_open_one_dataset_only(
+    here: Installation, ids: list[str], secret: dict[str, str]
+) -> None:
+    """For a reviewer from another team, on the same machine."""
+    app = alone(here, "cem", TOKEN, hosts=["localhost"], only=["payments"])
+    client = TestClient(app, base_url=SITE, headers={"authorization": f"Bearer {TOKEN}"})
+    assert {one["dataset"] for one in client.get("/api/records").json()["records"]} == {"payments"}
+    assert client.get(f"/api/records/{secret['anomaly_id']}").status_code == 404
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert client.post("/api/verdicts", json=said).status_code == 200
 
 
 def create_app_of(client: TestClient) -> FastAPI:

@@ -39,12 +39,22 @@ class Reviewer:
     """Somebody who is known to the host.
 
     Attributes:
+        may_write: at all.
         is_ambient: known by a cookie, which a browser also sends for strangers' pages.
+        reads, writes: datasets; None for all there are.
     """
 
     name: str
     may_write: bool
     is_ambient: bool = True
+    reads: frozenset[str] | None = None
+    writes: frozenset[str] | None = None
+
+    def may_read(self, dataset: str) -> bool:
+        return self.reads is None or dataset in self.reads
+
+    def may_judge(self, dataset: str) -> bool:
+        return self.may_write and self.may_read(dataset) and (self.writes is None or dataset in self.writes)
 
 
 Identify = Callable[..., Awaitable[Reviewer]]

@@ -33,19 +33,28 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # every address → the one to open here
 
 
-def serve(host: str, port: int, by: str, *, names: Sequence[str] = (), say: Callable[[str], None]) -> None:
+def serve(
+    host: str,
+    port: int,
+    by: str,
+    *,
+    names: Sequence[str] = (),
+    only: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> None:
     """Serve until interrupted.
 
     Args:
         names: what other machines call this one, beside its addresses and its host name.
+        only: the datasets that are served; none given: all.
 
     Raises:
-        ConfigError: the address is taken, or is none of this machine's.
+        ConfigError: the address is taken, or is none of this machine's; or there is no such dataset.
     """
     import uvicorn
 
     here = Installation()
-    for dataset in here.datasets().values():
+    for dataset in [here.dataset(name) for name in only] or here.datasets().values():
         catch_up(here, dataset, say=lambda line: say(f"  {line}"))
     listening = _listen(host, port)
     port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
@@ -57,23 +66,32 @@ def serve(host: str, port: int, by: str, *, names: Sequence[str] = (), say: Call
         say(f"  from other machines: {_address(elsewhere, port, token)}")
         say(f"  {host} can be reached from other machines, and what is said travels without encryption")
     say("  stop with Ctrl-C")
-    app = alone(here, by, token, hosts=hosts, any_address=host in EVERY)
+    app = alone(here, by, token, hosts=hosts, any_address=host in EVERY, only=only)
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
 
 
 def alone(
-    here: Installation, by: str, token: str, *, hosts: Sequence[str], any_address: bool = False
+    here: Installation,
+    by: str,
+    token: str,
+    *,
+    hosts: Sequence[str],
+    any_address: bool = False,
+    only: Sequence[str] = (),
 ) -> FastAPI:
     """The page for one reviewer, who is known by a token.
 
     Args:
         hosts: names that a browser may know this server by; any other one is a name that somebody pointed at it.
         any_address: by any number, too: only a name can be pointed at somebody else's machine.
+        only: datasets that the token opens; none given: all.
     """
     session = hmac.new(token.encode(), b"session", sha256).hexdigest()
-    app = create_app(here, identify=_by_token(by, token, session), secret=token.encode())
+    app = create_app(
+        here, identify=_by_token(by, token, session, frozenset(only) or None), secret=token.encode()
+    )
     app.add_middleware(_KnownHost, allowed_hosts=[*map(_bracketed, hosts)], any_address=any_address)
 
     @app.middleware("http")
@@ -131,13 +149,13 @@ def _outward() -> str:
         return str(asked.getsockname()[0])
 
 
-def _by_token(by: str, token: str, session: str) -> Identify:
+def _by_token(by: str, token: str, session: str, only: frozenset[str] | None) -> Identify:
     async def identify(request: Request) -> Reviewer:
         if _same(request.cookies.get(COOKIE, ""), session):
-            return Reviewer(by, may_write=True)
+            return Reviewer(by, may_write=True, reads=only)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(given, token):
-            return Reviewer(by, may_write=True, is_ambient=False)
+            return Reviewer(by, may_write=True, is_ambient=False, reads=only)
         raise HTTPException(401, "open the address that `vaewatch review` printed: it lets this browser in")
 
     identify.__annotations__ = {"request": Request}

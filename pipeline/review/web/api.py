@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.review import judging, queue, record, statistics, suppression
+from pipeline.review import judging, queue, statistics, suppression
 from pipeline.review import versions as rescoring
 from pipeline.review.queue import Filters, Place
+from pipeline.review.web import scope
 from pipeline.review.web.access import Known
 from pipeline.verdicts import Opinion, State
 
@@ -268,7 +269,7 @@ class Said(BaseModel):
 def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
     """Records of the queue, the newest day first, on a day the most severe first."""
     ledger, after = request.app.state.here.ledger, read_place(choice.after)
-    found = queue.page(ledger, choice.filters(), after=after, limit=choice.limit)
+    found = queue.page(ledger, scope.seen(request, choice.filters()), after=after, limit=choice.limit)
     more = str(found.more_after) if found.more_after else None
     return Records(records=[Listed.model_validate(row) for row in found.rows], more_after=more)
 
@@ -276,21 +277,21 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
 @router.get("/counts")
 def counts(request: Request, choice: Annotated[Choice, Query()]) -> dict[str, dict[str, int]]:
     """How many records each choice of each filter would show, the others being as they are."""
-    found = queue.counts(request.app.state.here.ledger, choice.filters())
+    found = queue.counts(request.app.state.here.ledger, scope.seen(request, choice.filters()))
     return {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
 
 
 @router.get("/records/{anomaly_id}")
 def one(request: Request, anomaly_id: str) -> Whole:
     """One record whole."""
-    return Whole.model_validate(record.one(request.app.state.here.ledger, anomaly_id))
+    return Whole.model_validate(scope.one(request, anomaly_id))
 
 
 @router.get("/records/{anomaly_id}/versions")
 def versions(request: Request, anomaly_id: str) -> list[Rescored]:
     """How the newest model versions that are still registered score a record now, the newest first."""
     here = request.app.state.here
-    row = record.one(here.ledger, anomaly_id)
+    row = scope.one(request, anomaly_id)
     found = rescoring.scored_by(here, here.dataset(row["dataset"]), row)
     return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
 
@@ -298,21 +299,21 @@ def versions(request: Request, anomaly_id: str) -> list[Rescored]:
 @router.get("/groups")
 def groups(request: Request, choice: Annotated[Choice, Query()]) -> list[GroupFound]:
     """The largest groups of records with one signature."""
-    found = queue.groups(request.app.state.here.ledger, choice.filters())
+    found = queue.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
     return [GroupFound.model_validate(asdict(group)) for group in found]
 
 
 @router.get("/stats")
 def stats(request: Request, dataset: str | None = None) -> dict[str, Any]:
     """What verdicts add up to."""
-    return statistics.as_dict(statistics.review(request.app.state.here.ledger, dataset))
+    which = scope.datasets(request, dataset)
+    return statistics.as_dict(statistics.review(request.app.state.here.ledger, which))
 
 
 @router.get("/rules")
 def rules(request: Request, dataset: Text | None = None) -> list[RuleKept]:
     """Suppression rules, newest first, those that were ended too."""
-    found = suppression.rules(request.app.state.here.ledger, dataset)
-    return [RuleKept.model_validate(vars(rule)) for rule in found]
+    return [RuleKept.model_validate(vars(rule)) for rule in scope.rules(request, dataset)]
 
 
 @router.get("/rules/preview")
@@ -324,6 +325,7 @@ def preview(
     value: Annotated[list[Text] | None, Query()] = None,
 ) -> Tried:
     """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a condition."""
+    scope.datasets(request, dataset)
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     draft = suppression.Rule(dataset, signature, pairs, "", "", "")
     return Tried.model_validate(asdict(suppression.preview(request.app.state.here.ledger, draft)))
@@ -332,6 +334,7 @@ def preview(
 @router.post("/rules", status_code=201)
 def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleKept:
     """Keep a suppression rule, and hide what it matches among the open records."""
+    scope.write(request, rule.dataset)
     given = suppression.Rule(**rule.model_dump(), by=reviewer.name)
     return RuleKept.model_validate(vars(suppression.save(request.app.state.here.ledger, given)))
 
@@ -339,6 +342,7 @@ def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleKept:
 @router.post("/rules/{number}/end")
 def end_rule(request: Request, number: Annotated[int, Path(ge=1, le=LARGEST)], reviewer: Known) -> Ended:
     """End a suppression rule now: what it hid, and no other rule hides, comes back."""
+    scope.write_rule(request, number)
     return Ended(n_released=suppression.end(request.app.state.here.ledger, number, by=reviewer.name))
 
 
@@ -346,6 +350,7 @@ def end_rule(request: Request, number: Annotated[int, Path(ge=1, le=LARGEST)], r
 def say(request: Request, said: Saying, reviewer: Known) -> Said:
     """Give a verdict on some records."""
     ledger = request.app.state.here.ledger
+    scope.write_records(request, said.anomaly_ids)
     given = judging.give(
         ledger, said.anomaly_ids, said.verdict, by=reviewer.name, note=said.note, settle=said.settle
     )
@@ -356,6 +361,7 @@ def say(request: Request, said: Saying, reviewer: Known) -> Said:
 def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
     """Give a verdict on every open record of a group."""
     ledger = request.app.state.here.ledger
+    scope.write(request, said.dataset)
     group = Filters(dataset=said.dataset, signature=said.signature, since=said.since)
     given = judging.give_group(ledger, group, said.verdict, by=reviewer.name, note=said.note, n=said.n)
     return _said(request, given, given.anomaly_ids)
@@ -364,21 +370,21 @@ def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
 @router.post("/acts/{act}/undo")
 def undo(request: Request, act: str, reviewer: Known) -> Said:
     """Take back what was said in one act."""
-    done = judging.undo(request.app.state.here.ledger, act, by=reviewer.name)
+    done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
     return _said(request, done, done.anomaly_ids)
 
 
 @router.post("/undo")
 def undo_newest(request: Request, reviewer: Known) -> Said:
     """Take back one's newest act of which something still holds."""
-    ledger = request.app.state.here.ledger
-    done = judging.undo(ledger, judging.newest_act(ledger, by=reviewer.name) or "", by=reviewer.name)
+    done = judging.undo(request.app.state.here.ledger, scope.act(request), by=reviewer.name)
     return _said(request, done, done.anomaly_ids)
 
 
 @router.post("/records/{anomaly_id}/claim")
 def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
     """Say that one is at a record; tells who is, if somebody else was first."""
+    scope.write_records(request, [anomaly_id])
     by, until = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     return Claimed(by=by, until=until, is_mine=by == reviewer.name)
 

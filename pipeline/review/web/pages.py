@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from pipeline.errors import VaewatchError
 from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
 from pipeline.review.queue import Filters, Place
-from pipeline.review.web import plots, words
+from pipeline.review.web import plots, scope, words
 from pipeline.review.web.access import Known
 from pipeline.review.web.api import LARGEST, Choice, Day, Id, Number, Paged, Text, read_place
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
@@ -38,7 +38,7 @@ Pairs = Annotated[list[Text] | None, Form()]
 @router.get("/")
 def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
     """The list."""
-    ledger, filters = request.app.state.here.ledger, _open_unless(choice)
+    ledger, filters = request.app.state.here.ledger, scope.seen(request, _open_unless(choice))
     found = queue.page(ledger, filters, after=read_place(choice.after))
     return _page(
         request,
@@ -57,8 +57,8 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
 @router.get("/record/{anomaly_id}")
 def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Query()]) -> Response:
     """One record."""
-    here, filters = request.app.state.here, _open_unless(choice)
-    row = record.one(here.ledger, anomaly_id)
+    here, filters = request.app.state.here, scope.seen(request, _open_unless(choice))
+    row = scope.one(request, anomaly_id)
     place = Place(row["day"], row["severity"], row["anomaly_id"])
     previous, following = queue.beside(here.ledger, filters, place)
     alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
@@ -69,6 +69,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         "record.html",
         row=row,
         plots=_plots(request, row),
+        may_write=request.state.reviewer.may_judge(row["dataset"]),
         previous=previous,
         following=following,
         has_alike=has_alike,
@@ -82,7 +83,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Records around one in time: a part that the script puts into the record's page, or a page of its own."""
     here = request.app.state.here
-    row = record.one(here.ledger, anomaly_id)
+    row = scope.one(request, anomaly_id)
     dataset = here.dataset(row["dataset"])
     found = record.neighbours(here, dataset, row)
     known = {*dataset.key, *dataset.entity}  # said already, once
@@ -100,7 +101,7 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
 def compare_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Nearest normal records and the smallest change: looked up when asked for, as it reads the batch and the model."""
     here = request.app.state.here
-    row = record.one(here.ledger, anomaly_id)
+    row = scope.one(request, anomaly_id)
     dataset = here.dataset(row["dataset"])
     try:
         cleared = compare.clearing(here, dataset, row) if row["kind"] == "flagged" else None
@@ -116,7 +117,7 @@ def compare_part(request: Request, anomaly_id: str, part: bool = False) -> Respo
 def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """How the registered model versions score a record now: asked for, as each of them is loaded."""
     here, said = request.app.state.here, ""
-    row = record.one(here.ledger, anomaly_id)
+    row = scope.one(request, anomaly_id)
     found: list[versions.Scored] = []
     try:
         found = versions.scored_by(here, here.dataset(row["dataset"]), row)
@@ -130,10 +131,10 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
 def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
     """Records that are odd alike."""
     ledger, since = request.app.state.here.ledger, choice.since
-    newest = queue.newest_day(ledger)
+    newest = queue.newest_day(ledger, scope.datasets(request, choice.dataset))
     if since is None and newest:
         since = (date.fromisoformat(newest) - timedelta(days=GROUPED_DAYS - 1)).isoformat()
-    filters = Filters(dataset=choice.dataset, since=since, state="open", kind="flagged")
+    filters = scope.seen(request, Filters(dataset=choice.dataset, since=since, state="open", kind="flagged"))
     found = queue.groups(ledger, filters)
     return _page(
         request,
@@ -150,8 +151,9 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
     """What verdicts add up to."""
     here = request.app.state.here
     ledger = here.ledger
-    found = statistics.review(ledger, dataset)
-    known = queue.counts(ledger, Filters())["dataset"]
+    found = statistics.review(ledger, scope.datasets(request, dataset))
+    known = queue.counts(ledger, scope.seen(request, Filters()))["dataset"]
+    sampled = scope.seen(request, Filters(dataset=dataset, kind="sampled", state="open"))
     return _page(
         request,
         "overview.html",
@@ -163,7 +165,7 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         precision=plots.shares([
             (f"{name} v{version}", share) for (name, version), share in found.precision.items()
         ]),
-        n_sampled_open=queue.total(ledger, Filters(dataset=dataset, kind="sampled", state="open")),
+        n_sampled_open=queue.total(ledger, sampled),
         query="",
     )
 
@@ -182,6 +184,7 @@ def rules_page(
     ledger = request.app.state.here.ledger
     draft, tried = None, None
     if dataset:
+        scope.datasets(request, dataset)
         who = request.state.reviewer.name
         pairs = suppression.conditions(zip(column or [], value or [], strict=False))
         last = ends_on or (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
@@ -190,7 +193,7 @@ def rules_page(
     return _page(
         request,
         "rules.html",
-        rules=suppression.rules(ledger),
+        rules=scope.rules(request),
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,
         tried=tried,
@@ -213,6 +216,7 @@ def say(
     """A verdict from a form, on one record or on those that were ticked."""
     if not anomaly_id:
         return _back(request, page, query, told="tick the records that the verdict is about")
+    scope.write_records(request, anomaly_id)
     given = judging.give(
         request.app.state.here.ledger, anomaly_id, verdict, by=reviewer.name, note=note, settle=settle
     )
@@ -231,6 +235,7 @@ def say_of_group(
     query: Annotated[str, Form()] = "",
 ) -> Response:
     """A verdict on a whole group."""
+    scope.write(request, dataset)
     group = Filters(dataset=dataset, signature=signature, since=since or None)
     given = judging.give_group(request.app.state.here.ledger, group, verdict, by=reviewer.name, n=n)
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
@@ -246,8 +251,7 @@ def undo(
     anomaly_id: Annotated[str, Form()] = "",
 ) -> Response:
     """Take an act back; by default one's newest."""
-    ledger = request.app.state.here.ledger
-    done = judging.undo(ledger, act or judging.newest_act(ledger, by=reviewer.name) or "", by=reviewer.name)
+    done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
     n = len(done.anomaly_ids)
     return _back(request, page, query, anomaly_id, told=f"withdrawn: {n} verdict{'s' * (n != 1)}")
 
@@ -265,6 +269,7 @@ def save_rule(
 ) -> Response:
     """Keep a suppression rule."""
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
+    scope.write(request, dataset)
     rule = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
     kept = suppression.save(request.app.state.here.ledger, rule)
     return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}")
@@ -273,6 +278,7 @@ def save_rule(
 @router.post("/rules/{number}/end")
 def end_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1, le=LARGEST)]) -> Response:
     """End a suppression rule now."""
+    scope.write_rule(request, number)
     n = suppression.end(request.app.state.here.ledger, number, by=reviewer.name)
     return _back(request, "rules", "", told=f"rule {number} is ended; {n} records are in the queue again")
 
@@ -374,9 +380,10 @@ def _page(request: Request, template: str, *, query: str, **given: Any) -> Respo
         "query": query,
         "address": request.url.query,
         "may_write": reviewer is not None and reviewer.may_write,
+        "may_judge": reviewer.may_judge if reviewer is not None else None,
     }
     status = given.get("status", 200)
-    return HTMLResponse(_templates.get_template(template).render(**common, **given), status)
+    return HTMLResponse(_templates.get_template(template).render(common | given), status)
 
 
 def _templated() -> Environment:
