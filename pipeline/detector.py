@@ -6,6 +6,7 @@ Does not: which records are read (training.py, scoring.py) or where versions liv
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -147,7 +148,8 @@ class Detector:
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
 
-        A record's scores depend on nothing but the record and this detector. Several threads may ask at once.
+        A record's scores depend on nothing but the record and this detector; a GPU, used where there is one, rounds them otherwise. Several
+        threads may ask at once.
 
         Args:
             threads: how many cores; None for as many as torch is allowed.
@@ -169,7 +171,8 @@ class Detector:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        return Scorer(self.vae)
+        device = _best_device()
+        return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
 
     def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
         """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""

@@ -28,7 +28,7 @@ def own_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(own):
         yield
     before.wait_stream(own)
-    log.info("%s: at most %.0f MB of memory", device, torch.cuda.max_memory_allocated(device) / 1e6)
+    log_peak(device, logging.INFO)
 
 
 def stream(device: torch.device) -> torch.cuda.Stream:
@@ -42,8 +42,47 @@ def fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
     """Whether tensors can lie on a device and leave it half of what is free."""
     if device.type != "cuda" or all(x.device == device for x in tensors):
         return True
+    return room(device, max(1, sum(x.nbytes for x in tensors))) > 0
+
+
+def room(device: torch.device, n_bytes: int) -> int:
+    """How many things of so many bytes a GPU has room for in half of what is free."""
     n_free, _ = torch.cuda.mem_get_info(device)
-    return sum(x.nbytes for x in tensors) <= n_free // 2
+    return int(n_free // 2 // n_bytes)
+
+
+def in_halves(n: int, size: int, work: Callable[[slice, int], None]) -> int:
+    """Call ``work`` with the place of each slice of at most ``size`` of n things, and that size; where a GPU's memory does not suffice,
+    with half as many from there on. Returns the size that sufficed.
+
+    A slice that ran out of memory is worked on again. Raises torch.OutOfMemoryError where one thing is too many.
+    """
+    start = 0
+    while start < n:
+        rows = slice(start, min(start + size, n))
+        if _suffices(work, rows, size):
+            start = rows.stop
+            continue
+        size //= 2
+        torch.cuda.empty_cache()  # not before: until then the fault holds what was computed
+        log.warning("out of memory with slices of %d: going on with %d", 2 * size, size)
+    return size
+
+
+def _suffices(work: Callable[[slice, int], None], rows: slice, size: int) -> bool:
+    try:
+        work(rows, size)
+    except torch.OutOfMemoryError:
+        if size < 2:
+            raise
+        return False
+    return True
+
+
+def log_peak(device: torch.device, level: int) -> None:
+    """Log the most memory that was held on a GPU."""
+    if device.type == "cuda":
+        log.log(level, "%s: at most %.0f MB of memory", device, torch.cuda.max_memory_allocated(device) / 1e6)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -69,7 +69,7 @@ class FusedScorer:
         self.device, self.vae = vae.device, vae
         self.n_members, self.width = recipe.n_members, recipe.width
         self.n_numeric, self.n_latents = len(layout.numeric), recipe.latents_for(layout)
-        self.n_context, self.indicated = len(layout.context), torch.tensor(vae.indicated, device=vae.device)
+        self.n_context, self.indicated = len(layout.context), torch.tensor(vae.indicated).to(self.device)
         n, z = self.n_numeric, self.n_latents
         encoder, decoder = vae.encoder_outputs, vae.decoder_outputs
         # (M, outputs, inputs) and (M, outputs, 1); the members' first layer is one map
@@ -110,7 +110,8 @@ class FusedScorer:
     def __call__(self, numeric: Tensor, context: Tensor, size: int) -> SliceScores:
         """Score at most ``size`` records, (n_records, n_numeric) and (n_records, n_context), as one slice of that size."""
         buffers = self._buffers(size)
-        missing = self._read(buffers, numeric, context)
+        self._read(buffers, numeric, context)
+        missing = self._any_missing(buffers)
         self._encode(buffers)
         self._decode(buffers)
         kl_divergence = self._kl_divergence(buffers)
@@ -134,11 +135,12 @@ class FusedScorer:
     def _buffers(self, size: int) -> _Buffers:
         buffers: _Buffers | None = getattr(self._local, "buffers", None)
         if buffers is None or buffers.size != size:
+            buffers = self._local.buffers = None  # before the next take their memory
             buffers = self._local.buffers = _Buffers(self, size)
         return buffers
 
-    def _read(self, to: _Buffers, numeric: Tensor, context: Tensor) -> bool:
-        """Lay the encoder's inputs side by side. Returns whether any cell is missing."""
+    def _read(self, to: _Buffers, numeric: Tensor, context: Tensor) -> None:
+        """Lay the encoder's inputs side by side."""
         n, n_rows = self.n_numeric, len(numeric)
         to.raw[:, :n_rows] = numeric.T
         to.raw[:, n_rows:] = 0
@@ -152,7 +154,10 @@ class FusedScorer:
         to.inputs[: n + self.n_context].clamp_(-FARTHEST, FARTHEST)
         if len(self.indicated):
             torch.sub(1, to.observed[self.indicated], out=to.inputs[n + self.n_context :])
-        return not bool(to.observed.all())
+
+    @staticmethod
+    def _any_missing(at: _Buffers) -> bool:
+        return not bool(at.observed.all())
 
     def _encode(self, at: _Buffers) -> None:
         """Posterior means into ``latents[:, :Z]``, log-variances in bits into the rest."""

@@ -4,13 +4,15 @@ Belongs here: the score, its parts, and what it takes from the training records.
 p-values (the caller's), or the costlier reasons for flagged records (attribution.py).
 
 Scoring is a pure function of model and record: records go through the networks in slices of one fixed size,
-each computed on one thread, so that a score is the same to the bit whatever else is scored beside it.
+each computed on one thread, so that a score is the same to the bit whatever else is scored beside it. On a GPU slices are as large as its
+memory allows: scores are the same to ROUNDING, whatever the device and the slice.
 """
 
 # M members, B records of a slice, N numeric columns, J columns
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_core.device import in_halves, log_peak, room
 from vae_core.fused import HIGHEST_RATIO, HIGHEST_TERM, FusedScorer, SliceScores
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
@@ -27,9 +30,14 @@ from vae_core.posteriors import Posterior
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
 
+ROUNDING = (
+    1e-4  # bound of a score's difference, as a share of its distance from 0 or of 1 nat, whichever is more
+)
 LARGEST_SLICE = 768  # records that go through the networks together
 _SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # the same where their latents are searched for
+_LARGEST_ON_GPU = 512 * LARGEST_SLICE
+_TENSORS = 16  # of a slice's widest one, which together take as much memory as all that are held at once
 _SLICE_CELLS = 2**19  # of the largest tensor of a slice: what a core's cache holds
 _NORMAL_MEDIAN = 0.4549364  # median of the square of a standard normal
 _LOWEST_SCALE = 1e-3
@@ -82,7 +90,7 @@ class Scorer:
     """
 
     def __init__(self, vae: VAE) -> None:
-        self.vae, self.size, self.fused = vae, slice_size(vae), FusedScorer.of(vae)
+        self.vae, self.size, self.fused = vae, fitting_slice(vae), FusedScorer.of(vae)
 
     def __call__(self, records: Records, *, threads: int | None = None) -> Scores:
         """Score records where they lie. A record's scores depend neither on the others nor on the number of threads.
@@ -101,18 +109,14 @@ class Scorer:
             scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
             terms_JB[:, rows] = found.column_terms[:, :n_rows]
 
-        if self.fused is None:
-            in_slices(
-                self.vae, records, lambda part, rows: keep(_scored(self.vae, part), rows), threads=threads
-            )
-        else:
-            fused, numeric, context = self.fused, records.numeric, records.context
-            _side_by_side(
-                self.vae,
-                n,
-                lambda rows: keep(fused(numeric[rows], context[rows], self.size), rows),
-                threads=threads,
-            )
+        def work(rows: slice, size: int) -> None:
+            if self.fused is None:
+                keep(_scored(self.vae, _filled_up(records[rows], size).to(self.vae.device)), rows)
+            else:
+                keep(self.fused(records.numeric[rows], records.context[rows], size), rows)
+
+        self.size = _side_by_side(self.vae, n, work, self.size, threads=threads)
+        log_peak(self.vae.device, logging.DEBUG)
         return scores
 
 
@@ -153,12 +157,12 @@ def expect(vae: VAE, records: Records) -> Expected:
         in_slices(vae, records, write)
         return expected
 
-    def keep(rows: slice) -> None:
-        mean_NB, std_NB = fused.expect(records.numeric[rows], records.context[rows], slice_size(vae))
+    def keep(rows: slice, size: int) -> None:
+        mean_NB, std_NB = fused.expect(records.numeric[rows], records.context[rows], size)
         expected.mean[rows] = mean_NB.T[: rows.stop - rows.start]
         expected.std[rows] = std_NB.T[: rows.stop - rows.start]
 
-    _side_by_side(vae, n, keep)
+    _side_by_side(vae, n, keep, fitting_slice(vae))
     return expected
 
 
@@ -168,55 +172,68 @@ def slice_size(vae: VAE) -> int:
     Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two columns of a tensor
     compete for one place in the cache, as those of a power of two do.
     """
-    layout, recipe = vae.layout, vae.recipe
-    if recipe.encoder == "none":
+    if vae.recipe.encoder == "none":
         return _SEARCHED_SLICE
-    widest = max(recipe.width, 2 * len(layout.numeric) + sum(layout.n_codes))
-    fitting = _SLICE_CELLS // (recipe.n_members * widest)
+    return _largest(min(LARGEST_SLICE, _SLICE_CELLS // _widest(vae)))
+
+
+def fitting_slice(vae: VAE) -> int:
+    """The same on a CPU; on a GPU as many as there is room for."""
+    if vae.device.type != "cuda":
+        return slice_size(vae)
+    return _largest(min(_LARGEST_ON_GPU, room(vae.device, 4 * _TENSORS * _widest(vae))))
+
+
+def _largest(bound: int) -> int:
     size = _SMALLEST_SLICE
-    while 2 * size <= min(LARGEST_SLICE, fitting):
+    while 2 * size <= bound:
         size *= 2
     return size
 
 
-def in_slices(
-    vae: VAE, records: Records, work: Callable[[Records, slice], None], *, threads: int | None = None
-) -> None:
+def _widest(vae: VAE) -> int:
+    """Cells of a slice's largest tensor for each record."""
+    return vae.recipe.n_members * max(vae.recipe.width, 2 * len(vae.layout.numeric) + sum(vae.layout.n_codes))
+
+
+def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
     """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its place.
 
-    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on so many threads, by default
-    as many as torch was allowed.
+    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on as many threads as torch was allowed.
     """
-    size = slice_size(vae)
 
-    def run(rows: slice) -> None:
-        part = records[rows]
-        filled = Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
-        work(filled.to(vae.device), rows)
+    def run(rows: slice, size: int) -> None:
+        work(_filled_up(records[rows], size).to(vae.device), rows)
 
-    _side_by_side(vae, len(records), run, threads=threads)
+    _side_by_side(vae, len(records), run, fitting_slice(vae))
 
 
 def _side_by_side(
-    vae: VAE, n_records: int, work: Callable[[slice], None], *, threads: int | None = None
-) -> None:
-    """Call ``work`` with the place of each slice."""
-    size = slice_size(vae)
+    vae: VAE, n_records: int, work: Callable[[slice, int], None], size: int, *, threads: int | None = None
+) -> int:
+    """Call ``work`` with the place of each slice and the size it is to be filled up to. Returns the size that memory sufficed for."""
     starts = range(0, n_records, size)
+    run = torch.inference_mode()(work)
 
-    @torch.inference_mode()
-    def run(start: int) -> None:
-        work(slice(start, min(start + size, n_records)))
+    def run_from(start: int) -> None:
+        run(slice(start, min(start + size, n_records)), size)
 
     with one_thread_per_kernel() as n_allowed:
         n_threads = min(threads or n_allowed, len(starts))
-        if vae.device.type != "cpu" or n_threads < 2:
-            for start in starts:
-                run(start)
-        else:
-            with ThreadPoolExecutor(n_threads) as pool:
-                for _ in pool.map(run, starts):  # raises what a slice raised
-                    pass
+        if vae.device.type != "cpu":  # nothing is filled up: on a GPU few records cost what they need
+            wanted = min(size, n_records)
+            sufficient = in_halves(n_records, wanted, run)
+            return size if sufficient == wanted else sufficient
+        if n_threads < 2:
+            return in_halves(n_records, size, run)
+        with ThreadPoolExecutor(n_threads) as pool:
+            for _ in pool.map(run_from, starts):  # raises what a slice raised
+                pass
+    return size
+
+
+def _filled_up(part: Records, size: int) -> Records:
+    return Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
 
 
 def _filled(part: Tensor, n_rows: int) -> Tensor:

@@ -12,17 +12,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from vae_core import VAE, Known, Layout, Recipe, Records
-from vae_core.device import Recorded
+from vae_core import VAE, Known, Layout, Recipe, Records, Scorer, fit, score
+from vae_core.device import Recorded, in_halves
 from vae_core.flat import FlatParameters
+from vae_core.fused import FusedScorer
 from vae_core.gradient import gradient
 from vae_core.losses import Losses
 from vae_core.minibatches import Minibatch, Minibatches
 from vae_core.parallel import Share
 from vae_core.run import Run
+from vae_core.scoring import ROUNDING
 from vae_core.threads import one_thread_per_kernel
 
 THERE = "meta"  # stands for a device that is not the CPU
@@ -191,3 +195,61 @@ def test_the_fake_device_finds_what_it_should() -> None:
             there + torch.empty(3)
         with pytest.raises(DataDependentOutputException):
             bool(there.isnan().any())
+
+
+@given(n=st.integers(0, 300), size=st.integers(1, 400), room=st.integers(1, 400))
+def test_slices_are_halved_until_they_fit_and_cover_everything_once(n: int, size: int, room: int) -> None:
+    """Whatever the memory: each thing is worked on once, in order, and the size found is used from there on."""
+    done: list[int] = []
+    sizes: list[int] = []
+
+    def work(rows: slice, size: int) -> None:
+        if size > room:
+            raise torch.OutOfMemoryError
+        done.extend(range(rows.start, rows.stop))
+        sizes.append(size)
+
+    found = in_halves(n, size, work)
+    assert done == list(range(n))
+    assert set(sizes) <= {found}
+    assert not n or (found <= room and (found == size or 2 * found + 1 > room))
+
+
+def test_one_record_too_many_is_an_error() -> None:
+    """It is not tried for ever."""
+
+    def work(rows: slice, size: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_halves(10, 8, work)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("categories", [True, False])
+def test_scores_do_not_depend_on_the_slice_beyond_rounding(
+    missing: float, categories: bool, layout: Layout, draw: Callable[..., Records]
+) -> None:
+    """As slices of any size, on a device that runs out of memory, too; the bound is the one that the docs state."""
+    records = draw(1000, seed=5, missing=missing)
+    layout, records = (layout, records) if categories else (NUMBERS, numbers(records))
+    vae = fit(layout, records, SHORT, seed=0)
+    usual, other = score(vae, records), Scorer(vae)
+    for other.size in (1000, 96, 13):
+        found = other(records)
+        for name in ("anomaly_score", "reconstruction", "kl_divergence", "column_terms"):
+            a, b = getattr(found, name), getattr(usual, name)
+            assert ((a - b).abs() <= ROUNDING * b.abs().clamp(min=1)).all(), name
+
+
+@pytest.mark.parametrize("prior", ["mixture", "normal"])
+def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks once for each slice whether a cell is missing, and nothing else."""
+    real = VAE(NUMBERS, replace(SHORT, prior=prior), (1, 2))
+    monkeypatch.setattr(FusedScorer, "_any_missing", staticmethod(lambda _: False))
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
+        scorer = FusedScorer(imagined(real))
+        found = scorer(on_gpu(100, 5), on_gpu(100, 1), 128)
+        assert found.anomaly_score.device.type == found.column_terms.device.type == THERE
+        mean, std = scorer.expect(torch.empty(100, 5), torch.empty(100, 1), 128)  # records may lie on the CPU
+        assert mean.device.type == std.device.type == THERE
