@@ -22,7 +22,7 @@ UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-threshold \
-	bench-speed bench-review bench-review-loop bench-monitoring up down clean
+	bench-speed bench-gpu bench-review bench-review-loop bench-monitoring up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -89,6 +89,9 @@ bench-threshold: install ## whether the promised rate of flags is kept on normal
 
 bench-speed: $(BENCH_STAMP) ## speed beside floors measured in the same run (about 20 minutes; one line: ARGS="--only score")
 	$(BIN)/python -m tests.bench.speed $(ARGS)
+
+bench-gpu: ## training and scoring on a GPU beside its floors, with torch and numpy alone (under 8 minutes)
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.bench.gpu $(ARGS)
 
 bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes)
 	$(BIN)/python -m tests.bench.review $(ARGS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import friedmanchisquare
 
 from pipeline.calibration import Calibration
@@ -71,3 +74,20 @@ def test_flags_beyond_a_conformal_threshold_are_beta_binomial() -> None:
         cells.append(threshold.Cell("", seed, 0.05, "", 500, 500, int(flagged.sum())))
     assert 0.93 < np.mean([cell.side == 0 for cell in cells]) < 0.99
     assert np.mean([cell.in_binomial for cell in cells]) < 0.9
+
+
+def test_the_gpu_bench_needs_torch_and_numpy_alone() -> None:
+    """On a machine without a GPU it says so and runs the same lines on the CPU."""
+    others = ("pyarrow", "pandas", "scipy", "sklearn", "matplotlib", "safetensors", "pydantic")
+    program = f"import sys; sys.modules.update(dict.fromkeys({others!r}))\nimport tests.bench.gpu as bench\nbench.main()"
+    command = [sys.executable, "-c", program, "--records", "3000", "--steps", "130"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skipped, pyarrow is not installed" in done.stdout
+    for work in ("floors", "training step", "scoring", "quality, AUROC", "models at once"):
+        assert work in done.stdout
+    if not torch.cuda.is_available():
+        assert "NO GPU" in done.stdout
+        assert "0.0e+00 apart" in done.stdout

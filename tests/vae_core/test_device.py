@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from vae_core import VAE, Known, Layout, Recipe, Records, Scorer, fit, score
+from vae_core import VAE, Known, Layout, Recipe, Records, Scorer, fit, minibatches, score
 from vae_core.device import Recorded, in_halves
 from vae_core.flat import FlatParameters
 from vae_core.fused import FusedScorer
@@ -253,3 +253,27 @@ def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.Monke
         assert found.anomaly_score.device.type == found.column_terms.device.type == THERE
         mean, std = scorer.expect(torch.empty(100, 5), torch.empty(100, 1), 128)  # records may lie on the CPU
         assert mean.device.type == std.device.type == THERE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_gpu_repeats_what_it_recorded(
+    streamed: bool, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded or kernel by kernel, with the records on the device or sent ahead of every step: the same weights."""
+    records = numbers(draw(500, seed=1, missing=0.05))
+    if streamed:
+        monkeypatch.setattr(minibatches, "fits", lambda *_: False)
+    found = fit(NUMBERS, records, SHORT, seed=0, device="cuda")
+    monkeypatch.setattr(Run, "_take", _kernel_by_kernel(Run._take))
+    expected = fit(NUMBERS, records, SHORT, seed=0, device="cuda")
+    for a, b in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def _kernel_by_kernel(take: Callable[..., None]) -> Callable[..., None]:
+    def plainly(run: Run, *args: object) -> None:
+        run.recorder = None
+        take(run, *args)
+
+    return plainly
