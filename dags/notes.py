@@ -75,6 +75,22 @@ PROMOTE = """
 3. By hand: `vaewatch promote {name} --version N --reason "…"`.
 """
 
+APPROVE = """
+**{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
+actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection.
+
+| | |
+|---|---|
+| waiting | the champion until now serves on; nothing else waits for it |
+| rejected | the version stays, is challenger no longer, and has `rejected_by` and `rejected_reason` as tags |
+| failed | the champion until now serves on, whatever was answered |
+
+**What to do**
+1. *settle* is red: `vaewatch doctor`, then clear it; the answer is kept.
+2. Rejected by mistake, or too late: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version`.
+3. Regretted: `vaewatch rollback {name} --reason "…"`.
+"""
+
 RESCORE = """
 **{name}.rescore** scores batches again with the champion, whatever was done before: after a rollback, a promotion or
 a changed contract. Trigger it with `first` and `last` (batch ids, both included); `check_again` applies the contract

@@ -1,4 +1,4 @@
-"""Six DAGs a dataset: discover, score, train, promote, rescore, prune.
+"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked.
 
 Belongs here: when, in which order, who tries again. Does not: the work (pipeline/steps/), or the words for the
 night (notes.py). Nothing heavy is imported outside a task: Airflow reads this file every half minute.
@@ -73,6 +73,7 @@ WHAT = {
     "score": "check batches against the contract and score them with the champion",
     "train": "learn the newest window of accepted records, log and register the model",
     "promote": "make a challenger the champion",
+    "approve": "ask a person whether a challenger becomes champion",
     "rescore": "score chosen batches again",
     "prune": "remove model versions that nothing refers to any more",
 }
@@ -96,6 +97,8 @@ class DatasetDags:
         self.score()
         self.train()
         self.promote()
+        if self.dataset.promote.mode == "approval":
+            self.approve()
         self.rescore()
         self.prune()
 
@@ -210,7 +213,8 @@ class DatasetDags:
     def promote(self) -> None:
         """A challenger → champion: by itself after training, or when somebody says so."""
         name, automatic = self.name, self.dataset.promote.mode == "automatic"
-        how = "every challenger, by itself" if automatic else "when triggered, since promote.mode is manual"
+        mode = self.dataset.promote.mode
+        how = "every challenger, by itself" if automatic else f"when triggered, since promote.mode is {mode}"
         note = notes.PROMOTE.format(name=name, how=how)
         params = {
             "version": Param(
@@ -235,6 +239,47 @@ class DatasetDags:
                 return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
 
             promote()
+
+    def approve(self) -> None:
+        """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
+        from dags.approval import Approval
+
+        name, hours = self.name, self.dataset.promote.approval_hours
+        note = notes.APPROVE.format(name=name, hours=hours)
+        version = Param(None, type=["null", "integer"], description="model version; default: the challenger")
+        when = PartitionedAssetTimetable(assets=self.trained)
+        with self.dag("approve", note, schedule=when, params={"version": version}):
+
+            @task(multiple_outputs=False)
+            def evidence(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
+                from pipeline import steps
+
+                version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
+                receipt = steps.evidence(name, version)
+                if receipt.outcome == "serving":
+                    raise AirflowSkipException(f"version {receipt.model_version} is champion already")
+                return {"version": receipt.model_version, "markdown": receipt.details["markdown"]}
+
+            approve = Approval(
+                task_id="approve",
+                subject=f"Shall version {{{{ ti.xcom_pull('evidence')['version'] }}}} of {name} become champion?",
+                body="{{ ti.xcom_pull('evidence')['markdown'] }}",
+                params={"note": Param("", type="string", description="why; goes on record with the version")},
+                defaults="Reject",
+                response_timeout=timedelta(hours=hours),
+            )
+
+            @task(multiple_outputs=False)
+            def settle(*, ti: Any = None) -> dict[str, Any]:
+                from pipeline import steps
+
+                answer = ti.xcom_pull(task_ids="approve")
+                version, (by, reason) = ti.xcom_pull(task_ids="evidence")["version"], decided(answer, hours)
+                yes = answer["chosen_options"] == [Approval.APPROVE]
+                receipt = (steps.promote if yes else steps.reject)(name, version, by=by, reason=reason)
+                return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}
+
+            evidence() >> approve >> settle()
 
     def rescore(self) -> None:
         """By hand: batches first to last, again."""
@@ -295,6 +340,14 @@ def key_of(dag_run: Any, params: Any) -> str:
     if not key:
         raise ConfigError("say which batch: trigger with a partition key, or with the parameter `batch`")
     return str(key)
+
+
+def decided(answer: Any, hours: float) -> tuple[str, str]:
+    """Who answered, and why: what goes on record with the version."""
+    user, note = answer["responded_by_user"], (answer["params_input"] or {}).get("note", "").strip()
+    if user is None:
+        return "nobody", f"not answered within {hours:g} h"
+    return user["name"] or user["id"], note or "no reason was given"
 
 
 def brief(receipt: Any) -> dict[str, Any]:

@@ -253,7 +253,12 @@ class Flagging(_Strict):
 class Promotion(_Strict):
     """How a challenger becomes champion. The first good model always does."""
 
-    mode: Literal["automatic", "manual"] = "automatic"
+    mode: Literal["automatic", "approval", "manual"] = Field(
+        "automatic", description="a challenger serves at once, after a person's approval, or by a command"
+    )
+    approval_hours: float = Field(
+        24, gt=0, description="a question that nobody has answered for n hours is a rejection"
+    )
 
 
 def _as_list(value: Any) -> Any:

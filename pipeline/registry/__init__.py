@@ -182,6 +182,27 @@ class Registry:
                 versions.point(CHAMPION, chosen)
             return _settle(versions, chosen, champion if changed else versions.before(champion), changed)
 
+    def reject(self, dataset: str, version: int, *, by: str, reason: str) -> bool:
+        """Put on record that somebody does not want a version to serve; it is challenger no longer. The champion is left alone.
+
+        Returns:
+            False where it serves, or this was on record already: nothing changed.
+
+        Raises:
+            NotReady: there is no such version.
+        """
+        with self._of(dataset, f"reject version {version}") as versions:
+            chosen = versions.known(version)
+            audit = {"rejected_by": by, "rejected_reason": reason}
+            if CHAMPION in chosen.aliases:
+                return False
+            changed = not audit.items() <= chosen.tags.items()
+            if changed:
+                versions.tag(chosen, **audit, rejected_at=_now())
+            if CHALLENGER in chosen.aliases:
+                versions.point(CHALLENGER, None)
+            return changed
+
     def rollback(self, dataset: str, *, by: str, reason: str) -> Promotion:
         """Bring back the champion before this one.
 

@@ -15,10 +15,11 @@ from pipeline.steps.checking import discover, validate
 from pipeline.steps.keeping import prune, reproduce
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
-from pipeline.steps.serving import promote, rollback, score
+from pipeline.steps.serving import evidence, promote, reject, rollback, score
 
 __all__ = [
-    "RANGE", "discover", "promote", "prune", "release", "reproduce", "rollback", "run", "score", "train", "validate",
+    "RANGE", "discover", "evidence", "promote", "prune", "reject", "release", "reproduce", "rollback", "run", "score",
+    "train", "validate",
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Score what was accepted with the champion, and say which version that is.
 
-Belongs here: the steps score, promote and rollback. Does not: the scores themselves (scoring.py) or aliases (registry/).
+Belongs here: the steps score, evidence, promote, reject and rollback. Does not: the scores themselves (scoring.py) or aliases (registry/).
 """
 
 from __future__ import annotations
@@ -139,6 +139,44 @@ def promote(
     return Receipt(
         "promote", dataset.dataset, outcome, (), done.champion, "champion", {"previous": done.previous}
     )
+
+
+def evidence(
+    dataset_name: str, version: int | None = None, *, installation: Installation | None = None
+) -> Receipt:
+    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown.
+
+    The outcome is `serving` where the version is champion already, else `waiting`.
+
+    Raises:
+        NotReady: there is no such version, or no challenger.
+    """
+    from pipeline import approval
+
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    versions, champion = here.registry.versions(dataset.dataset), here.registry.champion(dataset.dataset)
+    wanted = [v for v in versions if (v.version == version if version else "challenger" in v.aliases)]
+    if not wanted:
+        raise NotReady(
+            f"{dataset_name} has no {f'version {version}' if version else 'challenger'}; versions: "
+            f"{', '.join(str(v.version) for v in versions) or 'none, train first'}"
+        )
+    (chosen,) = wanted
+    serves = champion is not None and champion.version == chosen.version
+    details = {"markdown": approval.evidence(chosen, champion)}
+    outcome = "serving" if serves else "waiting"
+    return Receipt("evidence", dataset.dataset, outcome, (), chosen.version, None, details)
+
+
+def reject(
+    dataset_name: str, version: int, *, by: str, reason: str, installation: Installation | None = None
+) -> Receipt:
+    """Put on record that a version shall not serve; it is challenger no longer."""
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    changed = here.registry.reject(dataset.dataset, version, by=by, reason=reason)
+    return Receipt("reject", dataset.dataset, "rejected" if changed else "unchanged", (), version)
 
 
 def rollback(dataset_name: str, *, by: str, reason: str, installation: Installation | None = None) -> Receipt:

@@ -66,14 +66,25 @@ def test_only_training_asks_for_the_gpu(dataset_file: DatasetFile) -> None:
     assert [dag_id for dag_id, pool in pools if pool != "default_pool"] == ["orders.train"]
 
 
-@pytest.mark.parametrize(("mode", "by_itself"), [("automatic", True), ("manual", False)])
+@pytest.mark.parametrize(("mode", "by_itself"), [("automatic", True), ("manual", False), ("approval", False)])
 def test_promotion_follows_training_only_where_it_is_automatic(
     mode: str, by_itself: bool, dataset_file: DatasetFile
 ) -> None:
     """promote.mode: manual means that no model serves before a person says so."""
     dataset_file("orders", f"promote: {{mode: {mode}}}")
-    schedule = parse().dags["orders.promote"].timetable
-    assert ("Asset" in type(schedule).__name__) is by_itself
+    dags = parse().dags
+    assert ("Asset" in type(dags["orders.promote"].timetable).__name__) is by_itself
+    assert ("orders.approve" in dags) is (mode == "approval")
+
+
+def test_a_question_that_nobody_answers_is_no(dataset_file: DatasetFile) -> None:
+    """Without a default Airflow fails the task when its time is up, and asks again."""
+    dataset_file("orders", "promote: {mode: approval, approval_hours: 6}")
+    dag = parse().dags["orders.approve"]
+    assert "Asset" in type(dag.timetable).__name__
+    asked = dag.get_task("approve")
+    assert (asked.defaults, asked.response_timeout.total_seconds()) == (["Reject"], 6 * 3600)
+    assert "{" not in dag.doc_md
 
 
 @pytest.mark.parametrize(

@@ -516,3 +516,20 @@ def test_a_database_of_another_mlflow_is_looked_at_again(registry: Registry, hom
     assert (home / "mlflow.db.prepared").read_text() != "1.0.0"
     assert registry.champion("orders") is None
     engine.dispose()
+
+
+def test_a_rejection_is_on_record_and_ends_the_challenge(registry: Registry, home: Path) -> None:
+    """Somebody looked and said no: the next `promote` without a number must not find it. Told twice, it is no news."""
+    add_versions(home, "orders", 2)
+    promote(registry, "orders", 1)
+    registry.set_challenger("orders", 2)
+    said = {"by": "ann", "reason": "flags every holiday"}
+    assert registry.reject("orders", 2, **said)
+    assert not registry.reject("orders", 2, **said)
+    assert registry.challenger("orders") is None
+    tags = registry.versions("orders")[1].tags
+    assert (tags["rejected_by"], tags["rejected_reason"]) == ("ann", "flags every holiday")
+    assert tags["rejected_at"].endswith("+00:00")
+    assert not registry.reject("orders", 1, **said)  # it serves: that is for a rollback to end
+    with pytest.raises(NotReady, match="no version 7"):
+        registry.reject("orders", 7, **said)

@@ -1,0 +1,201 @@
+"""A challenger waits for a person: answered in Airflow's own pages and by REST, or not at all. Real Airflow, real MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.airflow_api import AirflowApi
+from infra.layout import USER
+from infra.stack import Stack
+from pipeline.registry import ModelVersion, Registry
+
+pytestmark = [
+    pytest.mark.slow,  # Airflow starts for real
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+]
+PATIENCE = 180
+DATASET = """\
+dataset: {name}
+incoming: {{path: ../incoming, settle_seconds: 0}}
+promote: {{mode: approval, approval_hours: {hours}}}
+columns:
+  amount: {{type: float, role: numeric}}
+"""
+
+
+class Place:
+    """A running Airflow over two datasets: `orders` waits a day for an answer, `hasty` hardly at all."""
+
+    def __init__(self, home: Path, api: AirflowApi) -> None:
+        self.registry, self.api = Registry(f"sqlite:///{home}/mlflow.db"), api
+
+    def ask(self, dataset: str, version: int) -> str:
+        """What the training's event does: a run under the version's key; its run_id once it asks."""
+        self.registry.set_challenger(dataset, version)
+        name, dag_id = f"{dataset}.model_trained", f"{dataset}.approve"
+        assets = self.api.request("GET", "/assets", params={"name_pattern": name})["assets"]
+        known = {run["dag_run_id"] for run in self.api.runs(dag_id)}
+        body = {"asset_id": assets[0]["id"], "partition_key": str(version)}
+        self.api.request("POST", "/assets/events", json=body)
+        fresh = self.api.wait_until(
+            lambda: [run for run in self.api.runs(dag_id) if run["dag_run_id"] not in known],
+            "a run",
+            PATIENCE,
+        )
+        assert fresh[0]["partition_key"] == str(version)
+        return str(fresh[0]["dag_run_id"])
+
+    def question(self, dataset: str, run_id: str) -> dict[str, Any]:
+        """What is asked, as soon as it is."""
+        path = f"/dags/{dataset}.approve/dagRuns/{run_id}/hitlDetails"
+        asked = self.api.wait_until(
+            lambda: self.api.request("GET", path)["hitl_details"], f"a question of {run_id}", PATIENCE
+        )
+        found: dict[str, Any] = asked[0]
+        return found
+
+    def version(self, dataset: str, number: int) -> ModelVersion:
+        return next(v for v in self.registry.versions(dataset) if v.version == number)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("approval")
+    home, datasets = folder / "home", folder / "datasets"
+    datasets.mkdir()
+    registry = Registry(f"sqlite:///{home}/mlflow.db")
+    registry.prepare()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db", registry_uri=f"sqlite:///{home}/mlflow.db")
+    for name, hours in (("orders", 24), ("hasty", 0.001)):
+        (datasets / f"{name}.yaml").write_text(DATASET.format(name=name, hours=hours))
+        client.create_registered_model(f"vaewatch.{name}")
+        for number in (1, 2, 3):
+            tags = {
+                "window": f"day{number}..day{number + 9}",
+                "holdout_metrics": json.dumps({"holdout_negative_elbo": 10.0 + number}),
+                "decision": "promote",
+                "decision_reason": f"recall 0.6{number} against 0.61 | <b>no worse</b>",
+            }
+            client.create_model_version(f"vaewatch.{name}", "file:///nowhere", tags=tags)
+        registry.promote(name, 1, by="vaewatch", reason="the first model")
+    stack = Stack(home, datasets, mlflow_ui=False)
+    with stack.running():
+        stack.api.wait_for_dags("orders.approve", "hasty.approve")
+        assert stack.api.import_errors() == []
+        made = Place(home, stack.api)
+        made.url, made.password = stack.urls["airflow"], stack.layout.password()  # type: ignore[attr-defined]
+        yield made
+
+
+def test_an_answer_by_rest_promotes_in_the_name_of_who_answered(place: Place) -> None:
+    """Chat bots and release tools answer this way. Asked again, the answer has been given."""
+    run_id = place.ask("orders", 2)
+    asked = place.question("orders", run_id)
+    assert asked["subject"] == "Shall version 2 of orders become champion?"
+    for shown in ("recall 0.62 against 0.61", "holdout negative elbo | 12 | 11", "day2..day11"):
+        assert shown in asked["body"]
+    assert "<b>" not in asked["body"]
+    champion = place.registry.champion("orders")
+    assert champion
+    assert champion.version == 1
+    answer = {"chosen_options": ["Approve"], "params_input": {"note": "fewer false flags"}}
+    path = f"/dags/orders.approve/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+    place.api.request("PATCH", path, json=answer)
+    assert place.api.wait_for("orders.approve", run_id, PATIENCE) == "success"
+    result = place.api.result("orders.approve", run_id, "settle")
+    assert result == {"outcome": "promoted", "model_version": 2, "by": USER, "reason": "fewer false flags"}
+    champion = place.registry.champion("orders")
+    assert champion
+    assert (champion.version, champion.tags["promoted_by"]) == (2, USER)
+    assert champion.tags["promoted_reason"] == "fewer false flags"
+    again = place.ask("orders", 2)
+    assert place.api.wait_for("orders.approve", again, PATIENCE) == "success"
+    assert set(place.api.task_states("orders.approve", again).values()) == {"skipped"}
+
+
+def test_no_answer_is_a_rejection_on_record(place: Place) -> None:
+    """A question that hangs for ever is forgotten; what was not approved must not serve."""
+    run_id = place.ask("hasty", 2)
+    assert place.api.wait_for("hasty.approve", run_id, PATIENCE) == "success"
+    assert place.api.task_states("hasty.approve", run_id) == {
+        "evidence": "success",
+        "approve": "success",
+        "settle": "success",
+    }
+    rejected = place.version("hasty", 2)
+    assert rejected.aliases == ()
+    assert rejected.tags["rejected_by"] == "nobody"
+    assert rejected.tags["rejected_reason"] == "not answered within 0.001 h"
+    champion = place.registry.champion("hasty")
+    assert champion
+    assert champion.version == 1
+
+
+@pytest.mark.browser
+def test_a_person_rejects_in_airflows_own_page(
+    place: Place, open_browser: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Logged in, the evidence read, a note typed, a button pressed: as on any other night."""
+    run_id = place.ask("orders", 3)
+    place.question("orders", run_id)
+    browser = open_browser(1280, 1000)
+    site = Site(browser, place)
+    site.log_in()
+    site.open(f"/dags/orders.approve/runs/{run_id}/tasks/approve/required_actions")
+    text = site.wait(lambda: site.text() if "Shall version 3" in site.text() else "")
+    assert "recall 0.63 against 0.61 | <b>no worse</b>" in text
+    cells = [cell.text for cell in browser.find_elements("css selector", "table td")]
+    assert cells[:3] == ["holdout negative elbo", "13", "12"]
+    browser.save_screenshot(str(tmp_path / "question.png"))
+    (note,) = browser.find_elements("css selector", "input[name*=note], textarea[name*=note]")
+    note.send_keys("too early")
+    site.press("Reject")
+    assert place.api.wait_for("orders.approve", run_id, PATIENCE) == "success"
+    rejected = place.version("orders", 3)
+    assert (rejected.tags["rejected_by"], rejected.tags["rejected_reason"]) == (USER, "too early")
+    assert rejected.aliases == ()
+
+
+class Site:
+    """Airflow's pages by what a person sees and presses."""
+
+    def __init__(self, browser: Any, place: Place) -> None:
+        self.browser, self.place = browser, place
+
+    def wait(self, holds: Callable[[], Any]) -> Any:
+        from selenium.common.exceptions import WebDriverException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        patient = WebDriverWait(self.browser, PATIENCE, 0.2, ignored_exceptions=[WebDriverException])
+        return patient.until(lambda _: holds())
+
+    def open(self, path: str) -> None:
+        self.browser.get(self.place.url + path)  # type: ignore[attr-defined]
+
+    def text(self) -> str:
+        return str(self.browser.find_element("css selector", "body").text)
+
+    def log_in(self) -> None:
+        self.open("/")
+        fields = self.wait(lambda: self.browser.find_elements("css selector", "input[name=username]"))
+        fields[0].send_keys(USER)
+        password = self.browser.find_element("css selector", "input[name=password]")
+        password.send_keys(self.place.password + "\n")  # type: ignore[attr-defined]
+        self.wait(lambda: "/auth/login" not in self.browser.current_url)
+
+    def press(self, label: str) -> None:
+        self.wait(
+            lambda: [
+                b.click() or b
+                for b in self.browser.find_elements("css selector", "button")
+                if b.text == label
+            ]
+        )
