@@ -30,9 +30,12 @@ SCORE = """
 | score | registry or storage failed, or the champion cannot read this contract; its log says which | see the log |
 | contract | **the data broke its contract**: these batches were refused whole; the others were scored | no |
 
+**Can the night be trusted?** The first line of the batch's report says so: `/review/report/{name}/BATCH/run.html` on this server, or `vaewatch report {name}`,
+which prints the line and the file.
+
 **What to do**
 1. Read the red task's last line: it names the batch, the rule and the counts.
-2. `vaewatch status {name}` lists every batch with its reason; the run's report is under `reports/{name}/`.
+2. `vaewatch status {name}` lists every batch with its reason; the contract's page of a batch is beside its report, under `reports/{name}/`.
 3. Bad delivery: ask its sender, and put the corrected file in its place; it is found by itself.
 4. Data right, contract wrong: change `{file}`, then `vaewatch validate {name} BATCH --force` and
    `vaewatch score {name} BATCH`.
@@ -52,6 +55,7 @@ becomes champion; later ones become challenger and `{name}.promote` decides.
 | failed | **the champion serves on**: scoring is not affected tonight |
 | late | after {hours:g} h the log `vaewatch.alerts` says so |
 
+The training's report is `report.html` among the run's artifacts in MLflow, and `trainings/{name}/` in the home folder.
 A retry goes on from the last checkpoint. The same records, contract and settings give the version that is there.
 
 **What to do**

@@ -26,6 +26,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.monitoring import reference
 from pipeline.provenance import note
 from pipeline.registry import DatasetInput, TrainingRun
+from pipeline.report import training as training_page
 from pipeline.tables import Tables
 from pipeline.training import Window
 from vae_core import Progress, Recipe
@@ -70,6 +71,9 @@ def train(
     trained.save(scratch / "detector")
     metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
     metrics["training_seconds"] = time.monotonic() - started
+    page = training_page.write(
+        scratch / training_page.FILE, dataset, window, trained, holdout, metrics, fitted.curves, plotted
+    )
     return TrainingRun(
         dataset=dataset.dataset,
         training_key=key,
@@ -81,6 +85,7 @@ def train(
         inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": holdout}),
         tags=_tags(dataset, window),
         plots=plotted,
+        report=page,
         note=note(
             dataset, window, records_version=tables.version("records"), code_version=code_version()
         ).as_dict(),

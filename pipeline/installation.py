@@ -80,6 +80,10 @@ class Installation:
         """Folder of a batch's Checkpoint result and Data Docs."""
         return self.settings.home / "reports" / dataset.dataset / batch_id
 
+    def training_page(self, dataset: Dataset, training_key: str) -> Path:
+        """The page of a training."""
+        return self.settings.home / "trainings" / dataset.dataset / f"{training_key[:12]}.html"
+
     @contextmanager
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:
         """A folder of our own, removed afterwards; those of processes that were killed are removed on the way."""

@@ -150,3 +150,21 @@ def schema() -> None:
     from pipeline.config import Dataset
 
     print_json(Dataset.model_json_schema())
+
+
+@verbs.command()
+def report(
+    dataset: DatasetName,
+    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="default: the newest")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Can a batch be trusted: write its page again, print where it is and what it says first."""
+    from pipeline.installation import Installation
+    from pipeline.report.batch import rewrite
+
+    here = Installation()
+    written = rewrite(here, here.dataset(dataset), batch)
+    if as_json:
+        return print_json(written.as_dict())
+    typer.echo(f"{dataset} {written.batch_id}: {written.trust.headline}. {written.trust.why}")
+    return typer.echo(written.path)

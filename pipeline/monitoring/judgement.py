@@ -330,10 +330,7 @@ def moved_words(drift: ColumnDrift) -> str:
     """How a column moved, in words: medians of a number, the value that gained and the one that lost of a category."""
     if drift.shift is not None:
         now, before = (_median(x, drift.bins) for x in (drift.counts, drift.usual))
-        return (
-            f"values moved by {drift.shift:.2g} standard deviations, the median from {before} to {now} "
-            f"(divergence {drift.divergence:.3f} bits)"
-        )
+        return f"values moved by {drift.shift:.2g} standard deviations, the median from {before} to {now}"
     n, m = max(1, sum(drift.counts)), max(1, sum(drift.usual))
     names = [*map(str, drift.bins), "(other)"]
     gain = [now / n - before / m for now, before in zip(drift.counts, drift.usual, strict=True)]
@@ -342,7 +339,7 @@ def moved_words(drift: ColumnDrift) -> str:
         f"{names[i]} {drift.counts[i] / n:.1%} (in training {drift.usual[i] / m:.1%})"
         for i in (order[-1], order[0])
     )
-    return f"{', '.join(told)} (divergence {drift.divergence:.3f} bits)"
+    return ", ".join(told)
 
 
 def _median(counts: Sequence[int], edges: Sequence[Any]) -> str:

@@ -13,14 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.features import Features, as_text
 from pipeline.monitoring.reference import Array, NumberShape, Reference, correlations
+
+if TYPE_CHECKING:
+    from pipeline.features import Features
 
 MOST_SAMPLED = 20_000  # records of a batch: chance is then 0.0003 bits a column, a twentieth of what is told
 SPREAD = 11_400_714_819_323_198_485  # 2^64 over the golden ratio: its multiples lie evenly (Knuth's multiplicative hashing)
@@ -189,6 +191,8 @@ def _psi(counts: Array, usual: Array) -> float:
 
 
 def _unknown(column: pa.ChunkedArray, known: tuple[str, ...]) -> tuple[float, tuple[str, ...]]:
+    from pipeline.features import as_text
+
     texts = as_text(column).drop_null()
     new = texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(known, pa.string()))))
     if not len(new):

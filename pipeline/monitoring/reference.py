@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.features import Features, Number, as_text, floats
+if TYPE_CHECKING:  # it comes with torch, which reading a histogram does not need
+    from pipeline.features import Features, Number
 
 N_BINS = 20
 MOST_VALUES = 30  # categories that are counted one by one; the others share a bin
@@ -43,6 +44,8 @@ class NumberShape:
     @classmethod
     def fit(cls, column: pa.ChunkedArray, number: Number) -> Self:
         """Choose the bins by the training values' quantiles."""
+        from pipeline.features import floats
+
         values = floats(column)
         seen = values[np.isfinite(values)]
         if not len(seen):
@@ -68,6 +71,8 @@ class NumberShape:
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
         """Records in each bin, and those without a value."""
+        from pipeline.features import floats
+
         values = floats(column)
         seen = values[np.isfinite(values)]
         place = np.searchsorted(np.asarray(self.edges), seen, side="right")
@@ -97,6 +102,8 @@ class CategoryShape:
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
         """Records with each value and with any other, and those without a value."""
+        from pipeline.features import as_text
+
         texts = as_text(column).drop_null()
         place = pc.index_in(texts, value_set=pa.array(self.values, pa.string()))
         counted = np.bincount(pc.fill_null(place, len(self.values)).to_numpy(), minlength=len(self.counts))
@@ -165,6 +172,8 @@ def correlations(features: Features, names: tuple[str, ...], table: pa.Table) ->
     Returns:
         r, n_records: (n_columns, n_columns) each; r is 0 where fewer than three records have both, or one does not vary.
     """
+    from pipeline.features import floats
+
     z = np.empty((len(names), table.num_rows))
     for i, name in enumerate(names):
         values = features.numeric[name].standardise(floats(table[name]))

@@ -45,6 +45,7 @@ class TrainingRun:
         tags: contract_hash, code_version and the like, searchable on run and version.
         plots: file by title.
         note: what the training was made of, plain JSON, so that it can be done again.
+        report: the training's page.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class TrainingRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     plots: Mapping[str, Path] = field(default_factory=dict)
     note: Mapping[str, Any] = field(default_factory=dict)
+    report: Path | None = None
 
 
 @dataclass(frozen=True)

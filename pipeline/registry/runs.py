@@ -66,6 +66,8 @@ def log_run(client: MlflowClient, experiment_id: str, run: TrainingRun) -> Logge
             named.parent.mkdir(exist_ok=True)
             shutil.copy(plot, named)
             client.log_artifact(run_id, str(named), "plots")
+        if run.report is not None:
+            client.log_artifact(run_id, str(run.report))
         return _log_model(client, experiment_id, run_id, run, Path(scratch))
 
 

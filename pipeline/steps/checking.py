@@ -95,6 +95,7 @@ def _validate(
     inspected: dict[str, list[FileReport]],
 ) -> BatchReceipt:
     from pipeline import validation
+    from pipeline.report import batch as report
 
     same_contract = state is not None and state.contract_hash == contract_hash(dataset)
     if (
@@ -128,7 +129,9 @@ def _validate(
         reports = inspected[batch.delivery]
     except UnreadableFile as fault:
         validation.report_refusal(dataset, batch, [str(fault)], here.page(dataset, batch.batch_id))
-        return receipt_of(here.ledger.record_validation(replace(fresh, reason=str(fault))), "refused")
+        refused = replace(fresh, reason=str(fault))
+        report.write(here, dataset, refused, None)
+        return receipt_of(here.ledger.record_validation(refused), "refused")
     if (
         state
         and not force
@@ -147,19 +150,20 @@ def _validate(
             page=here.page(dataset, batch.batch_id),
             threads=here.settings.cores,
         )
-    written = here.ledger.record_validation(
-        replace(
-            fresh,
-            status="refused" if verdict.refusal else "accepted",
-            reason=verdict.refusal,
-            fingerprint=verdict.fingerprint,
-            notes=list(verdict.notes),
-            set_aside=dict(verdict.set_aside),
-            n_read=verdict.n_read,
-            n_accepted=verdict.n_accepted,
-            newest_record_at=verdict.newest_record_at,
-        )
+    checked = replace(
+        fresh,
+        status="refused" if verdict.refusal else "accepted",
+        reason=verdict.refusal,
+        fingerprint=verdict.fingerprint,
+        notes=list(verdict.notes),
+        set_aside=dict(verdict.set_aside),
+        n_read=verdict.n_read,
+        n_accepted=verdict.n_accepted,
+        newest_record_at=verdict.newest_record_at,
     )
+    if verdict.refusal:
+        report.write(here, dataset, checked, None)
+    written = here.ledger.record_validation(checked)
     return receipt_of(written, "refused" if verdict.refusal else "accepted")
 
 

@@ -39,6 +39,7 @@ def train(
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
     from pipeline import experiment, occasion, training, verdicts
+    from pipeline.report import sheet
     from pipeline.review.loop import log_review
 
     here = installation or Installation()
@@ -71,6 +72,8 @@ def train(
                 here.settings.cores,
                 on_progress,
             )
+            if run.report is not None:
+                sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
             version = here.registry.register(run)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)

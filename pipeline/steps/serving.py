@@ -86,6 +86,7 @@ def _score(
     say: Say,
 ) -> BatchReceipt:
     from pipeline.monitoring.watch import watch
+    from pipeline.report import batch as report
     from pipeline.review.filling import fill
     from pipeline.scoring import score_batch
 
@@ -111,6 +112,10 @@ def _score(
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
     for finding in (f for f in watched.findings if f.severity != "notice"):
         say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
+    page = report.write(
+        here, dataset, replace(state, status="scored", model_version=champion.version), champion
+    )
+    say(f"{state.batch_id}: {page.trust.headline}: {page.path}")
     written = here.ledger.record_scores(
         state,
         model_version=champion.version,

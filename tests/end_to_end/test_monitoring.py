@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.errors import StorageFailed
+from pipeline.errors import NotReady, StorageFailed
 from pipeline.monitoring import store
+from pipeline.report import batch
 from pipeline.sample import SampleReceipt
 from pipeline.steps import serving
 
@@ -67,3 +68,52 @@ def test_a_step_that_dies_before_the_ledger_measures_again(
     assert store.one(here.ledger, "payments", "2026-01-01")
     trained.score("2026-01-01")
     assert [one.batch_id for one in store.newest(here.ledger, "payments", 99)] == ["2026-01-01"]
+
+
+def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_written_again(
+    scored: Place, sample: SampleReceipt
+) -> None:
+    """A refused batch, too: it is the one somebody looks for at night."""
+    here = scored.here
+    dataset = here.dataset("payments")
+    for row in scored.ledger():
+        page = batch.path_of(here, dataset, row["batch_id"])
+        first = page.read_bytes()
+        written = batch.rewrite(here, dataset, row["batch_id"])
+        assert written.path == page
+        assert page.read_bytes() == first
+        text = first.decode()
+        assert written.trust.headline in text
+        assert "<script" not in text
+        assert "http" not in text.replace("http-equiv", "")
+        assert (written.trust.word == "refused") == (row["status"] == "refused")
+    refused = batch.rewrite(here, dataset, sample.hostile["lost_column"])
+    assert "'fee'" in refused.trust.why
+    assert batch.rewrite(here, dataset).batch_id == sample.batch_ids[-1]
+    with pytest.raises(NotReady, match="batch '1999-01-01' was never validated"):
+        batch.rewrite(here, dataset, "1999-01-01")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_earlier_one(scored: Place) -> None:
+    """And says so: nothing is half written."""
+    here = scored.here
+    dataset = here.dataset("payments")
+    page = batch.path_of(here, dataset, "2026-01-05")
+    page.unlink()
+    page.mkdir()
+    with pytest.raises(StorageFailed, match="could not be written"):
+        batch.rewrite(here, dataset, "2026-01-05")
+    assert scored.left_over() == []
+
+
+def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> None:
+    """One file, no network: pictures are in it."""
+    here = trained.here
+    champion = here.registry.champion("payments")
+    assert champion
+    text = here.training_page(here.dataset("payments"), champion.training_key).read_text(encoding="utf-8")
+    assert f"Learned {int(champion.metrics['n_training'] + champion.metrics['n_holdout']):,} records" in text
+    assert text.count("data:image/png;base64,") == 4
+    assert "http" not in text.replace("http-equiv", "")
+    stored = sorted(path for path in trained.settings.home.parents[1].rglob("report.html") if path.is_file())
+    assert text in [path.read_text(encoding="utf-8") for path in stored]

@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
+from pipeline.ledger import BatchState
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.queue import Filters
 from pipeline.review.web.access import POLICY, Reviewer
@@ -86,6 +87,31 @@ def as_role(here: Installation, may_write: bool | None, **only: frozenset[str]) 
 
     identify.__annotations__ = {"request": Request}
     return TestClient(create_app(here, identify=identify, secret=b"s"), base_url=SITE)
+
+
+def test_a_batchs_report_is_served_as_it_lies_on_disk(here: Installation) -> None:
+    """Behind the same door as the records, with styles of its own and no script; no other file is."""
+    client = as_role(here, may_write=False)
+    known = BatchState(
+        dataset="payments", batch_id="b1", version=0, status="refused", reason="", fingerprint="f", signature="", contract_hash="",
+        files=[], notes=[], set_aside={}, n_read=9, n_accepted=0, newest_record_at=None, validated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    here.ledger.record_validation(known)
+    page = here.page(here.dataset("payments"), "b1") / "run.html"
+    assert client.get("/report/payments/b1/run.html").status_code == 404
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>it can</p>", encoding="utf-8")
+    (page.parent / "checkpoint.json").write_text("{}", encoding="utf-8")
+    answer = client.get("/report/payments/b1/run.html")
+    assert (answer.status_code, answer.text) == (200, "<p>it can</p>")
+    assert "script" not in answer.headers["content-security-policy"]
+    for path in (
+        "payments/b1/checkpoint.json",
+        "payments/../run.html",
+        "payments/%2e%2e/run.html",
+        "other/b1/run.html",
+    ):
+        assert client.get(f"/report/{path}").status_code in {404, 422}
 
 
 def csrf(client: TestClient) -> str:

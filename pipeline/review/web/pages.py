@@ -17,7 +17,7 @@ from markupsafe import Markup
 from pydantic import Field
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from pipeline.errors import VaewatchError
+from pipeline.errors import NotReady, VaewatchError
 from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots, scope, words
@@ -30,6 +30,8 @@ router = APIRouter(include_in_schema=False)
 GROUPED_DAYS, ALL_DAYS = 30, "0001-01-01"
 LONGEST_IN_RECORD = 2000  # characters
 Page = Literal["queue", "record", "groups", "rules"]
+Report = Literal["run.html", "index.html"]
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 Said = Annotated[Text, Form()]
 Note = Annotated[Text, Field(max_length=judging.LONGEST_NOTE), Form()]
 Pairs = Annotated[list[Text] | None, Form()]
@@ -52,6 +54,20 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
         kept=_asked(choice, filters),
         query=_query(filters, after=choice.after),
     )
+
+
+@router.get("/report/{dataset}/{batch_id}/{page}")
+def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> Response:
+    """The run's page of a batch, and its contract's, as they lie on disk."""
+    here = request.app.state.here
+    if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
+        raise NotReady(f"{dataset}: batch {batch_id!r} was never validated")
+    file = here.page(here.dataset(dataset), batch_id) / page
+    if not file.exists():
+        raise NotReady(
+            f"{dataset} {batch_id} has no such page yet; `vaewatch report {dataset} {batch_id}` writes it"
+        )
+    return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/record/{anomaly_id}")

@@ -1,0 +1,191 @@
+"""The page of one batch, and the facts on it.
+
+Belongs here: where each fact comes from: the ledger, the queue, the registry's word on the version. Does not: the verdict
+(verdict.py), or how it looks (templates/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from pipeline.config import Dataset
+from pipeline.errors import NotReady, RegistryUnreachable
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.monitoring import store
+from pipeline.monitoring.store import Watched
+from pipeline.report import plots, sheet
+from pipeline.report.verdict import Trust, trust
+from pipeline.review import queue
+from pipeline.review.queue import Filters
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+
+FILE = "run.html"
+SHOWN, DRAWN, TREND = 5, 8, 45  # flagged records, columns, batches
+EVIDENCE = ("promoted_", "rolled_back_", "approved_", "decision", "gate", "reason", "evidence", "review")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written."""
+
+    batch_id: str
+    path: Path
+    trust: Trust
+
+    def as_dict(self) -> dict[str, str]:
+        return {
+            "batch_id": self.batch_id,
+            "path": str(self.path),
+            "verdict": self.trust.word,
+            "headline": self.trust.headline,
+            "why": self.trust.why,
+        }
+
+
+def path_of(here: Installation, dataset: Dataset, batch_id: str) -> Path:
+    """Where a batch's page is, or would be."""
+    return here.page(dataset, batch_id) / FILE
+
+
+def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -> Report:
+    """Write the page of a batch, by default the newest one, from what is known now.
+
+    Raises:
+        NotReady: no such batch was ever validated.
+    """
+    current = here.ledger.current(dataset.dataset)
+    if batch_id is None:
+        batch_id = max(current, default=None)
+    state = current.get(batch_id or "")
+    if state is None:
+        wanted = f"batch {batch_id!r} was" if batch_id else "no batch was ever"
+        never = " never" if batch_id else ""
+        raise NotReady(
+            f"{dataset.dataset}: {wanted}{never} validated; see `vaewatch status {dataset.dataset}`"
+        )
+    return write(here, dataset, state, _version(here, dataset, state))
+
+
+def _version(here: Installation, dataset: Dataset, state: BatchState) -> ModelVersion | None:
+    """The version that scored a batch; None where the registry does not know it or does not answer."""
+    try:
+        found = here.registry.versions(dataset.dataset) if state.model_version is not None else []
+    except RegistryUnreachable:
+        return None
+    return next((version for version in found if version.version == state.model_version), None)
+
+
+def write(here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None) -> Report:
+    """Write a batch's page.
+
+    Raises:
+        StorageFailed: it could not be written.
+    """
+    watched = store.one(here.ledger, dataset.dataset, state.batch_id) if state.status == "scored" else None
+    earlier = (
+        store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
+    )
+    verdict = trust(state, watched.findings if watched else None, len(earlier))
+    html = sheet.render(
+        "batch.html",
+        dataset=dataset,
+        state=state,
+        trust=verdict,
+        watched=watched,
+        findings=_drawn(watched) if watched else [],
+        columns=_columns(watched) if watched else [],
+        trends=_trends(earlier, watched) if watched else [],
+        flagged=_flagged(here, dataset, state),
+        drivers=_drivers(here, dataset, state),
+        version=version,
+        evidence=_evidence(version),
+        links=_links(here, dataset, state),
+        n_earlier=len(earlier),
+    )
+    return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+
+
+def _drawn(watched: Watched) -> list[dict[str, Any]]:
+    """The findings, each column's with its plot."""
+    columns, found, drawn = watched.measures.columns, [], set[str]()
+    for finding in watched.findings:
+        kind = finding.key.partition(":")[0]
+        plot = None
+        if kind in {"drift", "new"} and finding.column not in drawn and len(drawn) < DRAWN:
+            plot = plots.column(finding.column, columns[finding.column])
+            drawn.add(finding.column)
+        found.append({"finding": finding, "plot": plot})
+    return found
+
+
+def _columns(watched: Watched) -> list[tuple[str, Any]]:
+    return sorted(watched.measures.columns.items(), key=lambda item: (-item[1].divergence, item[0]))
+
+
+def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]]:
+    """Numbers that say how nights go, over the newest batches."""
+    batches = [*earlier, watched]
+    rows = (
+        ("Flagged records", "flags", lambda m: float(m.n_flagged), "{:.0f}"),
+        ("Records that score above a normal one", "scores", lambda m: m.above, "{:.0%}"),
+        ("p-values of 0.01 or less", "tail", lambda m: m.tail, "{:.1%}"),
+        ("Set aside by the contract", "set_aside", lambda m: m.n_set_aside / max(1, m.n_read), "{:.2%}"),
+        ("Records delivered", "volume", lambda m: float(m.n_read), "{:,.0f}"),
+    )
+    labels = [batch.batch_id for batch in batches]
+    found = []
+    for title, key, read, style in rows:
+        values = [read(batch.measures) for batch in batches]
+        seen = [value for value in values if value is not None]
+        if not seen or values[-1] is None:
+            continue
+        marked = [any(f.key == key for f in batch.findings) for batch in batches]
+        now, low, high = (style.format(value) for value in (values[-1], min(seen), max(seen)))
+        said = f"{title}, {labels[0]} to {labels[-1]}: now {now}, between {low} and {high}"
+        found.append({"title": title, "now": now, "low": low, "high": high, "plot": plots.line(values, labels, marked, said), "told": marked[-1]})  # fmt: skip
+    return found
+
+
+def _flagged(here: Installation, dataset: Dataset, state: BatchState) -> Sequence[Mapping[str, Any]]:
+    mine = Filters(dataset=dataset.dataset, batch=state.batch_id, kind="flagged")
+    return queue.page(here.ledger, mine, limit=SHOWN).rows
+
+
+def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tuple[str, int]]:
+    """The columns that most flagged records are at odds in."""
+    mine = Filters(dataset=dataset.dataset, batch=state.batch_id, kind="flagged")
+    found = queue.counts(here.ledger, mine)["driver"]
+    return [
+        (str(name), n) for name, n in sorted(found.items(), key=lambda item: (-item[1], str(item[0])))[:4]
+    ]
+
+
+def _evidence(version: ModelVersion | None) -> list[tuple[str, str]]:
+    """What is on record with the version about its promotion."""
+    if version is None:
+        return []
+    tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
+    return [(name.replace("_", " "), text[:1000]) for name, text in sorted(tags.items())]
+
+
+def _links(here: Installation, dataset: Dataset, state: BatchState) -> dict[str, str]:
+    """Addresses, where there are any: a batch's records on the review page, its model in MLflow."""
+    found = {}
+    name, tracking = dataset.dataset, here.settings.tracking
+    if (here.page(dataset, state.batch_id) / "index.html").exists():
+        found["contract"] = "index.html"
+    if dataset.review.page:
+        asked = urlencode({"dataset": name, "batch": state.batch_id})
+        found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
+    if tracking.startswith(("http://", "https://")) and "@" not in tracking and state.model_version:
+        found["model"] = (
+            f"{tracking.rstrip('/')}/#/models/{quote(f'vaewatch.{name}')}/versions/{state.model_version}"
+        )
+    return found

@@ -1,0 +1,67 @@
+"""From a template to a page on disk, whole or not at all.
+
+Belongs here: the environment that escapes whatever comes from data, and the atomic write. Does not: any fact.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.errors import StorageFailed
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number}
+    return environment
+
+
+def percent(share: float | None) -> str:
+    """A share as a person reads it: two digits that say something."""
+    if share is None:
+        return "–"
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}" if share >= 0.001 else "<0.1%"
+
+
+def number(value: float | None) -> str:
+    """A number as a person reads it."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def render(template: str, **facts: Any) -> str:
+    """The page as HTML."""
+    from pipeline.expectations.page import STYLE
+
+    return _environment().get_template(template).render(style=STYLE, **facts)
+
+
+def write(path: Path, html: str) -> Path:
+    """Put a page in the place of the one that there was.
+
+    Raises:
+        StorageFailed: it could not be written; the earlier one is still there.
+    """
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(html, encoding="utf-8", errors="backslashreplace")
+        draft.replace(path)
+    except OSError as fault:
+        raise StorageFailed(f"the report {path} could not be written: {fault}") from fault
+    finally:
+        draft.unlink(missing_ok=True)
+    return path

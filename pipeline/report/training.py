@@ -1,0 +1,86 @@
+"""The page of one training, and the facts on it.
+
+Belongs here: what was learned from what, how the newest days lie against the rest, how training went. Does not: whether the version
+deserves to serve (the registry's tags say what was decided), or how it looks (templates/).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline.config import Dataset
+from pipeline.contracts import contract_hash
+from pipeline.monitoring.judgement import SHIFT
+from pipeline.monitoring.measures import ColumnDrift, column_drift
+from pipeline.report import plots, sheet
+from pipeline.training import Window
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
+
+FILE = "report.html"
+DRAWN = 6  # columns
+MUCH = 0.03  # bits: the newest days are a fifth of what they are held against
+
+
+def write(
+    path: Path,
+    dataset: Dataset,
+    window: Window,
+    trained: Detector,
+    holdout: pa.Table,
+    metrics: Mapping[str, float],
+    curves: Sequence[tuple[int, Mapping[str, float]]],
+    pictures: Mapping[str, Path],
+) -> Path:
+    """Write a training's page.
+
+    Args:
+        holdout: the newest records of the window.
+        pictures: PNG by title, put into the page.
+
+    Raises:
+        StorageFailed: it could not be written.
+    """
+    reference = trained.reference
+    newest = column_drift(reference, trained.features, holdout) if reference is not None else {}
+    ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
+    html = sheet.render(
+        "training.html",
+        dataset=dataset,
+        window=window,
+        contract=contract_hash(dataset),
+        metrics=metrics,
+        doubts=_doubts(metrics, ordered),
+        columns=ordered,
+        drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
+        loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
+        pictures={title: _inline(path) for title, path in pictures.items()},
+        about=trained.about,
+    )
+    return sheet.write(path, html)
+
+
+def _doubts(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrift]]) -> list[str]:
+    """What a model owner should think about before the version serves."""
+    said = []
+    if metrics.get("threshold_extrapolated"):
+        said.append(
+            "the threshold lies beyond the newest records that calibrated it: a rough value; more records, or a larger "
+            "budget, make it firm"
+        )
+    moved = [n for n, d in newest if d.divergence > MUCH and (d.shift is None or d.shift > SHIFT)]
+    if moved:
+        said.append(
+            f"the newest days lie elsewhere than the window in {', '.join(moved[:5])}: what is usual may be changing"
+        )
+    return said
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

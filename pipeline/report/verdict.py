@@ -1,0 +1,64 @@
+"""The sentence at the top of a report: can this batch be trusted.
+
+Belongs here: from a batch's status and findings to words. Pure. Does not: what is a finding (monitoring/judgement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.ledger import BatchState
+from pipeline.monitoring.judgement import FEWEST_EARLIER, Finding, worst
+
+Tone = Literal["good", "warn", "bad"]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it."""
+
+    tone: Tone
+    word: str
+    headline: str
+    why: str
+
+
+def trust(state: BatchState, findings: Sequence[Finding] | None, n_earlier: int) -> Trust:
+    """Whether a batch's flags can be acted on.
+
+    Args:
+        findings: None where the batch was never measured.
+        n_earlier: batches measured before it.
+    """
+    if state.status == "refused":
+        return Trust(
+            "bad", "refused", "Nothing was scored: the delivery was refused", _sentence(state.reason)
+        )
+    if state.status == "accepted":
+        return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.")
+    if findings is None:
+        why = "It was scored before there was monitoring; score it again to have it measured."
+        return Trust("warn", "not measured", "Scored, but never measured", why)
+    grave = [f for f in findings if f.severity != "notice"]
+    if worst(findings) == "alarm":
+        return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave))
+    if grave:
+        return Trust("warn", "look first", "Look before you rely on these flags", _said(grave))
+    if n_earlier < FEWEST_EARLIER:
+        why = f"Only {n_earlier} earlier batches are known: until there are {FEWEST_EARLIER}, nothing but gross drift is told."
+        return Trust("good", "trusted so far", "Nothing speaks against these flags", why)
+    why = f"Columns, scores and flags lie where the {n_earlier} batches before it lay."
+    return Trust("good", "trusted", "These flags can be trusted", why)
+
+
+def _said(findings: Sequence[Finding]) -> str:
+    first, *others = findings
+    more = f" And {len(others)} more." if others else ""
+    return _sentence(first.what) + more
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text + ("" if text.endswith((".", "!", "?")) or not text else ".")

@@ -1,0 +1,80 @@
+"""The pages: the sentence at the top follows from the findings, and no text from data is more than text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StorageFailed
+from pipeline.ledger import BatchState
+from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.measures import ColumnDrift
+from pipeline.report import plots, sheet
+from pipeline.report.verdict import trust
+
+HOSTILE = "<script>alert('x')</script>&\x00\ud800"
+STATE = BatchState(
+    dataset="sensors", batch_id="b", version=1, status="scored", reason="", fingerprint="", signature="", contract_hash="",
+    files=[], notes=[], set_aside={}, n_read=9, n_accepted=9, newest_record_at=None, validated_at=datetime(2026, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+ALARM = Finding("drift:a", "alarm", "a: values moved", "ask")
+WARNING = Finding("volume", "warning", "half the records", "ask")
+NOTICE = Finding("backlog", "notice", "many wait", "review")
+
+
+@pytest.mark.parametrize(
+    ("findings", "n_earlier", "tone", "words"),
+    [
+        ((), 20, "good", "can be trusted"),
+        ((NOTICE,), 20, "good", "can be trusted"),
+        ((), 3, "good", "Nothing speaks against"),
+        ((WARNING, NOTICE), 20, "warn", "Look before"),
+        ((ALARM, WARNING), 20, "bad", "Do not rely"),
+        (None, 0, "warn", "never measured"),
+    ],
+)
+def test_the_first_sentence_follows_from_the_worst_finding(
+    findings: tuple[Finding, ...] | None, n_earlier: int, tone: str, words: str
+) -> None:
+    """A notice says nothing against a night."""
+    found = trust(STATE, findings, n_earlier)
+    assert found.tone == tone
+    assert words in found.headline
+    if findings and tone != "good":
+        assert findings[0].what in found.why
+
+
+def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
+    refused = trust(replace(STATE, status="refused", reason="no column fee"), None, 9)
+    assert (refused.tone, refused.why) == ("bad", "no column fee.")
+    assert trust(replace(STATE, status="accepted"), None, 9).tone == "warn"
+
+
+def test_no_text_from_data_becomes_markup(tmp_path: Path) -> None:
+    """A category, a column or a reason may hold anything."""
+    number = ColumnDrift(
+        0.1, 0.0, 0.1, 0.3, 0.0, 0.0, None, counts=(1, 2, 3, 4), usual=(4, 3, 2, 1), bins=(1.0, 2.0, 3.0)
+    )
+    category = replace(number, shift=None, new=0.1, bins=(HOSTILE, "b", "c"))
+    for drift in (number, category):
+        drawn = str(plots.column(HOSTILE, drift))
+        assert "<script" not in drawn
+        assert drawn.startswith("<svg")
+    page = sheet.write(tmp_path / "page.html", str(plots.column(HOSTILE, category)))
+    assert "&lt;script" in page.read_text(encoding="utf-8")
+
+
+def test_a_column_without_values_is_not_drawn() -> None:
+    empty = ColumnDrift(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, None, counts=(0,), usual=(0,), bins=())
+    assert plots.column("a", empty) == ""
+    assert plots.line([None, None], ["a", "b"], [False, False], "x") == ""
+
+
+def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(StorageFailed, match="could not be written"):
+        sheet.write(tmp_path / "page.html", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
