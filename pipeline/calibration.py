@@ -1,6 +1,6 @@
 """From a score to how unusual it is: p-values, severity, and the threshold above which a record is flagged.
 
-Belongs here: statements about normal records, learned from scores of a holdout. Does not: how a score comes about
+Belongs here: statements about normal records, learned from scores of records kept from training. Does not: how a score comes about
 (vae_core), or a person's wishes (config.py's Flagging, which is read here).
 
 Split-conformal prediction: Vovk, Gammerman & Shafer (2005); false-discovery rate: Benjamini & Hochberg (1995) on
@@ -37,7 +37,7 @@ class Threshold:
 
     Attributes:
         error_rate: share of normal records expected above it.
-        extrapolated: beyond the holdout's reach, from the fitted tail: a rough value.
+        extrapolated: beyond the reach of the calibration records, from the fitted tail: a rough value.
     """
 
     value: float
@@ -94,21 +94,21 @@ class Tail:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of holdout records, ascending, float32. No training record is among them. (n,)"""
+    """Scores of calibration records, ascending, float32. None of them was trained on. (n,)"""
 
     scores: Array
 
     @classmethod
     def fit(cls, scores: Array) -> Calibration:
-        """Keep holdout scores; very many are thinned evenly by rank.
+        """Keep scores; very many are thinned evenly by rank.
 
         Raises:
-            NotReady: fewer than 20 holdout records, too few to say anything.
+            NotReady: fewer than 20 records, too few to say anything.
         """
         if len(scores) < FEWEST:
             raise NotReady(
-                f"{len(scores)} holdout records are too few to calibrate on (at least {FEWEST}): "
-                "wait for more batches or raise train.holdout"
+                f"{len(scores)} records are too few to calibrate on (at least {FEWEST}): "
+                "wait for more batches or raise train.calibration"
             )
         kept = np.sort(np.asarray(scores, np.float32))
         if len(kept) > MOST_KEPT:
@@ -140,11 +140,11 @@ class Calibration:
         return len(self.scores)
 
     def p_values(self, scores: Array) -> Array:
-        """Conformal p-values: (1 + holdout records that score at least as high) / (n + 1). (n_records,) float64."""
+        """Conformal p-values: (1 + calibration records that score at least as high) / (n + 1). (n_records,) float64."""
         return np.asarray((1 + self.n - self._below(scores)) / (self.n + 1))
 
     def _below(self, scores: Array) -> Array:
-        """How many holdout records score lower. (n_records,) Asked in order, the search walks through memory in order."""
+        """How many calibration records score lower. (n_records,) Asked in order, the search walks through memory in order."""
         order = np.argsort(scores)
         found = np.empty(len(scores), np.int64)
         found[order] = np.searchsorted(self.scores, np.asarray(scores)[order], side="left")
@@ -166,11 +166,11 @@ class Calibration:
         return found
 
     def batch_shift(self, scores: Array) -> BatchShift:
-        """Whether a batch as a whole scores higher or lower than the holdout did: Mann & Whitney's U (1947)."""
+        """Whether a batch as a whole scores higher or lower than the calibration records did: Mann & Whitney's U (1947)."""
         return self.shift(self.share_above(scores), len(scores))
 
     def share_above(self, scores: Array, p_values: Array | None = None) -> float:
-        """Chance that one of these scores is above one of the holdout's, equal ones counted by half.
+        """Chance that one of these scores is above one of the calibration records, equal ones counted by half.
 
         p_values: of these scores, where they are known.
         """
@@ -187,7 +187,7 @@ class Calibration:
 
     @cached_property
     def tail(self) -> Tail:
-        """The holdout's upper tail. Its shape is kept in [0, 0.9]: no score is called impossible, every mean exists."""
+        """The upper tail. Its shape is kept in [0, 0.9]: no score is called impossible, every mean exists."""
         n_tail = min(self.n // 2, max(FEWEST_IN_TAIL, math.ceil(TAIL_SHARE * self.n)))
         start = float(self.scores[-n_tail - 1])
         excess = np.asarray(self.scores[-n_tail:], np.float64) - start
@@ -202,7 +202,7 @@ class Calibration:
     def threshold(self, flag: Flagging, records_per_day: float) -> Threshold:
         """The score above which records are flagged, for a review budget or an error rate.
 
-        The ceil((n + 1)(1 − α))-th holdout score where there is one, else the tail's quantile. A false-discovery
+        The ceil((n + 1)(1 − α))-th calibration score where there is one, else the tail's quantile. A false-discovery
         rate has no fixed threshold: its largest possible one is given, see `flags`.
         """
         rate = flag.error_rate or flag.false_discovery_rate
@@ -238,5 +238,7 @@ class Calibration:
             single = self._exceeded_by(rate / max(1, len(p)))
             return replace(single, value=max(single.value, float(np.max(scores, initial=-np.inf))))
         largest = float(p[passing[-1]])
-        rank = self.n - round(largest * (self.n + 1) - 1)  # holdout records below a score with this p-value
+        rank = self.n - round(
+            largest * (self.n + 1) - 1
+        )  # calibration records below a score with this p-value
         return Threshold(float(self.scores[rank - 1]), largest, extrapolated=False)

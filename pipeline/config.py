@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from pipeline.gates import Gates
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 PLAIN_TYPES = ("float", "int", "bool", "string", "date", "timestamp", "timestamp_utc", "other")
@@ -196,8 +198,8 @@ class Training(_Strict):
     max_records: int = Field(
         200_000, ge=50, description="sampled down to this many, the same ones every time"
     )
-    holdout: float = Field(
-        0.2, gt=0, lt=1, description="newest share of the window, kept from training, for calibration"
+    calibration: float = Field(
+        0.2, gt=0, lt=1, description="newest share of the window, kept from the first fit, to calibrate on"
     )
     seed: int = Field(7, ge=0)
     deadline_hours: float = Field(
@@ -251,14 +253,18 @@ class Flagging(_Strict):
 
 
 class Promotion(_Strict):
-    """How a challenger becomes champion. The first good model always does."""
+    """How a challenger becomes champion. The first good model serves in any mode."""
 
     mode: Literal["automatic", "approval", "manual"] = Field(
-        "automatic", description="a challenger serves at once, after a person's approval, or by a command"
+        "automatic", description="a challenger that passes: is promoted, waits for approval, or for a command"
     )
     approval_hours: float = Field(
         24, gt=0, description="a question that nobody has answered for n hours is a rejection"
     )
+    holdout: float = Field(
+        0.1, ge=0, le=0.5, description="share of records that no version learns from, to compare versions on"
+    )
+    gates: Gates = Gates()
 
 
 def _as_list(value: Any) -> Any:

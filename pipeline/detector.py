@@ -84,7 +84,7 @@ class Detector:
         cls,
         dataset: Dataset,
         training: pa.Table,
-        holdout: pa.Table,
+        calibrating: pa.Table,
         anomalies: pa.Table | None = None,
         *,
         records_per_day: float,
@@ -92,23 +92,23 @@ class Detector:
         on_progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Self:
-        """Fit features and model on `training`, calibrate on `holdout`: later records, none of them trained on.
+        """Fit features and model on `training`, calibrate on `calibrating`: later records, none of them trained on.
 
-        The features know the holdout's categories and ranges, so that a model can learn them later, see `refit`.
+        The features know the latter's categories and ranges, so that a model can learn them later, see `refit`.
 
         Args:
-            training, holdout: a column JUDGED_NORMAL, if there is one, says which records people found to be normal.
+            training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to be normal.
             anomalies: records that people found to be anomalous; they push the model away.
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
 
         Raises:
-            NotReady: the holdout is too small.
+            NotReady: too few records to calibrate on.
         """
-        window = pa.concat_tables([training, holdout])
+        window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
         vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
-        calibration = Calibration.fit(score(vae, features.records(holdout)).anomaly_score.numpy())
+        calibration = Calibration.fit(score(vae, features.records(calibrating)).anomaly_score.numpy())
         about = {
             "dataset": dataset.dataset,
             "contract_hash": contract_hash(dataset),
@@ -123,7 +123,7 @@ class Detector:
         self,
         dataset: Dataset,
         training: pa.Table,
-        holdout: pa.Table,
+        calibrating: pa.Table,
         anomalies: pa.Table | None = None,
         *,
         device: str | None = None,
@@ -132,14 +132,14 @@ class Detector:
     ) -> Self:
         """The same, with a model trained anew on all records, those it was calibrated on among them.
 
-        The newest days are the likest to tomorrow; left out, they cost more than the holdout is worth. Calibration says how
+        The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is worth. Calibration says how
         a model trained by this recipe scores days after the ones it knows, and tomorrow is such a day. It is carried
         over by what both models say of the training records (docs/decisions/refit.md).
 
         Args:
-            training, holdout, anomalies, device, on_progress, checkpoint: as in `train`.
+            training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
         """
-        table = pa.concat_tables([training, holdout])
+        table = pa.concat_tables([training, calibrating])
         vae = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))

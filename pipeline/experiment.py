@@ -1,4 +1,4 @@
-"""One training, whole: read the window, train, measure on the holdout, and lay out what the registry logs.
+"""One training, whole: read the window, train, measure on the records it was calibrated on, and lay out what the registry logs.
 
 Belongs here: what is logged and under which name. Does not: how (registry/), or the model itself (detector.py).
 """
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 import vae_core
-from pipeline import calibration, derived, detector, features, plots, training
+from pipeline import calibration, derived, detector, features, holdout, plots, training
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.detector import Detector
@@ -37,7 +37,7 @@ N_EXAMPLES = 5
 @cache
 def code_version() -> str:
     """The package's version and a digest of the code that makes a model what it is."""
-    modules = [calibration, derived, detector, features, reference, training]
+    modules = [calibration, derived, detector, features, holdout, reference, training]
     files = [*(Path(m.__file__ or "") for m in modules), *sorted(Path(vae_core.__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return f"{version('vaewatch')}+{digest[:12]}"
@@ -59,15 +59,15 @@ def train(
         checkpoints: folder where progress is kept, so that a killed training goes on.
 
     Raises:
-        NotReady: the holdout is too small to calibrate on.
+        NotReady: too few records to calibrate on.
         ModelUnusable: the trained model's scores are not finite.
     """
     started = time.monotonic()
     tables = replace(tables, as_of=tables.version("records"))  # what is noted is what is read
     fitted = fit(dataset, window, tables, scratch, checkpoints, threads, on_progress)
-    known, trained, learned, holdout = fitted.known, fitted.trained, fitted.learned, fitted.holdout
-    metrics = _measure(dataset, known, learned, holdout)
-    plotted = plots.draw(known, dataset, holdout, scratch / "plots")
+    known, trained, learned, calibrating = fitted.known, fitted.trained, fitted.learned, fitted.calibrating
+    metrics = _measure(dataset, known, learned, calibrating)
+    plotted = plots.draw(known, dataset, calibrating, scratch / "plots")
     trained.save(scratch / "detector")
     metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
     metrics["training_seconds"] = time.monotonic() - started
@@ -78,11 +78,11 @@ def train(
         dataset=dataset.dataset,
         training_key=key,
         detector=scratch / "detector",
-        input_example=holdout.select(trained.features.columns).slice(0, N_EXAMPLES),
+        input_example=calibrating.select(trained.features.columns).slice(0, N_EXAMPLES),
         params=_params(dataset, window, trained),
         metrics=metrics,
         curves=fitted.curves,
-        inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": holdout}),
+        inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": calibrating}),
         tags=_tags(dataset, window),
         plots=plotted,
         report=page,
@@ -97,16 +97,16 @@ class Fitted:
     """A training's outcome.
 
     Attributes:
-        known: the detector that was calibrated on the holdout.
-        trained: the one that has learned the holdout, too, and will serve.
-        learned, holdout: the records, in order of time.
+        known: the detector that was calibrated.
+        trained: the one that has learned the calibration records, too, and will serve.
+        learned, calibrating: the records, in order of time.
         curves: (step, values) of both fits.
     """
 
     known: Detector
     trained: Detector
     learned: pa.Table
-    holdout: pa.Table
+    calibrating: pa.Table
     curves: list[tuple[int, dict[str, float]]]
 
 
@@ -122,15 +122,15 @@ def fit(
     """Read the window and train on it. Nothing but the arguments decides what comes out.
 
     Raises:
-        NotReady: the holdout is too small to calibrate on.
+        NotReady: too few records to calibrate on.
     """
     records = training.read_window(dataset, window, tables, scratch=scratch, threads=threads)
-    learned, holdout = training.split_holdout(dataset, records.table)
-    if not learned.num_rows or not holdout.num_rows:
+    learned, calibrating = training.split_calibration(dataset, records.table)
+    if not learned.num_rows or not calibrating.num_rows:
         raise NotReady(
-            f"{dataset.dataset}: {records.table.num_rows} records are too few to split off a holdout"
+            f"{dataset.dataset}: {records.table.num_rows} records are too few to split off those for calibration"
         )
-    parts = dataset, learned, holdout, records.anomalies
+    parts = dataset, learned, calibrating, records.anomalies
     curves: list[tuple[int, dict[str, float]]] = []
     known = Detector.train(
         *parts,
@@ -143,7 +143,7 @@ def fit(
         on_progress=_noted(curves, on_progress, after=known.vae.recipe.steps),
         checkpoint=checkpoints / "refit.safetensors",
     )
-    return Fitted(known, trained, learned, holdout, curves)
+    return Fitted(known, trained, learned, calibrating, curves)
 
 
 def _inputs(
@@ -161,6 +161,7 @@ def _tags(dataset: Dataset, window: Window) -> dict[str, str]:
         "contract_hash": contract_hash(dataset),
         "code_version": code_version(),
         "data_fingerprint": window.fingerprint,
+        "holdout": str(dataset.promote.holdout),
         "seed": str(dataset.train.seed),
         "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
     }
@@ -201,8 +202,10 @@ def _params(
     }
 
 
-def _measure(dataset: Dataset, trained: Detector, learned: pa.Table, holdout: pa.Table) -> dict[str, float]:
-    scores = {name: column.to_numpy() for name, column in _columns(trained.score_table(holdout))}
+def _measure(
+    dataset: Dataset, trained: Detector, learned: pa.Table, calibrating: pa.Table
+) -> dict[str, float]:
+    scores = {name: column.to_numpy() for name, column in _columns(trained.score_table(calibrating))}
     anomaly_score = scores["anomaly_score"]
     if not np.isfinite(anomaly_score).all() or float(anomaly_score.std()) == 0:
         raise ModelUnusable(
@@ -212,12 +215,12 @@ def _measure(dataset: Dataset, trained: Detector, learned: pa.Table, holdout: pa
     threshold = trained.calibration.threshold(dataset.flag, trained.records_per_day)
     return {
         "n_training": learned.num_rows,
-        "n_holdout": holdout.num_rows,
-        "holdout_reconstruction": float(scores["reconstruction"].mean()),
-        "holdout_kl_divergence": float(scores["kl_divergence"].mean()),
-        "holdout_negative_elbo": float((scores["reconstruction"] + scores["kl_divergence"]).mean()),
-        "holdout_anomaly_score_median": float(np.median(anomaly_score)),
-        "holdout_anomaly_score_p99": float(np.quantile(anomaly_score, 0.99)),
+        "n_calibrating": calibrating.num_rows,
+        "calibration_reconstruction": float(scores["reconstruction"].mean()),
+        "calibration_kl_divergence": float(scores["kl_divergence"].mean()),
+        "calibration_negative_elbo": float((scores["reconstruction"] + scores["kl_divergence"]).mean()),
+        "calibration_anomaly_score_median": float(np.median(anomaly_score)),
+        "calibration_anomaly_score_p99": float(np.quantile(anomaly_score, 0.99)),
         "threshold": threshold.value,
         "threshold_error_rate": threshold.error_rate,
         "threshold_extrapolated": float(threshold.extrapolated),

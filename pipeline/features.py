@@ -94,6 +94,13 @@ class Number:
         values /= self.std
         return values
 
+    def log_slope(self, values: Floats) -> Floats:
+        """ln |dz/dx|: what turns a log-density of z into one of x, in the column's own units. NaN stays NaN."""
+        if not self.spread:
+            return np.where(np.isnan(values), np.nan, -math.log(self.std))
+        away = (values.clip(-LARGEST, LARGEST) - self.centre) / self.spread
+        return -math.log(self.std) - math.log(self.spread) - 0.5 * np.log1p(away * away)
+
     def restore(self, z: Floats) -> Floats:
         """Standardised values in the column's own units."""
         warped = np.asarray(z, np.float64) * self.std + self.mean
@@ -170,6 +177,18 @@ class Features:
         for i, part in enumerate(self._context(table)):
             context[:, i] = part
         return Records(torch.from_numpy(numeric.T), torch.from_numpy(codes), torch.from_numpy(context))
+
+    def log_slope(self, table: pa.Table) -> Floats:
+        """Sum over the numbers that are there of ln |dz/dx|. (n_records,)"""
+        found = np.zeros(table.num_rows)
+        for name, number in self.numeric.items():
+            found += np.nan_to_num(number.log_slope(_floats(table[name])))
+        return found
+
+    def knows(self, records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Whether every category of a record was seen in training. (n_records,)"""
+        sizes = torch.tensor([max(1, len(values)) for values in self.categorical.values()])
+        return np.asarray((records.categorical < sizes).all(dim=1).numpy())
 
     def _context(self, table: pa.Table) -> list[Floats]:
         parts = [

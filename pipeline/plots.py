@@ -1,4 +1,4 @@
-"""Four pictures of a trained detector, drawn from its holdout.
+"""Four pictures of a trained detector, drawn from the records it was calibrated on.
 
 Belongs here: what a model owner looks at before trusting a version. Does not: numbers (experiment.py).
 """
@@ -24,15 +24,15 @@ MOST_DRAWN = 20_000
 INK, ACCENT, WARN = "#334155", "#2563eb", "#dc2626"
 
 
-def draw(detector: Detector, dataset: Dataset, holdout: pa.Table, folder: Path) -> dict[str, Path]:
+def draw(detector: Detector, dataset: Dataset, calibrating: pa.Table, folder: Path) -> dict[str, Path]:
     """Draw the plots into a folder.
 
     Returns:
         file by title: score_histogram, calibration, columns, latent_map.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    step = max(1, holdout.num_rows // MOST_DRAWN)
-    records = detector.features.records(holdout.take(pa.array(range(0, holdout.num_rows, step))))
+    step = max(1, calibrating.num_rows // MOST_DRAWN)
+    records = detector.features.records(calibrating.take(pa.array(range(0, calibrating.num_rows, step))))
     scores = score(detector.vae, records)
     latents = encode(detector.vae, records).mean[0].numpy()
     values = scores.anomaly_score.numpy()
@@ -67,9 +67,12 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
     note = ", extrapolated" if threshold.extrapolated else ""
     axes.axvline(threshold.value - shift, color=WARN, label=f"threshold {threshold.value:.4g} nats{note}")
     axes.set(
-        xscale="log", yscale="log", xlabel="anomaly score above the lowest (nats)", ylabel="holdout records"
+        xscale="log",
+        yscale="log",
+        xlabel="anomaly score above the lowest (nats)",
+        ylabel="calibration records",
     )
-    axes.set_title(f"{dataset.dataset}: anomaly scores of the holdout")
+    axes.set_title(f"{dataset.dataset}: anomaly scores of the calibration records")
     axes.legend(frameon=False)
 
 
@@ -87,7 +90,7 @@ def _calibration(axes: Axes, values: Any) -> None:
             alpha=0.15,
             label="95 % band",
         )
-        axes.plot(expected, p, color=ACCENT, label="holdout, half against half")
+        axes.plot(expected, p, color=ACCENT, label="calibration records, half against half")
     axes.plot([1e-4, 1], [1e-4, 1], color=INK, lw=0.8, ls="--")
     axes.set(
         xscale="log",

@@ -1,7 +1,7 @@
 """What to learn from: the accepted records of the newest days, in time order, sampled the same way every time.
 
-Belongs here: the window, the holdout, and what identifies a training. Does not: the model (detector.py) or where the
-result goes (registry/).
+Belongs here: the window, the part that calibrates, and what identifies a training. Does not: the model (detector.py), where
+the result goes (registry/), or which records are held out from all of it (holdout.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import derived, sql
+from pipeline import derived, holdout, sql
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.derived import BATCH, KEY, ROW
@@ -51,6 +51,11 @@ class Window:
     @property
     def batch_ids(self) -> list[str]:
         return [batch.batch_id for batch in self.batches]
+
+    def newest(self, span: timedelta) -> list[BatchState]:
+        """Batches of the newest days."""
+        since = _age(self.batches[-1])[0] - span
+        return [batch for batch in self.batches if _age(batch)[0] > since]
 
     @property
     def earlier(self) -> list[str]:
@@ -111,7 +116,7 @@ def fingerprint(
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
     """Identifies a training: same key, same data, contract, settings and code."""
     settings = dataset.train.model_dump(mode="json", exclude=set(NOT_OF_THE_MODEL))
-    settings |= derived.definitions(dataset)
+    settings |= derived.definitions(dataset) | {"holdout": dataset.promote.holdout}
     parts = [window.fingerprint, contract_hash(dataset), json.dumps(settings, sort_keys=True), code_version]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -132,21 +137,21 @@ class WindowRecords:
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:
-    """The window's records, sampled down to `train.max_records`; each record's fate depends on its key; an anomaly
-    stays, a judged normal one does not, or false alarms would crowd the holdout."""
-    modelled = dataset.columns_with("numeric", "categorical", "context")
+    """The window's records without the holdout, sampled down to `train.max_records`; each record's fate depends on its key; an
+    anomaly stays, a judged normal one does not, or false alarms would crowd the calibration."""
     files = tables.files("records", [*window.batch_ids, *window.earlier], flag=False)
-    share = min(1.0, dataset.train.max_records / window.n_records)
-    chosen = f"('0x' || left(md5({KEY} || '{dataset.train.seed}'), 8))::BIGINT < {share!r} * 4294967296.0"
+    learned = window.n_records * (1 - dataset.promote.holdout)
+    share = min(1.0, dataset.train.max_records / learned)
+    chosen = f"('0x' || left(md5({KEY} || '{dataset.train.seed}'), 8))::BIGINT < {round(share * 2**32)}"
     time = f"{sql.name(dataset.time)}, " if dataset.time else ""
-    columns = ", ".join(f"{_readable(name, dataset)} AS {sql.name(name)}" for name in modelled)
+    columns = ", ".join(f"{readable(n, dataset)} AS {sql.name(n)}" for n in holdout.modelled(dataset))
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
-    odd, normal = _among(window.left_out), _among(window.normal)
+    odd, normal = among(window.left_out), among(window.normal)
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
     query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)}
         FROM ({derived.accepted(dataset, files)})
-        WHERE ({chosen} AND {inside}) OR {odd} ORDER BY {time}{position}[{BATCH}], {ROW}"""
+        WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         found = connection.sql(query).to_arrow_table()
@@ -155,19 +160,21 @@ def read_window(
     return WindowRecords(found.filter(pc.invert(is_odd)), found.filter(is_odd).drop_columns([JUDGED_NORMAL]))
 
 
-def _among(records: Sequence[tuple[str, str]]) -> str:
+def among(records: Sequence[tuple[str, str]]) -> str:
+    """SQL: whether a record is one of these (batch_id, record_key)."""
     pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in records)
     return f"(({BATCH}, {KEY}) IN ({pairs}))" if pairs else "false"
 
 
-def _readable(name: str, dataset: Dataset) -> str:
+def readable(name: str, dataset: Dataset) -> str:
+    """SQL: a column as the model reads it."""
     value = sql.name(name)
     return f"CAST({value} AS DOUBLE)" if dataset.with_derived[name].type.startswith("decimal") else value
 
 
-def split_holdout(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Training records and, after them in time, the holdout."""
-    n_training = table.num_rows - round(table.num_rows * dataset.train.holdout)
+def split_calibration(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Training records and, after them in time, those to calibrate on."""
+    n_training = table.num_rows - round(table.num_rows * dataset.train.calibration)
     return table.slice(0, n_training), table.slice(n_training)
 
 

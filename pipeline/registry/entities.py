@@ -40,7 +40,7 @@ class TrainingRun:
         training_key: identifies data, contract, settings, seed and code; the same key is the same model version.
         detector: folder that `Detector.save` wrote.
         input_example: a few records as the model reads them. Arrow, because pandas forgets which column held integers.
-        metrics: what the holdout says of the model.
+        metrics: what the records it was calibrated on say of the model.
         curves: (step, values) while training.
         tags: contract_hash, code_version and the like, searchable on run and version.
         plots: file by title.
@@ -68,7 +68,7 @@ class ModelVersion:
 
     Attributes:
         aliases: champion, challenger, previous, or none of them.
-        metrics: what the holdout said when it was registered.
+        metrics: what the records it was calibrated on said, see experiment.py.
     """
 
     dataset: str

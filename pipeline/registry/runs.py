@@ -162,12 +162,12 @@ def _log_model(
     )
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     now = time.time_ns() // 1_000_000
-    holdout = [
-        Metric(f"holdout/{name}", value, now, 0, model_id=logged.model_id)
+    measured = [
+        Metric(f"calibration/{name}", value, now, 0, model_id=logged.model_id)
         for name, value in run.metrics.items()
     ]
-    if holdout:
-        client.log_batch(run_id, metrics=holdout)
+    if measured:
+        client.log_batch(run_id, metrics=measured)
     _save_model(scratch, logged, run_id, run)
     client.log_model_artifacts(logged.model_id, str(scratch / "model"))
     return client.finalize_logged_model(logged.model_id, "READY")

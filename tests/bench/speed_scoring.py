@@ -62,8 +62,8 @@ def detector(folder: Path) -> Detector:
 
     if not folder.exists():
         parts = (drawn(20_000, 0), drawn(20_000, 1))
-        training, holdout = (pa.table(dict(zip(NAMES, part.T.copy(), strict=True))) for part in parts)
-        Detector.train(dataset(), training, holdout, records_per_day=1e7).save(folder)
+        training, calibrating = (pa.table(dict(zip(NAMES, part.T.copy(), strict=True))) for part in parts)
+        Detector.train(dataset(), training, calibrating, records_per_day=1e7).save(folder)
     return Detector.load(folder)
 
 

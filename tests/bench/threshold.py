@@ -1,14 +1,14 @@
 """Whether a promised rate of flags on normal records is kept: `make bench-threshold`.
 
-On each set normal records are parted at random into those the product's Detector trains on, a holdout it calibrates on, and a test.
-A cell is a set at a level (5 %, 1 %, 0.1 %) for which the holdout is large enough, 1/level records. Reported is in how many cells
+On each set normal records are parted at random into those the product's Detector trains on, a part it calibrates on, and a test.
+A cell is a set at a level (5 %, 1 %, 0.1 %) for which that part is large enough, 1/level records. Reported is in how many cells
 the number of test records flagged lies in the central 95 % interval of
 
 - a binomial of the nominal level: as if the threshold were exact;
-- a beta-binomial: a conformal threshold is itself a random order statistic of n holdout records, and the rate beyond the
+- a beta-binomial: a conformal threshold is itself a random order statistic of n calibration records, and the rate beyond the
   k-th of them is Beta(n + 1 − k, k) distributed (Vovk 2012).
 
-Both for the model that was calibrated and, as every night, for the one trained anew on training and holdout records, to which
+Both for the model that was calibrated and, as every night, for the one trained anew on training and calibration records, to which
 the calibration is carried over.
 """
 
@@ -41,7 +41,7 @@ MOST_ROWS = 20_000
 TRAINED, MOST_TRAINED = (
     0.4,
     4000,
-)  # share and number of the normal records; the rest is halved into holdout and test
+)  # share and number of the normal records; the rest is halved into calibration records and test
 FEWEST = 20  # calibration records, 1 / the highest level
 MODELS = ("calibrated", "trained anew")
 
@@ -54,7 +54,7 @@ class Cell:
     seed: int
     level: float
     model: str
-    n_holdout: int
+    n_calibrating: int
     n_test: int
     n_flagged: int
 
@@ -76,8 +76,8 @@ class Cell:
 
     @property
     def _conformal(self) -> Any:
-        rank = math.ceil((self.n_holdout + 1) * (1 - self.level))
-        return betabinom(self.n_test, self.n_holdout + 1 - rank, rank)
+        rank = math.ceil((self.n_calibrating + 1) * (1 - self.level))
+        return betabinom(self.n_test, self.n_calibrating + 1 - rank, rank)
 
     @property
     def side(self) -> int:
@@ -113,29 +113,29 @@ def cells_of(name: str, seed: int, *, refit: bool) -> Iterator[Cell]:
     x, y = rows(name, seed, MOST_ROWS)
     normal = generator(name, seed + 3000).permutation(x[~y])
     n_trained = min(round(TRAINED * len(normal)), MOST_TRAINED)
-    n_holdout = (len(normal) - n_trained) // 2
-    if n_holdout < FEWEST:
+    n_calibrating = (len(normal) - n_trained) // 2
+    if n_calibrating < FEWEST:
         return
     config = dataset(x.shape[1], seed)
-    parts = [table_of(part) for part in np.split(normal, [n_trained, n_trained + n_holdout])]
+    parts = [table_of(part) for part in np.split(normal, [n_trained, n_trained + n_calibrating])]
     for model, detector in detectors(config, *parts[:2], refit=refit):
         scores = detector.score_table(parts[2])["anomaly_score"].to_numpy()
         for level in LEVELS:
             flagged, threshold = detector.calibration.flags(scores, Flagging(error_rate=level), 1.0)
             if not threshold.extrapolated:
-                yield Cell(name, seed, level, model, n_holdout, len(scores), int(flagged.sum()))
+                yield Cell(name, seed, level, model, n_calibrating, len(scores), int(flagged.sum()))
 
 
 def detectors(
-    config: Dataset, training: pa.Table, holdout: pa.Table, *, refit: bool
+    config: Dataset, training: pa.Table, calibration: pa.Table, *, refit: bool
 ) -> Iterator[tuple[str, Detector]]:
     """The model that was calibrated and, as every night, the one trained anew on all."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        detector = Detector.train(config, training, holdout, records_per_day=1.0)
+        detector = Detector.train(config, training, calibration, records_per_day=1.0)
         yield MODELS[0], detector
         if refit:
-            yield MODELS[1], detector.refit(config, training, holdout)
+            yield MODELS[1], detector.refit(config, training, calibration)
 
 
 def dataset(n_columns: int, seed: int) -> Dataset:
@@ -157,7 +157,7 @@ def described(cell: Cell) -> str:
     low, high = cell.beta_binomial
     return (
         f"{cell.set_name}, seed {cell.seed}, {cell.model}: {cell.n_flagged} of {cell.n_test} flagged at {cell.level:.1%} "
-        f"(interval {low:.0f} to {high:.0f}, {cell.n_holdout} holdout records)"
+        f"(interval {low:.0f} to {high:.0f}, {cell.n_calibrating} calibration records)"
     )
 
 

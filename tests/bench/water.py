@@ -35,7 +35,7 @@ from sklearn.neighbors import NearestNeighbors
 from pipeline.config import Dataset
 from pipeline.derived import BATCH, KEY, ROW, beside
 from pipeline.detector import Detector
-from pipeline.training import split_holdout
+from pipeline.training import split_calibration
 
 DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "water"
 SENSORS = ["Tp", "Cl", "pH", "Redox", "Leit", "Trueb", "Cl_2", "Fm", "Fm_2"]
@@ -71,7 +71,7 @@ def dataset(seed: int, *, look_back: bool, **train: Any) -> Dataset:
 def ours(**train: Any) -> Callable[[pa.Table, int], Scorer]:
     def learn(window: pa.Table, seed: int) -> Scorer:
         config = dataset(seed, look_back=set(DERIVED) <= set(window.column_names), **train)
-        parts = split_holdout(config, window)
+        parts = split_calibration(config, window)
         detector = Detector.train(config, *parts, records_per_day=1440).refit(config, *parts)
         return lambda table: detector.score_table(table)["anomaly_score"].to_numpy()
 
@@ -207,7 +207,7 @@ METHODS: dict[str, Callable[[pa.Table, int], Scorer]] = {
 }
 VARIANTS = {
     "time ignored": ours(time_role="ignored"),
-    "holdout 0.1": ours(holdout=0.1),
+    "calibration 0.1": ours(calibration=0.1),
     "not trimmed": ours(recipe={"trim": 0.0}),
 }
 

@@ -36,20 +36,20 @@ def drawn(curve: str, n: int, seed: int) -> np.ndarray[Any, Any]:
     return CURVES[curve].rvs(n, random_state=seed).astype(np.float32)
 
 
-def assert_flagged_as_often(n_flagged: int, n_new: int, n_holdout: int, rate: float) -> None:
-    """Of n_new records exchangeable with the holdout, those above its k-th score are beta-binomial, whatever the curve."""
-    k = math.ceil((n_holdout + 1) * (1 - rate))
-    expected = stats.betabinom(n_new, n_holdout + 1 - k, k)
+def assert_flagged_as_often(n_flagged: int, n_new: int, n_calibrating: int, rate: float) -> None:
+    """Of n_new records exchangeable with the calibrating, those above its k-th score are beta-binomial, whatever the curve."""
+    k = math.ceil((n_calibrating + 1) * (1 - rate))
+    expected = stats.betabinom(n_new, n_calibrating + 1 - k, k)
     assert 2 * min(expected.cdf(n_flagged), expected.sf(n_flagged - 1)) > FALSE_ALARM_RATE, n_flagged / n_new
 
 
 @given(HOLDOUTS, st.lists(FLOATS, max_size=20))
 def test_a_p_value_is_the_share_of_normal_records_at_least_as_high(
-    holdout: list[float], scores: list[float]
+    calibrating: list[float], scores: list[float]
 ) -> None:
-    """The record counts itself, so that no finite holdout calls anything impossible."""
-    by_hand = [(1 + sum(h >= s for h in holdout)) / (len(holdout) + 1) for s in scores]
-    assert fitted(holdout).p_values(np.array(scores, np.float32)).tolist() == pytest.approx(by_hand)
+    """The record counts itself, so that no finite calibrating calls anything impossible."""
+    by_hand = [(1 + sum(h >= s for h in calibrating)) / (len(calibrating) + 1) for s in scores]
+    assert fitted(calibrating).p_values(np.array(scores, np.float32)).tolist() == pytest.approx(by_hand)
 
 
 @given(st.lists(FLOATS | st.sampled_from([0.0, 1.0]), min_size=2, max_size=60), RATES)
@@ -81,8 +81,8 @@ def test_clean_records_are_flagged_at_the_error_rate(curve: str, rate: float) ->
 def test_ties_make_fewer_flags_never_more() -> None:
     """A model that knows ten scores only must not flag a tenth of the day."""
     n, rate = 50_000, 0.02
-    holdout, new = (np.floor(drawn("chi-squared", n, seed)) for seed in (1, 2))
-    flagged, _ = Calibration.fit(holdout).flags(new, Flagging(review_budget=None, error_rate=rate), 1.0)
+    calibrating, new = (np.floor(drawn("chi-squared", n, seed)) for seed in (1, 2))
+    flagged, _ = Calibration.fit(calibrating).flags(new, Flagging(review_budget=None, error_rate=rate), 1.0)
     k = math.ceil((n + 1) * (1 - rate))
     assert stats.betabinom(n, n + 1 - k, k).sf(int(flagged.sum()) - 1) > FALSE_ALARM_RATE
 
@@ -106,15 +106,15 @@ def test_a_budget_larger_than_the_day_flags_half_of_it() -> None:
 
 @given(HOLDOUTS, st.lists(FLOATS, max_size=30), RATES)
 def test_a_record_is_flagged_exactly_when_its_p_value_is_at_most_the_rate(
-    holdout: list[float], scores: list[float], rate: float
+    calibrating: list[float], scores: list[float], rate: float
 ) -> None:
     """Flag, threshold and p-value stand beside each other in the table: they must not contradict."""
-    calibration, new = fitted(holdout), np.array(scores, np.float32)
+    calibration, new = fitted(calibrating), np.array(scores, np.float32)
     flagged, threshold = calibration.flags(new, Flagging(review_budget=None, error_rate=rate), 1.0)
     assert (flagged == (new > threshold.value)).all()
     if threshold.extrapolated:
-        assert rate < 1 / (len(holdout) + 1)
-        assert not flagged[new <= max(holdout)].any()
+        assert rate < 1 / (len(calibrating) + 1)
+        assert not flagged[new <= max(calibrating)].any()
     else:
         p = calibration.p_values(new)
         assert ((p <= rate - 1e-12) <= flagged).all()
@@ -122,21 +122,21 @@ def test_a_record_is_flagged_exactly_when_its_p_value_is_at_most_the_rate(
 
 
 @given(HOLDOUTS, st.lists(FLOATS, min_size=2, max_size=30))
-def test_severity_rises_with_the_score(holdout: list[float], scores: list[float]) -> None:
+def test_severity_rises_with_the_score(calibrating: list[float], scores: list[float]) -> None:
     """A reviewer sorts by it: a stranger record must never stand below a more ordinary one."""
-    new = np.sort(np.array([*scores, *holdout], np.float32))
-    severity = fitted(holdout).severity(new)
+    new = np.sort(np.array([*scores, *calibrating], np.float32))
+    severity = fitted(calibrating).severity(new)
     assert np.isfinite(severity).all()
     assert (np.diff(severity) >= -1e-9).all()
 
 
 @given(HOLDOUTS, st.lists(FLOATS, max_size=30))
 def test_severity_in_the_body_is_the_p_value_in_other_words(
-    holdout: list[float], scores: list[float]
+    calibrating: list[float], scores: list[float]
 ) -> None:
-    """2 means one in a hundred; only where the holdout has nothing left to say does the tail speak."""
-    calibration = fitted(holdout)
-    new = np.array([*scores, *holdout], np.float32)
+    """2 means one in a hundred; only where the calibrating has nothing left to say does the tail speak."""
+    calibration = fitted(calibrating)
+    new = np.array([*scores, *calibrating], np.float32)
     body = new <= calibration.tail.start
     assert calibration.severity(new)[body] == pytest.approx(-np.log10(calibration.p_values(new[body])))
     beyond = calibration.severity(new)[~body]
@@ -145,11 +145,13 @@ def test_severity_in_the_body_is_the_p_value_in_other_words(
 
 @pytest.mark.parametrize("score", [3.4e38, 1e30, 1e9])
 @pytest.mark.parametrize(
-    "holdout", [[1.0] * 50, [0.0] * 49 + [1.0], [float(i) for i in range(50)]], ids=["equal", "one", "spread"]
+    "calibrating",
+    [[1.0] * 50, [0.0] * 49 + [1.0], [float(i) for i in range(50)]],
+    ids=["equal", "one", "spread"],
 )
-def test_severity_is_a_number_however_extreme_the_score(holdout: list[float], score: float) -> None:
+def test_severity_is_a_number_however_extreme_the_score(calibrating: list[float], score: float) -> None:
     """A broken sensor gives 1e38; the row must still be sorted, stored and shown."""
-    calibration = fitted(holdout)
+    calibration = fitted(calibrating)
     (severity,) = calibration.severity(np.array([score], np.float32))
     assert math.isfinite(severity)
     assert severity >= -math.log10(calibration.p_values(np.array([score], np.float32))[0]) - 1e-9
@@ -172,7 +174,7 @@ def test_the_tail_is_the_generalised_pareto_distribution(tail: Tail, excess: flo
 
 @given(TAILS, st.floats(1e-9, 1))
 def test_a_tails_quantile_is_the_score_exceeded_with_that_probability(tail: Tail, fraction: float) -> None:
-    """A threshold beyond the holdout is only as good as this inversion."""
+    """A threshold beyond the calibrating is only as good as this inversion."""
     probability = tail.share * fraction
     value = tail.quantile(probability)
     assert tail.probability(np.array([value]))[0] == pytest.approx(probability, rel=1e-6)
@@ -202,7 +204,7 @@ def test_the_tails_shape_is_that_of_its_l_moments(curve: str) -> None:
     assert calibration.tail.shape == pytest.approx(min(max(2 - l1 / l2, 0), 0.9), abs=0.01)
 
 
-def test_a_threshold_beyond_the_holdout_is_marked_and_above_all_of_it() -> None:
+def test_a_threshold_beyond_the_calibration_records_is_marked_and_above_all_of_it() -> None:
     """One in ten thousand from a thousand records is a guess along the tail: it says so."""
     scores = stats.expon().isf((np.arange(1000) + 0.5) / 1000).astype(np.float32)
     calibration = Calibration.fit(scores)
@@ -216,12 +218,12 @@ def test_a_threshold_beyond_the_holdout_is_marked_and_above_all_of_it() -> None:
 
 @given(HOLDOUTS, st.lists(FLOATS | st.sampled_from([0.0, 1.0, 2.0]), max_size=30), RATES)
 def test_false_discoveries_are_bounded_as_benjamini_and_hochberg_say(
-    holdout: list[float], scores: list[float], rate: float
+    calibrating: list[float], scores: list[float], rate: float
 ) -> None:
     """Against the definition, spelled out: the largest k of which the k-th smallest p is at most k·rate/m."""
-    calibration, new = fitted(holdout), np.array(scores, np.float32)
+    calibration, new = fitted(calibrating), np.array(scores, np.float32)
     flagged, threshold = calibration.flags(new, Flagging(review_budget=None, false_discovery_rate=rate), 1.0)
-    p = [(1 + sum(h >= s for h in holdout)) / (len(holdout) + 1) for s in new]
+    p = [(1 + sum(h >= s for h in calibrating)) / (len(calibrating) + 1) for s in new]
     largest = max([k for k in range(1, len(p) + 1) if sorted(p)[k - 1] <= rate * k / len(p)], default=0)
     cut = sorted(p)[largest - 1] if largest else 0.0
     assert flagged.tolist() == [value <= cut for value in p]
@@ -235,9 +237,9 @@ def test_batches_without_an_anomaly_seldom_have_a_discovery() -> None:
     random = np.random.default_rng(6)
     flag = Flagging(review_budget=None, false_discovery_rate=rate)
     n_with = 0
-    for _ in range(n_batches):  # each with a holdout of its own: the law is about both
-        holdout, batch = random.normal(size=(2, 60)).astype(np.float32)
-        n_with += int(Calibration(np.sort(holdout)).flags(batch, flag, 1.0)[0].any())
+    for _ in range(n_batches):  # each with a calibrating of its own: the law is about both
+        calibrating, batch = random.normal(size=(2, 60)).astype(np.float32)
+        n_with += int(Calibration(np.sort(calibrating)).flags(batch, flag, 1.0)[0].any())
     assert stats.binom(n_batches, rate).sf(n_with - 1) > FALSE_ALARM_RATE
     assert n_with > 0
 
@@ -253,10 +255,10 @@ def test_true_anomalies_are_discovered() -> None:
 
 @given(HOLDOUTS, st.lists(FLOATS, max_size=30), st.integers(1, 5))
 def test_a_cap_keeps_the_most_severe_and_all_that_tie_with_the_last(
-    holdout: list[float], scores: list[float], cap: int
+    calibrating: list[float], scores: list[float], cap: int
 ) -> None:
     """A flood on a broken day must not drown the worst of it; chance must not choose among equals."""
-    calibration, new = fitted(holdout), np.array(scores, np.float32)
+    calibration, new = fitted(calibrating), np.array(scores, np.float32)
     free, _ = calibration.flags(new, Flagging(review_budget=None, error_rate=0.5), 1.0)
     capped, _ = calibration.flags(new, Flagging(review_budget=None, error_rate=0.5, cap=cap), 1.0)
     assert (capped <= free).all()
@@ -266,13 +268,13 @@ def test_a_cap_keeps_the_most_severe_and_all_that_tie_with_the_last(
 
 
 @given(HOLDOUTS, st.lists(FLOATS, max_size=20), st.data())
-def test_order_decides_nothing(holdout: list[float], scores: list[float], data: st.DataObject) -> None:
-    """Neither the holdout's order nor the batch's."""
+def test_order_decides_nothing(calibrating: list[float], scores: list[float], data: st.DataObject) -> None:
+    """Neither the calibrating's order nor the batch's."""
     order = data.draw(st.permutations(range(len(scores))))
     new = np.array(scores, np.float32)
     for flag in (Flagging(review_budget=3, cap=2), Flagging(review_budget=None, false_discovery_rate=0.3)):
-        flagged, _ = fitted(holdout).flags(new, flag, 30)
-        again, _ = fitted(holdout[::-1]).flags(new[list(order)], flag, 30)
+        flagged, _ = fitted(calibrating).flags(new, flag, 30)
+        again, _ = fitted(calibrating[::-1]).flags(new[list(order)], flag, 30)
         assert again.tolist() == flagged[list(order)].tolist()
 
 
@@ -303,22 +305,22 @@ def test_carrying_over_keeps_the_order(scores: list[float], kind: int) -> None:
 
 def test_the_second_model_s_error_rate_is_the_promised_one() -> None:
     """A model that spreads the tail further, as badly fitted ones do: 1 % stay 1 %."""
-    learned, holdout, new = (
+    learned, calibrating, new = (
         drawn("heavy", n, seed).astype(np.float64) for n, seed in ((20_000, 15), (5000, 16), (100_000, 17))
     )
 
     def other(scores: Any) -> Any:
         return scores + np.maximum(scores - 2, 0) ** 1.5
 
-    calibration = Calibration.fit(holdout.astype(np.float32)).carried_over(learned, other(learned))
+    calibration = Calibration.fit(calibrating.astype(np.float32)).carried_over(learned, other(learned))
     flagged, _ = calibration.flags(other(new), Flagging(review_budget=None, error_rate=0.01), 1.0)
     assert_flagged_as_often(int(flagged.sum()), len(new), 5000, 0.01)
 
 
 @pytest.mark.parametrize("n", [0, FEWEST - 1])
-def test_too_few_holdout_records_are_refused_with_a_way_out(n: int) -> None:
+def test_too_few_calibration_records_are_refused_with_a_way_out(n: int) -> None:
     """From five records every statement about one in a hundred is made up."""
-    with pytest.raises(NotReady, match=rf"^{n} holdout records are too few .* raise train\.holdout"):
+    with pytest.raises(NotReady, match=rf"^{n} records are too few .* raise train\.calibration"):
         Calibration.fit(np.zeros(n, np.float32))
 
 
@@ -353,7 +355,7 @@ def test_a_batch_s_shift_is_mann_and_whitney_s_u(seed: int, shift: float, n: int
 
 
 def test_only_a_batch_that_moved_far_is_odd() -> None:
-    """Of 200 batches like the holdout none is; ones whose scores rose or fell by half a deviation are."""
+    """Of 200 batches like the calibrating none is; ones whose scores rose or fell by half a deviation are."""
     random = np.random.default_rng(1)
     calibration = Calibration.fit(random.normal(0, 1, 2000))
     assert not any(calibration.batch_shift(random.normal(0, 1, 1000)).is_odd for _ in range(200))
@@ -363,10 +365,10 @@ def test_only_a_batch_that_moved_far_is_odd() -> None:
 
 
 @given(st.lists(st.integers(-3, 3), min_size=20, max_size=60), st.lists(st.integers(-4, 4), min_size=1))
-def test_a_batchs_place_is_counted_pair_by_pair(holdout: list[int], scores: list[int]) -> None:
+def test_a_batchs_place_is_counted_pair_by_pair(calibrating: list[int], scores: list[int]) -> None:
     """Mann and Whitney's count over all pairs, ties by half; and a batch's parts add up to it."""
-    calibration, batch = Calibration.fit(np.array(holdout, np.float32)), np.array(scores, np.float32)
-    pairs = [(s > h) + (s == h) / 2 for s in scores for h in holdout]
+    calibration, batch = Calibration.fit(np.array(calibrating, np.float32)), np.array(scores, np.float32)
+    pairs = [(s > h) + (s == h) / 2 for s in scores for h in calibrating]
     assert calibration.share_above(batch) == pytest.approx(np.mean(pairs))
     halves = [part for part in np.array_split(batch, 2) if len(part)]
     above = sum(len(part) * calibration.share_above(part) for part in halves) / len(batch)

@@ -77,7 +77,7 @@ time: amount
 columns:
   id: {type: text}
   amount: {type: float, role: numerc, min: 5, max: 1}
-train: {holdout: 2}
+train: {calibration: 2}
 flag: {review_budget: 3, error_rate: 0.1}
 """)
     faults = lines_of(str(caught.value))
@@ -88,7 +88,7 @@ flag: {review_budget: 3, error_rate: 0.1}
         "line 6: time": "has type float",
         "line 8: columns.id.type": "is 'text'",
         "line 9: columns.amount.role": "'numeric', 'categorical', 'context' or 'ignored'",
-        "line 10: train.holdout": "less than 1",
+        "line 10: train.calibration": "less than 1",
         "line 11: flag": "exactly one of",
     }
     for where, what in expected.items():
@@ -279,7 +279,7 @@ def test_the_environment_can_override_a_section_that_is_faulty_in_the_file(
 @pytest.mark.parametrize(
     ("variable", "value", "fault"),
     [
-        ("TRAIN__HOLDOUT", "3", "train.holdout: Input should be less than 1"),
+        ("TRAIN__CALIBRATION", "3", "train.calibration: Input should be less than 1"),
         ("FLAG__CAP", "[1", "while parsing a flow sequence"),
         ("FLAGS__CAP", "1", "flags: unknown key; did you mean 'flag'"),
         ("DESCRIPTION", "2024-99-99", "month must be in"),

@@ -85,7 +85,7 @@ def test_everything_of_a_training_can_be_found_in_mlflow(
     mlflow = client(home)
     run = mlflow.get_run(version.run_id)
     assert run.data.params == {"steps": "3", "device": "None"}
-    assert run.data.metrics["holdout/elbo"] == -6.5
+    assert run.data.metrics["calibration/elbo"] == -6.5
     assert len(mlflow.get_metric_history(version.run_id, "training/loss")) == 1200
     assert run.data.tags["contract_hash"] == version.tags["contract_hash"] == "c0ffee"
     (records,) = run.inputs.dataset_inputs
@@ -96,7 +96,7 @@ def test_everything_of_a_training_can_be_found_in_mlflow(
     ]
     model = mlflow.get_logged_model(run.outputs.model_outputs[0].model_id)
     assert str(model.status) == "READY"
-    assert [metric.key for metric in model.metrics] == ["holdout/elbo"]
+    assert [metric.key for metric in model.metrics] == ["calibration/elbo"]
     kinds = {path.suffix for path in home.joinpath("mlartifacts").rglob("*") if path.is_file()}
     assert kinds == {"", ".html", ".json", ".yaml", ".txt", ".py", ".safetensors"}
 
@@ -275,7 +275,7 @@ def test_a_promotion_says_who_when_and_why(registry: Registry, home: Path) -> No
 def test_what_people_found_is_on_record_with_the_version(
     registry: Registry, training: TrainingRun, home: Path
 ) -> None:
-    """Beside what the holdout says; told again, it is no news."""
+    """Beside what calibration says; told again, it is no news."""
     registry.register(training)
     found = {"review_precision": 0.75, "review_judged": 40.0}
     assert registry.log_review("orders", 1, found)
@@ -350,7 +350,7 @@ def test_an_interrupted_promotion_leaves_a_champion_and_is_completed_by_a_repeat
             return False
 
     expected = None
-    for after in reversed(range(8)):
+    for after in reversed(range(12)):
         dataset = f"killed-after-{after}"
         add_versions(home, dataset, 3)
         promote(registry, dataset, 1)

@@ -34,8 +34,8 @@ def detector() -> Detector:
     quick = dataset().model_copy(
         update={"train": dataset().train.model_copy(update={"recipe": {"steps": 40}})}
     )
-    training, holdout = (pa.table(dict(zip(NAMES, drawn(1000, i).T.copy(), strict=True))) for i in (0, 1))
-    return Detector.train(quick, training, holdout, records_per_day=1000.0)
+    training, calibrating = (pa.table(dict(zip(NAMES, drawn(1000, i).T.copy(), strict=True))) for i in (0, 1))
+    return Detector.train(quick, training, calibrating, records_per_day=1000.0)
 
 
 @pytest.fixture
