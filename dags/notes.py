@@ -45,8 +45,9 @@ By hand: trigger with a partition key, or with the parameter `batch`.
 """
 
 TRAIN = """
-**{name}.train** learns from the accepted batches of the last {window:g} days and registers a model version. The first
-becomes champion; later ones become challenger and `{name}.promote` decides.
+**{name}.train** learns from the accepted batches of the last {window:g} days, registers a model version as challenger and
+judges it by `promote.gates` against the champion, on records that neither has seen. A first model that passes serves at once;
+a later one that passes goes on to `{name}.promote`; one that is refused stays in the registry, with the reasons.
 
 | | |
 |---|---|
@@ -61,8 +62,9 @@ A retry goes on from the last checkpoint. The same records, contract and setting
 **What to do**
 1. *too few records*: `vaewatch status {name}`: has anything been accepted lately?
 2. Registry or storage: `vaewatch doctor`, then clear the task.
-3. Anything else can wait for the morning: `vaewatch train {name}` runs the same by hand, with `--force` (here: the parameter `force`)
-   whatever `train.when` says.
+3. Anything else can wait for the morning: `vaewatch train {name}` and `vaewatch evaluate {name}` do the same by hand, the first with
+   `--force` (here: the parameter `force`) whatever `train.when` says.
+4. *refused* is no failure: `vaewatch history {name}` says why, `vaewatch compare {name}` shows the records.
 """
 
 PROMOTE = """
@@ -74,7 +76,8 @@ PROMOTE = """
 | regretted | `vaewatch rollback {name} --reason "…"` puts the previous champion back, in seconds |
 
 **What to do**
-1. *no challenger, no such version*: `vaewatch status {name}` names the versions that serve.
+1. *no challenger, no such version*: `vaewatch history {name}` names the versions and what became of them.
+   *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name}` judges the challenger against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
 3. By hand: `vaewatch promote {name} --version N --reason "…"`.
 """

@@ -71,7 +71,7 @@ DEFAULTS = {
 WHAT = {
     "discover": "find batches that landed and are due, ring for score",
     "score": "check batches against the contract and score them with the champion",
-    "train": "learn the newest window of accepted records, log and register the model",
+    "train": "learn the newest window of accepted records, register the model, judge whether it may serve",
     "promote": "make a challenger the champion",
     "approve": "ask a person whether a challenger becomes champion",
     "rescore": "score chosen batches again",
@@ -174,7 +174,7 @@ class DatasetDags:
             contract(checked)
 
     def train(self) -> None:
-        """Nightly: accepted window → model version."""
+        """Nightly: accepted window → model version → may it serve?"""
         name, settings, trained = self.name, self.dataset.train, self.trained
         hours = settings.deadline_hours
         note = notes.TRAIN.format(name=name, window=settings.window_days, cron=settings.schedule, hours=hours)
@@ -187,8 +187,8 @@ class DatasetDags:
         params = {"force": Param(False, type="boolean", description="train whatever train.when says")}
         with self.dag("train", note, schedule=when, max_active_runs=1, deadline=late, params=params):
 
-            @task(pool="gpu", multiple_outputs=False, outlets=[trained, self.champion])
-            def train(*, params: Any = None, outlet_events: Any = None) -> dict[str, Any]:
+            @task(pool="gpu", multiple_outputs=False)
+            def train(*, params: Any = None) -> dict[str, Any]:
                 from pipeline import steps
                 from pipeline.installation import Installation
 
@@ -200,15 +200,28 @@ class DatasetDags:
                     raise
                 if receipt.outcome == "skipped":
                     raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
-                if receipt.alias == "challenger":
-                    outlet_events[trained].add_partitions([str(receipt.model_version)])
                 return {
                     "outcome": receipt.outcome,
                     "model_version": receipt.model_version,
                     "alias": receipt.alias,
                 }
 
-            train()
+            @task(multiple_outputs=False, outlets=[trained, self.champion])
+            def evaluate(*, outlet_events: Any = None) -> dict[str, Any]:
+                from pipeline import steps
+
+                judged = steps.evaluate(name, say=log.info)
+                log.info("%s", judged.details.get("reason", ""))
+                if judged.outcome == "passed" and judged.alias == "challenger":
+                    outlet_events[trained].add_partitions([str(judged.model_version)])
+                return {
+                    "outcome": judged.outcome,
+                    "model_version": judged.model_version,
+                    "alias": judged.alias,
+                    "reason": judged.details.get("reason", ""),
+                }
+
+            train() >> evaluate()
 
     def promote(self) -> None:
         """A challenger → champion: by itself after training, or when somebody says so."""
@@ -235,7 +248,8 @@ class DatasetDags:
                     params["reason"]
                     or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
                 )
-                receipt = steps.promote(name, version, by=by, reason=reason)
+                by_hand = version is not None and not dag_run.partition_key
+                receipt = steps.promote(name, version, by=by, reason=reason, override=by_hand)
                 return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
 
             promote()

@@ -190,8 +190,13 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
             f"{dag} ended as {state}; its logs are under {here.settings.home / 'airflow' / 'logs'}"
         )
     version = here.ledger.serving_version(feed.dataset)
+    if version is None:
+        refused = here.registry.challenger(feed.dataset)
+        raise RuntimeError(
+            f"the first model was {refused.tags.get('decision_reason') if refused else 'lost'}"
+        )
     console.print(
-        f"train → register → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"
+        f"train → register → evaluate → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"
     )
 
 

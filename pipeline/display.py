@@ -6,8 +6,9 @@ Belongs here: layout and colour. Does not: where the numbers come from (views.py
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,9 +20,12 @@ from pipeline.receipts import Receipt, oddness
 from pipeline.views import reasons_text
 
 if TYPE_CHECKING:
+    from pipeline.evaluation import Decision, Evidence
     from pipeline.review.versions import Scored
 
 SHOWN = 30
+VERDICT = {"passed": "green", "failed": "red", "not judged": "dim"}
+EVENT = {"promoted": "green", "refused": "red", "rolled back": "yellow", "trained": "dim", "passed": "dim"}
 SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
@@ -50,6 +54,10 @@ def print_receipt(receipt: Receipt) -> None:
     for heading in ("likely", "since"):
         for line in receipt.details.get(heading, ()):
             console().print(f"  {SAID[heading]}: {escape(line)}")
+    if receipt.details.get("findings"):
+        print_gates(receipt.details["findings"])
+    for line in receipt.details.get("notes", ()):
+        console().print(f"  [yellow]note[/yellow] {escape(line)}")
     for batch in receipt.with_outcome("refused", "failed"):
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 
@@ -74,6 +82,83 @@ def print_pruning(found: dict[str, Any]) -> None:
     console().print(
         "nothing is to go" if nothing else f"{room}{' would be freed' if found['dry_run'] else ' freed'}"
     )
+
+
+def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
+    """The gates of an evaluation, a line each. findings: of decision.Finding as dictionaries."""
+    table = Table("gate", "", "challenger", "champion", "asked", "", box=None)
+    for column in table.columns[2:5]:
+        column.justify, column.no_wrap = "right", True
+    for finding in findings:
+        verdict = finding["verdict"]
+        style = VERDICT[verdict] if finding["level"] == "required" or verdict != "failed" else "yellow"
+        table.add_row(
+            finding["gate"],
+            f"[{style}]{verdict}[/]",
+            finding["value"],
+            finding["champion"],
+            finding["bound"],
+            "" if finding["level"] == "required" else finding["level"],
+        )
+    console().print(table)
+
+
+def print_comparison(evidence: Evidence, decision: Decision) -> None:
+    """Two versions side by side, what follows, and records that they disagree on."""
+    one, other = evidence.challenger, evidence.champion
+    out = console()
+    beside = f"against version {other.version}" if other else "alone"
+    out.print(
+        f"[bold]{escape(evidence.dataset)}[/bold] version {one.version} {beside}, on batches {evidence.first_batch} to "
+        f"{evidence.last_batch}: {evidence.n_holdout} records that neither has seen, {evidence.n_newest} of the newest days"
+    )
+    print_gates([asdict(finding) for finding in decision.findings])
+    kinds = Table("injected anomalies found", "challenger", "champion", box=None)
+    for column in kinds.columns[1:]:
+        column.justify = "right"
+    for kind, share in one.recall_of.items():
+        kinds.add_row(kind, f"{share:.1%}", f"{other.recall_of[kind]:.1%}" if other else "")
+    if one.recall_of:
+        out.print(kinds)
+    for finding in decision.findings:
+        if finding.reason:
+            out.print(f"  {finding.gate} {finding.verdict}: {escape(finding.reason)}")
+    out.print(f"[bold]{'would pass' if decision.outcome == 'promote' else 'would be refused'}[/bold]")
+    if evidence.churn and evidence.churn.examples:
+        print_disagreements(evidence.churn.examples)
+
+
+def print_disagreements(examples: Sequence[Mapping[str, Any]]) -> None:
+    """Records that one of two versions flags."""
+    table = Table("flagged by one alone", "batch", "record", "p-value", "champion's", box=None)
+    for row in examples:
+        p_values = (f"{row[name]:.2g}" for name in ("p_value", "p_value_champion"))
+        table.add_row(row["by"], row["batch_id"], escape(_short(str(row["record_key"]), 40)), *p_values)
+    console().print(table)
+
+
+def print_history(events: Sequence[Mapping[str, Any]]) -> None:
+    """What became of each version, newest last."""
+    if not events:
+        console().print("nothing was trained yet")
+        return
+    table = Table("when", "what", "version", "who", "why", box=None)
+    for column in table.columns[:4]:
+        column.no_wrap = True
+    for event in events:
+        replaced = f", after {event['replaced']}" if event.get("replaced") else ""
+        evidence = ""
+        if event["what"] == "promoted":
+            at = event["evaluated_at"][:16].replace("T", " ")
+            evidence = f" (evidence of {at})" if at else " (not evaluated)"
+        table.add_row(
+            event["at"][:16].replace("T", " "),
+            f"[{EVENT.get(event['what'], '')}]{event['what']}[/]",
+            f"{event['version']}{replaced}",
+            escape(str(event["by"])),
+            escape(_short(f"{event['reason']}{evidence}", 300)),
+        )
+    console().print(table)
 
 
 def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:

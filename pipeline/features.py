@@ -182,7 +182,7 @@ class Features:
         """Sum over the numbers that are there of ln |dz/dx|. (n_records,)"""
         found = np.zeros(table.num_rows)
         for name, number in self.numeric.items():
-            found += np.nan_to_num(number.log_slope(_floats(table[name])))
+            found += np.nan_to_num(number.log_slope(floats(table[name])))
         return found
 
     def knows(self, records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

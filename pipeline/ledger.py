@@ -6,7 +6,7 @@ a step writes those first and the ledger last, so that a killed step is simply d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -290,17 +290,28 @@ class Ledger:
         """Note which version serves."""
         self._note(dataset, model_version=model_version)
 
+    @contextmanager
+    def changing_champion(self, dataset: str) -> Iterator[Callable[[int], None]]:
+        """Hold the lock of all writers while a block changes which version serves: two promotions come one after the other.
+
+        A process that dies lets go of it at once. Yields what notes the version that serves.
+        """
+        with self.transaction(write=True) as connection:
+            yield lambda version: self._note_within(connection, dataset, model_version=version)
+
     def set_trained(self, dataset: str, trained_at: datetime) -> None:
         """Note when the dataset was trained."""
         self._note(dataset, trained_at=trained_at)
 
     def _note(self, dataset: str, **values: Any) -> None:
         with self.transaction(write=True) as connection:
-            changed = connection.execute(
-                sa.update(serving).where(serving.c.dataset == dataset).values(values)
-            )
-            if changed.rowcount == 0:
-                connection.execute(sa.insert(serving).values(dataset=dataset, **values))
+            self._note_within(connection, dataset, **values)
+
+    @staticmethod
+    def _note_within(connection: sa.Connection, dataset: str, **values: Any) -> None:
+        changed = connection.execute(sa.update(serving).where(serving.c.dataset == dataset).values(values))
+        if changed.rowcount == 0:
+            connection.execute(sa.insert(serving).values(dataset=dataset, **values))
 
     def _update(self, state: BatchState, **changes: Any) -> None:
         this = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)

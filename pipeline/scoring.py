@@ -78,7 +78,7 @@ def score_batch(
     source = _Source(dataset, state, tables, batches, detector.features.columns, scratch, threads)
     tries: list[_Publication] = []
     try:
-        _check_derived(dataset, detector)
+        check_derived(dataset, detector)
         cut = _cut(dataset, detector, source)
 
         def rows() -> pa.RecordBatchReader:
@@ -122,7 +122,12 @@ def read_record(
     return record.append_column(KEY, kept["record_key"].combine_chunks())
 
 
-def _check_derived(dataset: Dataset, detector: Detector) -> None:
+def check_derived(dataset: Dataset, detector: Detector) -> None:
+    """Refuse a model that learned other derived columns than today's.
+
+    Raises:
+        ModelUnusable: they are made differently now.
+    """
     known = detector.about.get("derived", {})
     if known != derived.definitions(dataset):
         raise ModelUnusable(

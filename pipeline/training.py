@@ -54,8 +54,8 @@ class Window:
 
     def newest(self, span: timedelta) -> list[BatchState]:
         """Batches of the newest days."""
-        since = _age(self.batches[-1])[0] - span
-        return [batch for batch in self.batches if _age(batch)[0] > since]
+        since = age(self.batches[-1])[0] - span
+        return [batch for batch in self.batches if age(batch)[0] > since]
 
     @property
     def earlier(self) -> list[str]:

@@ -4,7 +4,7 @@ Belongs here: the program, its exit codes, and how errors end it; the verbs are 
 any work (steps/) or how a table is laid out (display.py). Nothing heavy is imported before a verb needs it: `--help`
 must be instant.
 
-Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 contract refused; 4 partly done.
+Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 refused: a contract, or a challenger; 4 partly done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.cli import models, nightly, quarantine, review
 
 app = typer.Typer(
     help="Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 contract refused, 4 partly done.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 refused (contract, challenger), 4 partly done.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,25 +1,49 @@
-"""Which model version serves, and what becomes of the others.
+"""Whether a model version may serve, which one does, how it came to, and what becomes of the others.
 
-Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, registry/).
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, evaluation/, registry/).
 """
 
 from __future__ import annotations
 
 import getpass
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import AsJson, By, DatasetName, Reason, finish, print_json, training_progress
+from pipeline.cli.arguments import (
+    AsJson,
+    By,
+    DatasetName,
+    Reason,
+    finish,
+    print_json,
+    told,
+    training_progress,
+)
 
 verbs = typer.Typer()
 Version = Annotated[int, typer.Argument(help="number of a model version")]
 
 
 @verbs.command()
-def promote(
+def evaluate(
     dataset: DatasetName,
     version: Annotated[int | None, typer.Option(help="model version; default: the challenger")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a challenger against the champion, on records that neither has seen; a first model that passes serves at once."""
+    from pipeline import steps
+
+    finish([told(as_json, partial(steps.evaluate, dataset, version))], as_json)
+
+
+@verbs.command()
+def promote(
+    dataset: DatasetName,
+    version: Annotated[
+        int | None, typer.Option(help="model version, refused or not; default: the challenger that passed")
+    ] = None,
     by: By = "",
     reason: Reason = "",
     as_json: AsJson = False,
@@ -27,7 +51,8 @@ def promote(
     """Make a model version champion; the champion until now becomes `previous`."""
     from pipeline import steps
 
-    finish([steps.promote(dataset, version, by=by or getpass.getuser(), reason=reason)], as_json)
+    who, named = by or getpass.getuser(), version is not None
+    finish([steps.promote(dataset, version, by=who, reason=reason, override=named)], as_json)
 
 
 @verbs.command()
@@ -36,6 +61,31 @@ def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: As
     from pipeline import steps
 
     finish([steps.rollback(dataset, by=by or getpass.getuser(), reason=reason)], as_json)
+
+
+@verbs.command()
+def compare(
+    dataset: DatasetName,
+    version: Annotated[int | None, typer.Argument(metavar="[A]", help="default: the challenger")] = None,
+    other: Annotated[int | None, typer.Argument(metavar="[B]", help="default: the champion")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure version A against version B as an evaluation would, with records that they disagree on; nothing is kept."""
+    from pipeline import display, steps
+
+    evidence, decision = steps.compare(dataset, version, other)
+    if as_json:
+        return print_json({"decision": decision.as_dict(), "evidence": evidence.as_dict()})
+    return display.print_comparison(evidence, decision)
+
+
+@verbs.command()
+def history(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """What was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
+    from pipeline import display, steps
+
+    events = steps.history(dataset)
+    print_json(events) if as_json else display.print_history(events)
 
 
 @verbs.command()

@@ -4,8 +4,8 @@ Belongs here: the only door to MLflow; its objects do not leave this package. Do
 serve (evaluation.py), or what a detector holds (detector.py). Importing this package imports no MLflow.
 
 What serves is what the alias `champion` names: moving it is the commit of a promotion or a rollback. What the champion
-replaced is a tag on it, written before; the aliases `previous` and `challenger` follow, and the next call puts them
-right where a process died in between.
+replaced, and how it came to serve, are tags on it, written before; the aliases `previous` and `challenger` and the entry in the
+history follow, and the next call puts them right where a process died in between.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipeline.registry import runs
 from pipeline.registry.connection import Connection
 from pipeline.registry.entities import DatasetInput, ModelVersion, Promotion, Removal, TrainingRun
 from pipeline.registry.versions import (
+    ARRIVAL,
     CHALLENGER,
     CHAMPION,
     DIGEST,
@@ -38,6 +39,7 @@ from pipeline.registry.versions import (
 )
 
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
+EVALUATION = "evaluation.json"
 
 __all__ = ["DatasetInput", "ModelVersion", "Promotion", "Registry", "Removal", "TrainingRun"]
 
@@ -106,6 +108,15 @@ class Registry:
         """The version that a rollback would bring back."""
         with self._of(dataset, "look up the previous champion") as versions:
             return versions.before(versions.find(CHAMPION))
+
+    def version(self, dataset: str, number: int) -> ModelVersion:
+        """One version.
+
+        Raises:
+            NotReady: there is no such version.
+        """
+        with self._of(dataset, f"look up version {number}") as versions:
+            return versions.known(number)
 
     def versions(self, dataset: str) -> list[ModelVersion]:
         """Every version, oldest first."""
@@ -178,9 +189,12 @@ class Registry:
             changed = champion is None or champion.version != chosen.version
             if changed:
                 audit = {"promoted_by": by, "promoted_at": _now(), "promoted_reason": reason}
-                versions.tag(chosen, **audit, **{REPLACED: champion.version if champion else None})
+                arrival = _arrival("promoted", chosen, champion, audit["promoted_at"], by, reason)
+                replaced = champion.version if champion else None
+                versions.tag(chosen, **audit, **{REPLACED: replaced, ARRIVAL: arrival})
                 versions.point(CHAMPION, chosen)
-            return _settle(versions, chosen, champion if changed else versions.before(champion), changed)
+                return _settle(versions, chosen, champion, changed, arrival)
+            return _settle(versions, chosen, versions.before(champion), changed)
 
     def reject(self, dataset: str, version: int, *, by: str, reason: str) -> bool:
         """Put on record that somebody does not want a version to serve; it is challenger no longer. The champion is left alone.
@@ -222,10 +236,30 @@ class Registry:
                     f"{dataset}: version {champion.version} is champion, with no earlier one to go back to; "
                     "promote a version by its number instead"
                 )
-            versions.tag(champion, rolled_back_by=by, rolled_back_at=_now(), rolled_back_reason=reason)
-            versions.tag(earlier, **{REPLACED: None})
+            at = _now()
+            arrival = _arrival("rolled back", earlier, champion, at, by, reason)
+            versions.tag(champion, rolled_back_by=by, rolled_back_at=at, rolled_back_reason=reason)
+            versions.tag(earlier, **{REPLACED: None, ARRIVAL: arrival})
             versions.point(CHAMPION, earlier)
-            return _settle(versions, earlier, None, changed=True)
+            return _settle(versions, earlier, None, changed=True, arrival=arrival)
+
+    def history(self, dataset: str) -> list[dict[str, Any]]:
+        """Every promotion and rollback, oldest first: what, at, version, replaced, by, reason, decision, evaluated_at."""
+        with self._of(dataset, "read the history") as versions:
+            return versions.events()
+
+    def log_evaluation(
+        self, dataset: str, version: int, evaluation: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        """Keep what a version was judged by: the whole as evaluation.json of its run, then the tags, which say that it is there.
+
+        Raises:
+            NotReady: there is no such version.
+        """
+        with self._of(dataset, f"log the evaluation of version {version}") as versions:
+            chosen = versions.known(version)
+            versions.client.log_text(chosen.run_id, json.dumps(evaluation, indent=1, default=str), EVALUATION)
+            versions.tag(chosen, **tags)
 
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
         """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was known.
@@ -347,13 +381,34 @@ class Registry:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _arrival(
+    what: str, version: ModelVersion, replaced: ModelVersion | None, at: str, by: str, reason: str
+) -> str:
+    """How a version comes to serve, on what evidence."""
+    return json.dumps({
+        "what": what,
+        "at": at,
+        "version": version.version,
+        "replaced": replaced.version if replaced else None,
+        "by": by,
+        "reason": reason,
+        "decision": version.tags.get("decision", ""),
+        "evaluated_at": version.tags.get("evaluated_at", ""),
+    })
 
 
 def _settle(
-    versions: Versions, champion: ModelVersion, previous: ModelVersion | None, changed: bool
+    versions: Versions,
+    champion: ModelVersion,
+    previous: ModelVersion | None,
+    changed: bool,
+    arrival: str | None = None,
 ) -> Promotion:
-    """Bring the other aliases in line with the champion."""
+    """Bring the other aliases and the history in line with the champion."""
+    versions.arrived(arrival or champion.tags.get(ARRIVAL))
     versions.point(PREVIOUS, previous)
     if CHALLENGER in champion.aliases:
         versions.point(CHALLENGER, None)

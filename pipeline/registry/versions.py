@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-KEY, METRICS, DIGEST, REPLACED = "training_key", "holdout_metrics", "detector_digest", "replaced_version"
+KEY, METRICS, DIGEST, REPLACED = "training_key", "calibration_metrics", "detector_digest", "replaced_version"
 REVIEW = "review"  # what people's verdicts say of a version
+ARRIVAL = "arrival"  # on a champion: how it came to serve, written before it does
+EVENT = "history."  # and on the model once it does; with the time, so that events are in order
 
 
 class Versions:
@@ -83,6 +85,21 @@ class Versions:
                 self.client.set_model_version_tag(self.name, str(version.version), key, str(value))
             elif key in version.tags:
                 self.client.delete_model_version_tag(self.name, str(version.version), key)
+
+    def arrived(self, arrival: str | None) -> None:
+        """Keep for good how the champion came to serve; where it is kept already, nothing changes."""
+        if arrival:
+            event = json.loads(arrival)
+            key = (
+                f"{EVENT}{event['at'].partition('+')[0]}.{event['version']}"  # MLflow allows no plus in a key
+            )
+            self.client.set_registered_model_tag(self.name, key, arrival)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every promotion and rollback, oldest first."""
+        model = tolerating(self.client.get_registered_model, self.name)
+        tags = dict(model.tags) if model else {}
+        return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(EVENT)]
 
     def _read(self, version: Any) -> ModelVersion:
         tags = dict(version.tags)

@@ -7,20 +7,38 @@ part works; heavy libraries are imported by the step that needs them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
+from pipeline.steps.judging import compare, evaluate, history
 from pipeline.steps.keeping import prune, reproduce
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
 from pipeline.steps.serving import evidence, promote, reject, rollback, score
 
 __all__ = [
-    "RANGE", "discover", "evidence", "promote", "prune", "reject", "release", "reproduce", "rollback", "run", "score",
-    "train", "validate",
-]  # fmt: skip
+    "RANGE",
+    "compare",
+    "discover",
+    "evaluate",
+    "evidence",
+    "history",
+    "promote",
+    "prune",
+    "reject",
+    "release",
+    "reproduce",
+    "rollback",
+    "run",
+    "score",
+    "train",
+    "validate",
+]
 
 
 def release(dataset_name: str, batch_id: str, *, installation: Installation | None = None) -> list[Receipt]:
@@ -33,17 +51,30 @@ def release(dataset_name: str, batch_id: str, *, installation: Installation | No
 def run(
     dataset_name: str, *, say: Say = lambda _: None, installation: Installation | None = None
 ) -> list[Receipt]:
-    """Everything due: validate what landed, train where there is no champion or the schedule says so, score."""
+    """Everything due: validate what landed; train where there is no champion or the schedule says so, evaluate, promote; score."""
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     receipts = [validate(dataset_name, say=say, installation=here)]
-    if learning.is_due(here, dataset):
-        try:
-            receipts.append(train(dataset_name, say=say, installation=here))
-        except NotReady as early:
-            receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": str(early)}))
-        else:
-            if receipts[-1].alias == "challenger" and dataset.promote.mode == "automatic":
-                receipts.append(promote(dataset_name, by="vaewatch", reason="automatic", installation=here))
+    try:
+        for receipt in _learn(here, dataset, say):
+            receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
+    except NotReady as early:
+        receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": str(early)}))
     receipts.append(score(dataset_name, say=say, installation=here))
     return receipts
+
+
+def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
+    """Train, evaluate, promote, as far as is due: a model that waited for its first evaluation gets it."""
+    name = dataset.dataset
+    waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
+    if learning.is_due(here, dataset):
+        trained = train(name, say=say, installation=here)
+        yield trained
+        waits |= trained.outcome != "skipped"
+    if waits:
+        judged = evaluate(name, say=say, installation=here)
+        yield judged
+        passed = judged.outcome == "passed" and judged.alias == "challenger"
+        if passed and dataset.promote.mode == "automatic":
+            yield promote(name, judged.model_version, by="vaewatch", reason="automatic", installation=here)

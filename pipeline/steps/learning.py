@@ -27,7 +27,7 @@ def train(
     on_progress: Callable[[Any], None] | None = None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Train on the accepted window, log and register. The first model becomes champion, a later one challenger.
+    """Train on the accepted window, log and register the model as challenger; it serves once it is evaluated and promoted.
 
     Records that people found to be anomalies push the model away, normal ones are kept in. The same records, contract, settings and code give the version that is there already.
 
@@ -87,15 +87,11 @@ def train(
 
 
 def _introduce(here: Installation, dataset: Dataset, version: ModelVersion, found: bool) -> str:
-    """Give a trained version its place: champion where there is none, else challenger."""
+    """Name a trained version challenger, unless it serves, or was there before and is no longer."""
     champion = here.registry.champion(dataset.dataset)
-    if champion is None:
-        here.registry.promote(dataset.dataset, version.version, by="vaewatch", reason="the first model")
-        here.ledger.set_serving(dataset.dataset, version.version)
+    if champion and champion.version == version.version:
         return "champion"
-    if champion.version == version.version:
-        return "champion"
-    if not found or "challenger" in version.aliases:
+    if not found or champion is None or "challenger" in version.aliases:
         here.registry.set_challenger(dataset.dataset, version.version)
         return "challenger"
     return ""

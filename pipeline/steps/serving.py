@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
 from pipeline.errors import NotReady
@@ -60,7 +60,7 @@ def score(
     if champion is None:
         receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
     else:
-        detector = _fetch(here, champion)
+        detector = fetch(here, champion)
         for state in waiting:
             receipts.append(
                 guarded(state.batch_id, _score, here, dataset, state, detector, champion, current, say)
@@ -133,16 +133,73 @@ def promote(
     *,
     by: str,
     reason: str,
+    override: bool = False,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Make a version champion (default: the challenger); the champion until now becomes `previous`."""
+    """Make a version champion (default: the challenger); the champion until now becomes `previous`.
+
+    Args:
+        override: promote what was refused, or judged against another champion than serves now; it is kept with the version.
+
+    Raises:
+        NotReady: there is no such version; or it was refused, or judged against another champion, and that is not overridden; or
+            another promotion came first.
+    """
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
-    done = here.registry.promote(dataset.dataset, version, by=by, reason=reason)
-    here.ledger.set_serving(dataset.dataset, done.champion)
+    seen = here.registry.champion(dataset.dataset)
+    chosen = (
+        here.registry.challenger(dataset.dataset)
+        if version is None
+        else here.registry.version(dataset.dataset, version)
+    )
+    against = _objection(chosen, seen)
+    if against and not override:
+        raise NotReady(
+            f"{dataset.dataset}: {against}; to promote it all the same: "
+            f"vaewatch promote {dataset.dataset} --version {chosen.version if chosen else version} --reason WHY"
+        )
+    if against and not reason:
+        raise NotReady(f"{dataset.dataset}: {against}; say why it is promoted all the same: --reason")
+    overriding = f"; overrides: {against}" if against else ""
+    with here.ledger.changing_champion(dataset.dataset) as note:
+        now = here.registry.champion(dataset.dataset)
+        if now and now.version not in {seen.version if seen else None, chosen.version if chosen else None}:
+            raise NotReady(_overtaken(dataset, chosen, now))
+        number = chosen.version if chosen else version
+        done = here.registry.promote(dataset.dataset, number, by=by, reason=f"{reason}{overriding}")
+        note(done.champion)
     outcome = "promoted" if done.changed else "unchanged"
-    return Receipt(
-        "promote", dataset.dataset, outcome, (), done.champion, "champion", {"previous": done.previous}
+    details: dict[str, Any] = {"previous": done.previous}
+    if done.changed:
+        details["reason"] = f"overrides: {against}" if against else _evidence(chosen)
+    return Receipt("promote", dataset.dataset, outcome, (), done.champion, "champion", details)
+
+
+def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> str:
+    """Why a version should not be promoted; empty where nothing is known against it."""
+    if chosen is None or (champion and champion.version == chosen.version) or "decision" not in chosen.tags:
+        return ""
+    tags, serving = chosen.tags, str(champion.version) if champion else ""
+    if tags["decision"] != "promote":
+        return f"version {chosen.version} was {tags['decision_reason']}"
+    if tags["evaluated_against"] != serving:
+        judged = f"version {tags['evaluated_against']}" if tags["evaluated_against"] else "no champion"
+        now = f"version {serving} serves" if serving else "none serves"
+        return f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again"
+    return ""
+
+
+def _evidence(chosen: ModelVersion | None) -> str:
+    tags = chosen.tags if chosen else {}
+    return str(tags.get("decision_reason", "it was not evaluated (vaewatch evaluate)"))
+
+
+def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion) -> str:
+    tags = now.tags
+    return (
+        f"{dataset.dataset}: version {now.version} became champion meanwhile (by {tags.get('promoted_by', 'somebody')}, "
+        f"{tags.get('promoted_at', '')}); version {chosen.version if chosen else ''} was not promoted: evaluate it again"
     )
 
 
@@ -188,14 +245,20 @@ def rollback(dataset_name: str, *, by: str, reason: str, installation: Installat
     """Make the previous champion champion again."""
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
-    done = here.registry.rollback(dataset.dataset, by=by, reason=reason)
-    here.ledger.set_serving(dataset.dataset, done.champion)
+    with here.ledger.changing_champion(dataset.dataset) as note:
+        done = here.registry.rollback(dataset.dataset, by=by, reason=reason)
+        note(done.champion)
     return Receipt(
         "rollback", dataset.dataset, "rolled back", (), done.champion, "champion", {"previous": done.previous}
     )
 
 
-def _fetch(here: Installation, version: ModelVersion) -> Detector:
+def fetch(here: Installation, version: ModelVersion) -> Detector:
+    """The detector of a version.
+
+    Raises:
+        ModelUnusable: it is gone, or not what was registered.
+    """
     from pipeline.detector import Detector
 
     return Detector.load(here.registry.fetch(version, here.settings.home / "models"))

@@ -121,7 +121,10 @@ def test_the_first_night(
     assert early.result("score")["batches"] == {"waiting": 3}
 
     trained = Run("orders.train")
-    assert trained.result("train") == {"outcome": "trained", "model_version": 1, "alias": "champion"}
+    assert trained.result("train") == {"outcome": "trained", "model_version": 1, "alias": "challenger"}
+    judged = trained.result("evaluate")
+    assert (judged["outcome"], judged["model_version"], judged["alias"]) == ("passed", 1, "champion"), judged
+    assert trained.keys("orders.model_trained") == []
     assert trained.keys("orders.champion") == [None]  # an unkeyed event: discover listens to it
 
     scored = Run("orders.score", batch="day01..day03")
@@ -163,6 +166,7 @@ def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:
     Run("orders.score", batch="day04")
     trained = Run("orders.train")
     assert trained.result("train") == {"outcome": "trained", "model_version": 2, "alias": "challenger"}
+    assert trained.result("evaluate")["outcome"] == "passed", trained.result("evaluate")
     assert trained.keys("orders.model_trained") == ["2"]
     promoted = Run("orders.promote", version=2, reason="looks better")
     assert promoted.result("promote") == {"outcome": "promoted", "model_version": 2, "previous": 1}
@@ -179,9 +183,9 @@ def test_training_before_there_are_records_is_no_failure(land: Land) -> None:
     """A new dataset must not be red every night until it has enough; a running one must."""
     land(1)
     Run("orders.score", batch="day01")
-    assert Run("orders.train").tasks == {"train": "skipped"}
+    assert Run("orders.train").tasks == {"train": "skipped", "evaluate": "skipped"}
     Installation().ledger.set_serving("orders", 1)
-    assert Run("orders.train").tasks == {"train": "failed"}
+    assert Run("orders.train").tasks == {"train": "failed", "evaluate": "upstream_failed"}
 
 
 def test_a_night_without_an_occasion_is_skipped_and_rings_for_nobody(land: Land, datasets: Path) -> None:

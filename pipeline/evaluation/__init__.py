@@ -1,0 +1,10 @@
+"""Challenger against champion, on records that neither has seen: what was measured, and what follows from it.
+
+Belongs here: pure functions over tables and detectors. `measure` gives Evidence, `decide` a Decision with its reasons.
+Does not: reading records (holdout.py), or acting on a decision (steps/). Importing this package imports nothing heavy.
+"""
+
+from pipeline.evaluation.decision import Decision, Finding, decide
+from pipeline.evaluation.evidence import Churn, Difference, Evidence, Measured, Share
+
+__all__ = ["Churn", "Decision", "Difference", "Evidence", "Finding", "Measured", "Share", "decide"]

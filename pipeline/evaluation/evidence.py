@@ -1,0 +1,126 @@
+"""What was measured of two versions: numbers only, fit for JSON.
+
+Belongs here: the records and their units. Does not: how they are measured (measurement.py), or what they mean (decision.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Share:
+    """hits of n."""
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float | None:
+        return self.hits / self.n if self.n else None
+
+    def interval(self, z: float) -> tuple[float, float]:
+        """Wilson's score interval (1927), z standard deviations either side."""
+        if not self.n:
+            return 0.0, 1.0
+        share = self.hits / self.n
+        centre = share + z * z / (2 * self.n)
+        spread = z * math.sqrt(share * (1 - share) / self.n + z * z / (4 * self.n * self.n))
+        low, high = ((centre + sign * spread) / (1 + z * z / self.n) for sign in (-1, 1))
+        return max(0.0, low), min(1.0, high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The challenger's value less the other's, measured on the same records. error: its standard error, of these records."""
+
+    value: float
+    error: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One version, on the same records as every other.
+
+    Attributes:
+        n_learned: records that it learned from.
+        recall: share of the injected anomalies above its own threshold, mean over the kinds. recall_of: by kind.
+        ranked_recall: the same above the score that as large a share of the holdout exceeds as the budget allows.
+        negative_elbo: nats per record in the columns' own units, without the lowest and highest 5 % of records; None where
+            its training has no evidence bound.
+        kl_divergence: mean nats that its latents say of a record.
+        flagged: of the newest days' holdout. promised_rate: the share that its threshold promises; None where none is promised.
+        in_tail: of the newest days' holdout, p-values of 5 % at most.
+        gross: chance that a record with a gross error scores above an ordinary one.
+        distinct: share of different scores among ordinary records; 0 where some are not finite.
+        cpu_us: CPU time of scoring a record, microseconds.
+        precision: confirmed anomalies among judged records that it flags. confirmed: flagged among confirmed anomalies. Both of
+            the holdout: no version has learned these verdicts.
+    """
+
+    version: int | None
+    n_learned: int
+    recall: float | None
+    recall_of: Mapping[str, float]
+    ranked_recall: float | None
+    negative_elbo: float | None
+    kl_divergence: float
+    flagged: Share
+    promised_rate: float | None
+    in_tail: Share
+    gross: float
+    distinct: float
+    cpu_us: float
+    precision: Share
+    confirmed: Share
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Flags of the newest days under two versions. either: flagged by one or both; differ: by one alone.
+
+    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both p-values.
+    """
+
+    either: int
+    differ: int
+    examples: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a decision rests on.
+
+    Attributes:
+        holdout: share of records held out from both.
+        n_holdout, n_recent, n_newest: holdout records; those of the newest days; records of the newest days.
+        budget: share of the holdout above the threshold for `ranked_recall`.
+        champion: None where none serves. incomparable: why the champion could not be measured.
+        baselines: ranked recall of each.
+        differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a baseline or another seed, by name.
+        lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
+    """
+
+    dataset: str
+    measured_at: str
+    first_batch: str
+    last_batch: str
+    holdout: float
+    n_holdout: int
+    n_recent: int
+    n_newest: int
+    budget: float
+    challenger: Measured
+    champion: Measured | None = None
+    incomparable: str = ""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    churn: Churn | None = None
+    lost: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

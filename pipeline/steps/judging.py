@@ -1,0 +1,226 @@
+"""Measure a challenger against the champion and write down what follows from it.
+
+Belongs here: the step evaluate, the same for any two versions, and what became champion when. Does not: measuring and deciding
+(evaluation/), or moving the champion (serving.py), but for the first model: nothing would be scored without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.receipts import Receipt
+from pipeline.steps.keys import Say
+from pipeline.steps.serving import fetch, promote
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
+    from pipeline.evaluation import Decision, Evidence
+    from pipeline.evaluation.measurement import Contender
+    from pipeline.registry import ModelVersion
+    from pipeline.training import Window
+
+FIRST = "the first model"
+MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
+
+
+def evaluate(
+    dataset_name: str,
+    version: int | None = None,
+    *,
+    say: Say = lambda _: None,
+    installation: Installation | None = None,
+) -> Receipt:
+    """Judge a version (default: the challenger) by `promote.gates`, and keep the evidence and the decision with it.
+
+    A first model that passes becomes champion at once, in any mode. Judged already, on the same records against the same champion,
+    it is not judged again.
+
+    Raises:
+        NotReady: there is no such version, or none at all.
+        ModelUnusable: the version cannot score today's records.
+        RegistryUnreachable, StorageFailed: nothing was written down; a retry may help.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    champion = here.registry.champion(dataset.dataset)
+    chosen = _chosen(here, dataset, version, champion)
+    if champion and chosen.version == champion.version:
+        if here.ledger.serving_version(dataset.dataset) != champion.version:
+            here.ledger.set_serving(dataset.dataset, champion.version)
+        return Receipt("evaluate", dataset.dataset, "unchanged", (), champion.version, "champion")
+    window = _window(here, dataset)
+    key = _key(dataset, window, champion)
+    if chosen.tags.get("evaluation_key") != key:
+        against = f"version {champion.version}" if champion else "nothing that serves yet"
+        say(f"evaluating version {chosen.version} against {against}")
+        evidence, decision = _judged(here, dataset, window, chosen, champion)
+        whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
+        here.registry.log_evaluation(
+            dataset.dataset, chosen.version, whole, _tags(evidence, decision) | {"evaluation_key": key}
+        )
+        chosen = here.registry.version(dataset.dataset, chosen.version)
+        details = {**_details(chosen), **whole["decision"]}
+    else:
+        details = _details(chosen)
+    passed, alias = chosen.tags["decision"] == "promote", "challenger"
+    if passed and champion is None:
+        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
+        alias = "champion"
+    outcome = "passed" if passed else "refused"
+    return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, alias, details)
+
+
+def compare(
+    dataset_name: str,
+    one: int | None = None,
+    other: int | None = None,
+    *,
+    installation: Installation | None = None,
+) -> tuple[Evidence, Decision]:
+    """Measure a version (default: the challenger) against another (default: the champion), as an evaluation would; nothing is kept.
+
+    Raises:
+        NotReady: there is no such version.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    champion = (
+        here.registry.champion(dataset.dataset)
+        if other is None
+        else here.registry.version(dataset.dataset, other)
+    )
+    chosen = _chosen(here, dataset, one, champion)
+    if champion and champion.version == chosen.version:
+        raise NotReady(
+            f"{dataset.dataset}: version {chosen.version} is all there is to compare; name another one"
+        )
+    return _judged(here, dataset, _window(here, dataset), chosen, champion)
+
+
+def history(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
+    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence; oldest first."""
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    events = here.registry.history(dataset.dataset)
+    for version in here.registry.versions(dataset.dataset):
+        trained = {"what": "trained", "at": version.created_at.isoformat(timespec="milliseconds")}
+        found = [trained | {"by": "vaewatch", "reason": f"batches {version.tags.get('window', '')}"}]
+        if "evaluated_at" in version.tags:
+            tags = version.tags
+            what = "passed" if tags["decision"] == "promote" else "refused"
+            found.append({
+                "what": what,
+                "at": tags["evaluated_at"],
+                "by": "vaewatch",
+                "reason": tags["decision_reason"],
+            })
+        events += [{"version": version.version, **event} for event in found]
+    order = ("trained", "refused", "passed", "promoted", "rolled back")
+    return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
+
+
+def _chosen(
+    here: Installation, dataset: Dataset, version: int | None, champion: ModelVersion | None
+) -> ModelVersion:
+    if version is not None:
+        return here.registry.version(dataset.dataset, version)
+    found = here.registry.challenger(dataset.dataset) or champion
+    if found is None:
+        raise NotReady(f"{dataset.dataset} has no model yet; train one (vaewatch train {dataset.dataset})")
+    return found
+
+
+def _window(here: Installation, dataset: Dataset) -> Window:
+    from pipeline import training, verdicts
+
+    batches = list(here.ledger.current(dataset.dataset).values())
+    return training.choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
+
+
+def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str:
+    """Same records, same champion, same gates: same evaluation."""
+    parts = [
+        window.fingerprint,
+        str(champion.version if champion else None),
+        dataset.promote.model_dump_json(exclude={"mode"}),
+        dataset.flag.model_dump_json(),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _judged(
+    here: Installation, dataset: Dataset, window: Window, chosen: ModelVersion, champion: ModelVersion | None
+) -> tuple[Evidence, Decision]:
+    from pipeline import holdout, training
+    from pipeline.evaluation import decide
+    from pipeline.evaluation.measurement import measure
+
+    tables, threads = here.tables(dataset), here.settings.cores
+    share = min(
+        dataset.promote.holdout,
+        *(float(v.tags.get("holdout", 0)) for v in (chosen, champion) if v is not None),
+    )
+    train = dataset.train.model_copy(update={"max_records": MOST_LEARNED})
+    few = dataset.model_copy(update={"train": train})
+    challenger, other = _contender(here, chosen), _contender(here, champion) if champion else None
+    with here.scratch(dataset, "evaluate") as scratch:
+        held = holdout.read(dataset, window, share, tables, scratch=scratch, threads=threads)
+        learned = training.read_window(few, window, tables, scratch=scratch, threads=threads).table
+        seed = _another_seed(here, dataset, window)
+    evidence = measure(
+        dataset,
+        held,
+        challenger,
+        other,
+        batches=(window.batch_ids[0], window.batch_ids[-1]),
+        at=datetime.now(UTC),
+        learned=learned if share and dataset.promote.gates.baselines.level != "off" else None,
+        other_seed=seed,
+    )
+    return evidence, decide(evidence, dataset.promote.gates)
+
+
+def _contender(here: Installation, version: ModelVersion) -> Contender:
+    from pipeline.evaluation.measurement import Contender
+
+    n_learned = sum(int(version.metrics.get(name, 0)) for name in ("n_training", "n_calibrating"))
+    return Contender(fetch(here, version), version.version, n_learned)
+
+
+def _another_seed(here: Installation, dataset: Dataset, window: Window) -> Detector | None:
+    """The same training from another start, where the gate asks for it."""
+    if dataset.promote.gates.seed_variance.level == "off":
+        return None
+    from pipeline import experiment
+
+    train = dataset.train.model_copy(update={"seed": dataset.train.seed + 1})
+    other = dataset.model_copy(update={"train": train})
+    tables, threads = here.tables(dataset), here.settings.cores
+    with here.scratch(dataset, "seed") as scratch:
+        return experiment.fit(other, window, tables, scratch, scratch / "checkpoints", threads, None).trained
+
+
+def _tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
+    return {
+        "decision": decision.outcome,
+        "decision_reason": decision.sentence,
+        "decision_notes": json.dumps(decision.notes),
+        "evaluated_against": str(decision.against) if evidence.champion else "",
+        "evaluated_at": evidence.measured_at,
+    }
+
+
+def _details(version: ModelVersion) -> dict[str, Any]:
+    """The decision in words, as tags keep it."""
+    tags = version.tags
+    return {
+        "reason": tags["decision_reason"],
+        "notes": json.loads(tags["decision_notes"]),
+        "against": int(tags["evaluated_against"]) if tags["evaluated_against"] else None,
+    }

@@ -1,0 +1,292 @@
+"""Challenger against champion on the sample feed: who is worse is refused for the right reason, who is as good passes.
+
+The models are small and quick: two members, some hundred steps. How often two equal trainings of the full size fail a gate is
+measured apart (docs/log.md); here one pair stands for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import Dataset
+from pipeline.dataset_files import load_dataset
+from pipeline.detector import Detector
+from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
+from pipeline.evaluation.injection import injected
+from pipeline.evaluation.measurement import Contender, measure
+from pipeline.gates import Gates
+from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
+from pipeline.sample import SamplePlan, generate
+
+pytestmark = pytest.mark.filterwarnings("ignore::vae_core.DataWarning", "ignore::vae_core.TrainingWarning")
+PAYMENTS = load_dataset(Path(__file__).parents[2] / "dags" / "datasets" / "payments.yaml")
+RECIPE = {"n_latents": 10, "steps": 400, "minibatch": 256, "n_members": 2}
+N_LEARNED, N_CALIBRATING = 9_000, 2_500
+
+
+def taught(seed: int = 1, **recipe: Any) -> Dataset:
+    train = PAYMENTS.train.model_copy(update={"seed": seed, "recipe": {**RECIPE, **recipe}})
+    return PAYMENTS.model_copy(update={"train": train})
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Ten days of payments in an order of chance, with their keys."""
+    folder = tmp_path_factory.mktemp("feed")
+    made = generate(folder, SamplePlan(days=10, records_per_day=2000, hostile=False))
+    tables = []
+    for batch_id in made.batch_ids:
+        table = pq.read_table(made.incoming / f"{batch_id}.parquet")
+        fee = table.column_names.index("fee")
+        table = table.set_column(fee, "fee", table["fee"].cast(pa.float64()))
+        keys = table["transaction_id"]
+        table = table.select(modelled(PAYMENTS)).append_column(BATCH_ID, pa.array([batch_id] * len(table)))
+        tables.append(table.append_column(RECORD_KEY, keys))
+    whole = pa.concat_tables(tables)
+    return whole.take(np.random.default_rng(7).permutation(whole.num_rows))
+
+
+@pytest.fixture(scope="module")
+def learned(feed: pa.Table) -> pa.Table:
+    return feed.slice(0, N_LEARNED + N_CALIBRATING)
+
+
+@pytest.fixture(scope="module")
+def held(feed: pa.Table, learned: pa.Table) -> HeldOut:
+    """The rest: what no model of these tests has seen."""
+    rest = feed.slice(learned.num_rows)
+    return held_out(rest)
+
+
+def held_out(records: pa.Table) -> HeldOut:
+    none = records.slice(0, 0)
+    newest = pc.greater_equal(records[BATCH_ID], "2026-01-05")
+    return HeldOut(0.4, records, newest, records.filter(newest), none, none, none, none)
+
+
+def shuffled(table: pa.Table, seed: int) -> pa.Table:
+    """Every column by itself in another order: each as it was, and nothing goes together."""
+    random = np.random.default_rng(seed)
+    return pa.table({n: table[n].take(random.permutation(table.num_rows)) for n in table.column_names})
+
+
+def mixed(table: pa.Table, share: float, seed: int) -> pa.Table:
+    """So large a share of the records is of values that do not go together."""
+    odd = pa.array(np.random.default_rng(seed).random(table.num_rows) < share)
+    other = shuffled(table, seed)
+    columns = {n: (other[n].combine_chunks(), table[n].combine_chunks()) for n in table.column_names}
+    return pa.table({n: pc.if_else(odd, *both) for n, both in columns.items()})
+
+
+Trained = Callable[[str], Contender]
+
+
+@pytest.fixture(scope="module")
+def trained(learned: pa.Table) -> Trained:
+    """A model by what was done to it, trained once."""
+    parts = learned.slice(0, N_LEARNED), learned.slice(N_LEARNED)
+
+    def train(dataset: Dataset, part: pa.Table, calibrating: pa.Table) -> Contender:
+        detector = Detector.train(dataset, part, calibrating, records_per_day=2000.0, device="cpu")
+        return Contender(detector, 1, part.num_rows + calibrating.num_rows)
+
+    @cache
+    def of(what: str) -> Contender:
+        match what:
+            case "good":
+                return train(taught(), *parts)
+            case "other seed":
+                return train(taught(seed=2), *parts)
+            case "brief":
+                return train(taught(steps=60), *parts)
+            case "collapsed":
+                return train(taught(kl_weight=1000.0), *parts)
+            case "shuffled":
+                return train(taught(), shuffled(parts[0], 1), shuffled(parts[1], 2))
+            case "contaminated":
+                return train(taught(), mixed(parts[0], 0.3, 1), mixed(parts[1], 0.3, 2))
+            case "ten rows":
+                return train(taught(), parts[0].slice(0, 10), parts[1].slice(0, 20))
+        raise AssertionError(what)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def judged(trained: Trained, held: HeldOut, learned: pa.Table) -> Callable[[str, str | None], Evidence]:
+    """The evidence for a model against another."""
+
+    @cache
+    def of(challenger: str, champion: str | None) -> Evidence:
+        other = trained(champion) if champion else None
+        return evidence_of(replace(trained(challenger), version=2), other, held, learned)
+
+    return of
+
+
+def evidence_of(one: Contender, other: Contender | None, held: HeldOut, learned: pa.Table) -> Evidence:
+    days = ("2026-01-01", "2026-01-10")
+    return measure(PAYMENTS, held, one, other, batches=days, at=datetime.now(UTC), learned=learned)
+
+
+def failed(decision: Decision) -> set[str]:
+    return {finding.gate for finding in decision.findings if finding.refuses}
+
+
+@pytest.mark.parametrize(
+    ("what", "gates", "words"),
+    [
+        ("shuffled", {"recall", "negative_elbo"}, "what goes together in a record was not learned"),
+        ("contaminated", {"recall"}, "its threshold lies far above ordinary records"),
+        ("collapsed", {"recall", "negative_elbo"}, "collapsed onto the prior; lower train.recipe.kl_weight"),
+        ("ten rows", {"recall", "negative_elbo"}, "it learned from 30 records, the champion from 11500"),
+    ],
+)
+def test_a_worse_challenger_is_refused_for_the_right_reason(
+    judged: Callable[..., Evidence], what: str, gates: set[str], words: str
+) -> None:
+    """Whoever is woken by it must not have to find out what happened."""
+    decision = decide(judged(what, "good"), Gates())
+    assert decision.outcome == "refuse"
+    assert gates <= failed(decision), decision.sentence
+    assert words in decision.cause, decision.sentence
+    assert decision.sentence.startswith("refused: ")
+
+
+def test_an_equal_challenger_passes_and_a_better_one(judged: Callable[..., Evidence]) -> None:
+    """Another seed is nobody's fault; a training that was cut short may not keep its successor out."""
+    equal = decide(judged("other seed", "good"), Gates())
+    assert equal.outcome == "promote", equal.sentence
+    better = decide(judged("good", "brief"), Gates())
+    assert better.outcome == "promote", better.sentence
+    worse = decide(judged("brief", "good"), Gates())
+    assert "recall" in failed(worse), worse.sentence
+
+
+def test_a_first_model_is_held_against_the_baselines_alone(judged: Callable[..., Evidence]) -> None:
+    """There is nobody to compare it with; a collapsed one must not serve all the same."""
+    good = decide(judged("good", None), Gates())
+    assert good.outcome == "promote", good.sentence
+    assert {f.gate for f in good.findings if f.verdict == "not judged"} >= {"recall", "negative_elbo", "kept"}
+    for what in ("collapsed", "ten rows", "shuffled"):
+        refused = decide(judged(what, None), Gates())
+        assert "baselines" in failed(refused), f"{what}: {refused.sentence}"
+
+
+def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
+    trained: Trained, held: HeldOut, learned: pa.Table
+) -> None:
+    """The night's window holds what the night's training learned: the holdout is contaminated as well."""
+    odd = held_out(mixed(held.records, 0.3, 5))
+    keyed = odd.records.drop_columns([BATCH_ID, RECORD_KEY])
+    keyed = keyed.append_column(BATCH_ID, held.records[BATCH_ID]).append_column(
+        RECORD_KEY, held.records[RECORD_KEY]
+    )
+    evidence = evidence_of(
+        replace(trained("contaminated"), version=2), trained("good"), held_out(keyed), learned
+    )
+    decision = decide(evidence, Gates())
+    assert "recall" in failed(decision), decision.sentence
+    assert (
+        "times as many of these records as promised: many odd ones were learned as normal" in decision.cause
+    )
+
+
+def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOut, learned: pa.Table) -> None:
+    """A small team's first weeks: the model serves; one that knows nothing does not."""
+    few = replace(held_out(held.records.slice(0, 8)), newest=held.newest.slice(0, 60))
+    evidence = evidence_of(trained("good"), None, few, learned)
+    decision = decide(evidence, Gates())
+    assert decision.outcome == "promote"
+    assert {f.gate for f in decision.findings if f.verdict == "passed"} == {"collapse"}
+    assert any("8 holdout records, 100 tell" in f.reason for f in decision.findings)
+    blank = replace(evidence, challenger=replace(evidence.challenger, gross=0.5))
+    assert failed(decide(blank, Gates())) == {"collapse"}
+    constant = replace(evidence, challenger=replace(evidence.challenger, distinct=0.02))
+    assert "training broke down" in decide(constant, Gates()).sentence
+
+
+def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -> None:
+    """They are kept beside the model and read by people with other tools."""
+    evidence = judged("shuffled", "good")
+    told = json.loads(
+        json.dumps({"evidence": evidence.as_dict(), "decision": decide(evidence, Gates()).as_dict()})
+    )
+    assert told["evidence"]["challenger"]["recall_of"].keys() == {"shifted", "swapped", "category", "several"}
+    assert told["decision"]["outcome"] == "refuse"
+    (example, *_) = told["evidence"]["churn"]["examples"]
+    assert example["by"] in {"champion", "challenger"}
+
+
+def test_chance_is_allowed_for_on_top_of_the_margin(judged: Callable[..., Evidence]) -> None:
+    """Twelve percent less is a refusal where it is known to be twelve, and none where it may be seven."""
+    equal = judged("other seed", "good")
+    for error, passes in ((0.02, True), (0.001, False)):
+        loss = {**equal.differences, "recall": Difference(-0.12, error, 2000)}
+        decision = decide(replace(equal, differences=loss), Gates())
+        assert ("recall" not in failed(decision)) == passes
+
+
+def test_levels_decide_what_a_failure_means(judged: Callable[..., Evidence]) -> None:
+    """Advisory is told, off is not looked at."""
+    evidence = judged("shuffled", "good")
+    names = ("recall", "baselines", "negative_elbo", "flag_rate")
+    advisory = decide(evidence, Gates.model_validate(dict.fromkeys(names, "advisory")))
+    assert advisory.outcome == "promote"
+    assert any(note.startswith("recall: finds") for note in advisory.notes)
+    off = decide(evidence, Gates.model_validate(dict.fromkeys(names, False)))
+    assert not {finding.gate for finding in off.findings} & set(names)
+
+
+def test_what_people_confirmed_counts_where_enough_of_it_is_held_out(judged: Callable[..., Evidence]) -> None:
+    """Twenty verdicts and intervals that lie apart; a lost anomaly is named, and may be allowed by name."""
+    equal = judged("other seed", "good")
+    assert equal.champion
+    found = replace(equal.champion, confirmed=Share(38, 40))
+    for mine, refused in ((Share(20, 40), True), (Share(34, 40), False), (Share(3, 10), False)):
+        evidence = replace(equal, champion=found, challenger=replace(equal.challenger, confirmed=mine))
+        assert ("confirmed" in failed(decide(evidence, Gates()))) == refused
+    lost = replace(equal, lost=("ab12",))
+    decision = decide(lost, Gates())
+    assert failed(decision) == {"kept"}
+    assert "ab12" in decision.sentence
+    assert decide(lost, Gates.model_validate({"kept": {"allowed": ["ab12"]}})).outcome == "promote"
+
+
+def test_the_key_decides_the_anomaly(held: HeldOut) -> None:
+    """Two versions, two nights: the same questions. And every kind does what its name says, within the contract."""
+    records = held.records.slice(0, 1500)
+    order = np.random.default_rng(3).permutation(records.num_rows)
+    found, again = injected(PAYMENTS, records), injected(PAYMENTS, records.take(order))
+    assert found.keys() == {"shifted", "swapped", "category", "several"}
+    for kind, table in found.items():
+        assert again[kind].take(np.argsort(order)).to_pylist() == table.to_pylist()
+        changed = np.stack([
+            ~np.asarray(
+                pc.fill_null(pc.equal(table[n], records[n].cast(table[n].type)), True).to_numpy(
+                    zero_copy_only=False
+                )
+            )
+            for n in PAYMENTS.columns_with("numeric", "categorical")
+        ]).sum(axis=0)
+        if kind == "several":
+            assert np.median(changed) >= 4
+        else:
+            assert changed.max() == 1
+            assert (changed == 1).mean() > 0.95
+        for name, column in PAYMENTS.columns.items():
+            if column.role == "numeric" and column.max is not None:
+                assert pc.max(table[name]).as_py() <= column.max
+                assert pc.min(table[name]).as_py() >= column.min
