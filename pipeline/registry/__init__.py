@@ -41,7 +41,7 @@ from pipeline.registry.versions import (
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 EVALUATION = "evaluation.json"
 
-__all__ = ["DatasetInput", "ModelVersion", "Promotion", "Registry", "Removal", "TrainingRun"]
+__all__ = ["EVALUATION", "DatasetInput", "ModelVersion", "Promotion", "Registry", "Removal", "TrainingRun"]
 
 
 class Registry:

@@ -1,0 +1,295 @@
+"""From a trained version to one that serves, of real parts: what is refused stays out, what is promoted can be explained and taken back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipeline import holdout, steps, training
+from pipeline.errors import NotReady
+from pipeline.registry import EVALUATION
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Place
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning"),
+    pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
+]
+ANN = {"by": "ann", "reason": "a test"}
+
+
+def with_gates(place: Place, gates: str) -> None:
+    """What these tests train is too quick to beat anything: they say what is asked."""
+    place.yaml.write_text(
+        place.yaml.read_text(encoding="utf-8") + f"promote:\n  gates: {gates}\n", encoding="utf-8"
+    )
+
+
+LENIENT = "{baselines: off, recall: {margin: 0.5}, negative_elbo: {margin: 30}, flag_rate: advisory, collapse: {least: 0.5}}"
+
+
+def evaluate(place: Place, version: int | None = None) -> Any:
+    return steps.evaluate(place.name, version, installation=place.here)
+
+
+def promote(place: Place, version: int | None = None, **how: Any) -> Any:
+    return steps.promote(place.name, version, installation=place.here, **{**ANN, **how})
+
+
+def scores(place: Place, batch_id: str) -> pa.Table:
+    found = place.table("scores")
+    return found.filter(pc.equal(found["batch_id"], batch_id))
+
+
+def test_no_training_sees_the_holdout_and_evaluations_see_nothing_else(validated: Place) -> None:
+    """One record in both, and the comparison measures memory."""
+    here, root = validated.here, validated.root
+    dataset = here.dataset(validated.name)
+    window = training.choose_window(dataset, list(here.ledger.current(validated.name).values()))
+    tables = here.tables(dataset)
+    learned = [
+        training.read_window(
+            dataset.model_copy(update={"train": dataset.train.model_copy(update={"seed": seed})}),
+            window,
+            tables,
+            scratch=root / "read",
+            threads=1,
+        ).table
+        for seed in (1, 2)
+    ]
+    held = holdout.read(dataset, window, dataset.promote.holdout, tables, scratch=root / "read", threads=1)
+    assert learned[0].num_rows + held.records.num_rows == window.n_records
+    names = holdout.modelled(dataset)
+    parts = [set(map(str, part.select(names).to_pylist())) for part in (learned[0], held.records)]
+    assert not parts[0] & parts[1]
+    assert learned[0].equals(learned[1])
+    assert 0 < pc.sum(held.recent).as_py() < held.records.num_rows
+    assert set(held.newest[holdout.BATCH_ID].to_pylist()) <= set(window.batch_ids)
+
+
+def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promoted(validated: Place) -> None:
+    """And each step leaves what somebody will ask for in a year."""
+    with_gates(validated, LENIENT)
+    trained = steps.train(validated.name, installation=validated.here)
+    assert (trained.model_version, trained.alias) == (1, "challenger")
+    assert {b.outcome for b in validated.score().batches} == {"waiting", "unchanged"}
+    first = evaluate(validated)
+    assert (first.outcome, first.model_version, first.alias) == ("passed", 1, "champion")
+    assert validated.here.ledger.serving_version(validated.name) == 1
+    assert evaluate(validated).outcome == "unchanged"
+
+    validated.edit("steps: 60", "steps: 70")
+    steps.train(validated.name, installation=validated.here)
+    second = evaluate(validated)
+    assert (second.outcome, second.alias, second.details["against"]) == ("passed", "challenger", 1)
+    again = evaluate(validated)
+    assert again.outcome == "passed"
+    assert "findings" not in again.details  # the same records and champion: not measured again
+    done = promote(validated)
+    assert (done.model_version, done.details["previous"]) == (2, 1)
+
+    registry = validated.here.registry
+    tags = registry.version(validated.name, 2).tags
+    assert (tags["decision"], tags["evaluated_against"]) == ("promote", "1")
+    kept = _evaluation(validated, 2)
+    assert kept["evidence"]["challenger"]["version"] == 2
+    assert kept["decision"]["outcome"] == "promote"
+    told = [
+        (e["what"], e["version"], e["by"]) for e in steps.history(validated.name, installation=validated.here)
+    ]
+    assert told == [
+        ("trained", 1, "vaewatch"),
+        ("passed", 1, "vaewatch"),
+        ("promoted", 1, "vaewatch"),
+        ("trained", 2, "vaewatch"),
+        ("passed", 2, "vaewatch"),
+        ("promoted", 2, "ann"),
+    ]
+
+
+def _evaluation(place: Place, version: int) -> dict[str, Any]:
+    from mlflow.artifacts import download_artifacts
+
+    run_id = place.here.registry.version(place.name, version).run_id
+    uri = place.settings.tracking
+    file = download_artifacts(
+        run_id=run_id, artifact_path=EVALUATION, tracking_uri=uri, dst_path=str(place.root)
+    )
+    return dict(json.loads(Path(file).read_text(encoding="utf-8")))
+
+
+def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scored: Place) -> None:
+    """And a rollback then gives the scores of before, to the bit."""
+    day = scored.ledger()[0]["batch_id"]
+    before = scores(scored, day)
+    with_gates(
+        scored,
+        "{baselines: off, collapse: {least: 0.5}, recall: advisory, flag_rate: advisory, negative_elbo: {margin: 0}}",
+    )
+    scored.edit("steps: 60", "steps: 60, kl_weight: 1000")
+    steps.train(scored.name, installation=scored.here)
+    refused = evaluate(scored)
+    assert (refused.outcome, refused.alias) == ("refused", "challenger")
+    assert "negative_elbo: describes the holdout worse" in refused.details["reason"]
+    assert "train.recipe.kl_weight" in refused.details["reason"]
+    with pytest.raises(NotReady, match=r"version 2 was refused: .* --version 2 --reason WHY"):
+        promote(scored)
+    with pytest.raises(NotReady, match=r"say why it is promoted all the same: --reason"):
+        promote(scored, 2, override=True, reason="")
+    assert scored.here.registry.champion(scored.name).version == 1  # type: ignore[union-attr]
+
+    done = promote(scored, 2, override=True, reason="we want to see it")
+    assert (done.outcome, done.model_version) == ("promoted", 2)
+    assert "overrides: version 2 was refused" in done.details["reason"]
+    newest = steps.history(scored.name, installation=scored.here)[-1]
+    assert newest["what"] == "promoted"
+    assert newest["reason"].startswith("we want to see it; overrides: version 2 was refused")
+    assert newest["decision"] == "refuse"
+    scored.score(day, force=True)
+    assert set(scores(scored, day)["model_version"].to_pylist()) == {2}
+    steps.rollback(scored.name, installation=scored.here, **ANN)
+    scored.score(day, force=True)
+    assert scores(scored, day).equals(before)
+
+
+def test_a_night_with_a_challenger_that_is_refused_goes_on_with_the_champion(scored: Place) -> None:
+    """Protection is no failure: scored as ever, and the exit code of a good night."""
+    with_gates(scored, "{baselines: off, flag_rate: advisory, recall: advisory, negative_elbo: {margin: 0}}")
+    scored.edit("steps: 60", "steps: 60, kl_weight: 1000")
+    here = scored.here
+    from datetime import UTC, datetime, timedelta
+
+    here.ledger.set_trained(scored.name, datetime.now(UTC) - timedelta(days=2))
+    code, output, errors = scored.run("run", scored.name, "--json")
+    assert code == 0, output + errors
+    receipts = {receipt["step"]: receipt for receipt in json.loads(output)}
+    assert receipts["evaluate"]["outcome"] == "refused"
+    assert "promote" not in receipts
+    assert here.registry.champion(scored.name).version == 1  # type: ignore[union-attr]
+    code, output, errors = scored.run("compare", scored.name)
+    assert code == 0, errors
+    assert "would be refused" in output
+    code, output, errors = scored.run("history", scored.name)
+    assert code == 0, errors
+    assert "refused" in output
+
+
+def test_a_challenger_judged_against_another_champion_is_judged_again_first(trained: Place) -> None:
+    """What passed against last week's champion may be worse than today's."""
+    with_gates(trained, LENIENT)
+    for n in (70, 80):
+        trained.edit(f"steps: {n - 10}", f"steps: {n}")
+        steps.train(trained.name, installation=trained.here)
+        assert evaluate(trained).outcome == "passed"
+    promote(trained, 2, override=True)
+    with pytest.raises(NotReady, match=r"version 3 was judged against version 1, and now version 2 serves"):
+        promote(trained)
+    assert evaluate(trained).details["against"] == 2
+    assert promote(trained).model_version == 3
+
+
+PROMOTES = """
+    import sys, time
+    from pathlib import Path
+    from pipeline import steps
+    from pipeline.errors import NotReady
+    from pipeline.installation import Installation
+    from pipeline.registry import Registry
+
+    version, looked = int(sys.argv[1]), Registry.champion
+
+    def champion(registry, dataset):
+        found = looked(registry, dataset)
+        Path(sys.argv[2]).touch()
+        return found
+
+    Registry.champion = champion
+    try:
+        done = steps.promote("payments", version, by=f"process {version}", reason="at once")
+        print("won", done.model_version, done.details["previous"])
+    except NotReady as late:
+        print("lost", late)
+    sys.stdout.flush()
+    """
+
+
+def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(trained: Place) -> None:
+    """Two people press the button in one minute: both have to know which version serves."""
+    for n in (70, 80):
+        trained.edit(f"steps: {n - 10}", f"steps: {n}")
+        steps.train(trained.name, installation=trained.here)
+    marks = {version: trained.root / f"looked {version}" for version in (2, 3)}
+    with trained.here.ledger.changing_champion(
+        trained.name
+    ):  # holds both up between their look and their deed
+        started = {
+            version: subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(PROMOTES), str(version), str(mark)],
+                env=trained.environment,
+                cwd=Path(__file__).parents[2],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for version, mark in marks.items()
+        }
+        until = time.monotonic() + 240
+        while not all(mark.exists() for mark in marks.values()):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    said = {version: process.communicate(timeout=240)[0] for version, process in started.items()}
+    (winner,) = [version for version, words in said.items() if words.startswith(f"won {version} 1")]
+    (loser,) = set(said) - {winner}
+    assert f"version {winner} became champion meanwhile (by process {winner}" in said[loser]
+    assert f"version {loser} was not promoted: evaluate it again" in said[loser]
+    here = trained.here
+    assert here.registry.champion(trained.name).version == winner  # type: ignore[union-attr]
+    assert here.ledger.serving_version(trained.name) == winner
+    assert [e["version"] for e in here.registry.history(trained.name)] == [1, winner]
+
+
+@pytest.mark.parametrize(
+    "moment", ["set_registered_model_alias", "set_registered_model_tag", "delete_registered_model_alias"]
+)
+def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be(
+    trained: Place, moment: str
+) -> None:
+    """Killed as it makes one of MLflow's requests: one champion at any time, and a repeat completes the rest."""
+    trained.edit("steps: 60", "steps: 70")
+    steps.train(trained.name, installation=trained.here)
+    code = f"""
+        import os, signal
+        from mlflow import MlflowClient
+        from pipeline import steps
+        setattr(MlflowClient, {moment!r}, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
+        steps.promote("payments", by="ann", reason="a test")
+        """
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=trained.environment, check=False, timeout=240
+    )
+    assert killed.returncode < 0
+    here = trained.here
+    serves = here.registry.champion(trained.name)
+    assert serves is not None
+    assert serves.version == (1 if moment == "set_registered_model_alias" else 2)
+    if here.registry.challenger(trained.name) is not None:
+        promote(trained)
+    else:
+        promote(trained, 2)
+    named = {alias: v.version for v in here.registry.versions(trained.name) for alias in v.aliases}
+    assert named == {"champion": 2, "previous": 1}
+    assert here.ledger.serving_version(trained.name) == 2
+    assert [(e["what"], e["version"]) for e in here.registry.history(trained.name)] == [
+        ("promoted", 1),
+        ("promoted", 2),
+    ]
