@@ -49,7 +49,8 @@ class Installation:
     def registry(self) -> Registry:
         from pipeline.registry import Registry
 
-        registry = Registry(self.settings.tracking, self.settings.home / "mlartifacts")
+        settings = self.settings
+        registry = Registry(settings.tracking, settings.home / "mlartifacts", settings.registry_prefix)
         registry.prepare()
         return registry
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import provenance, training, verdicts
 from pipeline.config import Dataset
-from pipeline.errors import ModelUnusable
+from pipeline.errors import ModelUnusable, NotReady
 from pipeline.ledger import Ledger
 from pipeline.provenance import Note
 from pipeline.tables import Tables
@@ -69,13 +69,15 @@ def reproduce(
 
     Raises:
         ModelUnusable: what was noted cannot be read, or is not of this version.
-        NotReady: hardly any of the records are there any more.
+        NotReady: none, or hardly any, of the records are there.
     """
     from pipeline import experiment
 
     then = note.dataset(today)
     current, judged = ledger.current(today.dataset), verdicts.judged(ledger, today.dataset)
     window, lost = _window(note, today.dataset, ledger)
+    if not window.batches:
+        raise NotReady(f"{today.dataset}: this installation has none of the batches that the version learned")
     if not lost and window.fingerprint != fingerprint:
         raise ModelUnusable(f"{today.dataset}: the note of the training is not of this version's data")
     moved = provenance.changed_batches(note, current)

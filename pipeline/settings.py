@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 
 PREFIX = "VAEWATCH_"
 SMTP = re.compile(r"smtps?://([^/@]+@)?[^/@:]+(:[0-9]+)?/?")
+TO = "TO_"  # after PREFIX: a setting of another environment, see copying.py
 
 
 class Settings(BaseSettings):
@@ -29,6 +30,7 @@ class Settings(BaseSettings):
     datasets: Path = Path("dags/datasets")
     ledger_url: str | None = None
     tracking_uri: str | None = None
+    registry_prefix: str = Field("vaewatch", pattern=r"^[A-Za-z0-9_-]+$")
     threads: int | None = Field(None, ge=1)
     smtp_url: SecretStr | None = None
     mail_from: str = "vaewatch@localhost"
@@ -93,6 +95,8 @@ def load_settings() -> Settings:
 def _misspelled(variable: str) -> list[str]:
     """The setting that was meant; none where it is one, or like none."""
     name = variable.removeprefix(PREFIX).lower()
+    if name.startswith(TO.lower()):
+        return []
     return (
         []
         if name in Settings.model_fields

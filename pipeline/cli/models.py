@@ -99,6 +99,22 @@ def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -
 
 
 @verbs.command()
+def copy(
+    dataset: DatasetName,
+    version: Version,
+    to: Annotated[
+        str, typer.Option("--to", help="environment, described by VAEWATCH_TO_<NAME>_TRACKING_URI …")
+    ],
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Copy a version with its evidence to another environment's registry; it becomes challenger there."""
+    from pipeline import steps
+
+    finish([steps.copy(dataset, version, to=to, by=by or getpass.getuser())], as_json)
+
+
+@verbs.command()
 def prune(
     dataset: DatasetName,
     dry_run: Annotated[

@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline.errors import ConfigError, ModelUnusable, NotReady
@@ -38,6 +38,11 @@ from pipeline.registry.versions import (
     tolerating,
 )
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+OF_ITS_PLACE = ("promoted_", "rejected_", "rolled_back_", "arrival", REPLACED)
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 EVALUATION = "evaluation.json"
 
@@ -47,12 +52,15 @@ __all__ = ["EVALUATION", "DatasetInput", "ModelVersion", "Promotion", "Registry"
 class Registry:
     """The model versions of every dataset, at one MLflow."""
 
-    def __init__(self, tracking_uri: str, artifacts: Path | str | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, artifacts: Path | str | None = None, prefix: str = "vaewatch"
+    ) -> None:
         """Note where MLflow is; it is imported and asked at the first call.
 
         Args:
             artifacts: folder or address for models and plots, where MLflow is a database; by default beside a SQLite
                 file. A tracking server (http) decides for itself.
+            prefix: models are PREFIX.DATASET, experiments PREFIX/DATASET: environments may share an MLflow.
 
         Raises:
             ConfigError: MLflow keeps no model registry at such an address, or models have no place.
@@ -66,6 +74,8 @@ class Registry:
         if isinstance(artifacts, Path):
             artifacts = artifacts.absolute().as_uri()
         self._artifacts = None if self._connection.is_server else artifacts
+        self._prefix = prefix
+        self.shown = f"{prefix} at {self._connection.shown}"
 
     def prepare(self) -> None:
         """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at once.
@@ -276,6 +286,40 @@ class Registry:
             versions.tag(chosen, **{REVIEW: told})
             return True
 
+    def copy_from(
+        self, source: Registry, version: ModelVersion, tags: Mapping[str, str]
+    ) -> tuple[ModelVersion, bool]:
+        """Log and register another registry's version here, with its run's evidence and files of its own.
+
+        A version of the same training that is here already is the answer; nothing is logged then.
+
+        Args:
+            tags: say where it comes from. What a version did where it comes from is kept under `source.`.
+
+        Returns:
+            The version here, and whether it is new.
+
+        Raises:
+            RegistryUnreachable: one of the two does not answer, or refuses; no version was made.
+            ModelUnusable: what arrived is not what was registered.
+        """
+        from pipeline.registry.copying import log_copy
+
+        with (
+            source._of(version.dataset, f"read version {version.version}") as there,
+            self._of(version.dataset, "register a copy") as versions,
+        ):
+            found = versions.made_by(version.training_key)
+            made = found or self._register(
+                versions,
+                version.training_key,
+                {METRICS: json.dumps(dict(version.metrics)), **_traveling(version.tags), **tags},
+                lambda client, where: log_copy(there, version.version, client, where, dict(tags)),
+            )
+            if versions.client.get_run(made.run_id).info.status != "FINISHED":
+                versions.client.set_terminated(made.run_id, "FINISHED")
+            return made, found is None
+
     def copies(self, dataset: str) -> dict[int, list[str]]:
         """By version: versions of other registered models that share its files, as MLflow's own copies do."""
         from pipeline.registry import removal
@@ -298,8 +342,8 @@ class Registry:
         from pipeline.registry.removal import Remover
 
         with self._of(dataset, "remove versions") as versions:
-            experiment = versions.client.get_experiment_by_name(f"vaewatch/{dataset}")
-            remover = Remover(versions, self._connection.uri)
+            experiment = versions.client.get_experiment_by_name(versions.experiment)
+            remover = Remover(versions)
             # runs first, versions second: a run that ends in between has its version listed
             ended = remover.runs(experiment.experiment_id) if experiment else []
             there = versions.all()
@@ -326,29 +370,47 @@ class Registry:
     @contextmanager
     def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:
         with self._connection.asking(f"{attempt} of {dataset}") as client:
-            yield Versions(client, dataset)
+            yield self._versions(client, dataset)
+
+    def _versions(self, client: MlflowClient, dataset: str) -> Versions:
+        return Versions(client, dataset, self._prefix, self._connection.uri)
 
     def _make(self, versions: Versions, run: TrainingRun) -> ModelVersion:
-        """Log a training and register it. The version is the last thing made, in one request with its key."""
-        client = versions.client
-        experiment_id = self._experiment(versions)
-        unfinished = f"tags.{KEY} = '{run.training_key}' and attributes.status = 'RUNNING'"
-        for dead in client.search_runs([experiment_id], unfinished):
-            runs.abandon(client, dead.info.run_id, "its process ended before the model was registered")
-        model = runs.log_run(client, experiment_id, run)
-        tolerating(client.create_registered_model, versions.name, codes=EXISTS)
+        """Log a training and register it."""
         tags = {
             **run.tags,
-            KEY: run.training_key,
             METRICS: json.dumps(dict(run.metrics)),
             DIGEST: runs.digest(run.detector),
         }
+        return self._register(
+            versions, run.training_key, tags, lambda client, where: runs.log_run(client, where, run)
+        )
+
+    def _register(
+        self,
+        versions: Versions,
+        key: str,
+        tags: Mapping[str, str],
+        log: Callable[[MlflowClient, str], LoggedModel],
+    ) -> ModelVersion:
+        """Log a model and make it a version. The version is the last thing made, in one request with its key."""
+        client = versions.client
+        experiment_id = self._experiment(versions)
+        unfinished = f"tags.{KEY} = '{key}' and attributes.status = 'RUNNING'"
+        for dead in client.search_runs([experiment_id], unfinished):
+            runs.abandon(client, dead.info.run_id, "its process ended before the model was registered")
+        model = log(client, experiment_id)
+        tolerating(client.create_registered_model, versions.name, codes=EXISTS)
         number = client.create_model_version(
-            versions.name, model.artifact_location, model.source_run_id, tags, model_id=model.model_id
+            versions.name,
+            model.artifact_location,
+            model.source_run_id,
+            {**tags, KEY: key},
+            model_id=model.model_id,
         ).version
         link = json.dumps([{"name": versions.name, "version": number}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": link})  # for MLflow's pages
-        first = versions.made_by(run.training_key)
+        first = versions.made_by(key)
         assert first is not None  # noqa: S101  # just made
         if first.version != int(number):  # two processes with the same training: the first version counts
             client.delete_model_version(versions.name, number)
@@ -356,7 +418,7 @@ class Registry:
         return first
 
     def _experiment(self, versions: Versions) -> str:
-        client, name = versions.client, f"vaewatch/{versions.dataset}"
+        client, name = versions.client, versions.experiment
         found = client.get_experiment_by_name(name)
         if found is None:
             location = f"{self._artifacts}/{versions.dataset}" if self._artifacts else None
@@ -368,7 +430,7 @@ class Registry:
     def _download(self, version: ModelVersion, draft: Path) -> Path:
         from mlflow.artifacts import download_artifacts, list_artifacts
 
-        versions = Versions(self._connection.client, version.dataset)
+        versions = self._versions(self._connection.client, version.dataset)
         source = versions.client.get_model_version_download_uri(versions.name, str(version.version))
         uri, tracking_uri = f"{source}/{runs.DETECTOR}", self._connection.uri
         stored = f"{version.dataset} version {version.version}: {uri}"
@@ -398,6 +460,13 @@ def _arrival(
         "decision": version.tags.get("decision", ""),
         "evaluated_at": version.tags.get("evaluated_at", ""),
     })
+
+
+def _traveling(tags: Mapping[str, str]) -> dict[str, str]:
+    """A version's tags as a copy has them: who let it serve, or not, was about another place."""
+    return {
+        f"source.{name}" if name.startswith(OF_ITS_PLACE) else name: value for name, value in tags.items()
+    }
 
 
 def _settle(

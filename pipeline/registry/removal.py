@@ -24,11 +24,11 @@ PAGE = 1000
 class Remover:
     """Removes one dataset's training runs."""
 
-    def __init__(self, versions: Versions, tracking_uri: str) -> None:
+    def __init__(self, versions: Versions) -> None:
         from mlflow.tracking._tracking_service.utils import _get_store
 
-        self.versions, self.uri = versions, tracking_uri
-        self.store: Any = _get_store(tracking_uri)  # type: ignore[no-untyped-call]
+        self.versions, self.uri = versions, versions.uri
+        self.store: Any = _get_store(self.uri)  # type: ignore[no-untyped-call]
         self.is_final = hasattr(self.store, "_hard_delete_run")
 
     def runs(self, experiment_id: str) -> list[Run]:

@@ -56,7 +56,7 @@ def log_run(client: MlflowClient, experiment_id: str, run: TrainingRun) -> Logge
     run_name = f"{run.dataset}-{run.training_key[:8]}"
     started = time.time() - run.metrics.get("training_seconds", 0.0)
     run_id = client.create_run(experiment_id, int(started * 1000), tags, run_name).info.run_id
-    with _failed_unless_done(client, run_id), TemporaryDirectory() as scratch:
+    with failed_unless_done(client, run_id), TemporaryDirectory() as scratch:
         _log_numbers(client, run_id, run)
         _log_inputs(client, run_id, run)
         if run.note:
@@ -101,7 +101,7 @@ def digest(folder: Path) -> str:
 
 
 @contextmanager
-def _failed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
+def failed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as fault:

@@ -25,10 +25,10 @@ EVENT = "history."  # and on the model once it does; with the time, so that even
 class Versions:
     """One dataset's model versions, through MLflow's client."""
 
-    def __init__(self, client: MlflowClient, dataset: str) -> None:
-        self.client = client
-        self.dataset = dataset
-        self.name = f"vaewatch.{dataset}"
+    def __init__(self, client: MlflowClient, dataset: str, prefix: str, uri: str) -> None:
+        """Note which model: PREFIX.DATASET, trained in the experiment PREFIX/DATASET, at the MLflow under `uri`."""
+        self.client, self.dataset, self.uri = client, dataset, uri
+        self.name, self.experiment = f"{prefix}.{dataset}", f"{prefix}/{dataset}"
 
     def all(self, condition: str = "") -> list[ModelVersion]:
         """Every version that meets a condition of MLflow's search, oldest first."""

@@ -1,6 +1,6 @@
-"""What is done with registered versions: trained again, removed.
+"""What is done with registered versions: trained again, copied, removed.
 
-Belongs here: the steps reproduce and prune. Does not: which version serves (serving.py), or how any part works.
+Belongs here: the steps reproduce, copy and prune. Does not: which version serves (serving.py), or how any part works.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
@@ -54,6 +56,53 @@ def reproduce(
     return Receipt(
         "reproduce", dataset.dataset, outcome, (), version, None, {"reason": said, **asdict(found)}
     )
+
+
+def copy(
+    dataset_name: str, version: int, *, to: str, by: str, installation: Installation | None = None
+) -> Receipt:
+    """Copy a version with its evidence to another environment's registry, where it becomes challenger.
+
+    Its outcome is `copied`, or `unchanged` where the same training is there already.
+
+    Args:
+        to: the environment's name, see copying.py.
+        by: who wants it; on record with the copy.
+
+    Raises:
+        ConfigError: the environment is not described, or has no such dataset.
+        NotReady: there is no such version.
+        ModelUnusable: it does not fit the dataset's contract there; nothing was copied.
+    """
+    from pipeline import copying
+
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    there = copying.environment(to, here.settings)
+    target = there.dataset(dataset_name)
+    chosen = next((v for v in here.registry.versions(dataset.dataset) if v.version == version), None)
+    if chosen is None:
+        raise NotReady(
+            f"{dataset_name} has no version {version}; see `vaewatch prune {dataset_name} --dry-run`"
+        )
+    folder = here.registry.fetch(chosen, here.settings.home / "models")
+    if reasons := copying.misfits(folder, chosen.tags.get("contract_hash", ""), target):
+        raise ModelUnusable(
+            f"version {version} of {dataset_name} does not fit the dataset of {to} ({target.file}): {'; '.join(reasons)}; "
+            "nothing was copied"
+        )
+    tags = {
+        "copied_from": f"version {version} of {here.registry.shown}",
+        "copied_by": by,
+        "copied_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    made, is_new = there.registry.copy_from(here.registry, chosen, tags)
+    if is_new:
+        there.registry.set_challenger(target.dataset, made.version)
+    aliases = "challenger" if is_new else ", ".join(made.aliases)
+    reason = f"in {there.registry.shown}; it serves there once it is promoted there"
+    outcome = "copied" if is_new else "unchanged"
+    return Receipt("copy", dataset.dataset, outcome, (), made.version, aliases, {"reason": reason})
 
 
 def prune(

@@ -1,0 +1,104 @@
+"""A version's run and model, logged again at another MLflow, or under another name at the same one: all evidence and the files.
+
+Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or versions and aliases (__init__.py). The copy has
+files of its own, unlike one of MLflow's `copy_model_version`: what becomes of the original does not matter to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ModelUnusable
+from pipeline.registry import runs
+from pipeline.registry.versions import Versions
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+OF_MLFLOW = "mlflow."  # tags that it sets itself
+KEPT = ("mlflow.note.content", "mlflow.runName")
+
+
+def log_copy(
+    source: Versions, number: int, client: MlflowClient, experiment_id: str, copied: dict[str, str]
+) -> LoggedModel:
+    """Log a version's run and model again; on any fault the new run is marked as failed.
+
+    Args:
+        copied: tags that say where it comes from.
+    """
+    original = source.client.get_model_version(source.name, str(number))
+    run = source.client.get_run(str(original.run_id))
+    tags = {k: v for k, v in run.data.tags.items() if not k.startswith(OF_MLFLOW) or k in KEPT}
+    made = client.create_run(experiment_id, run.info.start_time, tags | copied, run.info.run_name)
+    run_id = made.info.run_id
+    with runs.failed_unless_done(client, run_id), TemporaryDirectory() as scratch:
+        _copy_numbers(source.client, run, client, run_id)
+        if run.inputs and run.inputs.dataset_inputs:
+            client.log_inputs(run_id, datasets=run.inputs.dataset_inputs)
+        for entry in source.client.list_artifacts(run.info.run_id):
+            path = source.client.download_artifacts(run.info.run_id, entry.path, scratch)
+            client.log_artifact(run_id, path)
+        return _copy_model(source, run, client, experiment_id, run_id, Path(scratch))
+
+
+def _copy_numbers(source: MlflowClient, run: Run, client: MlflowClient, run_id: str) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, value) for name, value in run.data.params.items()]
+    for part in _parts(params, runs.MOST_PARAMS):
+        client.log_batch(run_id, params=part)
+    points = [
+        point for name in run.data.metrics for point in source.get_metric_history(run.info.run_id, name)
+    ]
+    for part in _parts(points, runs.MOST_METRICS):
+        client.log_batch(run_id, metrics=[_without_model(point) for point in part])
+
+
+def _without_model(point: Any) -> Any:
+    """A measured value; the model it was measured on has another id here."""
+    from mlflow.entities import Metric
+
+    return Metric(point.key, point.value, point.timestamp, point.step)
+
+
+def _copy_model(
+    source: Versions, run: Run, client: MlflowClient, experiment_id: str, run_id: str, scratch: Path
+) -> LoggedModel:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    if not run.outputs or not run.outputs.model_outputs:
+        raise ModelUnusable(
+            f"{source.name}: run {run.info.run_id} has no model any more; copy another version"
+        )
+    known = source.client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    logged = client.create_logged_model(
+        experiment_id,
+        name=known.name,
+        source_run_id=run_id,
+        tags={k: v for k, v in known.tags.items() if not k.startswith(OF_MLFLOW)},
+        params=dict(known.params),
+        model_type=known.model_type,
+    )
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    place = known.artifact_location
+    folder = Path(
+        download_artifacts(artifact_uri=place, dst_path=str(scratch / "model"), tracking_uri=source.uri)
+    )
+    described = Model.load(folder)
+    described.run_id, described.artifact_path = run_id, logged.artifact_location
+    described.model_id = described.model_uuid = logged.model_id
+    described.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _parts(items: list[Any], most: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
