@@ -186,7 +186,7 @@ class TrainingWhen(_Strict):
     new_share: float | None = Field(None, gt=0, description="the same, as a share of that window's records")
     new_verdicts: int | None = Field(None, ge=1, description="records judged otherwise than it has learned")
     age_days: float | None = Field(None, gt=0, description="of the newest version")
-    drift: bool = Field(False, description="a batch since then is odd as a whole")
+    drift: bool = Field(False, description="a batch since then has drifted, as monitoring tells it")
 
 
 class Training(_Strict):

@@ -1,7 +1,7 @@
 """Whether a night is worth a training: new records, verdicts, age or drift since the newest version.
 
-Belongs here: the decision, with its reasons. Does not: training (steps/learning.py), or what drift is: the ledger says of a
-batch that it is odd as a whole, and `_drifted` is the one place that asks.
+Belongs here: the decision, with its reasons. Does not: training (steps/learning.py), or what drift is (monitoring/): what it
+told of the batches since is read, no more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from pipeline.provenance import Note, Record, turned
 from pipeline.training import Window
 
 if TYPE_CHECKING:
-    from pipeline.ledger import BatchState
+    from pipeline.ledger import BatchState, Ledger
     from pipeline.registry import Registry
+
+DRIFT = ("drift", "new", "correlation", "scores")  # findings that a training on what came since would answer
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Since:
         n_records: accepted records that it did not learn. n_learned: those of its window.
         n_verdicts: records that are judged otherwise than it has learned.
         age_days: since it was registered.
-        drifted: batches since its window that are odd as a whole.
+        drifted: batches since its window that drifted, with what was told of them.
     """
 
     n_records: int
@@ -52,6 +54,7 @@ def find(
     window: Window,
     judged: tuple[Sequence[Record], Sequence[Record]],
     registry: Registry,
+    ledger: Ledger,
     now: datetime,
 ) -> Occasion:
     """Whether the window is worth a training, by `train.when`.
@@ -74,7 +77,14 @@ def find(
     except ModelUnusable as fault:
         return Occasion(train=True, reasons=(str(fault),))
     age_days = (now - newest.created_at).total_seconds() / 86_400
-    return decide(when, since(dataset.dataset, note, window, judged, age_days))
+    drifted = _drifted(ledger, dataset.dataset, fresh(note, window)) if when.drift else []
+    return decide(when, since(dataset.dataset, note, window, judged, age_days, drifted))
+
+
+def fresh(then: Note, window: Window) -> list[BatchState]:
+    """Batches of the window that the training of `then` did not learn as they are now."""
+    known = {(batch["batch_id"], batch["fingerprint"]) for batch in then.batches}
+    return [batch for batch in window.batches if (batch.batch_id, batch.fingerprint) not in known]
 
 
 def since(
@@ -83,15 +93,14 @@ def since(
     window: Window,
     judged: tuple[Sequence[Record], Sequence[Record]],
     age_days: float,
+    drifted: Sequence[str] = (),
 ) -> Since:
     """What a training on the window would know that the one of `then` did not."""
-    known = {(batch["batch_id"], batch["fingerprint"]) for batch in then.batches}
-    fresh = [batch for batch in window.batches if (batch.batch_id, batch.fingerprint) not in known]
     pairs = zip((then.left_out, then.normal), (window.left_out, window.normal), judged, strict=True)
     n_verdicts = sum(sum(turned(was, dataset, learned, held)) for was, learned, held in pairs)
     n_learned = sum(batch["n_accepted"] for batch in then.batches)
-    n_records = sum(batch.n_accepted for batch in fresh)
-    return Since(n_records, n_learned, n_verdicts, age_days, tuple(_drifted(fresh)))
+    n_records = sum(batch.n_accepted for batch in fresh(then, window))
+    return Since(n_records, n_learned, n_verdicts, age_days, tuple(drifted))
 
 
 def decide(when: TrainingWhen, since: Since) -> Occasion:
@@ -118,9 +127,16 @@ def _tried(when: TrainingWhen, since: Since) -> Iterator[tuple[bool, str]]:
         yield since.age_days >= when.age_days, said
     if when.drift:
         n = len(since.drifted)
-        named = f": {', '.join(since.drifted[:3])}" if n else ""
-        yield n > 0, f"{n} batches since are odd as a whole{named}"
+        named = f": {'; '.join(since.drifted[:3])}" if n else ""
+        yield n > 0, f"{n} batches since have drifted{named}"
 
 
-def _drifted(batches: Sequence[BatchState]) -> list[str]:
-    return [batch.batch_id for batch in batches if batch.is_odd]
+def _drifted(ledger: Ledger, dataset: str, batches: Sequence[BatchState]) -> list[str]:
+    from pipeline.monitoring import store
+
+    told = store.findings(ledger, dataset, [batch.batch_id for batch in batches])
+    moved = {
+        batch_id: [finding.what for finding in found if finding.key.partition(":")[0] in DRIFT]
+        for batch_id, found in told.items()
+    }
+    return [f"{batch_id} ({what[0]})" for batch_id, what in moved.items() if what]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vae_core import Progress
 
-PARTS = ("features", "vae", "records_per_day")  # of detector.json; `about` says where a model comes from
+ABOUT = "about"  # in detector.json: where a model comes from, not what it is
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,9 @@ def differences(first: Path, second: Path) -> Iterator[str]:
     states = [
         json.loads((folder / "detector.json").read_text(encoding="utf-8")) for folder in (first, second)
     ]
-    for part in PARTS:
-        yield from _unlike(states[0][part], states[1][part], part)
+    for part in dict.fromkeys(["features", "vae", *states[0], *states[1]]):
+        if part != ABOUT:
+            yield from _unlike(states[0].get(part), states[1].get(part), part)
     tensors = [load_file(folder / "weights.safetensors") for folder in (first, second)]
     names = dict.fromkeys(["calibration.scores", *sorted(tensors[0]), *sorted(tensors[1])])
     for name in names:

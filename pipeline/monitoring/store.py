@@ -5,6 +5,7 @@ Belongs here: the table, writing a row, reading earlier ones. Does not: what the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -68,6 +69,18 @@ def before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[Watch
         (measures.c.day == day.isoformat()) & (measures.c.batch_id < batch_id)
     )
     return _read(ledger, (measures.c.dataset == dataset) & earlier, MOST_READ)
+
+
+def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
+    """What was told of batches, by batch_id; those that were never measured are left out."""
+    query = sa.select(measures.c.batch_id, measures.c.findings).where(
+        measures.c.dataset == dataset, measures.c.batch_id.in_(batch_ids)
+    )
+    with ledger.transaction() as connection:
+        return {
+            batch_id: [Finding.from_dict(finding) for finding in found]
+            for batch_id, found in connection.execute(query.order_by(measures.c.batch_id))
+        }
 
 
 def newest(ledger: Ledger, dataset: str, n: int = 1) -> list[Watched]:

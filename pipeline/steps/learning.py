@@ -52,7 +52,7 @@ def train(
     found = version is not None
     checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
     if version is None and not force:
-        tonight = occasion.find(dataset, window, judged, here.registry, datetime.now(UTC))
+        tonight = occasion.find(dataset, window, judged, here.registry, here.ledger, datetime.now(UTC))
         why = "; ".join(tonight.reasons)
         if not tonight.train:
             say(f"no occasion to train: {why}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 
 from pipeline import occasion
 from pipeline.config import TrainingWhen
-from pipeline.ledger import BatchState
+from pipeline.ledger import BatchState, Ledger
+from pipeline.monitoring import store
+from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.measures import Measures
 from pipeline.occasion import Since
 from pipeline.provenance import Note
 from pipeline.training import Window
@@ -26,7 +29,7 @@ QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=(
         ({"new_share": 0.1}, {"n_learned": 0}, "inf% new records, 10.0% are enough"),
         ({"new_verdicts": 3}, {"n_verdicts": 4}, "4 new verdicts, 3 are enough"),
         ({"age_days": 7}, {"age_days": 7.0}, "the newest version is 7.0 days old, 7 are enough"),
-        ({"drift": True}, {"drifted": ("day4",)}, "1 batches since are odd as a whole: day4"),
+        ({"drift": True}, {"drifted": ("day4 (b: moved)",)}, "1 batches since have drifted: day4 (b: moved)"),
     ],
 )
 def test_any_one_thing_is_enough_and_none_is_a_reason_to_skip(
@@ -48,16 +51,19 @@ def test_what_is_new_is_what_the_newest_version_has_not_learned() -> None:
     ]
     ids = [anomaly_id("orders", "d2", key) for key in ("kept", "taken back")]
     then = Note({}, learned, ids, [], 500.0, 1, "code", {})
-    batches = (state("d2", "a"), state("d3", "a", is_odd=True), state("d4", "b"))
+    batches = (state("d2", "a"), state("d3", "a"), state("d4", "b"))
     odd, normal = (("d2", "kept"), ("d3", "new")), (("d2", "fine"),)
     window = Window(batches, 1500, 500.0, "", odd, normal)
-    found = occasion.since("orders", then, window, (odd, normal), 2.0)
-    assert found == Since(n_records=1000, n_learned=1000, n_verdicts=3, age_days=2.0, drifted=("d3",))
+    found = occasion.since("orders", then, window, (odd, normal), 2.0, ["d3 (b: moved)"])
+    assert found == Since(
+        n_records=1000, n_learned=1000, n_verdicts=3, age_days=2.0, drifted=("d3 (b: moved)",)
+    )
+    assert [batch.batch_id for batch in occasion.fresh(then, window)] == ["d3", "d4"]
     again = occasion.since("orders", then, Window((state("d1", "new"),), 500, 500.0, ""), ((), ()), 0)
     assert (again.n_records, again.n_verdicts) == (500, 2)
 
 
-def state(batch_id: str, fingerprint: str, *, is_odd: bool = False) -> BatchState:
+def state(batch_id: str, fingerprint: str) -> BatchState:
     now = datetime.now(UTC)
     return BatchState(
         "orders",
@@ -75,5 +81,17 @@ def state(batch_id: str, fingerprint: str, *, is_odd: bool = False) -> BatchStat
         500,
         now,
         now,
-        is_odd=is_odd,
     )
+
+
+def test_drift_is_what_monitoring_told_of_the_batches_since(ledger: Ledger) -> None:
+    """There is one notion of drift: a full backlog is told, too, and no training would answer it."""
+    measures = Measures(500, 500, 5, 5.0, 0.5, 0.01, 500, 0)
+    moved = Finding("drift:b", "warning", "b: values moved", "ask the source")
+    backlog = Finding("backlog", "warning", "900 records wait", "review them")
+    for day, found in ((1, (moved,)), (3, (backlog, moved)), (4, (backlog,))):
+        when = date(2026, 1, day)
+        store.replace(ledger, "orders", store.Watched(f"d{day}", when, measures, found, 1, datetime.now(UTC)))
+    batches = [state(f"d{day}", "a") for day in (3, 4, 5)]
+    assert occasion._drifted(ledger, "orders", batches) == ["d3 (b: values moved)"]
+    assert occasion._drifted(ledger, "payments", batches) == []
