@@ -43,8 +43,17 @@ def evidence(challenger: ModelVersion, champion: ModelVersion | None) -> str:
 def _decision(challenger: ModelVersion) -> Iterator[str]:
     """What the gates said, as tags keep it."""
     tags = challenger.tags
+    if "copied_from" in tags:
+        yield f"It was copied from {_plain(tags['copied_from'])} by {_plain(tags.get('copied_by', 'somebody'))}."
+        if "source.decision" in tags:
+            said = f"**{_plain(tags['source.decision'])}**: {_plain(tags.get('source.decision_reason', ''))}"
+            yield f"The gates there said {said}."
+        if "source.promoted_by" in tags:
+            why = _plain(tags.get("source.promoted_reason", "no reason given"))
+            yield f"It became champion there by {_plain(tags['source.promoted_by'])}: {why}."
+        yield ""
     if "decision" not in tags:
-        yield "It was not evaluated: the numbers below are all there is."
+        yield "It was not evaluated here: the numbers below are all there is."
         return
     yield f"The gates say **{_plain(tags['decision'])}**: {_plain(tags.get('decision_reason', 'no reason given'))}."
     yield ""
@@ -77,6 +86,7 @@ def _made(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[s
             name,
             [version.tags.get(tag, "–") for version in (challenger, champion) if version],
         )
+    yield _row("MLflow run", [version.run_id or "–" for version in (challenger, champion) if version])
     for version in (challenger, champion):
         if version and (review := version.tags.get("review")):
             said = ", ".join(

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-OF_ITS_PLACE = ("promoted_", "rejected_", "rolled_back_", "arrival", REPLACED)
+OF_ITS_PLACE = (  # tags of a version that say what was decided of it, beside another champion
+    "promoted_", "rejected_", "rolled_back_", "arrival", REPLACED, "decision", "evaluated_", "evaluation_",
+)  # fmt: skip
 EXISTS = ("RESOURCE_ALREADY_EXISTS",)
 EVALUATION = "evaluation.json"
 
@@ -463,7 +465,7 @@ def _arrival(
 
 
 def _traveling(tags: Mapping[str, str]) -> dict[str, str]:
-    """A version's tags as a copy has them: who let it serve, or not, was about another place."""
+    """A version's tags as a copy has them: what was decided of it was about another place."""
     return {
         f"source.{name}" if name.startswith(OF_ITS_PLACE) else name: value for name, value in tags.items()
     }

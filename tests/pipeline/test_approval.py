@@ -32,6 +32,7 @@ def test_the_evidence_puts_challenger_beside_champion() -> None:
         "| n holdout | 1.2346e+06 | – |",
         "| threshold | 8 | 9.5 |",
         "| seed | 8 | 7 |",
+        "| MLflow run | run2 | run1 |",
         "| verdicts say |  | review precision 0.75 |",
     ):
         assert line in lines
@@ -43,7 +44,7 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
     text = evidence(version(3), None)
     assert "beside none: no version serves yet" in text
     assert "**not the challenger** any more" in text
-    assert "It was not evaluated" in text
+    assert "It was not evaluated here" in text
     assert "champion, version" not in text
 
 
@@ -58,3 +59,19 @@ def test_what_was_in_the_data_stays_text() -> None:
     assert "| a \\| b \\# " in text
     broken = evidence(version(2, decision="promote", decision_notes="{broken"), None)
     assert "The gates say **promote**: no reason given." in broken
+
+
+def test_what_was_decided_of_a_copy_is_told_as_decided_elsewhere() -> None:
+    """The champion there was another one: its word is evidence here, not a decision."""
+    tags = {
+        "copied_from": "version 12 of vaewatch at https://mlflow.example", "copied_by": "release",
+        "source.decision": "promote", "source.decision_reason": "recall 0.7", "source.promoted_by": "bob",
+    }  # fmt: skip
+    text = evidence(version(2, "challenger", **tags), version(1, "champion"))
+    for line in (
+        "It was copied from version 12 of vaewatch at https://mlflow.example by release.",
+        "The gates there said **promote**: recall 0.7.",
+        "It became champion there by bob: no reason given.",
+        "It was not evaluated here",
+    ):
+        assert line in text
