@@ -341,33 +341,10 @@ class Registry:
         Raises:
             RegistryUnreachable: MLflow does not answer, or refuses; what went until then is gone.
         """
-        from pipeline.registry.removal import Remover
+        from pipeline.registry import removal
 
         with self._of(dataset, "remove versions") as versions:
-            experiment = versions.client.get_experiment_by_name(versions.experiment)
-            remover = Remover(versions)
-            # runs first, versions second: a run that ends in between has its version listed
-            ended = remover.runs(experiment.experiment_id) if experiment else []
-            there = versions.all()
-            leaving = {v.run_id: v.version for v in there if v.version in going and not v.aliases}
-            needed = {v.run_id for v in there} - set(leaving)
-            gone = []
-            for run in ended:
-                run_id = run.info.run_id
-                if run_id not in needed:
-                    gone.append(Removal(run_id, leaving.get(run_id), remover.size(run)))
-                    if not dry_run and self._drop(versions, leaving.get(run_id)):
-                        remover.remove(run)
-            return gone
-
-    def _drop(self, versions: Versions, number: int | None) -> bool:
-        """Delete a version; False where somebody has given it an alias a moment ago."""
-        found = versions.find(number) if number is not None else None
-        if found is not None and found.aliases:
-            return False
-        if found is not None:
-            versions.client.delete_model_version(versions.name, str(number))
-        return True
+            return removal.prune(versions, going, dry_run=dry_run)
 
     @contextmanager
     def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:

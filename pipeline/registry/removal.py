@@ -9,9 +9,10 @@ server's rows stay marked until somebody runs `mlflow gc` there.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pipeline.registry.entities import Removal
 from pipeline.registry.versions import KEY, Versions, tolerating
 
 if TYPE_CHECKING:
@@ -19,6 +20,35 @@ if TYPE_CHECKING:
 
 ONE_WEEK = 7 * 24 * 3600 * 1000  # milliseconds, as MLflow counts
 PAGE = 1000
+
+
+def prune(versions: Versions, going: Collection[int], *, dry_run: bool) -> list[Removal]:
+    """Remove versions, and every ended run that no version is left of; what has an alias stays."""
+    experiment = versions.client.get_experiment_by_name(versions.experiment)
+    remover = Remover(versions)
+    # runs first, versions second: a run that ends in between has its version listed
+    ended = remover.runs(experiment.experiment_id) if experiment else []
+    there = versions.all()
+    leaving = {v.run_id: v.version for v in there if v.version in going and not v.aliases}
+    needed = {v.run_id for v in there} - set(leaving)
+    gone = []
+    for run in ended:
+        run_id = run.info.run_id
+        if run_id not in needed:
+            gone.append(Removal(run_id, leaving.get(run_id), remover.size(run)))
+            if not dry_run and _drop(versions, leaving.get(run_id)):
+                remover.remove(run)
+    return gone
+
+
+def _drop(versions: Versions, number: int | None) -> bool:
+    """Delete a version; False where somebody has given it an alias a moment ago."""
+    found = versions.find(number) if number is not None else None
+    if found is not None and found.aliases:
+        return False
+    if found is not None:
+        versions.client.delete_model_version(versions.name, str(number))
+    return True
 
 
 class Remover:
