@@ -72,7 +72,7 @@ def train(
     metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
     metrics["training_seconds"] = time.monotonic() - started
     page = training_page.write(
-        scratch / training_page.FILE, dataset, window, trained, holdout, metrics, fitted.curves, plotted
+        scratch / training_page.FILE, dataset, window, trained, calibrating, metrics, fitted.curves, plotted
     )
     return TrainingRun(
         dataset=dataset.dataset,
