@@ -272,7 +272,7 @@ class DatasetDags:
                 receipt = steps.evidence(name, version)
                 if receipt.outcome == "serving":
                     raise AirflowSkipException(f"version {receipt.model_version} is champion already")
-                return {"version": receipt.model_version, "markdown": receipt.details["markdown"]}
+                return {"version": receipt.model_version, **receipt.details}
 
             approve = Approval(
                 task_id="approve",
@@ -287,10 +287,13 @@ class DatasetDags:
             def settle(*, ti: Any = None) -> dict[str, Any]:
                 from pipeline import steps
 
-                answer = ti.xcom_pull(task_ids="approve")
-                version, (by, reason) = ti.xcom_pull(task_ids="evidence")["version"], decided(answer, hours)
-                yes = answer["chosen_options"] == [Approval.APPROVE]
-                receipt = (steps.promote if yes else steps.reject)(name, version, by=by, reason=reason)
+                answer, shown = (ti.xcom_pull(task_ids=task_id) for task_id in ("approve", "evidence"))
+                version, (by, reason) = shown["version"], decided(answer, hours)
+                if answer["chosen_options"] == [Approval.APPROVE]:
+                    known = bool(shown["objection"])  # what has come up since the question is not overridden
+                    receipt = steps.promote(name, version, by=by, reason=reason, override=known)
+                else:
+                    receipt = steps.reject(name, version, by=by, reason=reason)
                 return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}
 
             evidence() >> approve >> settle()

@@ -22,8 +22,12 @@ ABOUT = {
 }
 
 
-def evidence(challenger: ModelVersion, champion: ModelVersion | None) -> str:
-    """The decision with its reasons where one was taken, what was measured of both versions, and what they are made of."""
+def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection: str = "") -> str:
+    """The decision with its reasons where one was taken, what was measured of both versions, and what they are made of.
+
+    Args:
+        objection: what speaks against promoting it; an approval overrides that.
+    """
     beside = f"version {champion.version}, which serves" if champion else "none: no version serves yet"
     parts = [
         f"**Version {challenger.version}** of {challenger.dataset}, of {challenger.created_at:%Y-%m-%d %H:%M} UTC, "
@@ -37,6 +41,8 @@ def evidence(challenger: ModelVersion, champion: ModelVersion | None) -> str:
             1,
             "It is **not the challenger** any more: a newer training has taken that place, or it was rejected.",
         )
+    if objection:
+        parts.insert(1, f"**Against it**: {_plain(objection)}. Approving overrides that.")
     return "\n\n".join(part for part in parts if part)
 
 

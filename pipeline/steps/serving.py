@@ -206,7 +206,8 @@ def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion)
 def evidence(
     dataset_name: str, version: int | None = None, *, installation: Installation | None = None
 ) -> Receipt:
-    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown.
+    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown, and what
+    speaks against it: a promotion in sight of that overrides it.
 
     The outcome is `serving` where the version is champion already, else `waiting`.
 
@@ -217,16 +218,17 @@ def evidence(
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
-    versions, champion = here.registry.versions(dataset.dataset), here.registry.champion(dataset.dataset)
-    wanted = [v for v in versions if (v.version == version if version else "challenger" in v.aliases)]
-    if not wanted:
-        raise NotReady(
-            f"{dataset_name} has no {f'version {version}' if version else 'challenger'}; versions: "
-            f"{', '.join(str(v.version) for v in versions) or 'none, train first'}"
-        )
-    (chosen,) = wanted
+    champion = here.registry.champion(dataset.dataset)
+    chosen = (
+        here.registry.challenger(dataset.dataset)
+        if version is None
+        else here.registry.version(dataset.dataset, version)
+    )
+    if chosen is None:
+        raise NotReady(f"{dataset_name} has no challenger; see `vaewatch history {dataset_name}`")
     serves = champion is not None and champion.version == chosen.version
-    details = {"markdown": approval.evidence(chosen, champion)}
+    objection = _objection(chosen, champion)
+    details = {"markdown": approval.evidence(chosen, champion, objection), "objection": objection}
     outcome = "serving" if serves else "waiting"
     return Receipt("evidence", dataset.dataset, outcome, (), chosen.version, None, details)
 

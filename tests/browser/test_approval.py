@@ -80,8 +80,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         for number in (1, 2, 3):
             tags = {
                 "window": f"day{number}..day{number + 9}",
-                "holdout_metrics": json.dumps({"holdout_negative_elbo": 10.0 + number}),
+                "calibration_metrics": json.dumps({"holdout_negative_elbo": 10.0 + number}),
                 "decision": "promote",
+                "evaluated_against": str(number - 1),
                 "decision_reason": f"recall 0.6{number} against 0.61 | <b>no worse</b>",
             }
             client.create_model_version(f"vaewatch.{name}", "file:///nowhere", tags=tags)

@@ -48,6 +48,12 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
     assert "champion, version" not in text
 
 
+def test_what_speaks_against_a_version_comes_first() -> None:
+    """Whoever approves a refused version does so knowingly."""
+    lines = evidence(version(2, "challenger"), None, "version 2 was refused: recall 0.1").splitlines()
+    assert lines[2] == "**Against it**: version 2 was refused: recall 0.1. Approving overrides that."
+
+
 def test_what_was_in_the_data_stays_text() -> None:
     """A reason quotes values, and a value may be a link or a script."""
     hostile: Any = "a | b\n# [click](http://evil.example) <script>alert(1)</script>"
