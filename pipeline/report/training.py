@@ -33,7 +33,7 @@ def write(
     dataset: Dataset,
     window: Window,
     trained: Detector,
-    holdout: pa.Table,
+    calibrating: pa.Table,
     metrics: Mapping[str, float],
     curves: Sequence[tuple[int, Mapping[str, float]]],
     pictures: Mapping[str, Path],
@@ -41,14 +41,14 @@ def write(
     """Write a training's page.
 
     Args:
-        holdout: the newest records of the window.
+        calibrating: the newest records of the window.
         pictures: PNG by title, put into the page.
 
     Raises:
         StorageFailed: it could not be written.
     """
     reference = trained.reference
-    newest = column_drift(reference, trained.features, holdout) if reference is not None else {}
+    newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
     ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
     html = sheet.render(
         "training.html",
