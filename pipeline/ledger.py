@@ -171,6 +171,12 @@ class Ledger:
                 for row in connection.execute(query.order_by(batches.c.batch_id))
             }
 
+    def datasets(self) -> list[str]:
+        """Every dataset of which a batch was validated, in order."""
+        query = sa.select(batches.c.dataset).distinct().order_by(batches.c.dataset)
+        with self.transaction() as connection:
+            return list(connection.execute(query).scalars())
+
     def history(self, dataset: str, batch_id: str) -> list[BatchState]:
         """Every version of a batch, oldest first."""
         query = sa.select(batches).where(batches.c.dataset == dataset, batches.c.batch_id == batch_id)

@@ -168,3 +168,15 @@ def report(
         return print_json(written.as_dict())
     typer.echo(f"{dataset} {written.batch_id}: {written.trust.headline}. {written.trust.why}")
     return typer.echo(written.path)
+
+
+@verbs.command()
+def metrics(
+    out: Annotated[Path | None, typer.Option(help="a file, replaced as a whole; default: print them")] = None,
+) -> None:
+    """How every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after every step."""
+    from pipeline.installation import Installation
+    from pipeline.monitoring.metrics import exposition, write
+
+    here = Installation()
+    typer.echo(write(here, out) if out else exposition(here), nl=bool(out))

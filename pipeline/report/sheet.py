@@ -5,6 +5,7 @@ Belongs here: the environment that escapes whatever comes from data, and the ato
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,5 +64,6 @@ def write(path: Path, html: str) -> Path:
     except OSError as fault:
         raise StorageFailed(f"the report {path} could not be written: {fault}") from fault
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
     return path

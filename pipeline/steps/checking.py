@@ -61,6 +61,8 @@ def validate(
         NotReady: no batch of that name has landed.
         StorageFailed, CheckCrashed: nothing was published for the batch at hand; a retry may help.
     """
+    from pipeline.monitoring import metrics
+
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     chosen = _chosen(key, landed(dataset, here.ledger))
@@ -77,6 +79,8 @@ def validate(
         receipts.append(guarded(batch.batch_id, _validate, here, dataset, batch, state, force, inspected))
         if receipts[-1].outcome != "unchanged":
             say(sentence(receipts[-1]))
+    if any(receipt.outcome != "unchanged" for receipt in receipts):
+        metrics.publish(here, say)
     return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), details=_left(dataset))
 
 

@@ -39,6 +39,7 @@ def train(
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
     from pipeline import experiment, occasion, training, verdicts
+    from pipeline.monitoring import metrics
     from pipeline.report import sheet
     from pipeline.review.loop import log_review
 
@@ -80,6 +81,7 @@ def train(
     alias = _introduce(here, dataset, version, found)
     log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
+    metrics.publish(here, say)
     outcome = "unchanged" if found else "trained"
     return Receipt(
         "train", dataset.dataset, outcome, (), version.version, alias, {"metrics": dict(version.metrics)}

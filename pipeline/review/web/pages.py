@@ -15,7 +15,7 @@ from fastapi import APIRouter, Form, Path, Query, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
 from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
@@ -54,6 +54,14 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
         kept=_asked(choice, filters),
         query=_query(filters, after=choice.after),
     )
+
+
+@router.get("/metrics")
+def metrics_page(request: Request) -> Response:
+    """How every dataset stands, for Prometheus, behind the same door as the records."""
+    from pipeline.monitoring.metrics import exposition
+
+    return PlainTextResponse(exposition(request.app.state.here), media_type="text/plain; version=0.0.4")
 
 
 @router.get("/report/{dataset}/{batch_id}/{page}")

@@ -1,0 +1,175 @@
+"""Metrics, and the rules and the dashboard over them: each name and label that they use is emitted, each expression is Prometheus'."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.monitoring import metrics, store
+from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.measures import ColumnDrift, Measures
+from pipeline.settings import Settings
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+RULES = yaml.safe_load((INFRA / "prometheus" / "vaewatch.rules.yml").read_text(encoding="utf-8"))
+DASHBOARD = json.loads((INFRA / "grafana" / "vaewatch.json").read_text(encoding="utf-8"))
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NAME = 'a "quoted"\\ column\n{x="y"}'
+STATE = BatchState(
+    dataset="sensors", batch_id="2026-01-01", version=0, status="accepted", reason="", fingerprint="f", signature="", contract_hash="",
+    files=[], notes=[], set_aside={}, n_read=1_000, n_accepted=990, newest_record_at=None, validated_at=NOW,
+)  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    """One scored batch with an alarm, then a refused one."""
+    installation = Installation(Settings(home=tmp_path, datasets=tmp_path))
+    ledger = installation.ledger
+    accepted = ledger.record_validation(STATE)
+    drift = ColumnDrift(0.25, 0.0, 0.3, 1.0, 0.125, 0.0, None)
+    measures = Measures(
+        990, 990, 30, 20.0, 0.5, 0.01, 1_000, 10, champion_days=2.0, backlog=30, columns={NAME: drift}
+    )
+    findings = (Finding("drift:a", "alarm", "a moved", "ask"),)
+    watched = store.Watched(
+        "2026-01-01", date(2026, 1, 1), measures, findings, model_version=3, measured_at=NOW
+    )
+    store.replace(ledger, "sensors", watched)
+    ledger.record_scores(accepted, model_version=3, threshold=1.0, n_flagged=30)
+    ledger.set_serving("sensors", 3)
+    ledger.set_trained("sensors", NOW)
+    ledger.record_validation(replace(STATE, batch_id="2026-01-02", status="refused", fingerprint="g"))
+    yield installation
+    installation.close()
+
+
+def emitted(here: Installation) -> dict[str, list[tuple[dict[str, str], float]]]:
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(metrics.exposition(here)):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
+    return found
+
+
+def test_the_numbers_are_those_of_the_ledger(here: Installation) -> None:
+    """Labels from data come back as they were."""
+    found = emitted(here)
+    assert set(found) == set(metrics.GAUGES)
+    mine = {"dataset": "sensors"}
+    assert found["vaewatch_last_delivery_refused"] == [(mine, 1.0)]
+    assert found["vaewatch_champion_version"] == [(mine, 3.0)]
+    assert ({**mine, "severity": "alarm"}, 1.0) in found["vaewatch_findings"]
+    assert ({**mine, "severity": "warning"}, 0.0) in found["vaewatch_findings"]
+    assert ({**mine, "kind": "flagged"}, 30.0) in found["vaewatch_batch_records"]
+    assert ({**mine, "status": "refused"}, 1.0) in found["vaewatch_batches"]
+    assert found["vaewatch_column_missing_ratio"] == [({**mine, "column": NAME}, 0.125)]
+    made = found["vaewatch_champion_trained_timestamp_seconds"][0][1]
+    assert made == NOW.timestamp() - 2 * 86_400
+
+
+def test_an_installation_in_which_nothing_happened_has_metrics(tmp_path: Path) -> None:
+    empty = Installation(Settings(home=tmp_path, datasets=tmp_path))
+    assert emitted(empty) == {}
+    said: list[str] = []
+    metrics.publish(empty, said.append)
+    assert (tmp_path / "metrics" / metrics.FILE).read_text(encoding="utf-8") == metrics.exposition(empty)
+    assert said == []
+    empty.close()
+
+
+def test_a_file_that_cannot_be_written_is_said_and_stops_nothing(here: Installation) -> None:
+    (here.settings.home / "metrics").write_text("in the way", encoding="utf-8")
+    said: list[str] = []
+    metrics.publish(here, said.append)
+    assert "could not be written" in said[0]
+
+
+def expressions() -> list[tuple[str, str]]:
+    """Every expression of the rules and of the dashboard, by where it is."""
+    found = [(rule["alert"], rule["expr"]) for group in RULES["groups"] for rule in group["rules"]]
+    for panel in DASHBOARD["panels"]:
+        found += [(panel["title"], target["expr"].replace("$dataset", ".*")) for target in panel["targets"]]
+    return found
+
+
+def selectors(expression: Any) -> Iterator[Any]:
+    """The vector selectors of a parsed expression."""
+    if isinstance(expression, promql_parser.VectorSelector):
+        yield expression
+        return
+    inner = [
+        getattr(expression, name, None) for name in ("lhs", "rhs", "expr", "param", "vector_selector", "args")
+    ]
+    for one in inner:
+        for part in one if isinstance(one, list | tuple) else [one]:
+            if part is not None and type(part).__module__ == type(expression).__module__:
+                yield from selectors(part)
+
+
+@pytest.mark.parametrize(("place", "text"), expressions(), ids=[place for place, _ in expressions()])
+def test_every_expression_asks_for_what_is_emitted(here: Installation, place: str, text: str) -> None:
+    """A metric that was renamed leaves an alert that never rings."""
+    found = emitted(here)
+    asked = list(selectors(promql_parser.parse(text)))
+    assert asked, place
+    for selector in asked:
+        assert selector.name in found
+        labels, _ = found[selector.name][0]
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in labels
+            values = {sample[matcher.name] for sample, _ in found[selector.name]}
+            assert any(re.fullmatch(matcher.value, value) for value in values), (place, matcher.value)
+
+
+def test_rules_are_whole() -> None:
+    """What Prometheus wants of each, and what whoever is woken wants."""
+    alerts = [rule for group in RULES["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in alerts}) == len(alerts) >= 8
+    for rule in alerts:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "1m"))
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert "{{ $labels.dataset }}" in rule["annotations"]["summary"]
+
+
+def test_the_dashboard_is_whole() -> None:
+    """Panels do not overlap, each has a place, a source and a number of its own."""
+    panels = DASHBOARD["panels"]
+    assert {"title", "uid", "schemaVersion", "templating", "time"} <= set(DASHBOARD)
+    assert len({panel["id"] for panel in panels}) == len(panels) >= 12
+    taken = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken
+        taken |= cells
+        assert panel["type"] in {"stat", "timeseries"}
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${source}"}
+    label_values = DASHBOARD["templating"]["list"][1]["query"]["query"]
+    assert label_values == "label_values(vaewatch_batches, dataset)"
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    """A gauge that nobody can look up."""
+    text = (INFRA.parent / "docs" / "reference" / "monitoring.md").read_text(encoding="utf-8")
+    for name, (meaning, label) in metrics.GAUGES.items():
+        assert f"| `{name}` | {label} | {meaning} |" in text
