@@ -6,5 +6,8 @@ Does not: whether one record is odd (detector.py), or what the contract promises
     reference    how each modelled column lay in training; saved with the detector
     measures     numbers of one batch against it
     judgement    numbers and history → findings with severity and words; pure
+    watch        where each number of a batch comes from, and the order of it
+    alerts       telling people, once
+    metrics      the same for Prometheus
     store        one row a batch in the ledger's database
 """

@@ -43,6 +43,7 @@ class Finding:
         key: what it is about; the same in the next batch if it is the same thing.
         what: a sentence: what, where, how much, and what is usual.
         next_step: what to do about it.
+        told: people were told, or knew it from the batch before.
         value, usual, allowed: the number, the median of its like, and how far from it is not told of.
     """
 
@@ -54,6 +55,7 @@ class Finding:
     value: float | None = None
     usual: float | None = None
     allowed: float | None = None
+    told: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,6 +130,18 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
 def worst(findings: Sequence[Finding]) -> Severity | None:
     """The severity of the most severe one."""
     return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
+
+
+def news(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
+    """What is not known yet, or was less severe.
+
+    Args:
+        known: what was told of the batch before, and of this one when it was scored earlier.
+    """
+    rank = {
+        f.key: SEVERITIES.index(f.severity) for f in sorted(known, key=lambda f: SEVERITIES.index(f.severity))
+    }
+    return [f for f in findings if SEVERITIES.index(f.severity) > rank.get(f.key, -1)]
 
 
 def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ Belongs here: where each number comes from. Does not: how it is computed (measur
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import judge
+from pipeline.monitoring.judgement import judge, news
 from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
 from pipeline.review import queue
@@ -54,11 +55,15 @@ def watch(
     now = _measured(
         state, detector, scored, (scored_at - champion.created_at).total_seconds() / 86_400, n_open
     )
+    former = store.one(here.ledger, name, state.batch_id)
+    told = [finding for finding in former.findings if finding.told] if former else []
+    findings = judge(now, past, day, dataset=dataset)
+    new = news(findings, told)
     watched = Watched(
         batch_id=state.batch_id,
         day=day,
         measures=now,
-        findings=judge(now, past, day, dataset=dataset),
+        findings=tuple(replace(finding, told=finding not in new) for finding in findings),
         model_version=champion.version,
         measured_at=scored_at,
     )

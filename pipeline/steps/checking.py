@@ -61,7 +61,7 @@ def validate(
         NotReady: no batch of that name has landed.
         StorageFailed, CheckCrashed: nothing was published for the batch at hand; a retry may help.
     """
-    from pipeline.monitoring import metrics
+    from pipeline.monitoring import alerts, metrics
 
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
@@ -79,6 +79,8 @@ def validate(
         receipts.append(guarded(batch.batch_id, _validate, here, dataset, batch, state, force, inspected))
         if receipts[-1].outcome != "unchanged":
             say(sentence(receipts[-1]))
+        if receipts[-1].outcome == "refused":
+            alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
     return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), details=_left(dataset))

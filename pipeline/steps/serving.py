@@ -40,7 +40,7 @@ def score(
         NotReady: the batch was never validated.
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
-    from pipeline.monitoring import metrics
+    from pipeline.monitoring import alerts, metrics
     from pipeline.review.digest import tell
 
     here = installation or Installation()
@@ -72,6 +72,7 @@ def score(
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
+    alerts.tell(here, dataset, say)
     if waiting:
         metrics.publish(here, say)
     receipts.sort(key=lambda receipt: receipt.batch_id)

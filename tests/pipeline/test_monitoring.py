@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -19,7 +19,9 @@ from scipy.stats import binom, wasserstein_distance
 
 from pipeline.config import Dataset
 from pipeline.features import Features
+from pipeline.installation import Installation
 from pipeline.ledger import Ledger
+from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
 from pipeline.monitoring.judgement import Finding, Past, judge, worst
 from pipeline.monitoring.measures import (
@@ -34,6 +36,7 @@ from pipeline.monitoring.measures import (
 )
 from pipeline.monitoring.reference import Reference
 from pipeline.sample import DRIFTS, SamplePlan
+from pipeline.settings import Settings
 from tests.bench import monitoring as bench
 
 FALSE_ALARM_RATE = 1e-6
@@ -283,3 +286,77 @@ def test_a_batch_that_is_measured_again_replaces_itself(store: Ledger) -> None:
     assert measured.before(store, "sensors", second.day, second.batch_id) == [again]
     assert measured.newest(store, "sensors", 5) == [again, second]
     assert measured.one(store, "other", first.batch_id) is None
+
+
+DRIFT, WORSE = (
+    Finding("drift:a", "warning", "a moved", "ask"),
+    Finding("drift:a", "alarm", "a moved far", "ask"),
+)
+OTHER = Finding("flags", "alarm", "many", "look")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Installation]:
+    here = Installation(Settings(home=tmp_path, datasets=tmp_path))
+    yield here
+    here.close()
+
+
+def messages(place: Installation, per_day: Sequence[tuple[Finding, ...]], dataset: Dataset) -> list[str]:
+    """What is sent while batches with these findings are scored one after the other."""
+    file = place.settings.home / "alerts.txt"
+    for i, findings in enumerate(per_day):
+        day = START + timedelta(days=i)
+        at = datetime(2026, 2, 1, tzinfo=UTC)
+        one = measured.Watched(day.isoformat(), day, QUIET, findings, model_version=1, measured_at=at)
+        measured.replace(place.ledger, "sensors", one)
+        alerts.tell(place, dataset, pytest.fail)
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+SENT = PLAIN.model_copy(update={"review": PLAIN.review.model_copy(update={"digest_file": "alerts.txt"})})
+
+
+def test_the_same_finding_is_told_once_until_it_clears_or_worsens(place: Installation) -> None:
+    """Somebody who is told every night of the same stops reading."""
+    days = [(DRIFT,), (DRIFT,), (WORSE,), (WORSE, OTHER), (DRIFT,), (), (DRIFT,)]
+    sent = messages(place, days, SENT)
+    said = [line.strip() for line in sent if line.startswith("  ") and ": " in line and "next" not in line]
+    assert said == ["warning: a moved", "alarm: a moved far", "alarm: many", "warning: a moved"]
+    assert [line for line in sent if "next:" in line] == [
+        "    next: ask",
+        "    next: ask",
+        "    next: look",
+        "    next: ask",
+    ]
+    assert sum(line.rstrip().endswith("run.html") for line in sent) == 4
+
+
+def test_what_was_told_is_not_told_again_by_another_process_and_what_was_not_is(place: Installation) -> None:
+    """A step that was killed before it told leaves it to the next."""
+    assert len(messages(place, [(DRIFT,)], SENT)) == 4
+    alerts.tell(place, SENT, pytest.fail)
+    day = START + timedelta(days=1)
+    later = measured.Watched(
+        day.isoformat(), day, QUIET, (OTHER,), model_version=1, measured_at=datetime.now(UTC)
+    )
+    measured.replace(place.ledger, "sensors", later)
+    alerts.tell(place, SENT, pytest.fail)
+    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
+    assert (text.count("a moved"), text.count("many")) == (1, 1)
+
+
+def test_a_message_that_is_not_delivered_is_said(place: Installation) -> None:
+    (place.settings.home / "alerts.txt").mkdir()
+    said: list[str] = []
+    one = measured.Watched("b", START, QUIET, (OTHER,), model_version=1, measured_at=datetime.now(UTC))
+    measured.replace(place.ledger, "sensors", one)
+    alerts.tell(place, SENT, said.append)
+    assert "not delivered" in said[0]
+
+
+def test_a_refused_delivery_is_told(place: Installation) -> None:
+    alerts.tell_refusal(place, SENT, "b7", "no column fee", pytest.fail)
+    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
+    assert "sensors b7: 1 alarm" in text
+    assert "no column fee" in text

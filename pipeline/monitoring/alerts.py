@@ -1,0 +1,73 @@
+"""Telling people what was found: once, until it clears or worsens, through the channels of the digest.
+
+Belongs here: the words, and noting that it was told. Does not: what is found, and what of it is news (judgement.py), or how a text travels
+(review/digest.py). A message is noted after it was handed on: killed in between, it is told twice rather than never.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+from pipeline.monitoring import store
+from pipeline.monitoring.judgement import SEVERITIES, Finding, news
+from pipeline.report.batch import path_of
+from pipeline.review import digest
+
+LOOKED_AT = 30  # batches: those that a killed step left untold are among them
+
+
+def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Tell of every batch of which nothing was told yet, oldest first."""
+    to = digest.channels(here, dataset)
+    batches = store.newest(here.ledger, dataset.dataset, LOOKED_AT)
+    before: tuple[Finding, ...] = ()
+    for watched in batches:
+        untold = [f for f in watched.findings if not f.told]
+        if untold:
+            new = news(untold, before)
+            if new:
+                digest.send(
+                    words(dataset, watched.batch_id, new, where(here, dataset, watched.batch_id)), to, say
+                )
+            done = tuple(replace(finding, told=True) for finding in watched.findings)
+            store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
+        before = watched.findings
+
+
+def tell_refusal(
+    here: Installation, dataset: Dataset, batch_id: str, reason: str, say: Callable[[str], None]
+) -> None:
+    """A delivery that was refused: nothing of it is scored, so nothing else would be heard of it."""
+    refused = Finding(
+        "refused",
+        "alarm",
+        f"the delivery was refused, nothing is scored: {reason[:500]}",
+        "have it delivered again; where the data is right and the contract wrong, mend the dataset's file",
+    )
+    text = words(dataset, batch_id, [refused], where(here, dataset, batch_id))
+    digest.send(text, digest.channels(here, dataset), say)
+
+
+def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
+    """A message: the counts in its first line, then each with its next step."""
+    counted = Counter(finding.severity for finding in findings)
+    counts = ", ".join(
+        f"{n} {severity}{'s' if n > 1 else ''}"
+        for severity in reversed(SEVERITIES)
+        if (n := counted[severity])
+    )
+    lines = [f"{dataset.dataset} {batch_id}: {counts}"]
+    for finding in findings:
+        lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
+    return "\n".join([*lines, f"  {address}"])
+
+
+def where(here: Installation, dataset: Dataset, batch_id: str) -> str:
+    """The batch's report: on the review page, where the dataset's file says where that is."""
+    if dataset.review.page:
+        return f"{dataset.review.page.rstrip('/')}/report/{dataset.dataset}/{batch_id}/run.html"
+    return str(path_of(here, dataset, batch_id))
