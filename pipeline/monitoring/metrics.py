@@ -8,7 +8,7 @@ ledger.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,8 @@ GAUGES = {
 class _Collector:
     """Reads the ledger when it is asked."""
 
-    def __init__(self, here: Installation) -> None:
-        self.here = here
+    def __init__(self, here: Installation, only: Collection[str] | None) -> None:
+        self.here, self.only = here, only
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Every metric of every dataset."""
@@ -71,6 +71,8 @@ class _Collector:
             for name, (meaning, label) in GAUGES.items()
         }
         for dataset in self.here.ledger.datasets():
+            if self.only is not None and dataset not in self.only:
+                continue
             for name, label, value in self._of(dataset):
                 if value is not None:
                     families[name].add_metric([dataset, *([label] if GAUGES[name][1] else [])], value)
@@ -125,12 +127,15 @@ def _seconds(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment else None
 
 
-def exposition(here: Installation) -> str:
-    """Every metric in Prometheus' text format."""
+def exposition(here: Installation, only: Collection[str] | None = None) -> str:
+    """Every metric in Prometheus' text format.
+
+    only: these datasets; None for all there are.
+    """
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(here))
+    registry.register(_Collector(here, only))
     return generate_latest(registry).decode()
 
 

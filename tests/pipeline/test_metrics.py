@@ -80,6 +80,11 @@ def test_the_numbers_are_those_of_the_ledger(here: Installation) -> None:
     assert made == NOW.timestamp() - 2 * 86_400
 
 
+def test_who_may_read_some_datasets_is_told_of_those(here: Installation) -> None:
+    assert '"sensors"' in metrics.exposition(here, only={"sensors"})
+    assert '"sensors"' not in metrics.exposition(here, only=set())
+
+
 def test_an_installation_in_which_nothing_happened_has_metrics(tmp_path: Path) -> None:
     empty = Installation(Settings(home=tmp_path, datasets=tmp_path))
     assert emitted(empty) == {}

@@ -105,6 +105,10 @@ def test_a_batchs_report_is_served_as_it_lies_on_disk(here: Installation) -> Non
     answer = client.get("/report/payments/b1/run.html")
     assert (answer.status_code, answer.text) == (200, "<p>it can</p>")
     assert "script" not in answer.headers["content-security-policy"]
+    assert 'vaewatch_batches{dataset="payments"' in client.get("/metrics").text
+    stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
+    assert stranger.get("/report/payments/b1/run.html").status_code == 404
+    assert "payments" not in stranger.get("/metrics").text
     for path in (
         "payments/b1/checkpoint.json",
         "payments/../run.html",
@@ -172,6 +176,9 @@ def secret(here: Installation, ids: list[str]) -> dict[str, str]:
         "number": str(kept.number),
         "name": "review.css",
         "last": last,
+        "dataset": "secret",
+        "batch_id": "b1",
+        "page": "run.html",
     }
 
 
@@ -200,7 +207,7 @@ def test_who_may_not_read_a_dataset_meets_no_trace_of_it(
             answer = vera.request(method, path, headers=headers, follow_redirects=False, **asked)
             told = html.unescape(answer.text).replace("dataset 'secret'", "")  # as it was asked about
             assert not re.search("SECRET|hush|secret", told), (method, path)
-            if method == "GET" and "{anomaly_id}" not in route.path:
+            if method == "GET" and not re.search(r"\{(anomaly_id|dataset)\}", route.path):
                 assert answer.status_code in {200, 422}, (method, path, answer.text)
                 n_read += 1
             elif path != f"/api/records/{secret['anomaly_id']}/claim" or method != "DELETE":

@@ -21,7 +21,7 @@ from pipeline.errors import NotReady, VaewatchError
 from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots, scope, words
-from pipeline.review.web.access import Known
+from pipeline.review.web.access import Known, known
 from pipeline.review.web.api import LARGEST, Choice, Day, Id, Number, Paged, Text, read_place
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS, Opinion
@@ -58,16 +58,18 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
 
 @router.get("/metrics")
 def metrics_page(request: Request) -> Response:
-    """How every dataset stands, for Prometheus, behind the same door as the records."""
+    """How the datasets stand that the reader may read, for Prometheus, behind the same door as the records."""
     from pipeline.monitoring.metrics import exposition
 
-    return PlainTextResponse(exposition(request.app.state.here), media_type="text/plain; version=0.0.4")
+    text = exposition(request.app.state.here, only=known(request).reads)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 @router.get("/report/{dataset}/{batch_id}/{page}")
 def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> Response:
     """The run's page of a batch, and its contract's, as they lie on disk."""
     here = request.app.state.here
+    scope.datasets(request, dataset)
     if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
         raise NotReady(f"{dataset}: batch {batch_id!r} was never validated")
     file = here.page(here.dataset(dataset), batch_id) / page
