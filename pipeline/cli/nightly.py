@@ -180,3 +180,20 @@ def metrics(
 
     here = Installation()
     typer.echo(write(here, out) if out else exposition(here), nl=bool(out))
+
+
+@verbs.command()
+def trace(
+    anomaly_id: Annotated[
+        str, typer.Argument(metavar="ID", help="of a record in the review queue; its beginning does")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """The chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the model learned from."""
+    from pipeline import display
+    from pipeline.installation import Installation
+    from pipeline.trace import as_lines
+    from pipeline.trace import trace as follow
+
+    found = follow(Installation(), anomaly_id)
+    print_json(found) if as_json else display.print_lines(as_lines(found))

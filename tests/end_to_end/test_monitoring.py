@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from pipeline.errors import NotReady, StorageFailed
 from pipeline.monitoring import store
 from pipeline.report import batch
+from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
 from pipeline.steps import serving
+from pipeline.trace import as_lines, trace
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -117,3 +120,52 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     assert "http" not in text.replace("http-equiv", "")
     stored = sorted(path for path in trained.settings.home.parents[1].rglob("report.html") if path.is_file())
     assert text in [path.read_text(encoding="utf-8") for path in stored]
+
+
+def test_a_flagged_record_leads_to_the_files_it_came_from_and_to_what_its_model_learned(
+    scored: Place,
+) -> None:
+    """Every link is what it claims: digests are of the bytes, fingerprints are the ledger's and the registry's."""
+    here = scored.here
+    flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
+    judging.give(here.ledger, [flagged["anomaly_id"]], "anomaly", by="ann", note="asked")
+    found = trace(here, flagged["anomaly_id"][:8])
+    state = here.ledger.current("payments")[flagged["batch_id"]]
+    file = scored.incoming / f"{flagged['batch_id']}.parquet"
+    champion = here.registry.champion("payments")
+    assert champion
+    assert found["delivery"]["unchanged"] is True
+    assert [one["sha256"] for one in found["delivery"]["files"]] == [
+        hashlib.sha256(file.read_bytes()).hexdigest()
+    ]
+    assert found["batch"]["fingerprint"] == state.fingerprint
+    assert found["contract"] == {"hash": state.contract_hash, "now": state.contract_hash, "unchanged": True, "file": str(scored.yaml)}  # fmt: skip
+    assert found["model"]["detector_digest"] == champion.tags["detector_digest"]
+    assert found["model"]["data_fingerprint"] == champion.tags["data_fingerprint"]
+    assert all(one["unchanged"] for one in found["model"]["batches"])
+    assert [(given["verdict"], given["by"], given["holds"]) for given in found["verdicts"]] == [
+        ("anomaly", "ann", True)
+    ]
+    lines = dict(as_lines(found))
+    assert lines["files are"] == "what was scored"
+    assert lines["model"].startswith(f"version {champion.version} (champion)")
+
+
+def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored: Place) -> None:
+    """Files are archived, contracts mended, versions pruned; the question comes a year later."""
+    here = scored.here
+    flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
+    file = scored.incoming / f"{flagged['batch_id']}.parquet"
+    file.write_bytes(file.read_bytes() + b"x")
+    scored.edit("max: 100000", "max: 99999")
+    changed = trace(here, flagged["anomaly_id"])
+    assert changed["delivery"]["unchanged"] is False
+    assert changed["contract"]["unchanged"] is False
+    file.unlink()
+    found = trace(here, flagged["anomaly_id"])
+    assert found["delivery"]["unchanged"] is False
+    lines = as_lines(found)
+    assert any("it is not there any more" in text for _, text in lines)
+    assert dict(lines)["score"].startswith(f"{flagged['anomaly_score']:.5g} nats")
+    with pytest.raises(NotReady, match="no record"):
+        trace(here, "ffffffffffffffff")
