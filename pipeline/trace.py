@@ -15,7 +15,7 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
-from pipeline.report.batch import path_of
+from pipeline.report.batch import EVIDENCE, path_of
 from pipeline.review import record
 from pipeline.views import reasons_text
 
@@ -78,7 +78,7 @@ def _model(here: Installation, dataset: str, number: int) -> dict[str, Any]:
         "data_fingerprint": version.tags.get("data_fingerprint"),
         "window": version.tags.get("window"),
         "batches": _learned(here, version),
-        "promoted": {k: v for k, v in sorted(version.tags.items()) if k.startswith(("promoted_", "approved_", "decision"))},
+        "promoted": {k: v for k, v in sorted(version.tags.items()) if k.startswith(EVIDENCE)},
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "run.html"
 SHOWN, DRAWN, TREND = 5, 8, 45  # flagged records, columns, batches
-EVIDENCE = ("promoted_", "rolled_back_", "approved_", "decision", "gate", "reason", "evidence", "review")
+EVIDENCE = ("promoted_", "rolled_back_", "rejected_", "decision", "evaluated_", "review")
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     champion = here.registry.champion("payments")
     assert champion
     text = here.training_page(here.dataset("payments"), champion.training_key).read_text(encoding="utf-8")
-    assert f"Learned {int(champion.metrics['n_training'] + champion.metrics['n_calibrating']):,} records" in text
+    assert (
+        f"Learned {int(champion.metrics['n_training'] + champion.metrics['n_calibrating']):,} records" in text
+    )
     assert text.count("data:image/png;base64,") == 4
     assert "http" not in text.replace("http-equiv", "")
     stored = sorted(path for path in trained.settings.home.parents[1].rglob("report.html") if path.is_file())
