@@ -93,7 +93,7 @@ bench-speed: $(BENCH_STAMP) ## speed beside floors measured in the same run (abo
 bench-gpu: ## training and scoring on a GPU beside its floors, with torch and numpy alone (under 8 minutes)
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m tests.bench.gpu $(ARGS)
 
-bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes)
+bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes; ARGS=--postgresql)
 	$(BIN)/python -m tests.bench.review $(ARGS)
 
 bench-review-loop: install ## what 50 verdicts do to the next night's precision, on the sample feed (about 20 minutes)

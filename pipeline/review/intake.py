@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
 from pipeline.review.queue import CHUNK as CHUNK  # rows a statement
-from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums
+from pipeline.review.schema import group_tallies, queue, queue_batches, scorings, tallies, tally_sums
 from pipeline.verdicts import read_history, standing
 
 _SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
@@ -113,10 +113,23 @@ def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -
         counted = sa.select(*columns, sa.func.count()).where(rows).group_by(*columns)
         names = [*(column.name for column in _TALLIED), "suppressed", "n"]
         connection.execute(sa.insert(tallies).from_select(names, counted))
+        _regroup(connection, dataset, batch_id)
         change.update(_summed(connection, mine))
     for key, by in sorted(change.items()):
         if by:
             _add(connection, dict(zip(_SUMMED, key, strict=True)), by)
+
+
+def _regroup(connection: sa.Connection, dataset: str, batch_id: str) -> None:
+    """Count a batch's groups anew."""
+    same = (group_tallies.c.dataset == dataset) & (group_tallies.c.batch_id == batch_id)
+    connection.execute(sa.delete(group_tallies).where(same))
+    columns = [queue.c[name] for name in ("dataset", "batch_id", "day", "signature", "state")]
+    in_sight = (queue.c.kind == "flagged") & (queue.c.suppressed == 0)
+    mine = (queue.c.dataset == dataset) & (queue.c.batch_id == batch_id) & in_sight
+    counted = sa.select(*columns, sa.func.count(), sa.func.max(queue.c.severity)).where(mine)
+    names = [*(column.name for column in columns), "n", "severest"]
+    connection.execute(sa.insert(group_tallies).from_select(names, counted.group_by(*columns)))
 
 
 def _summed(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> dict[tuple[Any, ...], int]:

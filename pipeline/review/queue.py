@@ -1,6 +1,7 @@
-"""The queue: rows put in per batch, pages and counts of them by any filter, groups of those that are alike.
+"""The queue: pages of its rows, and counts of them, by any filter.
 
-Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record (record.py).
+Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record (record.py), groups
+of those that are alike (groups.py).
 
 A page of a million rows is quick because of two things: `tallies` says on which days the next rows are that a filter
 lets through, so no more than these are looked at, and one index holds every column that a filter or the order reads.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
@@ -127,16 +128,11 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
     with ledger.transaction() as connection:
         chosen = _ids(connection, filters, after, limit + 1)
         newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
-        query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
-        rows = [
-            _as_row(row)
-            for row in connection.execute(query.where(queue.c.anomaly_id.in_(chosen)).order_by(*newest_first))
-        ]
-        claims = read_claims(connection, [row["anomaly_id"] for row in rows[:limit]])
-    shown = [row | {"claim": claims.get(row["anomaly_id"])} for row in rows[:limit]]
+        these = queue.c.anomaly_id.in_(chosen)
+        rows = read_rows(connection, lambda query: query.where(these).order_by(*newest_first))
     if len(rows) <= limit:
-        return Page(shown, None)
-    last = shown[-1]
+        return Page(rows, None)
+    shown, last = rows[:limit], rows[limit - 1]
     return Page(shown, Place(last["day"], last["severity"], last["anomaly_id"]))
 
 
@@ -189,7 +185,7 @@ def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
     if len(found) <= LOOKED_UP:
         these: sa.ColumnElement[bool] = queue.c.anomaly_id.in_(found)
     else:
-        these = sa.or_(*(begins(connection, _Unindexed(column), search[:120]) for column in columns))
+        these = sa.or_(*(begins(connection, Unindexed(column), search[:120]) for column in columns))
     whole = sa.func.substr(queue.c.record_key, 1, len(search)) == search
     return these & whole if len(search) > 120 else these
 
@@ -205,19 +201,19 @@ def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnEleme
     return beginning
 
 
-class _Unindexed(FunctionElement[Any]):
+class Unindexed(FunctionElement[Any]):
     """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of days."""
 
     inherit_cache = True
 
 
-@compiles(_Unindexed)
-def _as_it_is(element: _Unindexed, compiler: Any, **options: Any) -> str:
+@compiles(Unindexed)
+def _as_it_is(element: Unindexed, compiler: Any, **options: Any) -> str:
     return str(compiler.process(element.clauses, **options))
 
 
-@compiles(_Unindexed, "sqlite")
-def _with_plus(element: _Unindexed, compiler: Any, **options: Any) -> str:
+@compiles(Unindexed, "sqlite")
+def _with_plus(element: Unindexed, compiler: Any, **options: Any) -> str:
     return f"+{compiler.process(element.clauses, **options)}"
 
 
@@ -226,7 +222,7 @@ def _conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool
     by_order = table is queue and filters.signature is None  # a signature has an index of its own
 
     def column(name: str) -> Any:
-        return _Unindexed(table.c[name]) if by_order else table.c[name]
+        return Unindexed(table.c[name]) if by_order else table.c[name]
 
     hidden = column("suppressed") != 0 if table is queue else table.c.suppressed
     conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
@@ -300,57 +296,6 @@ def total(ledger: Ledger, filters: Filters) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-@dataclass(frozen=True)
-class Group:
-    """Records that are odd in the same columns and directions.
-
-    Attributes:
-        exemplar: the most severe of them, as `page` shows it.
-    """
-
-    dataset: str
-    signature: str
-    n: int
-    severest: float
-    first_day: str
-    last_day: str
-    exemplar: dict[str, Any]
-
-
-def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
-    """The largest groups of flagged records that the filters let through."""
-    filters = replace(filters, kind="flagged")
-    n, most = sa.func.count(), sa.func.max(queue.c.severity)
-    columns = (_Unindexed(queue.c.dataset), _Unindexed(queue.c.signature))
-    query = (
-        sa
-        .select(*columns, n, most, sa.func.min(queue.c.day), sa.func.max(queue.c.day))
-        .where(*_conditions(queue, filters))
-        .group_by(*columns)
-        .order_by(n.desc(), most.desc(), *columns)
-        .limit(limit)
-    )
-    with ledger.transaction() as connection:
-        found = connection.execute(query).all()
-        shown = [(group, _exemplar(connection, filters, group[0], group[1])) for group in found]
-    return [
-        Group(dataset, signature, n, severest, first, last, exemplar)
-        for (dataset, signature, n, severest, first, last), exemplar in shown
-        if exemplar is not None
-    ]
-
-
-def _exemplar(
-    connection: sa.Connection, filters: Filters, dataset: str, signature: str
-) -> dict[str, Any] | None:
-    """The most severe of a group; None where the last of them was judged since they were counted."""
-    mine = replace(filters, dataset=dataset, signature=signature, kind="flagged")
-    query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
-    most_severe = query.where(*_conditions(queue, mine)).order_by(queue.c.severity.desc()).limit(1)
-    found = connection.execute(most_severe).one_or_none()
-    return found and _as_row(found) | {"claim": None}
-
-
 def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[str]:
     """The datasets that the queue holds records of, or that these records are of."""
     if anomaly_ids is None:
@@ -413,6 +358,17 @@ def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[s
     return {row.anomaly_id: {"by": row.by, "until": row.expires_at} for row in connection.execute(query)}
 
 
-def _as_row(row: Any) -> dict[str, Any]:
-    found = dict(row._mapping)  # SQLAlchemy's public name for it
-    return found | {"reasons": json.loads(found["reasons"])}
+def read_rows(
+    connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.Select[Any]]
+) -> list[dict[str, Any]]:
+    """Rows as a list shows them, with who is at each.
+
+    Args:
+        wanted: says which rows, and in which order.
+    """
+    query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
+    rows = [dict(row._mapping) for row in connection.execute(wanted(query))]
+    claims = read_claims(connection, [row["anomaly_id"] for row in rows])
+    return [
+        row | {"reasons": json.loads(row["reasons"]), "claim": claims.get(row["anomaly_id"])} for row in rows
+    ]

@@ -7,6 +7,7 @@ Belongs here: columns and what they hold. Does not: making or changing the table
     queue_batches   which batches the queue holds, as which model scored them
     tallies         how many rows of the queue are alike, per batch: counts and pages without reading the queue
     tally_sums      the same over all batches
+    group_tallies   how many flagged records are odd alike, per batch
     scorings        each model version's word on each record that was ever in the queue
     record_claims   who is looking at a record right now
     suppressions    rules that keep records out of sight until a day
@@ -76,7 +77,11 @@ queue = sa.Table(
         "state", "reviewer", "band", "model_version", "suppressed",
     ),
     sa.Index("ix_queue_batch", "dataset", "batch_id"),
-    sa.Index("ix_queue_key", "key_start"),
+    # PostgreSQL finds the beginning of a text by such an index only, whatever its language
+    sa.Index("ix_queue_key", "key_start", postgresql_ops={"key_start": "varchar_pattern_ops"}),
+    sa.Index(
+        "ix_queue_id", "anomaly_id", postgresql_ops={"anomaly_id": "varchar_pattern_ops"}
+    ).ddl_if(dialect="postgresql"),  # SQLite has that of the primary key
     sa.Index("ix_queue_signature", "dataset", "signature", "state", "severity"),
     sa.Index("ix_queue_state", "state", "kind", "dataset", "anomaly_id"),
 )  # fmt: skip
@@ -136,6 +141,19 @@ tally_sums = sa.Table(
         "suppressed",
         unique=True,
     ),
+)
+group_tallies = sa.Table(  # of flagged rows that no rule hides
+    "group_tallies",
+    metadata,
+    sa.Column("dataset", sa.String(63), nullable=False),
+    sa.Column("batch_id", sa.String(250), nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("severest", sa.Float, nullable=False),
+    sa.Index("ix_group_tallies_batch", "dataset", "batch_id"),
+    sa.Index("ix_group_tallies_signature", "dataset", "signature"),
 )
 scorings = sa.Table(
     "scorings",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from pipeline.config import Dataset
 from pipeline.ledger import Ledger
 from pipeline.registry import DatasetInput, Registry, TrainingRun
 
+from .postgresql import missing, server
 from .registry_data import CONTRACT, finish, orders, start
 
 settings.register_profile(
@@ -51,27 +50,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """Address of a PostgreSQL of our own, without the name of a database; made of Debian's package where it is there."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or [shutil.which("postgres")]
-    if found[-1] is None or importlib.util.find_spec("psycopg") is None:
-        pytest.skip(
-            "no PostgreSQL server, or no psycopg: `apt-get install postgresql`, `pip install psycopg[binary]`"
-        )
-    programs, folder = Path(found[-1]).parent, tmp_path_factory.mktemp("postgresql")
-    as_server: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        as_server = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        folder = Path(tempfile.mkdtemp(prefix="vaewatch-postgresql-"))
-        shutil.chown(folder, "postgres", "postgres")
-    data, options = folder / "data", f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=40"
-    made = [programs / "initdb", "-D", data, "-U", "vaewatch", "--auth=trust", "--encoding=UTF8", "--no-sync"]
-    subprocess.run([*as_server, *made], check=True, capture_output=True)
-    control = [*as_server, programs / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], check=True, capture_output=True)
-    yield f"postgresql+psycopg://vaewatch@/{{name}}?host={folder}"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    if why_not := missing():
+        pytest.skip(why_not)
+    with server("fsync=off") as address:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

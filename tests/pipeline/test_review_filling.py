@@ -19,6 +19,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
 from pipeline.review import compare, judging, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
+from pipeline.review.groups import groups
 from pipeline.review.queue import Filters
 from pipeline.review.schema import NO_COLUMN, suppressions
 from pipeline.scoring import scores_schema
@@ -168,7 +169,7 @@ def test_the_queue_follows_a_batch_that_was_scored_again(
 def test_records_that_no_column_explains_are_a_group_of_their_own(store: Ledger) -> None:
     """An empty signature is every signature's: a link to such a group, or a rule of it, would mean all records."""
     put(store, [row("whole", signature=NO_COLUMN, reasons=[]), row("amount")])
-    (lone,) = [group for group in queue.groups(store, Filters()) if group.signature == NO_COLUMN]
+    (lone,) = [group for group in groups(store, Filters()) if group.signature == NO_COLUMN]
     assert lone.n == 1
     assert [one["record_key"] for one in queue.page(store, Filters(signature=lone.signature)).rows] == [
         "whole"

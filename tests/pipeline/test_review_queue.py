@@ -12,11 +12,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import NotReady
+from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review import intake, judging, queue, record
 from pipeline.review.filling import label
+from pipeline.review.groups import groups
 from pipeline.review.queue import BANDS, Filters, Place
+from pipeline.review.schema import queue as queue_table
 from pipeline.verdicts import OPINIONS
 
 from .review_data import BATCH, put, row
@@ -125,6 +127,17 @@ def test_pages_and_counts_are_those_of_a_plain_search(
             others = Counter({band: sum(n for at, n in others.items() if at >= band) for band in BANDS})
         assert counted[facet] == {value: n for value, n in others.items() if n}
     assert queue.total(store, plain) == sum(lets_through(plain, one) for one in rows)
+    counted_by = ("dataset", "state", "batch", "signature", "since", "until")
+    alike = Filters(**{name: getattr(filters, name) for name in counted_by})
+    members = [one for one in rows if one["kind"] == "flagged" and lets_through(alike, one)]
+    found = groups(store, alike)
+    assert {group.signature: group.n for group in found} == Counter(one["signature"] for one in members)
+    for group in found:
+        mine = [one for one in members if one["signature"] == group.signature]
+        assert group.severest == group.exemplar["severity"] == max(one["severity"] for one in mine)
+        assert group.exemplar["anomaly_id"] in {one["anomaly_id"] for one in mine}
+        days = [one["day"] for one in mine]
+        assert (group.first_day, group.last_day) == (min(days), max(days))
 
 
 def test_a_batch_scored_again_takes_the_place_of_the_first_and_verdicts_stay(store: Ledger) -> None:
@@ -150,7 +163,7 @@ def test_records_that_are_odd_alike_are_gathered(store: Ledger) -> None:
     """One look at the most severe of them says what the others are."""
     put(store, [row(f"k{i}", severity=2.0 + i, signature="amount↑ fee↓", driver="amount") for i in range(4)])
     put(store, [row("other", "2026-01-29", signature="items↑", driver="items")])
-    found = queue.groups(store, Filters(state="open"))
+    found = groups(store, Filters(state="open"))
     assert [(group.signature, group.n, group.severest) for group in found] == [
         ("amount↑ fee↓", 4, 5.0),
         ("items↑", 1, 3.5),
@@ -159,7 +172,7 @@ def test_records_that_are_odd_alike_are_gathered(store: Ledger) -> None:
     judging.give(
         store, queue.members(store, Filters(state="open", signature="amount↑ fee↓")), "normal", by="ann"
     )
-    assert [group.signature for group in queue.groups(store, Filters(state="open"))] == ["items↑"]
+    assert [group.signature for group in groups(store, Filters(state="open"))] == ["items↑"]
 
 
 HOSTILE = [
@@ -210,6 +223,29 @@ def test_a_search_is_for_a_prefix_in_a_database_of_any_language(postgresql: str)
     store.close()
 
 
+def test_postgresql_looks_a_prefix_up_whatever_its_language(postgresql: str) -> None:
+    """By an index: a search through a million keys, one by one, is no search."""
+    engine = sa.create_engine(postgresql.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE DATABASE german TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'"
+        )
+    engine.dispose()
+    store = Ledger(postgresql.format(name="german"))
+    put(store, [row(f"card-{i:03}") for i in range(50)])
+    with store.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        for column, index in (
+            (queue_table.c.key_start, "ix_queue_key"),
+            (queue_table.c.anomaly_id, "ix_queue_id"),
+        ):
+            query = sa.select(queue_table.c.anomaly_id).where(queue.begins(connection, column, "card-01"))
+            text = query.compile(connection, compile_kwargs={"literal_binds": True})
+            plan = connection.exec_driver_sql(f"EXPLAIN {text}".replace("%", "%%")).scalars().all()
+            assert any(f"on {index}" in line or f"using {index}" in line for line in plan), plan
+    store.close()
+
+
 def test_a_search_reads_as_many_characters_as_it_was_given(store: Ledger) -> None:
     """Keys may differ late: after the 120 characters that are in the index."""
     put(store, [row("k" * 150 + "a"), row("k" * 150 + "b")])
@@ -232,7 +268,11 @@ def test_the_character_that_no_database_holds_finds_nothing_and_breaks_nothing(s
     (found,) = queue.page(store, Filters(search=nul)).rows
     assert found["record_key"] == "k\N{REPLACEMENT CHARACTER}"
     for filters in (Filters(driver=nul), Filters(signature=nul), Filters(reviewer=nul), Filters(batch=nul)):
-        assert queue.page(store, filters).rows == queue.groups(store, filters) == []
+        assert queue.page(store, filters).rows == []
+    for filters in (Filters(signature=nul), Filters(batch=nul), Filters(dataset=nul)):
+        assert groups(store, filters) == []
+    with pytest.raises(ConfigError, match="not by driver"):
+        groups(store, Filters(driver="amount"))
     for refused in (lambda: record.one(store, nul), lambda: record.find(store, nul)):
         with pytest.raises(NotReady):
             refused()
@@ -248,7 +288,7 @@ def test_columns_of_any_name_fit_into_the_index(store: Ledger) -> None:
     assert names[0] != names[1]
     assert label("amount↑ fee↓") == "amount↑ fee↓"
     put(store, [row(name, driver=name, signature=name) for name in names])
-    assert len(queue.groups(store, Filters())) == 2
+    assert len(groups(store, Filters())) == 2
 
 
 @pytest.mark.parametrize("text", ["", "x", "2026-01-30~3.5", "2026-99-99~1~a", "2026-01-30~x~a", "a~b~c~d"])

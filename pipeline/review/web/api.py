@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.review import groups as gathering
 from pipeline.review import judging, queue, statistics, suppression
 from pipeline.review import versions as rescoring
 from pipeline.review.queue import Filters, Place
@@ -40,10 +41,24 @@ Band = Annotated[Literal[0, 2, 3, 4, 6, 10, 16], BeforeValidator(_as_number)]
 Number = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
-class Choice(BaseModel):
-    """Filters as an address gives them; an empty one is none."""
+class _Emptied(BaseModel):
+    """What an address gives; an empty value is none."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_none(cls, given: Any) -> Any:
+        """A form sends every field, the empty ones too."""
+        return (
+            {name: value for name, value in given.items() if value != ""}
+            if isinstance(given, dict)
+            else given
+        )
+
+
+class Choice(_Emptied):
+    """Filters as an address gives them."""
 
     dataset: Text | None = Field(None, max_length=63)
     state: State | Literal["any"] | None = None
@@ -59,20 +74,25 @@ class Choice(BaseModel):
     search: Text | None = Field(None, max_length=200, description="beginning of a record's key or id")
     suppressed: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_none(cls, given: Any) -> Any:
-        """A form sends every field, the empty ones too."""
-        return (
-            {name: value for name, value in given.items() if value != ""}
-            if isinstance(given, dict)
-            else given
-        )
-
     def filters(self) -> Filters:
         """The same, as the queue takes them."""
         given = self.model_dump(exclude={"after", "limit"})
         return Filters(**given | {"state": None if self.state == "any" else self.state})
+
+
+class Grouped(_Emptied):
+    """The filters that groups are counted by."""
+
+    dataset: Text | None = Field(None, max_length=63)
+    state: State | None = None
+    since: Day | None = None
+    until: Day | None = None
+    batch: Text | None = Field(None, max_length=250)
+    signature: Text | None = Field(None, max_length=4000)
+
+    def filters(self) -> Filters:
+        """The same, as groups take them."""
+        return Filters(**self.model_dump())
 
 
 class Paged(Choice):
@@ -297,9 +317,9 @@ def versions(request: Request, anomaly_id: str) -> list[Rescored]:
 
 
 @router.get("/groups")
-def groups(request: Request, choice: Annotated[Choice, Query()]) -> list[GroupFound]:
-    """The largest groups of records with one signature."""
-    found = queue.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
+def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[GroupFound]:
+    """The largest groups of flagged records that are odd alike and that no rule hides."""
+    found = gathering.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
     return [GroupFound.model_validate(asdict(group)) for group in found]
 
 

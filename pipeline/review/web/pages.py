@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
-from pipeline.review import budget, compare, judging, queue, record, statistics, suppression, versions
+from pipeline.review import budget, compare, groups, judging, queue, record, statistics, suppression, versions
 from pipeline.review.queue import Filters, Place
 from pipeline.review.web import plots, scope, words
 from pipeline.review.web.access import Known, known
@@ -161,7 +161,7 @@ def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Respons
     if since is None and newest:
         since = (date.fromisoformat(newest) - timedelta(days=GROUPED_DAYS - 1)).isoformat()
     filters = scope.seen(request, Filters(dataset=choice.dataset, since=since, state="open", kind="flagged"))
-    found = queue.groups(ledger, filters)
+    found = groups.groups(ledger, filters.without("kind"))
     return _page(
         request,
         "groups.html",

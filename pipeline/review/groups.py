@@ -1,0 +1,123 @@
+"""Flagged records that are odd alike, gathered: how many there are, and the most severe one to look at.
+
+Belongs here: groups, counted per batch and summed. Does not: pages of records (queue.py).
+
+Records are in one group where their score comes from the same columns in the same directions: their signature. A batch
+counts its groups when one of its rows changes (intake.py), so that no look at the groups reads the queue's rows, however
+many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
+from pipeline.review.queue import Filters, Unindexed, of, read_rows
+from pipeline.review.schema import group_tallies, queue
+
+COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records that are odd in the same columns and directions.
+
+    Attributes:
+        exemplar: the most severe of them, as `queue.page` shows it.
+    """
+
+    dataset: str
+    signature: str
+    n: int
+    severest: float
+    first_day: str
+    last_day: str
+    exemplar: dict[str, Any]
+
+
+def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
+    """The largest groups of flagged records that no rule hides.
+
+    Raises:
+        ConfigError: a filter that groups are not counted by.
+    """
+    if others := filters.chosen().keys() - COUNTED_BY:
+        raise ConfigError(
+            f"groups are counted by {', '.join(COUNTED_BY)}, not by {', '.join(sorted(others))}"
+        )
+    columns, counted = group_tallies.c, sa.func.sum(group_tallies.c.n)
+    most = sa.func.max(columns.severest)
+    query = (
+        _wanted(
+            sa.select(
+                columns.dataset,
+                columns.signature,
+                counted,
+                most,
+                sa.func.min(columns.day),
+                sa.func.max(columns.day),
+            ),
+            filters,
+        )
+        .group_by(columns.dataset, columns.signature)
+        .order_by(counted.desc(), most.desc(), columns.dataset, columns.signature)
+        .limit(limit)
+    )
+    with ledger.transaction() as connection:
+        found = connection.execute(query).all()
+        names = [(dataset, signature) for dataset, signature, *_ in found]
+        exemplars = _exemplars(connection, filters, names)
+    return [
+        Group(dataset, signature, int(n), severest, first, last, exemplars[dataset, signature])
+        for dataset, signature, n, severest, first, last in found
+        if (dataset, signature) in exemplars
+    ]
+
+
+def _wanted(query: Any, filters: Filters) -> Any:
+    columns = group_tallies.c
+    query = of(of(query, group_tallies, filters.dataset), group_tallies, filters.among)
+    equal = {"state": columns.state, "batch": columns.batch_id, "signature": columns.signature}
+    for name, column in equal.items():
+        if (value := getattr(filters, name)) is not None:
+            query = query.where(column == value)
+    if filters.since is not None:
+        query = query.where(columns.day >= filters.since)
+    return query if filters.until is None else query.where(columns.day <= filters.until)
+
+
+def _exemplars(
+    connection: sa.Connection, filters: Filters, groups: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """The most severe of each group, looked for in its batch alone; of one that was judged since they were counted none."""
+    columns = group_tallies.c
+    first = sa.func.row_number().over(
+        partition_by=(columns.dataset, columns.signature),
+        order_by=(columns.severest.desc(), columns.day.desc(), columns.batch_id),
+    )
+    these = sa.tuple_(columns.dataset, columns.signature).in_(groups)
+    placed = sa.select(columns.dataset, columns.signature, columns.batch_id, first.label("place"))
+    batches = _wanted(placed.where(these), filters).subquery()
+    names: dict[str, tuple[str, str]] = {}
+    for dataset, signature, batch_id, _ in connection.execute(sa.select(batches).where(batches.c.place == 1)):
+        name = connection.execute(_most_severe(filters, dataset, signature, batch_id)).scalar_one_or_none()
+        if name is not None:
+            names[name] = (dataset, signature)
+    rows = read_rows(connection, lambda query: query.where(queue.c.anomaly_id.in_([*names])))
+    return {names[row["anomaly_id"]]: row for row in rows}
+
+
+def _most_severe(filters: Filters, dataset: str, signature: str, batch_id: str) -> sa.Select[Any]:
+    here = (queue.c.dataset == dataset) & (queue.c.batch_id == batch_id)
+    alike = (
+        (Unindexed(queue.c.signature) == signature) & (queue.c.kind == "flagged") & (queue.c.suppressed == 0)
+    )
+    query = sa.select(queue.c.anomaly_id).where(here, alike)
+    if filters.state is not None:
+        query = query.where(Unindexed(queue.c.state) == filters.state)
+    return query.order_by(queue.c.severity.desc(), queue.c.anomaly_id).limit(1)
