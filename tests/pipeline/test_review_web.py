@@ -116,6 +116,9 @@ def test_a_batchs_report_is_served_as_it_lies_on_disk(here: Installation) -> Non
         "other/b1/run.html",
     ):
         assert client.get(f"/report/{path}").status_code in {404, 422}
+    elsewhere = as_role(here, may_write=True, reads=frozenset({"other"}))
+    refused = elsewhere.get("/report/payments/b1/run.html")
+    assert (refused.status_code, "it can" in refused.text) == (404, False)
 
 
 def csrf(client: TestClient) -> str:
@@ -175,6 +178,9 @@ def secret(here: Installation, ids: list[str]) -> dict[str, str]:
         "act": act,
         "number": str(kept.number),
         "name": "review.css",
+        "dataset": "secret",
+        "batch_id": "2026-01-30",
+        "page": "run.html",
         "last": last,
         "dataset": "secret",
         "batch_id": "b1",
