@@ -206,11 +206,17 @@ class DatasetDags:
                     "alias": receipt.alias,
                 }
 
-            @task(multiple_outputs=False, outlets=[trained, self.champion])
+            # a challenger in its shadow is measured on the new days whether or not another one was trained
+            rule = "none_failed" if self.dataset.promote.shadow_days else "all_success"
+
+            @task(multiple_outputs=False, outlets=[trained, self.champion], trigger_rule=rule)
             def evaluate(*, outlet_events: Any = None) -> dict[str, Any]:
                 from pipeline import steps
 
-                judged = steps.evaluate(name, say=log.info)
+                try:
+                    judged = steps.evaluate(name, say=log.info)
+                except NotReady as early:
+                    raise AirflowSkipException(str(early)) from early
                 log.info("%s", judged.details.get("reason", ""))
                 if judged.outcome == "passed" and judged.alias == "challenger":
                     outlet_events[trained].add_partitions([str(judged.model_version)])

@@ -264,6 +264,9 @@ class Promotion(_Strict):
     holdout: float = Field(
         0.1, ge=0, le=0.5, description="share of records that no version learns from, to compare versions on"
     )
+    shadow_days: float = Field(
+        0, ge=0, description="days of new batches that a challenger has to be measured on beside the champion"
+    )
     gates: Gates = Gates()
 
 

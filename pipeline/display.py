@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.review.versions import Scored
 
 SHOWN = 30
-VERDICT = {"passed": "green", "failed": "red", "not judged": "dim"}
 EVENT = {"promoted": "green", "refused": "red", "rolled back": "yellow", "trained": "dim", "passed": "dim"}
 SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
@@ -85,22 +84,22 @@ def print_pruning(found: dict[str, Any]) -> None:
 
 
 def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
-    """The gates of an evaluation, a line each. findings: of decision.Finding as dictionaries."""
+    """The gates of an evaluation, a line each; those not judged together, by reason. findings: decision.Finding as dictionaries."""
     table = Table("gate", "", "challenger", "champion", "asked", "", box=None)
     for column in table.columns[2:5]:
         column.justify, column.no_wrap = "right", True
+    unjudged: dict[str, list[str]] = {}
     for finding in findings:
-        verdict = finding["verdict"]
-        style = VERDICT[verdict] if finding["level"] == "required" or verdict != "failed" else "yellow"
-        table.add_row(
-            finding["gate"],
-            f"[{style}]{verdict}[/]",
-            finding["value"],
-            finding["champion"],
-            finding["bound"],
-            "" if finding["level"] == "required" else finding["level"],
-        )
+        verdict, advisory = finding["verdict"], finding["level"] == "advisory"
+        if verdict == "not judged":
+            unjudged.setdefault(finding["reason"], []).append(finding["gate"])
+            continue
+        style = "green" if verdict == "passed" else "yellow" if advisory else "red"
+        values = (finding[name] for name in ("value", "champion", "bound"))
+        table.add_row(finding["gate"], f"[{style}]{verdict}[/]", *values, "advisory" if advisory else "")
     console().print(table)
+    for reason, names in unjudged.items():
+        console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
 
 
 def print_comparison(evidence: Evidence, decision: Decision) -> None:
@@ -121,9 +120,10 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
     if one.recall_of:
         out.print(kinds)
     for finding in decision.findings:
-        if finding.reason:
+        if finding.reason and finding.verdict != "not judged":
             out.print(f"  {finding.gate} {finding.verdict}: {escape(finding.reason)}")
-    out.print(f"[bold]{'would pass' if decision.outcome == 'promote' else 'would be refused'}[/bold]")
+    would = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}[decision.outcome]
+    out.print(f"[bold]{would}[/bold]{': ' if decision.cause else ''}{escape(decision.cause)}")
     if evidence.churn and evidence.churn.examples:
         print_disagreements(evidence.churn.examples)
 

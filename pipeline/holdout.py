@@ -9,6 +9,7 @@ there. A larger share holds out the same records and more, so that versions trai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.derived import BATCH, KEY
 
 if TYPE_CHECKING:
     from pipeline.config import Dataset
+    from pipeline.ledger import BatchState
     from pipeline.tables import Tables
     from pipeline.training import Window
 
@@ -62,16 +64,24 @@ def below(share: float, purpose: str = "holdout") -> str:
 
 
 def read(
-    dataset: Dataset, window: Window, share: float, tables: Tables, *, scratch: Path, threads: int
+    dataset: Dataset,
+    window: Window,
+    share: float,
+    tables: Tables,
+    *,
+    newest: Sequence[BatchState] = (),
+    scratch: Path,
+    threads: int,
 ) -> HeldOut:
     """The window's records for an evaluation.
 
     Args:
         share: held out from every version that is to be compared.
+        newest: batches of the newest days; by default those of the newest seven.
     """
     from pipeline.training import among, readable
 
-    newest = window.newest(timedelta(days=NEWEST_DAYS))
+    newest = newest or window.newest(timedelta(days=NEWEST_DAYS))
     new = f"{BATCH} IN ({', '.join(sql.text(batch.batch_id) for batch in newest)})"
     few = below(MOST_NEWEST / max(1, sum(batch.n_accepted for batch in newest)), "newest")
     marks = {

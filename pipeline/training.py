@@ -57,6 +57,12 @@ class Window:
         since = age(self.batches[-1])[0] - span
         return [batch for batch in self.batches if age(batch)[0] > since]
 
+    def after(self, batch_id: str) -> tuple[list[BatchState], float]:
+        """Batches later than this one, and how many days later the last of them is; all, where it is older than the window."""
+        first = self.batch_ids.index(batch_id) + 1 if batch_id in self.batch_ids else 0
+        since = age(self.batches[max(0, first - 1)])[0]
+        return list(self.batches[first:]), (age(self.batches[-1])[0] - since).total_seconds() / 86_400
+
     @property
     def earlier(self) -> list[str]:
         """Batches before the window that anomalies are known of."""

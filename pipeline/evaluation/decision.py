@@ -27,7 +27,7 @@ COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
 EXPLAINED = ("churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
 Verdict = Literal["passed", "failed", "not judged"]
-Outcome = Literal["promote", "refuse"]
+Outcome = Literal["promote", "refuse", "wait"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Decision:
 
     Attributes:
         against: the champion it was compared with; None where none serves.
-        cause: what is likely behind a refusal, and what to do.
+        cause: what is likely behind a refusal, and what to do; or what is waited for.
     """
 
     outcome: Outcome
@@ -80,6 +80,8 @@ class Decision:
         """The decision in a line."""
         if self.outcome == "refuse":
             return f"refused: {'; '.join(self.reasons)}{f'. Likely: {self.cause}' if self.cause else ''}"
+        if self.outcome == "wait":
+            return f"waits: {self.cause}"
         judged = [f.gate for f in self.findings if f.verdict == "passed"]
         beside = (
             f"as good as version {self.against}" if self.against is not None else "good enough to be first"
@@ -90,12 +92,15 @@ class Decision:
         return asdict(self)
 
 
-def decide(evidence: Evidence, gates: Gates) -> Decision:
-    """Judge every gate that is not off. Refused where a required one fails."""
+def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decision:
+    """Judge every gate that is not off. Refused where a required one fails; else it waits until its shadow is as long as asked."""
     judge = _Judge(evidence, gates)
     findings = tuple(finding for finding in judge.findings() if finding.level != "off")
     refused = [finding.gate for finding in findings if finding.refuses]
     against = evidence.champion.version if evidence.champion else None
+    if not refused and evidence.champion and evidence.shadow_days < shadow_days:
+        so_far = f"{evidence.shadow_days:.3g} of {shadow_days:g} days in the shadow of version {against}"
+        return Decision("wait", against, findings, so_far)
     if not refused:
         return Decision("promote", against, findings)
     return Decision("refuse", against, findings, "" if set(refused) <= set(EXPLAINED) else judge.cause())

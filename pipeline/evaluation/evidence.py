@@ -102,6 +102,8 @@ class Evidence:
         champion: None where none serves. incomparable: why the champion could not be measured.
         baselines: ranked recall of each.
         differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a baseline or another seed, by name.
+        shadow_days: days of batches that landed since the challenger was trained; where there are any and a shadow is asked for, these are
+            the newest days of all that is measured.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
     """
 
@@ -116,6 +118,7 @@ class Evidence:
     budget: float
     challenger: Measured
     champion: Measured | None = None
+    shadow_days: float = 0.0
     incomparable: str = ""
     baselines: Mapping[str, float] = field(default_factory=dict)
     differences: Mapping[str, Difference] = field(default_factory=dict)

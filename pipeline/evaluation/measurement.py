@@ -60,6 +60,7 @@ def measure(
     at: datetime,
     learned: pa.Table | None = None,
     other_seed: Detector | None = None,
+    shadow_days: float = 0.0,
 ) -> Evidence:
     """Measure a challenger, and a champion beside it.
 
@@ -67,6 +68,7 @@ def measure(
         batches: first and last of the window.
         learned: training records, to fit the baselines to; None leaves them out.
         other_seed: the challenger's training under another seed.
+        shadow_days: of batches that landed since the challenger was trained.
 
     Raises:
         ModelUnusable: the challenger cannot score the records.
@@ -88,6 +90,7 @@ def measure(
         budget=one.budget,
         challenger=one.measured(),
         champion=other.measured() if other else None,
+        shadow_days=shadow_days,
         incomparable=why,
         baselines={name: _mean(rival.ranked(one.budget)) for name, rival in rivals.items()},
         differences=_differences(one, other, rivals, again),

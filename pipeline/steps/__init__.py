@@ -73,9 +73,10 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         trained = train(name, say=say, installation=here)
         yield trained
         waits |= trained.outcome != "skipped"
-    if waits:
+    if waits or dataset.promote.shadow_days:
         judged = evaluate(name, say=say, installation=here)
-        yield judged
+        if judged.outcome != "unchanged":
+            yield judged
         passed = judged.outcome == "passed" and judged.alias == "challenger"
         if passed and dataset.promote.mode == "automatic":
             yield promote(name, judged.model_version, by="vaewatch", reason="automatic", installation=here)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.training import Window
 
 FIRST = "the first model"
+OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waiting"}
 MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
 
 
@@ -38,7 +39,7 @@ def evaluate(
 ) -> Receipt:
     """Judge a version (default: the challenger) by `promote.gates`, and keep the evidence and the decision with it.
 
-    A first model that passes becomes champion at once, in any mode. Judged already, on the same records against the same champion,
+    A first model that passes becomes champion at once, in any mode; a later one waits as long as `promote.shadow_days` says. Judged already, on the same records against the same champion,
     it is not judged again.
 
     Raises:
@@ -72,7 +73,7 @@ def evaluate(
     if passed and champion is None:
         promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
         alias = "champion"
-    outcome = "passed" if passed else "refused"
+    outcome = OUTCOME[chosen.tags["decision"]]
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, alias, details)
 
 
@@ -113,15 +114,14 @@ def history(dataset_name: str, *, installation: Installation | None = None) -> l
         found = [trained | {"by": "vaewatch", "reason": f"batches {version.tags.get('window', '')}"}]
         if "evaluated_at" in version.tags:
             tags = version.tags
-            what = "passed" if tags["decision"] == "promote" else "refused"
             found.append({
-                "what": what,
+                "what": OUTCOME[tags["decision"]],
                 "at": tags["evaluated_at"],
                 "by": "vaewatch",
                 "reason": tags["decision_reason"],
             })
         events += [{"version": version.version, **event} for event in found]
-    order = ("trained", "refused", "passed", "promoted", "rolled back")
+    order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
 
 
@@ -169,8 +169,10 @@ def _judged(
     train = dataset.train.model_copy(update={"max_records": MOST_LEARNED})
     few = dataset.model_copy(update={"train": train})
     challenger, other = _contender(here, chosen), _contender(here, champion) if champion else None
+    since, days = window.after(chosen.tags.get("window", "").rpartition("..")[2])
+    shadow = since if champion and dataset.promote.shadow_days else ()
     with here.scratch(dataset, "evaluate") as scratch:
-        held = holdout.read(dataset, window, share, tables, scratch=scratch, threads=threads)
+        held = holdout.read(dataset, window, share, tables, newest=shadow, scratch=scratch, threads=threads)
         learned = training.read_window(few, window, tables, scratch=scratch, threads=threads).table
         seed = _another_seed(here, dataset, window)
     evidence = measure(
@@ -182,8 +184,9 @@ def _judged(
         at=datetime.now(UTC),
         learned=learned if share and dataset.promote.gates.baselines.level != "off" else None,
         other_seed=seed,
+        shadow_days=days if shadow else 0.0,
     )
-    return evidence, decide(evidence, dataset.promote.gates)
+    return evidence, decide(evidence, dataset.promote.gates, shadow_days=dataset.promote.shadow_days)
 
 
 def _contender(here: Installation, version: ModelVersion) -> Contender:

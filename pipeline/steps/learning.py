@@ -89,10 +89,14 @@ def train(
 
 
 def _introduce(here: Installation, dataset: Dataset, version: ModelVersion, found: bool) -> str:
-    """Name a trained version challenger, unless it serves, or was there before and is no longer."""
+    """Name a trained version challenger, unless it serves, or was there before and is no longer, or another one is in its shadow."""
     champion = here.registry.champion(dataset.dataset)
     if champion and champion.version == version.version:
         return "champion"
+    if dataset.promote.shadow_days and "challenger" not in version.aliases:
+        earlier = here.registry.challenger(dataset.dataset)
+        if earlier and earlier.tags.get("decision") == "wait":
+            return ""
     if not found or champion is None or "challenger" in version.aliases:
         here.registry.set_challenger(dataset.dataset, version.version)
         return "challenger"

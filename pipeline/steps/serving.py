@@ -186,7 +186,8 @@ def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> st
         return ""
     tags, serving = chosen.tags, str(champion.version) if champion else ""
     if tags["decision"] != "promote":
-        return f"version {chosen.version} was {tags['decision_reason']}"
+        refused = "was " if tags["decision"] == "refuse" else ""
+        return f"version {chosen.version} {refused}{tags['decision_reason']}"
     if tags["evaluated_against"] != serving:
         judged = f"version {tags['evaluated_against']}" if tags["evaluated_against"] else "no champion"
         now = f"version {serving} serves" if serving else "none serves"
