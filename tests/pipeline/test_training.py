@@ -1,0 +1,50 @@
+"""A window larger than what is learned is sampled by its records' keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.tables import Tables
+from pipeline.training import choose_window, read_window
+from tests.bench import speed_window
+
+N = 3_000
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("window")
+    speed_window.land(root, N)
+    return root
+
+
+def read(root: Path, max_records: int) -> list[float]:
+    dataset = speed_window.dataset()
+    dataset = dataset.model_copy(
+        update={"train": dataset.train.model_copy(update={"max_records": max_records})}
+    )
+    window = choose_window(dataset, speed_window.states(N))
+    found: list[float] = (
+        read_window(dataset, window, Tables(root / "tables"), scratch=root / "scratch", threads=1)
+        .table["x00"]
+        .to_pylist()
+    )
+    return found
+
+
+@pytest.mark.parametrize("max_records", [2_000, 1_000, 7])
+def test_a_window_is_sampled_to_any_size(max_records: int, landed: Path) -> None:
+    """Shares with endless digits, too. Each of 3,000 records is in by chance: five deviations, 1 in 1.7 million runs, fixed by the seed."""
+    found = read(landed, max_records)
+    share = max_records / N
+    assert abs(len(found) - max_records) <= 5 * (N * share * (1 - share)) ** 0.5
+    assert found == read(landed, max_records)
+
+
+def test_a_smaller_sample_is_part_of_a_larger_one(landed: Path) -> None:
+    """A record's fate depends on its key alone, and time's order is kept. What is held out for judging models is in neither."""
+    all_of_it, some = read(landed, N), read(landed, 500)
+    assert len(some) < 700 < 2_000 < len(all_of_it) < N
+    assert [x for x in all_of_it if x in set(some)] == some
