@@ -49,6 +49,9 @@ class Minibatches:
         """vae: of all sets together, its members in their order. share: what of every minibatch is seen here."""
         recipe, self.device, self.share = vae.recipe, vae.device, share
         self.sizes, self.generators = [len(records) for records in sets], list(generators)
+        self.starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)[
+            :, None
+        ]  # of each set among all records
         self.n_rows = min(recipe.minibatch, *self.sizes)
         n_latents = recipe.latents_for(vae.layout)
         self.noise_shape = recipe.samples * recipe.n_members // len(sets), self.n_rows, n_latents
@@ -102,14 +105,13 @@ class Minibatches:
         chance = torch.empty(n_steps, n_sets, n_rows, self.n_hideable)
         noise = torch.empty(n_steps, n_sets, n_members, n_rows, n_latents)
         for step in range(n_steps):
-            first = 0
             for i, (size, generator) in enumerate(zip(self.sizes, self.generators, strict=True)):
                 torch.randint(size, (n_rows,), generator=generator, out=index[step, i])
-                index[step, i] += first
-                first += size
                 if self.n_hideable:
                     chance[step, i].uniform_(generator=generator)
                 noise[step, i].normal_(generator=generator)
+        if n_sets > 1:
+            index += self.starts
         if self.share is not None:
             mine = self.share.mine
             index, chance, noise = index[..., mine], chance[..., mine, :], noise[..., mine, :].contiguous()
@@ -123,11 +125,13 @@ class Minibatches:
             chosen = Records(
                 *(sent(x, self.device) for x in (chosen.numeric, chosen.categorical, chosen.context))
             )
-        hidden, noise = sent(chance < self.hidden_share, self.device), sent(noise, self.device)
+        noise, hidden = sent(noise, self.device), None
+        if self.n_hideable:
+            hidden = sent(chance < self.hidden_share, self.device)
         n = n_sets * n_rows
         for step in range(n_steps):
-            records = chosen[step * n : (step + 1) * n]
-            visible = without(records, hidden[step].flatten(0, 1)) if self.n_hideable else records
+            records = chosen if n_steps == 1 else chosen[step * n : (step + 1) * n]
+            visible = records if hidden is None else without(records, hidden[step].flatten(0, 1))
             yield Minibatch(records, visible, noise[step].view(self.n_draws, -1, n_rows, noise.shape[-1]))
 
 
