@@ -144,9 +144,9 @@ def write(lines: list[Line], seconds: float) -> None:
 
 def main() -> None:
     """Measure, print, and write the page when everything was measured."""
-    from tests.bench import speed_scoring, speed_start, speed_training
+    from tests.bench import speed_scoring, speed_start, speed_training, speed_window
 
-    rows = speed_scoring.ROWS | speed_training.ROWS | speed_start.ROWS
+    rows = speed_scoring.ROWS | speed_training.ROWS | speed_window.ROWS | speed_start.ROWS
     parser = argparse.ArgumentParser(prog="make bench-speed", description=__doc__)
     parser.add_argument("--only", default="", help=f"of {', '.join(rows)}")
     parser.add_argument("--records", type=int, default=10_000_000, help="of the large batch")
