@@ -121,7 +121,7 @@ def train(root: Path, n: int) -> dict[str, Any]:
         dataset(), window, Tables(root / "tables"), root / "scratch", root / "scratch", CORES, None
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    learned = found.learned.num_rows + found.holdout.num_rows
+    learned = found.learned.num_rows + found.calibrating.num_rows
     return {"peak": peak, "seconds": time.perf_counter() - began, "learned": learned}
 
 
