@@ -40,7 +40,7 @@ def build() -> FastAPI:
     here = Installation()
 
     async def identify(request: Any, user: Any) -> Reviewer:
-        held = await asyncio.to_thread(lambda: queue.datasets(here.ledger) | here.ledger.datasets())
+        held = await asyncio.to_thread(lambda: queue.datasets(here.ledger).union(here.ledger.datasets()))
         reads = await asyncio.to_thread(_allowed, "GET", user, held)
         if reads is None:
             raise HTTPException(403, "your role may read the Dags of no dataset here: ask for one that may")

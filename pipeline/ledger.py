@@ -159,11 +159,6 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
-    def datasets(self) -> set[str]:
-        """Every dataset that a batch was validated of."""
-        with self.transaction() as connection:
-            return set(connection.execute(sa.select(batches.c.dataset).distinct()).scalars())
-
     def current(self, dataset: str) -> dict[str, BatchState]:
         """The newest version of every batch, by batch_id in order."""
         newest = sa.select(batches.c.batch_id, sa.func.max(batches.c.version).label("version"))

@@ -182,9 +182,6 @@ def secret(here: Installation, ids: list[str]) -> dict[str, str]:
         "batch_id": "2026-01-30",
         "page": "run.html",
         "last": last,
-        "dataset": "secret",
-        "batch_id": "b1",
-        "page": "run.html",
     }
 
 
