@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.review.versions import Scored
 
 SHOWN = 30
+WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
 EVENT = {"promoted": "green", "refused": "red", "rolled back": "yellow", "trained": "dim", "passed": "dim"}
 SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
@@ -45,7 +46,8 @@ def print_receipt(receipt: Receipt) -> None:
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
     alias = f"is {receipt.alias}" if receipt.alias else ""
     facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
-    note = receipt.details.get("reason", "")
+    findings = receipt.details.get("findings", ())
+    note = "" if findings else receipt.details.get("reason", "").removeprefix(f"{receipt.outcome}: ")
     console().print(
         f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
         f"{': ' + escape(note) if note else ''}"
@@ -53,8 +55,9 @@ def print_receipt(receipt: Receipt) -> None:
     for heading in ("likely", "since"):
         for line in receipt.details.get(heading, ()):
             console().print(f"  {SAID[heading]}: {escape(line)}")
-    if receipt.details.get("findings"):
-        print_gates(receipt.details["findings"])
+    if findings:
+        print_gates(findings)
+        print_reasons(findings, receipt.details["cause"])
     for line in receipt.details.get("notes", ()):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
     for batch in receipt.with_outcome("refused", "failed"):
@@ -102,6 +105,15 @@ def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
 
 
+def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str) -> None:
+    """Why required gates failed, and what is likely behind it."""
+    refusing = [f for f in findings if f["verdict"] == "failed" and f["level"] == "required"]
+    for finding in refusing:
+        console().print(f"  [red]{finding['gate']}[/red]: {escape(finding['reason'])}")
+    if cause:
+        console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
+
+
 def print_comparison(evidence: Evidence, decision: Decision) -> None:
     """Two versions side by side, what follows, and records that they disagree on."""
     one, other = evidence.challenger, evidence.champion
@@ -119,11 +131,8 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
         kinds.add_row(kind, f"{share:.1%}", f"{other.recall_of[kind]:.1%}" if other else "")
     if one.recall_of:
         out.print(kinds)
-    for finding in decision.findings:
-        if finding.reason and finding.verdict != "not judged":
-            out.print(f"  {finding.gate} {finding.verdict}: {escape(finding.reason)}")
-    would = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}[decision.outcome]
-    out.print(f"[bold]{would}[/bold]{': ' if decision.cause else ''}{escape(decision.cause)}")
+    print_reasons([asdict(finding) for finding in decision.findings], decision.cause)
+    out.print(f"[bold]{WOULD[decision.outcome]}[/bold]")
     if evidence.churn and evidence.churn.examples:
         print_disagreements(evidence.churn.examples)
 
@@ -156,7 +165,7 @@ def print_history(events: Sequence[Mapping[str, Any]]) -> None:
             f"[{EVENT.get(event['what'], '')}]{event['what']}[/]",
             f"{event['version']}{replaced}",
             escape(str(event["by"])),
-            escape(_short(f"{event['reason']}{evidence}", 300)),
+            escape(_short(f"{event['reason'].removeprefix('refused: ')}{evidence}", 300)),
         )
     console().print(table)
 
