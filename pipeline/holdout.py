@@ -44,8 +44,8 @@ class HeldOut:
         records: held out, a sample of them where they are many, without those that people found to be anomalies.
         recent: which of them are of the newest days.
         newest: records of the newest days, held out or not: a sample of what was there to be flagged.
-        anomalies, normals: what people found to be either, held out or not.
-        anomalies_held, normals_held: those that are held out, whose verdicts no version has learned from.
+        anomalies: what people found to be anomalous, held out or not.
+        anomalies_held, normals_held: what they found to be either and is held out: no version has learned these verdicts.
     """
 
     share: float
@@ -53,7 +53,6 @@ class HeldOut:
     recent: pa.ChunkedArray
     newest: pa.Table
     anomalies: pa.Table
-    normals: pa.Table
     anomalies_held: pa.Table
     normals_held: pa.Table
 
@@ -117,7 +116,6 @@ def _parts(found: pa.Table, share: float, columns: list[str]) -> HeldOut:
         recent=new.filter(ordinary),
         newest=where(newest),
         anomalies=where(odd),
-        normals=where(normal),
         anomalies_held=where(pc.and_(odd, held)),
         normals_held=where(pc.and_(normal, held)),
     )

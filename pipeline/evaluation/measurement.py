@@ -114,7 +114,7 @@ class _Asked:
     @classmethod
     def of(cls, dataset: Dataset, held: HeldOut) -> _Asked:
         step = max(1, -(-held.records.num_rows // MOST_INJECTED))
-        based = held.records.take(pa.array(range(0, held.records.num_rows, step)))
+        based = held.records.take(pa.array(range(0, held.records.num_rows, step), pa.int64()))
         kinds = injected(dataset, based) if held.records.num_rows >= FEWEST else {}
         ordinary = held.newest.slice(0, N_GROSS)
         return cls(held, held.records, based, kinds, held.newest, ordinary, gross(dataset, ordinary))

@@ -293,3 +293,30 @@ def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be
         ("promoted", 1),
         ("promoted", 2),
     ]
+
+
+def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trained: Place) -> None:
+    """A new one every night would begin the count anew, and nothing would ever serve."""
+    with_gates(trained, f"{LENIENT}\n  shadow_days: 2")
+    for n in (70, 80):
+        trained.edit(f"steps: {n - 10}", f"steps: {n}")
+        steps.train(trained.name, installation=trained.here)
+        waits = evaluate(trained)
+        assert (waits.outcome, waits.model_version) == ("waiting", 2)
+        assert waits.details["reason"] == "waits: 0 of 2 days in the shadow of version 1"
+    with pytest.raises(
+        NotReady, match=r"version 2 waits: 0 of 2 days in the shadow of version 1; to promote it"
+    ):
+        promote(trained)
+    trained.edit("shadow_days: 2", "shadow_days: 0")
+    assert evaluate(trained).outcome == "passed"
+
+    here = trained.here
+    dataset, states = here.dataset(trained.name), list(here.ledger.current(trained.name).values())
+    window = training.choose_window(dataset, states)
+    since, days = window.after(window.batch_ids[-4])
+    assert [batch.batch_id for batch in since] == window.batch_ids[-3:]
+    span = training.age(window.batches[-1])[0] - training.age(window.batches[-4])[0]
+    assert days == pytest.approx(span.total_seconds() / 86_400)
+    assert days > 2
+    assert window.after("2025-01-01")[0] == list(window.batches)

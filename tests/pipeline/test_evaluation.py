@@ -73,7 +73,7 @@ def held(feed: pa.Table, learned: pa.Table) -> HeldOut:
 def held_out(records: pa.Table) -> HeldOut:
     none = records.slice(0, 0)
     newest = pc.greater_equal(records[BATCH_ID], "2026-01-05")
-    return HeldOut(0.4, records, newest, records.filter(newest), none, none, none, none)
+    return HeldOut(0.4, records, newest, records.filter(newest), none, none, none)
 
 
 def shuffled(table: pa.Table, seed: int) -> pa.Table:
@@ -212,6 +212,10 @@ def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOu
     assert decision.outcome == "promote"
     assert {f.gate for f in decision.findings if f.verdict == "passed"} == {"collapse"}
     assert any("8 holdout records, 100 tell" in f.reason for f in decision.findings)
+    nothing = replace(few, share=0.0, records=few.records.slice(0, 0), recent=few.recent.slice(0, 0))
+    without = decide(evidence_of(trained("good"), trained("other seed"), nothing, learned), Gates())
+    assert without.outcome == "promote"
+    assert "no records are held out from both versions (promote.holdout)" in " ".join(without.notes)
     blank = replace(evidence, challenger=replace(evidence.challenger, gross=0.5))
     assert failed(decide(blank, Gates())) == {"collapse"}
     constant = replace(evidence, challenger=replace(evidence.challenger, distinct=0.02))
