@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -113,17 +114,21 @@ def test_verdicts_are_those_of_then(scored: Place) -> None:
 @pytest.mark.parametrize(
     ("noted", "says"),
     [
-        (None, "has no training.json"),
-        ({"format": 99}, "has format 99"),
-        ({"batches": []}, "not of this version's data"),
+        (lambda _: None, "has no training.json"),
+        (lambda note: note | {"format": 99}, "has format 99"),
+        (lambda note: note | {"batches": note["batches"][1:]}, "not of this version's data"),
     ],
+    ids=["none", "format", "another's"],
 )
 def test_a_note_that_cannot_be_gone_by_is_refused(
-    noted: dict[str, Any] | None, says: str, trained: Place, monkeypatch: pytest.MonkeyPatch
+    noted: Callable[[dict[str, Any]], dict[str, Any] | None],
+    says: str,
+    trained: Place,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Saying equal or different of the wrong training would be worse than saying nothing."""
     _, note = trained.here.registry.note(trained.name, 1)
-    monkeypatch.setattr(runs, "read_note", lambda *_: None if noted is None else note | noted)
+    monkeypatch.setattr(runs, "read_note", lambda *_: noted(note))
     with pytest.raises(ModelUnusable, match=says):
         reproduce(trained)
     with pytest.raises(NotReady, match="no version 9"):
