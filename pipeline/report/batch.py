@@ -6,6 +6,7 @@ Belongs here: where each fact comes from: the ledger, the queue, the registry's 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,21 @@ def _evidence(version: ModelVersion | None) -> list[tuple[str, str]]:
     if version is None:
         return []
     tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
-    return [(name.replace("_", " "), text[:1000]) for name, text in sorted(tags.items())]
+    return [(name.replace("_", " "), _plain(text)[:1000]) for name, text in sorted(tags.items())]
+
+
+def _plain(text: str) -> str:
+    """A tag that is JSON as a person reads it."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(found, dict):
+        return ", ".join(
+            f"{name} {sheet.number(value) if isinstance(value, float) else value}"
+            for name, value in found.items()
+        )
+    return "; ".join(map(str, found)) if isinstance(found, list) else text
 
 
 def _links(here: Installation, dataset: Dataset, state: BatchState) -> dict[str, str]:
