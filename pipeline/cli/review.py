@@ -69,9 +69,10 @@ def review_list(
     from pipeline import display
     from pipeline.installation import Installation
     from pipeline.review import queue
+    from pipeline.review.filters import Filters
 
     here = Installation()
-    chosen = queue.Filters(
+    chosen = Filters(
         dataset=dataset and here.dataset(dataset).dataset,
         state=None if state == "any" else state,
         kind=None if kind == "any" else kind,

@@ -20,7 +20,7 @@ from pipeline.monitoring.judgement import SEVERITIES
 from pipeline.monitoring.store import Watched
 from pipeline.report import sheet
 from pipeline.review import queue
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 
 if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily

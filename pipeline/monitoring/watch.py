@@ -20,6 +20,7 @@ from pipeline.monitoring.judgement import judge, news
 from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
 from pipeline.review import queue
+from pipeline.review.filters import Filters
 from pipeline.training import age
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def watch(
         for earlier in store.before(here.ledger, name, day, state.batch_id)
         if (known := current.get(earlier.batch_id)) and known.status != "refused"
     ]
-    n_open = queue.total(here.ledger, queue.Filters(dataset=name, kind="flagged", state="open"))
+    n_open = queue.total(here.ledger, Filters(dataset=name, kind="flagged", state="open"))
     now = _measured(
         state, detector, scored, (scored_at - champion.created_at).total_seconds() / 86_400, n_open
     )

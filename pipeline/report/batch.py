@@ -22,7 +22,7 @@ from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet
 from pipeline.report.verdict import Trust, trust
 from pipeline.review import queue
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

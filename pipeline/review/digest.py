@@ -17,7 +17,7 @@ from pipeline.config import Dataset
 from pipeline.errors import NotDelivered
 from pipeline.installation import Installation
 from pipeline.review import intake, queue
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 
 SHOWN = 3
 PATIENCE = 10.0  # seconds

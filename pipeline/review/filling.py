@@ -24,8 +24,8 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import suppression
+from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
-from pipeline.review.queue import BANDS, without_nul
 from pipeline.review.schema import NO_COLUMN
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id

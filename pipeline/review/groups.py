@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
-from pipeline.review.queue import Filters, Unindexed, of, read_rows
+from pipeline.review.filters import Filters, Unindexed, of
+from pipeline.review.queue import read_rows
 from pipeline.review.schema import group_tallies, queue
 
 COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
+from pipeline.review.filters import Filters, without_nul
 from pipeline.review.intake import CHUNK, retally, stands
-from pipeline.review.queue import Filters, read_members, without_nul
+from pipeline.review.queue import read_members
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 

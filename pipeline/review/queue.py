@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.ledger import Ledger
+from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, conditions, of
 from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
 from pipeline.verdicts import STATES
 
-Datasets = str | Collection[str] | None  # one, several, or all
-Kind = Literal["flagged", "sampled", "cleared"]
-BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
 PAGE = 50
 CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
 LOOKED_UP = (
@@ -34,85 +30,6 @@ LOOKED_UP = (
 )
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
 LISTED = [column for column in queue.c if column.name not in {"record", "record_key", "row_number"}]
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which rows; None lets all through.
-
-    Attributes:
-        since, until: days, ISO, both included.
-        band: severity at least this; of BANDS.
-        search: the beginning of a record's key or anomaly_id.
-        suppressed: True for the rows that a rule hides, and for nothing else.
-        among: of these datasets only, whatever else is chosen; part of no address.
-    """
-
-    dataset: str | None = None
-    state: str | None = None
-    driver: str | None = None
-    band: int | None = None
-    kind: str | None = None
-    model_version: int | None = None
-    reviewer: str | None = None
-    since: str | None = None
-    until: str | None = None
-    batch: str | None = None
-    signature: str | None = None
-    search: str | None = None
-    suppressed: bool = False
-    among: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """No database holds the character NUL; the queue has another in its place."""
-        for name, value in vars(self).items():
-            if isinstance(value, str) and "\0" in value:
-                object.__setattr__(self, name, without_nul(value))
-
-    def without(self, *names: str) -> Filters:
-        """The same filters, but for these."""
-        nothing: dict[str, Any] = dict.fromkeys(names)
-        return replace(self, **nothing)
-
-    def chosen(self) -> dict[str, Any]:
-        """What was chosen, by name."""
-        chosen = {name: value for name, value in asdict(self).items() if name != "among"}
-        return {name: value for name, value in chosen.items() if value not in {None, False}}
-
-
-def without_nul(text: str) -> str:
-    """Text as the queue holds it."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def of(query: Any, table: sa.Table, dataset: Datasets) -> Any:
-    """A query, of one dataset's rows, or of several's, or of all."""
-    if dataset is None:
-        return query
-    return query.where(
-        table.c.dataset == dataset if isinstance(dataset, str) else table.c.dataset.in_(dataset)
-    )
-
-
-class Place(NamedTuple):
-    """Where a page ended: the next begins after it."""
-
-    day: str
-    severity: float
-    anomaly_id: str
-
-    def __str__(self) -> str:
-        return f"{self.day}~{self.severity!r}~{self.anomaly_id}"
-
-    @classmethod
-    def read(cls, text: str) -> Place:
-        """What __str__ wrote.
-
-        Raises:
-            ValueError: it did not.
-        """
-        day, severity, anomaly_id = text.split("~")
-        return cls(date.fromisoformat(day).isoformat(), float(severity), without_nul(anomaly_id))
 
 
 @dataclass(frozen=True)
@@ -141,7 +58,7 @@ def _ids(
 ) -> list[str]:
     """The next n rows after a place; `upwards`: of newer days, the nearest first."""
     columns = (queue.c.day, queue.c.severity, queue.c.anomaly_id)
-    wanted = _conditions(queue, filters)
+    wanted = conditions(queue, filters)
     if after is not None:
         order, here = sa.tuple_(*columns), sa.tuple_(*map(sa.literal, after))
         wanted.append(order > here if upwards else order < here)
@@ -162,7 +79,7 @@ def _days(
 ) -> list[str]:
     """The days that hold the next n rows, in order."""
     column = tallies.c.day
-    query = sa.select(column, sa.func.sum(tallies.c.n)).where(*_conditions(tallies, filters))
+    query = sa.select(column, sa.func.sum(tallies.c.n)).where(*conditions(tallies, filters))
     if after is not None:
         query = query.where(column >= after.day if upwards else column <= after.day)
     days, found = [], 0
@@ -190,59 +107,6 @@ def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
     return these & whole if len(search) > 120 else these
 
 
-def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:
-    """Whether a text begins so, whatever either holds.
-
-    On SQLite a range of its index, in the order of code points; PostgreSQL's order is that of some language.
-    """
-    if connection.dialect.name == "sqlite":
-        return sa.and_(column >= start, column < f"{start}\U0010ffff")
-    beginning: sa.ColumnElement[bool] = column.startswith(start, autoescape=True)
-    return beginning
-
-
-class Unindexed(FunctionElement[Any]):
-    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of days."""
-
-    inherit_cache = True
-
-
-@compiles(Unindexed)
-def _as_it_is(element: Unindexed, compiler: Any, **options: Any) -> str:
-    return str(compiler.process(element.clauses, **options))
-
-
-@compiles(Unindexed, "sqlite")
-def _with_plus(element: Unindexed, compiler: Any, **options: Any) -> str:
-    return f"+{compiler.process(element.clauses, **options)}"
-
-
-def _conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """What a row of the queue, or of the tallies, must be like; search is not among it."""
-    by_order = table is queue and filters.signature is None  # a signature has an index of its own
-
-    def column(name: str) -> Any:
-        return Unindexed(table.c[name]) if by_order else table.c[name]
-
-    hidden = column("suppressed") != 0 if table is queue else table.c.suppressed
-    conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
-    equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
-    conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
-    if filters.among is not None:
-        conditions.append(column("dataset").in_(filters.among))
-    if filters.band is not None:
-        conditions.append(column("band") >= filters.band)
-    if filters.since is not None:
-        conditions.append(table.c.day >= filters.since)
-    if filters.until is not None:
-        conditions.append(table.c.day <= filters.until)
-    if filters.batch is not None:
-        conditions.append(column("batch_id") == filters.batch)
-    if filters.signature is not None and table is queue:
-        conditions.append(queue.c.signature == filters.signature)
-    return conditions
-
-
 def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     """How many rows each choice of each filter would show, the others being as they are.
 
@@ -252,7 +116,7 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     wide = filters.without(*FACETS, "search", "signature")
     table = _counted(wide)
     columns = [table.c[name] for name in FACETS]
-    query = sa.select(*columns, sa.func.sum(table.c.n)).where(table.c.n > 0, *_conditions(table, wide))
+    query = sa.select(*columns, sa.func.sum(table.c.n)).where(table.c.n > 0, *conditions(table, wide))
     found: dict[str, Counter[Any]] = {name: Counter() for name in FACETS}
     with ledger.transaction() as connection:
         rows = connection.execute(query.group_by(*columns)).all()
@@ -291,7 +155,7 @@ def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
 def total(ledger: Ledger, filters: Filters) -> int:
     """How many rows the filters let through; a search or a signature is left out of account."""
     table = _counted(filters)
-    query = sa.select(sa.func.coalesce(sa.func.sum(table.c.n), 0)).where(*_conditions(table, filters))
+    query = sa.select(sa.func.coalesce(sa.func.sum(table.c.n), 0)).where(*conditions(table, filters))
     with ledger.transaction() as connection:
         return int(connection.execute(query).scalar_one())
 
@@ -325,14 +189,14 @@ def members(ledger: Ledger, filters: Filters) -> list[str]:
 
 def read_members(connection: sa.Connection, filters: Filters) -> list[str]:
     """The same, inside a transaction of the caller's."""
-    query = sa.select(queue.c.anomaly_id).where(*_conditions(queue, filters))
+    query = sa.select(queue.c.anomaly_id).where(*conditions(queue, filters))
     return list(connection.execute(query).scalars())
 
 
 def size(ledger: Ledger, filters: Filters) -> int:
     """How many rows these are: counted one by one, so a signature is heeded; a search is not."""
     with ledger.transaction() as connection:
-        query = sa.select(sa.func.count()).select_from(queue).where(*_conditions(queue, filters))
+        query = sa.select(sa.func.count()).select_from(queue).where(*conditions(queue, filters))
         return int(connection.execute(query).scalar_one())
 
 

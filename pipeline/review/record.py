@@ -19,7 +19,8 @@ from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.review.filling import plain
-from pipeline.review.queue import begins, read_claims, without_nul
+from pipeline.review.filters import begins, without_nul
+from pipeline.review.queue import read_claims
 from pipeline.review.schema import queue, scorings
 from pipeline.verdicts import read_history, standing
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pipeline.ledger import Ledger
 from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
-from pipeline.review.queue import BANDS, Datasets, of
+from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums, verdicts
 from pipeline.verdicts import NORMAL, NOT_LEARNED, WITHDRAWN
 

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
+from pipeline.review.filters import without_nul
 from pipeline.review.intake import CHUNK, retally
-from pipeline.review.queue import newest_day, without_nul
+from pipeline.review.queue import newest_day
 from pipeline.review.schema import queue, suppressions, tally_sums
 from pipeline.verdicts import NOT_LEARNED
 

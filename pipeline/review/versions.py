@@ -20,7 +20,7 @@ from pipeline import derived
 from pipeline.config import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
-from pipeline.review.queue import without_nul
+from pipeline.review.filters import without_nul
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,9 +24,9 @@ import sqlalchemy as sa
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue
 from pipeline.review import statistics as review_statistics
+from pipeline.review.filters import BANDS, Filters, Place
 from pipeline.review.groups import groups
 from pipeline.review.intake import QueueBatch, replace_batch
-from pipeline.review.queue import BANDS, Filters
 from pipeline.verdicts import OPINIONS, anomaly_id
 from tests.pipeline.postgresql import server
 
@@ -116,7 +116,7 @@ def _some(ledger: Ledger, rng: np.random.Generator, n: int) -> list[str]:
 
 def _ask(ledger: Ledger) -> None:
     rare = Filters(dataset="orders", driver="column_7", state="data_error", reviewer="reviewer1")
-    deep = queue.Place("2025-08-01", 3.0, "8")
+    deep = Place("2025-08-01", 3.0, "8")
     first = queue.page(ledger, Filters(state="open"), limit=1).rows[0]
     asked: dict[str, Callable[[], object]] = {
         "list, open": lambda: queue.page(ledger, Filters(state="open")),

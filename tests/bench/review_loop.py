@@ -20,7 +20,7 @@ from pipeline import steps, views
 from pipeline.installation import Installation
 from pipeline.review import judging, queue
 from pipeline.review.estimates import wilson
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 from pipeline.review.statistics import share_text
 from pipeline.sample import SamplePlan, generate
 from pipeline.settings import Settings

@@ -17,7 +17,7 @@ from infra.layout import Layout, write_private
 from infra.processes import Child
 from pipeline.installation import Installation
 from pipeline.review import queue, record
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 from tests.browser.conftest import fill
 from tests.browser.page import Page
 

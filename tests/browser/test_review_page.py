@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.installation import Installation
 from pipeline.review import judging, queue, record, suppression
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 from tests.browser.page import Page
 from tests.pipeline.review_data import row
 

@@ -21,6 +21,7 @@ import pytest
 from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
 from pipeline.review import compare, judging, queue, record, versions
+from pipeline.review.filters import Filters
 from pipeline.sample import DUPLICATED, SampleReceipt
 
 if TYPE_CHECKING:
@@ -367,7 +368,7 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
     """Said to a reviewer as a fact: the model itself must agree."""
     here = scored.here
     dataset = here.dataset(scored.name)
-    rows = queue.page(here.ledger, queue.Filters(kind="flagged")).rows[:5]
+    rows = queue.page(here.ledger, Filters(kind="flagged")).rows[:5]
     assert rows
     found = [compare.clearing(here, dataset, record.one(here.ledger, row["anomaly_id"])) for row in rows]
     assert any(one.changes for one in found)
@@ -383,7 +384,7 @@ def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place)
     here = scored.here
     dataset = here.dataset(scored.name)
     flagged, sampled = (
-        [record.one(here.ledger, row["anomaly_id"]) for row in queue.page(here.ledger, queue.Filters(kind=kind)).rows[:3]]
+        [record.one(here.ledger, row["anomaly_id"]) for row in queue.page(here.ledger, Filters(kind=kind)).rows[:3]]
         for kind in ("flagged", "sampled")
     )  # fmt: skip
     rows = [*flagged, *sampled]

@@ -14,7 +14,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.receipts import Receipt
 from pipeline.registry import runs
 from pipeline.review import judging, queue, record
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 from pipeline.sample import SampleReceipt
 
 from .conftest import Place

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.ledger import Ledger
+from pipeline.review.filters import BANDS
 from pipeline.review.intake import QueueBatch, replace_batch
-from pipeline.review.queue import BANDS
 from pipeline.verdicts import anomaly_id
 
 SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)

@@ -17,8 +17,8 @@ from pipeline.errors import StorageFailed
 from pipeline.ledger import Ledger, metadata
 from pipeline.monitoring import store
 from pipeline.review import judging, schema
+from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
-from pipeline.review.queue import Filters
 
 from .review_data import put, row
 

@@ -23,7 +23,8 @@ from pipeline import retention
 from pipeline.ledger import Ledger
 from pipeline.registry import ModelVersion, Registry, TrainingRun
 from pipeline.review import judging
-from pipeline.review.queue import Filters, page
+from pipeline.review.filters import Filters
+from pipeline.review.queue import page
 
 from .registry_data import client
 from .review_data import put, row

@@ -19,8 +19,8 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
 from pipeline.review import compare, judging, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
+from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
-from pipeline.review.queue import Filters
 from pipeline.review.schema import NO_COLUMN, suppressions
 from pipeline.scoring import scores_schema
 from pipeline.settings import Settings

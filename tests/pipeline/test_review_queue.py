@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review import intake, judging, queue, record
 from pipeline.review.filling import label
+from pipeline.review.filters import BANDS, Filters, Place, begins
 from pipeline.review.groups import groups
-from pipeline.review.queue import BANDS, Filters, Place
 from pipeline.review.schema import queue as queue_table
 from pipeline.verdicts import OPINIONS
 
@@ -239,7 +239,7 @@ def test_postgresql_looks_a_prefix_up_whatever_its_language(postgresql: str) -> 
             (queue_table.c.key_start, "ix_queue_key"),
             (queue_table.c.anomaly_id, "ix_queue_id"),
         ):
-            query = sa.select(queue_table.c.anomaly_id).where(queue.begins(connection, column, "card-01"))
+            query = sa.select(queue_table.c.anomaly_id).where(begins(connection, column, "card-01"))
             text = query.compile(connection, compile_kwargs={"literal_binds": True})
             plan = connection.exec_driver_sql(f"EXPLAIN {text}".replace("%", "%%")).scalars().all()
             assert any(f"on {index}" in line or f"using {index}" in line for line in plan), plan

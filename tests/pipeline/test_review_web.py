@@ -22,11 +22,11 @@ from fastapi.testclient import TestClient
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import judging, queue, record, suppression
-from pipeline.review.queue import Filters
+from pipeline.review.filters import BANDS, Filters
 from pipeline.review.web.access import POLICY, Reviewer
 from pipeline.review.web.alone import COOKIE, alone
-from pipeline.review.web.api import Band
 from pipeline.review.web.app import create_app
+from pipeline.review.web.shapes import Band
 from pipeline.settings import Settings
 
 from .review_data import put, reason, row
@@ -773,8 +773,8 @@ def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, 
 
 def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
     """The ones that the queue counts, and the list that describes them to programs."""
-    assert set(get_args(get_args(Band)[0])) == set(queue.BANDS)
-    n = [len(browser.get("/api/records", params={"band": band}).json()["records"]) for band in queue.BANDS]
+    assert set(get_args(get_args(Band)[0])) == set(BANDS)
+    n = [len(browser.get("/api/records", params={"band": band}).json()["records"]) for band in BANDS]
     assert n == [5, 5, 5, 5, 4, 0, 0]
 
 

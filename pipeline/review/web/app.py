@@ -1,6 +1,6 @@
 """The application: guard, pages, API, files, and how a fault is told.
 
-Belongs here: putting it together. Does not: a route's work (pages.py, api.py).
+Belongs here: putting it together. Does not: a route's work (pages.py, forms.py, api.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.errors import ConfigError, NotReady, StorageFailed, VaewatchError
 from pipeline.installation import Installation
-from pipeline.review.web import api, pages
+from pipeline.review.web import api, forms, pages, render
 from pipeline.review.web.access import HEADERS, Identify, Shell, guard
 
 ASSETS = {
@@ -44,6 +44,7 @@ def create_app(here: Installation, *, identify: Identify, secret: bytes) -> Fast
     )
     app.state.here, app.state.stamp = here, STAMP
     app.include_router(pages.router)
+    app.include_router(forms.router)
     app.include_router(api.router, prefix="/api", tags=["review"])
     app.add_api_route("/assets/{name}", _asset, include_in_schema=False)
     app.add_api_route("/api/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
@@ -83,4 +84,4 @@ def _answer(request: Request, status: int, message: str) -> Response:
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     if path.startswith("/api/"):
         return JSONResponse({"detail": message}, status, headers=HEADERS)
-    return pages.fault(request, status, message)
+    return render.fault(request, status, message)

@@ -15,7 +15,7 @@ from fastapi import HTTPException, Request
 from pipeline.errors import NotReady
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue, record, suppression
-from pipeline.review.queue import Filters
+from pipeline.review.filters import Filters
 from pipeline.review.web.access import known
 
 

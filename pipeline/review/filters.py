@@ -1,0 +1,152 @@
+"""What is asked of the queue: which rows, after which place, and how a database is told so.
+
+Belongs here: filters, places, and the conditions that they are in SQL. Does not: an answer (queue.py, groups.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from pipeline.review.schema import queue
+
+Datasets = str | Collection[str] | None  # one, several, or all
+BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rows; None lets all through.
+
+    Attributes:
+        since, until: days, ISO, both included.
+        band: severity at least this; of BANDS.
+        search: the beginning of a record's key or anomaly_id.
+        suppressed: True for the rows that a rule hides, and for nothing else.
+        among: of these datasets only, whatever else is chosen; part of no address.
+    """
+
+    dataset: str | None = None
+    state: str | None = None
+    driver: str | None = None
+    band: int | None = None
+    kind: str | None = None
+    model_version: int | None = None
+    reviewer: str | None = None
+    since: str | None = None
+    until: str | None = None
+    batch: str | None = None
+    signature: str | None = None
+    search: str | None = None
+    suppressed: bool = False
+    among: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """No database holds the character NUL; the queue has another in its place."""
+        for name, value in vars(self).items():
+            if isinstance(value, str) and "\0" in value:
+                object.__setattr__(self, name, without_nul(value))
+
+    def without(self, *names: str) -> Filters:
+        """The same filters, but for these."""
+        nothing: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, **nothing)
+
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen, by name."""
+        chosen = {name: value for name, value in asdict(self).items() if name != "among"}
+        return {name: value for name, value in chosen.items() if value not in {None, False}}
+
+
+def without_nul(text: str) -> str:
+    """Text as the queue holds it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def of(query: Any, table: sa.Table, dataset: Datasets) -> Any:
+    """A query, of one dataset's rows, or of several's, or of all."""
+    if dataset is None:
+        return query
+    return query.where(
+        table.c.dataset == dataset if isinstance(dataset, str) else table.c.dataset.in_(dataset)
+    )
+
+
+class Place(NamedTuple):
+    """Where a page ended: the next begins after it."""
+
+    day: str
+    severity: float
+    anomaly_id: str
+
+    def __str__(self) -> str:
+        return f"{self.day}~{self.severity!r}~{self.anomaly_id}"
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """What __str__ wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
+        day, severity, anomaly_id = text.split("~")
+        return cls(date.fromisoformat(day).isoformat(), float(severity), without_nul(anomaly_id))
+
+
+def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:
+    """Whether a text begins so, whatever either holds.
+
+    On SQLite a range of its index, in the order of code points; PostgreSQL's order is that of some language.
+    """
+    if connection.dialect.name == "sqlite":
+        return sa.and_(column >= start, column < f"{start}\U0010ffff")
+    beginning: sa.ColumnElement[bool] = column.startswith(start, autoescape=True)
+    return beginning
+
+
+class Unindexed(FunctionElement[Any]):
+    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of days."""
+
+    inherit_cache = True
+
+
+@compiles(Unindexed)
+def _as_it_is(element: Unindexed, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.clauses, **options))
+
+
+@compiles(Unindexed, "sqlite")
+def _with_plus(element: Unindexed, compiler: Any, **options: Any) -> str:
+    return f"+{compiler.process(element.clauses, **options)}"
+
+
+def conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    """What a row of the queue, or of the tallies, must be like; search is not among it."""
+    by_order = table is queue and filters.signature is None  # a signature has an index of its own
+
+    def column(name: str) -> Any:
+        return Unindexed(table.c[name]) if by_order else table.c[name]
+
+    hidden = column("suppressed") != 0 if table is queue else table.c.suppressed
+    conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
+    equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
+    conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
+    if filters.among is not None:
+        conditions.append(column("dataset").in_(filters.among))
+    if filters.band is not None:
+        conditions.append(column("band") >= filters.band)
+    if filters.since is not None:
+        conditions.append(table.c.day >= filters.since)
+    if filters.until is not None:
+        conditions.append(table.c.day <= filters.until)
+    if filters.batch is not None:
+        conditions.append(column("batch_id") == filters.batch)
+    if filters.signature is not None and table is queue:
+        conditions.append(queue.c.signature == filters.signature)
+    return conditions

@@ -1,0 +1,94 @@
+"""How a page is written: a template, what every page knows, and addresses that hold the state of a list.
+
+Belongs here: Jinja's environment. Does not: what a page shows (pages.py), or what things are called (words.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, Response
+
+from pipeline.review import statistics
+from pipeline.review.filters import Filters
+from pipeline.review.web import words
+from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
+from pipeline.verdicts import OPINIONS
+
+GROUPED_DAYS, ALL_DAYS = 30, "0001-01-01"
+LONGEST_IN_RECORD = 2000  # characters
+
+
+def page(request: Request, template: str, *, query: str, **given: Any) -> Response:
+    """A template with what is given; `may_write` and the like may be given, too."""
+    state = request.state
+    reviewer = getattr(state, "reviewer", None)
+    common = {
+        "base": request.scope.get("root_path", ""),
+        "path": request.url.path.removeprefix(request.scope.get("root_path", "")),
+        "stamp": request.app.state.stamp,
+        "reviewer": reviewer,
+        "csrf": getattr(state, "csrf", ""),
+        "told": request.query_params.get("told", "")[:300],
+        "act": request.query_params.get("act", "")[:64],
+        "query": query,
+        "address": request.url.query,
+        "may_write": reviewer is not None and reviewer.may_write,
+        "may_judge": reviewer.may_judge if reviewer is not None else None,
+    }
+    status = given.get("status", 200)
+    return HTMLResponse(_templates.get_template(template).render(common | given), status)
+
+
+def _templated() -> Environment:
+    made = Environment(
+        loader=PackageLoader("pipeline.review.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": words.number,
+        "short": words.short,
+        "percent": words.percent,
+        "rounded": words.rounded,
+        "cell": words.cell,
+        "ago": words.ago,
+        "signature": words.signature,
+        "address": lambda given: urlencode({
+            name: value for name, value in given.items() if value is not None
+        }),
+    }
+    made.globals |= {
+        "OPINIONS": OPINIONS,
+        "VERDICTS": VERDICT_NAMES,
+        "FACETS": FACET_NAMES,
+        "WORDS": WORDS,
+        "GROUPED_DAYS": GROUPED_DAYS,
+        "ALL_DAYS": ALL_DAYS,
+        "IN_RECORD": LONGEST_IN_RECORD,
+        "changed": lambda filters, **changes: query_of(Filters(**{**vars(filters), **changes})),
+        "paged": lambda filters, place: query_of(filters, after=str(place)),
+        "share_text": statistics.share_text,
+        "recall_text": statistics.recall_text,
+    }
+    return made
+
+
+def fault(request: Request, status: int, message: str) -> Response:
+    """A fault as a page, with what to do next."""
+    return page(request, "fault.html", status=status, message=message, query="")
+
+
+def query_of(filters: Filters, **more: Any) -> str:
+    """Filters as an address holds them, without the state that the list shows unasked, open."""
+    unasked = None if filters.search or filters.suppressed else "open"
+    chosen = {**filters.chosen(), "state": None if filters.state == unasked else filters.state or "any"}
+    return urlencode({name: value for name, value in {**chosen, **more}.items() if value is not None})
+
+
+_templates = _templated()
