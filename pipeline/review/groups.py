@@ -96,29 +96,36 @@ def _exemplars(
     connection: sa.Connection, filters: Filters, groups: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """The most severe of each group, looked for in its batch alone; of one that was judged since they were counted none."""
+    batches = _severest_batches(filters, groups)
+    alike = (
+        (queue.c.dataset == batches.c.dataset)
+        & (queue.c.batch_id == batches.c.batch_id)
+        & (Unindexed(queue.c.signature) == batches.c.signature)
+    )
+    in_sight = [batches.c.place == 1, queue.c.kind == "flagged", queue.c.suppressed == 0]
+    if filters.state is not None:
+        in_sight.append(Unindexed(queue.c.state) == filters.state)
+    most_severe = sa.func.row_number().over(
+        partition_by=(queue.c.dataset, queue.c.signature),
+        order_by=(queue.c.severity.desc(), queue.c.anomaly_id),
+    )
+    members = sa.select(queue.c.anomaly_id, most_severe.label("place")).select_from(
+        batches.join(queue, alike)
+    )
+    ranked = members.where(*in_sight).subquery()
+    chosen = sa.select(ranked.c.anomaly_id).where(ranked.c.place == 1)
+    rows = read_rows(connection, lambda query: query.where(queue.c.anomaly_id.in_(chosen)))
+    return {(row["dataset"], row["signature"]): row for row in rows}
+
+
+def _severest_batches(filters: Filters, groups: Sequence[tuple[str, str]]) -> sa.Subquery:
+    """The batches of these groups; `place` is 1 for the one that holds a group's most severe record."""
     columns = group_tallies.c
-    first = sa.func.row_number().over(
+    place = sa.func.row_number().over(
         partition_by=(columns.dataset, columns.signature),
         order_by=(columns.severest.desc(), columns.day.desc(), columns.batch_id),
     )
     these = sa.tuple_(columns.dataset, columns.signature).in_(groups)
-    placed = sa.select(columns.dataset, columns.signature, columns.batch_id, first.label("place"))
-    batches = _wanted(placed.where(these), filters).subquery()
-    names: dict[str, tuple[str, str]] = {}
-    for dataset, signature, batch_id, _ in connection.execute(sa.select(batches).where(batches.c.place == 1)):
-        name = connection.execute(_most_severe(filters, dataset, signature, batch_id)).scalar_one_or_none()
-        if name is not None:
-            names[name] = (dataset, signature)
-    rows = read_rows(connection, lambda query: query.where(queue.c.anomaly_id.in_([*names])))
-    return {names[row["anomaly_id"]]: row for row in rows}
-
-
-def _most_severe(filters: Filters, dataset: str, signature: str, batch_id: str) -> sa.Select[Any]:
-    here = (queue.c.dataset == dataset) & (queue.c.batch_id == batch_id)
-    alike = (
-        (Unindexed(queue.c.signature) == signature) & (queue.c.kind == "flagged") & (queue.c.suppressed == 0)
-    )
-    query = sa.select(queue.c.anomaly_id).where(here, alike)
-    if filters.state is not None:
-        query = query.where(Unindexed(queue.c.state) == filters.state)
-    return query.order_by(queue.c.severity.desc(), queue.c.anomaly_id).limit(1)
+    placed = sa.select(columns.dataset, columns.signature, columns.batch_id, place.label("place"))
+    found: sa.Subquery = _wanted(placed.where(these), filters).subquery()
+    return found
