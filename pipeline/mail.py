@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 PATIENCE = 10.0  # seconds
+LONGEST_LINE = (
+    900  # bytes, below what mail allows: some programs show a subject that is broken at its start as empty
+)
 
 
 def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None:
@@ -27,12 +30,13 @@ def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None
         NotDelivered: no server is named, or it did not take the message for everybody.
     """
     import smtplib
+    from email import policy
     from email.message import EmailMessage
     from email.utils import formatdate, make_msgid
 
     if settings.smtp_url is None:
         raise NotDelivered("no mail server is named: set VAEWATCH_SMTP_URL, like smtp://mail.example:25")
-    message = EmailMessage()
+    message = EmailMessage(policy=policy.default.clone(max_line_length=LONGEST_LINE))
     message["From"], message["To"], message["Subject"] = settings.mail_from, ", ".join(to), subject
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="vaewatch")
     message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday answers
