@@ -22,7 +22,7 @@ UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-threshold \
-	bench-speed bench-gpu bench-review bench-review-loop bench-monitoring up down clean
+	bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -96,11 +96,14 @@ bench-gpu: ## training and scoring on a GPU beside its floors, with torch and nu
 bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes; ARGS=--postgresql)
 	$(BIN)/python -m tests.bench.review $(ARGS)
 
-bench-review-loop: install ## what 50 verdicts do to the next night's precision, on the sample feed (about 20 minutes)
+bench-review-loop: install ## what 50 verdicts do to the next nights' precision, on the sample feed (20 minutes; resumable: ARGS="--cache DIR")
 	$(BIN)/python -m tests.bench.review_loop $(ARGS)
 
 bench-monitoring: install ## false alarms of drift over clean days, and what is told of planted drift (about 10 minutes)
 	$(BIN)/python -m tests.bench.monitoring $(ARGS)
+
+bench-verdicts: install ## what 5 to 200 verdicts do to average precision, on ADBench sets (about 10 minutes)
+	$(BIN)/python -m tests.bench.verdicts $(ARGS)
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

@@ -28,8 +28,8 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
 from pipeline.monitoring.reference import Reference
-from pipeline.verdicts import JUDGED_NORMAL
-from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute, fit, score
+from pipeline.verdicts import JUDGED_NORMAL, PLACE
+from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute, fit, score, weigh
 
 FORMAT = 2
 N_REASONS = 3
@@ -98,7 +98,9 @@ class Detector:
 
         Args:
             training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to be normal.
-            anomalies: records that people found to be anomalous; they push the model away.
+            anomalies: records that people found to be anomalous, with a column PLACE. With the normal ones they weigh the
+                terms of the score; those of the days to calibrate on count there, as they would had nobody judged them:
+                verdicts change the order of records, not how many are flagged.
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
 
@@ -108,7 +110,12 @@ class Detector:
         window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
         vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
-        calibration = Calibration.fit(score(vae, features.records(calibrating)).anomaly_score.numpy())
+        weigh(
+            vae, _known(features, window, anomalies)
+        )  # by verdicts on the newest days, too, which the fit did not get
+        days = (calibrating, _among(anomalies, training, calibrating))
+        found = [score(vae, features.records(part)).anomaly_score.numpy() for part in days if part]
+        calibration = Calibration.fit(np.concatenate(found))
         about = {
             "dataset": dataset.dataset,
             "contract_hash": contract_hash(dataset),
@@ -134,13 +141,15 @@ class Detector:
 
         The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is worth. Calibration says how
         a model trained by this recipe scores days after the ones it knows, and tomorrow is such a day. It is carried
-        over by what both models say of the training records (docs/decisions/refit.md).
+        over by what both models say of the training records (docs/decisions/refit.md), and so are the weights of the score's
+        terms: verdicts on records that this model has not learned say most.
 
         Args:
             training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
         """
         table = pa.concat_tables([training, calibrating])
         vae = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
+        vae.weights.copy_(self.vae.weights)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
         return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after))
@@ -268,6 +277,16 @@ class Detector:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
 
 
+def _among(anomalies: pa.Table | None, training: pa.Table, calibrating: pa.Table) -> pa.Table | None:
+    """Those of the days to calibrate on."""
+    if anomalies is None or not anomalies:
+        return None
+    place = anomalies[PLACE].to_numpy()
+    return anomalies.filter(
+        pa.array((place >= training.num_rows) & (place <= training.num_rows + calibrating.num_rows))
+    )
+
+
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -281,19 +300,22 @@ def _fit(
     on_progress: Callable[[Progress], None] | None,
     checkpoint: Path | None,
 ) -> VAE:
-    normals = table.filter(table[JUDGED_NORMAL]) if JUDGED_NORMAL in table.column_names else None
-    known = Known(*(features.records(part) if part else None for part in (anomalies, normals)))
     return fit(
         features.layout,
         features.records(table),
         Recipe.from_dict(dataset.train.recipe),
         seed=dataset.train.seed,
-        known=known,
+        known=_known(features, table, anomalies),
         device=device or _best_device(),
         on_progress=on_progress,
         checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
         resume=_load_checkpoint(checkpoint),
     ).to("cpu")
+
+
+def _known(features: Features, table: pa.Table, anomalies: pa.Table | None) -> Known:
+    normals = table.filter(table[JUDGED_NORMAL]) if JUDGED_NORMAL in table.column_names else None
+    return Known(*(features.records(part) if part else None for part in (anomalies, normals)))
 
 
 def _save_checkpoint(state: Checkpoint, file: Path) -> None:

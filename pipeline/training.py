@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import derived, holdout, sql
 from pipeline.config import Dataset
@@ -24,9 +24,9 @@ from pipeline.derived import BATCH, KEY, ROW
 from pipeline.errors import NotReady
 from pipeline.ledger import BatchState
 from pipeline.tables import Tables
-from pipeline.verdicts import JUDGED_NORMAL
+from pipeline.verdicts import JUDGED_NORMAL, PLACE
 
-_ODD = "vaewatch judged odd"
+_ODD, _USUAL = "vaewatch judged odd", "vaewatch in the window"
 NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when")  # settings of `train` that say when, not what
 
 
@@ -133,7 +133,8 @@ class WindowRecords:
 
     Attributes:
         table: in time order, without the anomalies, and a column JUDGED_NORMAL.
-        anomalies: those that people found to be.
+        anomalies: those that people found to be, and a column PLACE: how many rows of the table come before; −1 where the
+            record would not be among them had nobody judged it.
     """
 
     table: pa.Table
@@ -155,15 +156,18 @@ def read_window(
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
     odd, normal = among(window.left_out), among(window.normal)
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
-    query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)}
+    query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)},
+            {chosen} AND {inside} AS {sql.name(_USUAL)}
         FROM ({derived.accepted(dataset, files)})
         WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
         found = connection.sql(query).to_arrow_table()
-    is_odd = found[_ODD]
-    found = found.drop_columns([_ODD])
-    return WindowRecords(found.filter(pc.invert(is_odd)), found.filter(is_odd).drop_columns([JUDGED_NORMAL]))
+    is_odd, is_usual = found[_ODD].to_numpy(), found[_USUAL].to_numpy()
+    place = np.where(is_usual, np.cumsum(~is_odd), -1)[is_odd]
+    table = found.drop_columns([_ODD, _USUAL])
+    anomalies = table.filter(pa.array(is_odd)).drop_columns([JUDGED_NORMAL])
+    return WindowRecords(table.filter(pa.array(~is_odd)), anomalies.append_column(PLACE, pa.array(place)))
 
 
 def among(records: Sequence[tuple[str, str]]) -> str:

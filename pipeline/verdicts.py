@@ -25,6 +25,9 @@ WITHDRAWN = "withdrawn"
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
 NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
 JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
+PLACE = (
+    "vaewatch place"  # column of known anomalies: how many training records and records held out come before
+)
 
 
 def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:

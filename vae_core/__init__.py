@@ -2,6 +2,7 @@
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
+from vae_core.feedback import weigh
 from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.known import Known
 from vae_core.many import fit_many
@@ -45,4 +46,5 @@ __all__ = [
     "joined",
     "sample",
     "score",
+    "weigh",
 ]

@@ -86,7 +86,8 @@ class FusedScorer:
         self.per_ratio = (1 / (3 * vae.scale))[:, None]
         share = vae.noise.share_in_terms[:, None]
         self.own_share, self.student_share = share, 2 * (1 - share) / self.n_members
-        self.typical, self.learned = vae.typical[:, None], vae.learned[:, None].to(vae.scale.dtype)
+        self.typical, self.weights = vae.typical[:, None], (vae.learned * vae.weights[:-1])[:, None]
+        self.kl_weight = float(vae.weights[-1])
         self.n_components = 1
         if isinstance(vae.prior, Mixture):
             means_MKZ, seconds_MKZ, self.constants = vae.prior.exponents()
@@ -118,8 +119,8 @@ class FusedScorer:
         torch.sub(buffers.inputs[: self.n_numeric], buffers.place, out=buffers.place).square_()
         terms, reconstruction = self._terms(buffers)
         self._add_linear(buffers, terms, missing)
-        terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(self.typical).mul_(buffers.observed).mul_(self.learned)
-        score = terms.sum(dim=0).add_(kl_divergence)
+        terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(self.typical).mul_(buffers.observed).mul_(self.weights)
+        score = terms.sum(dim=0).add_(kl_divergence, alpha=self.kl_weight)
         return SliceScores(score, reconstruction, kl_divergence, terms)
 
     def expect(self, numeric: Tensor, context: Tensor, size: int) -> tuple[Tensor, Tensor]:

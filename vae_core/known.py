@@ -1,7 +1,7 @@
-"""What people said of some records, and what that adds to the loss.
+"""What people said of some records, and what that can add to the loss.
 
-Belongs here: which records are known, and how they pull on a model. Does not: how a record's loss is computed
-(objectives.py), or where verdicts come from (the caller's).
+Belongs here: which records are known, and how they pull on a model in training, if the recipe asks for it. Does not: how a
+record's loss is computed (objectives.py), what verdicts make of the score (feedback.py), or where they come from (the caller's).
 """
 
 from __future__ import annotations

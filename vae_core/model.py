@@ -42,12 +42,14 @@ class VAE(nn.Module):
 
     The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
     ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``: (n_columns,)
-    mean score term, nats. ``typical_kl``: () nats. ``linear.*``: the linear model. ``learned``: (n_columns,) bool, False where training saw no value at all.
+    mean score term, nats. ``typical_kl``: () nats. ``weights``: (n_columns + 1,) of the score's terms, the KL's last, see feedback.py. ``linear.*``: the
+    linear model. ``learned``: (n_columns,) bool, False where training saw no value at all.
     """
 
     scale: Tensor
     typical: Tensor
     typical_kl: Tensor
+    weights: Tensor
     learned: Tensor
     _indicated: Tensor
 
@@ -74,6 +76,7 @@ class VAE(nn.Module):
         self.register_buffer("scale", torch.ones(n_numeric))
         self.register_buffer("typical", torch.zeros(len(layout.columns)))
         self.register_buffer("typical_kl", torch.zeros(()))
+        self.register_buffer("weights", torch.ones(len(layout.columns) + 1))
         self.register_buffer("learned", torch.ones(len(layout.columns), dtype=torch.bool))
         self.register_buffer("_indicated", torch.tensor(indicated, dtype=torch.int64), persistent=False)
 
@@ -201,5 +204,8 @@ class VAE(nn.Module):
             Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
         )
         vae.to(next(iter(state.values())).device)
-        vae.load_state_dict(dict(state))
+        vae.load_state_dict({
+            "weights": vae.weights,
+            **state,
+        })  # models of before there were weights have none
         return vae.eval()

@@ -57,7 +57,10 @@ class Recipe:
     gradient_clip: float = 10.0  # largest gradient norm, per member
     trim: float = 0.1  # share of each minibatch with the highest loss left out; 0 for data known to be clean
     trim_after: float = 0.3  # share of the steps before trimming begins
-    known_margin: float = 20.0  # nats by which known anomalies are pushed above the usual loss (known.py)
+    known_margin: float = 0.0  # nats by which training pushes known anomalies out (known.py); 0: not at all
+    weight_spread: float = (
+        0.3  # of the score's terms' log weights, learned from verdicts (feedback.py); 0: all stay at 1
+    )
     linear_records: int = (
         1000  # among how many the linear model counts as much as the networks; 0 leaves it out
     )
@@ -161,7 +164,8 @@ _ALLOWED = {
     **dict.fromkeys(("warm_up", "linear_records"), _NOT_NEGATIVE),
     **dict.fromkeys(("sigma", "sigma_floor", "learning_rate", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(
-        ("kl_weight", "free_nats", "distance_weight", "adversarial_weight", "known_margin"), _NOT_NEGATIVE
+        ("kl_weight", "free_nats", "distance_weight", "adversarial_weight", "known_margin", "weight_spread"),
+        _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("kl_warm_up", "final_learning_rate", "trim_after"), _SHARE),
     **dict.fromkeys(("trim", "linear_trim", "hidden_categories"), _SHARE_BELOW_1),

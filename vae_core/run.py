@@ -76,7 +76,7 @@ class Run:
     ) -> None:
         """sets, seeds: one of each for each model that is trained in ``vae``, see ``fit_many``."""
         self.vae, self.recipe, device = vae, vae.recipe, vae.device
-        known = known or Known()
+        known = known if known and vae.recipe.known_margin else Known()
         chosen = [torch.Generator().manual_seed(seed) for seed in seeds]
         own = chosen[0] if device.type == "cpu" else torch.Generator(device).manual_seed(seeds[0])
         self.own = None if device.type == "cpu" else own

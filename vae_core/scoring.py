@@ -62,7 +62,8 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + kl_divergence`` but for rounding.
+    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + w · kl_divergence`` but for rounding,
+    w the KL's weight, 1 unless verdicts taught another (feedback.py).
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
@@ -71,7 +72,7 @@ class Scores:
         shrinks towards nothing, so that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes
         the means of normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
-        average in training, mean over members; 0 where the cell is missing. A number's surprise is half its
+        average in training, mean over members, times the column's weight; 0 where the cell is missing. A number's surprise is half its
         -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from the decoder's mean and s the column's
         robust squared scale: up to a constant, -log of a Student t density with 3 degrees of freedom; where the column's noise
         model is not Gaussian it is -log p(x|z) alone. To both the linear model's part is added, weighted (linear.py). A category's is
@@ -127,8 +128,8 @@ def score(vae: VAE, records: Records) -> Scores:
 
 def _scored(vae: VAE, part: Records) -> SliceScores:
     terms = _terms(vae, part)
-    column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned)
-    score_B = column_terms.sum(dim=1) + terms.kl_divergence
+    column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned * vae.weights[:-1])
+    score_B = column_terms.sum(dim=1) + vae.weights[-1] * terms.kl_divergence
     return SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T)
 
 

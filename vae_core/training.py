@@ -14,6 +14,7 @@ import torch
 from vae_core.adversarial import TrainingWarning, judge
 from vae_core.device import own_stream
 from vae_core.diagnosis import diagnose
+from vae_core.feedback import weigh
 from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.parallel import Ranks
@@ -41,7 +42,8 @@ def fit(
 ) -> VAE:
     """Train a model on records and measure on them what scoring needs.
 
-    known: what people said of some records; known anomalies are pushed out, known normals kept in.
+    known: what people said of some records: it weighs the terms of the score (feedback.py) and, where the recipe says so,
+        has training push the anomalies out and keep the normals in (known.py).
     device: where to train; by default where the records lie. The model is returned there. Records that a GPU has no room for stay where
     they are.
     ranks: the processes of one fit (parallel.py); all are called alike and all return the model.
@@ -71,6 +73,7 @@ def fit(
         for adversary in run.losses.adversaries:
             judge(adversary, vae, records, torch.Generator(device).manual_seed(seed))
         notes = finish(vae, records, seed)
+        weigh(vae, known)
     if notes:
         warnings.warn("trained, but " + "; ".join(notes), TrainingWarning, stacklevel=2)
     return vae

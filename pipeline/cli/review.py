@@ -126,7 +126,7 @@ def review_label(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a record was. The next training pushes anomalies and data errors out and keeps normal records in."""
+    """Say what a record was. The next training leaves anomalies and data errors out; both kinds weigh the score."""
     from dataclasses import asdict
 
     from pipeline.installation import Installation

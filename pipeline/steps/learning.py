@@ -29,7 +29,7 @@ def train(
 ) -> Receipt:
     """Train on the accepted window, log and register the model as challenger; it serves once it is evaluated and promoted.
 
-    Records that people found to be anomalies push the model away, normal ones are kept in. The same records, contract, settings and code give the version that is there already.
+    Records that people found to be anomalies are not learned; with the normal ones they weigh the score. The same records, contract, settings and code give the version that is there already.
 
     Args:
         force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the reasons.

@@ -1,8 +1,10 @@
-"""`make bench-review-loop`: what 50 verdicts do to the next night's precision at budget, on the sample feed.
+"""`make bench-review-loop`: what 50 verdicts do to the next nights' precision at budget, on the sample feed.
 
-A scripted reviewer who knows the generator's truth judges the 50 most severe open records of a week. The night after,
-two models are trained on the same window: one that knows the verdicts and one that does not. Both score the following
-week, each batch under its own threshold (`flag.review_budget`), and at one budget: the 20 highest scores a day.
+A model learns 24 days and flags the 20 highest scores of each of the next 6. A scripted reviewer who knows the generator's
+truth takes the queue as it comes, the newest day first and on a day the most severe first, and judges 50 records. That night
+a model is trained on all 30 days; the nights that follow are scored by it without verdicts, with the weights that the verdicts
+give its terms, and by one trained anew as the nightly run does, the confirmed anomalies left out. Two trainings never end
+alike, so that the second says by the same networks what verdicts do, and the third what one more training does on top. A repeated record is set aside by the contract: its first copy is an ordinary record, whatever the truth says of the pair.
 """
 
 from __future__ import annotations
@@ -11,114 +13,227 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import steps, views
+from pipeline import derived, sql, steps, training
+from pipeline.config import Dataset
+from pipeline.detector import Detector
 from pipeline.installation import Installation
-from pipeline.review import judging, queue
-from pipeline.review.estimates import wilson
-from pipeline.review.filters import Filters
-from pipeline.review.statistics import share_text
-from pipeline.sample import SamplePlan, generate
+from pipeline.ledger import BatchState
+from pipeline.sample import DUPLICATED, SamplePlan, generate
 from pipeline.settings import Settings
+from tests.bench.ranking import mean_and_error
+from vae_core import VAE, Known, Records, weigh
 
-NAME, HISTORY, REVIEWED, FOLLOWING, BUDGET = "payments", 25, 7, 7, 20
-CONTRACT = Path(__file__).resolve().parents[2] / "dags" / "datasets" / "payments.yaml"
+NAME, HISTORY, REVIEWED, BUDGET = "payments", 26, 6, 20
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACT, PAGE = ROOT / "dags" / "datasets" / "payments.yaml", ROOT / "docs" / "reference" / "review.md"
+BEGIN, END = "<!-- begin: written by make bench-review-loop -->", "<!-- end -->"
+BATCH, KEY = "batch_id", "record_key"
+WITHOUT, WITH, ANEW = "without", "with", "trained anew"
+
+Record = tuple[str, str]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one seed.
+
+    Attributes:
+        judged: verdicts that said anomaly, and all of them.
+        hits: planted records among the BUDGET highest scores of each night, by model. (n_nights,)
+        flagged, caught: records above each night's own threshold, and the planted ones among them. (n_nights,)
+        perfect: the most hits that a night has. (n_nights,)
+    """
+
+    seed: int
+    judged: tuple[int, int]
+    hits: dict[str, Array]
+    flagged: dict[str, Array]
+    caught: dict[str, Array]
+    perfect: Array
 
 
 def main() -> None:
-    """Run the two nights for each seed and print what came of them."""
+    """Work off the seeds and write the tables."""
     parser = argparse.ArgumentParser(prog="make bench-review-loop", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[7, 8, 9, 10, 11]
+    )
     parser.add_argument("--labels", type=int, default=50)
+    parser.add_argument("--nights", type=int, default=14)
+    parser.add_argument("--quick", action="store_true", help="the weights alone, no third training")
+    parser.add_argument("--cache", type=Path, help="folder where models stay: a run that was stopped goes on")
+    parser.add_argument(
+        "--page", type=Path, help=f"default: {PAGE.name}, with the default's seeds and verdicts"
+    )
     chosen = parser.parse_args()
-    for seed in range(chosen.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            _one(Path(folder), 7 + seed, chosen.labels)
+    outcomes = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in chosen.seeds:
+            folder = (chosen.cache or Path(scratch)) / f"s{seed}"
+            outcomes.append(_Feed(folder, seed, chosen.nights).outcome(chosen.labels, chosen.quick))
+            print(_line(outcomes[-1]), flush=True)
+    text = report(outcomes)
+    print(text)
+    usual = (chosen.seeds, chosen.labels, chosen.nights) == ([7, 8, 9, 10, 11], 50, 14)
+    if page := chosen.page or (PAGE if usual else None):
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def _one(folder: Path, seed: int, n_labels: int) -> None:
-    plan = SamplePlan(days=HISTORY + REVIEWED + FOLLOWING, hostile=False, seed=seed)
-    generate(folder / "sample", plan)
-    days = sorted(path.name for path in (folder / "sample" / "incoming" / NAME).glob("*.parquet"))
-    truth = {
-        (row["batch_id"], row["record_key"])
-        for row in pq.read_table(folder / "sample" / "truth" / f"{NAME}.parquet").to_pylist()
-    }
-    here = _installation(folder / "with")
-    _land(folder, days[:HISTORY], here)
-    steps.validate(NAME, installation=here)
-    steps.train(NAME, installation=here)
-    _land(folder, days[HISTORY : HISTORY + REVIEWED], here)
-    steps.validate(NAME, installation=here)
-    steps.score(NAME, installation=here)
-    week = [Path(name).stem for name in days[HISTORY : HISTORY + REVIEWED]]
-    here.close()
-    shutil.copytree(folder / "with", folder / "without")  # its models stay where the first registered them
-    found = {}
-    for kind in ("without", "with"):
-        there = _installation(folder / kind, tracking=folder / "with" / "home" / "mlflow.db")
-        n = _judge(there, week, truth, n_labels) if kind == "with" else 0
-        version = steps.train(NAME, installation=there).model_version
-        steps.promote(NAME, version, by="bench", reason=kind, installation=there)
-        _land(folder, days[HISTORY + REVIEWED :], there)
-        steps.validate(NAME, installation=there)
-        following = [Path(name).stem for name in days[HISTORY + REVIEWED :]]
-        steps.score(NAME, f"{following[0]}..{following[-1]}", installation=there)
-        found[kind] = _measure(there, following, truth)
-        print(f"seed {seed}, {kind} {n} verdicts: {found[kind]}", flush=True)
-        there.close()
+class _Feed:
+    """One seed's days, validated, and the truth about them."""
+
+    def __init__(self, folder: Path, seed: int, n_nights: int) -> None:
+        self.folder, self.seed = folder, seed
+        n_days = HISTORY + REVIEWED + n_nights
+        sample, done = folder / "sample", folder / "done"
+        self.here = _installation(folder / "inst")
+        if not done.exists():
+            generate(sample, SamplePlan(days=n_days, hostile=False, seed=seed))
+            incoming = self.here.dataset(NAME).incoming_path
+            shutil.copytree(sample / "incoming" / NAME, incoming, dirs_exist_ok=True)
+            steps.validate(NAME, installation=self.here)
+            done.touch()
+        self.dataset: Dataset = self.here.dataset(NAME)
+        current = self.here.ledger.current(NAME)
+        self.batches: list[BatchState] = [current[batch_id] for batch_id in sorted(current)][:n_days]
+        self.days = [batch.batch_id for batch in self.batches]
+        rows = pq.read_table(sample / "truth" / f"{NAME}.parquet").to_pylist()
+        self.truth = {(row[BATCH], row[KEY]) for row in rows if row["kind"] != DUPLICATED}
+
+    def outcome(self, n_labels: int, quick: bool) -> Outcome:
+        known, without = self.fitted("without", (), ())
+        n_known = HISTORY + REVIEWED
+        reviewed = reversed(self.days[HISTORY:n_known])
+        queue = [record for day in reviewed for record in _highest(*self.scored(known, day))][:n_labels]
+        odd, normal = (sorted(r for r in queue if (r in self.truth) is wanted) for wanted in (True, False))
+        weigh(known.vae, Known(*(self.records(known, chosen) for chosen in (odd, normal))))
+        models = {WITHOUT: without, WITH: _weighed(without, known)}
+        if not quick:
+            models[ANEW] = self.fitted(f"with {n_labels}", odd, normal)[1]
+        nights = self.days[n_known:]
+        found = {name: [self.night(model, day) for day in nights] for name, model in models.items()}
+        hits, flagged, caught = (
+            {name: np.array([night[i] for night in found[name]]) for name in models} for i in range(3)
+        )
+        planted = np.array([sum(record[0] == day for record in self.truth) for day in nights])
+        self.here.close()
+        return Outcome(self.seed, (len(odd), len(queue)), hits, flagged, caught, np.minimum(planted, BUDGET))
+
+    def fitted(self, name: str, odd: Sequence[Record], normal: Sequence[Record]) -> tuple[Detector, Detector]:
+        """The model that is calibrated and the one that serves, as the nightly run trains them on the days so far."""
+        folder = self.folder / name
+        window = training.choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
+        tables, scratch = self.here.tables(self.dataset), self.folder / "scratch"
+        records = training.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
+        parts = (self.dataset, *training.split_calibration(self.dataset, records.table), records.anomalies)
+        if not (folder / "known").exists():
+            Detector.train(*parts, records_per_day=window.records_per_day).save(folder / "known")
+        known = Detector.load(folder / "known")
+        if not (folder / "refit").exists():
+            known.refit(*parts).save(folder / "refit")
+        return known, Detector.load(folder / "refit")
+
+    @cache  # noqa: B019  # a feed lives as long as its seed is worked off
+    def day(self, day: str) -> tuple[list[Record], pa.Table]:
+        """Its accepted records, their names and what a model reads."""
+        files = self.here.tables(self.dataset).files("records", [day], flag=False)
+        names = ", ".join(map(sql.name, self.dataset.columns_with("numeric", "categorical", "context")))
+        query = f"SELECT {derived.KEY} AS {KEY}, {names} FROM ({derived.accepted(self.dataset, files)}) ORDER BY 1"
+        with sql.database(self.folder / "scratch", threads=1, memory_gb=2.0) as connection:
+            table: pa.Table = connection.sql(query).to_arrow_table()
+        return [(day, key) for key in table[KEY].to_pylist()], table.drop_columns([KEY])
+
+    def records(self, model: Detector, chosen: Sequence[Record]) -> Records | None:
+        """Some records as a model takes them."""
+        days = [self.day(day) for day in sorted({day for day, _ in chosen})]
+        parts = [table.filter(pa.array([r in chosen for r in names])) for names, table in days]
+        return model.features.records(pa.concat_tables(parts)) if parts else None
+
+    def scored(self, model: Detector, day: str) -> tuple[list[Record], Array]:
+        records, table = self.day(day)
+        return records, model.score_table(table)["anomaly_score"].to_numpy()
+
+    def night(self, model: Detector, day: str) -> tuple[int, int, int]:
+        """Hits at the budget, records above the threshold, hits among those."""
+        records, scores = self.scored(model, day)
+        flags, _ = model.calibration.flags(scores, self.dataset.flag, model.records_per_day)
+        above = [record for record, flag in zip(records, flags, strict=True) if flag]
+        at_budget = _highest(records, scores)
+        return len(self.truth.intersection(at_budget)), len(above), len(self.truth.intersection(above))
 
 
-def _installation(folder: Path, tracking: Path | None = None) -> Installation:
+def _highest(records: Sequence[Record], scores: Array) -> list[Record]:
+    return [records[i] for i in np.argsort(-scores, kind="stable")[:BUDGET]]
+
+
+def _installation(folder: Path) -> Installation:
     (folder / "datasets").mkdir(parents=True, exist_ok=True)
     text = CONTRACT.read_text(encoding="utf-8").replace("../../var/incoming", "../incoming")
     (folder / "datasets" / f"{NAME}.yaml").write_text(text.replace("settle_seconds: 3", "settle_seconds: 0"))
-    mlflow = tracking or folder / "home" / "mlflow.db"
-    settings = Settings(
-        home=folder / "home",
-        datasets=folder / "datasets",
-        tracking_uri=f"sqlite:///{mlflow}",
-        ledger_url=None,
-    )  # type: ignore[call-arg]
+    settings = Settings(home=folder / "home", datasets=folder / "datasets", ledger_url=None)  # type: ignore[call-arg]
     return Installation(settings)
 
 
-def _land(folder: Path, names: Sequence[str], here: Installation) -> None:
-    incoming = here.dataset(NAME).incoming_path
-    incoming.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        shutil.copy(folder / "sample" / "incoming" / NAME / name, incoming / name)
+def _weighed(model: Detector, known: Detector) -> Detector:
+    """The model with the other's weights of the score's terms."""
+    state = model.vae.state_dict() | {"weights": known.vae.weights}
+    return replace(model, vae=VAE.from_config(model.vae.config(), state))
 
 
-def _judge(here: Installation, week: Sequence[str], truth: set[tuple[str, str]], n: int) -> int:
-    """The most severe open records of the week, judged by the truth."""
-    rows = queue.page(here.ledger, Filters(since=week[0], until=week[-1], kind="flagged"), limit=1000).rows
-    worst = sorted(rows, key=lambda row: -row["severity"])[:n]
-    for row in worst:
-        odd = (row["batch_id"], row["record_key"]) in truth
-        judging.give(here.ledger, [row["anomaly_id"]], "anomaly" if odd else "normal", by="script")
-    return len(worst)
+def _line(one: Outcome) -> str:
+    hits = ", ".join(f"{name} {values.sum()}" for name, values in one.hits.items())
+    return (
+        f"seed {one.seed}: {one.judged[0]} of {one.judged[1]} anomalies; hits {hits} of {one.perfect.sum()}"
+    )
 
 
-def _measure(here: Installation, days: Sequence[str], truth: set[tuple[str, str]]) -> str:
-    flags = [(r["batch_id"], r["record_key"]) for r in views.flagged(here, NAME) if r["batch_id"] in days]
-    planted = {record for record in truth if record[0] in days}
-    own = wilson(sum(flag in planted for flag in flags), len(flags))
-    best: list[tuple[str, str]] = []
-    tables = here.tables(here.dataset(NAME))
-    for day in days:
-        rows: list[dict[str, Any]] = tables.read(
-            "scores", batch_id=day, columns=["batch_id", "record_key", "anomaly_score"]
-        ).to_pylist()
-        rows.sort(key=lambda row: -row["anomaly_score"])
-        best += [(row["batch_id"], row["record_key"]) for row in rows[:BUDGET]]
-    at_budget = wilson(sum(record in planted for record in best), len(best))
-    recall = wilson(sum(record in planted for record in best), len(planted))
-    return f"precision of flags {share_text(own)}; of the {BUDGET} a day {share_text(at_budget)}; recall {share_text(recall)}"
+def report(outcomes: Sequence[Outcome]) -> str:
+    """A row per seed; differences are paired, seed by seed."""
+    n_nights, names = len(outcomes[0].perfect), list(outcomes[0].hits)
+    places = n_nights * BUDGET
+    lines = [
+        f"Planted anomalies among the {BUDGET} highest scores of each of {n_nights} nights, {places} places a seed, after "
+        f"{outcomes[0].judged[1]} verdicts:",
+        "",
+        "| seed | said to be anomalies | without verdicts | with | nights better, worse | perfect order |"
+        + (" trained anew with them |" if ANEW in names else ""),
+        "|---|---|---|---|---|---|" + ("---|" if ANEW in names else ""),
+    ]
+    for one in outcomes:
+        gain = one.hits[WITH] - one.hits[WITHOUT]
+        row = [one.seed, one.judged[0], one.hits[WITHOUT].sum(), one.hits[WITH].sum()]
+        row += [f"{(gain > 0).sum()}, {(gain < 0).sum()}", one.perfect.sum()]
+        row += [one.hits[ANEW].sum()] if ANEW in names else []
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    share = {name: np.array([one.hits[name].sum() / places for one in outcomes]) for name in names}
+    perfect = np.mean([one.perfect.sum() / places for one in outcomes])
+    said = [f"Precision at budget {share[WITHOUT].mean():.3f} without, at most {perfect:.3f}."]
+    for name in names[1:]:
+        mean, error = mean_and_error(share[name] - share[WITHOUT])
+        said.append(f"{name.capitalize()}: {share[name].mean():.3f}, **{mean:+.3f} ± {error:.3f}**.")
+    said.append(f"Standard errors of the paired difference, over {len(outcomes)} seeds.")
+    own = [_own(name, outcomes) for name in names]
+    return "\n".join([*lines, "", " ".join(said), f"Above each model's own threshold: {'; '.join(own)}."])
+
+
+def _own(name: str, outcomes: Sequence[Outcome]) -> str:
+    flagged, caught = (
+        sum(int(part[name].sum()) for part in parts)
+        for parts in ([one.flagged for one in outcomes], [one.caught for one in outcomes])
+    )
+    nights = sum(len(one.perfect) for one in outcomes)
+    return f"{name} {flagged / nights:.1f} a night, precision {caught / max(1, flagged):.3f}"
 
 
 if __name__ == "__main__":

@@ -160,6 +160,8 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
         (n, 0),
     ]
     assert [pc.sum(part.table[verdicts.JUDGED_NORMAL]).as_py() for part in read] == [0, 0, 0, 1]
+    (place,) = read[1].anomalies[verdicts.PLACE].to_pylist()
+    assert 0 <= place < n
     assert windows[0].fingerprint == windows[2].fingerprint
     assert len({window.fingerprint for window in windows}) == 3
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import torch
 
 from pipeline.config import Dataset, Flagging
 from pipeline.detector import Detector
+from pipeline.verdicts import JUDGED_NORMAL, PLACE
 
 CONTRACT = {
     "dataset": "sensors",
@@ -92,6 +95,28 @@ def test_refitting_leaves_the_error_rate_where_it_was_promised() -> None:
             detector.score_table(new)["anomaly_score"].to_numpy(), flag, 100
         )
         assert abs(flagged.mean() - 0.05) < 4.5 * 0.007
+
+
+def test_verdicts_weigh_the_score_of_the_model_that_serves(tmp_path: Path) -> None:
+    """As the calibrated model's terms say, which has not learned the judged records; and those of its days are calibrated on."""
+    dataset = Dataset.model_validate(CONTRACT | {"train": {"recipe": {"steps": 100, "n_members": 2}}})
+    older, newest = (
+        readings(n, seed).append_column(JUDGED_NORMAL, pa.array(np.arange(n) < n_judged))
+        for n, seed, n_judged in ((800, 1, 0), (200, 2, 30))
+    )
+    odd = readings(40, 3)
+    odd = odd.set_column(1, "flow", pc.negate(odd["flow"]))
+    place = (
+        [-1] * 5 + [400] * 5 + [900] * 29 + [1001]
+    )  # not among the records, learned days, calibrated days, later
+    odd = odd.append_column(PLACE, pa.array(place))
+    known = Detector.train(dataset, older, newest, odd, records_per_day=100)
+    refitted = known.refit(dataset, older, newest, odd)
+    assert known.calibration.n == newest.num_rows + 29
+    assert not torch.equal(known.vae.weights, torch.ones(4))
+    assert torch.equal(refitted.vae.weights, known.vae.weights)
+    refitted.save(tmp_path)
+    assert torch.equal(Detector.load(tmp_path).vae.weights, known.vae.weights)
 
 
 class Killed(Exception):

@@ -10,7 +10,7 @@ from torch import Tensor
 from vae_core import Known, Layout, Recipe, Records, fit, score
 
 LAYOUT = Layout(tuple("abcdef"))
-RECIPE = Recipe(steps=500, n_members=2)
+RECIPE = Recipe(steps=500, n_members=2, known_margin=20.0, weight_spread=0.0)
 
 
 def records(x: Tensor) -> Records:
@@ -81,7 +81,7 @@ def test_known_anomalies_end_the_margin_above_the_usual_loss() -> None:
 def test_the_same_verdicts_give_the_same_weights_and_none_change_nothing() -> None:
     """An empty set of verdicts takes no random number from the fit."""
     x, _ = table(300, 1)
-    recipe = Recipe(steps=30, n_members=1)
+    recipe = Recipe(steps=30, n_members=1, known_margin=20.0)
     known = Known(records(x[:3]), records(x[3:6]))
     fits = [fit(LAYOUT, records(x), recipe, seed=0, known=k) for k in (None, Known(), known, known)]
     states = [vae.state_dict()["decoder_outputs.weight"] for vae in fits]

@@ -84,6 +84,7 @@ def test_the_fused_way_agrees_with_the_other_one(
     drawn = draw(2 * LARGEST_SLICE + 77, seed=31, missing=missing)
     records = Records(drawn.numeric, drawn.categorical[:, :0], drawn.context)
     vae = fit(numbers, records, Recipe(steps=60, **recipe), seed=0)
+    vae.weights.copy_(torch.linspace(0.5, 2, 6))
     records.numeric[5, 1], records.numeric[9, 2] = 1e9, -300.0
     assert FusedScorer.of(vae) is not None
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))

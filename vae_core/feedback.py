@@ -1,0 +1,85 @@
+"""How much each term of the score counts, from what people said of records.
+
+Belongs here: the weights, as the most probable ones given verdicts. Does not: the terms (scoring.py), or training on
+verdicts (known.py).
+
+After Das et al. (2016) and Siddiqui et al. (2018): a score that is a sum of terms is taught by weights near one. The model
+behind it is a logistic regression in which the score itself is the starting point: were anomalies spread evenly, a record's
+log odds to be one would be −log p(x) and a constant, that is, weights of one.
+"""
+
+# N judged records, T terms of the score: the columns', and the KL divergence
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vae_core.known import Known
+from vae_core.model import VAE
+from vae_core.scoring import score
+
+WRONG = 0.05  # share of verdicts taken to be wrong, whatever the record is like
+_SPREAD_OF_SCALE = 1.0  # of log β around 0
+_FARTHEST = 1e3  # nats; a term beyond tells no more
+_LARGEST_LOG = 5.0  # of weights and scale, either way; keeps the search from overflowing
+_MOST_STEPS = 500
+
+
+def weigh(vae: VAE, known: Known) -> None:
+    """Set the weights of the score's terms by known records, or to one where they are of one kind alone.
+
+    Those the model was not trained on say most: their terms are what a new record's will be.
+    """
+    vae.weights.fill_(1)
+    spread = vae.recipe.weight_spread
+    if not (known.anomalies and known.normals and spread):
+        return
+    found = [score(vae, part.to(vae.device)) for part in (known.anomalies, known.normals)]
+    terms = torch.cat([torch.cat([x.column_terms, x.kl_divergence[:, None]], dim=1) for x in found])
+    is_anomaly = torch.arange(len(terms)) < len(known.anomalies)
+    vae.weights.copy_(most_probable_weights(terms.cpu(), is_anomaly, spread))
+
+
+def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> Tensor:
+    """(T,) float64, positive: the weights w at the highest log posterior of (w, b, β), see ``log_posterior``.
+
+    terms: (N, T) nats. is_anomaly: (N,) bool, both kinds in it. spread: standard deviation of log w.
+    """
+    terms = terms.double().clamp(-_FARTHEST, _FARTHEST)
+    place = torch.zeros(terms.shape[1] + 2, dtype=torch.float64)
+    place[-2], place[-1] = terms.sum(dim=1).median(), -1
+    place.requires_grad_()
+    search = torch.optim.LBFGS(
+        [place],
+        max_iter=_MOST_STEPS,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        logs = place.clamp(-_LARGEST_LOG, _LARGEST_LOG)
+        found = -log_posterior(logs[:-2], place[-2], logs[-1], terms, is_anomaly, spread)
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    with torch.enable_grad():
+        search.step(loss)  # type: ignore[no-untyped-call]
+    return place.detach()[:-2].clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+
+
+def log_posterior(
+    log_weights: Tensor, border: Tensor, log_scale: Tensor, terms: Tensor, is_anomaly: Tensor, spread: float
+) -> Tensor:
+    """() up to a constant: a verdict is right with probability 1 − WRONG, and then says anomaly with odds exp(β (t · w − b)).
+
+    log w ~ N(0, spread²), each; log β ~ N(0, 1); b may be anywhere.
+    """
+    odds = log_scale.exp() * (terms @ log_weights.exp() - border)
+    signed = torch.where(is_anomaly, odds, -odds)
+    said = functional.logsigmoid(signed).exp() * (1 - 2 * WRONG) + WRONG
+    prior = (log_weights / spread).square().sum() + (log_scale / _SPREAD_OF_SCALE).square()
+    return said.log().sum() - prior / 2
