@@ -161,7 +161,7 @@ def read_window(
         FROM ({derived.accepted(dataset, files)})
         WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {time}{position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
-    with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
+    with sql.database(scratch, threads=threads, memory_gb=1.2) as connection:
         found = connection.sql(query).to_arrow_table()
     is_odd, is_usual = found[_ODD].to_numpy(), found[_USUAL].to_numpy()
     place = np.where(is_usual, np.cumsum(~is_odd), -1)[is_odd]
