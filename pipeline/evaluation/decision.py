@@ -141,6 +141,13 @@ class _Judge:
         if (missing := self._uncompared()) or self.one.recall is None:
             return "not judged", _share(self.one.recall), "", "", missing or self._few()
         assert self.other  # noqa: S101
+        if (self.other.recall or 0) < margin:
+            row = _share(self.one.recall), _share(self.other.recall), ""
+            return (
+                "not judged",
+                *row,
+                f"the champion itself finds {self.other.recall:.0%} of the injected anomalies",
+            )
         differences = self.evidence.differences
         by_kind = {
             k.removeprefix("recall of "): d for k, d in differences.items() if k.startswith("recall of ")

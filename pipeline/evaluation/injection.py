@@ -4,7 +4,8 @@ Belongs here: what is falsified in which record; the record's key decides, so th
 the same anomalies. Does not: scoring them (measurement.py). Values stay within the contract's bounds: what breaks the contract
 is set aside and never scored.
 
-    shifted    one number moved by a half to two times what lies between the column's 1st and 99th percentile
+    shifted    one number moved by a half to sixteen times what lies between the column's 1st and 99th percentile, every order of
+               magnitude as likely: where ordinary records are wild, only the largest can be found
     swapped    one value taken from elsewhere in its column, a number's from half the ranks away: ordinary by itself, wrong here
     category   one category replaced by any other that the column has, each as likely, however seldom it is
     several    a third of the columns swapped at once, two at least
@@ -27,7 +28,7 @@ from pipeline.config import Dataset
 from pipeline.holdout import RECORD_KEY
 
 MOST = 2_000  # records of each kind
-SMALLEST, LARGEST, GROSS = 0.5, 2.0, 10.0  # spans that a number is moved by
+SMALLEST, LARGEST, GROSS = 0.5, 16.0, 10.0  # spans that a number is moved by
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 Changes = dict[str, tuple[Array, list[Any]]]  # by column: which rows, and a new value for every row
