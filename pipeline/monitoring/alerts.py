@@ -17,6 +17,7 @@ from pipeline.monitoring.judgement import SEVERITIES, Finding, news
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 
+SHOWN = 8  # findings of a message: where a sensor fails, every column misses values
 LOOKED_AT = 30  # batches: those that a killed step left untold are among them
 
 
@@ -61,8 +62,10 @@ def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address:
         if (n := counted[severity])
     )
     lines = [f"{dataset.dataset} {batch_id}: {counts}"]
-    for finding in findings:
+    for finding in findings[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
+    if len(findings) > SHOWN:
+        lines.append(f"  and {len(findings) - SHOWN} more")
     return "\n".join([*lines, f"  {address}"])
 
 

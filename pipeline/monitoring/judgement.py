@@ -3,17 +3,19 @@
 Belongs here: what is usual, what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the numbers
 (measures.py), or whom they are told (alerts.py).
 
-Usual is what earlier batches did: those of the same weekday where there are three of them, else all. Too much is farther from their
-median than both a floor, an effect that a person would want to know of, and three times as far as one in ten of them was, or any of the
-same weekday;
-what chance does in a batch of that size is taken off first. While there is less than a week of history, five floors.
+Usual is what earlier batches did: the median of those of the same weekday where there are three of them, else of all. Too much is farther
+from it than both a floor, an effect that a person would want to know of, and five times as far as one batch in ten is from its own
+weekday's median; what chance does in a batch of that size is taken off first. While there is less than a week of history, ten
+floors, and what is beyond them is told a step lower.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from itertools import takewhile
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,10 +26,11 @@ from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
 
-MOST_SIMILAR, MOST_EARLIER = 8, 28  # batches of the same weekday, of any
-FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7
-FAR = 3.0  # times: beyond what is allowed it is an alarm; times what one batch in ten exceeds is allowed
-FEW = 5.0  # times the floor, while too little is known
+MOST_EARLIER = 56  # batches: eight weeks of days
+FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any
+FAR = 3.0  # times what is allowed: beyond it is an alarm
+SPREAD = 5.0  # times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
+FEW = 10.0  # times the floor, while too little is known
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
@@ -77,12 +80,18 @@ class Past:
 
 @dataclass(frozen=True)
 class Usual:
-    """What similar batches did. below, above: how far from the median is not told of. known: false while they are too few."""
+    """What similar batches did. floor: an effect that a person would want to know of.
+    below, above: how far from the median days go by themselves. known: false while they are too few."""
 
     median: float
+    floor: float
     below: float
     above: float
     known: bool
+
+    def allowed(self, value: float) -> float:
+        """How far from the median is not told of, on a value's side."""
+        return max(self.floor, self.above if value > self.median else self.below)
 
 
 @dataclass(frozen=True)
@@ -95,21 +104,33 @@ class History:
     def usual(
         self, key: str, read: Callable[[Measures], float | None], floor: float, expected: float
     ) -> Usual:
-        """What is usual of one number. expected: while too little is known. Batches of which the same thing was told are
-        left out, unless they are most: then it is usual by now."""
+        """What is usual of one number. expected: while too little is known. The batches just before of which the same was told
+        are left out, so that drift that stays is told every day, unless they are most: then it is usual by now."""
         known = [(p, value) for p in self.past if (value := read(p.measures)) is not None]
-        weekday = [x for x in known if x[0].day.weekday() == self.day.weekday()][-MOST_SIMILAR:]
-        enough = len(weekday) >= FEWEST_SIMILAR
-        similar = weekday if enough else known[-MOST_EARLIER:]
-        if not enough and len(similar) < FEWEST_EARLIER:
-            return Usual(expected, FEW * floor, FEW * floor, known=False)
-        calm = [x for x in similar if all(finding.key != key for finding in x[0].findings)]
-        values = [value for _, value in (calm if 2 * len(calm) >= len(similar) else similar)]
-        low, median, high = (float(x) for x in np.quantile(values, [0.1, 0.5, 0.9]))
-        for p, value in weekday:  # one or two of them say little, but more than none
-            if all(finding.key != key for finding in p.findings):
-                low, high = min(low, value), max(high, value)
-        return Usual(median, max(floor, FAR * (median - low)), max(floor, FAR * (high - median)), known=True)
+        recent = known[-MOST_EARLIER:]
+        if len(recent) < FEWEST_EARLIER:
+            return Usual(expected, FEW * floor, 0.0, 0.0, known=False)
+        in_a_row = sum(1 for _ in takewhile(lambda x: _is_told(x[0], key), reversed(recent)))
+        if 2 * in_a_row <= len(recent):  # else it is usual by now
+            recent = recent[: len(recent) - in_a_row]
+        by_weekday = defaultdict[int, list[float]](list)
+        for p, value in recent:
+            by_weekday[p.day.weekday()].append(value)
+        overall = float(np.median([value for _, value in recent]))
+        middle = {
+            d: float(np.median(v)) if len(v) >= FEWEST_SIMILAR else overall for d, v in by_weekday.items()
+        }
+        apart = [value - middle[p.day.weekday()] for p, value in recent]
+        today = by_weekday[self.day.weekday()]
+        median = middle.get(self.day.weekday(), overall)
+        if len(today) < FEWEST_SIMILAR:  # one or two of the same weekday say little, but more than none
+            apart += [value - overall for value in today] * len(recent)
+        low, high = (float(x) for x in np.quantile(apart, [0.1, 0.9]))
+        return Usual(median, floor, max(0.0, -SPREAD * low), max(0.0, SPREAD * high), known=True)
+
+
+def _is_told(past: Past, key: str) -> bool:
+    return any(finding.key == key for finding in past.findings)
 
 
 def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:
@@ -215,7 +236,7 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
     usual = history.usual("flags", lambda m: m.n_flagged / max(1, m.n_records), 2 * expected, expected)
     share = now.n_flagged / now.n_records
     if usual.median < expected:  # a feed cleaner than its budget is no reason to call the budget an excess
-        usual = Usual(expected, usual.below, usual.above, usual.known)
+        usual = replace(usual, median=expected)
     beyond = _beyond(share, usual, noise=_noise_of_share(share, now.n_records))
     if beyond > 1 and share > usual.median:
         yield _finding(
@@ -318,10 +339,12 @@ def _of(
 
 
 def _beyond(value: float, usual: Usual, *, noise: float) -> float:
-    """How many times as far from the median as is allowed, once chance has had its part."""
-    apart = value - usual.median
-    allowed = usual.above if apart > 0 else usual.below
-    return max(0.0, abs(apart) - noise) / allowed if allowed else (abs(apart) > noise) * (FAR + 1)
+    """How many times as far from the median as is allowed: beyond the floor without chance's part, and beyond what days differ by,
+    of which chance is a part."""
+    apart = abs(value - usual.median)
+    spread = usual.above if value > usual.median else usual.below
+    by_floor = max(0.0, apart - noise) / usual.floor if usual.floor else np.inf
+    return float(min(by_floor, apart / spread if spread else np.inf))
 
 
 def _noise_of_share(share: float, n: int) -> float:
@@ -335,9 +358,8 @@ def _noise_of_share(share: float, n: int) -> float:
 def _finding(
     key: str, beyond: float, what: str, step: str, value: float, usual: Usual, column: str = ""
 ) -> Finding:
-    severity: Severity = "alarm" if beyond > FAR else "warning"
-    allowed = usual.above if value > usual.median else usual.below
-    return Finding(key, severity, what, step, column, value, usual.median, allowed)
+    severity = SEVERITIES[(2 if beyond > FAR else 1) - (not usual.known)]
+    return Finding(key, severity, what, step, column, value, usual.median, usual.allowed(value))
 
 
 def moved_words(drift: ColumnDrift) -> str:
@@ -362,9 +384,14 @@ def _median(counts: Sequence[int], edges: Sequence[Any]) -> str:
         return "none"
     place = int(np.searchsorted(np.cumsum(counts), sum(counts) / 2))
     if place == 0:
-        return f"below {edges[0]:.4g}"
+        return f"below {plain(edges[0])}"
     if place == len(edges):
-        return f"above {edges[-1]:.4g}"
+        return f"above {plain(edges[-1])}"
     low, high = edges[place - 1], edges[place]
     part = (sum(counts) / 2 - sum(counts[:place])) / max(1, counts[place])
-    return f"{low + part * (high - low):.4g}"
+    return plain(low + part * (high - low))
+
+
+def plain(edge: float) -> str:
+    """An edge between bins as a person reads it; the one just above a value is that value."""
+    return f"{edge if abs(edge) > 1e-300 else 0.0:.4g}"

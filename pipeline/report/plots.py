@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.monitoring.judgement import plain
 from pipeline.monitoring.measures import ColumnDrift
 
 WIDE, HIGH, FOOT = 420, 110, 18
@@ -49,7 +50,7 @@ def _bins(name: str, drift: ColumnDrift) -> Markup:
         (WIDE - 1, "end", edges[-1]),
     ]
     for x, anchor, value in marks if len(edges) > 2 else marks[:1]:
-        text = {"start": "< {:.4g}", "middle": "{:.4g}", "end": "≥ {:.4g}"}[anchor].format(value)
+        text = {"start": "< ", "middle": "", "end": "≥ "}[anchor] + plain(value)
         parts.append(_draw('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>', x, HIGH - 4, anchor, text))
     return _svg(WIDE, HIGH, f"{name}: this batch (bars) against training (line)", parts)
 

@@ -57,7 +57,8 @@ STILL = ColumnDrift(
     shift=0.0,
     missing=0.0,
     usual_missing=0.0,
-    new=None,
+    new=0.0,
+    correlation=0.0,
     counts=(500, 500),
     usual=(5_000, 5_000),
     bins=(0.0,),
@@ -208,7 +209,8 @@ def test_drift_that_stays_is_told_every_day_until_it_is_usual() -> None:
 def test_with_little_history_only_gross_drift_is_told() -> None:
     """On the second day nobody knows what is usual."""
     assert not told([moved(0.0), moved(0.04)])[1]
-    assert worst(told([moved(0.0), moved(0.3)])[1]) == "alarm"
+    assert worst(told([moved(0.0), moved(0.2)])[1]) == "notice"
+    assert worst(told([moved(0.0), moved(0.5)])[1]) == "warning"
 
 
 def test_a_finer_histogram_than_a_column_deserves_is_no_drift() -> None:
