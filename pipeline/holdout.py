@@ -98,7 +98,7 @@ def read(
     query = f"""SELECT * FROM (SELECT {", ".join(columns)} FROM ({derived.accepted(dataset, files)}) WHERE {inside})
         WHERE {" OR ".join(map(sql.name, (_KEPT, _NEWEST, _ODD, _NORMAL)))} ORDER BY {BATCH}, {KEY}"""
     scratch.mkdir(parents=True, exist_ok=True)
-    with sql.database(scratch, threads=threads, memory_gb=2.0) as connection:
+    with sql.database(scratch, threads=threads, memory_gb=1.2) as connection:
         found = connection.sql(query).to_arrow_table()
     return _parts(found, share, [*modelled(dataset), BATCH_ID, RECORD_KEY])
 
