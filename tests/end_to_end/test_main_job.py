@@ -20,7 +20,7 @@ import pytest
 
 from pipeline import steps, training, verdicts, views
 from pipeline.errors import ConfigError, NotReady
-from pipeline.review import compare, judging, queue, record, versions
+from pipeline.review import compare, queue, record, versions
 from pipeline.review.filters import Filters
 from pipeline.sample import DUPLICATED, SampleReceipt
 
@@ -396,9 +396,7 @@ def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place)
         assert (said.model_version, said.aliases) == (1, ("champion",))
         assert (said.anomaly_score, said.severity) == (row["anomaly_score"], row["severity"])
         assert (said.threshold, said.would_flag) == (row["threshold"], row["kind"] == "flagged")
-    judging.give(
-        here.ledger, [rows[0]["anomaly_id"]], "anomaly", by="ann"
-    )  # so that there is something to learn
+    scored.edit("steps: 60", "steps: 90")
     assert scored.train().model_version == 2
     later, earlier = versions.scored_by(here, dataset, rows[0])
     assert (later.model_version, later.aliases) == (2, ("challenger",))
