@@ -19,6 +19,7 @@ from torch.nn import functional
 from vae_core.known import Known
 from vae_core.model import VAE
 from vae_core.scoring import score
+from vae_core.threads import one_thread_per_kernel
 
 WRONG = 0.05  # share of verdicts taken to be wrong, whatever the record is like
 _SPREAD_OF_SCALE = 1.0  # of log β around 0
@@ -39,7 +40,8 @@ def weigh(vae: VAE, known: Known) -> None:
     found = [score(vae, part.to(vae.device)) for part in (known.anomalies, known.normals)]
     terms = torch.cat([torch.cat([x.column_terms, x.kl_divergence[:, None]], dim=1) for x in found])
     is_anomaly = torch.arange(len(terms)) < len(known.anomalies)
-    vae.weights.copy_(most_probable_weights(terms.cpu(), is_anomaly, spread))
+    with one_thread_per_kernel():  # the same bits on every machine of a kind
+        vae.weights.copy_(most_probable_weights(terms.cpu(), is_anomaly, spread))
 
 
 def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> Tensor:

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import derived, sql, steps, training
+from pipeline.calibration import Calibration
 from pipeline.config import Dataset
 from pipeline.detector import Detector
 from pipeline.installation import Installation
@@ -37,9 +38,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACT, PAGE = ROOT / "dags" / "datasets" / "payments.yaml", ROOT / "docs" / "reference" / "review.md"
 BEGIN, END = "<!-- begin: written by make bench-review-loop -->", "<!-- end -->"
 BATCH, KEY = "batch_id", "record_key"
+COMPARED = 20_000  # training records that both models are asked about
 WITHOUT, WITH, ANEW = "without", "with", "trained anew"
 
 Record = tuple[str, str]
+Parts = tuple[Dataset, pa.Table, pa.Table, pa.Table]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -112,15 +115,16 @@ class _Feed:
         self.truth = {(row[BATCH], row[KEY]) for row in rows if row["kind"] != DUPLICATED}
 
     def outcome(self, n_labels: int, quick: bool) -> Outcome:
-        known, without = self.fitted("without", (), ())
+        per_day, parts = self.window((), ())
+        known, without = self.fitted("without", per_day, parts)
         n_known = HISTORY + REVIEWED
         reviewed = reversed(self.days[HISTORY:n_known])
         queue = [record for day in reviewed for record in _highest(*self.scored(known, day))][:n_labels]
         odd, normal = (sorted(r for r in queue if (r in self.truth) is wanted) for wanted in (True, False))
         weigh(known.vae, Known(*(self.records(known, chosen) for chosen in (odd, normal))))
-        models = {WITHOUT: without, WITH: _weighed(without, known)}
+        models = {WITHOUT: without, WITH: _weighed(without, known, parts)}
         if not quick:
-            models[ANEW] = self.fitted(f"with {n_labels}", odd, normal)[1]
+            models[ANEW] = self.fitted(f"with {n_labels}", *self.window(odd, normal))[1]
         nights = self.days[n_known:]
         found = {name: [self.night(model, day) for day in nights] for name, model in models.items()}
         hits, flagged, caught = (
@@ -130,15 +134,19 @@ class _Feed:
         self.here.close()
         return Outcome(self.seed, (len(odd), len(queue)), hits, flagged, caught, np.minimum(planted, BUDGET))
 
-    def fitted(self, name: str, odd: Sequence[Record], normal: Sequence[Record]) -> tuple[Detector, Detector]:
-        """The model that is calibrated and the one that serves, as the nightly run trains them on the days so far."""
-        folder = self.folder / name
+    def window(self, odd: Sequence[Record], normal: Sequence[Record]) -> tuple[float, Parts]:
+        """Records a day, and what there is to learn from, as the nightly run reads it."""
         window = training.choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
         tables, scratch = self.here.tables(self.dataset), self.folder / "scratch"
         records = training.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
-        parts = (self.dataset, *training.split_calibration(self.dataset, records.table), records.anomalies)
+        parts = training.split_calibration(self.dataset, records.table)
+        return window.records_per_day, (self.dataset, *parts, records.anomalies)
+
+    def fitted(self, name: str, records_per_day: float, parts: Parts) -> tuple[Detector, Detector]:
+        """The model that is calibrated and the one that serves."""
+        folder = self.folder / name
         if not (folder / "known").exists():
-            Detector.train(*parts, records_per_day=window.records_per_day).save(folder / "known")
+            Detector.train(*parts, records_per_day=records_per_day).save(folder / "known")
         known = Detector.load(folder / "known")
         if not (folder / "refit").exists():
             known.refit(*parts).save(folder / "refit")
@@ -162,7 +170,7 @@ class _Feed:
 
     def scored(self, model: Detector, day: str) -> tuple[list[Record], Array]:
         records, table = self.day(day)
-        return records, model.score_table(table)["anomaly_score"].to_numpy()
+        return records, _scores(model, table)
 
     def night(self, model: Detector, day: str) -> tuple[int, int, int]:
         """Hits at the budget, records above the threshold, hits among those."""
@@ -185,10 +193,21 @@ def _installation(folder: Path) -> Installation:
     return Installation(settings)
 
 
-def _weighed(model: Detector, known: Detector) -> Detector:
-    """The model with the other's weights of the score's terms."""
+def _weighed(model: Detector, known: Detector, parts: Parts) -> Detector:
+    """The model with the other's weights of the score's terms, calibrated as `Detector.train` and `refit` do."""
     state = model.vae.state_dict() | {"weights": known.vae.weights}
-    return replace(model, vae=VAE.from_config(model.vae.config(), state))
+    weighed = replace(model, vae=VAE.from_config(model.vae.config(), state))
+    _, learned, calibrating, _ = parts
+    known = replace(known)  # its scores are asked for anew
+    calibration = Calibration.fit(_scores(known, calibrating))
+    both = learned.slice(max(0, learned.num_rows - COMPARED))
+    return replace(
+        weighed, calibration=calibration.carried_over(_scores(known, both), _scores(weighed, both))
+    )
+
+
+def _scores(model: Detector, table: pa.Table) -> Array:
+    return np.asarray(model.score_table(table)["anomaly_score"].to_numpy())
 
 
 def _line(one: Outcome) -> str:
