@@ -247,8 +247,11 @@ def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.Monke
     """It asks once for each slice whether a cell is missing, and nothing else."""
     real = VAE(NUMBERS, replace(SHORT, prior=prior), (1, 2))
     monkeypatch.setattr(FusedScorer, "_any_missing", staticmethod(lambda _: False))
+    scorer = FusedScorer(real)  # asks once for the weight of the KL
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
-        scorer = FusedScorer(imagined(real))
+        scorer.vae, scorer.device = imagined(real), torch.device(THERE)
+        for name, tensor in [(n, x) for n, x in vars(scorer).items() if isinstance(x, Tensor)]:
+            setattr(scorer, name, on_gpu(*tensor.shape, dtype=tensor.dtype))
         found = scorer(on_gpu(100, 5), on_gpu(100, 1), 128)
         assert found.anomaly_score.device.type == found.column_terms.device.type == THERE
         mean, std = scorer.expect(torch.empty(100, 5), torch.empty(100, 1), 128)  # records may lie on the CPU

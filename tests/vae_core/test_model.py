@@ -30,6 +30,7 @@ def test_the_public_names_are_these() -> None:
         "Layout",
         "Ppca",
         "Progress",
+        "Ranks",
         "Recipe",
         "Records",
         "Scorer",
@@ -40,10 +41,13 @@ def test_the_public_names_are_these() -> None:
         "encode",
         "expect",
         "fit",
+        "fit_many",
         "fit_ppca",
         "impute",
+        "joined",
         "sample",
         "score",
+        "weigh",
     ])
 
 
