@@ -13,11 +13,11 @@ from dataclasses import replace
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import SEVERITIES, Finding, news
+from pipeline.monitoring.judgement import SEVERITIES, Finding, gathered, news
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 
-SHOWN = 8  # findings of a message: where a sensor fails, every column misses values
+SHOWN = 8  # findings of a message
 LOOKED_AT = 30  # batches: those that a killed step left untold are among them
 
 
@@ -62,10 +62,11 @@ def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address:
         if (n := counted[severity])
     )
     lines = [f"{dataset.dataset} {batch_id}: {counts}"]
-    for finding in findings[:SHOWN]:
+    shown = gathered(findings)
+    for finding in shown[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
-    if len(findings) > SHOWN:
-        lines.append(f"  and {len(findings) - SHOWN} more")
+    if len(shown) > SHOWN:
+        lines.append(f"  and {len(shown) - SHOWN} more")
     return "\n".join([*lines, f"  {address}"])
 
 

@@ -11,7 +11,7 @@ floors, and what is beyond them is told a step lower.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -36,6 +36,7 @@ LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however f
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
 ABOVE = 0.1  # as in calibration.ODD_BATCH
 DAYS_OF_BACKLOG = 7
+MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,25 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
 def worst(findings: Sequence[Finding]) -> Severity | None:
     """The severity of the most severe one."""
     return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
+
+
+def gathered(findings: Sequence[Finding]) -> list[Finding]:
+    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the most severe."""
+    kinds = Counter(finding.key.partition(":")[0] for finding in findings)
+    found, seen = list[Finding](), set[str]()
+    for finding in findings:
+        kind = finding.key.partition(":")[0]
+        if kinds[kind] > MOST_ALIKE:
+            if kind in seen:
+                continue
+            seen.add(kind)
+            others = [f.column for f in findings if f.key.startswith(f"{kind}:") and f is not finding]
+            dots = ", …" if len(others) > NAMED_ALIKE else ""
+            named = ", ".join(others[:NAMED_ALIKE])
+            what = f"{finding.what}; likewise {len(others)} more columns: {named}{dots}"
+            finding = replace(finding, what=what)
+        found.append(finding)
+    return found
 
 
 def news(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:

@@ -18,6 +18,7 @@ from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
+from pipeline.monitoring.judgement import gathered
 from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet
 from pipeline.report.verdict import Trust, trust
@@ -93,7 +94,7 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
     earlier = (
         store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
     )
-    verdict = trust(state, watched.findings if watched else None, len(earlier))
+    verdict = trust(state, gathered(watched.findings) if watched else None, len(earlier))
     html = sheet.render(
         "batch.html",
         dataset=dataset,
@@ -116,7 +117,7 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
 def _drawn(watched: Watched) -> list[dict[str, Any]]:
     """The findings, each column's with its plot."""
     columns, found, drawn = watched.measures.columns, [], set[str]()
-    for finding in watched.findings:
+    for finding in gathered(watched.findings):
         kind = finding.key.partition(":")[0]
         plot = None
         if kind in {"drift", "new"} and finding.column not in drawn and len(drawn) < DRAWN:

@@ -89,6 +89,7 @@ def _score(
     current: Mapping[str, BatchState],
     say: Say,
 ) -> BatchReceipt:
+    from pipeline.monitoring.judgement import gathered
     from pipeline.monitoring.watch import watch
     from pipeline.report import batch as report
     from pipeline.review.filling import fill
@@ -114,7 +115,7 @@ def _score(
     scored_at = datetime.now(UTC)
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
-    for finding in (f for f in watched.findings if f.severity != "notice"):
+    for finding in (f for f in gathered(watched.findings) if f.severity != "notice"):
         say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
     page = report.write(
         here, dataset, replace(state, status="scored", model_version=champion.version), champion

@@ -23,7 +23,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
-from pipeline.monitoring.judgement import Finding, Past, judge, worst
+from pipeline.monitoring.judgement import Finding, Past, gathered, judge, worst
 from pipeline.monitoring.measures import (
     CHANCE,
     MOST_SAMPLED,
@@ -362,3 +362,15 @@ def test_a_refused_delivery_is_told(place: Installation) -> None:
     text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
     assert "sensors b7: 1 alarm" in text
     assert "no column fee" in text
+
+
+def test_a_source_that_fails_is_told_once_and_not_column_by_column() -> None:
+    """Twenty-seven lines that say the same hide the one that does not."""
+    alike = [
+        Finding(f"missing:c{i}", "alarm", f"c{i}: 68 % missing", "ask", column=f"c{i}") for i in range(12)
+    ]
+    shown = gathered([OTHER, *alike])
+    assert [finding.key for finding in shown] == ["flags", "missing:c0"]
+    assert "likewise 11 more columns: c1, c2" in shown[1].what
+    assert shown[1].what.endswith("…")
+    assert gathered(alike[:5]) == alike[:5]
