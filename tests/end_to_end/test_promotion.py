@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,8 +169,6 @@ def test_a_night_with_a_challenger_that_is_refused_goes_on_with_the_champion(sco
     with_gates(scored, "{baselines: off, flag_rate: advisory, recall: advisory, negative_elbo: {margin: 0}}")
     scored.edit("steps: 60", "steps: 60, kl_weight: 1000")
     here = scored.here
-    from datetime import UTC, datetime, timedelta
-
     here.ledger.set_trained(scored.name, datetime.now(UTC) - timedelta(days=2))
     code, output, errors = scored.run("run", scored.name, "--json")
     assert code == 0, output + errors
@@ -320,3 +319,18 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
     assert days == pytest.approx(span.total_seconds() / 86_400)
     assert days > 2
     assert window.after("2025-01-01")[0] == list(window.batches)
+
+
+@pytest.mark.parametrize(("mode", "serves"), [("automatic", 2), ("manual", 1)])
+def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
+    trained: Place, mode: str, serves: int
+) -> None:
+    """And tells each step; nobody is asked, nobody has to look."""
+    with_gates(trained, f"{LENIENT}\n  mode: {mode}")
+    trained.edit("steps: 60", "steps: 70")
+    here = trained.here
+    here.ledger.set_trained(trained.name, datetime.now(UTC) - timedelta(days=2))
+    receipts = {receipt.step: receipt for receipt in steps.run(trained.name, installation=here)}
+    assert receipts["evaluate"].outcome == "passed"
+    assert ("promote" in receipts) == (mode == "automatic")
+    assert here.ledger.serving_version(trained.name) == receipts["score"].model_version == serves
