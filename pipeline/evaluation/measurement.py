@@ -80,7 +80,7 @@ def measure(
     again = _Scored(dataset, asked, Contender(other_seed, None, 0)) if other_seed else None
     return Evidence(
         dataset=dataset.dataset,
-        measured_at=at.isoformat(timespec="seconds"),
+        measured_at=at.isoformat(timespec="milliseconds"),
         first_batch=batches[0],
         last_batch=batches[1],
         holdout=held.share,
