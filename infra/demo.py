@@ -130,7 +130,15 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
     console.print(f"contract: {_near(target)}")
     dataset = here.dataset(name)
     aside = dataset.model_copy(
-        update={"incoming": dataset.incoming.model_copy(update={"path": str(folder), "split": None})}
+        update={
+            "incoming": dataset.incoming.model_copy(
+                update={
+                    "path": str(folder),
+                    "split": None,
+                    "settle_seconds": 0.0,
+                }  # it is what it is: nobody delivers there now
+            )
+        }
     )
     deliveries = batches.landed(aside, here.ledger)
     if len(deliveries) > NEWEST:

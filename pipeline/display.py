@@ -86,9 +86,14 @@ def print_pruning(found: dict[str, Any]) -> None:
     )
 
 
-def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
-    """The gates of an evaluation, a line each; those not judged together, by reason. findings: decision.Finding as dictionaries."""
-    table = Table("gate", "", "challenger", "champion", "asked", "", box=None)
+def print_gates(
+    findings: Sequence[Mapping[str, Any]], one: str = "challenger", other: str = "champion"
+) -> None:
+    """The gates of an evaluation, a line each; those not judged together, by reason.
+
+    findings: decision.Finding as dictionaries. one, other: what the two versions are called.
+    """
+    table = Table("gate", "", one, other, "asked", "", box=None)
     for column in table.columns[2:5]:
         column.justify, column.no_wrap = "right", True
     unjudged: dict[str, list[str]] = {}
@@ -118,13 +123,14 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
     """Two versions side by side, what follows, and records that they disagree on."""
     one, other = evidence.challenger, evidence.champion
     out = console()
-    beside = f"against version {other.version}" if other else "alone"
+    names = f"version {one.version}", f"version {other.version}" if other else ""
+    beside = f"against {names[1]}" if other else "alone"
     out.print(
         f"[bold]{escape(evidence.dataset)}[/bold] version {one.version} {beside}, on batches {evidence.first_batch} to "
-        f"{evidence.last_batch}: {evidence.n_holdout} records that neither has seen, {evidence.n_newest} of the newest days"
+        f"{evidence.last_batch}: {evidence.n_holdout} records that neither has seen; flags that differ are of {evidence.n_newest} records of the newest days"
     )
-    print_gates([asdict(finding) for finding in decision.findings])
-    kinds = Table("injected anomalies found", "challenger", "champion", box=None)
+    print_gates([asdict(finding) for finding in decision.findings], *names)
+    kinds = Table("injected anomalies found", *names, box=None)
     for column in kinds.columns[1:]:
         column.justify = "right"
     for kind, share in one.recall_of.items():
@@ -132,17 +138,22 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
     if one.recall_of:
         out.print(kinds)
     print_reasons([asdict(finding) for finding in decision.findings], decision.cause)
-    out.print(f"[bold]{WOULD[decision.outcome]}[/bold]")
+    out.print(f"[bold]{names[0]} {WOULD[decision.outcome]}{f' beside {names[1]}' if other else ''}[/bold]")
     if evidence.churn and evidence.churn.examples:
-        print_disagreements(evidence.churn.examples)
+        print_disagreements(evidence.churn.examples, *names)
 
 
-def print_disagreements(examples: Sequence[Mapping[str, Any]]) -> None:
+def print_disagreements(examples: Sequence[Mapping[str, Any]], one: str, other: str) -> None:
     """Records that one of two versions flags."""
-    table = Table("flagged by one alone", "batch", "record", "p-value", "champion's", box=None)
+    table = Table("flagged by one alone", "batch", "record", f"p-value, {one}", other, box=None)
     for row in examples:
         p_values = (f"{row[name]:.2g}" for name in ("p_value", "p_value_champion"))
-        table.add_row(row["by"], row["batch_id"], escape(_short(str(row["record_key"]), 40)), *p_values)
+        table.add_row(
+            one if row["by"] == "challenger" else other,
+            row["batch_id"],
+            escape(_short(str(row["record_key"]), 40)),
+            *p_values,
+        )
     console().print(table)
 
 

@@ -49,7 +49,7 @@ def reasons_to_keep(
         if number in published:
             yield f"published scores of {_counted(published[number], 'batch', 'batches')} are its"
         if number in judged:
-            yield f"{_counted(judged[number], 'record', 'records')} that it flagged were judged"
+            yield f"{_counted(judged[number], 'record that it flagged was', 'records that it flagged were')} judged"
         yield from (f"{copy} shares its files" for copy in copies.get(number, ()))
         if number in last:
             yield f"one of the newest {newest}"

@@ -82,9 +82,11 @@ def train(
     log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
-    outcome = "unchanged" if found else "trained"
+    details: dict[str, Any] = {"metrics": dict(version.metrics)}
+    if found:
+        details["reason"] = "the same records, verdicts, settings and code made this version already"
     return Receipt(
-        "train", dataset.dataset, outcome, (), version.version, alias, {"metrics": dict(version.metrics)}
+        "train", dataset.dataset, "unchanged" if found else "trained", (), version.version, alias, details
     )
 
 

@@ -211,7 +211,7 @@ def test_every_version_that_stays_says_why() -> None:
         copies={4: ["prod.orders version 1"]},
     )
     assert found == {
-        1: ("1 record that it flagged were judged",),
+        1: ("1 record that it flagged was judged",),
         2: ("previous",),
         3: ("champion", "published scores of 12 batches are its"),
         4: ("prod.orders version 1 shares its files",),
