@@ -7,7 +7,6 @@ anomaly_id, settings as the dataset's file gives them.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class Note:
         left_out, normal: anomaly_ids of records that people had judged.
         records_version: of the table `records` that was read.
         code_version: of what makes a model what it is.
-        machine: libraries, processor and threads, by name.
+        machine: libraries, processor and device, by name.
     """
 
     settings: Mapping[str, Any]
@@ -110,7 +109,7 @@ def note(dataset: Dataset, window: Window, *, records_version: int, code_version
 
 
 def machine() -> dict[str, str]:
-    """Whatever may round differently elsewhere."""
+    """Whatever may round differently elsewhere. Not the number of threads: a fit runs each kernel on one."""
     import torch
 
     found = {name: version(name) for name in LIBRARIES} | {"torch": torch.__version__}
@@ -118,7 +117,6 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "processor": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": f"{torch.get_num_threads()} of {len(os.sched_getaffinity(0))} cores",
     }
 
 

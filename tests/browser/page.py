@@ -40,12 +40,12 @@ class Page:
             ActionChains(self.browser).send_keys(key).perform()
 
     def until(self, holds: Callable[[], Any]) -> Any:
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import WebDriverException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        patient = WebDriverWait(
-            self.browser, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException, IndexError]
-        )
+        # a page that is just being left is said in several ways, not all of them a stale element
+        ignored = [WebDriverException, IndexError]
+        patient = WebDriverWait(self.browser, PATIENCE, 0.05, ignored_exceptions=ignored)
         return patient.until(lambda _: holds())
 
     def network(self, *, latency: int = 0, offline: bool = False) -> None:
