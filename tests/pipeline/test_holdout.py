@@ -20,10 +20,9 @@ N = 40_000
 def chosen(*tests: str) -> list[np.ndarray]:
     """Which of N keys meet each test."""
     columns = ", ".join(f"{test} AS c{i}" for i, test in enumerate(tests))
-    found = duckdb.sql(
-        f"SELECT {columns} FROM (SELECT 'record ' || i AS {KEY} FROM range({N}) t(i)) ORDER BY {KEY}"
-    )
-    return [np.asarray(column) for column in found.fetchnumpy().values()]
+    query = f"SELECT {columns} FROM (SELECT 'record ' || i AS {KEY} FROM range({N}) t(i)) ORDER BY {KEY}"
+    with duckdb.connect() as own:  # the module's connection may be in use by another test's unread result
+        return [np.asarray(column) for column in own.sql(query).fetchnumpy().values()]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 1 / 3])
