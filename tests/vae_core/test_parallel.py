@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from tests.vae_core.two_processes import LAYOUT, recipe, records
@@ -31,7 +32,7 @@ def test_two_processes_of_torchs_launcher_give_the_weights_of_one(tmp_path: Path
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     losses: list[float] = []
     alone = fit(LAYOUT, records(), recipe(40), seed=3, on_progress=lambda p: losses.append(p.loss))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from vae_core import Layout, Recipe, Records, fit, joined
 
@@ -35,4 +36,4 @@ if __name__ == "__main__":
             LAYOUT, records(), recipe(steps), seed=3, device=ranks.device, ranks=ranks,
             on_progress=lambda p: seen.append(p.loss),
         )  # fmt: skip
-        torch.save(vae.state_dict() | {"loss": torch.tensor(seen)}, folder / f"{ranks.rank}.pt")
+        save_file(vae.state_dict() | {"loss": torch.tensor(seen)}, folder / f"{ranks.rank}.safetensors")
