@@ -45,13 +45,20 @@ def weigh(vae: VAE, known: Known) -> None:
 
 
 def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> Tensor:
-    """(T,) float64, positive: the weights w at the highest log posterior of (w, b, β), see ``log_posterior``.
+    """(T,) float64, positive: the weights of ``most_probable``."""
+    return most_probable(terms, is_anomaly, spread)[0].exp()
+
+
+def most_probable(terms: Tensor, is_anomaly: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
+    """log w (T,), b () and log β (), float64, at the top of ``log_posterior`` that is uphill from w = 1 and the median score.
 
     terms: (N, T) nats. is_anomaly: (N,) bool, both kinds in it. spread: standard deviation of log w.
     """
     terms = terms.double().clamp(-_FARTHEST, _FARTHEST)
-    place = torch.zeros(terms.shape[1] + 2, dtype=torch.float64)
-    place[-2], place[-1] = terms.sum(dim=1).median(), -1
+    totals = terms.sum(dim=1)
+    middle, width = totals.median(), totals.std().clamp_min(1)
+    place = torch.zeros(terms.shape[1] + 2, dtype=torch.float64)  # log w in spreads, b in widths, log β
+    place[-1] = 1 - width.log()
     place.requires_grad_()
     search = torch.optim.LBFGS(
         [place],
@@ -61,16 +68,24 @@ def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> T
         line_search_fn="strong_wolfe",
     )
 
+    def found() -> tuple[Tensor, Tensor, Tensor]:
+        return _bounded(place[:-2] * spread), middle + width * place[-2], _bounded(place[-1])
+
     def loss() -> Tensor:
         search.zero_grad()
-        logs = place.clamp(-_LARGEST_LOG, _LARGEST_LOG)
-        found = -log_posterior(logs[:-2], place[-2], logs[-1], terms, is_anomaly, spread)
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
+        value = -log_posterior(*found(), terms, is_anomaly, spread)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     with torch.enable_grad():
         search.step(loss)  # type: ignore[no-untyped-call]
-    return place.detach()[:-2].clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+    log_weights, border, log_scale = (x.detach() for x in found())
+    return log_weights, border, log_scale
+
+
+def _bounded(logs: Tensor) -> Tensor:
+    """Within ±_LARGEST_LOG, with a slope everywhere: a search that a first step took far out finds back."""
+    return _LARGEST_LOG * torch.tanh(logs / _LARGEST_LOG)
 
 
 def log_posterior(
