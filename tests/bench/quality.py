@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--variants",
         action="store_true",
-        help="also our settings that are not the default, on every second set with the first seed",
+        help="also our settings that are not the default and DTE-C, on every second set with the first seed",
     )
     parser.add_argument("--sets", type=listed, help="names of files, without .npz")
     parser.add_argument("--protocols", type=listed, default=list(PROTOCOLS))

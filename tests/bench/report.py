@@ -196,7 +196,7 @@ def plain(name: str) -> str:
 
 
 def write(page: Path, text: str) -> None:
-    """Replace what stands between the page's markers."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    """Replace what stands between the page's markers; a page that is not there yet gets nothing else."""
+    before, _, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
