@@ -20,7 +20,10 @@ from pipeline.config import Column, Dataset
 from pipeline.contracts import fit_schema, row_rules
 from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
-from pipeline.inference import CODE_NAME, Proposal, _plain, _shape, propose
+from pipeline.inference import Proposal, propose
+from pipeline.inference.guesses import CODE_NAME
+from pipeline.inference.shapes import shape_of
+from pipeline.inference.writing import plain
 
 N = 200
 RANDOM = np.random.default_rng(0)
@@ -179,7 +182,7 @@ def test_columns_that_differ_in_case_only_are_refused_at_once(guess: Callable[..
 @given(st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(HOSTILE))
 def test_any_text_is_written_so_that_yaml_reads_it_back(text: str) -> None:
     """As a key, as a value and inside of braces, on one line."""
-    written = _plain(text)
+    written = plain(text)
     assert "\n" not in written
     assert yaml.safe_load(f"{written}: 1") == {text: 1}
     assert yaml.safe_load(f"a: {{b: {written}, c: 1}}  # why") == {"a": {"b": text, "c": 1}}
@@ -188,7 +191,7 @@ def test_any_text_is_written_so_that_yaml_reads_it_back(text: str) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.booleans())
 def test_any_number_is_written_so_that_yaml_reads_it_back(value: float) -> None:
     """1e+22 is a text to YAML."""
-    read = yaml.safe_load(f"a: {{b: {_plain(value)}}}")["a"]["b"]
+    read = yaml.safe_load(f"a: {{b: {plain(value)}}}")["a"]["b"]
     assert (read, type(read)) == (value, type(value))
 
 
@@ -224,7 +227,7 @@ def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed
 )
 def test_paths_say_what_a_batch_is(paths: list[str], files: str, monthly: bool) -> None:
     """The pattern must fit the files that are there, or they would silently never be read."""
-    shape = _shape(paths)
+    shape = shape_of(paths)
     assert (shape.files, shape.monthly) == (files, monthly)
 
 

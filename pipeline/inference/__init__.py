@@ -1,0 +1,133 @@
+"""A dataset file written from a sample: what `vaewatch init` guesses, and why.
+
+Belongs here: choosing and reading the sample, and the proposal as a whole. Does not: what the settings mean (config.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipeline import guard, sql
+from pipeline.batches import path_shape
+from pipeline.config import Column
+from pipeline.contracts import contract_type, fits, reserved, typed
+from pipeline.errors import ConfigError, UnreadableFile
+from pipeline.inference.guesses import FILE, guess
+from pipeline.inference.shapes import parquet_files, shape_of
+from pipeline.inference.writing import written
+
+if TYPE_CHECKING:
+    import duckdb
+
+MOST_FILES = 12
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A dataset file and what a person should look at before using it."""
+
+    text: str
+    warnings: tuple[str, ...]
+    n_files: int
+    n_records: int
+
+
+def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch: Path) -> Proposal:
+    """Infer a dataset file from the Parquet files under a folder.
+
+    Args:
+        relative_to: folder that the YAML file will lie in.
+
+    Raises:
+        ConfigError: there is no Parquet file, or none that can be read, or no column that can be modelled.
+    """
+    paths = parquet_files(folder)
+    relative = [str(path.relative_to(folder)) for path in paths]
+    shape = shape_of(relative)
+    chosen = [paths[round(i * (len(paths) - 1) / (MOST_FILES - 1))] for i in range(MOST_FILES)]
+    sample, schemas, warnings, n_records = _readable(list(dict.fromkeys(chosen)))
+    unmatched = [path for path in relative if not path_shape(shape.files).fullmatch(path)]
+    if unmatched:
+        warnings.append(f"{len(unmatched)} files do not match {shape.files}, as {unmatched[0]}: never read")
+    types = _types(schemas)
+    _check_names(folder, types)
+    with sql.database(scratch, threads=threads) as connection:
+        _load(connection, sample, types, scratch)
+        guesses = guess(connection, types, len(sample), long_files=shape.monthly)
+    warnings += [f"{g.name}: {g.warning}" for g in guesses.columns if g.warning]
+    if not guesses.levels and not any(g.role in {"numeric", "categorical"} for g in guesses.columns):
+        raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
+    text = written(name, _path(folder, relative_to), shape, guesses, len(sample), n_records)
+    return Proposal(text, tuple(warnings), len(paths), n_records)
+
+
+def _path(folder: Path, relative_to: Path) -> str:
+    """A neighbour's path is relative, as it moves along; a stranger's is not."""
+    near = os.path.relpath(folder, relative_to)
+    return str(folder.absolute()) if near.startswith("../../../") else near
+
+
+def _readable(paths: Sequence[Path]) -> tuple[list[Path], list[pa.Schema], list[str], int]:
+    sample, schemas, warnings, n_records = [], [], [], 0
+    for path, report in zip(paths, guard.survey(paths, columns=None), strict=True):
+        if isinstance(report, UnreadableFile):
+            warnings.append(f"left out of the sample: {report}")
+        elif report.n_records:
+            sample.append(path)
+            schemas.append(report.schema)
+            n_records += report.n_records
+    if not sample:
+        raise ConfigError(
+            "none of the sampled files can be read and has records:\n  " + "\n  ".join(warnings)
+        )
+    return sample, schemas, warnings, n_records
+
+
+def _types(schemas: Sequence[pa.Schema]) -> dict[str, str]:
+    """A contract type that every sampled file fits, by column of the newest file; `other` where there is none."""
+    types = {}
+    for name in schemas[-1].names:
+        fields = [schema.field(name).type for schema in schemas if schema.get_field_index(name) >= 0]
+        found = dict.fromkeys(contract_type(type_) for type_ in fields if not pa.types.is_null(type_))
+        candidates = [Column(type=type_) for type_ in [*found, "float"] if name]
+        fitting = (column.type for column in candidates if all(fits(column, type_) for type_ in fields))
+        types[name] = next(fitting, "other")
+    return types
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    if taken := reserved(names):
+        raise ConfigError(
+            f"{folder}: columns {', '.join(taken)} have names that the reader needs; rename them"
+        )
+    folded = Counter(name.casefold() for name in names)
+    twice = [name for name in names if folded[name.casefold()] > 1]
+    if twice:
+        raise ConfigError(
+            f"{folder}: columns {', '.join(twice)} differ in case only, which tables cannot hold; rename them"
+        )
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, sample: list[Path], types: dict[str, str], scratch: Path
+) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    views = []
+    for i, path in enumerate(sample):
+        link = scratch / f"sample{i}.parquet"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.absolute())
+        views.append(str(link))
+    kept = [f"{typed(n, Column(type=t))} AS {sql.name(n)}" for n, t in types.items() if t != "other"]
+    query = f"""SELECT {", ".join([*kept, FILE])} FROM read_parquet([{", ".join(map(sql.text, views))}],
+        union_by_name = true, hive_partitioning = false, filename = {sql.text(FILE.strip('"'))})"""
+    connection.execute(
+        f"CREATE TABLE sample AS SELECT * FROM ({query}) USING SAMPLE reservoir(500000 ROWS) REPEATABLE (7)"
+    )

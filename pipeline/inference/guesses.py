@@ -1,0 +1,252 @@
+"""What a column is: its role, rules and bounds, which column tells records apart and which is the time.
+
+Belongs here: guesses from a sample that lies in DuckDB, each with its reason. Does not: reading the sample (the package), or
+how a guess is written down (writing.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import sql
+
+if TYPE_CHECKING:
+    import duckdb
+
+MOST_CATEGORIES = 5_000
+LONG_TEXT = 24
+FILE = '"vaewatch file"'  # the sample's column that says where a record is from
+CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or bid
+    r"(?:^|_)(?i:id|code|type|zip)(?:_|$)|[a-z](?:ID|Id|Code|Type|Zip|code|zip)$"
+    r"|^(?:account|card|client|customer|device|item|location|merchant|order|product|session|shop|store|user|vendor)id$"
+)
+MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
+IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
+STEADY = 0.5  # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
+NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
+
+
+@dataclass
+class Guess:
+    """What is proposed for one column."""
+
+    name: str
+    type: str
+    role: str = "ignored"
+    rules: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+    unique: bool = False
+    n_odd: int = 0  # records that would be set aside if this were the key: repeated or missing
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What is proposed for a sample's columns.
+
+    Attributes:
+        key: the column that tells records apart, or nearly; None where there is none.
+        levels: columns that are judged by what is derived from them.
+        split: a unit of time by which long files are cut into batches.
+    """
+
+    columns: list[Guess]
+    key: str | None
+    time: str | None
+    levels: list[str]
+    split: str | None
+
+
+def guess(
+    connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], n_files: int, *, long_files: bool
+) -> Guesses:
+    """Look at the table `sample`, its columns' contract types given; long files may hold many days each."""
+    columns = [_guess(connection, column, type_, n_files) for column, type_ in types.items()]
+    (n,) = _row(connection, "SELECT count(*) FROM sample")
+    key, time = _key(columns, n), _time_column(columns)
+    split = _split(connection, time, n_files) if long_files and time else None
+    levels = _levels(connection, [g for g in columns if g.role == "numeric"], time) if time else []
+    for level in levels:
+        level.role = "ignored"
+        level.why += (
+            "; judged by what is derived from it: a level wanders with the seasons (numeric: by itself, too)"
+        )
+    for one in columns:
+        if one.name in {key, time}:
+            _set_apart(one, n, is_key=one.name == key, is_time=one.name == time)
+    return Guesses(columns, key, time, [level.name for level in levels], split)
+
+
+def _key(columns: Sequence[Guess], n: int) -> str | None:
+    """A column that is unique, else the one with the fewest records that repeat or lack it, if they are few."""
+    nearly = sorted(
+        (g.n_odd, i) for i, g in enumerate(columns) if g.type in {"string", "int"} and g.n_odd <= NEARLY * n
+    )
+    return next((g.name for g in columns if g.unique), columns[nearly[0][1]].name if nearly else None)
+
+
+def _set_apart(guess: Guess, n: int, *, is_key: bool, is_time: bool) -> None:
+    """Key and time are for telling records apart and for context, whatever their values look like."""
+    guess.rules, guess.warning = {"required": True}, ""
+    guess.role = "context" if is_time else "ignored"
+    odd = (
+        f": {guess.n_odd} of {n} in the sample repeat it or lack it and would be set aside"
+        if guess.n_odd
+        else ""
+    )
+    guess.why = (
+        f"tells records apart{odd}" if is_key else "when it happened: a record is judged for its time of day"
+    )
+
+
+def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files: int) -> Guess:
+    guess = Guess(name, type_)
+    if type_ == "other":
+        guess.why = guess.warning = (
+            "nested, binary, without a name or of types that do not go together: ignored"
+        )
+        return guess
+    column = sql.name(name)
+    n, seen, distinct = _row(
+        connection, f"SELECT count(*), count({column}), count(DISTINCT {column}) FROM sample"
+    )
+    guess.unique = seen == n and distinct == n and type_ in {"string", "int"} and n > 1
+    guess.n_odd = n - distinct if type_ == "string" or CODE_NAME.search(name) else n
+    if seen == 0:
+        guess.why = guess.warning = "no value in the sample: ignored"
+    elif distinct == 1 and type_ not in {"date", "timestamp", "timestamp_utc"}:
+        guess.why = guess.warning = "the same value everywhere in the sample: ignored"
+    elif type_ in {"string", "bool"}:
+        _guess_text(connection, guess, n, distinct, n_files)
+    elif type_.startswith(("int", "float", "decimal")):
+        _guess_number(connection, guess, n, distinct, n_files)
+    else:
+        guess.why = "a second time: ignored"
+    missing = 1 - seen / n
+    if guess.role != "ignored":
+        guess.why += (
+            f"; {missing:.1%} missing" if missing else "; never missing in the sample (add required: true?)"
+        )
+    return guess
+
+
+def _guess_text(
+    connection: duckdb.DuckDBPyConnection, guess: Guess, n: int, distinct: int, n_files: int
+) -> None:
+    column = sql.name(guess.name)
+    if guess.type == "bool":
+        guess.role, guess.why = "categorical", "true or false"
+        return
+    (length,) = _row(connection, f"SELECT avg(length({column})) FROM sample")
+    recurring = _recurrence(connection, column, n_files)
+    if recurring < 0.2 or distinct > 0.5 * n:
+        guess.why = guess.warning = (
+            f"looks like an identifier ({distinct} values, {recurring:.0%} recur): ignored"
+        )
+    elif length > LONG_TEXT and distinct > 50:
+        guess.why = guess.warning = f"looks like free text ({length:.0f} characters on average): ignored"
+    elif distinct > MOST_CATEGORIES:
+        guess.why = guess.warning = f"{distinct} categories are too many to model: ignored"
+    else:
+        guess.role, guess.why = "categorical", f"{distinct} categories"
+
+
+def _guess_number(
+    connection: duckdb.DuckDBPyConnection, guess: Guess, n: int, distinct: int, n_files: int
+) -> None:
+    column = sql.name(guess.name)
+    value = f"CAST({column} AS DOUBLE)"
+    finite = f"FILTER (abs({value}) < 'inf'::DOUBLE)"
+    low, high, whole = _row(
+        connection,
+        f"SELECT min({value}) {finite}, max({value}) {finite}, bool_and({value} = round({value})) {finite} FROM sample",
+    )
+    if low is None:
+        guess.why = guess.warning = "no finite value in the sample: ignored"
+        return
+    if whole and CODE_NAME.search(guess.name) and not guess.type.startswith("decimal"):
+        if (
+            distinct <= MOST_CATEGORIES
+            and distinct * 20 < n
+            and _recurrence(connection, column, n_files) > 0.5
+        ):
+            guess.role, guess.why = "categorical", f"{distinct} codes, by its name"
+        else:
+            guess.why = guess.warning = f"looks like an identifier ({distinct} values): ignored"
+        return
+    guess.unique = False  # a measurement that happens never to repeat is not a key
+    guess.role = "numeric"
+    guess.rules = _bounds(low, high)
+    guess.why = f"sample: {low:.6g} to {high:.6g}" + (", bounds a span further" if guess.rules else "")
+
+
+def _bounds(low: float, high: float) -> dict[str, float]:
+    """A span further than the sample, to two digits of the span, and not across zero."""
+    span = high - low
+    if not 0 < span < 1e300:
+        return {}
+    digits = 1 - math.floor(math.log10(span))
+    return {
+        "min": 0.0 if 0 <= low <= span else round(low - span, digits),
+        "max": 0.0 if -span <= high <= 0 else round(high + span, digits),
+    }
+
+
+def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:
+    """Share of records whose value is in another file too; with one file, in another record."""
+    within = FILE if n_files > 1 else "rowid"
+    (share,) = _row(
+        connection,
+        f"""SELECT coalesce(avg(CASE WHEN files > 1 THEN 1.0 ELSE 0.0 END), 0) FROM sample JOIN
+            (SELECT {column} AS value, count(DISTINCT {within}) AS files FROM sample GROUP BY 1) ON value = {column}""",
+    )
+    return float(share)
+
+
+def _time_column(guesses: Sequence[Guess]) -> str | None:
+    times = [g for g in guesses if g.type.startswith("timestamp") and "no value" not in g.why]
+    dates = [g for g in guesses if g.type == "date" and "no value" not in g.why]
+    return next((g.name for g in (*times, *dates)), None)
+
+
+def _split(connection: duckdb.DuckDBPyConnection, time: str, n_files: int) -> str | None:
+    (days,) = _row(connection, f"SELECT count(DISTINCT CAST({sql.name(time)} AS DATE)) FROM sample")
+    return "day" if days > 3 * n_files else None
+
+
+def _levels(connection: duckdb.DuckDBPyConnection, measured: Sequence[Guess], time: str) -> list[Guess]:
+    """Of columns whose records follow each other in equal steps, those in which a value is near the one before."""
+    if not 0 < len(measured) <= MOST_DERIVED_FROM or not _in_step(connection, time):
+        return []
+    return [guess for guess in measured if _steadiness(connection, sql.name(guess.name), time) <= STEADY]
+
+
+def _steadiness(connection: duckdb.DuckDBPyConnection, column: str, time: str) -> float:
+    """Mean change over mean deviation from the median: 1.4 for values that know nothing of each other (Gaussian)."""
+    (ratio,) = _row(
+        connection,
+        f"""SELECT sum(abs(change)) / sum(abs({column} - middle)) FROM (SELECT {column}, median({column}) OVER () AS middle,
+            {column} - lag({column}) OVER (PARTITION BY {FILE} ORDER BY {sql.name(time)}) AS change FROM sample)
+            WHERE change IS NOT NULL""",
+    )
+    return math.inf if ratio is None else float(ratio)
+
+
+def _in_step(connection: duckdb.DuckDBPyConnection, time: str) -> bool:
+    """Whether records follow each other in equal steps of time, as a sensor's do."""
+    (share,) = _row(
+        connection,
+        f"""SELECT coalesce(max(n) / sum(n), 0) FROM (SELECT gap, count(*) AS n FROM (SELECT {sql.name(time)} -
+            lag({sql.name(time)}) OVER (PARTITION BY {FILE} ORDER BY {sql.name(time)}) AS gap FROM sample)
+            WHERE gap IS NOT NULL AND gap > INTERVAL 0 SECOND GROUP BY gap)""",
+    )
+    (distinct, n) = _row(connection, f"SELECT count(DISTINCT {sql.name(time)}), count(*) FROM sample")
+    return bool(share >= IN_STEP and distinct >= IN_STEP * n)
+
+
+def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    return connection.execute(query).fetchone() or ()

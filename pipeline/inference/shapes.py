@@ -1,0 +1,70 @@
+"""How the paths below a folder name batches, e.g. day={batch_id}/*.parquet.
+
+Belongs here: which files are Parquet, and the pattern that fits them. Does not: what is in them (guesses.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.batches import DATE, UNFINISHED, path_shape
+from pipeline.errors import ConfigError
+
+MOST_SHAPES = 20
+ENOUGH_PATHS = 0.9
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A pattern of paths, and why this one."""
+
+    files: str
+    why: str
+    monthly: bool = False
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+        and not path.name.endswith(UNFINISHED)
+    )
+    parquet = [path for path in found if path.suffix in {".parquet", ".pq", ".parq"}]
+    if not parquet:
+        raise ConfigError(f"{folder} holds no Parquet file (*.parquet) yet; put a sample there and try again")
+    return parquet
+
+
+def shape_of(relative: Sequence[str]) -> Shape:
+    """How these paths name a batch: the commonest way that fits nearly all of them, else that fits the most."""
+    common = [Shape(*found) for found, _ in Counter(map(_one_shape, relative)).most_common(MOST_SHAPES)]
+    shapes = [*common, Shape(f"{{batch_id}}{Path(relative[0]).suffix}", "one batch a file")]
+    matched = [sum(path_shape(s.files).fullmatch(path) is not None for path in relative) for s in shapes]
+    enough = [s for s, n in zip(shapes, matched, strict=True) if n >= ENOUGH_PATHS * len(relative)]
+    return enough[0] if enough else shapes[matched.index(max(matched))]
+
+
+def _one_shape(path: str) -> tuple[str, str, bool]:
+    *folders, name = path.split("/")
+    suffix = Path(name).suffix
+    if folders and all("=" in part for part in folders):
+        shared = f"{folders[0].partition('=')[0]}=" if len(folders) == 1 else ""
+        return f"{shared}{{batch_id}}/*{suffix}", "hive partitions: one batch a partition", False
+    dates = [match for match in DATE.finditer(name) if match[2]]
+    if folders and (len(dates) != 1 or any(DATE.search(folder) for folder in folders)):
+        return f"{{batch_id}}/*{suffix}", "one batch a folder", False
+    if len(dates) == 1:
+        monthly = dates[0][3] is None
+        return (
+            f"{'/'.join([*folders, name[: dates[0].start()]])}{{batch_id}}{name[dates[0].end() :]}",
+            f"one file a {'month' if monthly else 'day'}, by its name",
+            monthly,
+        )
+    return f"{{batch_id}}{suffix}", "one batch a file", False

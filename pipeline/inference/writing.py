@@ -1,0 +1,100 @@
+"""A dataset file as text: every guess with its reason as a comment.
+
+Belongs here: YAML that a person will read and mend. Does not: the guesses themselves (guesses.py, shapes.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence, Set
+from typing import Any
+
+import yaml
+
+from pipeline import sql
+from pipeline.inference.guesses import Guess, Guesses
+from pipeline.inference.shapes import Shape
+
+PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
+
+
+def written(name: str, path: str, shape: Shape, guesses: Guesses, n_files: int, n_records: int) -> str:
+    """The whole file; n_records are those of the n_files that were looked at."""
+    per_day = n_records / max(1, n_files) / (30 if guesses.split else 1)
+    head = _head(name, path, shape, guesses, n_files, n_records)
+    body = "columns:\n" + "".join(map(_column_lines, guesses.columns))
+    derived = _derived_lines(guesses.levels, {g.name for g in guesses.columns}) if guesses.levels else ""
+    return head + body + derived + _tail(per_day)
+
+
+def _head(
+    name: str,
+    path: str,
+    shape: Shape,
+    guesses: Guesses,
+    n_files: int,
+    n: int,
+) -> str:
+    lines = [
+        f"# Written by `vaewatch init` from {n} records of {n_files} files. Each guess says why: read, mend, keep.",
+        f"dataset: {plain(name)}",
+        "incoming:",
+        f"  path: {plain(path)}",
+        f"  files: {plain(shape.files)}  # {shape.why}",
+    ]
+    if guesses.split:
+        lines.append(f"  split: {guesses.split}  # each file holds many days: one batch a day")
+    lines.append(
+        f"key: {plain(guesses.key)}"
+        if guesses.key
+        else "key: []  # nothing tells records apart: their content does"
+    )
+    if guesses.time:
+        lines.append(f"time: {plain(guesses.time)}")
+    return "\n".join(lines) + "\n\n"
+
+
+def _column_lines(guess: Guess) -> str:
+    settings = {"type": guess.type, "role": guess.role, **guess.rules}
+    inside = ", ".join(f"{k}: {plain(v)}" for k, v in settings.items())
+    return f"  {plain(guess.name)}: {{{inside}}}  # {guess.why}\n"
+
+
+def _derived_lines(names: Sequence[str], taken: Set[str]) -> str:
+    lines = [
+        "derived:  # records follow each other in equal steps: each is judged against the ones before it"
+    ]
+    for name in names:
+        column = sql.name(name)
+        for suffix, expression in (
+            ("change", f"{column} - lag({column}) OVER by_time"),
+            ("from_hour", f"{column} - median({column}) OVER the_hour"),
+            ("from_day", f"{column} - median({column}) OVER the_day"),
+        ):
+            if f"{name}_{suffix}" not in taken:
+                lines.append(f"  {plain(f'{name}_{suffix}')}: {plain(expression)}")
+    return "\n".join(lines) + "\n"
+
+
+def _tail(per_day: float) -> str:
+    budget = max(1, min(20, round(per_day * 0.01)))
+    return f"""
+batch:
+  max_set_aside: 0.05  # a batch of which row rules set more aside is refused
+train:
+  schedule: "0 2 * * *"  # every night at two, UTC
+  window_days: 30
+  min_records: {max(100, min(1000, round(per_day * 3)))}
+flag:
+  review_budget: {budget}  # records a day that people will look at; a normal day flags this many
+"""
+
+
+def plain(value: Any) -> str:
+    """A YAML scalar on one line, quoted where YAML would read anything else than this text."""
+    if isinstance(value, str) and PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
+        return value
+    style = '"' if isinstance(value, str) else None
+    written: str = yaml.safe_dump(value, default_style=style, allow_unicode=True, width=math.inf)
+    return written.removesuffix("\n").removesuffix("\n...")
