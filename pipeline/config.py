@@ -1,35 +1,25 @@
 """What a person may say of a dataset: batches, columns, training, flagging, promotion.
 
 Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a file
-(dataset_files.py), what a rule means for data (contracts.py), or where a table is (tables.py).
+(dataset_files.py), one column by itself (columns.py), or what a rule means for data (contracts.py).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from pipeline.coherence import between_settings
+from pipeline.columns import Column, Derived, Role, Strict
 from pipeline.gates import Gates
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
-PLAIN_TYPES = ("float", "int", "bool", "string", "date", "timestamp", "timestamp_utc", "other")
-Role = Literal["numeric", "categorical", "context", "ignored"]
-NUMBERS = ("float", "int", "decimal")
 _UNWRITABLE = re.compile(
     r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
 )  # deltalake or a database URL loses such paths
@@ -44,103 +34,7 @@ RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test ho
 )  # fmt: skip
 
 
-@cache
-def _refused_by_duckdb(pattern: str) -> str:
-    """Why DuckDB, which will match it, refuses a pattern: it knows no look-around and no back-references."""
-    import duckdb
-
-    try:
-        duckdb.execute(
-            "SELECT regexp_full_match('', ?)", [pattern]
-        )  # the process's shared connection: no opening
-    except duckdb.Error as fault:
-        return str(fault)
-    return ""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Column(_Strict):
-    """What one column promises, and what the model does with it."""
-
-    type: str = Field(
-        description="float, int, bool, string, date, timestamp, timestamp_utc, decimal(p,s) or other"
-    )
-    role: Role = Field(
-        "ignored", description="numeric and categorical are modelled, context conditions the model"
-    )
-    required: bool = Field(False, description="a missing value sets the record aside")
-    min: float | None = Field(None, allow_inf_nan=False, description="smallest accepted value (numbers)")
-    max: float | None = Field(None, allow_inf_nan=False, description="largest accepted value (numbers)")
-    values: list[str] | None = Field(None, description="accepted values (string); anything else is set aside")
-    pattern: str | None = Field(
-        None, description="regular expression (RE2) that the whole text must match (string)"
-    )
-
-    @field_validator("type")
-    @classmethod
-    def _known_type(cls, type_: str) -> str:
-        decimal = DECIMAL.fullmatch(type_)
-        if type_ not in PLAIN_TYPES and not decimal:
-            raise ValueError(
-                f'must be "decimal(p,s)", in quotes, or one of {", ".join(PLAIN_TYPES)}; is {type_!r}'
-            )
-        if not decimal:
-            return type_
-        precision, scale = int(decimal[1]), int(decimal[2])
-        if not max(1, scale) <= precision <= 38:
-            raise ValueError(f"{type_} needs scale <= precision <= 38, and a precision of at least 1")
-        return f"decimal({precision},{scale})"
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            fault = _refused_by_duckdb(pattern)
-            if fault:
-                raise ValueError(f"is not a regular expression: {fault}")
-        return pattern
-
-    @property
-    def is_number(self) -> bool:
-        return self.type.startswith(NUMBERS)
-
-    @model_validator(mode="after")
-    def _rules_fit_type(self) -> Column:
-        faults = []
-        if self.role == "numeric" and not (self.is_number or self.type == "bool"):
-            faults.append(f"role numeric needs a number, type is {self.type}")
-        if self.role == "categorical" and self.type not in {"string", "bool", "int", "float"}:
-            faults.append(f"role categorical needs string, bool, int or float, type is {self.type}")
-        if self.type == "other" and self.role != "ignored":
-            faults.append("type other (nested, binary, time of day) can only have role ignored")
-        if not self.is_number and (self.min is not None or self.max is not None):
-            faults.append(f"min and max are for numbers, type is {self.type}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            faults.append(f"min {self.min:g} is above max {self.max:g}")
-        if self.type != "string" and (self.values is not None or self.pattern is not None):
-            faults.append(f"values and pattern are for strings, type is {self.type}")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-
-class Derived(_Strict):
-    """A column computed from a record and from the ones before it."""
-
-    sql: str = Field(
-        description="DuckDB expression over the columns; windows by_time, the_hour and the_day look back"
-    )
-    role: Literal["numeric", "context"] = Field("numeric", description="modelled, or conditions the model")
-
-    @property
-    def column(self) -> Column:
-        return Column(type="float", role=self.role)
-
-
-class Incoming(_Strict):
+class Incoming(Strict):
     """Where batches land, and how a path becomes a batch_id."""
 
     path: str = Field(description="folder that grows; relative to the YAML file")
@@ -164,7 +58,7 @@ class Incoming(_Strict):
         return files
 
 
-class BatchRules(_Strict):
+class BatchRules(Strict):
     """Rules that refuse a whole batch."""
 
     min_records: int = Field(1, ge=0)
@@ -180,7 +74,7 @@ class BatchRules(_Strict):
     )
 
 
-class TrainingWhen(_Strict):
+class TrainingWhen(Strict):
     """When a night is worth a training: any one of these is enough; none given, every night is."""
 
     new_records: int | None = Field(None, ge=1, description="accepted since the newest version's window")
@@ -190,7 +84,7 @@ class TrainingWhen(_Strict):
     drift: bool = Field(False, description="a batch since then has drifted, as monitoring tells it")
 
 
-class Training(_Strict):
+class Training(Strict):
     """When to retrain, on what, and how."""
 
     schedule: str = Field("0 2 * * *", description="cron, UTC")
@@ -225,7 +119,7 @@ class Training(_Strict):
         return recipe
 
 
-class Scheduling(_Strict):
+class Scheduling(Strict):
     """How Airflow works a dataset off."""
 
     discover: str = Field("*/5 * * * *", description="cron, UTC: when the folder is listed, doorbell or not")
@@ -233,7 +127,7 @@ class Scheduling(_Strict):
     parallel: int = Field(2, ge=1, description="runs at the same time")
 
 
-class Flagging(_Strict):
+class Flagging(Strict):
     """Which scores are put before a person: one of three rules, and an optional cap."""
 
     review_budget: float | None = Field(None, gt=0, description="records a normal day flags")
@@ -253,7 +147,7 @@ class Flagging(_Strict):
         return self
 
 
-class Promotion(_Strict):
+class Promotion(Strict):
     """How a challenger becomes champion. The first good model serves in any mode."""
 
     mode: Literal["automatic", "approval", "manual"] = Field(
@@ -275,7 +169,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-class Retention(_Strict):
+class Retention(Strict):
     """Which model versions are kept. The rest goes for good, with runs and files."""
 
     versions: int = Field(
@@ -286,7 +180,7 @@ class Retention(_Strict):
     schedule: str = Field("0 5 * * 0", description="cron, UTC: when the rest is removed")
 
 
-class Reviewing(_Strict):
+class Reviewing(Strict):
     """What joins the flagged records in the review queue, so that what was missed can be estimated."""
 
     sample_share: float = Field(
@@ -317,7 +211,7 @@ def holds_tables(path: Path) -> Path:
     return path
 
 
-class Dataset(_Strict):
+class Dataset(Strict):
     """One dataset's file: dags/datasets/<dataset>.yaml."""
 
     dataset: str = Field(description="name; letters, digits, - and _")
@@ -391,61 +285,3 @@ class Dataset(_Strict):
     def columns_with(self, *roles: Role) -> list[str]:
         """Names of the columns with one of these roles, derived ones among them, in the file's order."""
         return [name for name, column in self.with_derived.items() if column.role in roles]
-
-
-def _column_noise(raw: Mapping[str, Any]) -> list[str]:
-    recipe = (raw.get("train") or {}).get("recipe")
-    noise = recipe.get("column_noise") if isinstance(recipe, dict) else None
-    return list(noise) if isinstance(noise, dict) else []
-
-
-def between_settings(raw: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Faults between a dataset's settings, and where; what is faulty in itself is passed over."""
-    columns, time, key = raw.get("columns"), raw.get("time"), _as_list(raw.get("key"))
-    if not isinstance(columns, dict):
-        return []
-    promised = {name: column if isinstance(column, dict) else {} for name, column in columns.items()}
-    faults: list[tuple[tuple[str, ...], str]] = [
-        (("key",), f"key column {name!r} is not among the columns")
-        for name in (key if isinstance(key, list) else [])
-        if isinstance(name, str) and name not in promised
-    ]
-    if isinstance(time, str):
-        type_ = promised.get(time, {}).get("type")
-        if time not in promised:
-            faults.append((("time",), f"time column {time!r} is not among the columns"))
-        elif isinstance(type_, str) and type_ not in {"date", "timestamp", "timestamp_utc"}:
-            faults.append((("time",), f"time column {time!r} has type {type_}"))
-    incoming = raw.get("incoming")
-    if isinstance(incoming, dict) and incoming.get("split") and time is None:
-        faults.append((("incoming", "split"), "needs a time column: set `time`"))
-    derived = raw.get("derived")
-    if isinstance(derived, dict) and derived:
-        taken = sorted(set(derived) & set(promised))
-        faults += [
-            (("derived", name), f"derived column {name!r} is among the columns already") for name in taken
-        ]
-        if time is None:
-            faults.append((("derived",), "needs a time column: set `time`"))
-    faults += [
-        (("train", "recipe", "column_noise"), f"column {name!r} has no role numeric: it has no noise model")
-        for name in _column_noise(raw)
-        if name not in (derived or {}) and promised.get(name, {}).get("role") != "numeric"
-    ]
-    faults += [
-        (("entity",), f"entity column {name!r} is not among the columns")
-        for name in _as_list(raw.get("entity"))
-        if name not in promised
-    ]
-    if not derived and all(
-        column.get("role", "ignored") in ("context", "ignored") for column in promised.values()
-    ):
-        faults.append((("columns",), "no column has role numeric or categorical: there is nothing to model"))
-    if promised.get("", {}).get("type", "other") != "other":
-        faults.append((("columns", ""), "a column without a name can only have type other"))
-    folded = [str(name).casefold() for name in promised]
-    twice = sorted(str(name) for name in promised if folded.count(str(name).casefold()) > 1)
-    if twice:
-        message = f"columns {', '.join(twice)} differ in case only, which tables cannot hold"
-        faults.append((("columns", twice[-1]), message))
-    return faults

@@ -16,7 +16,8 @@ from typing import Literal
 import pyarrow as pa
 
 from pipeline import sql
-from pipeline.config import DECIMAL, Column, Dataset
+from pipeline.columns import DECIMAL, Column
+from pipeline.config import Dataset
 
 SQL_TYPES = {
     "float": "DOUBLE",

@@ -15,7 +15,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Dataset, between_settings
+from pipeline.coherence import between_settings
+from pipeline.config import Dataset
 from pipeline.errors import ConfigError
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # seven times faster, where it was built

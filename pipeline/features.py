@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from pipeline.config import Column, Dataset
+from pipeline.columns import Column
+from pipeline.config import Dataset
 from vae_core import Layout, Recipe, Records
 from vae_core.noise import UNSCALED
 

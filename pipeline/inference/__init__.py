@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline import guard, sql
 from pipeline.batches import path_shape
-from pipeline.config import Column
+from pipeline.columns import Column
 from pipeline.contracts import contract_type, fits, reserved, typed
 from pipeline.errors import ConfigError, UnreadableFile
 from pipeline.inference.guesses import FILE, guess

@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import RECIPE, Column, Dataset
+from pipeline.columns import Column
+from pipeline.config import RECIPE, Dataset
 from pipeline.dataset_files import load_dataset, load_datasets
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import sql
-from pipeline.config import Column, Dataset
+from pipeline.columns import Column
+from pipeline.config import Dataset
 from pipeline.contracts import (
     batch_rules,
     contract_hash,

@@ -16,7 +16,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.config import Column, Dataset
+from pipeline.columns import Column
+from pipeline.config import Dataset
 from pipeline.features import MOST_CATEGORIES, RARE, Features, Number, describe, time_names, time_parts
 
 MAGNITUDES = st.floats(1e-30, 1e60).flatmap(lambda x: st.sampled_from([x, -x])) | st.just(0.0)

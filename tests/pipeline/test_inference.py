@@ -16,7 +16,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Column, Dataset
+from pipeline.columns import Column
+from pipeline.config import Dataset
 from pipeline.contracts import fit_schema, row_rules
 from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
