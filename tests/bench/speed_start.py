@@ -5,6 +5,7 @@ Processes are timed from outside, floor and ours in turn.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -31,7 +32,22 @@ columns:
   c: {type: string, role: categorical, values: [x, y, z]}
 """
 FAST = "train: {min_records: 300, recipe: {steps: 60}}\n"
-HEAVY = "import airflow.dag_processing.dagbag, torch, mlflow, great_expectations, duckdb, deltalake, pyarrow.dataset"
+HEAVY = (
+    *("airflow.dag_processing.dagbag", "torch", "mlflow", "great_expectations"),
+    *("duckdb", "deltalake", "pyarrow.dataset"),
+)
+EMPTY = """\
+from airflow.sdk import dag, task
+
+@dag(dag_id="empty", schedule=None)
+def empty():
+    @task
+    def pass_on(x=None): ...
+
+    pass_on(pass_on(pass_on()))
+
+empty()
+"""
 MIXED = 10  # columns of each kind, of 20
 
 
@@ -106,7 +122,10 @@ def command_lines(plan: Plan) -> list[Line]:
 
 
 def batch_lines(plan: Plan) -> list[Line]:
-    """A small batch through its DAG, in a process of its own, beside one that only imports what it needs; and a backlog."""
+    """A small batch through its three tasks, in a process of its own; and a backlog.
+
+    Beside a process that only imports what it needs, and one in which Airflow runs three empty tasks as well.
+    """
     root = plan.scratch / "batches"
     root.mkdir()
     incoming = _write_dataset(root, "orders", FAST)
@@ -114,21 +133,33 @@ def batch_lines(plan: Plan) -> list[Line]:
     _write_batch(incoming, "day-000", N_SMALL, 0)
     _seconds(there, "-m", "pipeline.cli", "run", "orders")
     _seconds(there, "-m", "tests.bench.speed_start", "prepare")
+    nothing = root / "nothing"
+    nothing.mkdir()
+    (nothing / "empty.py").write_text(EMPTY, encoding="utf-8")
     rounds = []
     for i in range(1, plan.repeats + 1):
         _write_batch(incoming, f"day-{i:03}", N_SMALL, i)
-        floor = _seconds(there, "-c", HEAVY)
-        rounds.append((floor, _seconds(there, "-m", "tests.bench.speed_start", "dag", f"day-{i:03}")))
-    floor, ours = np.median(rounds, axis=0)
+        rounds.append((
+            _seconds(there, "-c", f"import {', '.join(HEAVY)}"),
+            _seconds(
+                there | {"AIRFLOW__CORE__DAGS_FOLDER": str(nothing)}, "-m", "tests.bench.speed_start", "empty"
+            ),
+            _seconds(there, "-m", "tests.bench.speed_start", "dag", f"day-{i:03}"),
+        ))
+    floor, empty, ours = np.median(rounds, axis=0)
     lines = [
         Line(
-            f"{N_SMALL} records end to end in Airflow",
-            f"process and imports {floor:.1f} s",
+            f"{N_SMALL} records end to end in Airflow{more}",
+            f"{what} {seconds:.1f} s",
             f"{ours:.1f} s",
-            [b / a for a, b in rounds],
+            [found[-1] / found[place] for found in rounds],
             1.5,
             False,
         )
+        for place, (more, what, seconds) in enumerate((
+            ("", "process and imports", floor),
+            (", beside Airflow's own part", "the same and three empty tasks", empty),
+        ))
     ]
     n_waiting = N_WAITING if plan.records >= 10_000_000 else N_WAITING // 10
     for i in range(n_waiting):
@@ -273,6 +304,15 @@ def dag(batch_id: str) -> None:
         raise RuntimeError(f"the run of {batch_id} ended as {state}")
 
 
+def empty() -> None:
+    """What Airflow itself takes for three tasks, with everything imported that ours need."""
+    for module in HEAVY:
+        importlib.import_module(module)
+    from airflow.dag_processing.dagbag import DagBag
+
+    DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).dags["empty"].test()
+
+
 def main() -> None:
     """One measurement."""
     what, *others = sys.argv[1:]
@@ -282,6 +322,8 @@ def main() -> None:
         db.initdb()
     elif what == "dag":
         dag(others[0])
+    elif what == "empty":
+        empty()
     else:
         print(json.dumps(validate(Path(others[0]), int(others[1]))))
 
