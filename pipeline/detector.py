@@ -33,6 +33,7 @@ from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute
 
 FORMAT = 2
 N_REASONS = 3
+N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
 MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
 LEAST_SHARE = 0.05  # of the score: what a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
@@ -51,15 +52,23 @@ REASON = pa.struct([
     ("low", pa.float64()),
     ("high", pa.float64()),
     ("share", pa.float32()),
+    ("unknown", pa.bool_()),  # a category that training did not have, or fewer times than features.RARE
 ])
+TERM = pa.struct([("column", pa.string()), ("nats", pa.float32())])
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one record was flagged: its columns by share of the score, and the share of the KL divergence."""
+    """Why one record was flagged.
+
+    Attributes:
+        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single column.
+        terms: what columns add to its score, the largest ones, as TERM.
+    """
 
     reasons: list[dict[str, Any]]
     kl_share: float
+    terms: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,11 @@ class Detector:
         ]
         return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
 
+    @property
+    def kl_weight(self) -> float:
+        """How much the KL divergence counts in the score: 1 unless verdicts taught another."""
+        return float(self.vae.weights[-1])
+
     @cached_property
     def _scorer(self) -> Scorer:
         device = _best_device()
@@ -185,13 +199,17 @@ class Detector:
 
     def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
         """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""
-        found = attribute(self.vae, self._records(table))
+        records = self._records(table)
+        found = attribute(self.vae, records)
+        is_known = self.features.known_cells(records)
         rows = table.to_pylist()
-        return [self._explain_row(row, found, i, dataset) for i, row in enumerate(rows)]
+        return [self._explain_row(row, found, is_known[i], i, dataset) for i, row in enumerate(rows)]
 
-    def _explain_row(self, row: dict[str, Any], found: Any, i: int, dataset: Dataset) -> Explanation:
+    def _explain_row(
+        self, row: dict[str, Any], found: Any, is_known: Any, i: int, dataset: Dataset
+    ) -> Explanation:
         shares = found.share[i].tolist()
-        names = self.features.layout.columns
+        names, n_numeric = self.features.layout.columns, len(self.features.numeric)
         best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
         reasons = []
         for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
@@ -204,8 +222,13 @@ class Detector:
                 "low": low,
                 "high": high,
                 "share": shares[j],
+                "unknown": j >= n_numeric and not is_known[j - n_numeric],
             })
-        return Explanation(reasons, float(found.kl_share[i]))
+        terms = sorted(
+            zip(names, found.column_terms[i].tolist(), strict=True), key=lambda term: -abs(term[1])
+        )
+        told = [{"column": name, "nats": nats} for name, nats in terms[:N_TERMS]]
+        return Explanation(reasons, float(found.kl_share[i]), told)
 
     def _expected(
         self, name: str, j: int, expected: Any, i: int, dataset: Dataset

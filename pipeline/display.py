@@ -322,10 +322,10 @@ def print_one(row: dict[str, Any]) -> None:
     )
     out.print(
         f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; anomaly score {row['anomaly_score']:.5g} nats "
-        f"(threshold {row['threshold']:.5g}), reconstruction {row['reconstruction']:.5g}, "
-        f"KL divergence {row['kl_divergence']:.4g}; of no single column: {row['kl_share'] or 0:.0%}; "
-        f"model version {row['model_version']}"
+        f"(threshold {row['threshold']:.5g}), model version {row['model_version']}"
     )
+    if sum_text := _sum_text(row):
+        out.print(escape(sum_text))
     why = {reason["column"]: reason for reason in row["reasons"]}
     table = Table("column", "observed", "expected", "95 % interval", "share", box=None)
     for name, value in sorted(
@@ -339,6 +339,8 @@ def print_one(row: dict[str, Any]) -> None:
             [escape(str(reason["expected"])), interval, f"{reason['share']:.0%}"] if reason else ["", "", ""]
         )
         table.add_row(escape(name), escape(_short(str(value), 60)), *shares, style="bold" if reason else None)
+    if row["kl_share"] is not None:
+        table.add_row("(no single column)", "", "", "", f"{row['kl_share']:.0%}")
     out.print(table)
     for given in row["verdicts"]:
         stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"
@@ -346,6 +348,17 @@ def print_one(row: dict[str, Any]) -> None:
         out.print(
             f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
         )
+
+
+def _sum_text(row: dict[str, Any]) -> str:
+    """A score as a sum; empty where its parts were not kept."""
+    from pipeline.review.parts import of_score
+
+    named = {"others": "other columns" if row["terms"] else "all columns", "kl": "KL divergence"}
+    told = [f"{named.get(part.kind, part.column)} {part.nats:.2f}" for part in of_score(row)]
+    weight = row["kl_weight"]
+    note = f" (KL divergence {row['kl_divergence']:.2f} × {weight:.3g})" if weight not in {None, 1.0} else ""
+    return f"{row['anomaly_score']:.2f} = {' + '.join(told)}{note}".replace("+ -", "- ") if told else ""
 
 
 def print_versions(found: Sequence[Scored]) -> None:

@@ -188,8 +188,12 @@ class Features:
 
     def knows(self, records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Whether every category of a record was seen in training. (n_records,)"""
+        return np.asarray(self.known_cells(records).all(axis=1))
+
+    def known_cells(self, records: Records) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """Whether a cell's category was seen in training, RARE times at least; true where it is missing. (n_records, n_categorical)"""
         sizes = torch.tensor([max(1, len(values)) for values in self.categorical.values()])
-        return np.asarray((records.categorical < sizes).all(dim=1).numpy())
+        return np.asarray((records.categorical < sizes).numpy())
 
     def _context(self, table: pa.Table) -> list[Floats]:
         parts = [

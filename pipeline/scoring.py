@@ -25,7 +25,7 @@ from pipeline.ahead import ahead
 from pipeline.calibration import BatchShift, Threshold
 from pipeline.config import Dataset
 from pipeline.contracts import kept_columns
-from pipeline.detector import REASON, SCORE_COLUMNS, Detector
+from pipeline.detector import REASON, SCORE_COLUMNS, TERM, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.monitoring.measures import chosen
@@ -251,9 +251,11 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
         *SCORE_COLUMNS,
         ("threshold", pa.float64()),
         ("model_version", pa.int32()),
+        ("kl_weight", pa.float32()),
         ("anomaly_id", pa.string()),
         ("kl_share", pa.float32()),
         ("reasons", pa.list_(REASON)),
+        ("terms", pa.list_(TERM)),
         ("record", record),
     ])
 
@@ -274,6 +276,7 @@ class _Publication:
             "batch_id": pa.scalar(self.batch_id),
             "model_version": pa.scalar(model_version, pa.int32()),
             "threshold": pa.scalar(cut.threshold.value, pa.float64()),
+            "kl_weight": pa.scalar(detector.kl_weight, pa.float32()),
         }
         self.n_records, self.n_flagged, self.above = 0, 0, 0.0
         self.sampled: list[pa.Table] = []
@@ -334,6 +337,7 @@ class _Publication:
             anomaly_id=pa.array(ids, pa.string()),
             kl_share=pa.array([one.kl_share for one in found], pa.float32()),
             reasons=pa.array([one.reasons for one in found], pa.list_(REASON)),
+            terms=pa.array([one.terms for one in found], pa.list_(TERM)),
             record=self.source.whole(part),
         )
 

@@ -29,7 +29,7 @@ FILE_SIZE = (
     24 * 2**20
 )  # bytes of a file, which a writer holds in memory, and more than once, until it is full
 UNIQUE = ("row_number", "record_key")
-REPEATED = ("p_value", "threshold", "model_version")  # numbers of few values
+REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values
 
 
 @dataclass(frozen=True)

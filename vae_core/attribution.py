@@ -37,12 +37,14 @@ class Attribution:
         ``kl_share``'s part; 0 for all others.
     kl_share: (n_records,) the part of no column: what the KL term keeps above its mean in training when the named
         columns take their expected values.
+    column_terms: (n_records, n_columns) what the score is made of as the record stands, see ``Scores``.
     expected: each cell given the other columns of its record, without those named before it.
     """
 
     drop: Tensor
     share: Tensor
     kl_share: Tensor
+    column_terms: Tensor
     expected: Expected
 
 
@@ -68,6 +70,7 @@ def attribute(vae: VAE, records: Records) -> Attribution:
         drop=torch.cat([part.drop for part in parts]),
         share=torch.cat([part.share for part in parts]),
         kl_share=torch.cat([part.kl_share for part in parts]),
+        column_terms=torch.cat([part.column_terms for part in parts]),
         expected=Expected(*map(torch.cat, zip(*map(_tensors, expected), strict=True))),
     )
 
@@ -82,7 +85,9 @@ def _attribute(vae: VAE, records: Records) -> Attribution:
         case.name_columns(case.mended_by_each(), torch.ones_like(paired_F))
     kl_part_F = (case.kl_divergence - vae.typical_kl.to(records.device)).clamp(min=0) * vae.weights[-1]
     whole_F = (case.explained.sum(dim=1) + kl_part_F).clamp(min=_TINY)
-    return Attribution(drop_FJ, case.explained / whole_F[:, None], kl_part_F / whole_F, case.expected)
+    return Attribution(
+        drop_FJ, case.explained / whole_F[:, None], kl_part_F / whole_F, case.column_terms, case.expected
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +102,8 @@ class _Mended:
 class _Case:
     """Records under explanation: which columns were named so far, and how the records stand without them.
 
-    anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. mended, named: (F, J) bool.
+    anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. column_terms: (F, J) before any was
+    mended. mended, named: (F, J) bool.
     explained: (F, J) nats. expected: of a named column when it was named, of the others now.
     """
 
@@ -105,7 +111,7 @@ class _Case:
         before = score(vae, records)
         self.vae, self.records = vae, records
         self.anomaly_score, self.kl_divergence = before.anomaly_score, before.kl_divergence
-        self.expected = expect(vae, records)
+        self.column_terms, self.expected = before.column_terms, expect(vae, records)
         self.explained = torch.zeros_like(records.observed)
         self.named = torch.zeros_like(records.observed, dtype=torch.bool)
         self.mended = self.named.clone()

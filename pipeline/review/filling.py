@@ -41,6 +41,7 @@ SCORES = (
     "p_value",
     "threshold",
     "model_version",
+    "kl_weight",
 )
 
 
@@ -131,8 +132,9 @@ class _Batch:
         chosen = heapq.nsmallest(n, (self._lot(key, number) for key, number in numbered))
         numbers = [number for _, number in chosen]
         mine = (pc.field("batch_id") == self.batch_id) & pc.field("row_number").isin(numbers)
-        columns = ["row_number", "record_key", *SCORES]
-        scores = self.tables.dataset("scores").to_table(columns=columns, filter=mine & ~pc.field("flagged"))
+        published = self.tables.dataset("scores")
+        columns = ["row_number", "record_key", *(name for name in SCORES if name in published.schema.names)]
+        scores = published.to_table(columns=columns, filter=mine & ~pc.field("flagged"))
         wanted = self.tables.dataset("records").to_table(
             columns=["row_number", "record"], filter=mine & ~pc.field("set_aside")
         )
@@ -186,8 +188,9 @@ class _Batch:
             "key_start": key[:120],
             "record_key": key,
             "reasons": json.dumps(plain(reasons)),
+            "terms": json.dumps(plain(row.get("terms") or [])),
             "record": json.dumps(record),
-        } | {name: row[name] for name in SCORES}
+        } | {name: row.get(name) for name in SCORES}  # kl_weight is not in tables of before it was kept
 
 
 def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:

@@ -29,7 +29,11 @@ LOOKED_UP = (
     2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
 )
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
-LISTED = [column for column in queue.c if column.name not in {"record", "record_key", "row_number"}]
+LISTED = [
+    column
+    for column in queue.c
+    if column.name not in {"record", "record_key", "row_number", "kl_weight", "terms"}
+]
 
 
 @dataclass(frozen=True)

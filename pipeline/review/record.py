@@ -6,6 +6,7 @@ Belongs here: looking things up for one record. Does not: lists of records (queu
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ from pipeline.verdicts import read_history, standing
 N_BINS = 36
 MOST_READ = 200_000  # records behind a column's distribution
 SKEWED = 8.0  # 99 % quantile over the median, above which a positive column is drawn on a logarithmic axis
-MOST_CATEGORIES = 8
+MOST_CATEGORIES = 5
+LONGEST_CATEGORY = 200  # characters
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
 
 
@@ -71,6 +73,7 @@ def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
     found = {name: value for name, value in row._mapping.items() if name != "key_start"}
     return found | {
         "reasons": json.loads(row.reasons),
+        "terms": json.loads(row.terms),
         "record": json.loads(row.record),
         "claim": claim,
         "verdicts": [asdict(entry) for entry in entries],
@@ -86,7 +89,7 @@ class Distribution:
     Attributes:
         edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left out.
         is_logarithmic: the edges are equally far apart in their logarithm.
-        categories: of any other column: (value, share), the most frequent first.
+        categories: of a categorical column: (value, share), the most frequent first, then those asked about.
         n_records, batch_id: what it was read from.
     """
 
@@ -98,8 +101,14 @@ class Distribution:
     categories: tuple[tuple[str, float], ...] = ()
 
 
-def usual(here: Installation, dataset: Dataset, batch_id: str, column: str) -> Distribution | None:
-    """A column's distribution among the accepted records of a batch; None where the column is not stored, or empty."""
+def usual(
+    here: Installation, dataset: Dataset, batch_id: str, column: str, *, asked: Sequence[str] = ()
+) -> Distribution | None:
+    """A column's distribution among the accepted records of a batch; None where the column is not stored, or empty.
+
+    Args:
+        asked: categories that are told whatever their share.
+    """
     tables = here.tables(dataset)
     if column not in dataset.columns or not tables.exists("records"):
         return None
@@ -109,16 +118,20 @@ def usual(here: Installation, dataset: Dataset, batch_id: str, column: str) -> D
     )
     values = scanner.head(MOST_READ)["value"].combine_chunks()
     n_records = len(values)
-    if dataset.columns[column].is_number:
+    if dataset.columns[column].is_number and dataset.columns[column].role != "categorical":
         numbers = pc.cast(values.drop_null(), pa.float64()).to_numpy()
         numbers = numbers[np.isfinite(numbers)]
         return _histogram(numbers, n_records, batch_id) if len(numbers) else None
-    counted = pc.value_counts(pc.cast(values, pa.string()))
-    pairs = sorted(((one["counts"], one["values"]) for one in counted.to_pylist()), key=lambda pair: -pair[0])
-    shares = [
-        ("missing" if value is None else value[:200], n / n_records) for n, value in pairs[:MOST_CATEGORIES]
-    ]
-    return Distribution(n_records, batch_id, categories=tuple(shares)) if shares else None
+    if not n_records:
+        return None
+    counted = pc.value_counts(pc.cast(values, pa.string())).to_pylist()
+    pairs = sorted(((one["counts"], one["values"]) for one in counted), key=lambda pair: -pair[0])
+    shares = {
+        "missing" if value is None else value[:LONGEST_CATEGORY] or "(empty)": n / n_records
+        for n, value in pairs
+    }
+    told = dict.fromkeys([*list(shares)[:MOST_CATEGORIES], *(text[:LONGEST_CATEGORY] for text in asked)])
+    return Distribution(n_records, batch_id, categories=tuple((name, shares.get(name, 0.0)) for name in told))
 
 
 def _histogram(numbers: Any, n_records: int, batch_id: str) -> Distribution:

@@ -64,6 +64,7 @@ queue = sa.Table(
     sa.Column("anomaly_score", sa.Float, nullable=False),
     sa.Column("reconstruction", sa.Float, nullable=False),
     sa.Column("kl_divergence", sa.Float, nullable=False),
+    sa.Column("kl_weight", sa.Float),  # null: scored before it was kept
     sa.Column("kl_share", sa.Float),
     sa.Column("p_value", sa.Float, nullable=False),
     sa.Column("threshold", sa.Float, nullable=False),
@@ -71,6 +72,7 @@ queue = sa.Table(
     sa.Column("key_start", sa.String(120), nullable=False),  # of record_key, to search by
     sa.Column("record_key", sa.Text, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),  # JSON, as in the table `scores`
+    sa.Column("terms", sa.Text, nullable=False, server_default="[]"),  # JSON, as in the table `scores`
     sa.Column("record", sa.Text, nullable=False),  # JSON: the original columns
     sa.Index(  # a page is read from this index alone, in its order
         "ix_queue_order", "day", "severity", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature",

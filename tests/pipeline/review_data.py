@@ -49,6 +49,7 @@ def row(key: str, batch_id: str = "2026-01-30", **given: Any) -> dict[str, Any]:
         "anomaly_score": severity * 100,
         "reconstruction": severity * 90,
         "kl_divergence": severity * 10,
+        "kl_weight": 1.0,
         "kl_share": 0.1,
         "p_value": 10**-severity,
         "threshold": 20.0,
@@ -56,6 +57,7 @@ def row(key: str, batch_id: str = "2026-01-30", **given: Any) -> dict[str, Any]:
         "key_start": key[:120],
         "record_key": key,
         "reasons": json.dumps(reasons),
+        "terms": json.dumps(given.pop("terms", [{"column": "amount", "nats": severity * 80}])),
         "record": json.dumps(given.pop("record", {"amount": 900.0, "country": "DE"})),
     }
     return plain | given

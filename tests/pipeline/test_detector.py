@@ -117,6 +117,22 @@ def test_verdicts_weigh_the_score_of_the_model_that_serves(tmp_path: Path) -> No
     assert torch.equal(refitted.vae.weights, known.vae.weights)
     refitted.save(tmp_path)
     assert torch.equal(Detector.load(tmp_path).vae.weights, known.vae.weights)
+    scores, told = refitted.score_table(odd).to_pylist(), refitted.explain(odd, dataset)
+    for row, said in zip(scores, told, strict=True):  # three columns: all of their terms are told
+        added = sum(term["nats"] for term in said.terms) + refitted.kl_weight * row["kl_divergence"]
+        assert added == pytest.approx(row["anomaly_score"], rel=1e-4, abs=1e-3)
+
+
+def test_a_category_that_training_did_not_have_is_told_as_such() -> None:
+    """It is odd for another reason than one that is merely unlikely here."""
+    known = Detector.train(DATASET, readings(500, 1), readings(100, 2), records_per_day=100)
+    odd = pa.table({"level": [0.0, 0.0], "flow": [0.0, 5.0], "site": ["z", "b"]})
+    new, usual = (
+        {reason["column"]: reason["unknown"] for reason in said.reasons}
+        for said in known.explain(odd, DATASET)
+    )
+    assert new["site"] is True
+    assert usual["flow"] is False
 
 
 class Killed(Exception):

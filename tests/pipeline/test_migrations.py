@@ -120,6 +120,8 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
         connection.exec_driver_sql("DROP TABLE group_tallies")
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("DROP INDEX ix_queue_id")
+        for name in ("kl_weight", "terms"):
+            connection.exec_driver_sql(f"ALTER TABLE queue DROP COLUMN {name}")
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0005'")
     ledger.close()
     again = Ledger(database_url)

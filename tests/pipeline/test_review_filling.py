@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
-from pipeline.review import compare, judging, queue, record, statistics, suppression
+from pipeline.review import compare, judging, parts, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
@@ -57,7 +57,10 @@ def publish(here: Installation) -> Callable[..., BatchState]:
     """Put a batch of 40 records into the tables, some of them flagged, and into the ledger as scored."""
 
     def batch(
-        batch_id: str = "2026-01-30", flagged: tuple[int, ...] = (3, 4), version: int = 3
+        batch_id: str = "2026-01-30",
+        flagged: tuple[int, ...] = (3, 4),
+        version: int = 3,
+        without: tuple[str, ...] = (),
     ) -> BatchState:
         at = datetime.fromisoformat(batch_id).replace(tzinfo=UTC)
         values = [{"at": at.replace(hour=i % 24), "card": f"c{i % 5}", "amount": float(i)} for i in range(N)]
@@ -73,7 +76,7 @@ def publish(here: Installation) -> Callable[..., BatchState]:
         tables = here.tables(here.dataset("payments"))
         tables.replace("records", batch_id, records.to_reader, note={})
         rows = [_scored(batch_id, i, keys[i], values[i], i in flagged, version) for i in range(N)]
-        scores = pa.Table.from_pylist(rows, scores_schema(RECORD))
+        scores = pa.Table.from_pylist(rows, scores_schema(RECORD)).drop_columns(list(without))
         tables.replace("scores", batch_id, scores.to_reader, note={})
         state = BatchState(
             "payments", batch_id, 1, "accepted", "", f"f{version}", "s", "c", [], [], {}, N, N,
@@ -93,12 +96,13 @@ def _scored(
     row = {
         "batch_id": batch_id, "flagged": flagged, "row_number": i, "record_key": key, "anomaly_score": float(i),
         "reconstruction": 1.0, "kl_divergence": 1.0, "p_value": 0.1, "severity": i / 10, "threshold": 4.5,
-        "model_version": version,
+        "model_version": version, "kl_weight": 0.5,
     }  # fmt: skip
     more = {
         "anomaly_id": anomaly_id("payments", batch_id, key),
         "kl_share": 0.1,
         "reasons": [reason()],
+        "terms": [{"column": "amount", "nats": i - 0.75}],
         "record": values,
     }
     return row | (more if flagged else {})
@@ -123,6 +127,23 @@ def test_a_scored_batch_is_in_the_queue_whole_and_once(
     assert catch_up(here, dataset) == []
     assert catch_up(here, dataset, force=True) == ["2026-01-30"]
     assert queue.page(here.ledger, Filters()).rows == rows
+
+
+def test_a_score_is_the_sum_that_was_published(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """Of a flagged record by columns, of a sampled one as a whole; of a batch of before it was kept, nothing is made up."""
+    publish()
+    publish("2026-01-31", without=("kl_weight", "terms"))
+    catch_up(here, here.dataset("payments"))
+    found, scores = {}, {}
+    for one in queue.page(here.ledger, Filters()).rows:
+        scores[one["day"], one["kind"]] = one["anomaly_score"]
+        whole = record.one(here.ledger, one["anomaly_id"])
+        found[one["day"], one["kind"]] = [(part.kind, part.nats) for part in parts.of_score(whole)]
+    assert found["2026-01-30", "flagged"] == [("column", 2.25), ("others", 0.25), ("kl", 0.5)]
+    assert found["2026-01-30", "sampled"] == [("others", scores["2026-01-30", "sampled"] - 0.5), ("kl", 0.5)]
+    assert found["2026-01-31", "flagged"] == found["2026-01-31", "sampled"] == []
 
 
 def test_the_sample_is_the_same_whichever_model_scored(
@@ -232,9 +253,9 @@ def test_a_column_has_the_distribution_of_its_batch(
     assert (
         sum(amount.counts) == N - 2
     )  # the outermost are beyond the edges, or one outlier would hide the rest
-    card = record.usual(here, dataset, "2026-01-30", "card")
+    card = record.usual(here, dataset, "2026-01-30", "card", asked=["c9"])
     assert card
-    assert dict(card.categories) == dict.fromkeys((f"c{i}" for i in range(5)), 0.2)
+    assert dict(card.categories) == dict.fromkeys((f"c{i}" for i in range(5)), 0.2) | {"c9": 0.0}
     assert record.usual(here, dataset, "2026-01-30", "no such column") is None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import scoring
 from pipeline.config import Dataset, Flagging
-from pipeline.detector import Detector
+from pipeline.detector import N_TERMS, Detector
 from pipeline.errors import ModelUnusable
 from pipeline.ledger import BatchState
 from pipeline.scoring import ScoredBatch, score_batch
@@ -84,6 +84,8 @@ def test_every_record_is_published_as_the_detector_scores_it(
     chosen = pa.array(flags)
     assert found["record"].filter(chosen).equals(records["record"].filter(chosen))
     assert found["record"].null_count == found["reasons"].null_count == N - flags.sum()
+    assert found["kl_weight"].to_pylist() == [detector.kl_weight] * N
+    assert {len(terms) for terms in found.filter(chosen)["terms"].to_pylist()} <= {N_TERMS}
 
 
 def test_a_model_of_other_columns_publishes_nothing_and_says_why(

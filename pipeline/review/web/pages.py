@@ -15,7 +15,18 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
-from pipeline.review import budget, compare, groups, judging, queue, record, statistics, suppression, versions
+from pipeline.review import (
+    budget,
+    compare,
+    groups,
+    judging,
+    parts,
+    queue,
+    record,
+    statistics,
+    suppression,
+    versions,
+)
 from pipeline.review.filters import Filters, Place
 from pipeline.review.web import plots, scope
 from pipeline.review.web.access import known
@@ -85,6 +96,8 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         "record.html",
         row=row,
         plots=_plots(request, row),
+        parts=parts.of_score(row),
+        unnamed=parts.unnamed_share(row),
         may_write=request.state.reviewer.may_judge(row["dataset"]),
         previous=previous,
         following=following,
@@ -260,7 +273,8 @@ def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
     for reason in row["reasons"]:
         try:
             dataset = here.dataset(row["dataset"])
-            usual = record.usual(here, dataset, row["batch_id"], reason["column"])
+            asked = [text for text in (reason["observed"], plots.likely(reason)[0]) if text]
+            usual = record.usual(here, dataset, row["batch_id"], reason["column"], asked=asked)
         except VaewatchError:
             usual = None
         drawn.append(plots.usual(usual, reason))

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.review.record import Distribution
+from pipeline.review.record import LONGEST_CATEGORY, Distribution
 from pipeline.review.statistics import Day, Share
 
 WIDE, HIGH, FOOT = 420, 84, 16
@@ -104,28 +104,51 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def likely(reason: Mapping[str, Any]) -> tuple[str, float | None]:
+    """What a category was expected to be and how likely, of "DE (93%)"; a number's reason has no such thing."""
+    value, _, chance = str(reason["expected"]).rpartition(" (")
+    if reason["low"] is not None or not chance.endswith("%)"):
+        return "", None
+    share = _number(chance.removesuffix("%)"))
+    return value, None if share is None else share / 100
+
+
 def _categories(found: Distribution, reason: Mapping[str, Any]) -> Markup:
-    """The most frequent values as bars; what was there is marked, and named where it is none of them."""
-    shares = dict(found.categories)
-    observed, expected = str(reason["observed"]), str(reason["expected"]).rpartition(" (")[0]
-    rows = list(shares.items())[:6]
-    if observed not in dict(rows):
-        rows.append((observed, shares.get(observed, 0.0)))
-    high, parts = 17 * len(rows), []
-    longest = max([share for _, share in rows] + [0.01])
-    for i, (value, share) in enumerate(rows):
+    """How often each value is, a bar each; under the expected one's, how likely the model held it here."""
+    observed, (expected, chance) = str(reason["observed"])[:LONGEST_CATEGORY], likely(reason)
+    longest = max([share for _, share in found.categories] + [chance or 0.0, 0.01])
+    high, parts = 0, []
+    for value, share in found.categories:
         kind = "observed" if value == observed else "expected" if value == expected else ""
-        width = max((WIDE - 210) * share / longest, 1)
+        width, told = _along(share, longest), _frequency(share)
+        if kind == "observed" and reason.get("unknown"):
+            told += ", not seen in training"
         row = (
             '<text class="{0}" x="146" y="{1}" text-anchor="end">{2}</text>'
-            '<rect class="bar {0}" x="152" y="{3}" width="{4:.1f}" height="11"/><text x="{5:.1f}" y="{1}">{6}</text>'
+            '<rect class="bar {3}" x="152" y="{4}" width="{5:.1f}" height="11"/><text x="{6:.1f}" y="{1}">{7}</text>'
         )
-        much = f"{share:.1%}" if share else "not among the most frequent"
-        parts.append(_draw(row, kind, 17 * i + 12, value[:20], 17 * i + 3, width, 158 + width, much))
+        own = kind if kind == "observed" else ""
+        parts.append(_draw(row, kind, high + 12, value[:20], own, high + 3, width, 158 + width, told))
+        high += 17
+        if kind == "expected" and chance is not None:
+            width = _along(chance, longest)
+            bar = '<rect class="bar expected" x="152" y="{0}" width="{1:.1f}" height="7"/><text x="{2:.1f}" y="{3}">{4:.0%} expected here</text>'
+            parts.append(_draw(bar, high, width, 158 + width, high + 8, chance))
+            high += 13
     said = (
-        f"{reason['column']}: observed {observed}, expected {expected}; shares of {found.n_records} records"
+        f"{reason['column']}: observed {observed}, expected {reason['expected']}; "
+        f"how often the values are among {found.n_records} records of {found.batch_id}"
     )
-    return _svg(WIDE, high, said, parts)
+    return _svg(WIDE, high + 2, said, parts)
+
+
+def _along(share: float, longest: float) -> float:
+    return max((WIDE - 290) * share / longest, 1)
+
+
+def _frequency(share: float) -> str:
+    """Of the records of a batch; a single one of very many is not none."""
+    return "none of the batch" if not share else f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def per_day(days: Sequence[Day]) -> Markup:

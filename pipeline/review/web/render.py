@@ -53,8 +53,10 @@ def _templated() -> Environment:
     )
     made.filters |= {
         "number": words.number,
+        "nats": words.nats,
         "short": words.short,
         "percent": words.percent,
+        "rate": words.rate,
         "rounded": words.rounded,
         "cell": words.cell,
         "ago": words.ago,

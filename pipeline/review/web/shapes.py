@@ -104,6 +104,14 @@ class Reason(BaseModel):
     low: float | str | None
     high: float | str | None
     share: float
+    unknown: bool | None = Field(None, description="a category that training did not have, or hardly ever")
+
+
+class Term(BaseModel):
+    """What a column adds to the score."""
+
+    column: str
+    nats: float
 
 
 class Claim(BaseModel):
@@ -184,7 +192,9 @@ class Whole(Listed):
     row_number: int
     reconstruction: float
     kl_divergence: float
+    kl_weight: float | None = Field(description="of the KL divergence in the score; null: not kept")
     kl_share: float | None
+    terms: list[Term] = Field(description="the largest; the score is all terms and kl_weight × kl_divergence")
     scored_at: datetime
     record: dict[str, Any]
     verdicts: list[Entry]

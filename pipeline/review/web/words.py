@@ -10,6 +10,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.review.parts import DIGITS
+
 LONGEST_IN_LIST = 120  # characters
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
@@ -55,6 +57,11 @@ def number(value: Any, digits: int = 4) -> str:
     )
 
 
+def nats(value: float) -> str:
+    """A part of a score, with digits after the point for all, so that they can be added."""
+    return f"{value:,.{DIGITS}f}".replace(",", THIN).replace("-", "\N{MINUS SIGN}")
+
+
 def rounded(text: str) -> str:
     """A reason's value, which is text: a number in it as people write it."""
     try:
@@ -86,6 +93,11 @@ def signature(given: str, most: int = LONGEST_IN_LIST) -> str:
 def percent(share: float | None) -> str:
     """A share; a dash where there is none."""
     return "–" if share is None else f"{share:.0%}"
+
+
+def rate(share: float) -> str:
+    """A small share: 1 in so many is read more easily than a percentage with zeros."""
+    return percent(share) if share >= 0.05 else f"1 in {number(float(f'{1 / max(share, 1e-12):.2g}'))}"
 
 
 def ago(at: datetime) -> str:

@@ -1,0 +1,52 @@
+"""Plots of the review page: what was there, what was expected, and how the column usually is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from pipeline.review.record import Distribution
+from pipeline.review.web import plots
+
+COUNTRIES = Distribution(1000, "b", categories=(("DE", 0.6), ("FR", 0.3), ("XX", 0.001), ("<b>", 0.0)))
+
+
+def reason(observed: str, expected: str, **given: Any) -> dict[str, Any]:
+    plain = {"column": "country", "observed": observed, "expected": expected, "low": None, "high": None}
+    return plain | given
+
+
+def test_a_categorys_reason_shows_observed_expected_and_usual_shares() -> None:
+    """What a number's histogram and interval show."""
+    drawn = str(plots.usual(COUNTRIES, reason("XX", "FR (93%)", unknown=True)))
+    assert '<text class="observed"' in drawn
+    assert "0.1%, not seen in training" in drawn
+    assert "93% expected here" in drawn
+    widths = {
+        kind: float(w)
+        for kind, w in re.findall(r'class="bar (\w*)"[^>]* width="([\d.]+)" height', drawn)
+        if kind
+    }
+    assert widths["expected"] > 100 * widths["observed"] > 0
+    assert "not seen" not in str(plots.usual(COUNTRIES, reason("XX", "FR (93%)")))
+
+
+def test_a_category_of_any_name_is_text() -> None:
+    """A parenthesis in it, markup, and more than a line."""
+    odd = Distribution(10, "b", categories=(("a (b)", 0.5), ("<script>" + "x" * 500, 0.5)))
+    drawn = str(plots.usual(odd, reason("<script>" + "x" * 500, "a (b) (50%)", unknown=False)))
+    assert "50% expected here" in drawn
+    assert "<script>" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "found"),
+    [("DE (93%)", None, ("DE", 0.93)), ("12.5", 10.0, ("", None)), ("DE", None, ("", None))],
+)
+def test_what_was_likely_is_read_from_the_reason(
+    expected: str, low: float | None, found: tuple[str, float | None]
+) -> None:
+    """Nothing is made of a reason that says it otherwise."""
+    assert plots.likely(reason("x", expected, low=low)) == found
