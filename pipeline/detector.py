@@ -243,7 +243,10 @@ class Detector:
         mean, std = float(expected.mean[i, j]), float(expected.std[i, j])
         bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
         bounds = bounds.clip(number.lowest, number.highest)
-        return describe(float(bounds[1]), dataset.with_derived[name]), float(bounds[0]), float(bounds[2])
+        column = dataset.with_derived[name]
+        if column.type == "int":
+            bounds = bounds.round()
+        return describe(float(bounds[1]), column), float(bounds[0]), float(bounds[2])
 
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]

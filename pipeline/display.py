@@ -169,10 +169,10 @@ def print_history(events: Sequence[Mapping[str, Any]]) -> None:
         replaced = f", after {event['replaced']}" if event.get("replaced") else ""
         evidence = ""
         if event["what"] == "promoted":
-            at = event["evaluated_at"][:16].replace("T", " ")
+            at = _when(event["evaluated_at"])
             evidence = f" (evidence of {at})" if at else " (not evaluated)"
         table.add_row(
-            event["at"][:16].replace("T", " "),
+            _when(event["at"]),
             f"[{EVENT.get(event['what'], '')}]{event['what']}[/]",
             f"{event['version']}{replaced}",
             escape(str(event["by"])),
@@ -258,8 +258,13 @@ def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
         console().print(f"the {len(found)} most severe of {n_all}; more: vaewatch review list")
 
 
-def print_queue(found: list[dict[str, Any]], n_all: int) -> None:
-    """Records of the review queue with their reasons. n_all: how many there are, where these are the first of them."""
+def print_queue(
+    found: list[dict[str, Any]], state: str, counted: Mapping[str, int] | None, *, has_more: bool
+) -> None:
+    """Records of the review queue with their reasons.
+
+    counted: how many there are by kind, those that are not shown among them; None where they were looked up, not counted.
+    """
     if not found:
         console().print("nothing is like that in the queue (--state any shows what was judged, too)")
         return
@@ -269,7 +274,9 @@ def print_queue(found: list[dict[str, Any]], n_all: int) -> None:
     for column in table.columns[:2]:
         column.no_wrap = True
     for row in found:
-        why = reasons_text(row["reasons"]) or f"({row['kind']})"
+        why = reasons_text(row["reasons"]) or (
+            "of no single column" if row["kind"] == "flagged" else "not flagged: random sample"
+        )
         table.add_row(
             row["anomaly_id"],
             row["day"],
@@ -280,8 +287,15 @@ def print_queue(found: list[dict[str, Any]], n_all: int) -> None:
             row["state"],
         )
     console().print(table)
-    if len(found) < n_all:
-        console().print(f"the first {len(found)} of {n_all}; more: --limit, or the page: vaewatch review")
+    if counted is not None:
+        words = {"sampled": "of the random sample", "cleared": "no longer flagged"}
+        told = (
+            [f"{counted['flagged']} {'flagged' if state == 'any' else state}"] if "flagged" in counted else []
+        )
+        told += [f"{counted[kind]} {text}" for kind, text in words.items() if counted.get(kind)]
+        console().print(", ".join(told))
+    if has_more:
+        console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
 
 
 def print_rules(found: list[dict[str, Any]], today: str) -> None:
@@ -346,7 +360,7 @@ def print_one(row: dict[str, Any]) -> None:
         stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"
         note = f": {given['note']}" if given["note"] else ""
         out.print(
-            f"{given['decided_at']:%Y-%m-%d %H:%M} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
+            f"{given['decided_at']:%Y-%m-%d %H:%M UTC} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
         )
 
 
@@ -371,7 +385,7 @@ def print_versions(found: Sequence[Scored]) -> None:
         flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]
         table.add_row(
             f"{one.model_version} {', '.join(one.aliases)}".strip(),
-            f"{one.trained_at:%Y-%m-%d}",
+            f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
             "" if one.severity is None else f"{one.severity:.1f}",
             "" if one.anomaly_score is None else f"{one.anomaly_score:.5g}",
             "" if one.threshold is None else f"{one.threshold:.5g}",
@@ -442,6 +456,11 @@ def training_progress(*, show: bool) -> Iterator[Callable[[Any], None]]:
 
 def _bytes(n: int) -> str:
     return f"{n / 2**20:.1f} MiB" if n >= 2**20 else f"{n / 2**10:.1f} KiB"
+
+
+def _when(at: str) -> str:
+    """A time of the registry's, which are in UTC."""
+    return f"{at[:16].replace('T', ' ')} UTC" if at else ""
 
 
 def _short(text: str, most: int) -> str:

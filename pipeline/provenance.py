@@ -177,7 +177,7 @@ def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
     name = f"batch {then['batch_id']}"
     if now is None:
         return f"{name} is not in the ledger any more"
-    when, n = f"{now.validated_at:%Y-%m-%d %H:%M}", then["n_accepted"]
+    when, n = f"{now.validated_at:%Y-%m-%d %H:%M UTC}", then["n_accepted"]
     if now.fingerprint != then["fingerprint"]:
         came = f"refused: {now.reason}" if now.status == "refused" else f"{now.n_accepted} now"
         return f"{name} was delivered again ({when}) with other content: {n} records accepted then, {came}"

@@ -183,7 +183,7 @@ def as_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _verdict(given: dict[str, Any]) -> str:
     note = f": {given['note']}" if given["note"] else ""
     stands = "" if given["holds"] else " (no longer counts)"
-    return f"{given['decided_at']:%Y-%m-%d %H:%M} {given['by']}: {given['verdict']}{note}{stands}"
+    return f"{given['decided_at']:%Y-%m-%d %H:%M UTC} {given['by']}: {given['verdict']}{note}{stands}"
 
 
 def _counts(batch: dict[str, Any]) -> str:
@@ -215,7 +215,7 @@ def _model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
         else "all as they were"
     )
     return [
-        ("model", f"version {model['version']}{aliases}, trained {model['trained_at']:%Y-%m-%d %H:%M}, run {model['run_id']}"),
+        ("model", f"version {model['version']}{aliases}, trained {model['trained_at']:%Y-%m-%d %H:%M UTC}, run {model['run_id']}"),
         ("detector", f"sha256 {model['detector_digest']}"),
         ("made by", f"code {model['code_version']}, seed {model['seed']}, contract {model['contract_hash']}"),
         ("learned", f"{model['window']}, fingerprint {model['data_fingerprint']}"),

@@ -86,7 +86,10 @@ def review_list(
     if as_json:
         print_json(found.rows)
     else:
-        display.print_queue(found.rows, queue.total(here.ledger, chosen))
+        counted = None if search else queue.counts(here.ledger, chosen)["kind"]
+        if counted and kind != "any":
+            counted = {kind: counted.get(kind, 0)}
+        display.print_queue(found.rows, state, counted, has_more=found.more_after is not None)
 
 
 @verbs.command("show")

@@ -53,6 +53,7 @@ GAUGES = {
     ),
     "vaewatch_column_missing_ratio": ("share of missing values, newest scored batch", "column"),
     "vaewatch_review_backlog": ("flagged records that wait for a person", ""),
+    "vaewatch_review_sample": ("records of the random sample that wait for a person", ""),
 }
 
 
@@ -93,8 +94,9 @@ class _Collector:
         yield "vaewatch_last_scored_timestamp_seconds", "", _seconds(max(scored, default=None))
         yield "vaewatch_last_trained_timestamp_seconds", "", _seconds(ledger.trained_at(dataset))
         yield "vaewatch_champion_version", "", ledger.serving_version(dataset)
-        waiting = Filters(dataset=dataset, kind="flagged", state="open")
-        yield "vaewatch_review_backlog", "", queue.total(ledger, waiting)
+        for name, kind in (("backlog", "flagged"), ("sample", "sampled")):
+            waiting = Filters(dataset=dataset, kind=kind, state="open")
+            yield f"vaewatch_review_{name}", "", queue.total(ledger, waiting)
         for watched in store.newest(ledger, dataset):
             yield from _measured(watched)
 

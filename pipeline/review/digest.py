@@ -85,7 +85,7 @@ def _to_file(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as out:
-            out.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M} {text}\n")
+            out.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC} {text}\n")
     except OSError as fault:
         raise NotDelivered(str(fault)) from fault
 

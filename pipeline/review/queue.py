@@ -114,9 +114,12 @@ def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
 def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     """How many rows each choice of each filter would show, the others being as they are.
 
+    Of flagged records, unless another kind is chosen: what is open waits for a verdict, and the random sample is told beside it,
+    by `kind`. A choice that only records of another kind have is told with 0.
+
     A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
     """
-    chosen = {name: getattr(filters, name) for name in FACETS}
+    chosen, kind = {name: getattr(filters, name) for name in FACETS}, filters.kind or "flagged"
     wide = filters.without(*FACETS, "search", "signature")
     table = _counted(wide)
     columns = [table.c[name] for name in FACETS]
@@ -131,7 +134,8 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
         }
         for name in FACETS:
             if not fails - {name}:
-                found[name][row[name]] += int(n)  # PostgreSQL sums to a Decimal
+                counts = name == "kind" or row["kind"] == kind
+                found[name][row[name]] += int(n) * counts  # PostgreSQL sums to a Decimal
     return {name: _in_order(name, counter) for name, counter in found.items()}
 
 
@@ -150,7 +154,7 @@ def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
         at_least = {band: sum(n for found, n in counter.items() if found >= band) for band in BANDS}
         return {band: n for band, n in at_least.items() if n}
     if name == "state":
-        return {state: counter[state] for state in STATES if counter[state]}
+        return {state: counter[state] for state in STATES if state in counter}
     if name in {"dataset", "model_version"}:
         return dict(sorted(counter.items()))
     return dict(sorted(counter.items(), key=lambda item: (-item[1], str(item[0]))))

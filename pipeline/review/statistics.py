@@ -20,7 +20,7 @@ from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
 from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums, verdicts
-from pipeline.verdicts import NORMAL, NOT_LEARNED, WITHDRAWN
+from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES, WITHDRAWN
 
 LONGEST_PLOT = 60  # days
 RECENT = 90  # days of verdicts behind agreement, reviewers and time to verdict
@@ -44,7 +44,8 @@ class Review:
     Attributes:
         precision: by (dataset, model version): judged flagged records, and how many are anomalies or data errors. Of
             those judged: people begin with the most severe, so it is not the share of all that are flagged.
-        backlog: open flagged records that no rule hides; oldest_open: the day of the oldest.
+        states: flagged records that no rule hides, by what verdicts came to.
+        backlog: those that are open; oldest_open: the day of the oldest. sampled_open: of the random sample, told beside it.
         hours_to_verdict: median from scoring to the first verdict; None before there is one.
         agreement: records that two or more judged, and on how many they agree by their last words, settled or not.
             It, hours_to_verdict and reviewers are of the last RECENT days.
@@ -56,6 +57,7 @@ class Review:
     recall: Recall
     backlog: int
     oldest_open: str | None
+    sampled_open: int
     suppressed: int
     hours_to_verdict: float | None
     agreement: Share
@@ -65,7 +67,8 @@ class Review:
 def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
     """The state of review as it is now, of one dataset, of several or of all."""
     with ledger.transaction() as connection:
-        states, hidden = _states(connection, dataset)
+        states, hidden = _states(connection, dataset, "flagged")
+        sampled, _ = _states(connection, dataset, "sampled")
         oldest = _oldest_open(connection, dataset)
         by_day = _days(connection, dataset, min(days, LONGEST_PLOT))
         precision = _precision(connection, dataset)
@@ -79,6 +82,7 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         recall=estimated,
         backlog=states.get("open", 0),
         oldest_open=oldest,
+        sampled_open=sampled.get("open", 0),
         suppressed=hidden,
         hours_to_verdict=statistics.median(waits) if waits else None,
         agreement=agreement,
@@ -86,11 +90,11 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
     )
 
 
-def _states(connection: sa.Connection, dataset: Datasets) -> tuple[dict[str, int], int]:
-    """How many flagged records in sight are in each state; and how many rules hide."""
+def _states(connection: sa.Connection, dataset: Datasets, kind: str) -> tuple[dict[str, int], int]:
+    """How many records of a kind in sight are in each state; and how many rules hide."""
     columns = (tally_sums.c.state, tally_sums.c.suppressed)
     query = sa.select(*columns, sa.func.sum(tally_sums.c.n)).where(
-        tally_sums.c.kind == "flagged", tally_sums.c.n > 0
+        tally_sums.c.kind == kind, tally_sums.c.n > 0
     )
     states, hidden = {}, 0
     for state, suppressed, n in connection.execute(of(query, tally_sums, dataset).group_by(*columns)):
@@ -98,7 +102,7 @@ def _states(connection: sa.Connection, dataset: Datasets) -> tuple[dict[str, int
             hidden += int(n)
         else:
             states[state] = int(n)
-    return states, hidden
+    return {state: states[state] for state in STATES if state in states}, hidden
 
 
 def _oldest_open(connection: sa.Connection, dataset: Datasets) -> str | None:
@@ -267,13 +271,14 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
         "backlog",
         f"{found.backlog} open" + (f", the oldest of {found.oldest_open}" if found.oldest_open else ""),
     )
+    yield "random sample", f"{found.sampled_open} open, beside the flagged ones"
     yield "suppressed", str(found.suppressed)
     yield "states", ", ".join(f"{state} {n}" for state, n in found.states.items()) or "nothing flagged yet"
     for (dataset, version), share in found.precision.items():
         yield f"precision of {dataset} version {version}, of those judged", share_text(share)
     yield "recall, estimated", recall_text(found.recall)
     hours = found.hours_to_verdict
-    yield "time to verdict", "no verdict yet" if hours is None else f"{hours:.1f} h (median)"
+    yield "time to verdict", "no verdict yet" if hours is None else f"{wait_text(hours)} (median)"
     yield (
         "agreement",
         share_text(found.agreement) if found.agreement.n else "no record has verdicts of two reviewers",
@@ -286,6 +291,13 @@ def share_text(share: Share) -> str:
     if share.value is None:
         return "no verdict yet"
     return f"{share.value:.2f} ({share.hits} of {share.n}; {share.low:.2f} to {share.high:.2f})"
+
+
+def wait_text(hours: float) -> str:
+    """12 min, 5.3 h, 4.1 days"""
+    if hours < 1:
+        return f"{round(hours * 60)} min" if hours >= 1 / 60 else "less than a minute"
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def recall_text(found: Recall) -> str:

@@ -211,6 +211,7 @@ def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
     assert (reason["column"], reason["observed"]) == ("calls", "40")
     assert 1 <= int(reason["expected"]) <= 8
     assert reason["low"] >= 0
+    assert (reason["low"] % 1, reason["high"] % 1) == (0, 0)
 
 
 def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
 
 @router.get("/counts")
 def counts(request: Request, choice: Annotated[Choice, Query()]) -> dict[str, dict[str, int]]:
-    """How many records each choice of each filter would show, the others being as they are."""
+    """How many records each choice of each filter would show, the others being as they are: flagged ones, unless `kind` is given."""
     found = queue.counts(request.app.state.here.ledger, scope.seen(request, choice.filters()))
     return {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as Unrouted
 from starlette.responses import JSONResponse, Response
 
 from pipeline.errors import ConfigError, NotReady, StorageFailed, VaewatchError
@@ -50,6 +51,7 @@ def create_app(here: Installation, *, identify: Identify, secret: bytes) -> Fast
     app.add_api_route("/api/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
     app.add_exception_handler(VaewatchError, _told)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Unrouted, _unrouted)
     app.add_exception_handler(RequestValidationError, _misread)
     app.add_middleware(Shell)
     return app
@@ -73,6 +75,12 @@ async def _refused(request: Request, fault: Exception) -> Response:
     return _answer(request, fault.status_code, str(fault.detail))
 
 
+async def _unrouted(request: Request, fault: Exception) -> Response:
+    assert isinstance(fault, Unrouted)  # noqa: S101  # what it is registered for
+    said = {404: "there is nothing at this address", 405: f"nothing here takes {request.method}"}
+    return _answer(request, fault.status_code, said.get(fault.status_code, str(fault.detail)))
+
+
 async def _misread(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, RequestValidationError)  # noqa: S101  # what it is registered for
     said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
@@ -82,6 +90,6 @@ async def _misread(request: Request, fault: Exception) -> Response:
 def _answer(request: Request, status: int, message: str) -> Response:
     message = message[:2000]
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-    if path.startswith("/api/"):
+    if path == "/api" or path.startswith("/api/"):
         return JSONResponse({"detail": message}, status, headers=HEADERS)
     return render.fault(request, status, message)

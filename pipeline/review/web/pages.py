@@ -50,7 +50,7 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
         more_after=found.more_after,
         after=choice.after,
         counts=queue.counts(ledger, filters),
-        total=None if filters.search or filters.signature else queue.total(ledger, filters),
+        is_counted=not (filters.search or filters.signature),
         filters=filters,
         kept=_asked(choice, filters),
         query=query_of(filters, after=choice.after),
@@ -182,7 +182,6 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
     ledger = here.ledger
     found = statistics.review(ledger, scope.datasets(request, dataset))
     known = queue.counts(ledger, scope.seen(request, Filters()))["dataset"]
-    sampled = scope.seen(request, Filters(dataset=dataset, kind="sampled", state="open"))
     return page(
         request,
         "overview.html",
@@ -194,7 +193,6 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         precision=plots.shares([
             (f"{name} v{version}", share) for (name, version), share in found.precision.items()
         ]),
-        n_sampled_open=queue.total(ledger, sampled),
         query="",
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.review.record import LONGEST_CATEGORY, Distribution
-from pipeline.review.statistics import Day, Share
+from pipeline.review.statistics import Day, Share, share_text
 
 WIDE, HIGH, FOOT = 420, 84, 16
 SHOWN_DAYS = 60
@@ -194,30 +194,30 @@ def _round_up(n: int) -> int:
 
 
 def shares(rows: Sequence[tuple[str, Share]]) -> Markup:
-    """Shares with their intervals, a line each, on one axis from 0 to 1."""
+    """Shares with their intervals, on one axis from 0 to 1; what each is stands above it, so that it is read on a small screen, too."""
     rows = rows[-12:]
     if not rows:
         return Markup("")
-    wide, line, left = 720, 26, 180
-    high, span = line * len(rows) + 20, wide - left - 150
+    wide, line, left, foot = 720, 46, 16, 26
+    high, span = line * len(rows) + foot, wide - 2 * left
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
         x = left + span * tick
         mark = '<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/><text x="{0:.1f}" y="{2}" text-anchor="middle">{3:g}</text>'
-        parts.append(_draw(mark, x, high - 18, high - 4, tick))
+        parts.append(_draw(mark, x, high - foot, high - 4, tick))
     for i, (name, share) in enumerate(rows):
-        y = line * i + 13
+        y = line * i + 34
         row = (
-            '<text x="{0}" y="{1}" text-anchor="end">{2}</text><line class="range" x1="{3:.1f}" x2="{4:.1f}" y1="{5}" y2="{5}"/>'
-            '<circle class="point" cx="{6:.1f}" cy="{5}" r="5"/><text x="{7}" y="{1}">{8}</text>'
+            '<text class="name" x="{0}" y="{1}">{2}: {3}</text><line class="range" x1="{4:.1f}" x2="{5:.1f}" y1="{6}" y2="{6}"/>'
+            '<circle class="point" cx="{7:.1f}" cy="{6}" r="5"/>'
         )
-        value = share.value or 0.0
-        much = f"{value:.2f} ({share.hits} of {share.n})"
         ends = (left + span * share.low, left + span * share.high)
-        parts.append(_draw(row, left - 10, y + 4, name, *ends, y, left + span * value, wide - 138, much))
-    said = "; ".join(
-        f"{name} {share.value or 0:.2f}, {share.low:.2f} to {share.high:.2f}" for name, share in rows
-    )
+        parts.append(
+            _draw(
+                row, left + 4, y - 14, name, share_text(share), *ends, y, left + span * (share.value or 0.0)
+            )
+        )
+    said = "; ".join(f"{name} {share_text(share)}" for name, share in rows)
     return _svg(wide, high, said, parts)
 
 

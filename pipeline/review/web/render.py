@@ -59,7 +59,7 @@ def _templated() -> Environment:
         "rate": words.rate,
         "rounded": words.rounded,
         "cell": words.cell,
-        "ago": words.ago,
+        "when": words.when,
         "signature": words.signature,
         "address": lambda given: urlencode({
             name: value for name, value in given.items() if value is not None
@@ -75,6 +75,7 @@ def _templated() -> Environment:
         "IN_RECORD": LONGEST_IN_RECORD,
         "changed": lambda filters, **changes: query_of(Filters(**{**vars(filters), **changes})),
         "paged": lambda filters, place: query_of(filters, after=str(place)),
+        "wait_text": statistics.wait_text,
         "share_text": statistics.share_text,
         "recall_text": statistics.recall_text,
     }

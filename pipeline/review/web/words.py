@@ -75,7 +75,7 @@ def cell(value: Any, *, seconds: bool = False) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if TIME.fullmatch(text):
         text = text.replace("T", " ").replace("+00:00", " UTC")
-        return text[:19] if seconds else text
+        return text[:19] + " UTC" * text.endswith("UTC") if seconds else text
     return text
 
 
@@ -100,10 +100,6 @@ def rate(share: float) -> str:
     return percent(share) if share >= 0.05 else f"1 in {number(float(f'{1 / max(share, 1e-12):.2g}'))}"
 
 
-def ago(at: datetime) -> str:
-    """How long ago, in one unit."""
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {name} ago"
-    return "just now"
+def when(at: datetime) -> str:
+    """A time, as everywhere: 2026-01-31 04:05 UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

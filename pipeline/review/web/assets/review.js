@@ -212,7 +212,7 @@
     try {
       const held = await send("POST", `/records/${record.dataset.id}/claim`);
       claimed = held.is_mine;
-      one("[data-claim]").textContent = claimed ? "" : `${held.by} is at this record until ${held.until.slice(11, 16)} UTC`;
+      one("[data-claim]").textContent = claimed ? "" : `${held.by} is at this record until ${held.until.slice(0, 16).replace("T", " ")} UTC`;
     } catch { /* the record can be judged without */ }
   }
   function release() {
