@@ -11,18 +11,25 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from pipeline.config import Dataset
+from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.registry import DatasetInput, Registry, TrainingRun
+from pipeline.settings import Settings
 
 from .postgresql import missing, server
 from .registry_data import CONTRACT, finish, orders, start
+from .review_data import DATASET, SITE, TOKEN, put, row
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
 
 settings.register_profile(
     "pipeline", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -180,3 +187,39 @@ def at_once() -> Callable[[str, str, Sequence[Sequence[str]]], list[str]]:
         return [process.communicate()[0].strip() for process in started]
 
     return run
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Installation]:
+    """An installation with a dataset, of which nothing was scored yet."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
+    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def ids(here: Installation) -> list[str]:
+    """Five records of one signature, the most severe first."""
+    rows = [row(f"k{i}", severity=9.0 - i) for i in range(5)]
+    put(here.ledger, rows)
+    return [one["anomaly_id"] for one in rows]
+
+
+@pytest.fixture
+def app(here: Installation) -> FastAPI:
+    """The review page alone, for ann."""
+    from pipeline.review.web.alone import alone
+
+    return alone(here, "ann", TOKEN, hosts=["localhost"])
+
+
+@pytest.fixture
+def browser(app: FastAPI) -> TestClient:
+    """A browser that opened the address once."""
+    from fastapi.testclient import TestClient
+
+    client = TestClient(app, base_url=SITE, headers={"sec-fetch-site": "same-origin"})
+    assert client.get("/", params={"token": TOKEN}).status_code == 200
+    return client

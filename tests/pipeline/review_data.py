@@ -8,13 +8,27 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.ledger import Ledger
+from pipeline.ledger import BatchState, Ledger
 from pipeline.review.filters import BANDS
 from pipeline.review.intake import QueueBatch, replace_batch
 from pipeline.verdicts import anomaly_id
 
+DATASET = (
+    "dataset: payments\nincoming: {path: ../incoming}\ncolumns: {amount: {type: float, role: numeric}}\n"
+)
+TOKEN = "a token that only the terminal knows"  # noqa: S105  # made up
+SITE = "http://localhost"
 SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)
 BATCH = QueueBatch("payments", "2026-01-30", "2026-01-30", 3, SCORED_AT, 0, 0, 0, 0)
+
+
+def refused(batch_id: str) -> BatchState:
+    """A batch of payments that the ledger knows, and nothing else does."""
+    return BatchState(
+        dataset="payments", batch_id=batch_id, version=0, status="refused", reason="", fingerprint="f", signature="",
+        contract_hash="", files=[], notes=[], set_aside={}, n_read=9, n_accepted=0, newest_record_at=None,
+        validated_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
 
 
 def reason(column: str = "amount", share: float = 0.8, **given: Any) -> dict[str, Any]:

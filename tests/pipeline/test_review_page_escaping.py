@@ -1,0 +1,170 @@
+"""The review page is harmless whatever a record holds and whatever is sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from pipeline.installation import Installation
+from pipeline.review import suppression
+from pipeline.review.web.access import POLICY
+
+from .review_data import put, reason, row
+from .review_page import csrf, every_route
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }} {% raw %}",
+    "</textarea></script><svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "x" * 1_000_000,
+    "\x1b[31m\u202e\N{ZERO WIDTH SPACE}",
+]
+
+
+def test_every_answer_forbids_scripts_that_are_not_ours(
+    browser: TestClient, app: FastAPI, ids: list[str]
+) -> None:
+    """If an escape were ever missing, a stranger's text would still not run."""
+    for method, path in every_route(app):
+        answer = browser.request(method, path)
+        assert answer.headers["content-security-policy"] == POLICY, (method, path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "unsafe" not in POLICY
+
+
+class Harmless(HTMLParser):
+    """Fails on a script that is not ours, an attribute that acts, or an address that does."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one tag."""
+        given = dict(attrs)
+        assert tag not in {"iframe", "object", "embed", "base", "style"}
+        if tag == "script":
+            assert str(given.get("src")).startswith("/assets/review.js?")
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            assert name != "style"
+            if name in {"href", "src", "action", "formaction"}:
+                assert str(value).startswith(("/", "#")), (tag, value)
+                assert not str(value).startswith("//")
+
+    def handle_data(self, data: str) -> None:
+        """Text is text."""
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:20]) for text in HOSTILE])
+def test_a_record_that_is_all_script_and_a_megabyte_wide_is_harmless_on_every_page(
+    here: Installation, browser: TestClient, text: str
+) -> None:
+    """Every value, key, column, reason, note and name is a stranger's."""
+    reasons = [reason(text[:200], observed=text[:300], expected=f"{text[:200]} (93%)", low=None, high=None)]
+    evil = row(
+        text,
+        driver=text[:200],
+        signature=f"{text[:200]}↑",
+        reasons=reasons,
+        record={text[:200]: text, "amount": text},
+    )
+    put(here.ledger, [evil])
+    name = evil["anomaly_id"]
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": [name], "verdict": "normal", "note": text[:4000]}
+    assert browser.post("/api/verdicts", json=said, headers=token).status_code == 200
+    rule = suppression.Rule(
+        "payments", f"{text[:200]}↑", {text[:100]: text[:100]}, "2099-01-01", text[:300], text[:200]
+    )
+    pages = [
+        "/?state=any",
+        f"/record/{name}?state=any",
+        "/groups",
+        "/overview",
+        f"/record/{name}/neighbours?part=true",
+    ]
+    for page in [*pages, "/rules"]:
+        answer = browser.get(page)
+        assert answer.status_code in {200, 404}, (page, answer.text[:300])
+        Harmless().feed(answer.text)
+        assert len(answer.text) < 120_000, page
+    typed = {
+        "search": text[:200],
+        "driver": text[:200],
+        "reviewer": text[:200],
+        "signature": text[:200],
+        "told": text[:300],
+    }
+    for page in ("/", "/groups", "/rules"):
+        asked = (
+            typed
+            if page != "/rules"
+            else {
+                "dataset": "payments",
+                "signature": text[:200],
+                "note": text[:300],
+                "column": text[:99],
+                "value": text[:99],
+            }
+        )
+        Harmless().feed(browser.get(page, params=asked).text)
+    assert rule.hides(f"{text[:200]}↑", {text[:100]: text[:100]})
+
+
+@pytest.mark.parametrize("body", [b"x" * 1_000_001, None])
+def test_a_body_that_is_too_long_or_of_no_length_is_not_read(browser: TestClient, body: bytes | None) -> None:
+    """It would be read before anybody asks who sent it."""
+
+    def endless() -> Iterator[bytes]:
+        yield b"x"
+
+    answer = browser.post("/api/verdicts", content=body or endless())
+    assert answer.status_code == (413 if body else 411)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_version", "9" * 23),
+        ("model_version", "-1"),
+        ("band", "9" * 23),
+        ("band", "5"),
+        ("band", "²"),
+        ("since", "2026-1-5"),
+        ("since", "2026-02-30"),
+        ("until", "٢٠٢٦-٠١-٠١"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, value: str) -> None:
+    """Not taken for another one, and not handed to a database that cannot hold it."""
+    for page in ("/", "/api/records", "/groups"):
+        answer = browser.get(page, params={name: value})
+        assert answer.status_code == 422, page
+        assert name in answer.text
+
+
+def test_a_number_that_no_rule_can_have_is_refused(browser: TestClient) -> None:
+    """An integer of the database ends somewhere."""
+    assert browser.post(f"/rules/{'9' * 23}/end", data={"csrf": csrf(browser)}).status_code == 422
+
+
+def test_a_nul_is_refused_wherever_it_stands(browser: TestClient, ids: list[str]) -> None:
+    """PostgreSQL would answer as if it were down."""
+    for address in ("/?search=k%00", "/?driver=%00", "/record/%00", "/api/records?after=%00", "/?told=%00"):
+        assert browser.get(address).status_code == 400, address
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": ["\0"], "verdict": "normal"}
+    assert browser.post("/api/verdicts", json=said, headers=token).status_code == 422
+    group = {"dataset": "payments", "signature": "\0", "verdict": "normal", "n": 5}
+    assert browser.post("/api/groups/verdicts", json=group, headers=token).status_code == 422
+    form = {"csrf": token["x-csrf-token"]}
+    for path, fields in (
+        ("/verdicts", {"verdict": "normal", "anomaly_id": "\0"}),
+        ("/groups/verdicts", {k: str(v) for k, v in group.items()}),
+        ("/undo", {"act": "\0"}),
+        ("/rules", {"dataset": "\0"}),
+    ):
+        assert browser.post(path, data=form | fields).status_code == 422, path

@@ -1,0 +1,196 @@
+"""What is sent to the review page does what it says, with a script, without one, and by the JSON API."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pipeline.installation import Installation
+from pipeline.review import judging, queue
+from pipeline.review.filters import Filters
+
+from .review_data import put, row
+from .review_page import csrf
+
+
+def test_the_basics_work_without_a_script(browser: TestClient, here: Installation, ids: list[str]) -> None:
+    """Forms and links: judge ticked records, see it said, take it back."""
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "data_error",
+        "anomaly_id": ids[:2],
+        "query": "driver=amount",
+        "page": "queue",
+    }
+    answer = browser.post("/verdicts", data=form)
+    assert answer.url.path == "/"
+    assert answer.url.params["driver"] == "amount"
+    assert "data error: 2 records" in answer.text
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "data_error": 2}
+    undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
+    assert "withdrawn: 2 verdicts" in undone.text
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
+    nothing = browser.post("/verdicts", data={"csrf": csrf(browser), "verdict": "normal"})
+    assert "tick the records" in nothing.text
+
+
+@pytest.mark.parametrize("page", ["//evil.example", "https://evil.example", "record"])
+def test_a_form_leads_back_to_our_own_pages_only(browser: TestClient, ids: list[str], page: str) -> None:
+    """A redirect that anybody can aim is a stranger's door."""
+    browser.follow_redirects = False
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "normal",
+        "anomaly_id": ids[0],
+        "page": page,
+        "query": "next=//evil.example",
+    }
+    answer = browser.post("/verdicts", data=form)
+    if page == "record":
+        assert answer.headers["location"].startswith(f"/record/{ids[0]}?told=")
+    assert "evil" not in answer.headers.get("location", "")
+
+
+def test_a_group_is_judged_whole_or_not_at_all(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """What joined since the reviewer looked is not judged unseen."""
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"dataset": "payments", "signature": "amount↑", "verdict": "expected_change", "n": 4}
+    refused = browser.post("/api/groups/verdicts", json=said, headers=token)
+    assert refused.status_code == 404
+    assert "has 5 open records now, not 4" in refused.json()["detail"]
+    done = browser.post("/api/groups/verdicts", json=said | {"n": 5}, headers=token).json()
+    assert set(done["anomaly_ids"]) == set(ids)
+    back = browser.post(f"/api/acts/{done['act']}/undo", headers=token).json()
+    assert set(back["states"].values()) == {"open"}
+
+
+@pytest.mark.parametrize("signature", ["·", ""], ids=["marked", "empty"])
+def test_a_group_of_no_single_column_is_a_group_like_another(
+    here: Installation, browser: TestClient, ids: list[str], signature: str
+) -> None:
+    """Its links lead to it and to nothing else, and its form judges it; sampled records are none of it."""
+    mine = [row(f"n{i}", signature=signature, driver="", reasons=[]) for i in range(2)]
+    drawn = row("s0", signature=signature, driver="", reasons=[], kind="sampled", severity=0.1)
+    put(here.ledger, [*mine, drawn, *(row(f"k{i}") for i in range(5))])
+    page = browser.get("/groups").text
+    group = page[page.index(f'data-signature="{signature}"') :]
+    group = group[: group.index("</li>")]
+    assert "of no single column" in group
+    for link in re.findall(r'href="(/\?[^"]*)"', group):
+        shown = browser.get(html.unescape(link)).text
+        assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == ["n0", "n1"]
+    for link in re.findall(r'href="(/rules[^"]*)"', group):
+        assert "would have hidden <b>2</b>" in browser.get(html.unescape(link)).text
+    assert "odd in the same way" not in browser.get(f"/record/{drawn['anomaly_id']}").text
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', group[group.index("<form") :]))
+    judged = browser.post("/groups/verdicts", data=fields | {"verdict": "normal"})
+    assert "normal: 2 records" in judged.text
+
+
+def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
+    here: Installation, browser: TestClient
+) -> None:
+    """Each try leaves room for one more; all of them must hold, and one column cannot have two values."""
+    put(
+        here.ledger, [row(f"k{i}", record={"country": "DE", "at": "night" if i else "day"}) for i in range(3)]
+    )
+    draft = browser.get("/rules", params={"dataset": "payments", "signature": "amount↑"}).text
+    assert re.findall(r'name="column" value="([^"]*)"', draft) == [""]
+    assert '<option value="amount">' in draft
+    chosen = {"dataset": "payments", "signature": "amount↑", "column": ["country", "at", ""], "value": ["DE", "night", ""]}  # fmt: skip
+    tried = browser.get("/rules", params=chosen).text
+    assert "would have hidden <b>2</b>" in tried
+    assert re.findall(r'name="column" value="([^"]*)"', tried) == ["country", "at", ""]
+    last = re.search(r'name="ends_on" value="([^"]*)"', tried)
+    assert last
+    kept = {**chosen, "ends_on": last[1], "note": "nightly", "csrf": csrf(browser)}
+    assert "rule 1 holds" in browser.post("/rules", data=kept).text
+    (rule,) = browser.get("/api/rules").json()
+    assert rule["conditions"] == {"country": "DE", "at": "night"}
+    assert queue.total(here.ledger, Filters(suppressed=True)) == 2
+    twice = browser.get("/rules", params={**chosen, "column": ["at", "at"], "value": ["day", "night"]})
+    assert twice.status_code == 422
+    assert "two values" in twice.text
+
+
+def test_rules_by_the_api_are_those_of_the_page(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Tried without writing, kept, ended."""
+    token, last = {"x-csrf-token": csrf(browser)}, (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    asked = {"dataset": "payments", "column": "country", "value": "DE"}
+    assert browser.get("/api/rules/preview", params=asked).json()["n_hidden"] == 5
+    rule = {"dataset": "payments", "conditions": {"country": "DE"}, "ends_on": last, "note": "known"}
+    made = browser.post("/api/rules", json=rule, headers=token)
+    assert (made.status_code, made.json()["by"]) == (201, "ann")
+    assert browser.get("/api/records").json()["records"] == []
+    number = made.json()["number"]
+    assert browser.post(f"/api/rules/{number}/end", headers=token).json() == {"n_released": 5}
+    assert len(browser.get("/api/records").json()["records"]) == 5
+    nothing = browser.post("/api/rules", json=rule | {"conditions": {}}, headers=token)
+    assert nothing.status_code == 422
+    assert "hide everything" in nothing.json()["detail"]
+
+
+def test_a_disagreement_is_shown_and_settled_knowingly(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """Both words, both names; the next verdict from this page ends it."""
+    judging.give(here.ledger, ids[:1], "anomaly", by="bob")
+    token = {"x-csrf-token": csrf(browser)}
+    said = {"anomaly_ids": ids[:1], "verdict": "normal"}
+    assert browser.post("/api/verdicts", json=said, headers=token).json()["conflicts"] == ids[:1]
+    page = browser.get(f"/record/{ids[0]}").text
+    assert "Reviewers differ" in page
+    assert 'name="settle" value="true"' in page
+    assert "bob" in page
+    settled = browser.post("/api/verdicts", json=said | {"settle": True}, headers=token).json()
+    assert settled["states"] == {ids[0]: "normal"}
+
+
+def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installation, ids: list[str]) -> None:
+    """The same rows, page after page, and a description of itself."""
+    first = browser.get("/api/records", params={"limit": 3}).json()
+    rest = browser.get("/api/records", params={"limit": 3, "after": first["more_after"]}).json()
+    assert [one["anomaly_id"] for one in first["records"] + rest["records"]] == ids
+    assert rest["more_after"] is None
+    whole = browser.get(f"/api/records/{ids[0]}").json()
+    assert whole["record"] == {"amount": 900.0, "country": "DE"}
+    assert browser.get("/api/counts").json()["driver"] == {"amount": 5}
+    assert browser.get("/api/stats").json()["backlog"] == 5
+    schema = browser.get("/api/openapi.json").json()
+    assert {"/api/records", "/api/verdicts", "/api/groups", "/api/stats"} <= set(schema["paths"])
+    assert browser.get("/api/records/unknown").status_code == 404
+    assert browser.get("/api/records", params={"state": "fraud"}).status_code == 422
+
+
+def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """Not to its first one: somebody on the tenth page has nine behind them."""
+    after = browser.get("/api/records", params={"limit": 2}).json()["more_after"]
+    page = browser.get("/", params={"after": after}).text
+    record_link = re.search(rf'href="(/record/{ids[2]}[^"]*)"', page)
+    query = re.search(r'name="query" value="([^"]*)"', page)
+    assert record_link
+    assert query
+    up = re.search(r'class="up" href="(/[^"#]*)#', browser.get(html.unescape(record_link[1])).text)
+    assert up
+    form = {
+        "csrf": csrf(browser),
+        "verdict": "normal",
+        "anomaly_id": ids[2],
+        "query": html.unescape(query[1]),
+    }
+    judged = browser.post("/verdicts", data=form)
+    assert judged.url.params["after"] == after
+    for shown in (judged.text, browser.get(html.unescape(up[1])).text):
+        assert ids[3] in shown
+        assert ids[0] not in shown
+    assert 'href="/?">‹ the newest' in page

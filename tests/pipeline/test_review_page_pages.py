@@ -1,0 +1,219 @@
+"""What the review page shows: numbers that agree, ways back, and a next step where there is nothing to see."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import re
+from html.parser import HTMLParser
+from typing import get_args
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from pipeline import display
+from pipeline.installation import Installation
+from pipeline.review import digest, judging, queue, statistics
+from pipeline.review.filters import BANDS, Filters
+from pipeline.review.web.shapes import Band
+
+from .review_data import SITE, put, refused, row
+
+
+@pytest.mark.parametrize(
+    "page", ["/", "/?state=any", "/?driver=none", "/groups", "/overview", "/rules", "/?suppressed=true"]
+)
+def test_every_empty_page_says_what_to_do_next(browser: TestClient, page: str) -> None:
+    """The first thing that anybody sees of an installation is an empty page."""
+    text = browser.get(page).text
+    assert 'class="empty"' in text
+    assert re.search(r'class="empty".*(<a href|<code>vaewatch)', text, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/record/unknown", "not in the queue"),
+        ("/no/such/page", "nothing at this address"),
+        ("/api/records/unknown", "not in the queue"),
+        ("/api/nothing", "nothing at this address"),
+    ],
+)
+def test_what_is_missing_is_told_as_a_page_and_by_the_api_as_json(
+    browser: TestClient, path: str, said: str
+) -> None:
+    """Not as a traceback, and not as JSON to a person."""
+    answer = browser.get(path)
+    kind = "application/json" if path.startswith("/api") else "text/html"
+    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (404, kind)
+    assert said in answer.text
+    assert browser.delete("/overview").status_code == 405
+
+
+def test_a_stranger_is_told_where_the_door_is(app: FastAPI) -> None:
+    """A link to the page that refused them leads nowhere."""
+    page = TestClient(app, base_url=SITE).get("/").text
+    assert "open the address that it printed" in page
+    assert re.findall(r'<a href="([^"]*)"', page[page.index("<main") :]) == []
+
+
+def test_open_is_one_number_wherever_it_is_told(here: Installation, browser: TestClient) -> None:
+    """Flagged records that wait; the random sample stands beside it by name, and what a rule hides is not counted."""
+    judged = row("judged")
+    rows = [*(row(f"k{i}") for i in range(3)), judged, row("hidden", suppressed=7)]
+    put(here.ledger, [*rows, *(row(f"s{i}", kind="sampled", severity=0.1) for i in range(2))])
+    judging.give(here.ledger, [judged["anomaly_id"]], "normal", by="ann")
+    page = browser.get("/").text
+    assert re.search(r"<h1><b>3</b> open</h1>", page)
+    assert "and <b>2</b> of the random sample</a>" in page
+    assert browser.get("/api/counts", params={"state": "open"}).json()["dataset"] == {"payments": 3}
+    assert {name: browser.get("/api/stats").json()[name] for name in ("backlog", "sampled_open")} == {
+        "backlog": 3,
+        "sampled_open": 2,
+    }
+    overview = browser.get("/overview").text
+    assert '<p class="big">3</p>' in overview
+    assert "2 of the random sample" in overview
+    here.ledger.record_validation(refused("b1"))
+    metrics = browser.get("/metrics").text
+    assert 'vaewatch_review_backlog{dataset="payments"} 3.0' in metrics
+    assert 'vaewatch_review_sample{dataset="payments"} 2.0' in metrics
+    told = digest.digest(here, here.dataset("payments"), "2026-01-30")
+    assert told
+    assert "2026-01-30: 3 of 1000 records wait" in told
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        display.print_queue(
+            queue.page(here.ledger, Filters(state="open")).rows,
+            "open",
+            queue.counts(here.ledger, Filters(state="open"))["kind"],
+            has_more=False,
+        )
+    assert "3 open, 2 of the random sample" in said.getvalue()
+
+
+def test_a_records_score_is_shown_as_a_sum(here: Installation, browser: TestClient) -> None:
+    """Of one that was scored before its parts were kept, what can be said."""
+    terms = [{"column": "amount", "nats": 30.5}, {"column": "country", "nats": 4.25}]
+    kept = row("kept", anomaly_score=40.0, kl_divergence=2.0, kl_weight=0.5, terms=terms)
+    put(here.ledger, [kept, row("before", kl_weight=None, terms=[])])
+    page = browser.get(f"/record/{kept['anomaly_id']}").text
+    summed = re.search(r'<table class="plain sum">.*?</table>', page, re.DOTALL)
+    assert summed
+    assert re.findall(r'class="n">([^<]*)<', summed[0]) == ["30.50", "4.25", "4.25", "1.00", "40.00"]
+    assert "2.00 × 0.5, the weight that verdicts taught it" in summed[0]
+    assert "before the parts were kept" in browser.get(f"/record/{row('before')['anomaly_id']}").text
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0.001, "less than a minute"), (0.05, "3 min"), (5.34, "5.3 h"), (71.9, "71.9 h"), (96, "4.0 days")],
+)
+def test_a_wait_is_told_in_a_unit_that_says_something(hours: float, text: str) -> None:
+    """0.0 h is no answer."""
+    assert statistics.wait_text(hours) == text
+
+
+def test_walking_the_records_follows_the_list(browser: TestClient, ids: list[str]) -> None:
+    """j and k lead where the list would."""
+    page = browser.get(f"/record/{ids[2]}?driver=amount").text
+    assert f'rel="prev" href="/record/{ids[1]}?driver=amount"' in page
+    assert f'rel="next" href="/record/{ids[3]}?driver=amount"' in page
+
+
+class Form(HTMLParser):
+    """What the search form would send."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sent: dict[str, str] = {}
+        self._is_inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Look at one tag."""
+        given = dict(attrs)
+        if tag == "form":
+            self._is_inside = given.get("role") == "search"
+        if tag == "input" and self._is_inside:
+            self.sent[str(given["name"])] = given.get("value") or ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "empty", "searched"),
+    [
+        ("/", ["k1"], ["k0"]),
+        ("/?state=any", ["k0", "k1"], ["k0"]),
+        ("/?state=open", ["k1"], ["k0"]),
+        ("/?state=normal", ["k0"], ["k0"]),
+        ("/?state=anomaly", [], []),
+        ("/?search=k", ["k1"], ["k0"]),
+        ("/?search=k&state=any", ["k0", "k1"], ["k0"]),
+        ("/?search=k&state=open", ["k1"], []),
+    ],
+)
+def test_the_search_form_neither_drops_nor_forces_a_state(
+    here: Installation, browser: TestClient, asked: str, empty: list[str], searched: list[str]
+) -> None:
+    """From the open records a judged one is found; a state that was chosen stays chosen, with a search or without."""
+    rows = [row("k0"), row("k1")]
+    put(here.ledger, rows)
+    judging.give(here.ledger, [rows[0]["anomaly_id"]], "normal", by="ann")
+    form = Form(browser.get(asked).text).sent
+
+    def keys(search: str) -> list[str]:
+        shown = browser.get("/", params=form | {"search": search}).text
+        return sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown))
+
+    assert (keys(""), keys("k0")) == (empty, searched)
+
+
+def test_a_state_can_be_chosen_within_a_search(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Also the one that is shown unasked where nothing is searched for."""
+    judging.give(here.ledger, ids[:1], "normal", by="ann")
+    page = browser.get("/", params={"search": "k"}).text
+    assert "/?state=open&amp;search=k" in page
+
+
+def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
+    """The ones that the queue counts, and the list that describes them to programs."""
+    assert set(get_args(get_args(Band)[0])) == set(BANDS)
+    n = [len(browser.get("/api/records", params={"band": band}).json()["records"]) for band in BANDS]
+    assert n == [5, 5, 5, 5, 4, 0, 0]
+
+
+def test_a_link_of_the_overview_shows_as_many_as_it_says(
+    here: Installation, browser: TestClient, ids: list[str]
+) -> None:
+    """Of the dataset that is looked at, without what was drawn at random."""
+    put(here.ledger, [*(row(f"k{i}", severity=9.0 - i) for i in range(5)), row("s0", kind="sampled")])
+    put(here.ledger, [row("o0", dataset="orders")])
+    page = browser.get("/overview", params={"dataset": "payments"}).text
+    links = re.findall(r'href="(/\?[^"]*)">(?:Review|Judge some|<span class="pill open">)', page)
+    assert len(links) == 3
+    for link in links:
+        shown = browser.get(html.unescape(link)).text
+        assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == [f"k{i}" for i in range(5)]
+
+
+def test_groups_of_all_days_say_so(browser: TestClient, ids: list[str]) -> None:
+    """And lead back."""
+    link = re.search(r'href="(/groups\?since[^"]*)">all days', browser.get("/groups").text)
+    assert link
+    page = browser.get(html.unescape(link[1])).text
+    assert "Of all days" in page
+    assert "0001" not in page[page.index("Of all days") : page.index("</p>", page.index("Of all days"))]
+
+
+def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
+    """They work offline, and a new release's are fetched anew."""
+    page = browser.get("/").text
+    for file in re.findall(r'(?:href|src)="(/assets/[^"]+)"', page):
+        answer = browser.get(file)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert browser.get("/assets/../app.py").status_code == 404
