@@ -101,7 +101,7 @@ def _rows(
             "kind": "flagged", "driver": column, "signature": f"{column}↑", "suppressed": 0,
             "band": max(band for band in BANDS if band <= severity), "model_version": version, "row_number": i,
             "severity": severity, "anomaly_score": severity * 90, "reconstruction": severity * 80,
-            "kl_divergence": severity * 10, "kl_share": 0.1, "p_value": 10**-severity, "threshold": 20.0,
+            "kl_divergence": severity * 10, "kl_weight": 1.0, "kl_share": 0.1, "p_value": 10**-severity, "threshold": 20.0,
             "scored_at": SCORED_AT, "key_start": key, "record_key": key, "reasons": json.dumps([reason]),
             "record": record,
         }  # fmt: skip

@@ -29,7 +29,8 @@ def states(here: Installation) -> dict[str, int]:
 def test_a_token_opens_the_page_once_and_is_gone_from_the_address(page: Page) -> None:
     """What stands in the address bar is what people paste to each other."""
     assert "token" not in page.browser.current_url
-    assert page.text("h1") == "11 open"
+    assert page.text("h1") == "9 open"
+    assert page.text(".beside") == "and 2 of the random sample"
     assert page.text(".who .name") == "ann"
     assert page.faults() == []
 
@@ -44,11 +45,11 @@ def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: I
     assert page.text(".row .pill") == "anomaly"
     page.press("j", "k", "4")
     page.until(lambda: "data error: key-1" in page.text("#toast"))
-    assert states(here) == {"open": 9, "anomaly": 1, "data_error": 1}
+    assert states(here) == {"open": 7, "anomaly": 1, "data_error": 1}
     page.press("u")
     page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
     page.press("u")
-    page.until(lambda: states(here) == {"open": 11})
+    page.until(lambda: states(here) == {"open": 9})
     assert page.faults() == []
 
 
@@ -77,7 +78,7 @@ def test_groups_too(page: Page, here: Installation) -> None:
     page.go("/groups")
     page.network(latency=400)
     page.press("j", "1", "2")
-    page.until(lambda: states(here) == {"open": 3, "anomaly": 7, "normal": 1})
+    page.until(lambda: states(here) == {"open": 1, "anomaly": 7, "normal": 1})
 
 
 def test_what_could_not_be_saved_is_said_and_gone_back_to(page: Page, here: Installation) -> None:
@@ -119,9 +120,9 @@ def test_several_records_are_ticked_and_judged_together(page: Page, here: Instal
     assert page.text(".ticked") == "3 ticked:"
     page.press("3")
     page.until(lambda: "expected change: 3 records" in page.text("#toast"))
-    assert states(here) == {"open": 8, "expected_change": 3}
+    assert states(here) == {"open": 6, "expected_change": 3}
     page.all("#toast button")[0].click()
-    page.until(lambda: states(here) == {"open": 11})
+    page.until(lambda: states(here) == {"open": 9})
 
 
 def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
@@ -132,7 +133,7 @@ def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
     assert "driver=fee" in page.browser.current_url
     assert [one.text for one in page.all(".row .key")] == ["other"]
     page.all(".chip")[0].click()
-    page.until(lambda: page.text("h1") == "11 open")
+    page.until(lambda: page.text("h1") == "9 open")
     page.press("/")
     page.press("key-3")
     page.browser.switch_to.active_element.submit()
@@ -145,7 +146,7 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     page.press("\ue007")
     page.until(lambda: page.text("h1") == "key-0")
     assert "amount 900 expected 12.5, 10 to 15 80%" in page.text(".why-plot figcaption")
-    assert "KL divergence" in page.text(".kl")
+    assert "KL divergence" in page.all(".kl")[-1].text
     page.press("n")
     page.press("asked the shop")
     page.press("\ue00c")
@@ -157,7 +158,7 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     page.press("u")
     page.until(lambda: page.text("h1") == "key-0")
     page.until(lambda: "withdrawn" in page.text(".history"))
-    assert states(here) == {"open": 11}
+    assert states(here) == {"open": 9}
     assert page.faults() == []
 
 
@@ -186,17 +187,17 @@ def test_a_record_is_marked_while_one_is_at_it_and_not_after(page: Page, here: I
 def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, here: Installation) -> None:
     """Seven records, one press; the overview says what came of it."""
     page.go("/groups")
-    assert page.text(".group .count") == "7"
+    assert page.text(".group .count") == "7 records"
     page.press("j", "1")
     page.until(lambda: "anomaly: 7 records" in page.text("#toast"))
-    assert states(here) == {"open": 4, "anomaly": 7}
+    assert states(here) == {"open": 2, "anomaly": 7}
     page.go("/overview")
     tiles = page.text(".tiles")
     assert "Backlog 2 " in tiles
     assert "Precision 1.00 version 3: 7 of 7 judged" in tiles
     page.press("u")
     page.until(lambda: "Backlog 9 " in page.text(".tiles"))
-    assert states(here) == {"open": 11}
+    assert states(here) == {"open": 9}
 
 
 def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Installation) -> None:
@@ -214,7 +215,7 @@ def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Ins
     page.all("button.primary")[0].click()
     page.until(lambda: "rule 1 holds until" in page.text("#toast"))
     page.go("/")
-    assert page.text("h1") == "4 open"
+    assert page.text("h1") == "2 open"
     assert queue.total(here.ledger, Filters(suppressed=True)) == 6
 
 
@@ -323,7 +324,7 @@ def test_the_page_works_without_a_script(
     page.all(".row input")[0].click()
     page.all(".bulk .say.normal")[0].click()
     page.until(lambda: "normal: 1 record" in page.text("#toast"))
-    assert states(here) == {"open": 10, "normal": 1}
+    assert states(here) == {"open": 8, "normal": 1}
     page.all("#toast button")[0].click()
     page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
-    assert states(here) == {"open": 11}
+    assert states(here) == {"open": 9}
