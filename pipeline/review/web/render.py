@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from pipeline.review import statistics
 from pipeline.review.filters import Filters
-from pipeline.review.web import words
+from pipeline.review.web import plots, words
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS
 
@@ -57,6 +57,7 @@ def _templated() -> Environment:
         "short": words.short,
         "percent": words.percent,
         "rate": words.rate,
+        "likely": lambda reason: plots.likely(reason)[0] or reason["expected"],
         "rounded": words.rounded,
         "cell": words.cell,
         "when": words.when,

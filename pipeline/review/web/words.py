@@ -97,7 +97,9 @@ def percent(share: float | None) -> str:
 
 def rate(share: float) -> str:
     """A small share: 1 in so many is read more easily than a percentage with zeros."""
-    return percent(share) if share >= 0.05 else f"1 in {number(float(f'{1 / max(share, 1e-12):.2g}'))}"
+    return (
+        f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / max(share, 1e-12):.2g}'))}"
+    )
 
 
 def when(at: datetime) -> str:
