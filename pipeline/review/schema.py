@@ -24,6 +24,10 @@ from pipeline.ledger import instant, metadata
 NO_COLUMN = (
     "·"  # the signature of a flagged record that no column explains; the empty one is every signature's
 )
+_PAGED = (
+    "day", "severity", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature", "state", "reviewer", "band",
+    "model_version", "suppressed",
+)  # fmt: skip
 
 verdicts = sa.Table(
     "verdicts",
@@ -74,10 +78,9 @@ queue = sa.Table(
     sa.Column("reasons", sa.Text, nullable=False),  # JSON, as in the table `scores`
     sa.Column("terms", sa.Text, nullable=False, server_default="[]"),  # JSON, as in the table `scores`
     sa.Column("record", sa.Text, nullable=False),  # JSON: the original columns
-    sa.Index(  # a page is read from this index alone, in its order
-        "ix_queue_order", "day", "severity", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature",
-        "state", "reviewer", "band", "model_version", "suppressed",
-    ),
+    # a page is read from this index alone, in its order; on SQLite a search, too: PostgreSQL's index rows have no room for a key
+    sa.Index("ix_queue_order", *_PAGED).ddl_if(dialect="postgresql"),
+    sa.Index("ix_queue_page", *_PAGED, "key_start").ddl_if(dialect="sqlite"),
     sa.Index("ix_queue_batch", "dataset", "batch_id"),
     # PostgreSQL finds the beginning of a text by such an index only, whatever its language
     sa.Index("ix_queue_key", "key_start", postgresql_ops={"key_start": "varchar_pattern_ops"}),

@@ -212,6 +212,24 @@ def test_a_search_that_finds_many_shows_the_newest_first(
     assert len(queue.page(store, Filters(search="card-"), limit=100).rows) == 62
 
 
+def test_on_sqlite_a_search_of_many_reads_an_index_alone(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are as large as their records: looking a key up in each of a million took a second."""
+    monkeypatch.setattr(queue, "LOOKED_UP", 1)
+    put(ledger, [row(f"card-{i}") for i in range(5)])
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(sa.Engine, "before_cursor_execute", keep := lambda *given: asked.append(given[2:4]))
+    try:
+        queue.page(ledger, Filters(search="card-", driver="amount", state="open"))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", keep)
+    (search,) = [one for one in asked if "ORDER BY queue.day DESC" in one[0] and "LIMIT" in one[0]]
+    with ledger.transaction() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {search[0]}", search[1]).all()
+    assert [step[3] for step in plan] == ["SCAN queue USING COVERING INDEX ix_queue_page"]
+
+
 def test_a_search_is_for_a_prefix_in_a_database_of_any_language(postgresql: str) -> None:
     """Where the order is that of a language, XY lies between x and its last follower."""
     engine = sa.create_engine(postgresql.format(name="postgres"), isolation_level="AUTOCOMMIT")
