@@ -99,13 +99,15 @@ def _write(table: pa.Table, out: Path) -> int:
 
 
 def _write_csv(stream: Any, table: pa.Table) -> None:
-    """A record's columns beside the others, its reasons as text."""
+    """A record's columns beside the others, its reasons and terms as text."""
     nested = {"record", "reasons"} & {*table.column_names}
     record = [field.name for field in table.schema.field("record").type] if "record" in nested else []
     plain = [name for name in table.column_names if name not in {*nested, "flagged"}]
     writer = csv.writer(stream)
     writer.writerow([*plain, *(["reasons"] if nested else []), *(f"record.{name}" for name in record)])
     for row in _rows(table):
+        if "terms" in row:
+            row["terms"] = "; ".join(f"{term['column']} {term['nats']:.6g}" for term in row["terms"] or [])
         values = [row[name] for name in plain] + ([reasons_text(row["reasons"])] if nested else [])
         values += [(row["record"] or {}).get(name) for name in record]
         writer.writerow([_harmless(value) for value in values])

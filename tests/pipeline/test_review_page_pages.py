@@ -6,6 +6,8 @@ import contextlib
 import html
 import io
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 from typing import get_args
 
@@ -54,7 +56,12 @@ def test_what_is_missing_is_told_as_a_page_and_by_the_api_as_json(
 
 def test_a_stranger_is_told_where_the_door_is(app: FastAPI) -> None:
     """A link to the page that refused them leads nowhere."""
-    page = TestClient(app, base_url=SITE).get("/").text
+    answer = TestClient(app, base_url=SITE).get("/")
+    page, policy = answer.text, answer.headers["content-security-policy"]
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert f"style-src 'sha256-{b64encode(sha256(style.encode()).digest()).decode()}';" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r'(src|href)="/', page)  # they would be refused, too
     assert "open the address that it printed" in page
     assert re.findall(r'<a href="([^"]*)"', page[page.index("<main") :]) == []
 

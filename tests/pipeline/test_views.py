@@ -291,14 +291,15 @@ def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(
     for i, formula in enumerate(FORMULAS):
         reasons = [REASONS[1] | {"column": formula}]
         record = {"amount": -1.5, "=note": formula}
-        rows.append(scored("a", i, anomaly_id=f"{i}", record_key=formula, record=record, reasons=reasons))
+        given = {"record": record, "reasons": reasons, "terms": [{"column": formula, "nats": 1.0}]}
+        rows.append(scored("a", i, anomaly_id=f"{i}", record_key=formula, **given))
     publish("a", *rows)
     export.flagged(here, "payments", tmp_path / "out.csv")
     cells = [cell for row in csv_rows(tmp_path / "out.csv") for cell in row]
     for cell in cells:
         harmless = not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
         assert harmless or float(cell) < 0, "a negative number is a number"
-    assert sum(cell.startswith("'") for cell in cells) == 3 * len(FORMULAS)
+    assert sum(cell.startswith("'") for cell in cells) == 4 * len(FORMULAS)
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)

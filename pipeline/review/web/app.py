@@ -24,6 +24,7 @@ ASSETS = {
     for path in files("pipeline.review.web").joinpath("assets").iterdir()
     if path.is_file()
 }
+STYLE = ASSETS["review.css"].decode()
 STAMP = hashlib.sha256(b"".join(ASSETS[name] for name in sorted(ASSETS))).hexdigest()[:10]
 STATUS = {NotReady: 404, ConfigError: 422, StorageFailed: 503}
 
@@ -92,4 +93,5 @@ def _answer(request: Request, status: int, message: str) -> Response:
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     if path == "/api" or path.startswith("/api/"):
         return JSONResponse({"detail": message}, status, headers=HEADERS)
-    return render.fault(request, status, message)
+    is_known = getattr(request.state, "reviewer", None) is not None
+    return render.fault(request, status, message, style="" if is_known else STYLE)

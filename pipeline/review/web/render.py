@@ -5,16 +5,20 @@ Belongs here: Jinja's environment. Does not: what a page shows (pages.py), or wh
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from pipeline.review import statistics
 from pipeline.review.filters import Filters
 from pipeline.review.web import plots, words
+from pipeline.review.web.access import POLICY
 from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS
 
@@ -83,9 +87,20 @@ def _templated() -> Environment:
     return made
 
 
-def fault(request: Request, status: int, message: str) -> Response:
-    """A fault as a page, with what to do next."""
-    return page(request, "fault.html", status=status, message=message, query="")
+def fault(request: Request, status: int, message: str, *, style: str = "") -> Response:
+    """A fault as a page, with what to do next.
+
+    Args:
+        style: put into the page, for one who is not let in, not even to the style sheet; the policy lets this one through.
+    """
+    given: dict[str, Any] = {"status": status, "message": message}
+    if not style:
+        return page(request, "fault.html", query="", **given)
+    answer = page(request, "fault.html", query="", **given, style=Markup(style))  # noqa: S704  # our own file
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    policy = POLICY.replace("style-src 'self'", f"style-src 'sha256-{digest}'")
+    answer.headers["Content-Security-Policy"] = policy
+    return answer
 
 
 def query_of(filters: Filters, **more: Any) -> str:
