@@ -31,6 +31,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import notes
 from dags.catalogue import read_catalogue
+from dags.lineage import tell
 from dags.mail import installation
 from dags.watcher import SettledFiles
 from pipeline.config import Dataset
@@ -152,16 +153,20 @@ class DatasetDags:
 
             @task(multiple_outputs=False)
             def validate(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-                from pipeline import steps
+                from pipeline import lineage, steps
 
-                return brief(steps.validate(name, key_of(dag_run, params), say=log.info))
+                key = key_of(dag_run, params)
+                done = brief(steps.validate(name, key, say=log.info))
+                tell(lineage.validated, name, key)
+                return done
 
             @task(multiple_outputs=False, outlets=[self.scored])
             def score(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-                from pipeline import steps
+                from pipeline import lineage, steps
 
                 key = key_of(dag_run, params)
                 done = brief(steps.score(name, key, say=log.info, installation=installation()))
+                tell(lineage.scored, name, key)
                 complain(name, done["failed"], ModelUnusable)
                 return done
 
@@ -189,7 +194,7 @@ class DatasetDags:
 
             @task(pool="gpu", multiple_outputs=False)
             def train(*, params: Any = None) -> dict[str, Any]:
-                from pipeline import steps
+                from pipeline import lineage, steps
                 from pipeline.installation import Installation
 
                 try:
@@ -200,6 +205,7 @@ class DatasetDags:
                     raise
                 if receipt.outcome == "skipped":
                     raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
+                tell(lineage.trained, name, receipt.model_version)
                 return {
                     "outcome": receipt.outcome,
                     "model_version": receipt.model_version,
@@ -317,13 +323,16 @@ class DatasetDags:
 
             @task(multiple_outputs=False, outlets=[scored])
             def rescore(*, params: Any = None, outlet_events: Any = None) -> dict[str, Any]:
-                from pipeline import steps
+                from pipeline import lineage, steps
 
                 key = f"{params['first']}{steps.RANGE}{params['last'] or params['first']}"
                 checked = (
                     steps.validate(name, key, force=True, say=log.info) if params["check_again"] else None
                 )
                 receipt = steps.score(name, key, force=True, say=log.info, installation=installation())
+                if checked:
+                    tell(lineage.validated, name, key)
+                tell(lineage.scored, name, key)
                 if again := [batch.batch_id for batch in receipt.with_outcome("scored")]:
                     outlet_events[scored].add_partitions(again)
                 done = brief(receipt)

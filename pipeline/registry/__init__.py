@@ -77,7 +77,12 @@ class Registry:
             artifacts = artifacts.absolute().as_uri()
         self._artifacts = None if self._connection.is_server else artifacts
         self._prefix = prefix
-        self.shown = f"{prefix} at {self._connection.shown}"
+        self.address = self._connection.shown  # without credentials
+        self.shown = f"{prefix} at {self.address}"
+
+    def name(self, dataset: str) -> str:
+        """What MLflow calls a dataset's model."""
+        return f"{self._prefix}.{dataset}"
 
     def prepare(self) -> None:
         """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at once.
