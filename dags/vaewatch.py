@@ -29,7 +29,7 @@ from airflow.sdk import (  # type: ignore[attr-defined]  # its stub lacks the de
 )
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags import notes
+from dags import links, notes
 from dags.catalogue import read_catalogue
 from dags.lineage import tell
 from dags.mail import installation
@@ -156,17 +156,20 @@ class DatasetDags:
                 from pipeline import lineage, steps
 
                 key = key_of(dag_run, params)
-                done = brief(steps.validate(name, key, say=log.info))
+                checked = steps.validate(name, key, say=log.info)
+                links.show_checked(checked)
                 tell(lineage.validated, name, key)
-                return done
+                return brief(checked)
 
             @task(multiple_outputs=False, outlets=[self.scored])
             def score(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
                 from pipeline import lineage, steps
 
                 key = key_of(dag_run, params)
-                done = brief(steps.score(name, key, say=log.info, installation=installation()))
+                receipt = steps.score(name, key, say=log.info, installation=installation())
+                links.show_scored(receipt)
                 tell(lineage.scored, name, key)
+                done = brief(receipt)
                 complain(name, done["failed"], ModelUnusable)
                 return done
 
@@ -174,8 +177,8 @@ class DatasetDags:
             def contract(checked: Any) -> None:
                 complain(name, checked["failed"] | checked["refused"], ContractRefused)
 
-            checked = validate()
-            checked >> score()
+            checked = links.attach(validate(), links.REPORT)
+            checked >> links.attach(score(), links.REPORT, links.RECORDS)
             contract(checked)
 
     def train(self) -> None:
@@ -205,6 +208,7 @@ class DatasetDags:
                     raise
                 if receipt.outcome == "skipped":
                     raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
+                links.show_trained(receipt)
                 tell(lineage.trained, name, receipt.model_version)
                 return {
                     "outcome": receipt.outcome,
@@ -233,7 +237,7 @@ class DatasetDags:
                     "reason": judged.details.get("reason", ""),
                 }
 
-            train() >> evaluate()
+            links.attach(train(), links.TRAINING, links.VERSION) >> evaluate()
 
     def promote(self) -> None:
         """A challenger → champion: by itself after training, or when somebody says so."""
@@ -332,6 +336,7 @@ class DatasetDags:
                 receipt = steps.score(name, key, force=True, say=log.info, installation=installation())
                 if checked:
                     tell(lineage.validated, name, key)
+                links.show_scored(receipt)
                 tell(lineage.scored, name, key)
                 if again := [batch.batch_id for batch in receipt.with_outcome("scored")]:
                     outlet_events[scored].add_partitions(again)
@@ -341,7 +346,7 @@ class DatasetDags:
                     complain(name, brief(checked)["failed"] | brief(checked)["refused"], ContractRefused)
                 return done
 
-            rescore()
+            links.attach(rescore(), links.REPORT, links.RECORDS)
 
     def prune(self) -> None:
         """Weekly: what retention does not keep goes for good."""

@@ -117,6 +117,7 @@ class Layout:
             "no_proxy": nearby,
             "VAEWATCH_HOME": str(self.home),
             "VAEWATCH_DATASETS": str(self.datasets),
+            **({"VAEWATCH_MLFLOW_PAGE": self.urls(ports)["mlflow"]} if self.serves_mlflow else {}),
             "AIRFLOW_HOME": str(self.airflow),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__API__HOST": LOOPBACK,

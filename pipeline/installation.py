@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pipeline import mail
 from pipeline.config import Dataset
@@ -84,6 +85,14 @@ class Installation:
     def training_page(self, dataset: Dataset, training_key: str) -> Path:
         """The page of a training."""
         return self.settings.home / "trainings" / dataset.dataset / f"{training_key[:12]}.html"
+
+    def model_page(self, dataset: str, version: int) -> str | None:
+        """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who serves it."""
+        pages = self.settings.mlflow_page or self.settings.tracking
+        if not pages.startswith(("http://", "https://")) or "@" in pages:
+            return None
+        model = quote(f"{self.settings.registry_prefix}.{dataset}")
+        return f"{pages.rstrip('/')}/#/models/{model}/versions/{version}"
 
     @contextmanager
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     datasets: Path = Path("dags/datasets")
     ledger_url: str | None = None
     tracking_uri: str | None = None
+    mlflow_page: str | None = None
     registry_prefix: str = Field("vaewatch", pattern=r"^[A-Za-z0-9_-]+$")
     threads: int | None = Field(None, ge=1)
     smtp_url: SecretStr | None = None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from pipeline.config import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
@@ -194,14 +194,12 @@ def _plain(text: str) -> str:
 def _links(here: Installation, dataset: Dataset, state: BatchState) -> dict[str, str]:
     """Addresses, where there are any: a batch's records on the review page, its model in MLflow."""
     found = {}
-    name, tracking = dataset.dataset, here.settings.tracking
+    name = dataset.dataset
     if (here.page(dataset, state.batch_id) / "index.html").exists():
         found["contract"] = "index.html"
     if dataset.review.page:
         asked = urlencode({"dataset": name, "batch": state.batch_id})
         found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
-    if tracking.startswith(("http://", "https://")) and "@" not in tracking and state.model_version:
-        found["model"] = (
-            f"{tracking.rstrip('/')}/#/models/{quote(f'vaewatch.{name}')}/versions/{state.model_version}"
-        )
+    if state.model_version and (model := here.model_page(name, state.model_version)):
+        found["model"] = model
     return found

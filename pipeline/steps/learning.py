@@ -82,7 +82,7 @@ def train(
     log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
-    details: dict[str, Any] = {"metrics": dict(version.metrics)}
+    details: dict[str, Any] = {"metrics": dict(version.metrics), "training_key": key}
     if found:
         details["reason"] = "the same records, verdicts, settings and code made this version already"
     return Receipt(

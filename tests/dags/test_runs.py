@@ -77,6 +77,7 @@ class Run:
         dag.deadline = None  # Airflow 3.3 cannot store one from a run in process
         for task in dag.tasks:
             task.retries = 0  # a run in process sleeps through every delay
+        self.dag = dag
         self.run = dag.test(run_conf=conf)
         self.state = str(self.run.state)
         self.tasks = {task.task_id: str(task.state) for task in self.run.get_task_instances()}
@@ -89,6 +90,15 @@ class Run:
         with create_session() as session:
             row = session.scalars(query).one()
             return XComModel.deserialize_value(row)
+
+    def link(self, task_id: str, name: str) -> str:
+        """Where a task's link leads, as Airflow's pages and API have it; empty where it leads nowhere."""
+        from airflow.serialization.serialized_objects import DagSerialization
+
+        dag = DagSerialization.from_dict(DagSerialization.to_dict(self.dag))
+        (instance,) = (ti for ti in self.run.get_task_instances() if ti.task_id == task_id)
+        found: str = dag.get_task(task_id).get_extra_links(instance, name)
+        return found
 
     def keys(self, asset: str) -> list[str | None]:
         """The partition keys that the run put on an asset."""
@@ -109,6 +119,7 @@ def test_the_first_night(
     dataset_file("orders", "train: {min_records: 300, recipe: {steps: 30}}\nreview: {email: ann@example.com}")
     server = f"smtp://127.0.0.1:{mailbox.port}/?disable_ssl=true&disable_tls=true"
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", server)
+    monkeypatch.setenv("VAEWATCH_MLFLOW_PAGE", "http://mlflow.example")
     for day in (1, 2, 3):
         land(day)
     found = Run("orders.discover")
@@ -116,6 +127,7 @@ def test_the_first_night(
     assert Run("orders.discover").tasks == {"look": "skipped"}  # handed out, not handed out twice
 
     early = Run("orders.score", batch="day01..day03")
+    assert early.link("score", "Batch report") == ""  # no model, no report
     assert early.state == "success"
     assert early.result("validate")["batches"] == {"accepted": 3}
     assert early.result("score")["batches"] == {"waiting": 3}
@@ -127,7 +139,16 @@ def test_the_first_night(
     assert trained.keys("orders.model_trained") == [None]  # no version's key: it wakes no promotion
     assert trained.keys("orders.champion") == [None]  # an unkeyed event: discover listens to it
 
+    version = Installation().registry.version("orders", 1)
+    assert trained.link("train", "Training report") == f"/review/training/orders/{version.training_key}"
+    assert (
+        trained.link("train", "Model version") == "http://mlflow.example/#/models/vaewatch.orders/versions/1"
+    )
+
     scored = Run("orders.score", batch="day01..day03")
+    assert scored.link("validate", "Batch report") == "/review/report/orders/day03/index.html"
+    assert scored.link("score", "Batch report") == "/review/report/orders/day03/run.html"
+    assert scored.link("score", "Records to review") == "/review/?dataset=orders"
     assert scored.result("score")["batches"] == {"scored": 3}
     assert scored.keys("orders.batch_scored") == [None]
     told = {day: state.n_flagged for day, state in Installation().ledger.current("orders").items()}
@@ -147,6 +168,7 @@ def test_a_refused_batch_turns_its_run_red_and_stops_no_other(land: Land) -> Non
     assert run.state == "failed"
     assert run.tasks == {"validate": "success", "score": "success", "contract": "failed"}
     assert list(run.result("validate")["refused"]) == ["day02"]
+    assert run.link("validate", "Batch report") == "/review/report/orders/day02/run.html"
     assert "b" in run.result("validate")["refused"]["day02"]
     states = Installation().ledger.current("orders")
     assert {batch: state.status for batch, state in states.items()} == {

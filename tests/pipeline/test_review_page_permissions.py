@@ -53,6 +53,22 @@ def test_a_batchs_report_is_served_as_it_lies_on_disk(here: Installation) -> Non
     assert (answer.status_code, "it can" in answer.text) == (404, False)
 
 
+def test_a_trainings_page_is_served_to_those_who_may_read_its_dataset(here: Installation) -> None:
+    """Airflow's link beside the task leads here; the key alone opens nothing, and no other file does."""
+    client, key = as_role(here, may_write=False), "0123456789abcdef"
+    page = here.training_page(here.dataset("payments"), key)
+    assert client.get(f"/training/payments/{key}").status_code == 404
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>learned</p>", encoding="utf-8")
+    answer = client.get(f"/training/payments/{key}")
+    assert (answer.status_code, answer.text) == (200, "<p>learned</p>")
+    assert "script" not in answer.headers["content-security-policy"]
+    for path in ("payments/..%2f..%2fledger", "payments/zzz", "other/0123456789abcdef"):
+        assert client.get(f"/training/{path}").status_code in {404, 422}
+    stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
+    assert stranger.get(f"/training/payments/{key}").status_code == 404
+
+
 def test_a_stranger_is_refused_on_every_route(app: FastAPI) -> None:
     """One that was forgotten is one that leaks."""
     client = TestClient(app, base_url=SITE)

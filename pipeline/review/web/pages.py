@@ -10,7 +10,7 @@ import contextlib
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -78,6 +78,19 @@ def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> 
         raise NotReady(
             f"{dataset} {batch_id} has no such page yet; `vaewatch report {dataset} {batch_id}` writes it"
         )
+    return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/training/{dataset}/{training_key}")
+def training_page(
+    request: Request, dataset: str, training_key: Annotated[str, Path(pattern="^[0-9a-f]+$")]
+) -> Response:
+    """The page of a training, as it lies on disk."""
+    here = request.app.state.here
+    scope.datasets(request, dataset)
+    file = here.training_page(here.dataset(dataset), training_key) if dataset in here.datasets() else None
+    if file is None or not file.exists():
+        raise NotReady(f"{dataset}: training {training_key[:12]} has no page here, or has been pruned")
     return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
