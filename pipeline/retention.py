@@ -5,6 +5,7 @@ Belongs here: the decision, and what in ledger, review and tables refers to a ve
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -81,15 +82,23 @@ def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
     return found | tables.model_versions()
 
 
-def stopped(checkpoints: Path) -> list[Path]:
-    """Checkpoints of trainings that nobody goes on with."""
+def stopped(trainings: Path) -> list[Path]:
+    """What lies in a folder of trainings that no training at work can have written: it would have gone on by now."""
     before = time.time() - ABANDONED
-    return sorted(path for path in checkpoints.glob("*") if path.stat().st_mtime < before)
+    return sorted(path for path in trainings.glob("*") if path.stat().st_mtime < before)
 
 
-def size(folder: Path) -> int:
-    """Bytes of a folder's files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def size(path: Path) -> int:
+    """Bytes of a file, or of a folder's files."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, as far as it is still there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _counted(n: int, one: str, many: str) -> str:

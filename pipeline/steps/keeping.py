@@ -5,7 +5,6 @@ Belongs here: the steps reproduce, copy and prune. Does not: which version serve
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -138,18 +137,22 @@ def prune(
     kept = {f"{version.version}-{version.run_id}" for version in versions if reasons[version.version]}
     left = [folder for folder in fetched if folder.name not in kept]
     left += retention.stopped(home / "work" / name / "checkpoints")
+    pages = {here.training_page(dataset, v.training_key) for v in versions if reasons[v.version]}
+    left += [page for page in retention.stopped(here.training_page(dataset, "").parent) if page not in pages]
     n_local = sum(map(retention.size, left))
-    for folder in [] if dry_run else left:
-        shutil.rmtree(folder, ignore_errors=True)
+    for path in [] if dry_run else left:
+        retention.remove(path)
     details = {
         "dry_run": dry_run,
         "kept": {number: list(why) for number, why in reasons.items() if why},
         "removed": [asdict(one) for one in removed],
         "n_bytes": sum(one.n_bytes for one in removed),
-        "local": [str(folder.relative_to(home)) for folder in left],
+        "local": [str(path.relative_to(home)) for path in left],
         "n_bytes_local": n_local,
     }
     outcome = "dry run" if dry_run else "pruned" if removed or left else "unchanged"
     done = Receipt("prune", name, outcome, (), None, None, details)
-    say(f"{name}: {len(removed)} trainings and {len(left)} folders {'would go' if dry_run else 'are gone'}")
+    say(
+        f"{name}: {len(removed)} trainings and {len(left)} files and folders {'would go' if dry_run else 'are gone'}"
+    )
     return done

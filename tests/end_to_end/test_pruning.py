@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from pipeline import retention, steps
 
@@ -22,18 +23,28 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     assert here.tables(dataset).model_versions() == {1: n_scored}
     second = here.registry.versions(scored.name)[1]
     copy = here.registry.fetch(second, scored.settings.home / "models")
+    pages = {
+        v.version: here.training_page(dataset, v.training_key) for v in here.registry.versions(scored.name)
+    }
+    for page in pages.values():
+        long_ago = page.stat().st_mtime - 2 * retention.ABANDONED
+        os.utime(page, (long_ago, long_ago))
 
     code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
     would = json.loads(output)
     assert (code, would["outcome"], sorted(scored.models())) == (0, "dry run", [1, 2, 3])
     assert set(would["details"]["kept"]) == {"1", "3"}
     assert would["details"]["kept"]["3"] == ["challenger", "one of the newest 1"]
-    assert would["details"]["local"] == [f"models/{scored.name}/{copy.name}"]
+    assert would["details"]["local"] == [
+        f"models/{scored.name}/{copy.name}",
+        str(pages[2].relative_to(scored.settings.home)),
+    ]
     code, output, _ = scored.run("prune", scored.name)
     assert code == 0
     assert "published scores of" in output
     assert sorted(scored.models()) == [1, 3]
     assert not copy.exists()
+    assert [number for number, page in pages.items() if page.exists()] == [1, 3]
 
     again = steps.prune(scored.name, installation=scored.here)
     assert (again.outcome, again.details["removed"]) == ("unchanged", [])
