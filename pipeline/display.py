@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 SHOWN = 30
 WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
-EVENT = {"promoted": "green", "refused": "red", "rolled back": "yellow", "trained": "dim", "passed": "dim"}
+EVENT = {
+    "promoted": "green",
+    "refused": "red",
+    "rolled back": "yellow",
+    "threshold": "yellow",
+    "trained": "dim",
+    "passed": "dim",
+}
 SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 

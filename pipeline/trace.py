@@ -15,7 +15,7 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
-from pipeline.report.batch import EVIDENCE, path_of
+from pipeline.report.batch import evidence, path_of
 from pipeline.review import record
 from pipeline.views import reasons_text
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECORD = ("anomaly_id", "dataset", "batch_id", "record_key", "row_number", "kind", "state", "severity")
 SCORES = ("anomaly_score", "threshold", "p_value", "reasons", "scored_at")
+NOT_NOTED = "not noted"
 VERDICT = ("verdict", "by", "decided_at", "note")
 
 
@@ -78,7 +79,7 @@ def _model(here: Installation, dataset: str, number: int) -> dict[str, Any]:
         "data_fingerprint": version.tags.get("data_fingerprint"),
         "window": version.tags.get("window"),
         "batches": _learned(here, version),
-        "promoted": {k: v for k, v in sorted(version.tags.items()) if k.startswith(EVIDENCE)},
+        "promoted": dict(evidence(version)),
     }  # fmt: skip
 
 
@@ -198,15 +199,16 @@ def _digest(file: dict[str, Any]) -> str:
 
 
 def _promise(contract: dict[str, Any]) -> str:
-    changed = "" if contract["unchanged"] else f" (by now {contract['now']})"
-    return f"{contract['hash']}{changed}  {contract['file'] or ''}"
+    changed = "" if contract["unchanged"] or not contract["now"] else f" (by now {contract['now']})"
+    return (
+        f"{contract['hash'] or NOT_NOTED}{changed}  {contract['file'] or 'the dataset has no file any more'}"
+    )
 
 
 def _model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     if "gone" in model:
         return [("model", f"version {model['version']}: {model['gone']}")]
     aliases = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
-    promoted = "; ".join(f"{name.replace('_', ' ')} {text}" for name, text in model["promoted"].items())
     learned = model["batches"]
     changed = [one["batch_id"] for one in learned or [] if not one["unchanged"]]
     shown = (
@@ -216,9 +218,9 @@ def _model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     )
     return [
         ("model", f"version {model['version']}{aliases}, trained {model['trained_at']:%Y-%m-%d %H:%M UTC}, run {model['run_id']}"),
-        ("detector", f"sha256 {model['detector_digest']}"),
-        ("made by", f"code {model['code_version']}, seed {model['seed']}, contract {model['contract_hash']}"),
-        ("learned", f"{model['window']}, fingerprint {model['data_fingerprint']}"),
+        ("detector", f"sha256 {model['detector_digest'] or NOT_NOTED}"),
+        ("made by", f"code {model['code_version'] or NOT_NOTED}, seed {model['seed'] or NOT_NOTED}, contract {model['contract_hash'] or NOT_NOTED}"),
+        ("learned", f"{model['window'] or NOT_NOTED}, fingerprint {model['data_fingerprint'] or NOT_NOTED}"),
         *([("batches learned", f"{len(learned)}, {shown}")] if learned is not None else []),
-        *([("promotion", promoted)] if promoted else []),
+        *model["promoted"].items(),
     ]  # fmt: skip

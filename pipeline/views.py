@@ -6,14 +6,18 @@ Belongs here: status, flagged records, quarantine. Does not: how it looks in a t
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow.compute as pc
 
 from pipeline import verdicts
+from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.ledger import BatchState
 
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
 
@@ -35,6 +39,45 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
             "n_flagged": sum(batch.n_flagged or 0 for batch in batches),
             "batches": [asdict(batch) | {"n_set_aside": batch.n_set_aside} for batch in batches],
         })
+    return found
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """A batch from which on the same model version flags by another threshold. at: when it was scored."""
+
+    version: int
+    batch_id: str
+    at: datetime
+    value: float
+    before: float
+
+    @property
+    def words(self) -> str:
+        return (
+            f"{self.value:.4g} nats from batch {self.batch_id} on, {self.before:.4g} before: "
+            "`flag` was changed in the dataset's file, without a training"
+        )
+
+
+def threshold_changes(dataset: Dataset, states: Iterable[BatchState]) -> list[ThresholdChange]:
+    """Where people changed the budget of a version that serves, by the batches as they were scored last; oldest first.
+
+    None where every batch has a threshold of its own: under a false-discovery rate, or a cap.
+    """
+    if dataset.flag.false_discovery_rate is not None or dataset.flag.cap is not None:
+        return []
+    by_time = sorted(
+        (state.scored_at, state.batch_id, state.model_version, state.threshold)
+        for state in states
+        if state.scored_at and state.model_version is not None and state.threshold is not None
+    )
+    last: dict[int, float] = {}
+    found = []
+    for at, batch_id, version, value in by_time:
+        if version in last and last[version] != value:
+            found.append(ThresholdChange(version, batch_id, at, value, last[version]))
+        last[version] = value
     return found
 
 

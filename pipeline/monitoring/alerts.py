@@ -13,7 +13,7 @@ from dataclasses import replace
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.judgement import REDELIVER, SEVERITIES, Finding, gathered, news
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 
@@ -47,7 +47,7 @@ def tell_refusal(
         "refused",
         "alarm",
         f"the delivery was refused, nothing is scored: {reason[:500]}",
-        "have it delivered again; where the data is right and the contract wrong, mend the dataset's file",
+        REDELIVER,
     )
     text = words(dataset, batch_id, [refused], where(here, dataset, batch_id))
     digest.send(text, digest.channels(here, dataset), say)

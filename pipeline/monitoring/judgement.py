@@ -25,6 +25,7 @@ from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
+REDELIVER = "have it delivered again; where the data is right and the contract wrong, mend the dataset's file"
 
 MOST_EARLIER = 56  # batches: eight weeks of days
 FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any

@@ -24,6 +24,7 @@ from pipeline.report import plots, sheet
 from pipeline.report.verdict import Trust, trust
 from pipeline.review import queue
 from pipeline.review.filters import Filters
+from pipeline.views import ThresholdChange, threshold_changes
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -107,7 +108,8 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
         flagged=_flagged(here, dataset, state),
         drivers=_drivers(here, dataset, state),
         version=version,
-        evidence=_evidence(version),
+        evidence=evidence(version) if version else [],
+        thresholds=_thresholds(here, dataset, state),
         links=_links(here, dataset, state),
         n_earlier=len(earlier),
     )
@@ -169,12 +171,26 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
     ]
 
 
-def _evidence(version: ModelVersion | None) -> list[tuple[str, str]]:
-    """What is on record with the version about its promotion."""
-    if version is None:
-        return []
+def _thresholds(here: Installation, dataset: Dataset, state: BatchState) -> list[ThresholdChange]:
+    """Where the threshold of this batch's version was changed."""
+    states = here.ledger.current(dataset.dataset) | {state.batch_id: state}
+    changes = threshold_changes(dataset, states.values())
+    return [change for change in changes if change.version == state.model_version]
+
+
+def evidence(version: ModelVersion) -> list[tuple[str, str]]:
+    """What is on record with a version about its promotion, as names and words; what is empty is left out."""
     tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
-    return [(name.replace("_", " "), _plain(text)[:1000]) for name, text in sorted(tags.items())]
+    if "evaluated_against" in tags:
+        tags["evaluated_against"] = (
+            f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"
+        )
+    said = {name: _when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
+    return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
+
+
+def _when(text: str) -> str:
+    return f"{text[:16].replace('T', ' ')} UTC"
 
 
 def _plain(text: str) -> str:

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.ledger import BatchState
-from pipeline.monitoring.judgement import FEWEST_EARLIER, Finding, worst
+from pipeline.monitoring.judgement import FEWEST_EARLIER, REDELIVER, Finding, worst
 
 Tone = Literal["good", "warn", "bad"]
 
 
 @dataclass(frozen=True)
 class Trust:
-    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it."""
+    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it. next_step: where findings have none."""
 
     tone: Tone
     word: str
     headline: str
     why: str
+    next_step: str = ""
 
 
 def trust(state: BatchState, findings: Sequence[Finding] | None, n_earlier: int) -> Trust:
@@ -33,14 +34,15 @@ def trust(state: BatchState, findings: Sequence[Finding] | None, n_earlier: int)
         n_earlier: batches measured before it.
     """
     if state.status == "refused":
-        return Trust(
-            "bad", "refused", "Nothing was scored: the delivery was refused", _sentence(state.reason)
-        )
+        headline = "Nothing was scored: the delivery was refused"
+        return Trust("bad", "refused", headline, _sentence(state.reason), REDELIVER)
     if state.status == "accepted":
-        return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.")
+        next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
+        return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.", next_step)
     if findings is None:
-        why = "It was scored before there was monitoring; score it again to have it measured."
-        return Trust("warn", "not measured", "Scored, but never measured", why)
+        next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
+        why = "It was scored before there was monitoring."
+        return Trust("warn", "not measured", "Scored, but never measured", why, next_step)
     grave = [f for f in findings if f.severity != "notice"]
     if worst(findings) == "alarm":
         return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave))

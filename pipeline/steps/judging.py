@@ -17,6 +17,7 @@ from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
 from pipeline.steps.serving import fetch, promote
+from pipeline.views import threshold_changes
 
 if TYPE_CHECKING:
     from pipeline.detector import Detector
@@ -105,7 +106,7 @@ def compare(
 
 
 def history(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
-    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence; oldest first."""
+    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence, and where its threshold was changed; oldest first."""
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     events = here.registry.history(dataset.dataset)
@@ -121,7 +122,17 @@ def history(dataset_name: str, *, installation: Installation | None = None) -> l
                 "reason": tags["decision_reason"],
             })
         events += [{"version": version.version, **event} for event in found]
-    order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back")
+    events += [
+        {
+            "version": change.version,
+            "what": "threshold",
+            "at": change.at.isoformat(timespec="milliseconds"),
+            "by": "a person",
+            "reason": change.words,
+        }
+        for change in threshold_changes(dataset, here.ledger.current(dataset.dataset).values())
+    ]
+    order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back", "threshold")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
 
 

@@ -117,9 +117,10 @@ def _score(
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
     for finding in (f for f in gathered(watched.findings) if f.severity != "notice"):
         say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
-    page = report.write(
-        here, dataset, replace(state, status="scored", model_version=champion.version), champion
+    done = replace(
+        state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at
     )
+    page = report.write(here, dataset, done, champion)
     say(f"{state.batch_id}: {page.trust.headline}: {page.path}")
     written = here.ledger.record_scores(
         state,

@@ -287,6 +287,23 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
         steps.rollback(scored.name, installation=scored.here, **DECIDED)
 
 
+def test_another_budget_without_a_training_is_told_in_the_history_and_on_the_page(scored: Place) -> None:
+    """The version is the same and the flags are others: whoever compares two nights must find out why."""
+    assert all(e["what"] != "threshold" for e in steps.history(scored.name, installation=scored.here))
+    rows = [row for row in scored.ledger() if row["status"] == "scored"]
+    day, before = rows[-1]["batch_id"], rows[-1]["threshold"]
+    scored.edit("review_budget: 20", "review_budget: 2")
+    scored.score(day, force=True)
+    newest = steps.history(scored.name, installation=scored.here)[-1]
+    now = next(row["threshold"] for row in scored.ledger() if row["batch_id"] == day)
+    assert now > before
+    assert (newest["what"], newest["version"]) == ("threshold", 1)
+    assert newest["reason"].startswith(f"{now:.4g} nats from batch {day} on, {before:.4g} before")
+    here = scored.here
+    page = here.page(here.dataset(scored.name), day) / "run.html"
+    assert f"{now:.4g} nats from batch {day} on" in page.read_text(encoding="utf-8")
+
+
 def test_scores_do_not_depend_on_slices_threads_or_order(
     scored: Place, sample: SampleReceipt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ from pipeline.errors import StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.monitoring.judgement import Finding
 from pipeline.monitoring.measures import ColumnDrift
-from pipeline.report import plots, sheet
+from pipeline.registry import ModelVersion
+from pipeline.report import batch, plots, sheet
 from pipeline.report.verdict import trust
 
 HOSTILE = "<script>alert('x')</script>&\x00\ud800"
@@ -50,7 +51,37 @@ def test_the_first_sentence_follows_from_the_worst_finding(
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
     refused = trust(replace(STATE, status="refused", reason="no column fee"), None, 9)
     assert (refused.tone, refused.why) == ("bad", "no column fee.")
-    assert trust(replace(STATE, status="accepted"), None, 9).tone == "warn"
+    assert "delivered again" in refused.next_step
+    waits = trust(replace(STATE, status="accepted"), None, 9)
+    assert (waits.tone, waits.next_step.rpartition(": ")[2]) == ("warn", "vaewatch history sensors")
+    assert trust(STATE, None, 9).next_step.endswith("vaewatch score sensors b --force")
+
+
+def version_with(**tags: str) -> ModelVersion:
+    return ModelVersion("sensors", 2, "r", "k", (), tags, datetime(2026, 1, 1, tzinfo=UTC), {})
+
+
+def test_what_is_on_record_with_a_version_reads_as_words() -> None:
+    """An empty list in brackets is no evidence, and nobody reads milliseconds."""
+    first = version_with(
+        decision="promote",
+        decision_notes="[]",
+        evaluated_against="",
+        evaluated_at="2026-11-21T22:05:41.239+00:00",
+        review='{"precision": 0.5}',
+        window="a..b",
+    )
+    assert batch.evidence(first) == [
+        ("decision", "promote"),
+        ("evaluated against", "no other"),
+        ("evaluated at", "2026-11-21 22:05 UTC"),
+        ("review", "precision 0.5"),
+    ]
+    later = version_with(evaluated_against="1", decision_notes='["cost: high", "churn: high"]')
+    assert batch.evidence(later) == [
+        ("decision notes", "cost: high; churn: high"),
+        ("evaluated against", "version 1"),
+    ]
 
 
 def test_no_text_from_data_becomes_markup(tmp_path: Path) -> None:
