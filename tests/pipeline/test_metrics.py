@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -149,6 +151,75 @@ def test_rules_are_whole() -> None:
         assert re.fullmatch(r"\d+[smhd]", rule.get("for", "1m"))
         assert set(rule["annotations"]) == {"summary", "description"}
         assert "{{ $labels.dataset }}" in rule["annotations"]["summary"]
+
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="no promtool here: `apt-get install prometheus` brings it"
+)
+BAD = {  # one hour apart; a timestamp of 0 is a thing that never happened again
+    'vaewatch_findings{dataset="bad",severity="alarm"}': "1",
+    'vaewatch_findings{dataset="bad",severity="warning"}': "1",
+    'vaewatch_last_delivery_refused{dataset="bad"}': "1",
+    'vaewatch_last_delivery_timestamp_seconds{dataset="bad"}': "0",
+    'vaewatch_last_trained_timestamp_seconds{dataset="bad"}': "0",
+    'vaewatch_champion_trained_timestamp_seconds{dataset="bad"}': "0",
+    'vaewatch_batches{dataset="bad",status="accepted"}': "1",
+    'vaewatch_review_backlog{dataset="bad"}': "100",
+    'vaewatch_batch_records{dataset="bad",kind="expected_flagged"}': "2",
+}
+HOURS = 31 * 24
+
+
+@needs_promtool
+def test_prometheus_rings_for_a_bad_dataset_by_every_rule_and_for_a_good_one_by_none(tmp_path: Path) -> None:
+    """Its own evaluation, `for` and all, over a month."""
+    good = {
+        name.replace('"bad"', '"good"'): f"0+3600x{HOURS}" if "timestamp" in name else f"0x{HOURS}"
+        for name in BAD
+    }
+    series = {name: f"{value}x{HOURS}" for name, value in BAD.items()} | good
+    ringing = [
+        {"labels": f'{{alertname="{rule["alert"]}", dataset="bad"}}', "value": 1}
+        for group in RULES["groups"]
+        for rule in group["rules"]
+    ]
+    asked = {
+        "expr": 'count by (alertname, dataset) (ALERTS{alertstate="firing"})',
+        "eval_time": f"{HOURS}h",
+        "exp_samples": ringing,
+    }
+    test = {
+        "rule_files": [str(INFRA / "prometheus" / "vaewatch.rules.yml")],
+        "evaluation_interval": "1h",
+        "tests": [
+            {
+                "interval": "1h",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [asked],
+            }
+        ],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump(test), encoding="utf-8")
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_prometheus_reads_what_is_emitted(here: Installation) -> None:
+    """And finds nothing to say about names, help and types, but that bits are no bytes: these are of information."""
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=metrics.exposition(here),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if not re.match(r"vaewatch_column_divergence_bits .*bits", line)] == []
+    assert done.returncode == (3 if said else 0)  # 3: advice only
 
 
 def test_the_dashboard_is_whole() -> None:
