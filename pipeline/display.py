@@ -67,6 +67,8 @@ def print_receipt(receipt: Receipt) -> None:
         print_reasons(findings, receipt.details["cause"])
     for line in receipt.details.get("notes", ()):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
+    if next_step := receipt.details.get("next"):
+        console().print(f"  next: {escape(next_step)}")
     for batch in receipt.with_outcome("refused", "failed"):
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 
@@ -93,16 +95,12 @@ def print_pruning(found: dict[str, Any]) -> None:
     )
 
 
-def print_gates(
-    findings: Sequence[Mapping[str, Any]], one: str = "challenger", other: str = "champion"
-) -> None:
-    """The gates of an evaluation, a line each; those not judged together, by reason.
+def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
+    """The gates of an evaluation, a sentence each; those not judged together, by reason.
 
-    findings: decision.Finding as dictionaries. one, other: what the two versions are called.
+    findings: decision.Finding as dictionaries.
     """
-    table = Table("gate", "", one, other, "asked", "", box=None)
-    for column in table.columns[2:5]:
-        column.justify, column.no_wrap = "right", True
+    table = Table("gate", "", "what was measured, and what passes (chance is allowed for on top)", box=None)
     unjudged: dict[str, list[str]] = {}
     for finding in findings:
         verdict, advisory = finding["verdict"], finding["level"] == "advisory"
@@ -110,8 +108,8 @@ def print_gates(
             unjudged.setdefault(finding["reason"], []).append(finding["gate"])
             continue
         style = "green" if verdict == "passed" else "yellow" if advisory else "red"
-        values = (finding[name] for name in ("value", "champion", "bound"))
-        table.add_row(finding["gate"], f"[{style}]{verdict}[/]", *values, "advisory" if advisory else "")
+        told = f"{finding['sentence']}{' (advisory)' if advisory else ''}"
+        table.add_row(finding["gate"], f"[{style}]{verdict}[/]", escape(told))
     console().print(table)
     for reason, names in unjudged.items():
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
@@ -136,7 +134,7 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
         f"[bold]{escape(evidence.dataset)}[/bold] version {one.version} {beside}, on batches {evidence.first_batch} to "
         f"{evidence.last_batch}: {evidence.n_holdout} records that neither has seen; flags that differ are of {evidence.n_newest} records of the newest days"
     )
-    print_gates([asdict(finding) for finding in decision.findings], *names)
+    print_gates([asdict(finding) for finding in decision.findings])
     kinds = Table("injected anomalies found", *names, box=None)
     for column in kinds.columns[1:]:
         column.justify = "right"

@@ -10,7 +10,7 @@ interval is. A gate that cannot be judged refuses nobody, or a small team's firs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Share
@@ -26,13 +26,36 @@ WIDER = 3.0  # margin of a single kind of anomaly, over that of all
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
 EXPLAINED = ("churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
+NONE_LOST = "none may be, but those in promote.gates.kept.allowed"
+SAYS = {  # each gate's value in a sentence
+    "collapse": "a gross error scores above an ordinary record {} of the time",
+    "recall": "finds {} of the injected anomalies",
+    "baselines": "finds {} of the injected anomalies at equal ranks",
+    "negative_elbo": "describes a record of the holdout in {} nats",
+    "flag_rate": "flags {} times as many records of the newest days as promised",
+    "p_values": "{} times as many records of the newest days as there should be have p-values up to 5 %",
+    "churn": "{} of both versions' flags of the newest days are one version's alone",
+    "seed_variance": "another seed moves recall by {}",
+    "cost": "scoring a record takes {} of CPU time",
+    "precision": "{} of its judged flags are anomalies",
+    "confirmed": "flags {} of the confirmed anomalies",
+    "kept": "finds {} of the confirmed anomalies ordinary that the champion flags",
+}
+
 Verdict = Literal["passed", "failed", "not judged"]
 Outcome = Literal["promote", "refuse", "wait"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one gate says. value, bound: as they are shown; reason: why it failed or was not judged, or a note."""
+    """What one gate says.
+
+    Attributes:
+        value, champion: as they are shown; champion: what it is held against, with its name.
+        bound: what passes, in words.
+        sentence: all of it, where it was judged.
+        reason: why it failed or was not judged, or a note.
+    """
 
     gate: str
     level: Level
@@ -41,6 +64,7 @@ class Finding:
     champion: str = ""
     bound: str = ""
     reason: str = ""
+    sentence: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -115,7 +139,19 @@ class _Judge:
         for name in type(self.gates).model_fields:
             level = getattr(self.gates, name).level
             if level != "off":
-                yield Finding(name, level, *getattr(self, f"_{name}")())
+                found = Finding(name, level, *getattr(self, f"_{name}")())
+                yield (
+                    found if found.verdict == "not judged" else replace(found, sentence=self._sentence(found))
+                )
+
+    def _sentence(self, found: Finding) -> str:
+        named = (
+            found.champion
+            if found.gate == "baselines"
+            else f"version {self.other and self.other.version}: {found.champion}"
+        )
+        beside = f" ({named})" if found.champion else ""
+        return f"{SAYS[found.gate].format(found.value)}{beside}; {found.bound}"
 
     @property
     def one(self) -> Measured:
@@ -127,8 +163,8 @@ class _Judge:
 
     def _collapse(self) -> tuple[Any, ...]:
         least, one = self.gates.collapse.least, self.one
-        value, bound = f"{one.gross:.2f}", f"≥ {least:g}"
-        theirs = f"{self.other.gross:.2f}" if self.other else ""
+        value, bound = f"{one.gross:.0%}", f"{least:.0%} or more passes"
+        theirs = f"{self.other.gross:.0%}" if self.other else ""
         if one.distinct < DISTINCT:
             return "failed", value, theirs, bound, "nearly every record has the same score, or none"
         if one.gross < least:
@@ -154,7 +190,7 @@ class _Judge:
         }
         kind = min(by_kind, key=lambda k: by_kind[k].value)
         mine, theirs = self.one.recall_of[kind], self.other.recall_of[kind]
-        row = _share(self.one.recall), _share(self.other.recall), f"≥ −{margin:.0%}"
+        row = _share(self.one.recall), _share(self.other.recall), _points(margin)
         single = f"{mine:.0%} of kind {kind} where the champion finds {theirs:.0%}"
         if _behind(differences["recall"], margin):
             whole = f"{self.one.recall:.0%} of the injected anomalies where the champion finds {self.other.recall:.0%}"
@@ -168,7 +204,7 @@ class _Judge:
         if self.one.ranked_recall is None or not known:
             return "not judged", "", "", "", self._few()
         best = max(known, key=lambda name: known[name])
-        row = _share(self.one.ranked_recall), f"{_share(known[best])} {best}", f"≥ −{margin:.0%}"
+        row = _share(self.one.ranked_recall), f"{best}: {_share(known[best])}", _points(margin)
         if not _behind(self.evidence.differences[best], margin):
             return "passed", *row
         why = f"finds {self.one.ranked_recall:.0%} of the injected anomalies where {best} finds {known[best]:.0%}"
@@ -179,7 +215,11 @@ class _Judge:
         if missing := self._uncompared():
             return "not judged", _nats(self.one.negative_elbo), "", "", missing
         assert self.other  # noqa: S101
-        row = _nats(self.one.negative_elbo), _nats(self.other.negative_elbo), f"≤ +{margin:g}"
+        row = (
+            _nats(self.one.negative_elbo),
+            _nats(self.other.negative_elbo),
+            f"up to {margin:g} nats more pass",
+        )
         if difference is None or difference.n < FEWEST_HELD:
             return (
                 "not judged",
@@ -217,7 +257,11 @@ class _Judge:
             return "not judged", "", "", "", f"{getattr(self.one, what).n} holdout records in the newest days"
         value, low, high = ratio
         theirs = _ratio(self.other, what) if self.other else None
-        row = f"{value:.2f}×", f"{theirs[0]:.2f}×" if theirs else "", f"{band.lowest:g} to {band.highest:g}×"
+        row = (
+            f"{value:.2f}",
+            f"{theirs[0]:.2f}" if theirs else "",
+            f"{band.lowest:g} to {band.highest:g} times pass",
+        )
         inside = high >= band.lowest and low <= band.highest
         if inside:
             return "passed", *row
@@ -231,7 +275,7 @@ class _Judge:
             why = self._uncompared() or f"{churn.either if churn else 0} flags in the newest days"
             return "not judged", "", "", "", why
         share = Share(churn.differ, churn.either)
-        row = _share(share.value), "", f"≤ {most:.0%}"
+        row = _share(share.value), "", f"up to {most:.0%} passes"
         if share.interval(Z)[0] <= most:
             return "passed", *row
         why = f"{churn.differ} of {churn.either} flags of the newest days are one version's alone: reviewers will see other records"
@@ -241,7 +285,7 @@ class _Judge:
         difference, most = self.evidence.differences.get("another seed"), self.gates.seed_variance.most
         if difference is None:
             return "not judged", "", "", "", "no other seed was trained"
-        row = f"±{abs(difference.value):.1%}", "", f"≤ {most:.1%}"
+        row = f"{100 * abs(difference.value):.1f} points", "", f"up to {100 * most:g} points pass"
         if abs(difference.value) - Z * difference.error <= most:
             return "passed", *row
         why = f"another seed moves recall by {abs(difference.value):.1%}: training has not settled"
@@ -252,7 +296,11 @@ class _Judge:
         if self.other is None or not self.other.cpu_us:
             return "not judged", f"{self.one.cpu_us:.1f} µs", "", "", self._uncompared()
         ratio = self.one.cpu_us / self.other.cpu_us
-        row = f"{self.one.cpu_us:.1f} µs", f"{self.other.cpu_us:.1f} µs", f"≤ {most:g}×"
+        row = (
+            f"{self.one.cpu_us:.1f} µs",
+            f"{self.other.cpu_us:.1f} µs",
+            f"up to {most:g} times as much passes",
+        )
         if ratio <= most:
             return "passed", *row
         return "failed", *row, f"scoring a record costs {ratio:.1f} times as much; look at train.recipe"
@@ -269,7 +317,7 @@ class _Judge:
         if self.other is None:
             return "not judged", "", "", "", self._uncompared()
         theirs: Share = getattr(self.other, what)
-        row = _counted(mine), _counted(theirs), "not below"
+        row = _counted(mine), _counted(theirs), "as many pass"
         if min(mine.n, theirs.n) < FEWEST_JUDGED:
             return (
                 "not judged",
@@ -289,9 +337,9 @@ class _Judge:
             return "not judged", "", "", "", missing
         lost = [one for one in self.evidence.lost if one not in self.gates.kept.allowed]
         if not lost:
-            return "passed", "0 lost", "", "0 lost"
+            return "passed", "none", "", NONE_LOST
         why = f"confirmed anomalies that the champion flags are ordinary to it: {', '.join(lost[:5])}{'…' * (len(lost) > 5)}"
-        return "failed", f"{len(lost)} lost", "", "0 lost", f"{why}; allow them by promote.gates.kept.allowed"
+        return "failed", str(len(lost)), "", NONE_LOST, f"{why}; allow them by promote.gates.kept.allowed"
 
     def _uncompared(self) -> str:
         """Why there is no comparison with a champion."""
@@ -343,6 +391,10 @@ def _ratio(one: Measured, what: str) -> tuple[float, float, float] | None:
         return None
     low, high = share.interval(Z)
     return share.value / promised, low / promised, high / promised
+
+
+def _points(margin: float) -> str:
+    return f"up to {100 * margin:g} percentage points fewer pass"
 
 
 def _share(value: float | None) -> str:

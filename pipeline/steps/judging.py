@@ -75,7 +75,27 @@ def evaluate(
         promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
         alias = "champion"
     outcome = OUTCOME[chosen.tags["decision"]]
+    details["next"] = _next(dataset, chosen.version, outcome, alias)
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, alias, details)
+
+
+def _next(dataset: Dataset, version: int, outcome: str, alias: str) -> str:
+    """What follows from a decision, and who has to do it."""
+    name, mode = dataset.dataset, dataset.promote.mode
+    override = f"vaewatch promote {name} --version {version} --reason WHY"
+    if outcome == "refused":
+        return f"the champion serves on; train again once the reason is gone, or override it: {override}"
+    if outcome == "waiting":
+        return f"evaluate it again as batches land (each night does); sooner: {override}"
+    if alias == "champion":
+        return f"nothing: it serves; score what waits: vaewatch score {name}"
+    by_itself = {
+        "automatic": "the nightly run promotes it by itself; sooner",
+        "approval": f"answer in Airflow ({name}.approve); without Airflow",
+    }
+    return (
+        f"{by_itself.get(mode, 'make it champion')}: vaewatch promote {name} --version {version} --reason WHY"
+    )
 
 
 def compare(

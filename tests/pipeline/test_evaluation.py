@@ -7,6 +7,7 @@ measured apart (docs/log.md); here one pair stands for them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -232,6 +233,29 @@ def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -
     assert told["decision"]["outcome"] == "refuse"
     (example, *_) = told["evidence"]["churn"]["examples"]
     assert example["by"] in {"champion", "challenger"}
+
+
+def test_each_judged_gate_is_a_sentence_with_its_number_unit_and_bound(
+    judged: Callable[..., Evidence],
+) -> None:
+    """Who decides at night must not have to look up what `kept 0 lost` means."""
+    said = {f.gate: f.sentence for f in decide(judged("other seed", "good"), Gates()).findings}
+    assert not [gate for gate, sentence in said.items() if "None" in sentence or "{" in sentence]
+    assert re.fullmatch(
+        r"finds [\d.]+% of the injected anomalies \(version 1: [\d.]+%\); up to 10 percentage points fewer pass",
+        said["recall"],
+    )
+    assert re.fullmatch(
+        r"finds [\d.]+% of the injected anomalies at equal ranks \([\w ]+: [\d.]+%\); up to 5 percentage points fewer pass",
+        said["baselines"],
+    )
+    assert re.fullmatch(
+        r"flags [\d.]+ times as many records of the newest days as promised \(version 1: [\d.]+\); 0.1 to 3 times pass",
+        said["flag_rate"],
+    )
+    kept = "finds none of the confirmed anomalies ordinary that the champion flags; none may be, but those in promote.gates.kept.allowed"
+    assert said["kept"] == kept
+    assert said["precision"] == ""  # nobody has judged anything yet
 
 
 def test_chance_is_allowed_for_on_top_of_the_margin(judged: Callable[..., Evidence]) -> None:
