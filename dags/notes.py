@@ -84,7 +84,8 @@ PROMOTE = """
 
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
-actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection.
+actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
+again while its question is open is not asked about twice: that run skips, and says which one asks.
 
 | | |
 |---|---|

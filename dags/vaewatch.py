@@ -133,7 +133,7 @@ class DatasetDags:
 
                 keys = steps.discover(name, group=group, claim=True)
                 if not keys:
-                    raise AirflowSkipException("nothing is due")
+                    raise skipped("nothing is due")
                 outlet_events[landed].add_partitions(keys)
                 return len(keys)
 
@@ -272,26 +272,28 @@ class DatasetDags:
 
     def approve(self) -> None:
         """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
-        from dags.approval import Approval
+        from dags.approval import Approval, asked_already
 
         name, hours = self.name, self.dataset.promote.approval_hours
         note = notes.APPROVE.format(name=name, hours=hours)
         version = Param(None, type=["null", "integer"], description="model version; default: the challenger")
         when = PartitionedAssetTimetable(assets=self.trained)
         with self.dag("approve", note, schedule=when, params={"version": version}):
-
-            @task(multiple_outputs=False)
-            def evidence(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
+            # one at a time: two runs must not both find that nothing is asked yet
+            @task(multiple_outputs=False, max_active_tis_per_dag=1)
+            def evidence(*, dag_run: Any = None, params: Any = None, ti: Any = None) -> dict[str, Any]:
                 from pipeline import steps
 
                 version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
                 receipt = steps.evidence(name, version)
                 if receipt.outcome == "serving":
-                    raise AirflowSkipException(f"version {receipt.model_version} is champion already")
+                    raise skipped(f"version {receipt.model_version} is champion already")
+                if other := asked_already(ti, name, receipt.model_version):
+                    raise skipped(f"version {receipt.model_version} is asked about already, by run {other}")
                 return {"version": receipt.model_version, **receipt.details}
 
             approve = Approval(
-                task_id="approve",
+                task_id=Approval.TASK,
                 subject=f"Shall version {{{{ ti.xcom_pull('evidence')['version'] }}}} of {name} become champion?",
                 body="{{ ti.xcom_pull('evidence')['markdown'] }}",
                 params={"note": Param("", type="string", description="why; goes on record with the version")},
@@ -377,6 +379,12 @@ def key_of(dag_run: Any, params: Any) -> str:
     if not key:
         raise ConfigError("say which batch: trigger with a partition key, or with the parameter `batch`")
     return str(key)
+
+
+def skipped(why: str) -> AirflowSkipException:
+    """For the log, too: Airflow keeps the reason of a skipped task to itself."""
+    log.info("%s", why)
+    return AirflowSkipException(why)
 
 
 def decided(answer: Any, hours: float) -> tuple[str, str]:

@@ -96,6 +96,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield made
 
 
+def test_a_challenger_judged_again_while_its_question_is_open_is_not_asked_about_twice(place: Place) -> None:
+    """Two questions about one version get two answers, and the second is no longer about what serves."""
+    first = place.ask("orders", 3)
+    place.question("orders", first)
+    second = place.ask("orders", 3)
+    assert place.api.wait_for("orders.approve", second, PATIENCE) == "success"
+    assert place.api.task_states("orders.approve", second)["approve"] == "skipped"
+    assert first in place.api.task_log("orders.approve", second, "evidence")
+    path = f"/dags/orders.approve/dagRuns/{first}/taskInstances/approve/-1/hitlDetails"
+    place.api.request("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {"note": "no"}})
+    assert place.api.wait_for("orders.approve", first, PATIENCE) == "success"
+    third = place.ask("orders", 3)  # answered: it may be asked about again
+    place.question("orders", third)
+    path = path.replace(first, third)
+    place.api.request("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {"note": "no"}})
+    assert place.api.wait_for("orders.approve", third, PATIENCE) == "success"
+
+
 def test_an_answer_by_rest_promotes_in_the_name_of_who_answered(place: Place) -> None:
     """Chat bots and release tools answer this way. Asked again, the answer has been given."""
     run_id = place.ask("orders", 2)
