@@ -1,6 +1,6 @@
 """The way to MLflow: its address, its database, and its faults in our words.
 
-Belongs here: what has to be true before MLflow can be asked anything. Does not: what is asked (runs.py, __init__.py).
+Belongs here: what has to be true before MLflow can be asked anything. Does not: what is asked (runs.py, versions.py).
 """
 
 from __future__ import annotations

@@ -1,26 +1,40 @@
 """A version's run and model, logged again at another MLflow, or under another name at the same one: all evidence and the files.
 
-Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or versions and aliases (__init__.py). The copy has
+Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or making a version of it (registration.py). The copy has
 files of its own, unlike one of MLflow's `copy_model_version`: what becomes of the original does not matter to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelUnusable
 from pipeline.registry import runs
-from pipeline.registry.versions import Versions
+from pipeline.registry.entities import ModelVersion
+from pipeline.registry.versions import METRICS, REPLACED, Versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
+OF_ITS_PLACE = (  # tags of a version that say what was decided of it, beside another champion
+    "promoted_", "rejected_", "rolled_back_", "arrival", REPLACED, "decision", "evaluated_", "evaluation_",
+)  # fmt: skip
 OF_MLFLOW = "mlflow."  # tags that it sets itself
 KEPT = ("mlflow.note.content", "mlflow.runName")
+
+
+def tags_of_copy(version: ModelVersion, copied: Mapping[str, str]) -> dict[str, str]:
+    """A version's tags as a copy has them, and those that say where it comes from; what was decided of it was about another place."""
+    traveling = {
+        f"source.{name}" if name.startswith(OF_ITS_PLACE) else name: value
+        for name, value in version.tags.items()
+    }
+    return {METRICS: json.dumps(dict(version.metrics)), **traveling, **copied}
 
 
 def log_copy(

@@ -1,6 +1,6 @@
 """What goes into the registry and what comes out, in our words.
 
-Belongs here: frozen records. Does not: how MLflow keeps them (runs.py, __init__.py).
+Belongs here: frozen records. Does not: how MLflow keeps them (runs.py, versions.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One training in MLflow: a run with its numbers, inputs and plots, and a logged model that loads without pickle.
 
-Belongs here: all that is written before a version exists. Does not: versions and aliases (__init__.py).
+Belongs here: all that is written before a version exists. Does not: versions (registration.py) and aliases (serving.py).
 MLflow's client is used throughout, never its "active run": nothing here depends on what else the process does.
 """
 

@@ -1,6 +1,6 @@
 """The versions of one dataset's model as MLflow keeps them: look-ups, tags, aliases.
 
-Belongs here: single requests, in our words. Does not: the order in which a promotion makes them (__init__.py).
+Belongs here: single requests, in our words. Does not: the order in which a promotion makes them (serving.py).
 """
 
 from __future__ import annotations
