@@ -24,7 +24,7 @@ from pipeline.registry import DatasetInput, Registry, TrainingRun
 from pipeline.settings import Settings
 
 from .postgresql import missing, server
-from .registry_data import CONTRACT, finish, orders, start
+from .registry_data import CONTRACT, ELSEWHERE, finish, orders, start, tracking_uri
 from .review_data import DATASET, SITE, TOKEN, put, row
 
 if TYPE_CHECKING:
@@ -71,13 +71,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'ledger.db'}"
         return
-    address: str = request.getfixturevalue("postgresql")
+    place: str = request.getfixturevalue("postgresql")
     name = f"test_{uuid.uuid4().hex[:12]}"
-    engine = sa.create_engine(address.format(name="postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    yield address.format(name=name)
+    _execute(place, f"CREATE DATABASE {name}")
+    yield place.format(name=name)
 
 
 @pytest.fixture
@@ -135,15 +132,43 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def home(prepared: Path, tmp_path: Path) -> Path:
-    """A fresh installation; with a blank in its path, as people have."""
-    return Path(shutil.copytree(prepared, tmp_path / "home of vaewatch"))
+@pytest.fixture(scope="session")
+def prepared_server(postgresql: str) -> str:
+    """The same on PostgreSQL: the address of a database to copy, to which nobody is connected."""
+    _execute(postgresql, "CREATE DATABASE mlflow_prepared")
+    made = start(f"""
+        from pipeline.registry import Registry
+        Registry({postgresql.format(name="mlflow_prepared")!r}, "file:///nowhere").prepare()
+        """)
+    assert finish(made) == 0
+    return postgresql
+
+
+def _execute(place: str, statement: str) -> None:
+    engine = sa.create_engine(place.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A fresh installation on each kind of database; with a blank in its path, as people have."""
+    folder = tmp_path / "home of vaewatch"
+    if request.param == "sqlite":
+        yield Path(shutil.copytree(request.getfixturevalue("prepared"), folder))
+        return
+    place, name = request.getfixturevalue("prepared_server"), f"mlflow_{uuid.uuid4().hex[:12]}"
+    _execute(place, f"CREATE DATABASE {name} TEMPLATE mlflow_prepared")
+    folder.mkdir()
+    (folder / ELSEWHERE).write_text(place.format(name=name))
+    yield folder
+    _execute(place, f"DROP DATABASE {name} WITH (FORCE)")  # MLflow keeps its connections
 
 
 @pytest.fixture
 def registry(home: Path) -> Registry:
-    return Registry(f"sqlite:///{home}/mlflow.db")
+    return Registry(tracking_uri(home), home / "mlartifacts")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A training to register, a real MLflow on SQLite to register it with, and what is asked of it directly."""
+"""A training to register, a real MLflow to register it with, and what is asked of it directly."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ CONTRACT = {
     },
     "train": {"recipe": {"steps": 3}},
 }
+
+
+ELSEWHERE = "tracking address"
 
 
 def orders(n: int, seed: int, missing: float = 0.0) -> pa.Table:
@@ -55,10 +58,16 @@ def finish(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+def tracking_uri(home: Path) -> str:
+    """Of an installation's MLflow: SQLite, unless a file says that it is on PostgreSQL."""
+    elsewhere = home / ELSEWHERE
+    return elsewhere.read_text() if elsewhere.exists() else f"sqlite:///{home}/mlflow.db"
+
+
 def client(home: Path) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{home}/mlflow.db", registry_uri=f"sqlite:///{home}/mlflow.db")
+    return MlflowClient(tracking_uri(home), registry_uri=tracking_uri(home))
 
 
 def add_versions(home: Path, dataset: str, n: int) -> None:

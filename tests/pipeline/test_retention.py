@@ -26,7 +26,7 @@ from pipeline.review import judging
 from pipeline.review.filters import Filters
 from pipeline.review.queue import page
 
-from .registry_data import client
+from .registry_data import ELSEWHERE, client, tracking_uri
 from .review_data import put, row
 
 pytestmark = pytest.mark.filterwarnings(
@@ -75,7 +75,7 @@ def mlflow(registry: Registry, home: Path, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 def rows(home: Path, *tables: str) -> dict[str, int]:
-    engine = sa.create_engine(f"sqlite:///{home}/mlflow.db")
+    engine = sa.create_engine(tracking_uri(home))
     with engine.connect() as connection:
         found = {t: connection.scalar(sa.text(f"SELECT count(*) FROM {t}")) for t in tables}
     engine.dispose()
@@ -86,7 +86,7 @@ def files(home: Path) -> set[str]:
     return {
         str(path.relative_to(home))
         for path in home.rglob("*")
-        if path.is_file() and not path.name.startswith("mlflow.db")
+        if path.is_file() and not path.name.startswith(("mlflow.db", ELSEWHERE))
     }
 
 
@@ -252,7 +252,7 @@ def server(home: Path) -> Iterator[str]:
     """A tracking server on the same database, which hands files on."""
     port = any_free_port()
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{home}/mlflow.db",
+        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri(home),
         "--artifacts-destination", str(home / "served"), "--workers", "1", "--port", str(port),
     ]  # fmt: skip
     quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
