@@ -61,7 +61,7 @@ def _read(place: Place) -> InputDataset:
     from openlineage.client.facet_v2 import base_subset_dataset as subset
 
     part = _part(place)
-    said = {"subset": subset.InputSubsetInputDatasetFacet(inputCondition=part)} if part else {}
+    said: dict[str, Any] = {"subset": subset.InputSubsetInputDatasetFacet(part)} if part else {}
     return InputDataset(place.namespace, place.name, said, facets=_facets(place))
 
 

@@ -112,6 +112,7 @@ def secret(here: Installation, ids: list[str]) -> dict[str, str]:
         "dataset": "secret",
         "batch_id": "2026-01-30",
         "page": "run.html",
+        "training_key": "0123456789abcdef",
         "last": last,
     }
 
