@@ -19,7 +19,7 @@ from pipeline.review import statistics
 from pipeline.review.filters import Filters
 from pipeline.review.web import plots, words
 from pipeline.review.web.access import POLICY
-from pipeline.review.web.words import FACET_NAMES, VERDICT_NAMES, WORDS
+from pipeline.review.web.words import CHIP_NAMES, FACET_NAMES, VERDICT_NAMES, WORDS
 from pipeline.verdicts import OPINIONS
 
 GROUPED_DAYS, ALL_DAYS = 30, "0001-01-01"
@@ -74,6 +74,7 @@ def _templated() -> Environment:
         "OPINIONS": OPINIONS,
         "VERDICTS": VERDICT_NAMES,
         "FACETS": FACET_NAMES,
+        "CHIPS": CHIP_NAMES,
         "WORDS": WORDS,
         "GROUPED_DAYS": GROUPED_DAYS,
         "ALL_DAYS": ALL_DAYS,

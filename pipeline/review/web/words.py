@@ -42,6 +42,13 @@ FACET_NAMES = {
     "model_version": "Model version",
     "reviewer": "Reviewer",
 }
+CHIP_NAMES = {
+    **{name: text.lower() for name, text in FACET_NAMES.items()},
+    "since": "from",
+    "until": "to",
+    "search": "begins with",
+    "signature": "odd in",
+}
 
 
 def number(value: Any, digits: int = 4) -> str:
