@@ -69,6 +69,7 @@ def test_a_record_that_is_all_script_and_a_megabyte_wide_is_harmless_on_every_pa
         driver=text[:200],
         signature=f"{text[:200]}↑",
         reasons=reasons,
+        terms=[{"column": text[:200], "nats": 300.0}],
         record={text[:200]: text, "amount": text},
     )
     put(here.ledger, [evil])
