@@ -91,7 +91,7 @@ def _calibration(axes: Axes, values: Any) -> None:
             label="95 % band",
         )
         axes.plot(expected, p, color=ACCENT, label="calibration records, half against half")
-    axes.plot([1e-4, 1], [1e-4, 1], color=INK, lw=0.8, ls="--")
+    axes.plot([1e-4, 1], [1e-4, 1], color=INK, lw=0.8, ls="--", label="uniform")
     axes.set(
         xscale="log",
         yscale="log",

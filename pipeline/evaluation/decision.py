@@ -21,6 +21,7 @@ FEWEST_HELD, FEWEST_RECENT, FEWEST_JUDGED, FEWEST_FLAGS = 100, 100, 20, 20
 DISTINCT = 0.5  # share of different scores; a model of little but categories has ties
 FEW_LEARNED = 0.2  # of what the champion learned from
 SILENT = 0.05  # nats a record: latents that say nothing
+QUIETER = 0.6  # of what the champion's say
 WIDER = 3.0  # margin of a single kind of anomaly, over that of all
 
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
@@ -376,7 +377,12 @@ class _Judge:
             return "its threshold lies far above ordinary records, as where many odd ones were learned from: look at the window's batches"
         if lost and min(lost, key=lambda k: lost[k]) in {"swapped", "several"}:
             return "what goes together in a record was not learned: columns joined or sorted apart, too few steps (train.recipe), or too few records"
-        return "trained too briefly, or on records unlike today's: look at its curves in MLflow and at the window's batches"
+        if other and one.kl_divergence < QUIETER * other.kl_divergence:
+            return (
+                f"its latents say {one.kl_divergence:.2g} nats of a record, the champion's {other.kl_divergence:.2g}: what goes together in a "
+                "record was learned less, as where columns were joined or sorted apart, or steps were few (train.recipe)"
+            )
+        return "trained too briefly, or on records unlike today's, odd ones among them: look at its curves in MLflow and at the window's batches"
 
 
 def _behind(difference: Difference, margin: float) -> bool:

@@ -235,6 +235,26 @@ def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -
     assert example["by"] in {"champion", "challenger"}
 
 
+def test_where_no_injected_kind_tells_the_latents_do(judged: Callable[..., Evidence]) -> None:
+    """On sensors' derived columns nobody finds a swapped value, and a model of shuffled columns loses nothing there."""
+    shuffled = judged("shuffled", "good")
+    assert shuffled.champion
+    known = {k: d for k, d in shuffled.differences.items() if not k.startswith("recall of ")}
+    for says, words in (
+        (2.4, "its latents say 2.4 nats of a record, the champion's 5.4"),
+        (4.0, "trained too"),
+    ):
+        one = replace(shuffled.challenger, kl_divergence=says)
+        evidence = replace(
+            shuffled,
+            challenger=one,
+            champion=replace(shuffled.champion, kl_divergence=5.4),
+            differences=known,
+        )
+        gates = Gates.model_validate({"recall": "off"})
+        assert decide(evidence, gates).cause.startswith(words)
+
+
 def test_each_judged_gate_is_a_sentence_with_its_number_unit_and_bound(
     judged: Callable[..., Evidence],
 ) -> None:

@@ -1,0 +1,196 @@
+"""Challengers that are worse for a reason, and one that is better, whole: trained, registered, judged, promoted, taken back, made again.
+
+On the sample feed and on a week of a waterworks' sensors. What is done to a challenger's records is done as its training reads them: the
+holdout, the champion and the rest of the installation are as on any night.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipeline import steps, training
+from pipeline.errors import NotReady
+from pipeline.receipts import Receipt
+
+from .conftest import Place
+
+pytestmark = [
+    pytest.mark.slow,  # six trainings a feed: four minutes each
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning"),
+    pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
+]
+DATA = (
+    Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "water" / "batches"
+)
+WATER_DAYS = slice(0, 8)
+BRIEF, GOOD = (
+    "{steps: 30, n_members: 2}",
+    {"payments": "{n_latents: 10, n_members: 2}", "water": "{n_members: 2}"},
+)
+ANN = {"by": "ann", "reason": "a test"}
+
+
+def shuffled(table: pa.Table) -> pa.Table:
+    """Every column in an order of its own: the values stay, what goes together is gone."""
+    random = np.random.default_rng(1)
+    return pa.table({n: table[n].take(random.permutation(table.num_rows)) for n in table.column_names})
+
+
+def contaminated(table: pa.Table) -> pa.Table:
+    """Three records in ten are of values that do not go together."""
+    odd, other = pa.array(np.random.default_rng(2).random(table.num_rows) < 0.3), shuffled(table)
+    columns = {n: (other[n].combine_chunks(), table[n].combine_chunks()) for n in table.column_names}
+    return pa.table({n: pc.if_else(odd, *both) for n, both in columns.items()})
+
+
+def few(table: pa.Table) -> pa.Table:
+    """The newest hundred or so: as many as can be calibrated on."""
+    return table.slice(table.num_rows - 110)
+
+
+def ten(table: pa.Table) -> pa.Table:
+    return table.slice(table.num_rows - 10)
+
+
+@pytest.fixture(scope="module", params=["payments", "water"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Every batch is checked, and a version serves that was trained too briefly."""
+    root = tmp_path_factory.mktemp("challengers")
+    if request.param == "water":
+        place = water(root)
+    else:
+        landed, _ = request.getfixturevalue("landed_once")
+        place = landed.copy(root / "payments")
+        place.edit("recipe: {steps: 60, n_members: 2}", f"recipe: {BRIEF}")
+    place.validate()
+    place.train()
+    yield place
+    place.close()
+
+
+def water(root: Path) -> Place:
+    """As `vaewatch init` proposes it, settled at once."""
+    if not DATA.is_dir():
+        pytest.skip(f"{DATA} is not there; VAEWATCH_DATA may point to another copy of the real data")
+    place = Place(root / "water", "water")
+    place.incoming.mkdir(parents=True)
+    for file in sorted(DATA.glob("*.parquet"))[WATER_DAYS]:
+        shutil.copy(file, place.incoming)
+    code, _, errors = place.run("init", str(place.incoming))
+    assert code == 0, errors
+    place.edit("incoming:\n", "incoming:\n  settle_seconds: 0\n")
+    place.edit("min_records: 1000\n", f"min_records: 1000\n  recipe: {BRIEF}\n")
+    return place
+
+
+def challenge(place: Place) -> Receipt:
+    """Train another version and have it judged."""
+    steps.train(place.name, force=True, installation=place.here)
+    return steps.evaluate(place.name, installation=place.here)
+
+
+@pytest.fixture(scope="module")
+def good(served: Place) -> Place:
+    """A version that learned enough has taken the place of the brief one."""
+    served.edit(BRIEF, GOOD[served.name])
+    judged = challenge(served)
+    assert judged.outcome == "passed", judged.details
+    steps.promote(served.name, installation=served.here, **ANN)
+    return served
+
+
+def spoil(patched: pytest.MonkeyPatch, what: Callable[[pa.Table], pa.Table]) -> None:
+    """From now on trainings read other records than there are."""
+    read = training.read_window
+
+    def spoiled(*args: Any, **kwargs: Any) -> Any:
+        found = read(*args, **kwargs)
+        return replace(found, table=what(found.table))
+
+    patched.setattr(training, "read_window", spoiled)
+
+
+def scores(place: Place, batch_id: str) -> pa.Table:
+    found = place.table("scores")
+    return found.filter(pc.equal(found["batch_id"], batch_id))
+
+
+def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(good: Place) -> None:
+    """To the bit, there and back; and what serves can be made again from what was noted of it."""
+    day = next(row["batch_id"] for row in good.ledger() if row["status"] != "refused")
+    found = {}
+    for version in (1, 2, 1, 2):
+        if version == 1:
+            steps.rollback(good.name, installation=good.here, **ANN)
+        else:
+            steps.promote(good.name, 2, installation=good.here, override=True, **ANN)
+        good.score(day, force=True)
+        now = scores(good, day)
+        assert set(now["model_version"].to_pylist()) == {version}
+        assert now.equals(found.setdefault(version, now))
+    assert not found[1]["anomaly_score"].equals(found[2]["anomaly_score"])
+    again = steps.reproduce(good.name, 2, installation=good.here)
+    assert (again.outcome, again.details["since"]) == ("equal", ())
+
+
+@pytest.mark.parametrize(
+    ("what", "seed", "words"),  # a seed of its own, or it would be the version that there is
+    [
+        (shuffled, 1, "what goes together"),
+        (contaminated, 2, "odd ones"),
+        (few, 3, "it learned from 110 records, the champion from "),
+        ("collapsed", 4, "they collapsed onto the prior"),
+    ],
+    ids=["shuffled", "contaminated", "few", "collapsed"],
+)
+def test_a_worse_challenger_is_refused_with_its_reason(
+    good: Place,
+    what: Callable[[pa.Table], pa.Table] | str,
+    seed: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the champion serves on."""
+    recipe = GOOD[good.name]
+    serves = good.here.registry.champion(good.name)
+    good.edit("train:\n", f"train:\n  seed: {seed}\n")
+
+    if what == "collapsed":
+        good.edit(recipe, f"{recipe[:-1]}, kl_weight: 1000}}")
+    try:
+        with monkeypatch.context() as patched:
+            if callable(what):
+                spoil(patched, what)
+            steps.train(good.name, force=True, installation=good.here)
+        judged = steps.evaluate(good.name, installation=good.here)
+    finally:
+        good.edit(f"train:\n  seed: {seed}\n", "train:\n")
+        if what == "collapsed":
+            good.edit(f"{recipe[:-1]}, kl_weight: 1000}}", recipe)
+    assert judged.outcome == "refused", judged.details
+    failed = {f["gate"] for f in judged.details["findings"] if f["verdict"] == "failed"}
+    assert failed & {"recall", "negative_elbo"}
+    assert words in judged.details["cause"]
+    assert good.here.registry.champion(good.name) == serves
+
+
+def test_ten_records_make_no_version(good: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is registered that could not be calibrated."""
+    before = good.models()
+    good.edit("train:\n", "train:\n  seed: 5\n")
+    spoil(monkeypatch, ten)
+    with pytest.raises(NotReady, match="too few to calibrate on"):
+        steps.train(good.name, force=True, installation=good.here)
+    good.edit("train:\n  seed: 5\n", "train:\n")
+    assert good.models() == before
