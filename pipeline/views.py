@@ -56,7 +56,7 @@ class ThresholdChange:
     def words(self) -> str:
         return (
             f"{self.value:.4g} nats from batch {self.batch_id} on, {self.before:.4g} before: "
-            "`flag` was changed in the dataset's file, without a training"
+            "the dataset's file has another flag: rule now, without a training"
         )
 
 
