@@ -27,8 +27,10 @@ from infra.airflow_api import AirflowApi
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
-from pipeline import batches, display, views
+from pipeline import batches, views
 from pipeline.config import Dataset
+from pipeline.display.nightly import print_batches
+from pipeline.display.review import print_flagged
 from pipeline.errors import VaewatchError
 from pipeline.installation import Installation
 from pipeline.settings import Settings
@@ -276,11 +278,11 @@ def _failed(api: AirflowApi, feed: Feed) -> str:
 def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     (found,) = views.status(here, feed.dataset)
     console.print()
-    display.print_batches(found["batches"])
+    print_batches(found["batches"])
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
     worst = [row for row in views.flagged(here, feed.dataset, limit=2000) if row["batch_id"] in following]
-    display.print_flagged(worst[:10])
+    print_flagged(worst[:10])
     if feed.truth:
         _measure(here, dataset, feed.truth, following)
     _where(here, found)

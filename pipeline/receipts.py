@@ -1,6 +1,6 @@
 """What a step returns: ids and counts, never records.
 
-Belongs here: receipts and how they read. Does not: the steps (steps/), or a terminal (display.py).
+Belongs here: receipts and how they read. Does not: the steps (steps/), or a terminal (display/).
 """
 
 from __future__ import annotations

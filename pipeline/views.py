@@ -1,6 +1,6 @@
 """What a person or a program asks of the results: plain dictionaries, read from ledger and tables.
 
-Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display.py), or files (export.py).
+Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display/), or files (export.py).
 """
 
 from __future__ import annotations

@@ -39,20 +39,20 @@ def told(as_json: bool, work: Callable[..., Any]) -> Any:
 
 def training_progress(as_json: bool) -> Any:
     """A bar on standard error while a model trains, where somebody looks."""
-    from pipeline import display
+    from pipeline.display import training_progress
 
-    return display.training_progress(show=not as_json and sys.stderr.isatty())
+    return training_progress(show=not as_json and sys.stderr.isatty())
 
 
 def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
     """Print receipts and leave with the code they deserve."""
-    from pipeline import display
+    from pipeline.display.nightly import print_receipt
 
     if as_json:
         print_json([receipt.as_dict() for receipt in receipts])
     else:
         for receipt in receipts:
-            display.print_receipt(receipt)
+            print_receipt(receipt)
     # beside other steps a refused challenger is a night as it should be: the champion serves on
     outcomes = {r.outcome for r in receipts if r.step != "evaluate" or len(receipts) == 1}
     if "partly done" in outcomes or ("refused" in outcomes and len(outcomes) > 1):

@@ -71,21 +71,23 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Measure version A against version B as an evaluation would, with records that they disagree on; nothing is kept."""
-    from pipeline import display, steps
+    from pipeline import steps
+    from pipeline.display.models import print_comparison
 
     evidence, decision = steps.compare(dataset, version, other)
     if as_json:
         return print_json({"decision": decision.as_dict(), "evidence": evidence.as_dict()})
-    return display.print_comparison(evidence, decision)
+    return print_comparison(evidence, decision)
 
 
 @verbs.command()
 def history(dataset: DatasetName, as_json: AsJson = False) -> None:
     """What was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
-    from pipeline import display, steps
+    from pipeline import steps
+    from pipeline.display.models import print_history
 
     events = steps.history(dataset)
-    print_json(events) if as_json else display.print_history(events)
+    print_json(events) if as_json else print_history(events)
 
 
 @verbs.command()
@@ -123,9 +125,10 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove model versions that retention does not keep, with their runs and files, for good."""
-    from pipeline import display, steps
+    from pipeline import steps
+    from pipeline.display.models import print_pruning
 
     receipt = steps.prune(dataset, dry_run=dry_run)
     if as_json:
         return print_json(receipt.as_dict())
-    return display.print_pruning(receipt.details)
+    return print_pruning(receipt.details)

@@ -125,21 +125,22 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """What landed, what was accepted, set aside and flagged, and which model serves."""
-    from pipeline import display, views
+    from pipeline import views
+    from pipeline.display.nightly import print_status
     from pipeline.installation import Installation
 
     found = views.status(Installation(), dataset)
-    print_json(found) if as_json else display.print_status(found, whole=dataset is not None)
+    print_json(found) if as_json else print_status(found, whole=dataset is not None)
 
 
 @verbs.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look at settings, folders, database, registry and datasets, and say what to mend."""
-    from pipeline import display
+    from pipeline.display import print_findings
     from pipeline.doctor import examine
 
     findings = examine()
-    print_json(findings) if as_json else display.print_findings(findings)
+    print_json(findings) if as_json else print_findings(findings)
     if any(not finding["ok"] for finding in findings):
         raise typer.Exit(1)
 
@@ -190,10 +191,10 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """The chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the model learned from."""
-    from pipeline import display
+    from pipeline.display import print_lines
     from pipeline.installation import Installation
     from pipeline.trace import as_lines
     from pipeline.trace import trace as follow
 
     found = follow(Installation(), anomaly_id)
-    print_json(found) if as_json else display.print_lines(as_lines(found))
+    print_json(found) if as_json else print_lines(as_lines(found))

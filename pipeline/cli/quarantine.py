@@ -17,11 +17,12 @@ verbs = typer.Typer(help="Records and batches set aside, and letting them in aga
 @verbs.command("list")
 def quarantine_list(dataset: DatasetName, as_json: AsJson = False) -> None:
     """Batches that were refused or have records set aside, with counts by reason."""
-    from pipeline import display, views
+    from pipeline import views
+    from pipeline.display.nightly import print_quarantined
     from pipeline.installation import Installation
 
     found = views.quarantined(Installation(), dataset)
-    print_json(found) if as_json else display.print_quarantined(found)
+    print_json(found) if as_json else print_quarantined(found)
 
 
 @verbs.command("show")
@@ -32,11 +33,12 @@ def quarantine_show(
     as_json: AsJson = False,
 ) -> None:
     """Records of a batch that were set aside, with their reasons."""
-    from pipeline import display, views
+    from pipeline import views
+    from pipeline.display.nightly import print_set_aside
     from pipeline.installation import Installation
 
     found = views.set_aside(Installation(), dataset, batch, limit=limit)
-    print_json(found) if as_json else display.print_set_aside(found)
+    print_json(found) if as_json else print_set_aside(found)
 
 
 @verbs.command("release")

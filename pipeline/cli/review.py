@@ -66,7 +66,7 @@ def review_list(
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a person: the newest day first, on a day the most severe first."""
-    from pipeline import display
+    from pipeline.display.review import print_queue
     from pipeline.installation import Installation
     from pipeline.review import queue
     from pipeline.review.filters import Filters
@@ -89,7 +89,7 @@ def review_list(
         counted = None if search else queue.counts(here.ledger, chosen)["kind"]
         if counted and kind != "any":
             counted = {kind: counted.get(kind, 0)}
-        display.print_queue(found.rows, state, counted, has_more=found.more_after is not None)
+        print_queue(found.rows, state, counted, has_more=found.more_after is not None)
 
 
 @verbs.command("show")
@@ -103,7 +103,7 @@ def review_show(
     """One record whole: original values, scores, reasons and verdicts."""
     from dataclasses import asdict
 
-    from pipeline import display
+    from pipeline.display.review import print_one, print_versions
     from pipeline.installation import Installation
     from pipeline.review import record
     from pipeline.review.versions import scored_by
@@ -114,8 +114,8 @@ def review_show(
     if as_json:
         more = {"scored_by": [asdict(one) | {"would_flag": one.would_flag} for one in said]}
         return print_json(found | (more if versions else {}))
-    display.print_one(found)
-    return display.print_versions(said) if versions else None
+    print_one(found)
+    return print_versions(said) if versions else None
 
 
 @verbs.command("label")
@@ -193,7 +193,7 @@ def review_stats(
     """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
     from dataclasses import asdict
 
-    from pipeline import display
+    from pipeline.display import print_lines
     from pipeline.installation import Installation
     from pipeline.review import statistics
     from pipeline.review.budget import suggested
@@ -211,7 +211,7 @@ def review_stats(
             statistics.as_dict(found) | {"budgets": {name: asdict(one) for name, one in budgets.items()}}
         )
     lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
-    return display.print_lines([*statistics.as_lines(found), *lines])
+    return print_lines([*statistics.as_lines(found), *lines])
 
 
 @verbs.command("fill")

@@ -37,12 +37,12 @@ def rules_list(dataset: AnyDataset = None, as_json: AsJson = False) -> None:
     """Every rule, newest first, those that hold no longer too."""
     from dataclasses import asdict
 
-    from pipeline import display
+    from pipeline.display.review import print_rules
     from pipeline.installation import Installation
     from pipeline.review import suppression
 
     found = [asdict(rule) for rule in suppression.rules(Installation().ledger, dataset)]
-    print_json(found) if as_json else display.print_rules(found, datetime.now(UTC).date().isoformat())
+    print_json(found) if as_json else print_rules(found, datetime.now(UTC).date().isoformat())
 
 
 @verbs.command("preview")

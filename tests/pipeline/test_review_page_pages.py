@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from pipeline import display
+from pipeline.display.review import print_queue
 from pipeline.installation import Installation
 from pipeline.review import digest, judging, queue, statistics
 from pipeline.review.filters import BANDS, Filters
@@ -92,7 +92,7 @@ def test_open_is_one_number_wherever_it_is_told(here: Installation, browser: Tes
     assert "2026-01-30: 3 of 1000 records wait" in told
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        display.print_queue(
+        print_queue(
             queue.page(here.ledger, Filters(state="open")).rows,
             "open",
             queue.counts(here.ledger, Filters(state="open"))["kind"],

@@ -1,0 +1,64 @@
+"""What the command line prints: layout and colour.
+
+Belongs here: what every verb prints with; tables are in nightly.py, models.py and review.py. Does not: where the numbers come
+from (views.py, steps/).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+
+
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Names and what belongs to them, a line each."""
+    table = Table("", "", box=None, show_header=False)
+    for name, text in lines:
+        table.add_row(escape(name), escape(text))
+    console().print(table)
+
+
+def print_findings(findings: list[dict[str, Any]]) -> None:
+    """What the doctor found."""
+    for finding in findings:
+        mark = "[green]ok  [/green]" if finding["ok"] else "[red]mend[/red]"
+        console().print(f"{mark} {escape(finding['what'])}: {escape(finding['found'])}")
+
+
+@contextmanager
+def training_progress(*, show: bool) -> Iterator[Callable[[Any], None]]:
+    """A progress bar for training, on standard error."""
+    columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True, disable=not show) as progress:
+        task = progress.add_task("training", note="", start=True)
+
+        def advance(now: Any) -> None:
+            progress.update(task, total=now.steps, completed=now.step, note=f"loss {now.loss:.3f} nats")
+
+        yield advance
+
+
+def as_bytes(n: int) -> str:
+    return f"{n / 2**20:.1f} MiB" if n >= 2**20 else f"{n / 2**10:.1f} KiB"
+
+
+def in_utc(at: str) -> str:
+    """A time of the registry's, which are in UTC."""
+    return f"{at[:16].replace('T', ' ')} UTC" if at else ""
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,138 @@
+"""Printed of the nightly work: receipts, datasets and their batches, what was set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.display import console, shortened
+from pipeline.display.models import print_gates, print_reasons
+from pipeline.receipts import Receipt, oddness
+
+SHOWN = 30
+SAID = {"likely": "likely because", "since": "changed since"}
+STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
+
+
+def print_receipt(receipt: Receipt) -> None:
+    """One step's outcome in a line, and what went wrong, if anything, in a line each."""
+    counts = [
+        f"{len(receipt.with_outcome(outcome))} {outcome}"
+        for outcome in ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
+        if receipt.with_outcome(outcome)
+    ]
+    version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
+    alias = f"is {receipt.alias}" if receipt.alias else ""
+    facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
+    findings = receipt.details.get("findings", ())
+    note = "" if findings else receipt.details.get("reason", "").removeprefix(f"{receipt.outcome}: ")
+    console().print(
+        f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
+        f"{': ' + escape(note) if note else ''}"
+    )
+    for heading in ("likely", "since"):
+        for line in receipt.details.get(heading, ()):
+            console().print(f"  {SAID[heading]}: {escape(line)}")
+    if findings:
+        print_gates(findings)
+        print_reasons(findings, receipt.details["cause"])
+    for line in receipt.details.get("notes", ()):
+        console().print(f"  [yellow]note[/yellow] {escape(line)}")
+    if next_step := receipt.details.get("next"):
+        console().print(f"  next: {escape(next_step)}")
+    for batch in receipt.with_outcome("refused", "failed"):
+        console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
+
+
+def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
+    """Datasets, and the batches of the one that was asked for."""
+    if not found:
+        console().print(
+            "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): write one with `vaewatch init FOLDER`"
+        )
+    for dataset in found:
+        champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
+        counts = (
+            ", ".join(f"{n} {status}" for status, n in sorted(dataset["counts"].items())) or "no batches yet"
+        )
+        console().print(
+            f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
+            f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, "
+            f"{dataset['n_read'] - dataset['n_accepted']} set aside or refused, {dataset['n_flagged']} flagged"
+        )
+        if whole:
+            print_batches(dataset["batches"])
+            console().print(f"tables: {dataset['tables']}")
+
+
+def print_batches(batches: Sequence[dict[str, Any]]) -> None:
+    """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold."""
+    table = Table(
+        "batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold", "note", box=None
+    )
+    for column in table.columns[2:8]:
+        column.justify = "right"
+    for column in table.columns[:8]:
+        column.no_wrap = True  # a narrow terminal costs the note its line, not the batch its name
+    if len(batches) > SHOWN:
+        console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
+    for batch in batches[-SHOWN:]:
+        aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
+        odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
+        note = batch["reason"] or "; ".join(filter(None, [odd, *batch["notes"], aside]))
+        threshold = batch["threshold"]
+        table.add_row(
+            batch["batch_id"],
+            f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
+            str(batch["n_read"]),
+            str(batch["n_accepted"]),
+            str(batch["n_set_aside"]),
+            "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
+            "" if batch["model_version"] is None else str(batch["model_version"]),
+            "" if threshold is None else f"{threshold:.4g}",
+            escape(shortened(note, 60)),
+        )
+    console().print(table)
+
+
+def print_quarantined(found: list[dict[str, Any]]) -> None:
+    """Batches with something set aside."""
+    if not found:
+        console().print("nothing is set aside")
+        return
+    table = Table("batch", "status", "read", "set aside", "why", box=None)
+    for row in found:
+        why = row["reason"] or ", ".join(f"{reason} {n}" for reason, n in row["set_aside"].items())
+        table.add_row(
+            row["batch_id"], row["status"], str(row["n_read"]), str(row["n_set_aside"]), escape(why)
+        )
+    console().print(table)
+
+
+def print_set_aside(found: dict[str, Any]) -> None:
+    """Records of one batch that were set aside."""
+    out = console()
+    out.print(
+        f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']} of {found['n_read']} records set aside"
+    )
+    if found["reason"]:
+        out.print(f"  {escape(found['reason'])}")
+    table = Table("row", "record", "reasons", "values", box=None)
+    for row in found["records"]:
+        blamed = [name for reason in row["reasons"] for name in reason.partition(":")[2].split("+")]
+        names = dict.fromkeys([*(n for n in blamed if n in row["record"]), *row["record"]])
+        values = ", ".join(f"{name} {row['record'][name]}" for name in names)
+        table.add_row(
+            str(row["row_number"]),
+            escape(shortened(row["record_key"], 28)),
+            ", ".join(row["reasons"]),
+            escape(shortened(values, 120)),
+        )
+    if found["records"]:
+        out.print(table)
+    if len(found["records"]) < found["n_set_aside"] and found["records"]:
+        out.print(f"the first {len(found['records'])} of {found['n_set_aside']}; more: --limit")
+    out.print(f"report: {found['report']}")
