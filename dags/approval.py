@@ -1,7 +1,7 @@
 """A question to a person whose answer is handed on, yes or no.
 
 Belongs here: the operator, which DAG files import only where it is used, and that nothing is asked twice at once. Does not: what is
-asked, or what follows (vaewatch.py).
+asked, or what follows (models.py).
 """
 
 from __future__ import annotations

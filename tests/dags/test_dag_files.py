@@ -165,7 +165,7 @@ def test_airflow_tries_again_exactly_where_a_retry_can_help(
     kind: type[VaewatchError], datasets: Path
 ) -> None:
     """A refused batch tried three times wakes somebody an hour later and helps nobody."""
-    from dags.vaewatch import POLICY
+    from dags.frame import POLICY
 
     decision = POLICY.evaluate(kind("what happened"), 1, 3)
     assert decision.action is (RetryAction.RETRY if kind.retry_can_help else RetryAction.FAIL)
@@ -183,6 +183,6 @@ def test_airflow_tries_again_exactly_where_a_retry_can_help(
 )
 def test_a_fault_of_the_machine_is_tried_again(fault: Exception, action: RetryAction, datasets: Path) -> None:
     """What is no error of ours falls under Airflow's own rule, which tries again too."""
-    from dags.vaewatch import POLICY
+    from dags.frame import POLICY
 
     assert POLICY.evaluate(fault, 1, 3).action is action

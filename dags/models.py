@@ -1,0 +1,193 @@
+"""The DAGs that work on models: train, promote, approve, prune.
+
+Belongs here: when, in which order, who is asked. Does not: the work (pipeline/steps/), or the words for the night (notes.py).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import (  # type: ignore[attr-defined]  # its stub lacks the deadline classes
+    CronTriggerTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+    Param,
+    PartitionedAssetTimetable,
+    SyncCallback,
+    task,
+)
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dags import links, notes
+from dags.frame import DatasetDags, log, skipped
+from dags.lineage import tell
+from pipeline.errors import NotReady
+
+
+def train(of: DatasetDags) -> None:
+    """Nightly: accepted window → model version → may it serve?"""
+    name, settings, trained = of.name, of.dataset.train, of.trained
+    hours = settings.deadline_hours
+    note = notes.TRAIN.format(name=name, window=settings.window_days, cron=settings.schedule, hours=hours)
+    late = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=hours),
+        callback=SyncCallback("dags.alerts.training_late", kwargs={"dataset": name, "hours": hours}),
+    )
+    when = CronTriggerTimetable(settings.schedule, timezone="UTC")
+    params = {"force": Param(False, type="boolean", description="train whatever train.when says")}
+    with of.dag("train", note, schedule=when, max_active_runs=1, deadline=late, params=params):
+
+        @task(pool="gpu", multiple_outputs=False)
+        def train(*, params: Any = None) -> dict[str, Any]:
+            from pipeline import lineage, steps
+            from pipeline.installation import Installation
+
+            try:
+                receipt = steps.train(name, force=params["force"], say=log.info)
+            except NotReady as early:
+                if Installation().ledger.serving_version(name) is None:
+                    raise AirflowSkipException(str(early)) from early
+                raise
+            if receipt.outcome == "skipped":
+                raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
+            links.show_trained(receipt)
+            tell(lineage.trained, name, receipt.model_version)
+            return {
+                "outcome": receipt.outcome,
+                "model_version": receipt.model_version,
+                "alias": receipt.alias,
+            }
+
+        # a challenger in its shadow is measured on the new days whether or not another one was trained
+        rule = "none_failed" if of.dataset.promote.shadow_days else "all_success"
+
+        @task(multiple_outputs=False, outlets=[trained, of.champion], trigger_rule=rule)
+        def evaluate(*, outlet_events: Any = None) -> dict[str, Any]:
+            from pipeline import steps
+
+            try:
+                judged = steps.evaluate(name, say=log.info)
+            except NotReady as early:
+                raise AirflowSkipException(str(early)) from early
+            log.info("%s", judged.details.get("reason", ""))
+            if judged.outcome == "passed" and judged.alias == "challenger":
+                outlet_events[trained].add_partitions([str(judged.model_version)])
+            return {
+                "outcome": judged.outcome,
+                "model_version": judged.model_version,
+                "alias": judged.alias,
+                "reason": judged.details.get("reason", ""),
+            }
+
+        links.attach(train(), links.TRAINING, links.VERSION) >> evaluate()
+
+
+def promote(of: DatasetDags) -> None:
+    """A challenger → champion: by itself after training, or when somebody says so."""
+    name, automatic = of.name, of.dataset.promote.mode == "automatic"
+    mode = of.dataset.promote.mode
+    how = "every challenger, by itself" if automatic else f"when triggered, since promote.mode is {mode}"
+    note = notes.PROMOTE.format(name=name, how=how)
+    params = {
+        "version": Param(
+            None, type=["null", "integer"], description="model version; default: the challenger"
+        ),
+        "reason": Param("", type="string", description="goes on record with the version"),
+    }
+    when = PartitionedAssetTimetable(assets=of.trained) if automatic else None
+    with of.dag("promote", note, schedule=when, max_active_runs=1, params=params):
+
+        @task(multiple_outputs=False)
+        def promote(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
+            from pipeline import steps
+
+            version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
+            by = dag_run.triggering_user_name or "vaewatch"
+            reason = (
+                params["reason"] or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
+            )
+            by_hand = version is not None and not dag_run.partition_key
+            receipt = steps.promote(name, version, by=by, reason=reason, override=by_hand)
+            return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
+
+        promote()
+
+
+def approve(of: DatasetDags) -> None:
+    """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
+    from dags.approval import Approval, asked_already
+
+    name, hours = of.name, of.dataset.promote.approval_hours
+    note = notes.APPROVE.format(name=name, hours=hours)
+    version = Param(None, type=["null", "integer"], description="model version; default: the challenger")
+    when = PartitionedAssetTimetable(assets=of.trained)
+    with of.dag("approve", note, schedule=when, params={"version": version}):
+        # one at a time: two runs must not both find that nothing is asked yet
+        @task(multiple_outputs=False, max_active_tis_per_dag=1)
+        def evidence(*, dag_run: Any = None, params: Any = None, ti: Any = None) -> dict[str, Any]:
+            from pipeline import steps
+
+            version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
+            receipt = steps.evidence(name, version)
+            if receipt.outcome == "serving":
+                raise skipped(f"version {receipt.model_version} is champion already")
+            if other := asked_already(ti, name, receipt.model_version):
+                raise skipped(f"version {receipt.model_version} is asked about already, by run {other}")
+            return {"version": receipt.model_version, **receipt.details}
+
+        approve = Approval(
+            task_id=Approval.TASK,
+            subject=f"Shall version {{{{ ti.xcom_pull('evidence')['version'] }}}} of {name} become champion?",
+            body="{{ ti.xcom_pull('evidence')['markdown'] }}",
+            params={"note": Param("", type="string", description="why; goes on record with the version")},
+            defaults="Reject",
+            response_timeout=timedelta(hours=hours),
+        )
+
+        @task(multiple_outputs=False)
+        def settle(*, ti: Any = None) -> dict[str, Any]:
+            from pipeline import steps
+
+            answer, shown = (ti.xcom_pull(task_ids=task_id) for task_id in ("approve", "evidence"))
+            version, (by, reason) = shown["version"], decided(answer, hours)
+            if answer["chosen_options"] == [Approval.APPROVE]:
+                known = bool(shown["objection"])  # what has come up since the question is not overridden
+                receipt = steps.promote(name, version, by=by, reason=reason, override=known)
+            else:
+                receipt = steps.reject(name, version, by=by, reason=reason)
+            return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}
+
+        evidence() >> approve >> settle()
+
+
+def decided(answer: Any, hours: float) -> tuple[str, str]:
+    """Who answered, and why: what goes on record with the version."""
+    user, note = answer["responded_by_user"], (answer["params_input"] or {}).get("note", "").strip()
+    if user is None:
+        return "nobody", f"not answered within {hours:g} h"
+    return user["name"] or user["id"], note or "no reason was given"
+
+
+def prune(of: DatasetDags) -> None:
+    """Weekly: what retention does not keep goes for good."""
+    name, kept = of.name, of.dataset.retention
+    note = notes.PRUNE.format(name=name, cron=kept.schedule, n=kept.versions)
+    when = CronTriggerTimetable(kept.schedule, timezone="UTC")
+    with of.dag("prune", note, schedule=when, max_active_runs=1):
+
+        @task(multiple_outputs=False)
+        def prune() -> dict[str, Any]:
+            from pipeline import steps
+
+            receipt = steps.prune(name, say=log.info)
+            gone = receipt.details["removed"]
+            return {
+                "outcome": receipt.outcome,
+                "versions": [one["version"] for one in gone if one["version"]],
+                "n_runs": len(gone),
+                "n_bytes": receipt.details["n_bytes"] + receipt.details["n_bytes_local"],
+            }
+
+        prune()
