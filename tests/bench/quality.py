@@ -15,10 +15,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.bench import keel
 from tests.bench.adbench import PROTOCOLS, names
 from tests.bench.measure import CACHE, Result, Task, read, run, tasks
 from tests.bench.methods import EVERY, METHODS, VARIANTS
-from tests.bench.report import PAGE, block, for_variants, write
+from tests.bench.report import KEPT_BACK, PAGE, block, for_variants, write
 
 SEEDS = [0, 1, 2]
 
@@ -47,6 +48,7 @@ def arguments() -> argparse.Namespace:
         help="also our settings that are not the default and DTE-C, on every second set with the first seed",
     )
     parser.add_argument("--sets", type=listed, help="names of files, without .npz")
+    parser.add_argument("--kept-back", action="store_true", help="the sets that no setting was chosen on")
     parser.add_argument("--protocols", type=listed, default=list(PROTOCOLS))
     parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=SEEDS)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
@@ -57,7 +59,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cache", type=Path, default=CACHE)
     chosen = parser.parse_args()
-    for option, known in (("only", EVERY), ("sets", names()), ("protocols", PROTOCOLS)):
+    if chosen.kept_back:
+        chosen.sets, chosen.page = keel.names(), chosen.page or KEPT_BACK
+    all_sets = keel.names() if chosen.kept_back else names()
+    for option, known in (("only", EVERY), ("sets", all_sets), ("protocols", PROTOCOLS)):
         if unknown := sorted(set(getattr(chosen, option) or ()) - set(known)):
             parser.error(f"--{option}: unknown {', '.join(unknown)}; known are {', '.join(known)}")
     return chosen
@@ -86,7 +91,8 @@ def report(chosen: argparse.Namespace) -> None:
     known, cached = tasks(sets, chosen.protocols, chosen.seeds, EVERY), read(chosen.cache)
     results = [replace(cached[task], method=task.method) for task in known if task in cached]
     page = chosen.page or (PAGE if whole and set(chosen.protocols) == set(PROTOCOLS) else None)
-    text = block(results, sets, chosen.protocols, page.parent if page else None)
+    drawn = page.parent if page and not chosen.kept_back else None
+    text = block(results, sets, chosen.protocols, drawn)
     print(text)
     if page:
         write(page, text)

@@ -16,7 +16,7 @@ from tests.bench.measure import MEASURES, Result
 from tests.bench.methods import METHODS, OURS, VARIANTS, fingerprint
 from tests.bench.ranking import Array, friedman_p, mean_and_error, ranks
 
-PAGE = Path("docs/reference/quality.md")
+PAGE, KEPT_BACK = Path("docs/reference/quality.md"), Path("docs/reference/quality-kept-back.md")
 BEGIN, END = "<!-- begin: written by make bench-quality -->", "<!-- end -->"
 HEAD = (
     "| | AUROC | average precision | recall at 1 % | ours ahead by: AUROC | average precision | mean rank: AUROC "
