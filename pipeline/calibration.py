@@ -25,7 +25,6 @@ TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
 INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
-ODD_BATCH = 0.1  # from one half, of the chance that a record of the batch scores above a normal one
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
@@ -43,27 +42,6 @@ class Threshold:
     value: float
     error_rate: float
     extrapolated: bool
-
-
-@dataclass(frozen=True)
-class BatchShift:
-    """How a whole batch compares with normal records.
-
-    Attributes:
-        above: chance that one of its records scores higher than a normal one; one half is usual.
-        deviations: that far from one half, in standard deviations of what chance alone would do.
-    """
-
-    above: float
-    deviations: float
-
-    @property
-    def is_odd(self) -> bool:
-        """Far enough for a person to look: a record in ten or more has moved, and chance does not do it.
-
-        Days differ by more than chance, so that significance alone would call every large batch odd.
-        """
-        return abs(self.above - 0.5) > ODD_BATCH and abs(self.deviations) > 5
 
 
 @dataclass(frozen=True)
@@ -165,12 +143,8 @@ class Calibration:
         found[far] = np.maximum(beyond, -math.log10(self.tail.share))
         return found
 
-    def batch_shift(self, scores: Array) -> BatchShift:
-        """Whether a batch as a whole scores higher or lower than the calibration records did: Mann & Whitney's U (1947)."""
-        return self.shift(self.share_above(scores), len(scores))
-
     def share_above(self, scores: Array, p_values: Array | None = None) -> float:
-        """Chance that one of these scores is above one of the calibration records, equal ones counted by half.
+        """Chance that one of these scores is above one of the calibration records, equal ones counted by half: Mann & Whitney's U (1947).
 
         p_values: of these scores, where they are known.
         """
@@ -179,11 +153,6 @@ class Calibration:
         ties = np.asarray(scores)[self.scores[np.minimum(below, self.n - 1)] == scores]
         n_equal = np.searchsorted(self.scores, ties, side="right") - np.searchsorted(self.scores, ties)
         return float(below.sum() + n_equal.sum() / 2) / (self.n * len(scores))
-
-    def shift(self, above: float, n_records: int) -> BatchShift:
-        """The same of a share above, see ``share_above``, of so many records."""
-        deviation = math.sqrt((self.n + n_records + 1) / (12 * self.n * n_records))
-        return BatchShift(above, (above - 0.5) / deviation)
 
     @cached_property
     def tail(self) -> Tail:

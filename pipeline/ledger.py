@@ -99,7 +99,7 @@ class BatchState:
 
     Attributes:
         above_usual: chance that a record of the batch scores above a normal one; one half is usual.
-        is_odd: that chance is so far from one half that a person should look at the batch as a whole.
+        is_odd: monitoring tells that the batch as a whole scores higher than usual.
     """
 
     dataset: str

@@ -94,4 +94,4 @@ def sentence(receipt: BatchReceipt) -> str:
 
 def oddness(above_usual: float) -> str:
     """Why a batch is odd as a whole."""
-    return f"odd as a whole: {above_usual:.0%} of its records score above a normal one, half is usual"
+    return f"odd as a whole: scores higher than usual, {above_usual:.0%} of its records above a normal one"

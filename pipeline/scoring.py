@@ -22,7 +22,7 @@ import pyarrow.dataset as pads
 
 from pipeline import derived, sql
 from pipeline.ahead import ahead
-from pipeline.calibration import BatchShift, Threshold
+from pipeline.calibration import Threshold
 from pipeline.config import Dataset
 from pipeline.contracts import kept_columns
 from pipeline.detector import REASON, SCORE_COLUMNS, TERM, Detector
@@ -42,13 +42,14 @@ class ScoredBatch:
     """What scoring a batch came to.
 
     Attributes:
+        above: chance that one of its records scores above a normal one; one half is usual.
         sample: records chosen by monitoring.measures.chosen: the model's columns, anomaly_score and p_value.
     """
 
     n_records: int
     n_flagged: int
     threshold: Threshold
-    shift: BatchShift
+    above: float
     sample: pa.Table
 
 
@@ -92,8 +93,8 @@ def score_batch(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     done = tries[-1]
-    shift = detector.calibration.shift(done.above / done.n_records, done.n_records)
-    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, shift, pa.concat_tables(done.sampled))
+    above = done.above / done.n_records
+    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, above, pa.concat_tables(done.sampled))
 
 
 def read_record(

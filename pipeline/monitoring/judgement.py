@@ -35,7 +35,8 @@ FEW = 10.0  # times the floor, while too little is known
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
-ABOVE = 0.1  # as in calibration.ODD_BATCH
+ABOVE = 0.1  # of the chance that a record scores above a normal one
+CLEARLY = 0.25  # of the same, beyond the half that normal records have, while too little is known
 DAYS_OF_BACKLOG = 7
 MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
 
@@ -223,13 +224,16 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
     step = f"see which columns moved; if nothing is wrong with the data, train again: vaewatch train {dataset.dataset}"
     if now.above is not None:
         usual = history.usual("scores", lambda m: m.above, ABOVE, 0.5)
+        if (
+            not usual.known
+        ):  # ten floors are beyond one; and half of them is what the model's own normal records do
+            usual = replace(usual, floor=CLEARLY, known=True)
         beyond = _beyond(now.above, usual, noise=4 * float(np.sqrt(1 / (12 * now.n_records))))
-        if beyond > 1:
-            way = "higher" if now.above > usual.median else "lower"
+        if beyond > 1 and now.above > usual.median:
             yield _finding(
                 "scores",
                 beyond,
-                f"the batch as a whole scores {way} than usual: {now.above:.0%} of its records score above a normal one "
+                f"the batch as a whole scores higher than usual: {now.above:.0%} of its records score above a normal one "
                 f"(usually {usual.median:.0%})",
                 step,
                 now.above,

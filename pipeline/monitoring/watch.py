@@ -84,7 +84,7 @@ def _measured(
         n_sampled=scored.sample.num_rows if scored else 0,
         n_flagged=scored.n_flagged if scored else 0,
         expected_flagged=scored.threshold.error_rate * n if scored else 0.0,
-        above=scored.shift.above if scored else None,
+        above=scored.above if scored else None,
         tail=float(np.mean(scored.sample["p_value"].to_numpy() <= TAIL)) if scored else None,
         n_read=state.n_read,
         n_set_aside=state.n_set_aside,

@@ -97,7 +97,7 @@ def _score(
 
     if state.n_accepted == 0:
         threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
-        scored, n_flagged, value, shift = None, 0, threshold.value, None
+        scored, n_flagged, value = None, 0, threshold.value
     else:
         with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
             tables = here.tables(dataset)
@@ -111,7 +111,7 @@ def _score(
                 scratch=scratch,
                 threads=here.settings.cores,
             )
-        n_flagged, value, shift = scored.n_flagged, scored.threshold.value, scored.shift
+        n_flagged, value = scored.n_flagged, scored.threshold.value
     scored_at = datetime.now(UTC)
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
@@ -127,8 +127,8 @@ def _score(
         model_version=champion.version,
         threshold=value,
         n_flagged=n_flagged,
-        above_usual=None if shift is None else shift.above,
-        is_odd=None if shift is None else shift.is_odd,
+        above_usual=scored.above if scored else None,
+        is_odd=any(finding.key == "scores" for finding in watched.findings) if scored else None,
     )
     return receipt_of(written, "scored")
 

@@ -39,6 +39,7 @@ def test_every_scored_batch_is_measured_and_a_refused_one_is_not(
         assert now.n_set_aside == row["n_read"] - row["n_accepted"]
         assert now.n_sampled == now.n_records
         assert now.above == row["above_usual"]
+        assert row["is_odd"] == any(finding.key == "scores" for finding in one.findings)
         assert one.day.isoformat() == batch_id
         assert {"amount", "fee", "merchant_category"} <= set(now.columns)
         assert sum(now.columns["fee"].counts) == now.n_records

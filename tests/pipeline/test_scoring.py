@@ -66,7 +66,7 @@ RULES: list[dict[str, Any]] = [
 def test_every_record_is_published_as_the_detector_scores_it(
     rule: dict[str, Any], detector: Detector, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In slices, by threads, under every rule: the same scores, flags and shift as for the table in one piece."""
+    """In slices, by threads, under every rule: the same scores, flags and place among normal ones as for the table in one piece."""
     monkeypatch.setattr(scoring, "SLICE", 700)
     monkeypatch.setattr(scoring, "EXPLAINED_TOGETHER", 16)
     done = scored(flagging(rule), detector, tables, tmp_path)
@@ -79,7 +79,7 @@ def test_every_record_is_published_as_the_detector_scores_it(
     flags, threshold = detector.calibration.flags(scores, Flagging(**rule), detector.records_per_day)
     assert found["flagged"].to_numpy().tolist() == flags.tolist()
     assert (done.n_records, done.n_flagged, done.threshold) == (N, int(flags.sum()), threshold)
-    assert done.shift.above == pytest.approx(detector.calibration.batch_shift(scores).above)
+    assert done.above == pytest.approx(detector.calibration.share_above(scores))
     assert found["record_key"].equals(records["record_key"])
     chosen = pa.array(flags)
     assert found["record"].filter(chosen).equals(records["record"].filter(chosen))
