@@ -262,12 +262,19 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
     share = now.n_flagged / now.n_records
     if usual.median < expected:  # a feed cleaner than its budget is no reason to call the budget an excess
         usual = replace(usual, median=expected)
-    beyond = _beyond(share, usual, noise=_noise_of_share(share, now.n_records))
+    noise = _noise_of_share(share, now.n_records)
+    beyond = _beyond(share, usual, noise=noise)
+    # days that differ widely excuse much, but not this: calibration, too, says what to expect
+    beyond_budget = min(share / (FAR * expected), (share - noise) / expected) if expected else 0.0
+    if beyond_budget > max(1.0, beyond):
+        usual = Usual(expected, 2 * expected, 0.0, 0.0, known=True)
+        beyond = beyond_budget
     if beyond > 1 and share > usual.median:
         yield _finding(
             "flags",
             beyond,
-            f"{now.n_flagged} of {now.n_records} records are flagged, usual are {usual.median * now.n_records:.0f}",
+            f"{now.n_flagged} of {now.n_records} records are flagged, {'expected' if usual.median == expected else 'usual'} are "
+            f"{usual.median * now.n_records:.0f}",
             "look at what the flagged records share before judging them one by one: vaewatch review, page Groups",
             share,
             usual,

@@ -271,6 +271,16 @@ def test_a_batch_is_odd_as_a_whole_by_what_its_own_dataset_does_and_only_upwards
     assert worst(told([replace(QUIET, above=0.85)])[0]) == "warning"
 
 
+def test_five_times_the_budget_is_told_however_widely_days_differ() -> None:
+    """A noisy week excuses much; it does not excuse a review budget that is blown."""
+    noisy = [replace(QUIET, n_flagged=n) for n in (43, 21, 13, 10, 24, 6, 12)]
+    *calm, blown = told([*noisy, replace(QUIET, n_flagged=100)])
+    assert not any(calm)
+    assert [(finding.key, finding.severity) for finding in blown] == [("flags", "warning")]
+    assert "100 of 1000 records are flagged, expected are 20" in blown[0].what
+    assert worst(told([replace(QUIET, n_flagged=190)])[0]) == "alarm"  # with no history, too
+
+
 def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
     """Three flagged of forty is what a rate of 2 % gives once in twenty nights."""
     small = replace(
