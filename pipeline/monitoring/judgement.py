@@ -330,11 +330,11 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
         yield _finding(key, beyond, what, step, drift.missing, usual, name)
     if drift.new is not None:
         key = f"new:{name}"
-        usual = _of(history, key, name, lambda d: d.new, NEW, 0.0)
+        usual = _of(history, key, name, lambda d: d.new, NEW, drift.usual_new)
         beyond = _beyond(drift.new, usual, noise=_noise_of_share(drift.new, now.n_sampled))
         if beyond > 1 and drift.new > usual.median:
             named = ", ".join(map(repr, drift.new_values))
-            what = f"{name}: {drift.new:.1%} of the values are new to the model (usually {usual.median:.1%}): {named}"
+            what = f"{name}: {drift.new:.1%} of the values are rare or new to the model (usually {usual.median:.1%}): {named}"
             yield _finding(key, beyond, what, step, drift.new, usual, name)
 
 

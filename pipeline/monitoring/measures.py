@@ -19,7 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.monitoring.reference import Array, NumberShape, Reference, correlations
+from pipeline.monitoring.reference import (
+    Array,
+    CategoryShape,
+    NumberShape,
+    Reference,
+    correlations,
+    not_among,
+)
 
 if TYPE_CHECKING:
     from pipeline.features import Features
@@ -42,7 +49,8 @@ class ColumnDrift:
         psi: population stability index, as it is known; empty bins counted by half a record.
         shift: Wasserstein distance in standard deviations of training; None for a category.
         missing: share of records without a value. usual_missing: in training.
-        new: share of values that training did not know; None for a number. new_values: the most frequent of them.
+        new: share of values that training did not have or had too seldom to learn; None for a number. usual_new: in training, where such
+            values are rare ones. new_values: the most frequent of them.
         correlation: largest change of Pearson's r with another column; None for a category. other: that column.
         r, usual_r: with that column, in the batch and in training.
         counts, usual: values in each bin, in the batch and in training.
@@ -57,6 +65,7 @@ class ColumnDrift:
     usual_missing: float
     new: float | None
     new_values: tuple[str, ...] = ()
+    usual_new: float = 0.0
     correlation: float | None = None
     other: str = ""
     r: float | None = None
@@ -137,6 +146,7 @@ def column_drift(reference: Reference, features: Features, sample: pa.Table) -> 
             usual_missing=shape.n_missing / max(1, reference.n_records),
             new=new,
             new_values=names,
+            usual_new=shape.n_rare / max(1, sum(shape.counts)) if isinstance(shape, CategoryShape) else 0.0,
             counts=tuple(counts.tolist()),
             usual=shape.counts,
             bins=shape.edges
@@ -191,15 +201,14 @@ def _psi(counts: Array, usual: Array) -> float:
 
 
 def _unknown(column: pa.ChunkedArray, known: tuple[str, ...]) -> tuple[float, tuple[str, ...]]:
-    from pipeline.features import as_text
-
-    texts = as_text(column).drop_null()
-    new = texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(known, pa.string()))))
+    new = not_among(known, column)
     if not len(new):
         return 0.0, ()
     counted = pc.value_counts(new.combine_chunks()).to_pylist()
     counted.sort(key=lambda entry: (-entry["counts"], entry["values"]))
-    return len(new) / len(texts), tuple(entry["values"][:LONGEST] for entry in counted[:NAMED])
+    return len(new) / (len(column) - column.null_count), tuple(
+        entry["values"][:LONGEST] for entry in counted[:NAMED]
+    )
 
 
 def _correlation_shift(

@@ -87,18 +87,20 @@ class CategoryShape:
         values: the most frequent first. (n_values,)
         counts: training records with each, and with any other. (n_values + 1,)
         n_missing: training records without a value.
+        n_rare: training records with a value that the model did not learn by name; zero in a reference from before it was counted.
     """
 
     values: tuple[str, ...]
     counts: tuple[int, ...]
     n_missing: int
+    n_rare: int = 0
 
     @classmethod
     def fit(cls, column: pa.ChunkedArray, known: tuple[str, ...]) -> Self:
         """known: the column's values, the most frequent first, as the model knows them."""
         shape = cls(known[:MOST_VALUES], (0,) * (min(len(known), MOST_VALUES) + 1), 0)
         counts, n_missing = shape.count(column)
-        return cls(shape.values, tuple(counts.tolist()), n_missing)
+        return cls(shape.values, tuple(counts.tolist()), n_missing, len(not_among(known, column)))
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
         """Records with each value and with any other, and those without a value."""
@@ -164,6 +166,14 @@ class Reference:
             tuple(state["correlated"]),
             tuple(state["correlations"]),
         )
+
+
+def not_among(known: tuple[str, ...], column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values, as texts, that a model does not know by name."""
+    from pipeline.features import as_text
+
+    texts = as_text(column).drop_null()
+    return texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(known, pa.string()))))
 
 
 def correlations(features: Features, names: tuple[str, ...], table: pa.Table) -> tuple[Array, Array]:

@@ -130,6 +130,24 @@ def test_a_reference_survives_json_and_stays_small(learned: tuple[Features, Refe
     assert len(text) < 3_000
 
 
+def test_codes_that_were_rare_in_training_are_not_told_as_new_of_a_day_like_it() -> None:
+    """Of a shop's articles many sell a few times a month: a training day has as many of them as training."""
+
+    def articles(codes: Sequence[str]) -> pa.Table:
+        return readings(len(codes), 1).set_column(2, "site", pa.array(codes))
+
+    rare = [f"r{i}" for i in range(200)]
+    training = articles(["a"] * 1_800 + rare)
+    features = Features.fit(PLAIN, training)
+    reference = Reference.fit(features, training)
+    alike = column_drift(reference, features, articles(["a"] * 900 + rare[:100]))
+    unseen = column_drift(reference, features, articles(["a"] * 600 + [f"n{i}" for i in range(400)]))
+    assert (alike["site"].new, alike["site"].usual_new) == (pytest.approx(0.1), pytest.approx(0.1))
+    keys = [[f.key for f in told([replace(QUIET, columns=columns)])[0]] for columns in (alike, unseen)]
+    assert keys[0] == []
+    assert "new:site" in keys[1]
+
+
 def test_hostile_columns_can_be_counted() -> None:
     """All missing, constant, infinite, two values, more categories than are kept."""
     n = 500
@@ -240,7 +258,7 @@ SCENES: list[tuple[str, Measures, str]] = [
     (
         "new:level",
         replace(QUIET, columns={"level": replace(STILL, new=0.05, new_values=("x<y",))}),
-        "5.0% of the values are new to the model (usually 0.0%): 'x<y'",
+        "5.0% of the values are rare or new to the model (usually 0.0%): 'x<y'",
     ),
     (
         "correlation:flow|level",
