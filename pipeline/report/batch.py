@@ -95,7 +95,8 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
     earlier = (
         store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
     )
-    verdict = trust(state, gathered(watched.findings) if watched else None, len(earlier))
+    serving = here.ledger.serving_version(dataset.dataset)
+    verdict = trust(state, gathered(watched.findings) if watched else None, len(earlier), serving)
     html = sheet.render(
         "batch.html",
         dataset=dataset,

@@ -26,19 +26,25 @@ class Trust:
     next_step: str = ""
 
 
-def trust(state: BatchState, findings: Sequence[Finding] | None, n_earlier: int) -> Trust:
+def trust(
+    state: BatchState, findings: Sequence[Finding] | None, n_earlier: int, serving: int | None = None
+) -> Trust:
     """Whether a batch's flags can be acted on.
 
     Args:
         findings: None where the batch was never measured.
         n_earlier: batches measured before it.
+        serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
         return Trust("bad", "refused", headline, _sentence(state.reason), REDELIVER)
     if state.status == "accepted":
-        next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
-        return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.", next_step)
+        if serving is None:
+            next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
+            return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.", next_step)
+        why = f"Version {serving} serves: the next run scores it."
+        return Trust("warn", "waiting", "Not scored yet", why, f"score it now: vaewatch score {state.dataset}")
     if findings is None:
         next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         why = "It was scored before there was monitoring."
@@ -49,7 +55,9 @@ def trust(state: BatchState, findings: Sequence[Finding] | None, n_earlier: int)
     if grave:
         return Trust("warn", "look first", "Look before you rely on these flags", _said(grave))
     if n_earlier < FEWEST_EARLIER:
-        why = f"Only {n_earlier} earlier batches are known: until there are {FEWEST_EARLIER}, nothing but gross drift is told."
+        known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
+        so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
+        why = f"{so_far}: until there are {FEWEST_EARLIER}, nothing but gross drift is told."
         return Trust("good", "trusted so far", "Nothing speaks against these flags", why)
     why = f"Columns, scores and flags lie where the {n_earlier} batches before it lay."
     return Trust("good", "trusted", "These flags can be trusted", why)

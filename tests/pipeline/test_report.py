@@ -32,6 +32,7 @@ NOTICE = Finding("backlog", "notice", "many wait", "review")
         ((), 20, "good", "can be trusted"),
         ((NOTICE,), 20, "good", "can be trusted"),
         ((), 3, "good", "Nothing speaks against"),
+        ((), 0, "good", "Nothing speaks against"),
         ((WARNING, NOTICE), 20, "warn", "Look before"),
         ((ALARM, WARNING), 20, "bad", "Do not rely"),
         (None, 0, "warn", "never measured"),
@@ -54,6 +55,9 @@ def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None
     assert "delivered again" in refused.next_step
     waits = trust(replace(STATE, status="accepted"), None, 9)
     assert (waits.tone, waits.next_step.rpartition(": ")[2]) == ("warn", "vaewatch history sensors")
+    ready = trust(replace(STATE, status="accepted"), None, 9, serving=3)
+    assert (ready.headline, ready.why) == ("Not scored yet", "Version 3 serves: the next run scores it.")
+    assert ready.next_step.endswith("vaewatch score sensors")
     assert trust(STATE, None, 9).next_step.endswith("vaewatch score sensors b --force")
 
 
