@@ -38,6 +38,11 @@ MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
 ABOVE = 0.1  # of the chance that a record scores above a normal one
 CLEARLY = 0.25  # of the same, beyond the half that normal records have, while too little is known
 DAYS_OF_BACKLOG = 7
+QUANTILES = {
+    "the median": 0.5,
+    "the 90 % quantile": 0.9,
+    "the 10 % quantile": 0.1,
+}  # of which the first that moved is told
 MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
 
 
@@ -395,12 +400,17 @@ def _finding(
 
 
 def moved_words(drift: ColumnDrift) -> str:
-    """How a column moved, in words: medians of a number, the value that gained and the one that lost of a category."""
+    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a category the value that
+    gained and the one that lost."""
     if drift.shift is not None:
-        now, before = (_median(x, drift.bins) for x in (drift.counts, drift.usual))
-        return f"values moved by {drift.shift:.2g} standard deviations, the median from {before} to {now}"
+        moved = f"values moved by {drift.shift:.2g} standard deviations"
+        for name, share in QUANTILES.items():
+            now, before = (_quantile(share, x, drift.bins) for x in (drift.counts, drift.usual))
+            if now != before:
+                return f"{moved}, {name} from {before} to {now}"
+        return moved
     n, m = max(1, sum(drift.counts)), max(1, sum(drift.usual))
-    names = [*map(str, drift.bins), "(other)"]
+    names = [*map(str, drift.bins), "other values"]
     gain = [now / n - before / m for now, before in zip(drift.counts, drift.usual, strict=True)]
     order = sorted(range(len(gain)), key=gain.__getitem__)
     told = (
@@ -410,17 +420,17 @@ def moved_words(drift: ColumnDrift) -> str:
     return ", ".join(told)
 
 
-def _median(counts: Sequence[int], edges: Sequence[Any]) -> str:
-    """The bin that holds the middle record, as a value or as from … to."""
+def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
+    """The value that this share of the records lies below, or the edge that it lies beyond."""
     if not sum(counts) or not edges:
         return "none"
-    place = int(np.searchsorted(np.cumsum(counts), sum(counts) / 2))
+    place = int(np.searchsorted(np.cumsum(counts), sum(counts) * share))
     if place == 0:
         return f"below {plain(edges[0])}"
     if place == len(edges):
         return f"above {plain(edges[-1])}"
     low, high = edges[place - 1], edges[place]
-    part = (sum(counts) / 2 - sum(counts[:place])) / max(1, counts[place])
+    part = (sum(counts) * share - sum(counts[:place])) / max(1, counts[place])
     return plain(low + part * (high - low))
 
 

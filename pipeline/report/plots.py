@@ -57,7 +57,7 @@ def _bins(name: str, drift: ColumnDrift) -> Markup:
 
 def _values(name: str, drift: ColumnDrift) -> Markup:
     """The values that changed most, in order of how frequent they were."""
-    names = [*map(str, drift.bins), "(other)"]
+    names = [*map(str, drift.bins), "other values"]
     now, usual = _shares(drift.counts), _shares(drift.usual)
     changed = sorted(range(len(names)), key=lambda i: -abs(now[i] - usual[i]))[:MOST_ROWS]
     rows = sorted((i for i in changed if now[i] or usual[i]), key=lambda i: -usual[i])

@@ -25,7 +25,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number}
+    environment.filters |= {"percent": percent, "number": number, "expected": expected}
     return environment
 
 
@@ -41,6 +41,14 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def expected(text: str) -> str:
+    """What a reason says was expected: a category is said with how likely it was, a number as it is."""
+    value, _, chance = text.rpartition(" (")
+    if not value or not chance.endswith("%)"):
+        return text
+    return f"{'a rare value' if value == '(other)' else value}, {chance.removesuffix(')')} likely"
 
 
 def render(template: str, **facts: Any) -> str:

@@ -44,7 +44,9 @@ def trust(
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
             return Trust("warn", "waiting", "Not scored yet", "It waits for a model that serves.", next_step)
         why = f"Version {serving} serves: the next run scores it."
-        return Trust("warn", "waiting", "Not scored yet", why, f"score it now: vaewatch score {state.dataset}")
+        return Trust(
+            "warn", "waiting", "Not scored yet", why, f"score it now: vaewatch score {state.dataset}"
+        )
     if findings is None:
         next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         why = "It was scored before there was monitoring."

@@ -23,7 +23,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
-from pipeline.monitoring.judgement import Finding, Past, gathered, judge, worst
+from pipeline.monitoring.judgement import Finding, Past, gathered, judge, moved_words, worst
 from pipeline.monitoring.measures import (
     CHANCE,
     MOST_SAMPLED,
@@ -235,6 +235,15 @@ def test_a_finer_histogram_than_a_column_deserves_is_no_drift() -> None:
     """Rates of exchange move daily by a hundredth of what they differ by: no two days share a value."""
     fine = replace(QUIET, columns={"level": replace(STILL, divergence=0.3, shift=0.02)})
     assert not told([QUIET] * 14 + [fine])[-1]
+
+
+def test_where_medians_read_alike_another_quantile_says_what_moved() -> None:
+    """ "The median from 0 to 0" is no headline."""
+    wider = replace(STILL, shift=0.6, counts=(10, 10, 40, 20, 20), usual=(1, 2, 94, 2, 1), bins=(-2, 0, 0, 2))
+    assert "the 90 % quantile from 0 to" in moved_words(wider)
+    same = replace(wider, counts=wider.usual)
+    assert moved_words(same) == "values moved by 0.6 standard deviations"
+    assert "the median from" in moved_words(replace(wider, counts=(1, 2, 2, 94, 1)))
 
 
 SCENES: list[tuple[str, Measures, str]] = [

@@ -108,6 +108,12 @@ def test_a_column_without_values_is_not_drawn() -> None:
     assert plots.line([None, None], ["a", "b"], [False, False], "x") == ""
 
 
+def test_what_was_expected_of_a_category_is_said_with_how_likely_it_was() -> None:
+    assert sheet.expected("DE (93%)") == "DE, 93% likely"
+    assert sheet.expected("(other) (4%)") == "a rare value, 4% likely"
+    assert sheet.expected("12.5") == "12.5"
+
+
 def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
     with pytest.raises(StorageFailed, match="could not be written"):
