@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -281,6 +282,12 @@ class Dataset(Strict):
     def with_derived(self) -> dict[str, Column]:
         """The columns, and after them the derived ones."""
         return {**self.columns, **{name: derived.column for name, derived in self.derived.items()}}
+
+    def sources(self, names: Iterable[str]) -> list[str]:
+        """The file's own columns behind these: themselves, and those that a derived one is computed from."""
+        read = " ".join(self.derived[name].sql if name in self.derived else f'"{name}"' for name in names)
+        words = {(quoted or plain).lower() for quoted, plain in re.findall(r'"([^"]+)"|(\w+)', read)}
+        return [name for name in self.columns if name.lower() in words]
 
     def columns_with(self, *roles: Role) -> list[str]:
         """Names of the columns with one of these roles, derived ones among them, in the file's order."""

@@ -62,7 +62,7 @@ def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address:
         if (n := counted[severity])
     )
     lines = [f"{dataset.dataset} {batch_id}: {counts}"]
-    shown = gathered(findings)
+    shown = gathered(findings, dataset)
     for finding in shown[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
     if len(shown) > SHOWN:

@@ -161,8 +161,9 @@ def worst(findings: Sequence[Finding]) -> Severity | None:
     return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
 
 
-def gathered(findings: Sequence[Finding]) -> list[Finding]:
-    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the most severe."""
+def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
+    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the most severe. Missing
+    values are told of the contract's columns, not of what is derived from them."""
     kinds = Counter(finding.key.partition(":")[0] for finding in findings)
     found, seen = list[Finding](), set[str]()
     for finding in findings:
@@ -171,13 +172,33 @@ def gathered(findings: Sequence[Finding]) -> list[Finding]:
             if kind in seen:
                 continue
             seen.add(kind)
-            others = [f.column for f in findings if f.key.startswith(f"{kind}:") and f is not finding]
-            dots = ", …" if len(others) > NAMED_ALIKE else ""
-            named = ", ".join(others[:NAMED_ALIKE])
-            what = f"{finding.what}; likewise {len(others)} more columns: {named}{dots}"
-            finding = replace(finding, what=what)
+            alike = [f for f in findings if f.key.startswith(f"{kind}:")]
+            finding = _of_sources(alike, dataset) if kind == "missing" else _of_all(finding, alike)
         found.append(finding)
     return found
+
+
+def _of_all(first: Finding, alike: Sequence[Finding]) -> Finding:
+    others = [f.column for f in alike if f is not first]
+    return replace(first, what=f"{first.what}; likewise {len(others)} more columns: {_named(others)}")
+
+
+def _of_sources(alike: Sequence[Finding], dataset: Dataset) -> Finding:
+    """Of columns whose share of missing values changed: those of the delivery that are behind them."""
+    most = max(alike, key=lambda f: abs((f.value or 0.0) - (f.usual or 0.0)))
+    watched = [n for n in dataset.columns_with("numeric", "categorical", "context") if n != dataset.time]
+    names, of = dataset.sources(f.column for f in alike), dataset.sources(watched)
+    step = f"ask the source what changed in {_named(names)}"
+    share = f"all {len(of)}" if len(names) == len(of) else f"{len(names)} of {len(of)}"
+    what = (
+        f"{share} columns: {most.value or 0.0:.1%} of what the model reads of them is missing "
+        f"(usually {most.usual or 0.0:.1%}): {_named(names)}"
+    )
+    return replace(alike[0], what=what, next_step=step)
+
+
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:NAMED_ALIKE]) + (", …" if len(columns) > NAMED_ALIKE else "")
 
 
 def news(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:

@@ -96,14 +96,14 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
         store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
     )
     serving = here.ledger.serving_version(dataset.dataset)
-    verdict = trust(state, gathered(watched.findings) if watched else None, len(earlier), serving)
+    verdict = trust(state, gathered(watched.findings, dataset) if watched else None, len(earlier), serving)
     html = sheet.render(
         "batch.html",
         dataset=dataset,
         state=state,
         trust=verdict,
         watched=watched,
-        findings=_drawn(watched) if watched else [],
+        findings=_drawn(watched, dataset) if watched else [],
         columns=_columns(watched) if watched else [],
         trends=_trends(earlier, watched) if watched else [],
         flagged=_flagged(here, dataset, state),
@@ -117,10 +117,10 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
     return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
 
 
-def _drawn(watched: Watched) -> list[dict[str, Any]]:
+def _drawn(watched: Watched, dataset: Dataset) -> list[dict[str, Any]]:
     """The findings, each column's with its plot."""
     columns, found, drawn = watched.measures.columns, [], set[str]()
-    for finding in gathered(watched.findings):
+    for finding in gathered(watched.findings, dataset):
         kind = finding.key.partition(":")[0]
         plot = None
         if kind in {"drift", "new"} and finding.column not in drawn and len(drawn) < DRAWN:

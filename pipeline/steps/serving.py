@@ -115,7 +115,7 @@ def _score(
     scored_at = datetime.now(UTC)
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
-    for finding in (f for f in gathered(watched.findings) if f.severity != "notice"):
+    for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
         say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
     done = replace(
         state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at

@@ -411,11 +411,36 @@ def test_a_refused_delivery_is_told(place: Installation) -> None:
 
 def test_a_source_that_fails_is_told_once_and_not_column_by_column() -> None:
     """Twenty-seven lines that say the same hide the one that does not."""
-    alike = [
-        Finding(f"missing:c{i}", "alarm", f"c{i}: 68 % missing", "ask", column=f"c{i}") for i in range(12)
-    ]
-    shown = gathered([OTHER, *alike])
-    assert [finding.key for finding in shown] == ["flags", "missing:c0"]
+    alike = [Finding(f"drift:c{i}", "alarm", f"c{i}: values moved", "ask", column=f"c{i}") for i in range(12)]
+    shown = gathered([OTHER, *alike], PLAIN)
+    assert [finding.key for finding in shown] == ["flags", "drift:c0"]
     assert "likewise 11 more columns: c1, c2" in shown[1].what
     assert shown[1].what.endswith("…")
-    assert gathered(alike[:5]) == alike[:5]
+    assert gathered(alike[:5], PLAIN) == alike[:5]
+
+
+def test_missing_values_are_told_of_the_columns_that_are_delivered() -> None:
+    """A plant's sensors fall silent: nobody there knows of what is derived from them."""
+    names = [f"level_{i}" for i in range(1, 7)]
+    sensors = Dataset.model_validate({
+        "dataset": "sensors",
+        "incoming": {"path": "."},
+        "time": "at",
+        "columns": {
+            "at": {"type": "timestamp", "role": "context"},
+            "level": {"type": "float", "role": "ignored"},
+            "flow": {"type": "float", "role": "numeric"},
+            "site": {"type": "string", "role": "categorical"},
+        },
+        "derived": dict.fromkeys(names, '"level" - lag(LEVEL) OVER by_time'),
+    })
+    silent = {name: replace(STILL, missing=1.0) for name in ("flow", "site", *sensors.derived)}
+    *_, found = told(
+        [replace(QUIET, columns=dict.fromkeys(silent, STILL))] * 14 + [replace(QUIET, columns=silent)],
+        dataset=sensors,
+    )
+    (shown,) = gathered(found, sensors)
+    assert (
+        shown.what
+        == "all 3 columns: 100.0% of what the model reads of them is missing (usually 0.0%): level, flow, site"
+    )
