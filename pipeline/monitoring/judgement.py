@@ -142,7 +142,7 @@ def _is_told(past: Past, key: str) -> bool:
 
 
 def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:
-    """What is worth telling of a batch, the most severe first.
+    """What is worth telling of a batch, the most severe first, and of its columns after what is so of the batch as a whole.
 
     Args:
         past: earlier batches, oldest first.
@@ -153,7 +153,7 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
     for name in now.columns:
         found += _column(name, now, history, dataset)
     found += _correlations(now, history, dataset)
-    return tuple(sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), f.key)))
+    return tuple(sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), bool(f.column), f.key)))
 
 
 def worst(findings: Sequence[Finding]) -> Severity | None:

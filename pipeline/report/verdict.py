@@ -73,4 +73,4 @@ def _said(findings: Sequence[Finding]) -> str:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text + ("" if text.endswith((".", "!", "?")) or not text else ".")
+    return text + ("" if text.endswith((".", "!", "?", "…")) or not text else ".")

@@ -306,6 +306,11 @@ def test_five_times_the_budget_is_told_however_widely_days_differ() -> None:
     assert [(finding.key, finding.severity) for finding in blown] == [("flags", "warning")]
     assert "100 of 1000 records are flagged, expected are 20" in blown[0].what
     assert worst(told([replace(QUIET, n_flagged=190)])[0]) == "alarm"  # with no history, too
+    both = told([*noisy, replace(moved(0.03), n_flagged=100)])[-1]
+    assert [(f.key, f.severity) for f in both] == [
+        ("flags", "warning"),
+        ("drift:level", "warning"),
+    ]  # as a reader sees them
 
 
 def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
