@@ -121,11 +121,11 @@ def _rule(here: Installation, dataset: str, signature: str, like: str, where: li
     """A draft, from what the command line says.
 
     Raises:
-        ConfigError: it would hide everything, or a condition is none.
+        ConfigError: it would hide everything, a condition is none, or the dataset has no such column or value.
         NotReady: no record is like that.
     """
     from pipeline.errors import ConfigError
-    from pipeline.review import record, suppression
+    from pipeline.review import record, rule_words, suppression
 
     name = here.dataset(dataset).dataset
     if like:
@@ -138,4 +138,4 @@ def _rule(here: Installation, dataset: str, signature: str, like: str, where: li
     if not signature and not pairs:
         raise ConfigError("this would hide everything: give --signature, --like or --where")
     given = suppression.conditions((column, value) for column, _, value in pairs)
-    return suppression.Rule(name, signature, given, "", "", "")
+    return rule_words.fitted(here, suppression.Rule(name, signature, given, "", "", ""))

@@ -1,7 +1,8 @@
 """Rules that keep known oddities out of sight until a day: drafted from a record, tried before they are saved.
 
-Belongs here: what a rule hides, and what it would have hidden. Does not: the queue's pages (queue.py). A hidden record
-stays in every table and is counted; it is not learned as normal.
+Belongs here: what a rule hides, and what it would have hidden. Does not: whether its words fit the dataset
+(rule_words.py), or the queue's pages (queue.py). A hidden record stays in every table and is counted; it is not learned
+as normal.
 """
 
 from __future__ import annotations
@@ -71,9 +72,13 @@ class Preview:
     @property
     def text(self) -> str:
         """The same in words."""
+        if not self.n_hidden:
+            return (
+                f"in the last {LOOK_BACK} days it would have hidden no record: see that it says what you mean"
+            )
         hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden} record{'s' * (self.n_hidden != 1)}"
         if not self.n_judged:
-            return f"{hidden}; none of them was judged: look at a few first" if self.n_hidden else hidden
+            return f"{hidden}; none of them was judged: look at a few first"
         were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
         return f"{hidden}; of {self.n_judged} that were judged, {self.n_confirmed} {were}"
 

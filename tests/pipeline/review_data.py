@@ -14,7 +14,8 @@ from pipeline.review.intake import QueueBatch, replace_batch
 from pipeline.verdicts import anomaly_id
 
 DATASET = (
-    "dataset: payments\nincoming: {path: ../incoming}\ncolumns: {amount: {type: float, role: numeric}}\n"
+    "dataset: payments\nincoming: {path: ../incoming}\ncolumns:\n  amount: {type: float, role: numeric}\n"
+    "  country: {type: string}\n  at: {type: string}\n"
 )
 TOKEN = "a token that only the terminal knows"  # noqa: S105  # made up
 SITE = "http://localhost"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +15,19 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.errors import ConfigError
 from pipeline.installation import Installation
-from pipeline.review import judging, suppression
+from pipeline.review import judging, rule_words, suppression
+from pipeline.review.filling import plain
+from pipeline.settings import Settings
 
-from .review_data import put, row
+from .review_data import DATASET, put, row
 
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs a verb of review and reads its JSON; of one that fails, the error."""
-    (tmp_path / "payments.yaml").write_text(
-        "dataset: payments\nincoming: {path: in}\ncolumns: {amount: {type: float, role: numeric}}\n"
-    )
+    (tmp_path / "payments.yaml").write_text(DATASET)
     monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path))
     monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path))
 
@@ -72,10 +76,18 @@ def test_a_rule_is_tried_kept_and_ended_from_a_shell(shell: Callable[..., Any]) 
         (["rules", "preview", "payments"], "hide everything"),
         (["rules", "preview", "payments", "--where", "country"], "COLUMN=VALUE"),
         (["rules", "preview", "payments", "--where", "a=1", "--where", "a=2"], "two values"),
+        (["rules", "preview", "payments", "--where", "contry=FR"], "did you mean country?"),
+        (
+            ["rules", "preview", "payments", "--where", "amount=abc"],
+            "amount is of type float, and 'abc' is none",
+        ),
+        (["rules", "preview", "payments", "--signature", "nonsense↑"], "no column 'nonsense'"),
+        (["rules", "preview", "payments", "--signature", "country≠ amount"], "no direction"),
+        (["rules", "preview", "payments", "--signature", "country≠ amount↑"], "'amount↑ country≠'"),
         (["rules", "preview", "payments", "--like", "5"], "was not flagged"),
         (["rules", "preview", "nothing", "--signature", "a↑"], "no dataset"),
         (
-            ["rules", "add", "payments", "--signature", "a↑", "--until", "2020-01-01", "--note", "x"],
+            ["rules", "add", "payments", "--signature", "amount↑", "--until", "2020-01-01", "--note", "x"],
             "last day",
         ),
         (["rules", "end", "7"], "no suppression rule 7"),
@@ -88,6 +100,50 @@ def test_a_rule_that_is_none_is_refused(shell: Callable[..., Any], arguments: li
     put(here.ledger, [sampled])
     assert said in str(shell(*arguments))
     assert suppression.rules(here.ledger) == []
+    here.close()
+
+
+def test_a_rule_that_hides_nothing_is_saved_and_says_so(shell: Callable[..., Any], tmp_path: Path) -> None:
+    """It may be about what is to come."""
+    here = Installation()
+    put(here.ledger, [row("k")])
+    here.close()
+    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
+    rule = ["payments", "--where", "country=FR", "--until", last, "--note", "the sale in France"]
+    said = CliRunner().invoke(app, ["review", "rules", "add", *rule])
+    assert said.exit_code == 0
+    assert "would have hidden no record" in said.stdout
+    assert [kept["conditions"] for kept in shell("rules", "list")] == [{"country": "FR"}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "held", "typed"),
+    [
+        ("float", 12.0, "12"),
+        ("float", math.nan, "NaN"),
+        ("int", 12, " 12"),
+        ("bool", True, "true"),
+        ("decimal(9,2)", Decimal("12.50"), "12.5"),
+        ("date", date(2026, 1, 5), "2026-01-05"),
+        ("timestamp", datetime(2026, 1, 5), "2026-01-05"),  # noqa: DTZ001  # the column has no zone
+        ("timestamp_utc", datetime(2026, 1, 5, 12, tzinfo=UTC), "2026-01-05T13:00+01:00"),
+        ("string", "12", "12"),
+        ("float", None, "missing"),
+    ],
+)
+def test_a_value_is_compared_as_records_hold_it(tmp_path: Path, type_: str, held: Any, typed: str) -> None:
+    """However a person writes it; what is none of the type is refused."""
+    (tmp_path / "payments.yaml").write_text(
+        f"dataset: payments\nincoming: {{path: in}}\ncolumns:\n  it: {{type: '{type_}'}}\n"
+        "  amount: {type: float, role: numeric}\n"
+    )
+    here = Installation(Settings(home=tmp_path, datasets=tmp_path))
+    put(here.ledger, [row("k", record=plain({"it": held}))])
+    draft = suppression.Rule("payments", "", {"it": typed}, "", "", "")
+    assert suppression.preview(here.ledger, rule_words.fitted(here, draft)).n_hidden == 1
+    if type_ != "string":
+        with pytest.raises(ConfigError, match="'tomorrow' is none"):
+            rule_words.fitted(here, replace(draft, conditions={"it": "tomorrow"}))
     here.close()
 
 

@@ -138,6 +138,30 @@ def test_rules_by_the_api_are_those_of_the_page(
     assert "hide everything" in nothing.json()["detail"]
 
 
+def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: list[str]) -> None:
+    """A slip of the pen would be a rule that hides nothing; a rule that hides nothing yet says so."""
+    token, last = csrf(browser), (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    rule = {"dataset": "payments", "ends_on": last, "note": "known"}
+    slip = {"column": "contry", "value": "DE"}
+    answers = [
+        browser.get("/rules", params={"dataset": "payments", **slip}),
+        browser.post("/rules", data={**rule, **slip, "csrf": token}),
+        browser.get("/api/rules/preview", params={"dataset": "payments", **slip}),
+        browser.post(
+            "/api/rules", json=rule | {"conditions": {"contry": "DE"}}, headers={"x-csrf-token": token}
+        ),
+    ]
+    assert [answer.status_code for answer in answers] == [422] * 4
+    assert all("did you mean country?" in answer.text for answer in answers)
+    assert browser.get("/api/rules").json() == []
+    french = {"column": "country", "value": "FR"}
+    assert "hidden no record" in browser.post("/rules", data={**rule, **french, "csrf": token}).text
+    made = browser.post(
+        "/api/rules", json=rule | {"conditions": {"country": "FR"}}, headers={"x-csrf-token": token}
+    )
+    assert made.json()["preview"]["n_hidden"] == 0
+
+
 def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:

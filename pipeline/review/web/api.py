@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 
 from pipeline.review import groups as gathering
-from pipeline.review import judging, queue, statistics, suppression
+from pipeline.review import judging, queue, rule_words, statistics, suppression
 from pipeline.review import versions as rescoring
 from pipeline.review.filters import Filters
 from pipeline.review.web import scope
@@ -30,6 +30,7 @@ from pipeline.review.web.shapes import (
     Rescored,
     Rule,
     RuleKept,
+    RuleMade,
     Said,
     Saying,
     Text,
@@ -103,16 +104,19 @@ def preview(
     """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a condition."""
     scope.datasets(request, dataset)
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
-    draft = suppression.Rule(dataset, signature, pairs, "", "", "")
+    said = suppression.Rule(dataset, signature, pairs, "", "", "")
+    draft = rule_words.fitted(request.app.state.here, said)
     return Tried.model_validate(asdict(suppression.preview(request.app.state.here.ledger, draft)))
 
 
 @router.post("/rules", status_code=201)
-def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleKept:
-    """Keep a suppression rule, and hide what it matches among the open records."""
+def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleMade:
+    """Keep a suppression rule, and hide what it matches among the open records; with what it would have hidden in the last 30 days."""
     scope.write(request, rule.dataset)
-    given = suppression.Rule(**rule.model_dump(), by=reviewer.name)
-    return RuleKept.model_validate(vars(suppression.save(request.app.state.here.ledger, given)))
+    here = request.app.state.here
+    given = rule_words.fitted(here, suppression.Rule(**rule.model_dump(), by=reviewer.name))
+    tried = asdict(suppression.preview(here.ledger, given))
+    return RuleMade.model_validate({**vars(suppression.save(here.ledger, given)), "preview": tried})
 
 
 @router.post("/rules/{number}/end")

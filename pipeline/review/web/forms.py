@@ -13,7 +13,7 @@ from fastapi import APIRouter, Form, Path, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.review import judging, suppression
+from pipeline.review import judging, rule_words, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.web import scope
 from pipeline.review.web.access import Known
@@ -96,9 +96,13 @@ def save_rule(
     """Keep a suppression rule."""
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     scope.write(request, dataset)
-    rule = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
-    kept = suppression.save(request.app.state.here.ledger, rule)
-    return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}")
+    here = request.app.state.here
+    said = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
+    rule = rule_words.fitted(here, said)
+    tried = suppression.preview(here.ledger, rule)
+    kept = suppression.save(here.ledger, rule)
+    nothing = "" if tried.n_hidden else f"; {tried.text}"
+    return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}{nothing}")
 
 
 @router.post("/rules/{number}/end")

@@ -23,6 +23,7 @@ from pipeline.review import (
     parts,
     queue,
     record,
+    rule_words,
     statistics,
     suppression,
     versions,
@@ -228,7 +229,8 @@ def rules_page(
         who = request.state.reviewer.name
         pairs = suppression.conditions(zip(column or [], value or [], strict=False))
         last = ends_on or (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
-        draft = suppression.Rule(dataset, signature, pairs, last, note, who)
+        said = suppression.Rule(dataset, signature, pairs, last, note, who)
+        draft = rule_words.fitted(request.app.state.here, said)
         tried = suppression.preview(ledger, draft)
     return page(
         request,

@@ -273,6 +273,12 @@ class Tried(BaseModel):
     examples: list[str] = Field(description="anomaly_ids, confirmed ones first")
 
 
+class RuleMade(RuleKept):
+    """A rule that was just saved, and what it would have hidden: nothing, where it does not say what was meant."""
+
+    preview: Tried
+
+
 class Ended(BaseModel):
     """How many records are in the queue again."""
 
