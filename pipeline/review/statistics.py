@@ -46,7 +46,7 @@ class Review:
             those judged: people begin with the most severe, so it is not the share of all that are flagged.
         states: flagged records that no rule hides, by what verdicts came to.
         backlog: those that are open; oldest_open: the day of the oldest. sampled_open: of the random sample, told beside it.
-        hours_to_verdict: median from scoring to the first verdict; None before there is one.
+        hours_to_verdict: median from scoring to the first verdict that was not taken back; None before there is one.
         agreement: records that two or more judged, and on how many they agree by their last words, settled or not.
             It, hours_to_verdict and reviewers are of the last RECENT days.
     """
@@ -193,13 +193,17 @@ def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, di
 
 def _counting(dataset: Datasets) -> sa.Select[Any]:
     """The verdicts of the last days that nobody took back."""
-    withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
     since = datetime.now(UTC) - timedelta(days=RECENT)
-    recent = (verdicts.c.verdict != WITHDRAWN) & (verdicts.c.decided_at >= since)
-    query: sa.Select[Any] = of(
-        sa.select(verdicts).where(recent, verdicts.c.number.not_in(withdrawn)), verdicts, dataset
-    )
+    recent = _holds(verdicts) & (verdicts.c.decided_at >= since)
+    query: sa.Select[Any] = of(sa.select(verdicts).where(recent), verdicts, dataset)
     return query
+
+
+def _holds(said: sa.FromClause) -> sa.ColumnElement[bool]:
+    """That a row of `verdicts` is an opinion, and nobody took it back."""
+    withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
+    held: sa.ColumnElement[bool] = (said.c.verdict != WITHDRAWN) & said.c.number.not_in(withdrawn)
+    return held
 
 
 def _agreement(connection: sa.Connection, dataset: Datasets) -> Share:
@@ -234,7 +238,7 @@ def _reviewers(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:
 
 
 def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
-    """Hours from a record's first scoring to its first verdict, of those that had it in the last days."""
+    """Hours from a record's first scoring to its first verdict that holds, of those that had it in the last days."""
     same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
     scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
     earlier = verdicts.alias()
@@ -242,10 +246,10 @@ def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
         earlier.c.dataset == verdicts.c.dataset,
         earlier.c.anomaly_id == verdicts.c.anomaly_id,
         earlier.c.number < verdicts.c.number,
+        _holds(earlier),
     )
-    since = datetime.now(UTC) - timedelta(days=RECENT)
-    query = sa.select(verdicts.c.decided_at, scored_at).where(verdicts.c.decided_at >= since, ~before)
-    newest = of(query, verdicts, dataset).order_by(verdicts.c.number.desc())
+    firsts = _counting(dataset).where(~before).with_only_columns(verdicts.c.decided_at, scored_at)
+    newest = firsts.order_by(verdicts.c.number.desc())
     pairs = connection.execute(newest.limit(MOST_WAITS))
     gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
     return [gap for gap in gaps if gap >= 0]

@@ -159,6 +159,19 @@ def test_verdicts_add_up(store: Ledger) -> None:
     assert dict(statistics.as_lines(found))["backlog"] == "2 open, the oldest of 2026-01-28"
 
 
+def test_a_verdict_that_was_taken_back_took_no_time(store: Ledger) -> None:
+    """Nobody has given one; the next that holds is the first."""
+    put(store, [row("k0")], scored_at=SCORED_AT)
+    name = row("k0")["anomaly_id"]
+    judging.undo(store, judging.give(store, [name], "anomaly", by="ann").act, by="ann")
+    assert statistics.review(store).hours_to_verdict is None
+    judging.give(store, [name], "normal", by="bob")
+    again = statistics.review(store).hours_to_verdict
+    assert again
+    judging.give(store, [name], "normal", by="cid")
+    assert statistics.review(store).hours_to_verdict == again
+
+
 def test_before_anything_was_judged_every_line_says_so(store: Ledger) -> None:
     """The first look at an empty installation is at words, not at a division by zero."""
     lines = dict(statistics.as_lines(statistics.review(store)))
