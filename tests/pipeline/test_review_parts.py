@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.review import parts
-from pipeline.review.web.words import nats
+from pipeline.review.web.words import nats, rarity
 
 NATS = st.floats(-1e6, 1e6, width=32)
 
@@ -46,3 +49,16 @@ def test_shares_add_up_to_a_hundred(shares: list[float], kl: float) -> None:
     row = {"reasons": [{"share": share} for share in shares], "kl_share": kl}
     shown = [round(100 * share) for share in (*shares, kl, parts.unnamed_share(row))]
     assert sum(shown) == (100 if shares else round(100 * kl))
+
+
+@given(st.floats(0, 16))
+def test_severity_and_one_in_so_many_are_one_number(severity: float) -> None:
+    """To two digits; beyond what can be known, a bound that is true."""
+    said = rarity(severity)
+    told = float("".join(re.findall(r"[0-9.]", said.partition("1 in")[2])) or 0)
+    if said.startswith("fewer"):
+        assert told == 10**6 < 10**severity
+    elif told:
+        assert math.log10(told) == pytest.approx(severity, abs=0.03)
+    else:
+        assert float(said.partition("%")[0]) / 100 == pytest.approx(10**-severity, abs=0.005)

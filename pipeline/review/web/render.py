@@ -60,7 +60,7 @@ def _templated() -> Environment:
         "nats": words.nats,
         "short": words.short,
         "percent": words.percent,
-        "rate": words.rate,
+        "rarity": words.rarity,
         "likely": lambda reason: plots.likely(reason)[0] or reason["expected"],
         "rounded": words.rounded,
         "cell": words.cell,

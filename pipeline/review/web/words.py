@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.review.parts import DIGITS
 
+FAR = 6  # severity above which no number is told
 LONGEST_IN_LIST = 120  # characters
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
@@ -102,11 +103,12 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.0%}"
 
 
-def rate(share: float) -> str:
-    """A small share: 1 in so many is read more easily than a percentage with zeros."""
-    return (
-        f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / max(share, 1e-12):.2g}'))}"
-    )
+def rarity(severity: float) -> str:
+    """The share of normal records that score as high, as severity has it: 1 in so many is read more easily than zeros."""
+    if severity > FAR:  # more than calibration records can speak of
+        return f"fewer than 1 in {number(10**FAR)}"
+    share = 10**-severity
+    return f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / share:.2g}'))}"
 
 
 def when(at: datetime) -> str:
