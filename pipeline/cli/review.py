@@ -54,7 +54,10 @@ def review_list(
         Literal["any", "open", "anomaly", "normal", "expected_change", "data_error", "unsure", "conflict"],
         typer.Option(help="what verdicts came to; `open`: none holds"),
     ] = "open",
-    driver: Annotated[str | None, typer.Option(help="column with the largest share")] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(help="most at odds: the column with the largest share of what makes a record odd"),
+    ] = None,
     kind: Annotated[
         Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
     ] = "any",

@@ -186,6 +186,19 @@ def test_a_state_can_be_chosen_within_a_search(
     assert "/?state=open&amp;search=k" in page
 
 
+def test_every_column_that_records_are_most_at_odds_in_can_be_chosen(
+    browser: TestClient, here: Installation
+) -> None:
+    """The rarest, too; what is chosen is in sight."""
+    names = [f"c{i:02}" for i in range(14)]
+    put(here.ledger, [row(f"{name}{i}", driver=name) for i, name in enumerate(names)])
+    put(here.ledger, [row(f"more {name}", "2026-01-31", driver=name) for name in names[:12]])
+    page = browser.get("/").text
+    assert set(re.findall(r"driver=(c\d\d)", page)) == set(names)
+    assert '<details class="more"><summary>2 more' in page
+    assert '<details class="more" open>' in browser.get("/", params={"driver": "c13"}).text
+
+
 def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
     """The ones that the queue counts, and the list that describes them to programs."""
     assert set(get_args(get_args(Band)[0])) == set(BANDS)

@@ -55,7 +55,11 @@ class Choice(_Emptied):
 
     dataset: Text | None = Field(None, max_length=63)
     state: State | Literal["any"] | None = None
-    driver: Text | None = Field(None, max_length=1000, description="column with the largest share")
+    driver: Text | None = Field(
+        None,
+        max_length=1000,
+        description="most at odds: the column with the largest share of what makes a record odd",
+    )
     band: Band | None = Field(None, description="severity at least")
     kind: Literal["flagged", "sampled", "cleared"] | None = None
     model_version: Number | None = None

@@ -36,7 +36,7 @@ WORDS = {
 NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
 FACET_NAMES = {
     "state": "Verdict",
-    "driver": "Column",
+    "driver": "Most at odds",
     "band": "Severity",
     "kind": "Why here",
     "dataset": "Dataset",
