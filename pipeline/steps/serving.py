@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.detector import Detector
     from pipeline.registry import ModelVersion
 
+NO_REASON = "no reason was given"
+
 
 def score(
     dataset_name: str,
@@ -173,7 +175,9 @@ def promote(
         if now and now.version not in {seen.version if seen else None, chosen.version if chosen else None}:
             raise NotReady(_overtaken(dataset, chosen, now))
         number = chosen.version if chosen else version
-        done = here.registry.promote(dataset.dataset, number, by=by, reason=f"{reason}{overriding}")
+        done = here.registry.promote(
+            dataset.dataset, number, by=by, reason=f"{reason or NO_REASON}{overriding}"
+        )
         note(done.champion)
     outcome = "promoted" if done.changed else "unchanged"
     details: dict[str, Any] = {"previous": done.previous}
@@ -255,7 +259,7 @@ def rollback(dataset_name: str, *, by: str, reason: str, installation: Installat
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.dataset) as note:
-        done = here.registry.rollback(dataset.dataset, by=by, reason=reason)
+        done = here.registry.rollback(dataset.dataset, by=by, reason=reason or NO_REASON)
         note(done.champion)
     return Receipt(
         "rollback", dataset.dataset, "rolled back", (), done.champion, "champion", {"previous": done.previous}

@@ -97,8 +97,9 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     again = evaluate(validated)
     assert again.outcome == "passed"
     assert "findings" not in again.details  # the same records and champion: not measured again
-    done = promote(validated)
+    done = promote(validated, reason="")
     assert (done.model_version, done.details["previous"]) == (2, 1)
+    assert steps.history(validated.name, installation=validated.here)[-1]["reason"] == "no reason was given"
 
     registry = validated.here.registry
     tags = registry.version(validated.name, 2).tags
@@ -159,7 +160,8 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     assert newest["decision"] == "refuse"
     scored.score(day, force=True)
     assert set(scores(scored, day)["model_version"].to_pylist()) == {2}
-    steps.rollback(scored.name, installation=scored.here, **ANN)
+    steps.rollback(scored.name, by="ann", reason="", installation=scored.here)
+    assert steps.history(scored.name, installation=scored.here)[-1]["reason"] == "no reason was given"
     scored.score(day, force=True)
     assert scores(scored, day).equals(before)
 
