@@ -91,7 +91,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
     """Withdraw what was said in one act, with an entry each; nothing is deleted. Done twice, it is done once.
 
     Raises:
-        NotReady: there is no such act, or it is another reviewer's.
+        NotReady: there is no such act, it is another reviewer's, or none is named: their newest was asked for, and there is none.
     """
     undone, now = secrets.token_hex(16), datetime.now(UTC)
     with ledger.transaction(write=True) as connection:
@@ -102,6 +102,8 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
                 f"it is {mine[0].by}'s: give a verdict of your own instead"
                 if mine
                 else "there is no such act"
+                if act
+                else f"{by} has no verdict that could be taken back"
             )
             raise NotReady(f"nothing was undone: {whose}")
         again = sa.select(verdicts.c.withdraws).where(

@@ -142,8 +142,13 @@ def test_undo_withdraws_and_deletes_nothing(store: Ledger, ids: list[str]) -> No
 def test_nobody_takes_back_what_another_said(store: Ledger, ids: list[str]) -> None:
     """A verdict is its reviewer's."""
     act = judging.give(store, ids[:1], "anomaly", by="ann").act
-    for made, by in ((act, "bob"), ("no such act", "ann"), ("", "ann")):
-        with pytest.raises(NotReady, match="nothing was undone"):
+    refusals = (
+        (act, "bob", "it is ann's"),
+        ("no such act", "ann", "no such act"),
+        ("", "cid", "cid has no verdict"),
+    )
+    for made, by, why in refusals:
+        with pytest.raises(NotReady, match=f"nothing was undone: .*{why}"):
             judging.undo(store, made, by=by)
     assert state(store, ids[0]) == "anomaly"
 
