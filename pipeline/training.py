@@ -141,6 +141,14 @@ class WindowRecords:
     anomalies: pa.Table
 
 
+def amount(dataset: Dataset, window: Window) -> str:
+    """How much of a window is learned, in words, before it is read: who is held out depends on each record's key."""
+    n_held = round(window.n_records * dataset.promote.holdout)
+    n_learned = min(window.n_records - n_held, dataset.train.max_records)
+    said = f"training on about {n_learned} of {window.n_records} records of {len(window.batches)} batches"
+    return f"{said}; about {n_held} are kept for comparing versions" if n_held else said
+
+
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:

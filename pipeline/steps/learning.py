@@ -61,7 +61,7 @@ def train(
         if why:
             say(f"an occasion to train: {why}")
     if version is None:
-        say(f"training on {window.n_records} records of {len(window.batches)} batches")
+        say(training.amount(dataset, window))
         with here.scratch(dataset, "train") as scratch:
             run = experiment.train(
                 dataset,
