@@ -120,7 +120,7 @@ def test_a_user_filters_judges_from_the_keyboard_and_takes_it_back(
     page = sign_in("uma")
     assert page.text("h1") == "9 open"
     assert page.text(".who .name") == "uma"
-    (column,) = [link for link in page.all(".facet a") if link.text.split()[0] == "amount"]
+    (column,) = [link for link in page.all(".facet a") if link.text.split()[:1] == ["amount"]]
     column.click()
     page.until(lambda: page.text("h1") == "7 open")
     page.press("j", "1")
