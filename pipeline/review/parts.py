@@ -39,7 +39,10 @@ def of_score(row: Mapping[str, Any]) -> list[Part]:
     told = [term for term in row["terms"] if abs(term["nats"]) >= LEAST * abs(row["anomaly_score"])]
     columns = [Part("column", term["column"], round(term["nats"], DIGITS)) for term in told]
     kl = Part("kl", "", round(row["kl_weight"] * row["kl_divergence"], DIGITS))
-    rest = round(row["anomaly_score"] - kl.nats - sum(part.nats for part in columns), DIGITS)
+    shown = round(
+        row["anomaly_score"], DIGITS
+    )  # rounded first: half a cent would be taken off again by the rest
+    rest = round(shown - kl.nats - sum(part.nats for part in columns), DIGITS)
     return [*columns, *([Part("others", "", rest)] if rest else []), kl]
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.review import parts
@@ -16,6 +16,7 @@ from pipeline.review.web.words import nats, rarity
 NATS = st.floats(-1e6, 1e6, width=32)
 
 
+@example(terms=[65536.875], others=0.0, kl=0.0, weight=1.0)
 @given(
     terms=st.lists(NATS, max_size=8), others=NATS, kl=st.floats(0, 1e6, width=32), weight=st.floats(0.01, 100)
 )
