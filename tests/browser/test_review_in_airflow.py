@@ -23,7 +23,6 @@ from tests.browser.page import Page
 
 pytestmark = [  # a minute: Airflow's database is made, and its server started
     pytest.mark.browser,
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 PASSWORDS = {"uma": "of uma alone", "vera": "of vera alone"}
