@@ -215,11 +215,17 @@ def at_once() -> Callable[[str, str, Sequence[Sequence[str]]], list[str]]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Installation]:
-    """An installation with a dataset, of which nothing was scored yet."""
+def payments_yaml() -> str:
+    """The dataset's file; a module that needs another one says so in a fixture of this name."""
+    return DATASET
+
+
+@pytest.fixture
+def here(tmp_path: Path, payments_yaml: str) -> Iterator[Installation]:
+    """An installation with a dataset, of which nothing was scored yet, in a folder whose name has a space."""
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
-    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
+    (tmp_path / "datasets" / "payments.yaml").write_text(payments_yaml)
+    installation = Installation(Settings(home=tmp_path / "my home", datasets=tmp_path / "datasets"))
     yield installation
     installation.close()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +22,6 @@ from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
 from pipeline.review.schema import NO_COLUMN, suppressions
 from pipeline.scoring import scores_schema
-from pipeline.settings import Settings
 from pipeline.verdicts import anomaly_id
 
 from .review_data import put, reason, row
@@ -44,12 +42,8 @@ N = 40
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Installation]:
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
-    installation = Installation(Settings(home=tmp_path / "home", datasets=tmp_path / "datasets"))
-    yield installation
-    installation.close()
+def payments_yaml() -> str:
+    return DATASET
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.review import judging
 from pipeline.scoring import scores_schema
-from pipeline.settings import Settings
 
 from .review_data import put, row
 
@@ -67,12 +66,8 @@ def csv_rows(file: Path) -> list[list[str]]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Installation]:
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "payments.yaml").write_text(DATASET)
-    installation = Installation(Settings(home=tmp_path / "my home", datasets=tmp_path / "datasets"))
-    yield installation
-    installation.close()
+def payments_yaml() -> str:
+    return DATASET
 
 
 @pytest.fixture
