@@ -13,7 +13,8 @@ from dataclasses import replace
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import REDELIVER, SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.findings import SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.judgement import REDELIVER
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 

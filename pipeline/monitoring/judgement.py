@@ -1,37 +1,29 @@
 """From a batch's numbers and those of earlier batches to what is worth telling: what, where, how much, what to do next.
 
-Belongs here: what is usual, what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the numbers
-(measures.py), or whom they are told (alerts.py).
+Belongs here: what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the numbers
+(measures.py), what is usual (history.py), or whom they are told (alerts.py).
 
-Usual is what earlier batches did: the median of those of the same weekday where there are three of them, else of all. Too much is farther
-from it than both a floor, an effect that a person would want to know of, and five times as far as one batch in ten is from its own
-weekday's median; what chance does in a batch of that size is taken off first. While there is less than a week of history, ten
-floors, and what is beyond them is told a step lower.
+Too much is farther from what is usual than is allowed there; what chance does in a batch of that size is taken off first. While too little
+is known, what is beyond is told a step lower.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import date
-from itertools import takewhile
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import Dataset
+from pipeline.monitoring.findings import SEVERITIES, Finding
+from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 
-Severity = Literal["notice", "warning", "alarm"]
-SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
 REDELIVER = "have it delivered again; where the data is right and the contract wrong, mend the dataset's file"
 
-MOST_EARLIER = 56  # batches: eight weeks of days
-FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any
 FAR = 3.0  # times what is allowed: beyond it is an alarm
-SPREAD = 5.0  # times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
-FEW = 10.0  # times the floor, while too little is known
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
@@ -43,102 +35,6 @@ QUANTILES = {
     "the 90 % quantile": 0.9,
     "the 10 % quantile": 0.1,
 }  # of which the first that moved is told
-MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something about a batch that a person should know.
-
-    Attributes:
-        key: what it is about; the same in the next batch if it is the same thing.
-        what: a sentence: what, where, how much, and what is usual.
-        next_step: what to do about it.
-        told: people were told, or knew it from the batch before.
-        value, usual, allowed: the number, the median of its like, and how far from it is not told of.
-    """
-
-    key: str
-    severity: Severity
-    what: str
-    next_step: str
-    column: str = ""
-    value: float | None = None
-    usual: float | None = None
-    allowed: float | None = None
-    told: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> Self:
-        return cls(**state)
-
-
-@dataclass(frozen=True)
-class Past:
-    """An earlier batch: its day, its numbers, and what was told of it."""
-
-    batch_id: str
-    day: date
-    measures: Measures
-    findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What similar batches did. floor: an effect that a person would want to know of.
-    below, above: how far from the median days go by themselves. known: false while they are too few."""
-
-    median: float
-    floor: float
-    below: float
-    above: float
-    known: bool
-
-    def allowed(self, value: float) -> float:
-        """How far from the median is not told of, on a value's side."""
-        return max(self.floor, self.above if value > self.median else self.below)
-
-
-@dataclass(frozen=True)
-class History:
-    """Earlier batches, oldest first, as those of one day see them."""
-
-    past: Sequence[Past]
-    day: date
-
-    def usual(
-        self, key: str, read: Callable[[Measures], float | None], floor: float, expected: float
-    ) -> Usual:
-        """What is usual of one number. expected: while too little is known. The batches just before of which the same was told
-        are left out, so that drift that stays is told every day, unless they are most: then it is usual by now."""
-        known = [(p, value) for p in self.past if (value := read(p.measures)) is not None]
-        recent = known[-MOST_EARLIER:]
-        if len(recent) < FEWEST_EARLIER:
-            return Usual(expected, FEW * floor, 0.0, 0.0, known=False)
-        in_a_row = sum(1 for _ in takewhile(lambda x: _is_told(x[0], key), reversed(recent)))
-        if 2 * in_a_row <= len(recent):  # else it is usual by now
-            recent = recent[: len(recent) - in_a_row]
-        by_weekday = defaultdict[int, list[float]](list)
-        for p, value in recent:
-            by_weekday[p.day.weekday()].append(value)
-        overall = float(np.median([value for _, value in recent]))
-        middle = {
-            d: float(np.median(v)) if len(v) >= FEWEST_SIMILAR else overall for d, v in by_weekday.items()
-        }
-        apart = [value - middle[p.day.weekday()] for p, value in recent]
-        today = by_weekday[self.day.weekday()]
-        median = middle.get(self.day.weekday(), overall)
-        if len(today) < FEWEST_SIMILAR:  # one or two of the same weekday say little, but more than none
-            apart += [value - overall for value in today] * len(recent)
-        low, high = (float(x) for x in np.quantile(apart, [0.1, 0.9]))
-        return Usual(median, floor, max(0.0, -SPREAD * low), max(0.0, SPREAD * high), known=True)
-
-
-def _is_told(past: Past, key: str) -> bool:
-    return any(finding.key == key for finding in past.findings)
 
 
 def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:
@@ -154,63 +50,6 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
         found += _column(name, now, history, dataset)
     found += _correlations(now, history, dataset)
     return tuple(sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), bool(f.column), f.key)))
-
-
-def worst(findings: Sequence[Finding]) -> Severity | None:
-    """The severity of the most severe one."""
-    return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
-
-
-def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
-    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the most severe. Missing
-    values are told of the contract's columns, not of what is derived from them."""
-    kinds = Counter(finding.key.partition(":")[0] for finding in findings)
-    found, seen = list[Finding](), set[str]()
-    for finding in findings:
-        kind = finding.key.partition(":")[0]
-        if kinds[kind] > MOST_ALIKE:
-            if kind in seen:
-                continue
-            seen.add(kind)
-            alike = [f for f in findings if f.key.startswith(f"{kind}:")]
-            finding = _of_sources(alike, dataset) if kind == "missing" else _of_all(finding, alike)
-        found.append(finding)
-    return found
-
-
-def _of_all(first: Finding, alike: Sequence[Finding]) -> Finding:
-    others = [f.column for f in alike if f is not first]
-    return replace(first, what=f"{first.what}; likewise {len(others)} more columns: {_named(others)}")
-
-
-def _of_sources(alike: Sequence[Finding], dataset: Dataset) -> Finding:
-    """Of columns whose share of missing values changed: those of the delivery that are behind them."""
-    most = max(alike, key=lambda f: abs((f.value or 0.0) - (f.usual or 0.0)))
-    watched = [n for n in dataset.columns_with("numeric", "categorical", "context") if n != dataset.time]
-    names, of = dataset.sources(f.column for f in alike), dataset.sources(watched)
-    step = f"ask the source what changed in {_named(names)}"
-    share = f"all {len(of)}" if len(names) == len(of) else f"{len(names)} of {len(of)}"
-    what = (
-        f"{share} columns: {most.value or 0.0:.1%} of what the model reads of them is missing "
-        f"(usually {most.usual or 0.0:.1%}): {_named(names)}"
-    )
-    return replace(alike[0], what=what, next_step=step)
-
-
-def _named(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:NAMED_ALIKE]) + (", …" if len(columns) > NAMED_ALIKE else "")
-
-
-def news(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
-    """What is not known yet, or was less severe.
-
-    Args:
-        known: what was told of the batch before, and of this one when it was scored earlier.
-    """
-    rank = {
-        f.key: SEVERITIES.index(f.severity) for f in sorted(known, key=lambda f: SEVERITIES.index(f.severity))
-    }
-    return [f for f in findings if SEVERITIES.index(f.severity) > rank.get(f.key, -1)]
 
 
 def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:

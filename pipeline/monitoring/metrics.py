@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import StorageFailed
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import SEVERITIES
+from pipeline.monitoring.findings import SEVERITIES
 from pipeline.monitoring.store import Watched
 from pipeline.report import sheet
 from pipeline.review import queue

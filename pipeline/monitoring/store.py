@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger, instant, metadata
-from pipeline.monitoring.judgement import Finding, Past
+from pipeline.monitoring.findings import Finding
+from pipeline.monitoring.history import Past
 from pipeline.monitoring.measures import Measures
 
 MOST_READ = 90  # earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others

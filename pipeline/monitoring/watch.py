@@ -16,7 +16,8 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import judge, news
+from pipeline.monitoring.findings import news
+from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
 from pipeline.review import queue

@@ -18,7 +18,7 @@ from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import gathered
+from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet
 from pipeline.report.verdict import Trust, trust

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.ledger import BatchState
-from pipeline.monitoring.judgement import FEWEST_EARLIER, REDELIVER, Finding, worst
+from pipeline.monitoring.findings import Finding, worst
+from pipeline.monitoring.history import FEWEST_EARLIER
+from pipeline.monitoring.judgement import REDELIVER
 
 Tone = Literal["good", "warn", "bad"]
 

@@ -91,7 +91,7 @@ def _score(
     current: Mapping[str, BatchState],
     say: Say,
 ) -> BatchReceipt:
-    from pipeline.monitoring.judgement import gathered
+    from pipeline.monitoring.findings import gathered
     from pipeline.monitoring.watch import watch
     from pipeline.report import batch as report
     from pipeline.review.filling import fill

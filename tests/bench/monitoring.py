@@ -18,7 +18,9 @@ from scipy.stats import beta
 
 from pipeline.dataset_files import load_dataset
 from pipeline.features import Features
-from pipeline.monitoring.judgement import Finding, Past, judge
+from pipeline.monitoring.findings import Finding
+from pipeline.monitoring.history import Past
+from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.measures import Measures, column_drift
 from pipeline.monitoring.reference import Reference
 from pipeline.sample import SamplePlan, generate

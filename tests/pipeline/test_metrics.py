@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import metrics, store
-from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import ColumnDrift, Measures
 from pipeline.settings import Settings
 

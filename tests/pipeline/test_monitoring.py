@@ -23,7 +23,9 @@ from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
-from pipeline.monitoring.judgement import Finding, Past, gathered, judge, moved_words, worst
+from pipeline.monitoring.findings import Finding, gathered, worst
+from pipeline.monitoring.history import Past
+from pipeline.monitoring.judgement import judge, moved_words
 from pipeline.monitoring.measures import (
     CHANCE,
     MOST_SAMPLED,

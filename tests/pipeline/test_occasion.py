@@ -11,7 +11,7 @@ from pipeline import occasion
 from pipeline.config import TrainingWhen
 from pipeline.ledger import BatchState, Ledger
 from pipeline.monitoring import store
-from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import Measures
 from pipeline.occasion import Since
 from pipeline.provenance import Note

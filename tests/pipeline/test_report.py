@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import StorageFailed
 from pipeline.ledger import BatchState
-from pipeline.monitoring.judgement import Finding
+from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import ColumnDrift
 from pipeline.registry import ModelVersion
 from pipeline.report import batch, plots, sheet
