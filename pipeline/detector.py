@@ -175,7 +175,7 @@ class Detector:
         Raises:
             ModelUnusable: the table lacks a column that the model needs.
         """
-        scores = self._scorer(self._records(table), threads=threads)
+        scores = self._scorer(self._records(table), threads=threads, column_terms=False)
         values = scores.anomaly_score.numpy()
         p_values = self.calibration.p_values(values)
         columns = [

@@ -20,6 +20,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vae_core.layers import MemberLinear
 from vae_core.linear import fill
@@ -53,12 +54,14 @@ class _Buffers:
         m, n, z = of.n_members, of.n_numeric, of.n_latents
         self.size = size
         self.inputs = new(of.encoder_inputs.shape[1])
+        self.inputs[-1] = 1
         self.raw, self.observed, self.reconstruction, self.student = (new(n) for _ in range(4))
         self.residual, self.linear = new(n), new(n)
-        self.hidden = new(m, of.width)
-        self.latents = new(m, 2 * z)
+        self.hidden = new(m, of.width + 1)
+        self.latents = new(m, z + 1 + z)  # means, one, log-variances
         self.components = new(m, of.n_components)
-        self.place, self.spread, self.ratio = (new(m, n) for _ in range(3))
+        self.outputs = new(m, 2 * n)
+        self.place, self.spread = self.outputs[:, :n], self.outputs[:, n:]
 
 
 class FusedScorer:
@@ -71,16 +74,16 @@ class FusedScorer:
         self.n_numeric, self.n_latents = len(layout.numeric), recipe.latents_for(layout)
         self.n_context, self.indicated = len(layout.context), torch.tensor(vae.indicated).to(self.device)
         n, z = self.n_numeric, self.n_latents
-        encoder, decoder = vae.encoder_outputs, vae.decoder_outputs
-        # (M, outputs, inputs) and (M, outputs, 1); the members' first layer is one map
-        self.encoder_inputs, self.encoder_bias = (x.flatten(0, 1) for x in _turned(vae.encoder_inputs))
-        in_bits = torch.cat([torch.ones(z), torch.full((z,), LOG2_E)]).to(self.device)[:, None]
-        self.posterior, self.posterior_bias = (x * in_bits for x in _turned(encoder))
-        hidden, self.hidden_bias = _turned(vae.decoder_inputs)
-        self.from_latents, self.from_context = hidden[..., :z].contiguous(), hidden[..., z:].contiguous()
-        weight, bias = _turned(decoder)
-        self.place, self.place_bias = weight[:, :n].contiguous(), bias[:, :n].contiguous()
-        self.spread, self.spread_bias = weight[:, n : 2 * n] * LOG2_E, bias[:, n : 2 * n] * LOG2_E
+        # (M, outputs, inputs), biases as the weights of an input that is one, which each layer hands on; the members' first layer is one map
+        self.encoder_inputs = _handing_on(vae.encoder_inputs).flatten(0, 1)
+        encoder, decoder = _with_bias(vae.encoder_outputs), _with_bias(vae.decoder_outputs)
+        one = torch.zeros_like(encoder[:, :1])
+        one[..., -1] = 1
+        self.posterior = torch.cat([encoder[:, :z], one, encoder[:, z:] * LOG2_E], dim=1)
+        hidden = _handing_on(vae.decoder_inputs)
+        self.from_latents = torch.cat([hidden[..., :z], hidden[..., -1:]], dim=-1)
+        self.from_context = hidden[..., z:-1].contiguous()
+        self.outputs = torch.cat([decoder[:, :n], decoder[:, n : 2 * n] * LOG2_E], dim=1)
         self.floor = recipe.sigma_floor**2
         self.n_multiplied = n_multiplied(recipe.sigma_floor)
         self.per_ratio = (1 / (3 * vae.scale))[:, None]
@@ -90,10 +93,9 @@ class FusedScorer:
         self.kl_weight = float(vae.weights[-1])
         self.n_components = 1
         if isinstance(vae.prior, Mixture):
-            means_MKZ, seconds_MKZ, self.constants = vae.prior.exponents()
+            means_MKZ, seconds_MKZ, constants_MK1 = vae.prior.exponents()
             self.n_components = means_MKZ.shape[1]
-            self.exponents = torch.cat([means_MKZ, seconds_MKZ], dim=-1) * LOG2_E
-            self.constants = self.constants * LOG2_E
+            self.exponents = torch.cat([means_MKZ, constants_MK1, seconds_MKZ], dim=-1) * LOG2_E
         self._local = threading.local()
 
     @classmethod
@@ -116,7 +118,7 @@ class FusedScorer:
         self._encode(buffers)
         self._decode(buffers)
         kl_divergence = self._kl_divergence(buffers)
-        torch.sub(buffers.inputs[: self.n_numeric], buffers.place, out=buffers.place).square_()
+        torch.sub(buffers.place, buffers.inputs[: self.n_numeric], out=buffers.place).square_()
         terms, reconstruction = self._terms(buffers)
         self._add_linear(buffers, terms, missing)
         terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(self.typical).mul_(buffers.observed).mul_(self.weights)
@@ -154,30 +156,30 @@ class FusedScorer:
             of_context.nan_to_num_(nan=0.0)
         to.inputs[: n + self.n_context].clamp_(-FARTHEST, FARTHEST)
         if len(self.indicated):
-            torch.sub(1, to.observed[self.indicated], out=to.inputs[n + self.n_context :])
+            torch.sub(1, to.observed[self.indicated], out=to.inputs[n + self.n_context : -1])
 
     @staticmethod
     def _any_missing(at: _Buffers) -> bool:
         return not bool(at.observed.all())
 
     def _encode(self, at: _Buffers) -> None:
-        """Posterior means into ``latents[:, :Z]``, log-variances in bits into the rest."""
+        """Posterior means into ``latents[:, :Z]``, log-variances in bits into ``latents[:, Z + 1 :]``."""
         z = self.n_latents
-        torch.addmm(self.encoder_bias, self.encoder_inputs, at.inputs, out=at.hidden.flatten(0, 1)).relu_()
-        torch.baddbmm(self.posterior_bias, self.posterior, at.hidden, out=at.latents)
+        torch.mm(self.encoder_inputs, at.inputs, out=at.hidden.flatten(0, 1)).relu_()
+        torch.bmm(self.posterior, at.hidden, out=at.latents)
         at.latents[:, :z].clamp_(-FARTHEST, FARTHEST)
-        at.latents[:, z:].clamp_(LOG_VARIANCE[0] * LOG2_E, LOG_VARIANCE[1] * LOG2_E)
+        at.latents[:, z + 1 :].clamp_(LOG_VARIANCE[0] * LOG2_E, LOG_VARIANCE[1] * LOG2_E)
 
     def _kl_divergence(self, at: _Buffers) -> Tensor:
         """(B,) nats, to the prior; spoils the log-variances."""
-        mean, bits = at.latents[:, : self.n_latents], at.latents[:, self.n_latents :]
+        mean, bits = at.latents[:, : self.n_latents], at.latents[:, self.n_latents + 1 :]
         if not isinstance(self.vae.prior, Mixture):
             excess = torch.exp2(bits).sub_(1).sub_(bits, alpha=math.log(2)).clamp_(min=0)
             kl_MB = excess.addcmul_(mean, mean).sum(dim=1).mul_(0.5)
             return kl_MB.mean(dim=0).clamp_(max=HIGHEST_TERM)
         volume_MB = bits.sum(dim=1)  # twice the logarithm of the posterior's volume
         bits.exp2_().addcmul_(mean, mean)  # second moments
-        torch.baddbmm(self.constants, self.exponents, at.latents, out=at.components)
+        torch.bmm(self.exponents, at.latents, out=at.components)
         top = at.components.amax(dim=1)
         kl_MB = at.components.sub_(top[:, None]).exp2_().sum(dim=1).log2_().add_(top)
         kl_MB = kl_MB.add_(volume_MB, alpha=0.5).clamp_(max=0)
@@ -185,34 +187,36 @@ class FusedScorer:
 
     def _decode(self, at: _Buffers) -> None:
         """Means into ``place``, variances into ``spread``."""
-        torch.baddbmm(self.hidden_bias, self.from_latents, at.latents[:, : self.n_latents], out=at.hidden)
+        torch.bmm(self.from_latents, at.latents[:, : self.n_latents + 1], out=at.hidden)
         if self.n_context:
             context = at.inputs[self.n_numeric : self.n_numeric + self.n_context]
             at.hidden.baddbmm_(self.from_context, context.expand(self.n_members, -1, -1))
         at.hidden.relu_()
-        torch.baddbmm(self.place_bias, self.place, at.hidden, out=at.place)
-        torch.baddbmm(self.spread_bias, self.spread, at.hidden, out=at.spread)
+        torch.bmm(self.outputs, at.hidden, out=at.outputs)
         at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.floor)
 
     def _terms(self, at: _Buffers) -> tuple[Tensor, Tensor]:
         """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear model; and the
         reconstruction (B,)."""
-        torch.div(at.place, at.spread, out=at.ratio)
-        numeric_NB = torch.sum(at.ratio, dim=0, out=at.reconstruction)
-        self._add_logs(at.spread, self.n_multiplied, math.log(2), numeric_NB, at.linear)
+        numeric_NB = torch.div(at.place[0], at.spread[0], out=at.reconstruction)
+        for squared, variance in zip(at.place[1:], at.spread[1:], strict=True):
+            numeric_NB.addcdiv_(squared, variance)
+        self._add_logs(at.spread, self.n_multiplied, numeric_NB, at.linear)
         numeric_NB.mul_(0.5 / self.n_members).add_(0.5 * math.log(2 * math.pi))
         reconstruction = torch.mul(numeric_NB, at.observed, out=at.linear).sum(dim=0).clamp_(max=HIGHEST_TERM)
         at.place.mul_(self.per_ratio).add_(1).clamp_(max=HIGHEST_RATIO)
         at.student.zero_()
-        self._add_logs(at.place, 2, math.log(2), at.student, at.linear)
+        self._add_logs(at.place, 2, at.student, at.linear)
         return numeric_NB.mul_(self.own_share).addcmul_(at.student, self.student_share), reconstruction
 
     @staticmethod
-    def _add_logs(factors: Tensor, together: int, unit: float, total: Tensor, product: Tensor) -> None:
-        """Add the members' logarithms to total (N, B), of so many multiplied."""
+    def _add_logs(factors: Tensor, together: int, total: Tensor, product: Tensor) -> None:
+        """Add the members' logarithms to total (N, B), of so many multiplied; spoils them."""
         for some in torch.split(factors, together):
-            torch.prod(some, dim=0, out=product)
-            total.add_(product.log2_(), alpha=unit)
+            *others, last = some
+            for factor in others:
+                last.mul_(factor)
+            total.add_(torch.log2(last, out=product), alpha=math.log(2))
 
     def _add_linear(self, at: _Buffers, terms: Tensor, missing: bool) -> None:
         linear = self.vae.linear
@@ -233,5 +237,13 @@ class FusedScorer:
         terms.addcmul_(turned, 0.5 * linear.weight)
 
 
-def _turned(layer: MemberLinear) -> tuple[Tensor, Tensor]:
-    return layer.weight.detach().mT.contiguous(), layer.bias.detach().mT.contiguous()
+def _with_bias(layer: MemberLinear) -> Tensor:
+    """(M, outputs, inputs + 1): the bias as the weight of an input that is one."""
+    return torch.cat([layer.weight.detach(), layer.bias.detach()], dim=1).mT.contiguous()
+
+
+def _handing_on(layer: MemberLinear) -> Tensor:
+    """The same with one more output, which is one."""
+    weight = functional.pad(_with_bias(layer), (0, 0, 0, 1))
+    weight[:, -1, -1] = 1
+    return weight

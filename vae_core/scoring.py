@@ -33,12 +33,12 @@ from vae_core.threads import one_thread_per_kernel
 ROUNDING = (
     1e-4  # bound of a score's difference, as a share of its distance from 0 or of 1 nat, whichever is more
 )
-LARGEST_SLICE = 768  # records that go through the networks together
+LARGEST_SLICE = 3072  # records that go through the networks together
 _SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # the same where their latents are searched for
 _LARGEST_ON_GPU = 512 * LARGEST_SLICE
 _TENSORS = 16  # of a slice's widest one, which together take as much memory as all that are held at once
-_SLICE_CELLS = 2**19  # of the largest tensor of a slice: what a core's cache holds
+_SLICE_CELLS = 2**20  # of a slice's largest tensor
 _NORMAL_MEDIAN = 0.4549364  # median of the square of a standard normal
 _LOWEST_SCALE = 1e-3
 _LEAST_TRIM = 0.01
@@ -93,14 +93,15 @@ class Scorer:
     def __init__(self, vae: VAE) -> None:
         self.vae, self.size, self.fused = vae, fitting_slice(vae), FusedScorer.of(vae)
 
-    def __call__(self, records: Records, *, threads: int | None = None) -> Scores:
+    def __call__(self, records: Records, *, threads: int | None = None, column_terms: bool = True) -> Scores:
         """Score records where they lie. A record's scores depend neither on the others nor on the number of threads.
 
         threads: how many cores; None for as many as torch is allowed.
+        column_terms: False for none, (n_records, 0): who keeps scores alone need not have them written.
         """
         self.vae.layout.check(records)
         n, new = len(records), records.numeric.new_empty
-        terms_JB = new(len(self.vae.layout.columns), n)
+        terms_JB = new(len(self.vae.layout.columns) if column_terms else 0, n)
         scores = Scores(new(n), new(n), new(n), terms_JB.T)
 
         def keep(found: SliceScores, rows: slice) -> None:
@@ -108,7 +109,7 @@ class Scorer:
             scores.anomaly_score[rows] = found.anomaly_score[:n_rows]
             scores.reconstruction[rows] = found.reconstruction[:n_rows]
             scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
-            terms_JB[:, rows] = found.column_terms[:, :n_rows]
+            terms_JB[:, rows] = found.column_terms[: len(terms_JB), :n_rows]
 
         def work(rows: slice, size: int) -> None:
             if self.fused is None:
