@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipeline import derived, sql
@@ -117,8 +118,8 @@ def read_record(
     if dataset.derived:  # windows go over the whole batch
         slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
         return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
-    this = source.accepted & (pc.field("row_number") == row_number)
-    kept = tables.dataset("records").to_table(columns=["record_key", "record"], filter=this)
+    this = pc.field("row_number") == row_number
+    kept = source.accepted.to_table(columns=["record_key", "record"], filter=this)
     record = pa.Table.from_struct_array(kept["record"].combine_chunks())
     return record.append_column(KEY, kept["record_key"].combine_chunks())
 
@@ -176,23 +177,22 @@ class _Source:
                 yield pa.Table.from_batches([batch])
 
     @property
-    def accepted(self) -> pc.Expression:
-        """Of the table `records`: this batch's."""
-        return (pc.field("batch_id") == self.state.batch_id) & ~pc.field("set_aside")
+    def accepted(self) -> pads.Dataset:
+        """This batch's rows of the table `records`."""
+        return self.tables.dataset("records", [self.state.batch_id], flag=False)
 
     @property
     def record_type(self) -> pa.DataType:
         """Of a record's original columns."""
-        return self.tables.dataset("records").schema.field("record").type
+        return self.tables.schema("records").field("record").type
 
     def whole(self, part: pa.Table) -> pa.ChunkedArray:
         """The original columns of some of the records, in their order."""
         if RECORD in part.column_names:
             return part[RECORD]
         numbers = part[ROW].combine_chunks()
-        records = self.tables.dataset("records").to_table(
-            columns=["row_number", "record"], filter=self.accepted & pc.field("row_number").isin(numbers)
-        )
+        these = pc.field("row_number").isin(numbers)
+        records = self.accepted.to_table(columns=["row_number", "record"], filter=these)
         found = pc.index_in(numbers, value_set=records["row_number"].combine_chunks())
         return records["record"].take(found)
 

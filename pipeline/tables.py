@@ -15,7 +15,6 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from pipeline import sql
@@ -92,7 +91,7 @@ class Tables:
         DeltaTable.create(
             self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"
         )
-        changed = list(_changed(self.dataset(table).schema, stream.schema))
+        changed = list(_changed(self.schema(table), stream.schema))
         if changed:
             raise ConfigError(
                 f"table {self.uri(table)}, batch {batch_id}: {'; '.join(changed)}; a table keeps its types: "
@@ -118,8 +117,8 @@ class Tables:
         """Parquet files that hold these batches' rows with this flag, for an engine that reads Parquet."""
         if not batch_ids or not self.exists(table):
             return []
-        pruned = [("batch_id", "in", list(batch_ids)), (FLAG[table], "=", str(flag).lower())]
-        return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=pruned))
+        wanted = _partitions(table, batch_ids, flag)
+        return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=wanted))
 
     def version(self, table: TableName) -> int:
         """The number of the newest commit.
@@ -137,26 +136,35 @@ class Tables:
             return False
         return all(Path(file).exists() for file in files)
 
-    def dataset(self, table: TableName) -> pads.Dataset:
-        """The table as a pyarrow dataset of its newest version.
+    def schema(self, table: TableName) -> pa.Schema:
+        """The columns of its newest version.
 
         Raises:
             StorageFailed: there is no such table yet, or it cannot be read.
         """
-        return self._open(table).to_pyarrow_dataset()
+        return pa.schema(self._open(table).schema().to_arrow())
+
+    def dataset(
+        self, table: TableName, batch_ids: Sequence[str] | None = None, *, flag: bool | None = None
+    ) -> pads.Dataset:
+        """The rows of these batches (None: of all) with a flag (None: either) in the newest version, as a pyarrow dataset.
+
+        It takes a millisecond for each file among them, so that a table of a thousand batches is never to be opened for one.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        wanted = _partitions(table, batch_ids, flag)
+        return self._open(table).to_pyarrow_dataset(file_pruning_predicate=wanted or None)
 
     def read(
         self, table: TableName, *, batch_id: str | None = None, flag: bool | None = None, columns: Any = None
     ) -> pa.Table:
         """Rows of a batch (or all batches) with a flag (or either), in no particular order."""
-        wanted = pc.scalar(True)
-        if batch_id is not None:
-            wanted &= pc.field("batch_id") == batch_id
-        if flag is not None:
-            wanted &= pc.field(FLAG[table]) == flag
         if not self.exists(table):
             return pa.table({"batch_id": pa.array([], pa.string()), "row_number": pa.array([], pa.int64())})
-        return self.dataset(table).to_table(filter=wanted, columns=columns)
+        batch_ids = None if batch_id is None else [batch_id]
+        return self.dataset(table, batch_ids, flag=flag).to_table(columns=columns)
 
     def model_versions(self) -> dict[int, int]:
         """The model versions that the table `scores` refers to, each with the number of its batches."""
@@ -185,6 +193,18 @@ class Tables:
             return DeltaTable(self.uri(table), version=self.as_of if table == "records" else None)
         except (DeltaError, OSError) as fault:
             raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
+
+
+def _partitions(
+    table: TableName, batch_ids: Sequence[str] | None, flag: bool | None
+) -> list[tuple[str, str, Any]]:
+    """Which files to open, as delta-rs reads it."""
+    wanted: list[tuple[str, str, Any]] = []
+    if batch_ids is not None:
+        wanted.append(("batch_id", "in", list(batch_ids)))
+    if flag is not None:
+        wanted.append((FLAG[table], "=", str(flag).lower()))
+    return wanted
 
 
 def _writer(table: TableName, schema: pa.Schema) -> Any:

@@ -46,14 +46,12 @@ def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int
     ]
     if not names or not tables.exists("records"):
         return []
-    mine = (pc.field("batch_id") == row["batch_id"]) & ~pc.field("set_aside")
     columns = {f"{i}": pc.field("record", name) for i, name in enumerate(names)} | {
         "row": pc.field("row_number")
     }
-    table = tables.dataset("records").scanner(columns=columns, filter=mine).head(MOST_READ)
-    this = tables.dataset("records").to_table(
-        columns=columns, filter=mine & (pc.field("row_number") == row["row_number"])
-    )
+    accepted = tables.dataset("records", [row["batch_id"]], flag=False)
+    table = accepted.scanner(columns=columns).head(MOST_READ)
+    this = accepted.to_table(columns=columns, filter=pc.field("row_number") == row["row_number"])
     flagged = tables.read("scores", batch_id=row["batch_id"], flag=True, columns=["row_number"])["row_number"]
     table = table.filter(pc.invert(pc.is_in(table["row"], value_set=flagged.combine_chunks())))
     if not this.num_rows or not table.num_rows:
@@ -100,12 +98,9 @@ def _whole(
     found = (
         here
         .tables(dataset)
-        .dataset("records")
+        .dataset("records", [batch_id], flag=False)
         .to_table(
-            columns=["row_number", "record_key", "record"],
-            filter=(pc.field("batch_id") == batch_id)
-            & pc.field("row_number").isin(numbers)
-            & ~pc.field("set_aside"),
+            columns=["row_number", "record_key", "record"], filter=pc.field("row_number").isin(numbers)
         )
     )
     rows = {one["row_number"]: (one["record_key"], plain(one["record"])) for one in found.to_pylist()}

@@ -131,13 +131,12 @@ class _Batch:
         numbered = zip(keys["record_key"].to_pylist(), keys["row_number"].to_pylist(), strict=True)
         chosen = heapq.nsmallest(n, (self._lot(key, number) for key, number in numbered))
         numbers = [number for _, number in chosen]
-        mine = (pc.field("batch_id") == self.batch_id) & pc.field("row_number").isin(numbers)
-        published = self.tables.dataset("scores")
+        these = pc.field("row_number").isin(numbers)
+        published = self.tables.dataset("scores", [self.batch_id], flag=False)
         columns = ["row_number", "record_key", *(name for name in SCORES if name in published.schema.names)]
-        scores = published.to_table(columns=columns, filter=mine & ~pc.field("flagged"))
-        wanted = self.tables.dataset("records").to_table(
-            columns=["row_number", "record"], filter=mine & ~pc.field("set_aside")
-        )
+        scores = published.to_table(columns=columns, filter=these)
+        accepted = self.tables.dataset("records", [self.batch_id], flag=False)
+        wanted = accepted.to_table(columns=["row_number", "record"], filter=these)
         records = {row["row_number"]: row["record"] for row in wanted.to_pylist()}
         for row in scores.sort_by("row_number").to_pylist():
             name = anomaly_id(self.dataset.dataset, self.batch_id, row["record_key"])
@@ -155,9 +154,10 @@ class _Batch:
         Args:
             judged: record_key by anomaly_id.
         """
-        mine = (pc.field("batch_id") == self.batch_id) & pc.field("record_key").isin([*judged.values()])
+        these = pc.field("record_key").isin([*judged.values()])
         columns = ["record_key", "severity", "anomaly_score", "threshold", "model_version"]
-        for row in self.tables.dataset("scores").to_table(columns=columns, filter=mine).to_pylist():
+        published = self.tables.dataset("scores", [self.batch_id])
+        for row in published.to_table(columns=columns, filter=these).to_pylist():
             name = anomaly_id(self.dataset.dataset, self.batch_id, row.pop("record_key"))
             named = {"dataset": self.dataset.dataset, "batch_id": self.batch_id, "anomaly_id": name}
             yield {**row, **named, "kind": "cleared", "scored_at": self.scored_at}

@@ -112,10 +112,8 @@ def usual(
     tables = here.tables(dataset)
     if column not in dataset.columns or not tables.exists("records"):
         return None
-    scanner = tables.dataset("records").scanner(
-        columns={"value": pc.field("record", column)},
-        filter=(pc.field("batch_id") == batch_id) & ~pc.field("set_aside"),
-    )
+    accepted = tables.dataset("records", [batch_id], flag=False)
+    scanner = accepted.scanner(columns={"value": pc.field("record", column)})
     values = scanner.head(MOST_READ)["value"].combine_chunks()
     n_records = len(values)
     if dataset.columns[column].is_number and dataset.columns[column].role != "categorical":
@@ -173,8 +171,8 @@ def neighbours(
         return Neighbours("", ())
     owner = {name: record.get(name) for name in dataset.entity}
     batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
-    wanted = pc.field("batch_id").isin(batch_ids) & ~pc.field("set_aside")
-    kept = tables.dataset("records")
+    wanted = pc.scalar(True)
+    kept = tables.dataset("records", batch_ids, flag=False)
     types = {field.name: field.type for field in kept.schema.field("record").type}
     for name, value in owner.items():
         column = pc.field("record", name)
@@ -206,8 +204,7 @@ def _rows(kept: Any, chosen: list[tuple[str, int]]) -> list[tuple[tuple[str, int
     table = kept.to_table(
         columns=["batch_id", "row_number", "record_key", "record"],
         filter=pc.field("batch_id").isin(sorted({batch for batch, _ in chosen}))
-        & pc.field("row_number").isin(sorted({number for _, number in chosen}))
-        & ~pc.field("set_aside"),
+        & pc.field("row_number").isin(sorted({number for _, number in chosen})),
     )
     found = {(row["batch_id"], row["row_number"]): row for row in table.to_pylist()}
     return [(pair, {**found[pair], "record": plain(found[pair]["record"])}) for pair in chosen]
