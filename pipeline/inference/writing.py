@@ -16,6 +16,8 @@ from pipeline import sql
 from pipeline.inference.guesses import Guess, Guesses
 from pipeline.inference.shapes import Shape
 
+BUDGET_SHARE, MOST_BUDGET = 0.01, 20  # of a day's records, up to the default of flag.review_budget
+MOST_AWAITED = 1000  # records: the default of train.min_records
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 
 
@@ -25,7 +27,8 @@ def written(name: str, path: str, shape: Shape, guesses: Guesses, n_files: int, 
     head = _head(name, path, shape, guesses, n_files, n_records)
     body = "columns:\n" + "".join(map(_column_lines, guesses.columns))
     derived = _derived_lines(guesses.levels, {g.name for g in guesses.columns}) if guesses.levels else ""
-    return head + body + derived + _tail(per_day)
+    counted = f"the sample's {per_day:.0f} records a {'day' if guesses.split else 'file'}"
+    return head + body + derived + _tail(per_day, counted)
 
 
 def _head(
@@ -77,18 +80,27 @@ def _derived_lines(names: Sequence[str], taken: Set[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tail(per_day: float) -> str:
-    budget = max(1, min(20, round(per_day * 0.01)))
+def _tail(per_day: float, counted: str) -> str:
+    budget, why = _budget(per_day, counted)
     return f"""
 batch:
   max_set_aside: 0.05  # a batch of which row rules set more aside is refused
 train:
   schedule: "0 2 * * *"  # every night at two, UTC
-  window_days: 30
-  min_records: {max(100, min(1000, round(per_day * 3)))}
+  window_days: 30  # learned from, the newest
+  min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # the first training waits for them: about three days', {MOST_AWAITED} at most
 flag:
-  review_budget: {budget}  # records a day that people will look at; a normal day flags this many
+  review_budget: {budget}  # records a day that people will look at, as a normal day flags this many: {why}
 """
+
+
+def _budget(per_day: float, counted: str) -> tuple[int, str]:
+    """How many records a day to put before people, and why so many."""
+    share = round(per_day * BUDGET_SHARE)
+    part = f"{BUDGET_SHARE:.0%} of {counted}"
+    if share > MOST_BUDGET:
+        return MOST_BUDGET, f"{part} is more than this, the default"
+    return (share, part) if share else (1, f"{part} is not one")
 
 
 def plain(value: Any) -> str:

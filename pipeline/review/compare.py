@@ -99,9 +99,7 @@ def _whole(
         here
         .tables(dataset)
         .dataset("records", [batch_id], flag=False)
-        .to_table(
-            columns=["row_number", "record_key", "record"], filter=pc.field("row_number").isin(numbers)
-        )
+        .to_table(columns=["row_number", "record_key", "record"], filter=pc.field("row_number").isin(numbers))
     )
     rows = {one["row_number"]: (one["record_key"], plain(one["record"])) for one in found.to_pylist()}
     return [rows[number] for number in numbers]

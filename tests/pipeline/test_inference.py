@@ -282,6 +282,30 @@ def test_every_column_gets_a_role_and_a_reason(guess: Callable[..., Guessed]) ->
     assert {warning.partition(":")[0] for warning in guessed.proposal.warnings} == ignored
 
 
+@pytest.mark.parametrize(
+    ("n", "budget", "why"),
+    [
+        (30, 1, "1% of the sample's 30 records a file is not one"),
+        (1300, 13, "1% of the sample's 1300 records a file"),
+        (5000, 20, "1% of the sample's 5000 records a file is more than this, the default"),
+    ],
+)
+def test_the_review_budget_says_what_it_rests_on(
+    guess: Callable[..., Guessed], n: int, budget: int, why: str
+) -> None:
+    """How much work it makes for people is the guess that they will want to mend first."""
+    guessed = guess({"2026-01-01.parquet": {"amount": [i / 7 for i in range(n)]}})
+    assert guessed.dataset.flag.review_budget == budget
+    (line,) = (line for line in guessed.proposal.text.splitlines() if "review_budget" in line)
+    assert line.endswith(f": {why}")
+
+
+def test_every_number_that_is_proposed_has_a_reason(guess: Callable[..., Guessed]) -> None:
+    """Those below the columns, too."""
+    tail = guess({"2026-01-01.parquet": PLAIN}).proposal.text.partition("\nbatch:")[2].splitlines()
+    assert all("  # " in line for line in tail if line.startswith("  "))
+
+
 def test_bounds_hold_the_sample_with_room_on_either_side(guess: Callable[..., Guessed]) -> None:
     """A bound inside of what is normal would set good records aside on the first night."""
     spread = {
