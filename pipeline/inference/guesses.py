@@ -24,6 +24,12 @@ CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or 
     r"(?:^|_)(?i:id|code|type|zip)(?:_|$)|[a-z](?:ID|Id|Code|Type|Zip|code|zip)$"
     r"|^(?:account|card|client|customer|device|item|location|merchant|order|product|session|shop|store|user|vendor)id$"
 )
+OWNER_NAME = re.compile(
+    r"(?:^|_)(?i:id)(?:_|$)|[a-z](?:ID|Id)$|^[a-z]+id$"
+)  # of a code's names: whose record it is
+RECURRING = (
+    0.2  # share of records whose value another file has, too: with fewer, a name tells records or days apart
+)
 MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
 IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
 STEADY = 0.5  # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
@@ -42,6 +48,16 @@ class Guess:
     unique: bool = False
     n_odd: int = 0  # records that would be set aside if this were the key: repeated or missing
     warning: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many records and files the sample has, records with a value of one column, and different values."""
+
+    n: int
+    n_seen: int
+    n_distinct: int
+    n_files: int
 
 
 @dataclass(frozen=True)
@@ -121,9 +137,9 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
     elif distinct == 1 and type_ not in {"date", "timestamp", "timestamp_utc"}:
         guess.why = guess.warning = "the same value everywhere in the sample: ignored"
     elif type_ in {"string", "bool"}:
-        _guess_text(connection, guess, n, distinct, n_files)
+        _guess_text(connection, guess, Counts(n, seen, distinct, n_files))
     elif type_.startswith(("int", "float", "decimal")):
-        _guess_number(connection, guess, n, distinct, n_files)
+        _guess_number(connection, guess, Counts(n, seen, distinct, n_files))
     else:
         guess.why = "a second time: ignored"
     missing = 1 - seen / n
@@ -134,31 +150,39 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
     return guess
 
 
-def _guess_text(
-    connection: duckdb.DuckDBPyConnection, guess: Guess, n: int, distinct: int, n_files: int
-) -> None:
-    column = sql.name(guess.name)
+def _guess_text(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: Counts) -> None:
+    column, n, distinct = sql.name(guess.name), counts.n, counts.n_distinct
     if guess.type == "bool":
         guess.role, guess.why = "categorical", "true or false"
         return
     (length,) = _row(connection, f"SELECT avg(length({column})) FROM sample")
-    recurring = _recurrence(connection, column, n_files)
-    if recurring < 0.2 or distinct > 0.5 * n:
-        guess.why = guess.warning = (
-            f"looks like an identifier ({distinct} values, {recurring:.0%} recur): ignored"
-        )
+    recurring = _recurrence(connection, column, counts.n_files)
+    if recurring < RECURRING or distinct > 0.5 * n:
+        guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
     elif length > LONG_TEXT and distinct > 50:
         guess.why = guess.warning = f"looks like free text ({length:.0f} characters on average): ignored"
     elif distinct > MOST_CATEGORIES:
-        guess.why = guess.warning = f"{distinct} categories are too many to model: ignored"
+        guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
     else:
         guess.role, guess.why = "categorical", f"{distinct} categories"
 
 
-def _guess_number(
-    connection: duckdb.DuckDBPyConnection, guess: Guess, n: int, distinct: int, n_files: int
-) -> None:
-    column = sql.name(guess.name)
+def _unmodelled(name: str, counts: Counts, recurring: float) -> str:
+    """What a column is whose values are too many, or too new in every file, to be categories."""
+    n, distinct = counts.n_seen, counts.n_distinct
+    again = "another file" if counts.n_files > 1 else "another record"
+    found = f"{distinct} values, {n / distinct:.0f} records each; {recurring:.0%} of records have one that {again} has, too"
+    if distinct > 0.5 * n:
+        return f"looks like an identifier ({distinct} values in {n} records): ignored"
+    if recurring < RECURRING:
+        return f"looks like an identifier of several records each ({found}): ignored"
+    if OWNER_NAME.search(name):
+        return f"says whose record it is, by its name ({found}): ignored; name it as `entity` for derived columns to look back within one"
+    return f"too many values, or too often new ones, to be categories ({found}): ignored"
+
+
+def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: Counts) -> None:
+    column, n, distinct = sql.name(guess.name), counts.n, counts.n_distinct
     value = f"CAST({column} AS DOUBLE)"
     finite = f"FILTER (abs({value}) < 'inf'::DOUBLE)"
     low, high, whole = _row(
@@ -169,14 +193,11 @@ def _guess_number(
         guess.why = guess.warning = "no finite value in the sample: ignored"
         return
     if whole and CODE_NAME.search(guess.name) and not guess.type.startswith("decimal"):
-        if (
-            distinct <= MOST_CATEGORIES
-            and distinct * 20 < n
-            and _recurrence(connection, column, n_files) > 0.5
-        ):
+        recurring = _recurrence(connection, column, counts.n_files)
+        if distinct <= MOST_CATEGORIES and distinct * 20 < n and recurring > 0.5:
             guess.role, guess.why = "categorical", f"{distinct} codes, by its name"
         else:
-            guess.why = guess.warning = f"looks like an identifier ({distinct} values): ignored"
+            guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
         return
     guess.unique = False  # a measurement that happens never to repeat is not a key
     guess.role = "numeric"

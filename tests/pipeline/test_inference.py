@@ -111,6 +111,11 @@ def test_retail_is_understood(guess: Callable[..., Guessed], real_data: Path) ->
         "Description",
         "CustomerID",
     }
+    assert any(
+        w.startswith("CustomerID: says whose record it is")
+        and "647 values, 23 records each; 31% of records" in w
+        for w in guessed.proposal.warnings
+    )
     assert fits_its_files(guessed)
 
 
@@ -280,6 +285,35 @@ def test_every_column_gets_a_role_and_a_reason(guess: Callable[..., Guessed]) ->
     assert all(len(line.partition("  # ")[2]) > 5 for line in lines)
     ignored = {n for n, (_, _, role) in COLUMNS.items() if role == "ignored"} - {"order_id", "shipped"}
     assert {warning.partition(":")[0] for warning in guessed.proposal.warnings} == ignored
+
+
+def names_of(n_values: int, first: int, n_missing: int = 0) -> list[str | None]:
+    """Values that take turns, the first few of them lacking."""
+    return [None if i < n_missing else f"v{first + i % n_values}" for i in range(N)]
+
+
+WHOSE, NEW = "says whose record it is", "too many values, or too often new ones"
+LEFT_OUT: dict[str, tuple[Any, Any, str]] = {
+    "customer_id": ([1000 + i % 40 for i in range(N)], [1020 + i % 40 for i in range(N)], WHOSE),
+    "zip_code": ([1000 + i % 40 for i in range(N)], [1020 + i % 40 for i in range(N)], NEW),
+    "order_no": (names_of(40, 0), names_of(40, 40), "looks like an identifier of several records each"),
+    "voucher": (names_of(N, 0, 150), names_of(N, N, 150), "looks like an identifier (100 values in 100 records)"),
+}  # fmt: skip
+
+
+def test_a_column_that_is_left_out_is_called_what_it_is(guess: Callable[..., Guessed]) -> None:
+    """A customer number that many records share tells no record apart; what it is good for is said."""
+    first, second = ({name: values[i] for name, values in LEFT_OUT.items()} for i in (0, 1))
+    guessed = guess({"2026-01-01.parquet": {**PLAIN, **first}, "2026-01-02.parquet": {**PLAIN, **second}})
+    said = dict(warning.split(": ", 1) for warning in guessed.proposal.warnings)
+    assert said.keys() == LEFT_OUT.keys()
+    assert {name: said[name].startswith(why) for name, (_, _, why) in LEFT_OUT.items()} == dict.fromkeys(
+        LEFT_OUT, True
+    )
+    assert (
+        "60 values, 7 records each; 50% of records have one that another file has, too" in said["customer_id"]
+    )
+    assert "`entity`" in said["customer_id"]
 
 
 @pytest.mark.parametrize(
