@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 DONE = ("success", "failed")
+OURS = "vaewatch"  # the logger that the DAGs say with how their steps go
 
 
 class AirflowApi:
@@ -116,6 +117,17 @@ class AirflowApi:
                 said += [f"{e['exc_type']}: {e['exc_value']}" for e in line.get("error_detail") or []]
         return "\n".join(said)
 
+    def doing(self, dag_id: str, run_id: str) -> tuple[str, str]:
+        """The task of a run that is running now, and the last that its step said; each empty where there is none."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        running = [task for task in self._pages(path, "task_instances") if task["state"] == "running"]
+        if not running:
+            return "", ""
+        task_id, attempt = running[0]["task_id"], running[0]["try_number"]
+        lines = self.request("GET", f"{path}/{task_id}/logs/{attempt}")["content"]
+        said = [line["event"] for line in lines if isinstance(line, dict) and line.get("logger") == OURS]
+        return task_id, said[-1] if said else ""
+
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned (its XCom)."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
@@ -136,14 +148,19 @@ class AirflowApi:
         """Until Airflow has read all of these DAGs from their files."""
         self.wait_until(lambda: set(dag_ids) <= set(self.dags()), f"DAGs {', '.join(dag_ids)}", timeout)
 
-    def wait_for(self, dag_id: str, run_id: str, timeout: float = 600) -> str:
-        """Until this run has ended; "success" or "failed"."""
+    def wait_for(
+        self, dag_id: str, run_id: str, timeout: float = 600, meanwhile: Callable[[], None] = lambda: None
+    ) -> str:
+        """Until this run has ended; "success" or "failed". Whenever it is found to go on, `meanwhile` is called."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}"
-        state = self.wait_until(
-            lambda: next((s for s in DONE if s == self.request("GET", path)["state"]), ""),
-            f"the end of {dag_id} {run_id}",
-            timeout,
-        )
+
+        def ended() -> str:
+            state = str(self.request("GET", path)["state"])
+            if state not in DONE:
+                meanwhile()
+            return state if state in DONE else ""
+
+        state = self.wait_until(ended, f"the end of {dag_id} {run_id}", timeout)
         return str(state)
 
     def wait_for_runs(

@@ -20,7 +20,14 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from infra.airflow_api import AirflowApi
@@ -39,6 +46,7 @@ DAYS = 30
 HISTORY_SHARE = 2 / 3
 NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
 PATIENCE = 1800.0
+LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
@@ -192,9 +200,8 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
 def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
     dag = f"{feed.dataset}.train"
     started = time.monotonic()
-    with console.status("training the first model, logging and registering it in MLflow"):
-        run = api.trigger(dag)
-        state = api.wait_for(dag, run, timeout=PATIENCE)
+    run = api.trigger(dag)
+    state = _follow(api, dag, run)
     if state != "success":
         raise RuntimeError(
             f"{dag} ended as {state}; its logs are under {here.settings.home / 'airflow' / 'logs'}"
@@ -208,6 +215,27 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
     console.print(
         f"train → register → evaluate → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"
     )
+
+
+def _follow(api: AirflowApi, dag: str, run: str) -> str:
+    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time, without a terminal each once."""
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    told = f"{dag} waits for Airflow"
+    show = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not show) as progress:
+        line = progress.add_task(told)
+
+        def tell() -> None:
+            nonlocal told
+            task, said = api.doing(dag, run)
+            now = f"{task}: {said or 'starting'}" if task else told
+            if now != told and not show:
+                console.print(f"  {now}", markup=False)
+            told = now
+            progress.update(line, description=now)
+            time.sleep(LOOK_AGAIN)
+
+        return api.wait_for(dag, run, timeout=PATIENCE, meanwhile=tell)
 
 
 def _land(

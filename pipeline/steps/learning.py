@@ -17,6 +17,9 @@ from pipeline.steps.keys import Say
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
+    from vae_core import Progress
+
+PARTS = 5  # of a fit, between which its progress is said
 
 
 def train(
@@ -33,6 +36,7 @@ def train(
 
     Args:
         force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the reasons.
+        on_progress: shown how the fits go, instead of saying it.
 
     Raises:
         NotReady: too few accepted records.
@@ -71,7 +75,7 @@ def train(
                 scratch,
                 checkpoints,
                 here.settings.cores,
-                on_progress,
+                on_progress or _said(say),
             )
             if run.report is not None:
                 sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
@@ -88,6 +92,21 @@ def train(
     return Receipt(
         "train", dataset.dataset, "unchanged" if found else "trained", (), version.version, alias, details
     )
+
+
+def _said(say: Say) -> Callable[[Progress], None]:
+    """Says how the two fits go, at every fifth of each one's steps; the second is the one that will serve."""
+    last, trained = 0, "trained"
+
+    def tell(now: Progress) -> None:
+        nonlocal last, trained
+        if now.step <= last:
+            last, trained = 0, "trained again, with the records for calibration:"
+        if PARTS * last // now.steps < PARTS * now.step // now.steps:
+            say(f"{trained} {now.step} of {now.steps} steps, loss {now.loss:.2f} nats a record")
+        last = now.step
+
+    return tell
 
 
 def _introduce(here: Installation, dataset: Dataset, version: ModelVersion, found: bool) -> str:

@@ -1,0 +1,101 @@
+"""`make demo` while Airflow trains: alive, and what it is at, on a terminal and without one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+
+from infra import demo
+from infra.airflow_api import AirflowApi
+
+TRAIN, RUN = "payments.train", "manual__1"
+NIGHT: list[
+    tuple[str, str, list[str]]
+] = [  # of the run: its state, the task that runs, what its step has said
+    ("queued", "", []),
+    ("running", "train", []),
+    ("running", "train", ["trained 500 of 2500 steps"]),
+    ("running", "train", ["trained 500 of 2500 steps"]),
+    ("running", "evaluate", ["evaluating version 1 against [nothing]"]),
+    ("success", "", []),
+]
+
+
+def answers(night: Iterator[tuple[str, str, list[str]]]) -> httpx.MockTransport:
+    """An Airflow in which every look at the run finds it a step further."""
+    now: tuple[str, str, list[str]] = ("queued", "", [])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal now
+        state, task, said = now
+        path = request.url.path
+        body: dict[str, Any]
+        if path.endswith("/auth/token"):
+            body = {"access_token": "t"}
+        elif path.endswith("/taskInstances"):
+            tasks = [
+                {"task_id": one, "state": "running" if one == task else None, "try_number": 2}
+                for one in ("train", "evaluate")
+            ]
+            body = {"task_instances": tasks, "total_entries": 2}
+        elif path.endswith(f"/taskInstances/{task}/logs/2"):
+            ours = [{"event": event, "logger": "vaewatch"} for event in said]
+            body = {
+                "content": [
+                    {"event": "::group::"},
+                    *ours,
+                    {"event": "Pushing xcom", "logger": "task"},
+                    "plain",
+                ]
+            }
+        else:
+            state = (now := next(night))[0]
+            body = {"state": state}
+        return httpx.Response(200, json=body)
+
+    return httpx.MockTransport(answer)
+
+
+@pytest.fixture
+def api() -> Iterator[AirflowApi]:
+    with AirflowApi("http://airflow", "admin", "secret") as made:
+        made._http = httpx.Client(base_url="http://airflow", transport=answers(iter(NIGHT)))
+        yield made
+
+
+def followed(api: AirflowApi, monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
+    """What is written while a run is followed to its end."""
+    written = io.StringIO()
+    monkeypatch.setattr(
+        demo, "console", Console(file=written, force_terminal=terminal, width=140, highlight=False)
+    )
+    monkeypatch.setattr(demo, "LOOK_AGAIN", 0.2)
+    assert demo._follow(api, TRAIN, RUN) == "success"
+    return written.getvalue()
+
+
+def test_without_a_terminal_each_thing_that_is_done_is_a_line_once(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of CI shows that it is alive, and has no spinner in it."""
+    assert followed(api, monkeypatch, terminal=False).splitlines() == [
+        "  train: starting",
+        "  train: trained 500 of 2500 steps",
+        "  evaluate: evaluating version 1 against [nothing]",
+    ]
+
+
+def test_on_a_terminal_one_line_tells_what_is_done_and_for_how_long(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is gone when the run has ended."""
+    shown = followed(api, monkeypatch, terminal=True)
+    assert "payments.train waits for Airflow" in shown
+    assert "train: trained 500 of 2500 steps" in shown
+    assert "0:00:0" in shown
+    assert shown.rstrip().endswith("\x1b[2K")

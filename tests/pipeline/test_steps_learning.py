@@ -1,0 +1,36 @@
+"""What the step train says while it goes on, where nobody draws a bar."""
+
+from __future__ import annotations
+
+from pipeline.steps.learning import _said
+from vae_core import Progress
+
+
+def steps(n: int) -> list[Progress]:
+    """A fit of n steps, as it is looked at: every 25 and after the last."""
+    looks = [*range(25, n, 25), n]
+    return [Progress(step, n, 3.14159, 3.0, 0.1, 0.001) for step in looks]
+
+
+def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> None:
+    """Minutes of silence in a task's log look like a task that hangs."""
+    said: list[str] = []
+    tell = _said(said.append)
+    for progress in [*steps(1010), *steps(1010)]:
+        tell(progress)
+    assert len(said) == 10
+    assert said[0] == "trained 225 of 1010 steps, loss 3.14 nats a record"
+    assert said[4] == "trained 1010 of 1010 steps, loss 3.14 nats a record"
+    assert said[5].startswith("trained again, with the records for calibration: 225 of 1010 steps")
+
+
+def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
+    """One look, one line, and one more for the second fit."""
+    said: list[str] = []
+    tell = _said(said.append)
+    for progress in [*steps(20), *steps(20)]:
+        tell(progress)
+    assert said == [
+        "trained 20 of 20 steps, loss 3.14 nats a record",
+        "trained again, with the records for calibration: 20 of 20 steps, loss 3.14 nats a record",
+    ]
