@@ -16,8 +16,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import models, nightly, quarantine, review
+from pipeline.cli.arguments import WholeSentences
 
 app = typer.Typer(
+    cls=WholeSentences,
     help="Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 refused (contract, challenger), 4 partly done.",
     no_args_is_help=True,
@@ -27,8 +29,8 @@ app = typer.Typer(
 )
 app.add_typer(nightly.verbs)
 app.add_typer(models.verbs)
-app.add_typer(review.verbs, name="review")
-app.add_typer(quarantine.verbs, name="quarantine")
+app.add_typer(review.verbs, name="review", cls=WholeSentences)
+app.add_typer(quarantine.verbs, name="quarantine", cls=WholeSentences)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,18 @@ By = Annotated[str, typer.Option("--by", help="who decides; default: you")]
 Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
 
 FAILED, REFUSED, PARTLY = 1, 3, 4
+
+
+class WholeSentences(TyperGroup):
+    """A list of verbs whose sentences are not cut at the terminal's edge but go on in the next line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Overrides the list of typer's, which cuts each at one line."""
+        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([
+                (name, (verb.help or "").partition("\n\n")[0]) for name, verb in named if verb
+            ])
 
 
 def told(as_json: bool, work: Callable[..., Any]) -> Any:

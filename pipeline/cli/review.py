@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli import rules
-from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, print_json
+from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json
 from pipeline.verdicts import Opinion
 
 AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
@@ -23,7 +23,7 @@ verbs = typer.Typer(
     help="Records that wait for a person: the page (no verb), and the same from a shell.",
     invoke_without_command=True,
 )
-verbs.add_typer(rules.verbs, name="rules")
+verbs.add_typer(rules.verbs, name="rules", cls=WholeSentences)
 
 
 @verbs.callback()
