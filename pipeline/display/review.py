@@ -14,6 +14,8 @@ from pipeline.views import reasons_text
 if TYPE_CHECKING:
     from pipeline.review.versions import Scored
 
+LEAST_SHARE = 0.005  # of why: less is said as 0 %
+
 
 def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
     """Flagged records with their reasons. n_all: how many there are, where these are the first of them."""
@@ -130,8 +132,8 @@ def print_one(row: dict[str, Any]) -> None:
         table.add_row(
             escape(name), escape(shortened(str(value), 60)), *shares, style="bold" if reason else None
         )
-    if row["kl_share"] is not None:
-        table.add_row("(no single column)", "", "", "", f"{row['kl_share']:.0%}")
+    if (row["kl_share"] or 0) >= LEAST_SHARE:
+        table.add_row("(of no single column)", "", "", "", f"{row['kl_share']:.0%}")
     out.print(table)
     for given in row["verdicts"]:
         stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"

@@ -159,3 +159,14 @@ def test_days_are_compared_as_days(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [one["record_key"] for one in json.loads(listed.stdout)] == expected
     refused = shell.invoke(app, ["review", "list", "--since", "2026-99-99"])
     assert refused.exit_code == 2
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.004, False), (0.2, True), (None, False)])
+def test_what_no_single_column_explains_is_shown_where_it_is_something(
+    share: float | None, shown: bool, shell: Callable[..., Any]
+) -> None:
+    """A line that says 0 % of nothing is a riddle."""
+    given = row("r1", kl_share=share)
+    put(Installation(Settings()).ledger, [given])
+    text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
+    assert ("of no single column" in text) is shown
