@@ -57,7 +57,8 @@ def init(
     target.write_text(proposal.text, encoding="utf-8")
     if as_json:
         return print_json({"dataset": dataset, "file": str(target), "warnings": list(proposal.warnings)})
-    typer.echo(f"wrote {target} from {proposal.n_records} records; {proposal.n_files} files are there")
+    looked_at = f"{proposal.n_sampled} of {proposal.n_files} files"
+    typer.echo(f"wrote {target} from the {proposal.n_records} records of {looked_at}")
     for warning in proposal.warnings:
         typer.echo(f"  look at {warning}")
     return typer.echo(f"next: read it, then `vaewatch run {dataset}`")

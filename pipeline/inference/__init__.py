@@ -31,11 +31,17 @@ MOST_FILES = 12
 
 @dataclass(frozen=True)
 class Proposal:
-    """A dataset file and what a person should look at before using it."""
+    """A dataset file and what a person should look at before using it.
+
+    Attributes:
+        n_files: how many are there.
+        n_sampled, n_records: how many of them were looked at, and the records in those.
+    """
 
     text: str
     warnings: tuple[str, ...]
     n_files: int
+    n_sampled: int
     n_records: int
 
 
@@ -65,7 +71,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     if not guesses.levels and not any(g.role in {"numeric", "categorical"} for g in guesses.columns):
         raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
     text = written(name, _path(folder, relative_to), shape, guesses, len(sample), n_records)
-    return Proposal(text, tuple(warnings), len(paths), n_records)
+    return Proposal(text, tuple(warnings), len(paths), len(sample), n_records)
 
 
 def _path(folder: Path, relative_to: Path) -> str:

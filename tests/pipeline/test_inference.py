@@ -91,7 +91,7 @@ def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> 
     assert dataset.columns_with("context") == ["time"]
     assert dataset.columns_with("categorical") == []
     assert (dataset.incoming.files, dataset.incoming.split) == ("{batch_id}.parquet", None)
-    assert guessed.proposal.n_files == 195
+    assert (guessed.proposal.n_sampled, guessed.proposal.n_files) == (12, 195)
     assert len(dataset.derived) == 27
     assert dataset.derived["Redox_change"].sql == '"Redox" - lag("Redox") OVER by_time'
     assert guessed.proposal.warnings == ()
@@ -417,7 +417,7 @@ def test_files_that_cannot_be_read_are_left_out_with_a_warning(
     data[300] ^= 1
     flipped.write_bytes(bytes(data))
     guessed = guess({"2026-01-01.parquet": PLAIN, "2026-01-02.parquet": {"amount": VALUES[:0]}})
-    assert guessed.proposal.n_files == 4
+    assert (guessed.proposal.n_sampled, guessed.proposal.n_files) == (1, 4)
     assert [warning.split(": ")[1] for warning in guessed.proposal.warnings] == [
         "2026-01-03.parquet",
         "2026-01-04.parquet",
