@@ -86,10 +86,10 @@ def sentence(receipt: BatchReceipt) -> str:
         "accepted": f"{receipt.n_accepted} accepted, {receipt.n_set_aside} set aside",
         "scored": f"{receipt.n_accepted} scored, {receipt.n_flagged} flagged",
     }
-    said = counts.get(receipt.outcome, receipt.reason)
+    said = counts.get(receipt.outcome) or ": ".join(filter(None, [receipt.outcome, receipt.reason]))
     if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
         said += f"; {oddness(receipt.above_usual)}"
-    return f"{receipt.batch_id}: {receipt.outcome}{f': {said}' if said else ''}"
+    return f"{receipt.batch_id}: {said}"
 
 
 def oddness(above_usual: float) -> str:

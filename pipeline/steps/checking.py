@@ -72,6 +72,9 @@ def validate(
             f"a file touched within {dataset.incoming.settle_seconds:g} s is left for the next look"
         )
     current = here.ledger.current(dataset.dataset)
+    n_new = sum(batch.batch_id not in current for batch in chosen)
+    if n_new > 1:
+        say(f"{n_new} new batches to check")
     receipts = []
     inspected: dict[str, list[FileReport]] = {}
     for batch in chosen:

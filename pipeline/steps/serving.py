@@ -63,6 +63,8 @@ def score(
     if champion is None:
         receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
     else:
+        if len(waiting) > 1:
+            say(f"{len(waiting)} batches to score with version {champion.version}")
         detector = fetch(here, champion)
         for state in waiting:
             receipts.append(

@@ -122,6 +122,17 @@ def test_exactly_the_rows_that_break_the_contract_are_set_aside(scored: Place, s
     )
 
 
+def test_a_backlog_says_first_how_long_it_is(landed: Place, trained: Place) -> None:
+    """Three hundred deliveries take minutes; whoever waits wants to know how far it is."""
+    said: list[str] = []
+    checked = landed.validate(say=said.append)
+    assert said[0] == f"{len(checked.batches)} new batches to check"
+    n_waiting = len([row for row in trained.ledger() if row["status"] == "accepted"])
+    scored: list[str] = []
+    trained.score(say=scored.append)
+    assert scored[0] == f"{n_waiting} batches to score with version 1"
+
+
 def test_running_everything_again_changes_nothing(scored: Place) -> None:
     """Schedulers run things twice; the second time must be free of consequences."""
     before = scored.versions(), scored.models(), scored.ledger(times=True)

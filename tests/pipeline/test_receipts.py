@@ -1,0 +1,22 @@
+"""What a step says of one batch, in a line."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.receipts import BatchReceipt, sentence
+
+
+@pytest.mark.parametrize(
+    ("receipt", "said"),
+    [
+        (BatchReceipt("d", "accepted", n_accepted=7, n_set_aside=2), "d: 7 accepted, 2 set aside"),
+        (BatchReceipt("d", "scored", n_accepted=7, n_flagged=1), "d: 7 scored, 1 flagged"),
+        (BatchReceipt("d", "refused", "it is empty"), "d: refused: it is empty"),
+        (BatchReceipt("d", "unchanged"), "d: unchanged"),
+    ],
+    ids=lambda value: value.outcome if isinstance(value, BatchReceipt) else "",
+)
+def test_a_batch_is_told_in_one_line_that_says_nothing_twice(receipt: BatchReceipt, said: str) -> None:
+    """Hundreds of them pass by."""
+    assert sentence(receipt) == said
