@@ -10,8 +10,9 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -203,13 +204,21 @@ class _Source:
             return part, detector.score_table(part, threads=1)
 
         under_way: deque[Future[tuple[pa.Table, pa.Table]]] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
+        try:
             for part in self.slices():
-                under_way.append(pool.submit(work, part))
+                under_way.append(_pool(self.threads).submit(work, part))
                 if len(under_way) > 2 * self.threads:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
+        finally:
+            wait([future for future in under_way if not future.cancel()])
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Whose threads do all that torch does, and stay: what new ones for each batch of a sweep allocate is never given back."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="vaewatch-score")
 
 
 @dataclass(frozen=True)
@@ -319,7 +328,8 @@ class _Publication:
 
     def _explained(self, flagged: list[tuple[pa.Table, pa.Table]]) -> pa.RecordBatch:
         part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))
-        found = self.detector.explain(part.select(self.source.columns), self.dataset)
+        columns = part.select(self.source.columns)
+        found = _pool(self.source.threads).submit(self.detector.explain, columns, self.dataset).result()
         ids = [anomaly_id(self.dataset.dataset, self.batch_id, key) for key in part[KEY].to_pylist()]
         return self._completed(
             part,

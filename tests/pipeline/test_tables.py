@@ -161,6 +161,17 @@ def test_one_flag_of_some_batches_is_a_list_of_files_for_other_engines(tables: T
     assert tables.files("records", ["unknown"], flag=False) == []
 
 
+def test_a_batch_is_opened_without_the_files_of_others(tables: Tables) -> None:
+    """A table of years of nights would else take a second to open, several times a batch."""
+    for batch_id in ("a", "b"):
+        tables.replace("records", batch_id, rows(batch_id, [1, 2, -1], aside=1), note={})
+    accepted = tables.dataset("records", ["a"], flag=False)
+    assert [Path(file).parts[:2] for file in accepted.files] == [("batch_id=a", "set_aside=false")]
+    assert accepted.count_rows() == 2
+    assert tables.dataset("records").count_rows() == 6
+    assert tables.dataset("records", ["unknown"]).count_rows() == 0
+
+
 @pytest.mark.parametrize("folder", ["two words", "ünï \U0001f600", "it's", "100%", "a#b;c,d=e", "{a}"])
 def test_tables_may_lie_in_a_folder_of_any_name_that_settings_allow(tmp_path: Path, folder: str) -> None:
     """`My Project` is a common place to try something out."""
