@@ -117,7 +117,7 @@ def promote(of: DatasetDags) -> None:
 
 def approve(of: DatasetDags) -> None:
     """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
-    from dags.approval import Approval, asked_already
+    from dags.approval import Approval, open_question, remember
 
     name, hours = of.name, of.dataset.promote.approval_hours
     note = notes.APPROVE.format(name=name, hours=hours)
@@ -133,9 +133,13 @@ def approve(of: DatasetDags) -> None:
             receipt = steps.evidence(name, version)
             if receipt.outcome == "serving":
                 raise skipped(f"version {receipt.model_version} is champion already")
-            if other := asked_already(ti, name, receipt.model_version):
-                raise skipped(f"version {receipt.model_version} is asked about already, by run {other}")
-            return {"version": receipt.model_version, **receipt.details}
+            details, asked = receipt.details, open_question(ti, name)
+            if asked and asked.version == receipt.model_version:
+                raise skipped(f"version {asked.version} is asked about already, by run {asked.run_id}")
+            if asked and details["is_challenger"]:
+                details |= {"markdown": f"{details['markdown']}\n\n{asked.warning}"}
+            remember(ti, name, receipt.model_version)
+            return {"version": receipt.model_version, **details}
 
         approve = Approval(
             task_id=Approval.TASK,
@@ -154,7 +158,10 @@ def approve(of: DatasetDags) -> None:
             version, (by, reason) = shown["version"], decided(answer, hours)
             if answer["chosen_options"] == [Approval.APPROVE]:
                 known = bool(shown["objection"])  # what has come up since the question is not overridden
-                receipt = steps.promote(name, version, by=by, reason=reason, override=known)
+                held = shown.get("is_challenger", False)  # if not, the question said so
+                receipt = steps.promote(
+                    name, version, by=by, reason=reason, override=known, as_challenger=held
+                )
             else:
                 receipt = steps.reject(name, version, by=by, reason=reason)
             return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}

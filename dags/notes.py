@@ -85,7 +85,8 @@ PROMOTE = """
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
 actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
-again while its question is open is not asked about twice: that run skips, and says which one asks.
+again while its question is open is not asked about twice: that run skips, and says which one asks. Where a newer challenger takes its place
+meanwhile, an approval promotes nothing: *settle* fails and says so, and the newer question names the older one that is still open.
 
 | | |
 |---|---|
@@ -94,7 +95,7 @@ again while its question is open is not asked about twice: that run skips, and s
 | failed | the champion until now serves on, whatever was answered |
 
 **What to do**
-1. *settle* is red: `vaewatch doctor`, then clear it; the answer is kept.
+1. *settle* is red: its log says why. *not the challenger any more*: answer the newer question; else `vaewatch doctor`, then clear it; the answer is kept.
 2. Rejected by mistake, or too late: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version`.
 3. Regretted: `vaewatch rollback {name} --reason "…"`.
 """

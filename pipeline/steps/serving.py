@@ -144,16 +144,18 @@ def promote(
     by: str,
     reason: str,
     override: bool = False,
+    as_challenger: bool = False,
     installation: Installation | None = None,
 ) -> Receipt:
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
     Args:
         override: promote what was refused, or judged against another champion than serves now; it is kept with the version.
+        as_challenger: whoever decided took it for the challenger; where it is that no longer, it is not promoted.
 
     Raises:
         NotReady: there is no such version; or it was refused, or judged against another champion, and that is not overridden; or
-            another promotion came first.
+            another promotion, or another challenger, came first.
     """
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
@@ -163,6 +165,8 @@ def promote(
         if version is None
         else here.registry.version(dataset.dataset, version)
     )
+    if as_challenger and chosen and not {"challenger", "champion"} & set(chosen.aliases):
+        raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.dataset)))
     against = _objection(chosen, seen)
     if against and not override:
         raise NotReady(
@@ -216,11 +220,27 @@ def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion)
     )
 
 
+def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None) -> str:
+    judged = {"promote": "passed its gates", "refuse": "was refused by its gates", "wait": "waits"}
+    taken, instead = "there is none now", "to promote"
+    if now:
+        became = judged.get(now.tags.get("decision", ""), "is not evaluated")
+        taken, instead = (
+            f"version {now.version} is, which {became}",
+            f"decide on version {now.version}; to promote",
+        )
+    return (
+        f"{dataset.dataset}: version {chosen.version} was not promoted: it is not the challenger any more, as it was when this was asked; "
+        f"{taken}. What to do: {instead} version {chosen.version} all the same: "
+        f"vaewatch promote {dataset.dataset} --version {chosen.version} --reason WHY"
+    )
+
+
 def evidence(
     dataset_name: str, version: int | None = None, *, installation: Installation | None = None
 ) -> Receipt:
-    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown, and what
-    speaks against it: a promotion in sight of that overrides it.
+    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown, what
+    speaks against it (a promotion in sight of that overrides it), and whether it is the challenger.
 
     The outcome is `serving` where the version is champion already, else `waiting`.
 
@@ -241,7 +261,11 @@ def evidence(
         raise NotReady(f"{dataset_name} has no challenger; see `vaewatch history {dataset_name}`")
     serves = champion is not None and champion.version == chosen.version
     objection = _objection(chosen, champion)
-    details = {"markdown": approval.evidence(chosen, champion, objection), "objection": objection}
+    details = {
+        "markdown": approval.evidence(chosen, champion, objection),
+        "objection": objection,
+        "is_challenger": "challenger" in chosen.aliases,
+    }
     outcome = "serving" if serves else "waiting"
     return Receipt("evidence", dataset.dataset, outcome, (), chosen.version, None, details)
 

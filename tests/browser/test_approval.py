@@ -60,6 +60,13 @@ class Place:
         found: dict[str, Any] = asked[0]
         return found
 
+    def answer(self, dataset: str, run_id: str, choice: str, note: str) -> str:
+        """By REST; how the run ends."""
+        path = f"/dags/{dataset}.approve/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+        body = {"chosen_options": [choice], "params_input": {"note": note}}
+        self.api.request("PATCH", path, json=body)
+        return self.api.wait_for(f"{dataset}.approve", run_id, PATIENCE)
+
     def version(self, dataset: str, number: int) -> ModelVersion:
         return next(v for v in self.registry.versions(dataset) if v.version == number)
 
@@ -104,14 +111,31 @@ def test_a_challenger_judged_again_while_its_question_is_open_is_not_asked_about
     assert place.api.wait_for("orders.approve", second, PATIENCE) == "success"
     assert place.api.task_states("orders.approve", second)["approve"] == "skipped"
     assert first in place.api.task_log("orders.approve", second, "evidence")
-    path = f"/dags/orders.approve/dagRuns/{first}/taskInstances/approve/-1/hitlDetails"
-    place.api.request("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {"note": "no"}})
-    assert place.api.wait_for("orders.approve", first, PATIENCE) == "success"
+    assert place.answer("orders", first, "Reject", "no") == "success"
     third = place.ask("orders", 3)  # answered: it may be asked about again
     place.question("orders", third)
-    path = path.replace(first, third)
-    place.api.request("PATCH", path, json={"chosen_options": ["Reject"], "params_input": {"note": "no"}})
-    assert place.api.wait_for("orders.approve", third, PATIENCE) == "success"
+    assert place.answer("orders", third, "Reject", "no") == "success"
+
+
+def test_an_approval_of_what_is_not_the_challenger_any_more_promotes_nothing_and_says_so(
+    place: Place,
+) -> None:
+    """Airflow lets nobody take a question back: the older one stays open beside the newer."""
+    older = place.ask("orders", 2)
+    assert "still open" not in place.question("orders", older)["body"]
+    newer = place.ask("orders", 3)
+    assert (
+        f"question about version 2 is **still open** (run `{older}`)"
+        in place.question("orders", newer)["body"]
+    )
+    assert place.answer("orders", older, "Approve", "looks fine") == "failed"
+    log = place.api.task_log("orders.approve", older, "settle")
+    assert "version 2 was not promoted: it is not the challenger any more" in log
+    assert "version 3 is, which passed its gates" in log
+    champion = place.registry.champion("orders")
+    assert champion
+    assert champion.version == 1
+    assert place.answer("orders", newer, "Reject", "no") == "success"
 
 
 def test_an_answer_by_rest_promotes_in_the_name_of_who_answered(place: Place) -> None:
@@ -125,10 +149,7 @@ def test_an_answer_by_rest_promotes_in_the_name_of_who_answered(place: Place) ->
     champion = place.registry.champion("orders")
     assert champion
     assert champion.version == 1
-    answer = {"chosen_options": ["Approve"], "params_input": {"note": "fewer false flags"}}
-    path = f"/dags/orders.approve/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
-    place.api.request("PATCH", path, json=answer)
-    assert place.api.wait_for("orders.approve", run_id, PATIENCE) == "success"
+    assert place.answer("orders", run_id, "Approve", "fewer false flags") == "success"
     result = place.api.result("orders.approve", run_id, "settle")
     assert result == {"outcome": "promoted", "model_version": 2, "by": USER, "reason": "fewer false flags"}
     champion = place.registry.champion("orders")

@@ -200,6 +200,25 @@ def test_a_challenger_judged_against_another_champion_is_judged_again_first(trai
     assert promote(trained).model_version == 3
 
 
+def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(trained: Place) -> None:
+    """Whoever said yes to last night's version has not seen tonight's: they are told, and how to insist."""
+    for n in (70, 80):
+        trained.edit(f"steps: {n - 10}", f"steps: {n}")
+        steps.train(trained.name, installation=trained.here)
+    with pytest.raises(
+        NotReady, match=r"version 2 was not promoted: .*; version 3 is, which is not evaluated"
+    ):
+        promote(trained, 2, override=True, as_challenger=True)
+    steps.reject(trained.name, 3, **ANN, installation=trained.here)
+    with pytest.raises(
+        NotReady, match=r"there is none now\. What to do: to promote version 2 all the same: "
+    ):
+        promote(trained, 2, as_challenger=True)
+    assert trained.here.registry.champion(trained.name).version == 1  # type: ignore[union-attr]
+    assert promote(trained, 2).outcome == "promoted"
+    assert promote(trained, 2, as_challenger=True).outcome == "unchanged"  # tried again after it was done
+
+
 PROMOTES = """
     import sys, time
     from pathlib import Path
