@@ -81,6 +81,16 @@ def compare(
 
 
 @verbs.command()
+def versions(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """Every model version: its alias, when and on what it was trained, what was measured, and whether pruning keeps it."""
+    from pipeline import steps
+    from pipeline.display.models import print_versions
+
+    found = steps.versions(dataset)
+    print_json(found) if as_json else print_versions(found)
+
+
+@verbs.command()
 def history(dataset: DatasetName, as_json: AsJson = False) -> None:
     """What was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
     from pipeline import steps

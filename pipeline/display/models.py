@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation import Decision, Evidence
 
 WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
+DECIDED = {"promote": "passed", "refuse": "refused", "wait": "in its shadow"}
 EVENT = {
     "promoted": "green",
     "refused": "red",
@@ -112,6 +113,43 @@ def print_disagreements(examples: Sequence[Mapping[str, Any]], one: str, other: 
             *p_values,
         )
     console().print(table)
+
+
+def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
+    """A line a version, newest last: what it is, what it learned, how it measured, and why it stays."""
+    if not versions:
+        console().print("nothing was trained yet")
+        return
+    table = Table(
+        "version", "", "trained", "on batches", "records", "nats", "threshold", "gates", "kept as", box=None
+    )
+    for column in table.columns[:7]:
+        column.no_wrap = True
+    for column in table.columns[4:7]:
+        column.justify = "right"
+    for version in versions:
+        metrics, kept = version["metrics"], [why for why in version["kept"] if why not in version["aliases"]]
+        stays = "; ".join(kept) or ("what it is" if version["kept"] else "")
+        table.add_row(
+            str(version["version"]),
+            f"[green]{', '.join(version['aliases'])}[/green]",
+            in_utc(version["trained_at"]),
+            escape(version["window"].replace("..", " … ")),
+            _rounded(metrics.get("n_training"), ",.0f"),
+            _rounded(metrics.get("calibration_negative_elbo"), ".2f"),
+            _rounded(metrics.get("threshold"), ".2f"),
+            f"{DECIDED.get(version['decision'], 'not evaluated')}{', rejected' if version['rejected_by'] else ''}",
+            escape(stays) or "[yellow]nothing: the next prune removes it[/yellow]",
+        )
+    console().print(table)
+    console().print(
+        "[dim]nats: negative ELBO of the records that the version was calibrated on; versions are compared on one holdout: "
+        "vaewatch compare[/dim]"
+    )
+
+
+def _rounded(number: float | None, style: str) -> str:
+    return "" if number is None else format(number, style)
 
 
 def print_history(events: Sequence[Mapping[str, Any]]) -> None:

@@ -1,19 +1,23 @@
-"""What is done with registered versions: trained again, copied, removed.
+"""What is done with registered versions: listed, trained again, copied, removed.
 
-Belongs here: the steps reproduce, copy and prune. Does not: which version serves (serving.py), or how any part works.
+Belongs here: the steps reproduce, copy, versions and prune. Does not: which version serves (serving.py), or how any part works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipeline.config import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
 
 
 def reproduce(
@@ -81,9 +85,7 @@ def copy(
     target = there.dataset(dataset_name)
     chosen = next((v for v in here.registry.versions(dataset.dataset) if v.version == version), None)
     if chosen is None:
-        raise NotReady(
-            f"{dataset_name} has no version {version}; see `vaewatch prune {dataset_name} --dry-run`"
-        )
+        raise NotReady(f"{dataset_name} has no version {version}; see `vaewatch versions {dataset_name}`")
     folder = here.registry.fetch(chosen, here.settings.home / "models")
     if reasons := copying.misfits(folder, chosen.tags.get("contract_hash", ""), target):
         raise ModelUnusable(
@@ -102,6 +104,49 @@ def copy(
     reason = f"in {there.registry.shown}; it serves there once it is promoted there"
     outcome = "copied" if is_new else "unchanged"
     return Receipt("copy", dataset.dataset, outcome, (), made.version, aliases, {"reason": reason})
+
+
+def versions(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
+    """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and decided, why it stays.
+
+    A version without a reason in `kept` goes with the next pruning.
+    """
+    here = installation or Installation()
+    dataset = here.dataset(dataset_name)
+    found = here.registry.versions(dataset.dataset)
+    reasons = _reasons_to_keep(here, dataset, found)
+    return [
+        {
+            "version": version.version,
+            "aliases": list(version.aliases),
+            "trained_at": version.created_at.isoformat(timespec="milliseconds"),
+            "window": version.tags.get("window", ""),
+            "metrics": dict(version.metrics),
+            "decision": version.tags.get("decision", ""),
+            "decision_reason": version.tags.get("decision_reason", ""),
+            "rejected_by": version.tags.get("rejected_by", ""),
+            "copied_from": version.tags.get("copied_from", ""),
+            "kept": list(reasons[version.version]),
+        }
+        for version in found
+    ]
+
+
+def _reasons_to_keep(
+    here: Installation, dataset: Dataset, versions: Sequence[ModelVersion]
+) -> dict[int, tuple[str, ...]]:
+    from pipeline import retention
+
+    name = dataset.dataset
+    previous = here.registry.previous(name)
+    return retention.reasons_to_keep(
+        versions,
+        newest=dataset.retention.versions,
+        previous=previous.version if previous else None,
+        judged=retention.judged(here.ledger, name),
+        published=retention.published(here.ledger, here.tables(dataset), name),
+        copies=here.registry.copies(name),
+    )
 
 
 def prune(
@@ -124,15 +169,8 @@ def prune(
     dataset = here.dataset(dataset_name)
     name, registry, home = dataset.dataset, here.registry, here.settings.home
     fetched = sorted((home / "models" / name).glob("[0-9]*"))  # before the versions: what is new stays
-    versions, previous = registry.versions(name), registry.previous(name)
-    reasons = retention.reasons_to_keep(
-        versions,
-        newest=dataset.retention.versions,
-        previous=previous.version if previous else None,
-        judged=retention.judged(here.ledger, name),
-        published=retention.published(here.ledger, here.tables(dataset), name),
-        copies=registry.copies(name),
-    )
+    versions = registry.versions(name)
+    reasons = _reasons_to_keep(here, dataset, versions)
     removed = registry.prune(name, [n for n, why in reasons.items() if not why], dry_run=dry_run)
     kept = {f"{version.version}-{version.run_id}" for version in versions if reasons[version.version]}
     left = [folder for folder in fetched if folder.name not in kept]

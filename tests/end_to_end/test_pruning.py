@@ -30,6 +30,16 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
         long_ago = page.stat().st_mtime - 2 * retention.ABANDONED
         os.utime(page, (long_ago, long_ago))
 
+    code, output, _ = scored.run("versions", scored.name, "--json")
+    listed = {row["version"]: row for row in json.loads(output)}
+    assert (code, sorted(listed)) == (0, [1, 2, 3])
+    assert (listed[1]["aliases"], listed[3]["aliases"]) == (["champion"], ["challenger"])
+    assert listed[2]["kept"] == []
+    assert listed[2]["window"] == second.tags["window"]
+    assert listed[2]["metrics"]["threshold"] > 0
+    code, output, _ = scored.run("versions", scored.name)
+    assert (code, output.count("the next prune removes it")) == (0, 1)
+
     code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
     would = json.loads(output)
     assert (code, would["outcome"], sorted(scored.models())) == (0, "dry run", [1, 2, 3])
