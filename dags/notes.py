@@ -76,7 +76,7 @@ PROMOTE = """
 | regretted | `vaewatch rollback {name} --reason "…"` puts the previous champion back, in seconds |
 
 **What to do**
-1. *no challenger, no such version*: `vaewatch history {name}` names the versions and what became of them.
+1. *no challenger, no such version*: `vaewatch versions {name}` lists them, `vaewatch history {name}` says what became of them.
    *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name}` judges the challenger against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
 3. By hand: `vaewatch promote {name} --version N --reason "…"`.

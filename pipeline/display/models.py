@@ -121,7 +121,7 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
         console().print("nothing was trained yet")
         return
     table = Table(
-        "version", "", "trained", "on batches", "records", "nats", "threshold", "gates", "kept as", box=None
+        "version", "", "trained", "on batches", "records", "nats", "threshold", "gates", "pruning", box=None
     )
     for column in table.columns[:7]:
         column.no_wrap = True
@@ -129,17 +129,18 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
         column.justify = "right"
     for version in versions:
         metrics, kept = version["metrics"], [why for why in version["kept"] if why not in version["aliases"]]
-        stays = "; ".join(kept) or ("what it is" if version["kept"] else "")
+        learned = sum(metrics.get(name, 0) for name in ("n_training", "n_calibrating"))
+        stays = "keeps it" + (f": {'; '.join(kept)}" if kept else "")
         table.add_row(
             str(version["version"]),
             f"[green]{', '.join(version['aliases'])}[/green]",
             in_utc(version["trained_at"]),
             escape(version["window"].replace("..", " … ")),
-            _rounded(metrics.get("n_training"), ",.0f"),
+            f"{learned:,.0f}" if learned else "",
             _rounded(metrics.get("calibration_negative_elbo"), ".2f"),
             _rounded(metrics.get("threshold"), ".2f"),
             f"{DECIDED.get(version['decision'], 'not evaluated')}{', rejected' if version['rejected_by'] else ''}",
-            escape(stays) or "[yellow]nothing: the next prune removes it[/yellow]",
+            escape(stays) if version["kept"] else "[yellow]takes it[/yellow]",
         )
     console().print(table)
     console().print(
