@@ -93,6 +93,8 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         assert (written.trust.word == "refused") == (row["status"] == "refused")
     refused = batch.rewrite(here, dataset, sample.hostile["lost_column"])
     assert "'fee'" in refused.trust.why
+    cut = batch.path_of(here, dataset, sample.hostile["truncated"])
+    assert "no record was read" in cut.read_text()
     assert batch.rewrite(here, dataset).batch_id == sample.batch_ids[-1]
     with pytest.raises(NotReady, match="batch '1999-01-01' was never validated"):
         batch.rewrite(here, dataset, "1999-01-01")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,19 @@ def test_a_column_without_values_is_not_drawn() -> None:
     empty = ColumnDrift(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, None, counts=(0,), usual=(0,), bins=())
     assert plots.column("a", empty) == ""
     assert plots.line([None, None], ["a", "b"], [False, False], "x") == ""
+
+
+def test_the_last_number_of_a_curve_stands_clear_of_its_line() -> None:
+    """A loss is read off the end of its curve, where the line is noisiest."""
+    points = [(float(step), 20.0 if step < 5 else 8.0 + step % 3 / 10) for step in range(100)]
+    drawn = str(plots.curve(points, "a loss"))
+    line = [
+        tuple(map(float, p.split()))
+        for p in re.findall(r"[\d.]+ [\d.]+", re.search(r'd="M([^"]+)"', drawn)[1])
+    ]  # type: ignore[index]
+    (text,) = re.findall(r'y="([\d.]+)" text-anchor="end">8', drawn)
+    assert float(text) < min(y for x, y in line if x > 0.9 * 720)
+    assert min(y for _, y in line) > 12  # the first number is above all of it
 
 
 def test_what_was_expected_of_a_category_is_said_with_how_likely_it_was() -> None:
