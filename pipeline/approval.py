@@ -35,6 +35,9 @@ def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection:
         "\n".join(_decision(challenger)),
         "\n".join(_measured(challenger, champion)),
         "\n".join(_made(challenger, champion)),
+        f"Every gate, and records that the two disagree on: {_compare(challenger, champion)}"
+        if champion
+        else "",
     ]
     if "challenger" not in challenger.aliases:
         parts.insert(
@@ -44,6 +47,10 @@ def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection:
     if objection:
         parts.insert(1, f"**Against it**: {_plain(objection)}. Approving overrides that.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _compare(challenger: ModelVersion, champion: ModelVersion) -> str:
+    return f"`vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
 
 
 def _decision(challenger: ModelVersion) -> Iterator[str]:

@@ -34,6 +34,7 @@ def test_the_evidence_puts_challenger_beside_champion() -> None:
         "| seed | 8 | 7 |",
         "| MLflow run | run2 | run1 |",
         "| verdicts say |  | review precision 0.75 |",
+        "Every gate, and records that the two disagree on: `vaewatch compare orders 2 1`",
     ):
         assert line in lines
     assert "not the challenger" not in "\n".join(lines)
@@ -46,6 +47,7 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
     assert "**not the challenger** any more" in text
     assert "It was not evaluated here" in text
     assert "champion, version" not in text
+    assert "vaewatch compare" not in text  # with what?
 
 
 def test_what_speaks_against_a_version_comes_first() -> None:
