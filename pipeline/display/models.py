@@ -144,8 +144,8 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
         )
     console().print(table)
     console().print(
-        "[dim]nats: negative ELBO of the records that the version was calibrated on; versions are compared on one holdout: "
-        "vaewatch compare[/dim]"
+        "[dim]nats (negative ELBO when calibrated) and threshold are in each version's own units and on its own days: they do not say which "
+        "version is better; vaewatch compare does[/dim]"
     )
 
 
