@@ -89,13 +89,15 @@ def as_text(value: Any) -> str:
 
 
 def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Columns and their values as a person gives them; a pair without a column is none.
+    """Columns and their values as a person gives them; an empty pair is none.
 
     Raises:
-        ConfigError: a column is given two values: no record has both.
+        ConfigError: a column is given two values: no record has both; or a value has no column.
     """
     found: dict[str, str] = {}
     for name, value in pairs:
+        if value and not name:
+            raise ConfigError(f"suppression rule: {value!r} is a value of no column: say of which")
         if name and found.setdefault(name, value) != value:
             raise ConfigError(
                 f"suppression rule: column {name!r} is given two values, {found[name]!r} and {value!r}: all conditions "
@@ -115,15 +117,33 @@ def check(rule: Rule) -> None:
         faults.append("it would hide everything: give a signature or a condition")
     if not rule.note.strip():
         faults.append("it needs a note that says why")
-    try:
-        days = (date.fromisoformat(rule.ends_on) - datetime.now(UTC).date()).days
-    except ValueError:
-        faults.append(f"{rule.ends_on!r} is not a day like 2026-12-31")
-    else:
-        if not 0 <= days <= LONGEST:
-            faults.append(f"its last day must lie within {LONGEST} days from today, is {rule.ends_on}")
+    _refuse([*faults, *_day_faults(rule.ends_on)])
+
+
+def check_last_day(rule: Rule) -> None:
+    """Refuse a last day that is none, has passed, or is too far off.
+
+    Raises:
+        ConfigError: it is one of these.
+    """
+    _refuse(_day_faults(rule.ends_on))
+
+
+def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise ConfigError("suppression rule: " + "; ".join(faults))
+
+
+def _day_faults(ends_on: str) -> list[str]:
+    try:
+        days = (date.fromisoformat(ends_on) - datetime.now(UTC).date()).days
+    except ValueError:
+        return [f"{ends_on!r} is not a day like 2026-12-31"]
+    return (
+        []
+        if 0 <= days <= LONGEST
+        else [f"its last day must lie within {LONGEST} days from today, is {ends_on}"]
+    )
 
 
 def preview(ledger: Ledger, rule: Rule, *, days: int = LOOK_BACK) -> Preview:

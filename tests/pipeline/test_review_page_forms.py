@@ -162,6 +162,54 @@ def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: l
     assert made.json()["preview"]["n_hidden"] == 0
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"column": ["contry"], "value": ["DE"]}, "did you mean country?"),
+        ({"column": ["amount"], "value": ["many"]}, "amount is of type float"),
+        ({"column": ["country", "country"], "value": ["DE", "FR"]}, "given two values"),
+        ({"column": [""], "value": ["DE"]}, "a value of no column"),
+        ({"signature": "amont↑"}, "did you mean amount?"),
+        ({"ends_on": "next week"}, "is not a day like"),
+        ({"ends_on": "2020-01-01"}, "its last day must lie within"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["try", "save"])
+def test_a_slip_in_a_draft_leads_back_to_it_with_all_that_was_typed(
+    browser: TestClient, ids: list[str], typed: dict[str, list[str]], said: str, verb: str
+) -> None:
+    """The sentence stands beside the form; nothing is saved, and nothing has to be typed again."""
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    draft = {"dataset": "payments", "signature": "amount↑", "ends_on": last, "note": "a <b>sale</b>"} | typed
+    if verb == "try":
+        answer = browser.get("/rules", params=draft)
+    else:
+        answer = browser.post("/rules", data=draft | {"csrf": csrf(browser)})
+    assert answer.status_code == 422
+    slip = re.search(r'id="slip" role="alert">([^<]*)<', answer.text)
+    assert slip
+    assert said in html.unescape(slip[1])
+    kept = {html.unescape(value) for value in re.findall(r'<input [^>]*value="([^"]*)"', answer.text)}
+    said_values = [
+        given for value in draft.values() for given in (value if isinstance(value, list) else [value])
+    ]
+    assert kept >= set(said_values)
+    assert browser.get("/api/rules").json() == []
+
+
+def test_a_rule_without_a_reason_is_not_saved_and_its_preview_stays(
+    browser: TestClient, ids: list[str]
+) -> None:
+    """Only saving asks for the note: what it would hide is known before."""
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    draft = {"dataset": "payments", "signature": "amount↑", "ends_on": last}
+    assert browser.get("/rules", params=draft).status_code == 200
+    answer = browser.post("/rules", data=draft | {"csrf": csrf(browser)})
+    assert answer.status_code == 422
+    assert "it needs a note that says why" in answer.text
+    assert "would have hidden <b>5</b>" in answer.text
+
+
 def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:

@@ -6,6 +6,7 @@ nothing. Does not: the pages (pages.py), or the JSON that the script speaks (api
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,9 +14,10 @@ from fastapi import APIRouter, Form, Path, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.review import judging, rule_words, suppression
+from pipeline.errors import ConfigError
+from pipeline.review import judging, suppression
 from pipeline.review.filters import Filters
-from pipeline.review.web import scope
+from pipeline.review.web import drafts, scope
 from pipeline.review.web.access import Known
 from pipeline.review.web.shapes import LARGEST, Choice, Day, Id, Number, Text
 from pipeline.review.web.words import VERDICT_NAMES
@@ -93,14 +95,16 @@ def save_rule(
     ends_on: Said = "",
     note: Note = "",
 ) -> Response:
-    """Keep a suppression rule."""
-    pairs = suppression.conditions(zip(column or [], value or [], strict=False))
+    """Keep a suppression rule; one with a slip in it goes back to its draft."""
     scope.write(request, dataset)
     here = request.app.state.here
-    said = suppression.Rule(dataset, signature, pairs, ends_on, note, reviewer.name)
-    rule = rule_words.fitted(here, said)
-    tried = suppression.preview(here.ledger, rule)
-    kept = suppression.save(here.ledger, rule)
+    draft = drafts.typed(dataset, signature, column or [], value or [], ends_on, note)
+    try:
+        rule = drafts.rule_of(here, draft, by=reviewer.name)
+        tried = suppression.preview(here.ledger, rule)
+        kept = suppression.save(here.ledger, rule)
+    except ConfigError as fault:
+        return drafts.answer(request, replace(draft, slip=str(fault)))
     nothing = "" if tried.n_hidden else f"; {tried.text}"
     return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}{nothing}")
 

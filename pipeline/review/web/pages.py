@@ -7,7 +7,7 @@ the JSON that the script speaks (api.py), or how a page is written (render.py).
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -23,13 +23,11 @@ from pipeline.review import (
     parts,
     queue,
     record,
-    rule_words,
     statistics,
-    suppression,
     versions,
 )
 from pipeline.review.filters import Filters, Place
-from pipeline.review.web import plots, scope
+from pipeline.review.web import drafts, plots, scope
 from pipeline.review.web.access import known
 from pipeline.review.web.render import GROUPED_DAYS, page, query_of
 from pipeline.review.web.shapes import Choice, Paged, read_place
@@ -222,33 +220,10 @@ def rules_page(
     note: Annotated[str, Query(max_length=judging.LONGEST_NOTE)] = "",
 ) -> Response:
     """Suppression rules, and a draft with what it would have hidden."""
-    ledger = request.app.state.here.ledger
-    draft, tried = None, None
-    if dataset:
-        scope.datasets(request, dataset)
-        who = request.state.reviewer.name
-        pairs = suppression.conditions(zip(column or [], value or [], strict=False))
-        last = ends_on or (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
-        said = suppression.Rule(dataset, signature, pairs, last, note, who)
-        draft = rule_words.fitted(request.app.state.here, said)
-        tried = suppression.preview(ledger, draft)
-    return page(
-        request,
-        "rules.html",
-        rules=scope.rules(request),
-        today=datetime.now(UTC).date().isoformat(),
-        draft=draft,
-        tried=tried,
-        columns=_columns(request.app.state.here, dataset),
-        query="",
-    )
-
-
-def _columns(here: Any, dataset: str) -> list[str]:
-    """What a rule's conditions may be about; nothing where the dataset has no file."""
-    with contextlib.suppress(VaewatchError):
-        return list(here.dataset(dataset).columns) if dataset else []
-    return []
+    if not dataset:
+        return drafts.answer(request)
+    scope.datasets(request, dataset)
+    return drafts.answer(request, drafts.typed(dataset, signature, column or [], value or [], ends_on, note))
 
 
 def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
