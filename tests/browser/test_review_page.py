@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -12,7 +13,7 @@ from pipeline.installation import Installation
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
 from tests.browser.page import Page
-from tests.pipeline.review_data import row
+from tests.pipeline.review_data import put, reason, row
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -266,6 +267,31 @@ def test_nothing_is_wider_than_a_small_screen_and_text_can_be_read(
     page.go(path)
     assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert page.browser.execute_script(CONTRASTS) == []
+
+
+@pytest.mark.parametrize("width", [320, 400])
+def test_long_words_and_many_columns_fit_a_small_screen(
+    open_browser: Callable[..., Any], address: str, here: Installation, width: int
+) -> None:
+    """Names and values without a blank break; what is to be said stands before how the score adds up."""
+    names = [f"a_column_whose_name_is_longer_than_a_telephone_is_wide_{i}" for i in range(60)]
+    odd = reason(names[0], observed="W" * 3000, expected="Q" * 400, low=None, high=None)
+    long = row(
+        "K" * 280, "2026-01-31", severity=9.5, driver=names[0], signature=f"{names[0]}≠ {names[1]}↑", reasons=[odd, reason(names[1])],
+        terms=[{"column": name, "nats": 9.0} for name in names[:16]], record=dict.fromkeys(names, "V" * 3000),
+    )  # fmt: skip
+    put(here.ledger, [long])
+    judging.give(here.ledger, [long["anomaly_id"]], "unsure", by="b" * 60, note="n" * 900)
+    page = Page(open_browser(width, 844), address)
+    draft = urlencode({
+        "dataset": "payments", "signature": long["signature"], "column": names[0], "value": "V" * 300,
+    })  # fmt: skip
+    for path in ("/?state=any", f"/record/{long['anomaly_id']}", "/groups", f"/rules?{draft}", "/overview"):
+        page.go(path)
+        assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width, path
+    page.go(f"/record/{long['anomaly_id']}")
+    tops = [page.all(selector)[0].location["y"] for selector in (".reasons", ".judge", ".adds", ".cells")]
+    assert tops == sorted(tops)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
