@@ -65,6 +65,14 @@ def review_list(
     since: Annotated[datetime | None, typer.Option(formats=[DAY], help="first day, like 2026-01-31")] = None,
     until: Annotated[datetime | None, typer.Option(formats=[DAY], help="last day")] = None,
     search: Annotated[str | None, typer.Option(help="beginning of a record's key or id")] = None,
+    severity: Annotated[
+        Literal["0", "2", "3", "4", "6", "10", "16"] | None, typer.Option(help="at least this severe")
+    ] = None,
+    version: Annotated[int | None, typer.Option("--model-version", help="scored by this one")] = None,
+    reviewer: Annotated[str | None, typer.Option(help="judged last by this person")] = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="those that a suppression rule hides, and no others")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -84,6 +92,10 @@ def review_list(
         since=since.date().isoformat() if since else None,
         until=until.date().isoformat() if until else None,
         search=search,
+        band=int(severity) if severity else None,
+        model_version=version,
+        reviewer=reviewer,
+        suppressed=hidden,
     )
     found = queue.page(here.ledger, chosen, limit=limit)
     if as_json:

@@ -38,6 +38,31 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     return run
 
 
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["--severity", "6"], ["severe"]),
+        (["--model-version", "2"], ["earlier"]),
+        (["--reviewer", "ann", "--state", "any"], ["judged"]),
+        (["--hidden"], ["french"]),
+        ([], ["severe", "plain", "earlier"]),
+    ],
+)
+def test_a_shell_has_the_filters_of_the_page(
+    shell: Callable[..., Any], arguments: list[str], keys: list[str]
+) -> None:
+    """By severity, by model version, by who judged, and what rules hide."""
+    here = Installation()
+    judged, french = row("judged", severity=3.0), row("french", record={"country": "FR"})
+    put(here.ledger, [row("severe", severity=7.0), row("plain"), judged, french])
+    put(here.ledger, [row("earlier", "2026-01-29", model_version=2)])
+    judging.give(here.ledger, [judged["anomaly_id"]], "normal", by="ann")
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    suppression.save(here.ledger, suppression.Rule("payments", "", {"country": "FR"}, last, "known", "ann"))
+    here.close()
+    assert [one["record_key"] for one in shell("list", *arguments)] == keys
+
+
 def test_a_rule_is_tried_kept_and_ended_from_a_shell(shell: Callable[..., Any]) -> None:
     """As on the page: what it would have hidden is said before it hides anything."""
     here = Installation()
