@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Z95, Z975 = 1.959964, 2.241403
+WIDE = 0.3  # length of an interval above which no point in it is told
 FEW = 20  # judged records that a stratum has at least, or it goes with the next
 ALIKE = 2.0  # batches of a stratum: one judged record speaks for up to so many times as many as another
 Range = tuple[float, float, float]  # low, estimate, high
@@ -50,6 +51,11 @@ class Recall:
     missed: float
     sampled: Share
     why_not: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is all that can be said."""
+        return self.high - self.low > WIDE
 
 
 def wilson(hits: int, n: int) -> Share:

@@ -305,10 +305,12 @@ def wait_text(hours: float) -> str:
 
 
 def recall_text(found: Recall) -> str:
-    """0.91 (0.40 to 1.00; 2 of 60 sampled records are anomalies)"""
+    """0.91 (0.80 to 0.97; 2 of 60 sampled records are anomalies); of a wide interval no point in it."""
     if found.why_not:
         return found.why_not
     if found.value is None:
         return "judge some of the random sample first (kind: sampled)"
     share = f"{found.sampled.hits} of {found.sampled.n} sampled records are anomalies"
+    if found.is_wide:
+        return f"{found.low:.2f} to {found.high:.2f}: too few judged to say more; {share}"
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}; {share})"

@@ -100,6 +100,16 @@ def test_recall_is_not_told_before_both_samples_were_looked_at() -> None:
         assert (found.value, found.low, found.high) == (None, 0, 1)
 
 
+def test_recall_of_which_little_is_known_is_told_as_an_interval_alone() -> None:
+    """Everybody would quote the 1.00 of seven records."""
+    wide = recall([Looked(530, 11, 8)], [Looked(90_000, 7, 0)])
+    assert wide.value == 1.0
+    assert statistics.recall_text(wide).startswith("0.0")
+    assert "too few judged to say more; 0 of 7 sampled records are anomalies" in statistics.recall_text(wide)
+    narrow = recall([Looked(1000, 1000, 800)], [Looked(2000, 2000, 10)])
+    assert statistics.recall_text(narrow).startswith("0.99 (")
+
+
 def test_recall_is_of_one_dataset_and_of_batches_whose_sample_was_looked_at(store: Ledger) -> None:
     """What was judged elsewhere says nothing of what was missed here."""
     put(store, [row("f1"), row("f2"), row("s1", kind="sampled")])
