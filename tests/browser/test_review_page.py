@@ -126,6 +126,17 @@ def test_several_records_are_ticked_and_judged_together(page: Page, here: Instal
     page.until(lambda: states(here) == {"open": 9})
 
 
+def test_what_is_counted_follows_what_was_said(page: Page) -> None:
+    """The heading and the filters' counts, once the keys rest; undo counts back."""
+    assert page.text("h1") == "9 open"
+    page.press("j", "1", "1", "2")
+    page.until(lambda: page.text("h1") == "6 open")
+    page.until(lambda: "anomaly 2" in page.text(".facets"))
+    assert page.focused() == "key-3"
+    page.press("u")
+    page.until(lambda: page.text("h1") == "7 open")
+
+
 def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
     """A click narrows the list; the address can be sent to somebody else."""
     link = next(one for one in page.all(".facet a") if one.text.split() == ["fee", "1"])

@@ -88,6 +88,22 @@
       row.classList.toggle("saved", state !== "open");
     }
   }
+  // What the filters count follows what was said, once the keys rest; a filter that one is at is left alone.
+  const REST = 600;
+  let resting = 0;
+  function recount() {
+    clearTimeout(resting);
+    resting = setTimeout(async () => {
+      const answer = await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
+      if (!answer?.ok || waiting || leaving) return;
+      const now = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const facets = one(".facets"), fresh = one(".facets", now);
+      for (const selector of [".toolbar h1", ".toolbar .besides"]) one(selector).replaceChildren(...one(selector, now).childNodes);
+      if (facets.contains(document.activeElement)) return;
+      all("details", facets).forEach((more, i) => { if (more.open) all("details", fresh)[i]?.setAttribute("open", ""); });
+      facets.replaceChildren(...fresh.childNodes);
+    }, REST);
+  }
   function say(opinion) {
     if (!writes) return tell("your role reads here", "", true);
     const several = ticked(), chosen = several.length ? several : [here()].filter(Boolean);
@@ -100,6 +116,7 @@
       try {
         const said = await send("POST", "/verdicts", { anomaly_ids: chosen.map(row => row.dataset.id), verdict: opinion });
         restate(said.states);
+        recount();
         const n = said.anomaly_ids.length;
         tell(n ? `${names[opinion]}: ${n === 1 ? name : n + " records"}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed", n ? said.act : "");
       } catch (fault) {
@@ -129,6 +146,7 @@
           return leave(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept, true);
         }
         tell(n ? `withdrawn: ${n} verdict${n === 1 ? "" : "s"}` : "nothing to undo");
+        if (one(".facets")) recount();
         const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
         if (back) go(back);
       } catch (fault) {
