@@ -137,6 +137,21 @@ def test_what_is_counted_follows_what_was_said(page: Page) -> None:
     page.until(lambda: page.text("h1") == "7 open")
 
 
+def test_what_is_ticked_is_judged_without_scrolling_back(
+    open_browser: Callable[..., Any], address: str
+) -> None:
+    """On a small screen, too, the verdicts are in sight while something is ticked."""
+    page = Page(open_browser(400, 600), address)
+    last = page.all(".row input")[-1]
+    page.browser.execute_script("arguments[0].scrollIntoView()", last)
+    last.click()
+    place = page.browser.execute_script(
+        "const box = document.querySelector('.bulk').getBoundingClientRect(); return [box.top, box.bottom]"
+    )
+    header = page.all("header.top")[0].size["height"]
+    assert header <= place[0] < place[1] <= 600
+
+
 def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
     """A click narrows the list; the address can be sent to somebody else."""
     link = next(one for one in page.all(".facet a") if one.text.split() == ["fee", "1"])
