@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 import re
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from pipeline import export
 from pipeline.installation import Installation
 from pipeline.review import judging, queue
 from pipeline.review.filters import Filters
 
 from .review_data import put, row
-from .review_page import csrf
+from .review_page import as_role, csrf
 
 
 def test_the_basics_work_without_a_script(browser: TestClient, here: Installation, ids: list[str]) -> None:
@@ -240,6 +243,34 @@ def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installati
     assert {"/api/records", "/api/verdicts", "/api/groups", "/api/stats"} <= set(schema["paths"])
     assert browser.get("/api/records/unknown").status_code == 404
     assert browser.get("/api/records", params={"state": "fraud"}).status_code == 422
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_what_was_said_is_exported_by_the_api_too(
+    browser: TestClient,
+    here: Installation,
+    ids: list[str],
+    form: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same file as from a shell; nothing of it stays on the server, and none of a dataset that is not one's own."""
+    (own := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    judging.give(here.ledger, ids[:2], "normal", by="ann", note="seen")
+    answer = browser.get("/api/export/payments", params={"format": form, "history": True})
+    assert answer.status_code == 200
+    assert answer.headers["content-disposition"] == f'attachment; filename="payments-verdicts.{form}"'
+    out = here.settings.home / f"shell.{form}"
+    assert export.history(here, "payments", out) == 2
+    assert answer.content == out.read_bytes()
+    assert not list(own.iterdir())
+    nothing = browser.get("/api/export/payments", params={"format": form})
+    assert (nothing.status_code, "nothing was scored yet" in nothing.text) == (404, True)
+    assert browser.get("/api/export/payments", params={"format": "xlsx"}).status_code == 422
+    stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
+    refused = stranger.get("/api/export/payments", params={"format": form, "history": True})
+    assert (refused.status_code, "seen" in refused.text) == (404, False)
 
 
 def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(

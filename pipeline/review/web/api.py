@@ -5,11 +5,16 @@ Belongs here: routes. Does not: the shapes that they take and give (shapes.py), 
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse
 
+from pipeline import export
 from pipeline.review import groups as gathering
 from pipeline.review import judging, queue, rule_words, statistics, suppression
 from pipeline.review import versions as rescoring
@@ -85,6 +90,27 @@ def stats(request: Request, dataset: str | None = None) -> dict[str, Any]:
     """What verdicts add up to."""
     which = scope.datasets(request, dataset)
     return statistics.as_dict(statistics.review(request.app.state.here.ledger, which))
+
+
+@router.get("/export/{dataset}", response_class=FileResponse)
+def export_file(
+    request: Request,
+    dataset: Text,
+    format: Annotated[Literal["parquet", "csv", "jsonl"], Query()] = "jsonl",  # noqa: A002  # as people call it
+    batch: Annotated[Text | None, Query(max_length=250)] = None,
+    history: Annotated[bool, Query(description="a row for everything that was said")] = False,
+) -> FileResponse:
+    """Flagged records with what their verdicts come to, or the history of verdicts, as a file."""
+    scope.datasets(request, dataset)
+    folder = tempfile.TemporaryDirectory(prefix="vaewatch-export-")
+    out = FilePath(folder.name) / f"{dataset}-{'verdicts' if history else 'flagged'}.{format}"
+    write = export.history if history else export.flagged
+    try:
+        write(request.app.state.here, dataset, out, batch_id=batch)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return FileResponse(out, filename=out.name, background=BackgroundTask(folder.cleanup))
 
 
 @router.get("/rules")
