@@ -117,6 +117,7 @@ def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
     (rule,) = browser.get("/api/rules").json()
     assert rule["conditions"] == {"country": "DE", "at": "night"}
     assert queue.total(here.ledger, Filters(suppressed=True)) == 2
+    assert '<a href="/?suppressed=true">2 records</a>' in browser.get("/rules").text
     twice = browser.get("/rules", params={**chosen, "column": ["at", "at"], "value": ["day", "night"]})
     assert twice.status_code == 422
     assert "two values" in twice.text

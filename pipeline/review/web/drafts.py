@@ -16,7 +16,8 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.errors import ConfigError, VaewatchError
-from pipeline.review import rule_words, suppression
+from pipeline.review import queue, rule_words, suppression
+from pipeline.review.filters import Filters
 from pipeline.review.web import scope
 from pipeline.review.web.render import page
 
@@ -72,6 +73,7 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
         request,
         "rules.html",
         rules=scope.rules(request),
+        n_hidden=queue.total(here.ledger, scope.seen(request, Filters(suppressed=True))),
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,
         tried=tried,
