@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
 DECIDED = {"promote": "passed", "refuse": "refused", "wait": "in its shadow"}
+N_EXAMPLES = 5  # records that two versions disagree on; the review page has more
 EVENT = {
     "promoted": "green",
     "refused": "red",
@@ -98,7 +99,7 @@ def print_comparison(evidence: Evidence, decision: Decision) -> None:
     print_reasons([asdict(finding) for finding in decision.findings], decision.cause)
     out.print(f"[bold]{names[0]} {WOULD[decision.outcome]}{f' beside {names[1]}' if other else ''}[/bold]")
     if evidence.churn and evidence.churn.examples:
-        print_disagreements(evidence.churn.examples, *names)
+        print_disagreements(evidence.churn.examples[:N_EXAMPLES], *names)
 
 
 def print_disagreements(examples: Sequence[Mapping[str, Any]], one: str, other: str) -> None:

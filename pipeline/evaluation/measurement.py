@@ -36,7 +36,7 @@ TAIL = 0.05  # p-values
 FEWEST_ABOVE = 10  # records above a threshold by rank
 N_BOOTSTRAPS = 200
 CLEARLY = 3.0  # a confirmed anomaly is lost where its p-value is so many times the rate of flags
-N_TIMED, N_TIMINGS, N_GROSS, N_EXAMPLES = 2_000, 3, 1_000, 5
+N_TIMED, N_TIMINGS, N_GROSS, N_EXAMPLES = 2_000, 3, 1_000, 100
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -208,6 +208,13 @@ class Registry:
             versions.client.log_text(chosen.run_id, json.dumps(evaluation, indent=1, default=str), EVALUATION)
             versions.tag(chosen, **tags)
 
+    def evaluation(self, version: ModelVersion) -> dict[str, Any] | None:
+        """What a version was judged by, as it was logged; None where it was not judged, or the file is gone."""
+        if not version.run_id:
+            return None
+        with self._of(version.dataset, f"read the evaluation of version {version.version}") as versions:
+            return runs.read_json(versions.client, version.run_id, EVALUATION)
+
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
         """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was known.
 

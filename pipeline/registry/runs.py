@@ -82,12 +82,17 @@ def abandon(client: MlflowClient, run_id: str, why: str) -> None:
 
 def read_note(client: MlflowClient, run_id: str) -> dict[str, Any] | None:
     """What a run's training was made of; None where that was not noted, or is gone."""
-    if not tolerating(client.get_run, run_id) or NOTE not in {
+    return read_json(client, run_id, NOTE)
+
+
+def read_json(client: MlflowClient, run_id: str, name: str) -> dict[str, Any] | None:
+    """A file that was logged with a run; None where there is none, or the run is gone."""
+    if not tolerating(client.get_run, run_id) or name not in {
         file.path for file in client.list_artifacts(run_id)
     }:
         return None
     with TemporaryDirectory() as scratch:
-        found: dict[str, Any] = json.loads(Path(client.download_artifacts(run_id, NOTE, scratch)).read_text())
+        found: dict[str, Any] = json.loads(Path(client.download_artifacts(run_id, name, scratch)).read_text())
         return found
 
 

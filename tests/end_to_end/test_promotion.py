@@ -18,6 +18,7 @@ import pytest
 from pipeline import holdout, steps, training
 from pipeline.errors import NotReady
 from pipeline.registry import EVALUATION
+from pipeline.review import disagreements
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -97,6 +98,15 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     again = evaluate(validated)
     assert again.outcome == "passed"
     assert "findings" not in again.details  # the same records and champion: not measured again
+    validated.score()  # with version 1: what it flags waits in the queue
+    review = disagreements.newest(validated.here, validated.here.dataset(validated.name)).measured
+    churn = _evaluation(validated, 2)["evidence"]["churn"]
+    assert review
+    assert (review.version, review.against, review.differ) == (2, 1, churn["differ"])
+    assert len(review.records) == len(churn["examples"]) == min(100, churn["differ"])
+    served = [one.state for one in review.records if one.flagged_by == 1]
+    assert served
+    assert all(served)
     done = promote(validated, reason="")
     assert (done.model_version, done.details["previous"]) == (2, 1)
     assert steps.history(validated.name, installation=validated.here)[-1]["reason"] == "no reason was given"

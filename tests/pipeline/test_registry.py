@@ -101,6 +101,23 @@ def test_everything_of_a_training_can_be_found_in_mlflow(
     assert kinds == {"", ".html", ".json", ".yaml", ".txt", ".py", ".safetensors"}
 
 
+def test_what_a_version_was_judged_by_is_read_as_it_was_logged(
+    registry: Registry, home: Path, training: TrainingRun
+) -> None:
+    """The newest evaluation; none where it was not judged, or somebody removed its files."""
+    version = registry.register(training)
+    assert registry.evaluation(version) is None
+    for n in (1, 2):
+        registry.log_evaluation(
+            "orders", version.version, {"evidence": {"n_newest": n}}, {"decision": "wait"}
+        )
+    assert registry.evaluation(version) == {"evidence": {"n_newest": 2}}
+    assert registry.evaluation(replace(version, run_id="")) is None
+    (file,) = home.joinpath("mlartifacts").rglob("evaluation.json")
+    file.unlink()
+    assert registry.evaluation(version) is None
+
+
 @pytest.mark.filterwarnings(
     "ignore:.*multi-threaded:DeprecationWarning"
 )  # the child has one thread and dies soon

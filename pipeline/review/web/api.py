@@ -15,8 +15,8 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
 from pipeline import export
+from pipeline.review import disagreements, judging, queue, rule_words, statistics, suppression
 from pipeline.review import groups as gathering
-from pipeline.review import judging, queue, rule_words, statistics, suppression
 from pipeline.review import versions as rescoring
 from pipeline.review.filters import Filters
 from pipeline.review.web import scope
@@ -40,6 +40,7 @@ from pipeline.review.web.shapes import (
     Saying,
     Text,
     Tried,
+    TwoVersions,
     Whole,
     read_place,
 )
@@ -76,6 +77,13 @@ def versions(request: Request, anomaly_id: str) -> list[Rescored]:
     row = scope.one(request, anomaly_id)
     found = rescoring.scored_by(here, here.dataset(row["dataset"]), row)
     return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
+
+
+@router.get("/disagreements/{dataset}")
+def two_versions(request: Request, dataset: Text) -> TwoVersions:
+    """Records that the challenger or the champion alone flags, as the newest evaluation kept them."""
+    found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
+    return TwoVersions.model_validate(asdict(found))
 
 
 @router.get("/groups")

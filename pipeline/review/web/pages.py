@@ -18,6 +18,7 @@ from pipeline.errors import NotReady, VaewatchError
 from pipeline.review import (
     budget,
     compare,
+    disagreements,
     groups,
     judging,
     parts,
@@ -168,6 +169,13 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
     return page(request, template, row=row, found=found, said=said, most=versions.MOST, query="")
 
 
+@router.get("/disagreements/{dataset}")
+def disagreements_page(request: Request, dataset: str) -> Response:
+    """Records that the challenger or the version that serves alone flags, as its newest evaluation kept them."""
+    found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
+    return page(request, "disagreements.html", dataset=dataset, found=found, query="")
+
+
 @router.get("/groups")
 def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
     """Records that are odd alike."""
@@ -199,6 +207,7 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         "overview.html",
         found=found,
         budgets=_budgets(here, [dataset] if dataset else list(known)),
+        serving=_serving(here, [dataset] if dataset else list(known)),
         dataset=dataset,
         datasets=known,
         per_day=plots.per_day(found.days),
@@ -234,6 +243,11 @@ def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
             if suggestion := budget.suggested(here, here.dataset(name)):
                 found[name] = suggestion
     return found
+
+
+def _serving(here: Any, names: list[str]) -> list[str]:
+    """The datasets that a version serves: others may have been measured beside it. The registry is not asked, it may be slow."""
+    return [name for name in names if here.ledger.serving_version(name) is not None]
 
 
 def _open_unless(choice: Choice) -> Filters:

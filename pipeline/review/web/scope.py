@@ -12,7 +12,9 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
+from pipeline.config import Dataset
 from pipeline.errors import NotReady
+from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
@@ -36,6 +38,19 @@ def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | No
     if not known(request).may_read(dataset):
         raise NotReady(_no_dataset(dataset))
     return dataset
+
+
+def dataset(request: Request, name: str) -> Dataset:
+    """One dataset by its file.
+
+    Raises:
+        NotReady: they may not read it, or it has no file here.
+    """
+    datasets(request, name)
+    here: Installation = request.app.state.here
+    if name not in here.datasets():
+        raise NotReady(_no_dataset(name))
+    return here.dataset(name)
 
 
 def _no_dataset(dataset: str) -> str:

@@ -190,6 +190,54 @@ class Rescored(BaseModel):
     why_not: str = Field(description="where the version cannot say")
 
 
+class Disagreement(BaseModel):
+    """A record that one of two versions alone flags."""
+
+    anomaly_id: str
+    batch_id: str
+    record_key: str
+    flagged_by: int = Field(description="model version")
+    p_value: float = Field(description="under the judged version")
+    p_value_against: float = Field(description="under the version that it was measured beside")
+    state: State | None = Field(description="null: not in the queue")
+
+
+class Shadow(BaseModel):
+    """Days of batches that landed after the training."""
+
+    trained_at: datetime
+    after: str = Field(description="the last batch that was learned from")
+    days: float
+    asked: float
+    left: float
+
+
+class TwoMeasured(BaseModel):
+    """What an evaluation says of two versions' flags."""
+
+    version: int
+    aliases: list[str]
+    against: int
+    champion: int | None = Field(description="the version that serves now")
+    evaluated_at: datetime
+    outcome: str
+    last_batch: str
+    n_records: int
+    either: int = Field(description="records that one or both flag")
+    differ: int = Field(description="records that one alone flags")
+    records: list[Disagreement] = Field(description="the most severe of these")
+    shadow: Shadow | None = Field(description="null: none runs")
+    in_shadow: bool = Field(description="the records are of batches that landed after the training")
+
+
+class TwoVersions(BaseModel):
+    """Where two versions disagree; where nothing is known, why, and a command that changes it."""
+
+    measured: TwoMeasured | None
+    why_not: str
+    command: str
+
+
 class Whole(Listed):
     """A record with its values and history."""
 
