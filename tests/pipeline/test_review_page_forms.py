@@ -7,6 +7,7 @@ import re
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -18,6 +19,13 @@ from pipeline.review.filters import Filters
 
 from .review_data import put, row
 from .review_page import as_role, csrf
+
+
+def _answers_typed(verb: dict[str, Any]) -> bool:
+    """Whether a route's description names the fields of what it answers, if anything."""
+    code, answer = next((code, one) for code, one in verb["responses"].items() if code.startswith("2"))
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return code == "204" or "$ref" in schema.get("items", schema)
 
 
 def test_the_basics_work_without_a_script(browser: TestClient, here: Installation, ids: list[str]) -> None:
@@ -242,6 +250,10 @@ def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installati
     assert browser.get("/api/stats").json()["backlog"] == 5
     schema = browser.get("/api/openapi.json").json()
     assert {"/api/records", "/api/verdicts", "/api/groups", "/api/stats"} <= set(schema["paths"])
+    open_ended = [
+        path for path, verbs in schema["paths"].items() for verb in verbs.values() if not _answers_typed(verb)
+    ]
+    assert open_ended == ["/api/export/{dataset}"]  # a file
     assert browser.get("/api/records/unknown").status_code == 404
     assert browser.get("/api/records", params={"state": "fraud"}).status_code == 422
 

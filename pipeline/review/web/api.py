@@ -44,6 +44,7 @@ from pipeline.review.web.shapes import (
     Whole,
     read_place,
 )
+from pipeline.review.web.sums import Counts, Stats
 
 router = APIRouter()
 
@@ -58,10 +59,11 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
 
 
 @router.get("/counts")
-def counts(request: Request, choice: Annotated[Choice, Query()]) -> dict[str, dict[str, int]]:
+def counts(request: Request, choice: Annotated[Choice, Query()]) -> Counts:
     """How many records each choice of each filter would show, the others being as they are: flagged ones, unless `kind` is given."""
     found = queue.counts(request.app.state.here.ledger, scope.seen(request, choice.filters()))
-    return {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
+    named = {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
+    return Counts.model_validate(named)
 
 
 @router.get("/records/{anomaly_id}")
@@ -94,10 +96,10 @@ def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[GroupF
 
 
 @router.get("/stats")
-def stats(request: Request, dataset: str | None = None) -> dict[str, Any]:
+def stats(request: Request, dataset: str | None = None) -> Stats:
     """What verdicts add up to."""
     which = scope.datasets(request, dataset)
-    return statistics.as_dict(statistics.review(request.app.state.here.ledger, which))
+    return Stats.model_validate(statistics.as_dict(statistics.review(request.app.state.here.ledger, which)))
 
 
 @router.get("/export/{dataset}", response_class=FileResponse)
