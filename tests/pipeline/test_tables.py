@@ -162,7 +162,7 @@ def test_one_flag_of_some_batches_is_a_list_of_files_for_other_engines(tables: T
 
 
 def test_a_batch_is_opened_without_the_files_of_others(tables: Tables) -> None:
-    """A table of years of nights would else take a second to open, several times a batch."""
+    """A table of years of nights would else take a fifth of a second to open, several times a batch."""
     for batch_id in ("a", "b"):
         tables.replace("records", batch_id, rows(batch_id, [1, 2, -1], aside=1), note={})
     accepted = tables.dataset("records", ["a"], flag=False)
