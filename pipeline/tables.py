@@ -7,6 +7,7 @@ and set-aside records, or its flagged and unflagged scores, appear in the same c
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,9 @@ class Tables:
     ) -> None:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has nothing to do, as
+        # with a batch in one partition, it reads on without bound; looked up at the first write of a process
+        os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
         self.root.mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
             self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"

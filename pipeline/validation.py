@@ -32,7 +32,7 @@ from pipeline.tables import Tables
 if TYPE_CHECKING:
     import duckdb
 
-SLICE = 65_536
+SLICE = 16_384  # rows handed to the writer at once, which keeps a few dozen of them in hand
 PERIOD_FORMAT = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 

@@ -230,16 +230,22 @@ def _timed(query: str) -> float:
     return time.perf_counter() - start
 
 
+def validate_floor(root: Path, n: int) -> dict[str, Any]:
+    """Seconds: one DuckDB pass that counts every rule's faults; a DuckDB copy."""
+    files = f"read_parquet('{_mixed_dataset(root, n)}/*.parquet')"
+    counted = _timed(f"SELECT {', '.join(COUNTED)} FROM {files}")
+    copied = _timed(f"COPY (FROM {files}) TO '{root / 'copy.parquet'}' (FORMAT parquet)")
+    return {"counted": counted, "copied": copied}
+
+
 def validate(root: Path, n: int) -> dict[str, Any]:
-    """Seconds: one DuckDB pass that counts every rule's faults; a DuckDB copy; `steps.validate` but for publishing; publishing. Its peak, MB."""
+    """Seconds: `steps.validate` but for publishing; publishing. Its peak, MB, without what the floor takes (a copy: 1.8 GB)."""
     from pipeline import steps
     from pipeline.installation import Installation
     from pipeline.settings import Settings
     from pipeline.tables import Tables
 
-    files = f"read_parquet('{_mixed_dataset(root, n)}/*.parquet')"
-    counted = _timed(f"SELECT {', '.join(COUNTED)} FROM {files}")
-    copied = _timed(f"COPY (FROM {files}) TO '{root / 'copy.parquet'}' (FORMAT parquet)")
+    _mixed_dataset(root, n)
     replace, publishing = Tables.replace, [0.0]
 
     def watched(*arguments: Any, **settings: Any) -> None:
@@ -255,20 +261,18 @@ def validate(root: Path, n: int) -> dict[str, Any]:
     if receipt.batches[0].outcome != "accepted":
         raise RuntimeError(f"the sample was to be accepted, is {receipt}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "counted": counted,
-        "copied": copied,
-        "seconds": seconds - publishing[0],
-        "publishing": publishing[0],
-        "peak": peak,
-    }
+    return {"seconds": seconds - publishing[0], "publishing": publishing[0], "peak": peak}
 
 
 def validate_lines(plan: Plan) -> list[Line]:
     """Mixed columns through their contract; and published."""
     root = plan.scratch / "validate"
     root.mkdir()
-    found = [child("speed_start", "validate", root, plan.records) for _ in range(max(1, plan.repeats - 1))]
+    found = [
+        child("speed_start", "floor", root, plan.records)
+        | child("speed_start", "validate", root, plan.records)
+        for _ in range(max(1, plan.repeats - 1))
+    ]
     middle = {key: float(np.median([x[key] for x in found])) for key in found[0]}
     peaks = [x["peak"] / 1024 for x in found]
     work = f"validate {plan.records / 1e6:g} M records of 20 mixed columns"
@@ -325,7 +329,8 @@ def main() -> None:
     elif what == "empty":
         empty()
     else:
-        print(json.dumps(validate(Path(others[0]), int(others[1]))))
+        work = {"floor": validate_floor, "validate": validate}[what]
+        print(json.dumps(work(Path(others[0]), int(others[1]))))
 
 
 ROWS = {"start": command_lines, "batch": batch_lines, "validate": validate_lines}

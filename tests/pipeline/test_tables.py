@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -112,6 +113,31 @@ def test_what_a_stream_breaks_off_with_is_not_published(tables: Tables) -> None:
     with pytest.raises(StorageFailed, match=r"(?s)batch a: .*the disk is gone.*nothing was published"):
         tables.replace("records", "a", broken, note={})
     assert amounts(tables) == [1, 2]
+
+
+def test_what_waits_to_be_written_is_little_however_large_the_batch(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that come faster than they can be written wait where they are, not in memory: ten million would be gigabytes."""
+    monkeypatch.setattr("pipeline.tables.FILE_SIZE", 2 << 20)
+    n_slices, m, sizes = 200, 16_384, []
+    texts = pa.array([f"{x:.12f}" for x in np.random.default_rng(0).normal(size=m)])
+    record = pa.StructArray.from_arrays([texts] * 4, names=list("abcd"))
+    columns = [pa.repeat("a", m), pa.repeat(False, m), pa.array(range(m)), record]
+    ready = pa.record_batch(columns, names=["batch_id", "set_aside", "row_number", "record"])
+
+    def slices() -> Iterator[pa.RecordBatch]:
+        for _ in range(n_slices):
+            sizes.append(written())
+            yield ready
+
+    def written() -> int:
+        return sum(file.stat().st_size for file in tables.root.rglob("*.parquet"))
+
+    tables.replace("records", "a", lambda: pa.RecordBatchReader.from_batches(ready.schema, slices()), note={})
+    assert tables.dataset("records").count_rows() == n_slices * m
+    waiting = [i - n_slices * size / written() for i, size in enumerate(sizes)]
+    assert max(waiting) < n_slices / 2
 
 
 def test_rows_of_another_batch_are_not_smuggled_in(tables: Tables) -> None:
