@@ -17,7 +17,7 @@ from pipeline import verdicts
 from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.ledger import Flagged
 
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
 
@@ -60,21 +60,16 @@ class ThresholdChange:
         )
 
 
-def threshold_changes(dataset: Dataset, states: Iterable[BatchState]) -> list[ThresholdChange]:
+def threshold_changes(dataset: Dataset, flagged: Iterable[Flagged]) -> list[ThresholdChange]:
     """Where people changed the budget of a version that serves, by the batches as they were scored last; oldest first.
 
     None where every batch has a threshold of its own: under a false-discovery rate, or a cap.
     """
     if dataset.flag.false_discovery_rate is not None or dataset.flag.cap is not None:
         return []
-    by_time = sorted(
-        (state.scored_at, state.batch_id, state.model_version, state.threshold)
-        for state in states
-        if state.scored_at and state.model_version is not None and state.threshold is not None
-    )
     last: dict[int, float] = {}
     found = []
-    for at, batch_id, version, value in by_time:
+    for at, batch_id, version, value in sorted(flagged):
         if version in last and last[version] != value:
             found.append(ThresholdChange(version, batch_id, at, value, last[version]))
         last[version] = value

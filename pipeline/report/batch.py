@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from pipeline.config import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.ledger import BatchState, Flagged
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
@@ -63,10 +63,9 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
     Raises:
         NotReady: no such batch was ever validated.
     """
-    current = here.ledger.current(dataset.dataset)
     if batch_id is None:
-        batch_id = max(current, default=None)
-    state = current.get(batch_id or "")
+        batch_id = max(here.ledger.current(dataset.dataset), default=None)
+    state = here.ledger.newest(dataset.dataset, batch_id) if batch_id else None
     if state is None:
         wanted = f"batch {batch_id!r} was" if batch_id else "no batch was ever"
         never = " never" if batch_id else ""
@@ -174,9 +173,11 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
 
 def _thresholds(here: Installation, dataset: Dataset, state: BatchState) -> list[ThresholdChange]:
     """Where the threshold of this batch's version was changed."""
-    states = here.ledger.current(dataset.dataset) | {state.batch_id: state}
-    changes = threshold_changes(dataset, states.values())
-    return [change for change in changes if change.version == state.model_version]
+    version, value, at = state.model_version, state.threshold, state.scored_at
+    if version is None or value is None or at is None:
+        return []
+    others = [x for x in here.ledger.flagged(dataset.dataset, version) if x.batch_id != state.batch_id]
+    return threshold_changes(dataset, [*others, Flagged(at, state.batch_id, version, value)])
 
 
 def evidence(version: ModelVersion) -> list[tuple[str, str]]:

@@ -110,8 +110,7 @@ def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Tabl
     """
     from pipeline.scoring import KEY, read_record
 
-    batches, tables = here.ledger.current(dataset.dataset), here.tables(dataset)
-    state = batches.get(row["batch_id"])
+    state, tables = here.ledger.newest(dataset.dataset, row["batch_id"]), here.tables(dataset)
     if state is not None and tables.exists("records"):
         with here.scratch(dataset, f"show-{row['anomaly_id']}") as scratch:
             found = read_record(
@@ -119,7 +118,7 @@ def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Tabl
                 state,
                 tables,
                 row["row_number"],
-                batches=list(batches.values()),
+                batches=[*here.ledger.current(dataset.dataset).values()] if dataset.derived else [],
                 scratch=scratch,
                 threads=here.settings.cores,
             )

@@ -150,7 +150,7 @@ def history(dataset_name: str, *, installation: Installation | None = None) -> l
             "by": "a person",
             "reason": change.words,
         }
-        for change in threshold_changes(dataset, here.ledger.current(dataset.dataset).values())
+        for change in threshold_changes(dataset, here.ledger.flagged(dataset.dataset))
     ]
     order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back", "threshold")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))

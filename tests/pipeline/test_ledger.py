@@ -123,6 +123,22 @@ def test_scores_of_an_older_version_do_not_mark_the_newer_one(ledger: Ledger) ->
     assert ledger.newest("payments", "2026-01-01") == new
 
 
+def test_thresholds_are_those_of_the_newest_content_of_each_batch(ledger: Ledger) -> None:
+    """What was delivered again, and is not scored yet, has none; another version's and another dataset's are told apart."""
+    for batch_id, version, threshold in (("a", 3, 1.0), ("b", 3, 2.0), ("c", 4, 2.0), ("d", 3, 1.0)):
+        state = ledger.record_validation(replace(STATE, batch_id=batch_id))
+        ledger.record_scores(state, model_version=version, threshold=threshold, n_flagged=0)
+    ledger.record_validation(replace(STATE, batch_id="d", fingerprint="other content"))
+    ledger.record_validation(replace(STATE, batch_id="e"))
+    other = ledger.record_validation(replace(STATE, dataset="claims", batch_id="d", fingerprint="0"))
+    ledger.record_scores(other, model_version=3, threshold=9.0, n_flagged=0)
+    found = ledger.flagged("payments")
+    assert [x[1:] for x in found] == [("a", 3, 1.0), ("b", 3, 2.0), ("c", 4, 2.0)]
+    assert found[0].at == ledger.current("payments")["a"].scored_at
+    assert ledger.flagged("payments", 3) == found[:2]
+    assert [x[1:] for x in ledger.flagged("claims")] == [("d", 3, 9.0)]
+
+
 def test_files_written_again_with_the_same_content_are_noted(ledger: Ledger) -> None:
     """The next look sees that nothing changed without reading them."""
     state = ledger.record_validation(STATE)
