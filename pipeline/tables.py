@@ -92,17 +92,17 @@ class Tables:
         # with a batch in one partition, it reads on without bound; looked up at the first write of a process
         os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
         self.root.mkdir(parents=True, exist_ok=True)
-        DeltaTable.create(
+        opened = DeltaTable.create(
             self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"
         )
-        changed = list(_changed(self.schema(table), stream.schema))
+        changed = list(_changed(pa.schema(opened.schema().to_arrow()), stream.schema))
         if changed:
             raise ConfigError(
                 f"table {self.uri(table)}, batch {batch_id}: {'; '.join(changed)}; a table keeps its types: "
                 "give the changed column another name, or the dataset another `storage`; nothing was published"
             )
         write_deltalake(
-            self.uri(table),
+            opened,
             stream,
             mode="overwrite",
             predicate=f"batch_id = {sql.text(batch_id)}",

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -29,6 +30,9 @@ from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
 from pipeline.review.schema import NO_COLUMN
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 LEAST_SHARE = 0.15  # of the score: what a column must explain to be part of a group's signature
 LONGEST_VALUE = 300  # characters of a reason's text that the queue keeps; the record has all of them
@@ -113,8 +117,13 @@ class _Batch:
     tables: Tables
     rules: Sequence[suppression.Rule]
 
+    @cached_property
+    def published(self) -> pads.Dataset:
+        """The batch's scores. Opened once: that takes longer the more batches there are."""
+        return self.tables.dataset("scores", [self.batch_id])
+
     def flagged(self) -> Iterator[dict[str, Any]]:
-        found = self.tables.read("scores", batch_id=self.batch_id, flag=True)
+        found = self.published.to_table(filter=pc.field("flagged"))
         for part in found.to_batches(max_chunksize=1024):
             for row in part.to_pylist():
                 yield self._row(row, "flagged")
@@ -125,16 +134,15 @@ class _Batch:
         n = math.ceil(share * max(1, n_flagged))
         if not n:
             return
-        keys = self.tables.read(
-            "scores", batch_id=self.batch_id, flag=False, columns=["row_number", "record_key"]
-        )
+        unflagged = ~pc.field("flagged")
+        keys = self.published.to_table(columns=["row_number", "record_key"], filter=unflagged)
         numbered = zip(keys["record_key"].to_pylist(), keys["row_number"].to_pylist(), strict=True)
         chosen = heapq.nsmallest(n, (self._lot(key, number) for key, number in numbered))
         numbers = [number for _, number in chosen]
         these = pc.field("row_number").isin(numbers)
-        published = self.tables.dataset("scores", [self.batch_id], flag=False)
-        columns = ["row_number", "record_key", *(name for name in SCORES if name in published.schema.names)]
-        scores = published.to_table(columns=columns, filter=these)
+        known = self.published.schema.names
+        columns = ["row_number", "record_key", *(name for name in SCORES if name in known)]
+        scores = self.published.to_table(columns=columns, filter=unflagged & these)
         accepted = self.tables.dataset("records", [self.batch_id], flag=False)
         wanted = accepted.to_table(columns=["row_number", "record"], filter=these)
         records = {row["row_number"]: row["record"] for row in wanted.to_pylist()}
@@ -156,8 +164,7 @@ class _Batch:
         """
         these = pc.field("record_key").isin([*judged.values()])
         columns = ["record_key", "severity", "anomaly_score", "threshold", "model_version"]
-        published = self.tables.dataset("scores", [self.batch_id])
-        for row in published.to_table(columns=columns, filter=these).to_pylist():
+        for row in self.published.to_table(columns=columns, filter=these).to_pylist():
             name = anomaly_id(self.dataset.dataset, self.batch_id, row.pop("record_key"))
             named = {"dataset": self.dataset.dataset, "batch_id": self.batch_id, "anomaly_id": name}
             yield {**row, **named, "kind": "cleared", "scored_at": self.scored_at}
