@@ -31,7 +31,7 @@ RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test ho
     "sigma_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
     "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
     "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
-    "linear_trim",
+    "linear_trim", "critic_steps",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Features + VAE + calibration: the one thing that is trained, versioned, saved, loaded and explained.
+"""Features + VAE + calibration + critic: the one thing that is trained, versioned, saved, loaded and explained.
 
 Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle.
 Does not: which records are read (training.py, scoring.py) or where versions live (registry/).
@@ -29,7 +29,20 @@ from pipeline.errors import ModelUnusable
 from pipeline.features import Features, describe
 from pipeline.monitoring.reference import Reference
 from pipeline.verdicts import JUDGED_NORMAL, PLACE
-from vae_core import VAE, Checkpoint, Known, Progress, Recipe, Scorer, attribute, fit, score, weigh
+from vae_core import (
+    VAE,
+    CellCritic,
+    Checkpoint,
+    Known,
+    Progress,
+    Recipe,
+    Scorer,
+    attribute,
+    fit,
+    fit_critic,
+    score,
+    weigh,
+)
 
 FORMAT = 2
 N_REASONS = 3
@@ -79,6 +92,7 @@ class Detector:
         records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
         about: where it comes from: dataset, contract_hash, versions.
         reference: how each column lay in the training window; None in a detector of before there was one, which scores all the same.
+        critic: a second witness for reasons; None in one that does not serve, where the recipe wants none, and in one of before there was one.
     """
 
     features: Features
@@ -87,6 +101,7 @@ class Detector:
     records_per_day: float
     about: Mapping[str, Any]
     reference: Reference | None = None
+    critic: CellCritic | None = None
 
     @classmethod
     def train(
@@ -161,7 +176,8 @@ class Detector:
         vae.weights.copy_(self.vae.weights)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
-        return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after))
+        critic = _fit_critic(dataset, self.features, table, device)
+        return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after), critic=critic)
 
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
@@ -200,7 +216,7 @@ class Detector:
     def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
         """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""
         records = self._records(table)
-        found = attribute(self.vae, records)
+        found = attribute(self.vae, records, self.critic)
         is_known = self.features.known_cells(records)
         rows = table.to_pylist()
         return [self._explain_row(row, found, is_known[i], i, dataset) for i, row in enumerate(rows)]
@@ -270,6 +286,8 @@ class Detector:
         }
         (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
+        if self.critic is not None:
+            tensors |= {f"critic.{name}": x.contiguous() for name, x in self.critic.state_dict().items()}
         tensors["calibration.scores"] = torch.from_numpy(self.calibration.scores.copy())
         save_file(tensors, folder / "weights.safetensors")
 
@@ -288,8 +306,9 @@ class Detector:
                 )
             tensors = load_file(folder / "weights.safetensors")
             scores = tensors.pop("calibration.scores").numpy()
-            weights = {name.removeprefix("vae."): tensor for name, tensor in tensors.items()}
-            features, vae = Features.from_dict(state["features"]), VAE.from_config(state["vae"], weights)
+            features = Features.from_dict(state["features"])
+            vae = VAE.from_config(state["vae"], _part(tensors, "vae."))
+            critic = _part(tensors, "critic.")
             if features.layout != vae.layout:
                 raise ModelUnusable(
                     f"{folder}: features and model are not of one piece: {features.layout.columns}"
@@ -297,7 +316,13 @@ class Detector:
             counted = state.get("reference")
             reference = Reference.from_dict(counted) if counted else None
             return cls(
-                features, vae, Calibration(scores), state["records_per_day"], state["about"], reference
+                features,
+                vae,
+                Calibration(scores),
+                state["records_per_day"],
+                state["about"],
+                reference,
+                CellCritic.from_state(features.layout, critic) if critic else None,
             )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
@@ -337,6 +362,20 @@ def _fit(
         checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
         resume=_load_checkpoint(checkpoint),
     ).to("cpu")
+
+
+def _fit_critic(
+    dataset: Dataset, features: Features, table: pa.Table, device: str | None
+) -> CellCritic | None:
+    recipe = Recipe.from_dict(dataset.train.recipe)
+    records = features.records(table).to(device or _best_device())
+    steps = recipe.steps if recipe.critic_steps is None else recipe.critic_steps
+    critic = fit_critic(features.layout, records, seed=dataset.train.seed, steps=steps)
+    return critic and critic.to("cpu")
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _known(features: Features, table: pa.Table, anomalies: pa.Table | None) -> Known:

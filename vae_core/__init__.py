@@ -2,6 +2,7 @@
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
+from vae_core.critic import CellCritic, fit_critic
 from vae_core.feedback import weigh
 from vae_core.generation import Imputed, Latents, encode, impute, sample
 from vae_core.known import Known
@@ -20,6 +21,7 @@ __all__ = [
     "MISSING",
     "VAE",
     "Attribution",
+    "CellCritic",
     "Checkpoint",
     "DataWarning",
     "Expected",
@@ -40,6 +42,7 @@ __all__ = [
     "encode",
     "expect",
     "fit",
+    "fit_critic",
     "fit_many",
     "fit_ppca",
     "impute",

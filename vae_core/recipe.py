@@ -67,6 +67,7 @@ class Recipe:
     linear_trim: float = (
         0.25  # share of the records, the farthest out, that the linear model is not fitted to
     )
+    critic_steps: int | None = None  # of fit_critic, for explanations; None: as many as steps, 0: no critic
 
     def __post_init__(self) -> None:
         if not isinstance(self.column_noise, Mapping):
@@ -161,7 +162,7 @@ _SHARE, _SHARE_BELOW_1 = _Interval(0, 1, open_high=False), _Interval(0, 1)
 _ALLOWED = {
     **dict.fromkeys(("n_members", "width", "n_latents", "n_components", "steps", "minibatch"), _COUNT),
     **dict.fromkeys(("samples", "kl_cycles"), _COUNT),
-    **dict.fromkeys(("warm_up", "linear_records"), _NOT_NEGATIVE),
+    **dict.fromkeys(("warm_up", "linear_records", "critic_steps"), _NOT_NEGATIVE),
     **dict.fromkeys(("sigma", "sigma_floor", "learning_rate", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(
         ("kl_weight", "free_nats", "distance_weight", "adversarial_weight", "known_margin", "weight_spread"),

@@ -113,7 +113,7 @@ class Scorer:
 
         def work(rows: slice, size: int) -> None:
             if self.fused is None:
-                keep(_scored(self.vae, _filled_up(records[rows], size).to(self.vae.device)), rows)
+                keep(_scored(self.vae, filled_up(records[rows], size).to(self.vae.device)), rows)
             else:
                 keep(self.fused(records.numeric[rows], records.context[rows], size), rows)
 
@@ -205,7 +205,7 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
     """
 
     def run(rows: slice, size: int) -> None:
-        work(_filled_up(records[rows], size).to(vae.device), rows)
+        work(filled_up(records[rows], size).to(vae.device), rows)
 
     _side_by_side(vae, len(records), run, fitting_slice(vae))
 
@@ -234,7 +234,8 @@ def _side_by_side(
     return size
 
 
-def _filled_up(part: Records, size: int) -> Records:
+def filled_up(part: Records, size: int) -> Records:
+    """The records and, below them, as many zeros as make ``size`` rows."""
     return Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
 
 

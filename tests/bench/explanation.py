@@ -2,8 +2,9 @@
 
 On each set the default for clean data is trained on half of the normal records. Of the other half, 200 records get one column
 spoiled: (a) moved by four standard deviations, up or down; (b) replaced by the value that another of these records has there. Reported is how often the column
-is blamed first and among the first three, by the shares of vae_core.attribute, the falls of the score behind them, the
-per-column terms of the score that every record has for free, and |z| of the input.
+is blamed first and among the first three, by the shares of vae_core.attribute, with a critic as the product has it and without,
+by what they are made of (the critic's suspicion, the falls of the score), the per-column terms of the score that every record has for
+free, and |z| of the input.
 
 The sets: all that have 6 to 60 columns, whatever their labels or results. Columns that are constant in training have no standard
 deviation to be moved by and are not spoiled; a swap that leaves the value as it was is drawn again.
@@ -28,12 +29,19 @@ from rich.table import Table
 from tests.bench.adbench import Array, Split, generator, layout, names, records, split
 from tests.bench.methods import CLEAN
 from tests.bench.ranking import mean_and_error
-from vae_core import VAE, DataWarning, Recipe, attribute, fit, score
+from vae_core import VAE, CellCritic, DataWarning, Recipe, attribute, fit, fit_critic
 
 FEWEST_COLUMNS, MOST_COLUMNS = 6, 60
 N_CORRUPTED = 200
 SHIFT = 4.0  # standard deviations
-BY = ("share of attribute()", "fall of the score", "term of the score", "|z| of the input")
+BY = (
+    "share, with the critic",
+    "share, without it",
+    "suspicion of the critic",
+    "fall of the score",
+    "term of the score",
+    "|z| of the input",
+)
 KINDS = {"shift": "moved by 4 standard deviations", "swap": "another record's value"}
 
 
@@ -82,8 +90,12 @@ def one_set(name: str, seed: int, recipe: Recipe) -> dict[str, Array]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         vae = fit(layout(part.train), records(part.train), recipe, seed=seed)
+    critic = fit_critic(layout(part.train), records(part.train), seed=seed)
     spoiled = {"shift": shifted(part, random), "swap": swapped(part, random)}
-    return {kind: np.array([blamed(order, of) for order in orders(vae, of)]) for kind, of in spoiled.items()}
+    return {
+        kind: np.array([blamed(order, of) for order in orders(vae, critic, of)])
+        for kind, of in spoiled.items()
+    }
 
 
 def shifted(part: Split, random: np.random.Generator) -> Corrupted:
@@ -112,12 +124,13 @@ def swapped(part: Split, random: np.random.Generator) -> Corrupted:
     return Corrupted(np.array(rows), np.array(columns))
 
 
-def orders(vae: VAE, of: Corrupted) -> list[Array]:
+def orders(vae: VAE, critic: CellCritic | None, of: Corrupted) -> list[Array]:
     """What each way of blaming says of every cell, in the order of BY; more is more to blame. (n, d) each."""
     given = records(of.rows)
-    attribution = attribute(vae, given)
-    terms = score(vae, given).column_terms
-    return [attribution.share.numpy(), attribution.drop.numpy(), terms.numpy(), np.abs(of.rows)]
+    alone = attribute(vae, given)
+    suspicion = torch.zeros_like(alone.share) if critic is None else critic.suspicion(given)
+    tensors = attribute(vae, given, critic).share, alone.share, suspicion, alone.drop, alone.column_terms
+    return [*(x.numpy() for x in tensors), np.abs(of.rows)]
 
 
 def blamed(blame: Array, of: Corrupted) -> tuple[float, float]:

@@ -158,6 +158,8 @@ VARIANTS: dict[
     "free_nats 2": Ours({"free_nats": 2.0}, cost=11.0),
     "5 samples": Ours({"samples": 5}, cost=20.0),
     "500 steps": Ours({"steps": 500}, cost=4.0),
+    "sigma_floor 0.2": Ours({"sigma_floor": 0.2}, cost=11.0),
+    "sigma_floor 0.3": Ours({"sigma_floor": 0.3}, cost=11.0),
     **{
         f"noise {noise}": Ours({"noise": noise}, cost=12.0)
         for noise in ("gaussian_fixed_sigma", "gaussian_shared_sigma", "gaussian_column_sigma", "student_t")

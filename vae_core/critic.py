@@ -1,0 +1,190 @@
+"""Which cell of a record does not belong there: a network that is trained to tell.
+
+Belongs here: the critic, its training on records of which one cell was changed, its verdict. Does not: how odd a record is (scoring.py), or
+what a cell should have been and the naming of columns, to which this is one of two witnesses (attribution.py).
+
+A model of p(x) is asked for the wrong cell by what its absence does to the density, and hears about ordinary values that merely do
+not go together through a bottleneck. To tell which cell was replaced is a task of its own, whose answers can be made without
+labels: replaced token detection (Clark et al. 2020, section 2), mask estimation (Yoon et al. 2020, eq. 4).
+"""
+
+# M members, B records, N numeric columns, C categorical columns, J columns, H hidden units
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vae_core.layers import CodeTable, MemberLinear
+from vae_core.records import Layout, Records
+from vae_core.scoring import filled_up
+from vae_core.threads import one_thread_per_kernel
+
+_MEMBERS = 2
+_WIDTH = 128
+_MINIBATCH = 256
+_LEARNING_RATE = 1e-2  # Adam's, after the warm-up
+_WARM_UP = 0.05  # of the steps
+_MOVED = 0.2  # share of the changes that move a number or draw any category; the others take another record's
+_MOVE = 4.0  # standard deviation of a moved number's way, in standard deviations of its column
+_FARTHEST = 20.0  # standard deviations, beyond which a number looks no farther away
+_IMPOSSIBLE = -1e4  # the log-odds of a cell that cannot be the one
+_TOGETHER = 64  # records that are judged together, whatever their number: the same verdict for a record in any company
+
+
+class CellCritic(nn.Module):
+    """Of a record with one wrong cell, how likely each cell is to be it.
+
+    Numbers in standard deviations and marks where they are missing, categories, context -> width -> width -> a logit a column; ReLU
+    between. Cells that are missing, and columns that training never saw, cannot be the one. Two members judge.
+
+    Buffers: ``mean`` and ``std`` (n_numeric,) of the training records; ``learned`` (n_columns,) bool.
+    """
+
+    mean: Tensor
+    std: Tensor
+    learned: Tensor
+
+    def __init__(self, layout: Layout, n_members: int = _MEMBERS, width: int = _WIDTH) -> None:
+        super().__init__()
+        n_numeric, n_columns = len(layout.numeric), len(layout.columns)
+        self.inputs = MemberLinear(n_members, 2 * n_numeric + len(layout.context), width)
+        self.codes = CodeTable(n_members, layout.n_codes, width) if layout.categorical else None
+        self.hidden = MemberLinear(n_members, width, width)
+        self.outputs = MemberLinear(n_members, width, n_columns)
+        self.register_buffer("mean", torch.zeros(n_numeric))
+        self.register_buffer("std", torch.ones(n_numeric))
+        self.register_buffer("learned", torch.ones(n_columns, dtype=torch.bool))
+
+    @classmethod
+    def from_state(cls, layout: Layout, state: Mapping[str, Tensor]) -> Self:
+        """The critic whose ``state_dict()`` this is. Raises RuntimeError where it is not of this layout."""
+        n_members, _, width = state["hidden.weight"].shape
+        critic = cls(layout, n_members, width)
+        critic.load_state_dict(dict(state))
+        return critic.eval()
+
+    def forward(self, records: Records) -> Tensor:
+        """(M, B, J) log-probabilities that a cell is the wrong one, were there one."""
+        inputs = (records.values - self.mean).div_(self.std).clamp_(-_FARTHEST, _FARTHEST)
+        absent = 1 - records.observed[:, : len(self.mean)]
+        hidden = self.inputs(torch.cat([inputs, absent, records.context_values], dim=1))
+        if self.codes is not None:
+            hidden = hidden + self.codes(records.categorical)
+        logits = self.outputs(functional.relu(self.hidden(functional.relu(hidden))))
+        impossible = (records.observed == 0) | ~self.learned
+        return torch.log_softmax(logits.masked_fill(impossible, _IMPOSSIBLE), dim=-1)
+
+    @torch.inference_mode()
+    def suspicion(self, records: Records) -> Tensor:
+        """(n_records, n_columns) the same, of the members together (their geometric mean): a pure function of the record."""
+        found = records.numeric.new_empty(len(records), len(self.learned))
+        with one_thread_per_kernel():
+            for start in range(0, len(records), _TOGETHER):
+                part = records[start : start + _TOGETHER]
+                judged = torch.log_softmax(self(filled_up(part, _TOGETHER)).mean(dim=0), dim=-1)
+                found[start : start + _TOGETHER] = judged[: len(part)]
+        return found
+
+
+def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500) -> CellCritic | None:
+    """Train a critic on records, where they lie. The same records, seed and kind of machine give the same one.
+
+    In each step 256 records get one cell changed, drawn evenly from their columns: four in five take another record's value there, the
+    others move by a normal draw of four standard deviations (numbers) or take any category. The loss is the cross-entropy of the column.
+    Anomalies among the records do little harm: what is changed beside them is wrong, too.
+
+    Returns None where there is nothing to learn: fewer than two columns that vary, or no steps. Raises ValueError where the records do not
+    fit the layout.
+    """
+    layout.check(records)
+    critic, generator = CellCritic(layout), torch.Generator().manual_seed(seed)
+    for module in critic.modules():
+        if isinstance(module, MemberLinear):
+            module.reset(generator)
+    n_numeric = len(layout.numeric)
+    with torch.no_grad():  # a mark that training never showed says nothing
+        critic.inputs.weight[:, n_numeric : 2 * n_numeric] = 0
+    critic.to(records.device)
+    if steps < 1 or _know(critic, records) < 2:
+        return None
+    changes = _Changes(layout, records, critic.std, generator)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=_LEARNING_RATE, fused=True)
+    with one_thread_per_kernel():
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = _LEARNING_RATE * _rise_and_fall(step / steps)
+            changed, column, is_other = changes.draw()
+            told_MB = critic(changed).gather(2, column.expand(_MEMBERS, -1)[..., None])[..., 0]
+            loss = -(told_MB * is_other).sum() / is_other.sum().clamp(min=1)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+    return critic.eval()
+
+
+def _know(critic: CellCritic, records: Records) -> int:
+    """Fill the buffers. Returns how many columns vary."""
+    n_numeric = len(critic.mean)
+    seen = records.observed
+    critic.learned.copy_(seen.any(dim=0))
+    if n_numeric:
+        present = seen[:, :n_numeric]
+        n_seen = present.sum(dim=0).clamp(min=1)
+        critic.mean.copy_((records.values * present).sum(dim=0) / n_seen)
+        away = (records.values - critic.mean).square_().mul_(present)
+        std = (away.sum(dim=0) / n_seen).sqrt_()
+        critic.std.copy_(torch.where(std > 0, std, 1.0))
+    numbers, codes = records.values, records.categorical
+    vary = [(column != column[:1]).any() for column in (*numbers.unbind(dim=1), *codes.unbind(dim=1))]
+    return int(sum(vary))
+
+
+def _rise_and_fall(share: float) -> float:
+    """Of the learning rate, after this share of the steps: up in a line, down in half a cosine (Smith & Topin 2019)."""
+    if share < _WARM_UP:
+        return share / _WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """Draws minibatches of records with one changed cell each, all draws on the CPU. std: (N,)."""
+
+    layout: Layout
+    records: Records
+    std: Tensor
+    generator: torch.Generator
+
+    def draw(self) -> tuple[Records, Tensor, Tensor]:
+        """Changed records; (B,) the column; (B,) bool, whether its value is another one now."""
+        layout, device, n = self.layout, self.records.device, len(self.records)
+        n_numeric = len(layout.numeric)
+        mine, theirs = (self.records[self._whole(n)] for _ in range(2))
+        column, moves = self._whole(len(layout.columns)), self._real(1)[:, 0] < _MOVED
+        way = torch.randn(_MINIBATCH, 1, generator=self.generator).to(device) * _MOVE
+        there = column[:, None] == torch.arange(len(layout.columns), device=device)
+        number_BN, code_BC = there.tensor_split([n_numeric], dim=1)
+        moved = torch.where(moves[:, None], mine.values + way * self.std, theirs.values)
+        any_code = self._real(len(layout.categorical)) * torch.tensor(layout.n_codes, device=device)
+        drawn = torch.where(moves[:, None], any_code.long(), theirs.categorical)
+        both = mine.observed * torch.where(moves[:, None], 1.0, theirs.observed)
+        is_other = torch.cat([moved != mine.values, drawn != mine.categorical], dim=1) & (both > 0) & there
+        changed = Records(
+            torch.where(number_BN, moved, mine.numeric),
+            torch.where(code_BC, drawn, mine.categorical),
+            mine.context,
+        )
+        return changed, column, is_other.any(dim=1)
+
+    def _whole(self, below: int) -> Tensor:
+        return torch.randint(below, (_MINIBATCH,), generator=self.generator).to(self.records.device)
+
+    def _real(self, n_columns: int) -> Tensor:
+        return torch.rand(_MINIBATCH, n_columns, generator=self.generator).to(self.records.device)
