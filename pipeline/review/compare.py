@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,16 @@ import pyarrow.compute as pc
 
 from pipeline.config import Dataset
 from pipeline.installation import Installation
+from pipeline.review import cells
+from pipeline.review.answers import known
 from pipeline.review.filling import plain
 from pipeline.review.versions import loaded, stored
 
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+
 MOST_READ = 20_000  # records that are compared
+MOST_TOLD = 6  # columns that differ
 STEPS = 33  # values tried on the way from what was observed to what was expected
 
 
@@ -39,22 +45,25 @@ class Near:
 
 
 def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int = 3) -> list[Near]:
-    """The unflagged records of a record's batch that are most like it, the nearest first."""
-    tables = here.tables(dataset)
-    names = [
+    """The unflagged records of a record's batch that are most like it, the nearest first; those of its first `MOST_READ` are compared."""
+    names = tuple(
         name for name in dataset.columns_with("numeric", "categorical", "context") if name in dataset.columns
-    ]
-    if not names or not tables.exists("records"):
+    )
+    return known(here, "nearest", row, n, names, answer=lambda: _nearest(here, dataset, row, names, n))
+
+
+def _nearest(
+    here: Installation, dataset: Dataset, row: dict[str, Any], names: Sequence[str], n: int
+) -> list[Near]:
+    batch_id, number = row["batch_id"], row["row_number"]
+    table = cells.read(here, dataset, [batch_id], names, most=MOST_READ) if names else None
+    this = cells.read(here, dataset, [batch_id], names, only={batch_id: [number]})
+    if table is None or not this:
         return []
-    columns = {f"{i}": pc.field("record", name) for i, name in enumerate(names)} | {
-        "row": pc.field("row_number")
-    }
-    accepted = tables.dataset("records", [row["batch_id"]], flag=False)
-    table = accepted.scanner(columns=columns).head(MOST_READ)
-    this = accepted.to_table(columns=columns, filter=pc.field("row_number") == row["row_number"])
-    flagged = tables.read("scores", batch_id=row["batch_id"], flag=True, columns=["row_number"])["row_number"]
-    table = table.filter(pc.invert(pc.is_in(table["row"], value_set=flagged.combine_chunks())))
-    if not this.num_rows or not table.num_rows:
+    flagged = here.tables(dataset).read("scores", batch_id=batch_id, flag=True, columns=["row_number"])
+    left_out = pa.array([*flagged["row_number"].to_pylist(), number], pa.int64())
+    table = table.filter(pc.invert(pc.is_in(table["row_number"], value_set=left_out)))
+    if not table.num_rows:
         return []
     apart = np.stack([
         _apart(table[f"{i}"], this[f"{i}"], is_number=dataset.columns[name].is_number)
@@ -62,16 +71,17 @@ def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int
     ])  # (columns, records)
     distance = apart.mean(axis=0)
     chosen = np.argsort(distance, kind="stable")[:n]
-    whole = _whole(here, dataset, row["batch_id"], table["row"].take(pa.array(chosen)).to_pylist())
+    at = dict(zip(table["row_number"].take(pa.array(chosen)).to_pylist(), chosen.tolist(), strict=True))
+    whole = cells.whole(here, dataset, [(batch_id, number) for number in at])
     return [
-        Near(
-            key,
-            record,
-            float(distance[at]),
-            tuple(names[i] for i in np.argsort(-apart[:, at]) if apart[i, at] > 0)[:6],
-        )
-        for at, (key, record) in zip(chosen, whole, strict=True)
+        _near(names, apart[:, at[number]], key, plain(record)) for (_, number), (key, record) in whole.items()
     ]
+
+
+def _near(names: Sequence[str], apart: Any, key: str, record: dict[str, Any]) -> Near:
+    """apart: how far each column is from one's own. (columns,)"""
+    differs = tuple(names[i] for i in np.argsort(-apart) if apart[i] > 0)[:MOST_TOLD]
+    return Near(key, record, float(apart.mean()), differs)
 
 
 def _apart(values: Any, own: Any, *, is_number: bool) -> Any:
@@ -92,17 +102,12 @@ def _apart(values: Any, own: Any, *, is_number: bool) -> Any:
     )
 
 
-def _whole(
-    here: Installation, dataset: Dataset, batch_id: str, numbers: Sequence[int]
-) -> list[tuple[str, dict[str, Any]]]:
-    found = (
-        here
-        .tables(dataset)
-        .dataset("records", [batch_id], flag=False)
-        .to_table(columns=["row_number", "record_key", "record"], filter=pc.field("row_number").isin(numbers))
-    )
-    rows = {one["row_number"]: (one["record_key"], plain(one["record"])) for one in found.to_pylist()}
-    return [rows[number] for number in numbers]
+class Change(NamedTuple):
+    """A column of a record, what was observed, and what it would have to be."""
+
+    column: str
+    observed: str
+    needed: str
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,13 @@ class Clearing:
     """The smallest change along the reasons after which a record would not be flagged.
 
     Attributes:
-        changes: (column, observed, what it would have to be); empty where no such change was found.
-        score: with the changes, nats.
+        changes: empty where no such change was found.
+        score: with the changes, nats; None without.
         why_not: in words, where nothing can be said.
     """
 
-    changes: tuple[tuple[str, str, str], ...]
-    score: float
+    changes: tuple[Change, ...] = ()
+    score: float | None = None
     why_not: str = ""
 
 
@@ -130,20 +135,24 @@ def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clear
         NotReady: the record is no longer stored as it was scored.
         RegistryUnreachable, ModelUnusable: the model version that flagged it cannot be read.
     """
+    if row["kind"] != "flagged":
+        return Clearing(why_not="it is not flagged")
     if dataset.derived:
         return Clearing(
-            (),
-            0.0,
-            "derived columns look back at earlier records: a change of one value is not the whole change",
+            why_not="derived columns look back at earlier records: a change of one value is not the whole change"
         )
     version = next(
         (v for v in here.registry.versions(dataset.dataset) if v.version == row["model_version"]), None
     )
     if version is None:
-        return Clearing((), 0.0, f"model version {row['model_version']} is no longer in the registry")
+        return Clearing(why_not=f"model version {row['model_version']} is no longer in the registry")
+    return known(here, "clearing", row, version.run_id, answer=lambda: _clearing(here, dataset, row, version))
+
+
+def _clearing(here: Installation, dataset: Dataset, row: dict[str, Any], version: ModelVersion) -> Clearing:
     detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
     record = stored(here, dataset, row)
-    changed: list[tuple[str, str, str]] = []
+    changed: list[Change] = []
     for reason in row["reasons"]:
         tried = _on_the_way(record, reason, dataset)
         if tried is None:
@@ -153,14 +162,11 @@ def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clear
         at = int(below[0]) if len(below) else tried.num_rows - 1
         record = tried.slice(at, 1)
         value = record[reason["column"]].to_pylist()[0]
-        changed.append((
-            reason["column"],
-            reason["observed"],
-            f"{value:.6g}" if isinstance(value, float) else str(value),
-        ))
+        needed = f"{value:.6g}" if isinstance(value, float) else str(value)
+        changed.append(Change(reason["column"], reason["observed"], needed))
         if len(below):
             return Clearing(tuple(changed), float(scores[at]))
-    return Clearing((), 0.0, "no change of the columns named brings the score below the threshold")
+    return Clearing(why_not="no change of the columns named brings the score below the threshold")
 
 
 def _on_the_way(record: pa.Table, reason: dict[str, Any], dataset: Dataset) -> pa.Table | None:

@@ -19,6 +19,7 @@ from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import Ledger
+from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
 from pipeline.review.queue import read_claims
@@ -109,12 +110,12 @@ def usual(
     Args:
         asked: categories that are told whatever their share.
     """
-    tables = here.tables(dataset)
-    if column not in dataset.columns or not tables.exists("records"):
+    if column not in dataset.columns:
         return None
-    accepted = tables.dataset("records", [batch_id], flag=False)
-    scanner = accepted.scanner(columns={"value": pc.field("record", column)})
-    values = scanner.head(MOST_READ)["value"].combine_chunks()
+    read = cells.read(here, dataset, [batch_id], [column], most=MOST_READ)
+    if read is None:
+        return None
+    values = read["0"].combine_chunks()
     n_records = len(values)
     if dataset.columns[column].is_number and dataset.columns[column].role != "categorical":
         numbers = pc.cast(values.drop_null(), pa.float64()).to_numpy()
@@ -166,30 +167,35 @@ def neighbours(
     here: Installation, dataset: Dataset, row: dict[str, Any], *, each_side: int = 3
 ) -> Neighbours:
     """The records before and after one, of the same entity; without an entity, those of its batch."""
-    tables, record = here.tables(dataset), row["record"]
-    if not tables.exists("records"):
-        return Neighbours("", ())
-    owner = {name: record.get(name) for name in dataset.entity}
+    owner = {name: row["record"].get(name) for name in dataset.entity}
     batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
-    wanted = pc.scalar(True)
-    kept = tables.dataset("records", batch_ids, flag=False)
-    types = {field.name: field.type for field in kept.schema.field("record").type}
-    for name, value in owner.items():
-        column = pc.field("record", name)
-        wanted &= column.is_null() if value is None else column.cast(pa.string()) == str(value)
-    order = pc.field("record", dataset.time) if dataset.time in types else pc.field("row_number")
-    columns = {"at": order, "batch_id": pc.field("batch_id"), "row_number": pc.field("row_number")}
-    places = kept.to_table(columns=columns, filter=wanted)
-    by_time = [(name, "ascending") for name in ("at", "batch_id", "row_number")]
-    places = places.take(pc.sort_indices(places, by_time))
-    pairs = list(zip(places["batch_id"].to_pylist(), places["row_number"].to_pylist(), strict=True))
+    read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
+    if read is None:
+        return Neighbours("", ())
+    pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time))
     this = (row["batch_id"], row["row_number"])
     if this not in pairs:
         return Neighbours("", ())
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
-    return Neighbours(of, tuple(found | {"is_this": pair == this} for pair, found in _rows(kept, chosen)))
+    rows = [
+        {"batch_id": batch_id, "row_number": number, "record_key": key, "record": plain(values)}
+        | {"is_this": (batch_id, number) == this}
+        for (batch_id, number), (key, values) in cells.whole(here, dataset, chosen).items()
+    ]
+    return Neighbours(of, tuple(rows))
+
+
+def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:
+    """The places of an owner's records, in time. read: a column for each part of the owner's name, then the time."""
+    for i, value in enumerate(owner):
+        column = read[f"{i}"]
+        same = column.is_null() if value is None else pc.equal(pc.cast(column, pa.string()), str(value))
+        read = read.filter(same)
+    by = [f"{len(owner)}"] if has_time else []
+    read = read.take(pc.sort_indices(read, [(name, "ascending") for name in (*by, "batch_id", "row_number")]))
+    return list(zip(read["batch_id"].to_pylist(), read["row_number"].to_pylist(), strict=True))
 
 
 def _around(here: Installation, dataset: Dataset, batch_id: str) -> list[str]:
@@ -198,13 +204,3 @@ def _around(here: Installation, dataset: Dataset, batch_id: str) -> list[str]:
         return [batch_id]
     at = known.index(batch_id)
     return known[max(0, at - NEIGHBOUR_BATCHES) : at + NEIGHBOUR_BATCHES + 1]
-
-
-def _rows(kept: Any, chosen: list[tuple[str, int]]) -> list[tuple[tuple[str, int], dict[str, Any]]]:
-    table = kept.to_table(
-        columns=["batch_id", "row_number", "record_key", "record"],
-        filter=pc.field("batch_id").isin(sorted({batch for batch, _ in chosen}))
-        & pc.field("row_number").isin(sorted({number for _, number in chosen})),
-    )
-    found = {(row["batch_id"], row["row_number"]): row for row in table.to_pylist()}
-    return [(pair, {**found[pair], "record": plain(found[pair]["record"])}) for pair in chosen]

@@ -9,8 +9,8 @@ are not stored, are computed anew from it and the records before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import contextlib
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import derived
 from pipeline.config import Dataset
-from pipeline.errors import ModelUnusable, NotReady
+from pipeline.errors import ModelUnusable, NotReady, VaewatchError
 from pipeline.installation import Installation
+from pipeline.review.answers import known
 from pipeline.review.filters import without_nul
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
 MOST = 8  # versions that are asked, the newest ones
-KEPT = 256  # answers
 
 
 @dataclass(frozen=True)
@@ -68,31 +68,19 @@ def scored_by(here: Installation, dataset: Dataset, row: dict[str, Any], *, most
         RegistryUnreachable, StorageFailed: a retry may help.
     """
     versions = here.registry.versions(dataset.dataset)[::-1][:most]
-    state = here.ledger.newest(dataset.dataset, row["batch_id"])
-    question = _Question(
-        record=(dataset.dataset, row["batch_id"], state.fingerprint if state else "", row["row_number"]),
-        runs=tuple(version.run_id for version in versions),
-        settings=f"{dataset.flag!r} {derived.definitions(dataset)!r}",
-        answer=lambda: _ask(here, dataset, row, versions),
-    )
-    found = _answered(question)
+    runs = tuple(version.run_id for version in versions)
+    settings = f"{dataset.flag!r} {derived.definitions(dataset)!r}"
+    found = known(here, "versions", row, runs, settings, answer=lambda: _ask(here, dataset, row, versions))
     pairs = zip(found, versions, strict=True)
     return [replace(one, aliases=version.aliases) for one, version in pairs]  # aliases move
 
 
-@dataclass(frozen=True)
-class _Question:
-    """What an answer depends on; how it is found is no part of that."""
+def warm(here: Installation, dataset: str) -> None:
+    """Load what it takes to score one record, so that who asks first does not wait for it: torch, MLflow, its database."""
+    import pipeline.detector  # noqa: F401  # torch comes with it
 
-    record: tuple[str, str, str, int]
-    runs: tuple[str, ...]
-    settings: str
-    answer: Callable[[], tuple[Scored, ...]] = field(compare=False)
-
-
-@lru_cache(maxsize=KEPT)
-def _answered(question: _Question) -> tuple[Scored, ...]:
-    return question.answer()
+    with contextlib.suppress(VaewatchError):  # told to who asks
+        here.registry.versions(dataset)
 
 
 def _ask(

@@ -189,6 +189,22 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     assert page.faults() == []
 
 
+def test_what_takes_longer_comes_as_one_reaches_it(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """The page does not wait for it; on a low window it is not even asked for until one scrolls there."""
+    page = Page(open_browser(height=300), address)
+    page.go(f"/record/{row('key-0')['anomaly_id']}")
+    assert page.text("h1") == "key-0"
+    last = page.all(".part")[-1]
+    assert [link.text for link in last.find_elements("css selector", "a")] == [
+        "The records around this one in time"
+    ]
+    page.browser.execute_script("arguments[0].scrollIntoView()", last)
+    page.until(lambda: "no other record around this one" in page.all(".part")[-1].text)
+    assert page.faults() == []
+
+
 def claims(here: Installation) -> dict[str, str]:
     rows = queue.page(here.ledger, Filters()).rows
     return {one["record_key"]: one["claim"]["by"] for one in rows if one["claim"]}
@@ -380,3 +396,8 @@ def test_the_page_works_without_a_script(
     page.all("#toast button")[0].click()
     page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
     assert states(here) == {"open": 9}
+    page.all(".row .key")[0].click()
+    page.until(lambda: page.all("article.record .part"))
+    page.all(".part.nearest a")[0].click()
+    page.until(lambda: page.text("h1") == "key-0 against normal records")
+    assert "no unflagged record in its batch" in page.text("article")

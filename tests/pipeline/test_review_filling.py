@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
-from pipeline.review import compare, judging, parts, queue, record, statistics, suppression
+from pipeline.review import cells, compare, judging, parts, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
@@ -390,6 +391,55 @@ def test_any_value_becomes_json() -> None:
     }  # fmt: skip
 
 
+def test_what_was_looked_up_holds_until_the_batch_is_scored_again(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """A record is looked at more than once, and its batch read once."""
+    dataset = here.dataset("payments")
+
+    def nearest() -> list[str]:
+        catch_up(here, dataset)
+        row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+        return [one.record_key[-3:] for one in compare.nearest(here, dataset, row)]
+
+    publish(flagged=(3, 4))
+    assert nearest() == ["005", "002", "006"]
+    tables = here.tables(dataset).root
+    shutil.move(tables, f"{tables}.gone")
+    assert nearest() == ["005", "002", "006"]
+    shutil.move(f"{tables}.gone", tables)
+    publish(flagged=(3, 4, 5), version=4)
+    assert "005" not in nearest()
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, N, 1000])
+def test_columns_are_read_as_they_are_stored_however_many_rows_at_once(
+    here: Installation, publish: Callable[..., BatchState], monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    """All of some batches, the first of one, or a few by their place; a column that is not stored is missing."""
+    monkeypatch.setattr(cells, "SLICE", rows_at_once)
+    monkeypatch.setattr(cells, "SOME", rows_at_once)
+    dataset, days = here.dataset("payments"), ["2026-01-29", "2026-01-30"]
+    assert cells.read(here, dataset, days, ["card"]) is None
+    for day in days:
+        publish(day)
+    found = cells.read(here, dataset, days, ["card", "unheard of"])
+    assert found is not None
+    rows = sorted(found.to_pylist(), key=lambda one: (one["batch_id"], one["row_number"]))
+    assert rows == [
+        {"batch_id": day, "row_number": i, "0": f"c{i % 5}", "1": None} for day in days for i in range(N)
+    ]
+    first = cells.read(here, dataset, days[:1], ["amount"], most=9)
+    assert first is not None
+    assert first["0"].to_pylist() == [float(i) for i in range(9)]
+    places = [(days[1], N - 1), (days[0], 3), (days[1], 0), (days[0], N)]
+    whole = cells.whole(here, dataset, places)
+    assert [(place, key, values["amount"]) for place, (key, values) in whole.items()] == [
+        ((day, i), f"{day}-{i:03}", float(i)) for day, i in places[:3]
+    ]
+    assert cells.whole(here, dataset, []) == {}
+
+
 def test_nearest_are_the_unflagged_records_that_are_most_alike(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
@@ -402,4 +452,7 @@ def test_nearest_are_the_unflagged_records_that_are_most_alike(
     assert [one.record_key[-3:] for one in found] == ["005", "002", "006"]
     assert [round(one.distance, 3) for one in found] == sorted(round(one.distance, 3) for one in found)
     assert found[0].differs == ("amount",)
+    sampled = record.one(here.ledger, queue.page(here.ledger, Filters(kind="sampled")).rows[0]["anomaly_id"])
+    assert sampled["record_key"] not in {one.record_key for one in compare.nearest(here, dataset, sampled)}
+    assert compare.clearing(here, dataset, sampled).why_not == "it is not flagged"
     assert compare.clearing(here, dataset, row).why_not == "model version 3 is no longer in the registry"

@@ -1,6 +1,6 @@
 """The application: guard, pages, API, files, and how a fault is told.
 
-Belongs here: putting it together. Does not: a route's work (pages.py, forms.py, api.py).
+Belongs here: putting it together. Does not: a route's work (pages.py, record_pages.py, forms.py, api.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.errors import ConfigError, NotReady, StorageFailed, VaewatchError
 from pipeline.installation import Installation
-from pipeline.review.web import api, forms, pages, render
+from pipeline.review.web import api, forms, pages, record_pages, render
 from pipeline.review.web.access import HEADERS, Identify, Shell, guard
 
 ASSETS = {
@@ -44,8 +44,9 @@ def create_app(here: Installation, *, identify: Identify, secret: bytes) -> Fast
         openapi_url=None,
         dependencies=[Depends(guard(identify, secret))],
     )
-    app.state.here, app.state.stamp = here, STAMP
+    app.state.here, app.state.stamp, app.state.is_warm = here, STAMP, False
     app.include_router(pages.router)
+    app.include_router(record_pages.router)
     app.include_router(forms.router)
     app.include_router(api.router, prefix="/api", tags=["review"])
     app.add_api_route("/assets/{name}", _asset, include_in_schema=False)

@@ -1,7 +1,7 @@
 """The pages: what a browser asks for.
 
 Belongs here: from an address to what a template needs. Does not: queries (the package above), what forms send (forms.py),
-the JSON that the script speaks (api.py), or how a page is written (render.py).
+the JSON that the script speaks (api.py), one record (record_pages.py), or how a page is written (render.py).
 """
 
 from __future__ import annotations
@@ -11,27 +11,15 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from markupsafe import Markup
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
-from pipeline.review import (
-    budget,
-    compare,
-    disagreements,
-    groups,
-    judging,
-    parts,
-    queue,
-    record,
-    statistics,
-    versions,
-)
-from pipeline.review.filters import Filters, Place
-from pipeline.review.web import drafts, plots, scope
+from pipeline.review import budget, disagreements, groups, judging, queue, statistics
+from pipeline.review.filters import Filters
+from pipeline.review.web import drafts, plots, scope, warmth
 from pipeline.review.web.access import known
 from pipeline.review.web.render import GROUPED_DAYS, page, query_of
-from pipeline.review.web.shapes import Choice, Paged, read_place
+from pipeline.review.web.shapes import Choice, Paged, open_unless, read_place
 
 router = APIRouter(include_in_schema=False)
 Report = Literal["run.html", "index.html"]
@@ -40,8 +28,9 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; f
 
 @router.get("/")
 def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
-    """The list."""
-    ledger, filters = request.app.state.here.ledger, scope.seen(request, _open_unless(choice))
+    """The list; who opens it is likely to open a record next."""
+    warmth.begin(request)
+    ledger, filters = request.app.state.here.ledger, scope.seen(request, open_unless(choice))
     found = queue.page(ledger, filters, after=read_place(choice.after))
     return page(
         request,
@@ -92,81 +81,6 @@ def training_page(
     if file is None or not file.exists():
         raise NotReady(f"{dataset}: training {training_key[:12]} has no page here, or has been pruned")
     return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
-
-
-@router.get("/record/{anomaly_id}")
-def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Query()]) -> Response:
-    """One record."""
-    here, filters = request.app.state.here, scope.seen(request, _open_unless(choice))
-    row = scope.one(request, anomaly_id)
-    place = Place(row["day"], row["severity"], row["anomaly_id"])
-    previous, following = queue.beside(here.ledger, filters, place)
-    alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
-    has_alike = row["signature"] and row["kind"] != "sampled"
-    n_alike = queue.size(here.ledger, alike) if has_alike else 0
-    return page(
-        request,
-        "record.html",
-        row=row,
-        plots=_plots(request, row),
-        parts=parts.of_score(row),
-        unnamed=parts.unnamed_share(row),
-        may_write=request.state.reviewer.may_judge(row["dataset"]),
-        previous=previous,
-        following=following,
-        has_alike=has_alike,
-        n_alike=n_alike,
-        query=query_of(filters, after=choice.after),
-        cleared=next((one for one in reversed(row["verdicts"]) if one["number"] in row["holding"]), None),
-    )
-
-
-@router.get("/record/{anomaly_id}/neighbours")
-def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """Records around one in time: a part that the script puts into the record's page, or a page of its own."""
-    here = request.app.state.here
-    row = scope.one(request, anomaly_id)
-    dataset = here.dataset(row["dataset"])
-    found = record.neighbours(here, dataset, row)
-    known = {*dataset.key, *dataset.entity}  # said already, once
-    first = [dataset.time, *(reason["column"] for reason in row["reasons"])]
-    columns = [
-        name
-        for name in dict.fromkeys([*first, *row["record"]])
-        if name in row["record"] and name not in known
-    ][:14]
-    template = "neighbours_part.html" if part else "neighbours.html"
-    return page(request, template, row=row, found=found, columns=columns, query="")
-
-
-@router.get("/record/{anomaly_id}/compare")
-def compare_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """Nearest normal records and the smallest change: looked up when asked for, as it reads the batch and the model."""
-    here = request.app.state.here
-    row = scope.one(request, anomaly_id)
-    dataset = here.dataset(row["dataset"])
-    try:
-        cleared = compare.clearing(here, dataset, row) if row["kind"] == "flagged" else None
-    except VaewatchError as fault:
-        cleared = compare.Clearing((), 0.0, str(fault))
-    template = "compare_part.html" if part else "compare.html"
-    return page(
-        request, template, row=row, near=compare.nearest(here, dataset, row), cleared=cleared, query=""
-    )
-
-
-@router.get("/record/{anomaly_id}/versions")
-def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """How the registered model versions score a record now: asked for, as each of them is loaded."""
-    here, said = request.app.state.here, ""
-    row = scope.one(request, anomaly_id)
-    found: list[versions.Scored] = []
-    try:
-        found = versions.scored_by(here, here.dataset(row["dataset"]), row)
-    except VaewatchError as fault:
-        said = str(fault)
-    template = "versions_part.html" if part else "versions.html"
-    return page(request, template, row=row, found=found, said=said, most=versions.MOST, query="")
 
 
 @router.get("/disagreements/{dataset}")
@@ -250,13 +164,6 @@ def _serving(here: Any, names: list[str]) -> list[str]:
     return [name for name in names if here.ledger.serving_version(name) is not None]
 
 
-def _open_unless(choice: Choice) -> Filters:
-    """Open records are what a reviewer comes for: all states only where they are asked for."""
-    filters = choice.filters()
-    asked = choice.state is not None or choice.search is not None or choice.suppressed
-    return filters if asked else Filters(**{**vars(filters), "state": "open"})
-
-
 def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:
     """What the search form sends beside its own fields: the state only where it was asked for.
 
@@ -267,17 +174,3 @@ def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:
     if choice.state is not None and (choice.state != "open" or filters.search or filters.suppressed):
         kept["state"] = choice.state
     return kept
-
-
-def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
-    """One plot a reason; where the data behind it cannot be read, the words have to do."""
-    here, drawn = request.app.state.here, []
-    for reason in row["reasons"]:
-        try:
-            dataset = here.dataset(row["dataset"])
-            asked = [text for text in (reason["observed"], plots.likely(reason)[0]) if text]
-            usual = record.usual(here, dataset, row["batch_id"], reason["column"], asked=asked)
-        except VaewatchError:
-            usual = None
-        drawn.append(plots.usual(usual, reason))
-    return drawn

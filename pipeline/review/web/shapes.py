@@ -346,6 +346,13 @@ class Said(BaseModel):
     states: dict[str, State]
 
 
+def open_unless(choice: Choice) -> Filters:
+    """Open records are what a reviewer comes for: all states only where they are asked for."""
+    filters = choice.filters()
+    asked = choice.state is not None or choice.search is not None or choice.suppressed
+    return filters if asked else Filters(**{**vars(filters), "state": "open"})
+
+
 def read_place(after: str | None) -> Place | None:
     """Where a page begins, as an address gives it; a place that is none is the beginning."""
     try:

@@ -238,17 +238,26 @@
     claimed = false;
     fetch(`${base}/api/records/${record.dataset.id}/claim`, { method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "X-CSRF-Token": root.dataset.csrf } }).catch(() => {});
   }
+  // What reads a batch or a model is fetched as the reader comes near it; the link that stands there works without.
   async function fillPart(place) {
+    place.setAttribute("aria-busy", "true");
     try {
       const answer = await fetch(place.dataset.part, { credentials: "same-origin" });
       if (!answer.ok) throw new Error(`the server says ${answer.status}`);
       const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
       place.replaceChildren(...parsed.body.childNodes);
     } catch (fault) {
-      const ask = one("[data-ask]", place); // the link stays
-      if (ask) ask.textContent = `that did not work (${fault.message}); again`;
+      one("p", place)?.append(`: that did not work (${fault.message}); the link tries again`);
     }
+    place.removeAttribute("aria-busy");
   }
+  const nearing = new IntersectionObserver(places => {
+    for (const { isIntersecting, target } of places) {
+      if (!isIntersecting) continue;
+      nearing.unobserve(target);
+      fillPart(target);
+    }
+  }, { rootMargin: "400px" });
 
   document.addEventListener("keydown", event => {
     const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
@@ -280,14 +289,6 @@
     if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return sayOfRecord(button.value); }
     if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return sayOfGroup(button.closest(".group"), button.value); }
     if (event.target.closest("#toast button")) { event.preventDefault(); return undo(); }
-    const ask = event.target.closest("[data-ask]");
-    if (ask && !event.ctrlKey && !event.metaKey) {
-      event.preventDefault();
-      const place = ask.closest(".part");
-      place.dataset.part = ask.dataset.ask;
-      ask.textContent = "looking…";
-      return fillPart(place);
-    }
     const link = event.target.closest("a[href]");
     if (link && (waiting || leaving) && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
@@ -310,7 +311,7 @@
     addEventListener("pagehide", release);
   }
   all(".scroll.ends").forEach(place => { place.scrollLeft = place.scrollWidth; });
-  all("[data-part]").forEach(fillPart);
+  all("[data-part]").forEach(place => nearing.observe(place));
   const clean = new URL(location.href);
   if (clean.searchParams.has("told")) {
     clean.searchParams.delete("told");

@@ -1,0 +1,70 @@
+"""One record beside a model and its batch, of real parts: on the page."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from pipeline.installation import Installation
+from pipeline.review import queue, record
+from pipeline.review.filters import Filters
+from tests.pipeline.review_page import as_role
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Place
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
+    pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
+        "ignore:module 'sre_(constants|parse|compile)' is deprecated:DeprecationWarning"
+    ),
+]
+
+
+@pytest.fixture
+def here(scored: Place) -> Installation:
+    return scored.here
+
+
+@pytest.fixture
+def browser(here: Installation) -> TestClient:
+    return as_role(here, may_write=False)
+
+
+def of_kind(here: Installation, kind: str) -> dict[str, Any]:
+    (row,) = queue.page(here.ledger, Filters(kind=kind), limit=1).rows
+    return record.one(here.ledger, row["anomaly_id"])
+
+
+def test_who_opens_the_list_finds_the_models_loaded(here: Installation, browser: TestClient) -> None:
+    """They take seconds to load: not those of whoever opens a record next."""
+    assert "registry" not in vars(here)
+    assert browser.get("/").status_code == 200
+    for thread in threading.enumerate():
+        if thread.name == "warm":
+            thread.join()
+    assert "registry" in vars(here)
+
+
+def test_each_part_of_a_record_comes_by_itself_and_is_a_page_too(
+    here: Installation, browser: TestClient
+) -> None:
+    """The script fetches what takes longer; without one, a link leads there."""
+    for kind, names in {
+        "flagged": ["clearing", "nearest", "versions", "neighbours"],
+        "sampled": ["nearest", "versions", "neighbours"],
+    }.items():
+        address = f"/record/{of_kind(here, kind)['anomaly_id']}"
+        page = browser.get(address).text
+        assert re.findall(r'data-part="(.+?)\?part=true"', page) == [f"{address}/{name}" for name in names]
+        for name in names:
+            assert f'<a href="{address}/{name}">' in page
+            alone, part = (
+                browser.get(f"{address}/{name}", params={"part": is_part}) for is_part in (False, True)
+            )
+            assert part.text.strip() in alone.text
+            assert ("<main" in alone.text, "<main" in part.text) == (True, False)
