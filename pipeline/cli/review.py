@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -110,27 +110,48 @@ def review_list(
 @verbs.command("show")
 def review_show(
     anomaly_id: AnomalyId,
+    clearing: Annotated[
+        bool,
+        typer.Option("--clearing", help="the smallest change after which it would not have been flagged"),
+    ] = False,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="the unflagged records of its batch that are most like it")
+    ] = False,
+    neighbours: Annotated[
+        bool, typer.Option("--neighbours", help="the records of the same entity before and after it")
+    ] = False,
     versions: Annotated[
         bool, typer.Option("--versions", help="ask the registered model versions how they score it now")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One record whole: original values, scores, reasons and verdicts."""
-    from dataclasses import asdict
-
-    from pipeline.display.review import print_one, print_versions
+    """One record whole: original values, scores, reasons and verdicts; and what it stands beside, where asked for."""
+    from pipeline.display.beside import as_dicts, print_beside
+    from pipeline.display.review import print_one
     from pipeline.installation import Installation
-    from pipeline.review import record
+    from pipeline.review import compare, record
     from pipeline.review.versions import scored_by
 
     here = Installation()
     found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
-    said = scored_by(here, here.dataset(found["dataset"]), found) if versions else []
+    of = (
+        (here, here.dataset(found["dataset"]), found)
+        if clearing or nearest or neighbours or versions
+        else None
+    )
+    beside: dict[str, Any] = {}
+    if of and clearing:
+        beside["clearing"] = compare.clearing(*of)
+    if of and nearest:
+        beside["nearest"] = compare.nearest(*of)
+    if of and neighbours:
+        beside["neighbours"] = record.neighbours(*of)
+    if of and versions:
+        beside["scored_by"] = scored_by(*of)
     if as_json:
-        more = {"scored_by": [asdict(one) | {"would_flag": one.would_flag} for one in said]}
-        return print_json(found | (more if versions else {}))
+        return print_json(found | as_dicts(beside))
     print_one(found)
-    return print_versions(said) if versions else None
+    return print_beside(found, beside)
 
 
 @verbs.command("label")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.display import console, shortened
 from pipeline.views import reasons_text
-
-if TYPE_CHECKING:
-    from pipeline.review.versions import Scored
 
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
 
@@ -152,22 +149,3 @@ def _sum_text(row: dict[str, Any]) -> str:
     weight = row["kl_weight"]
     note = f" (KL divergence {row['kl_divergence']:.2f} × {weight:.3g})" if weight not in {None, 1.0} else ""
     return f"{row['anomaly_score']:.2f} = {' + '.join(told)}{note}".replace("+ -", "- ") if told else ""
-
-
-def print_versions(found: Sequence[Scored]) -> None:
-    """What registered model versions say of one record now."""
-    if not found:
-        console().print("no model version of this dataset is registered any more")
-        return
-    table = Table("version", "trained", "severity", "score", "threshold", "now", box=None)
-    for one in found:
-        flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]
-        table.add_row(
-            f"{one.model_version} {', '.join(one.aliases)}".strip(),
-            f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
-            "" if one.severity is None else f"{one.severity:.1f}",
-            "" if one.anomaly_score is None else f"{one.anomaly_score:.5g}",
-            "" if one.threshold is None else f"{one.threshold:.5g}",
-            escape(one.why_not or flagged),
-        )
-    console().print(table)

@@ -156,11 +156,13 @@ class Neighbours:
 
     Attributes:
         of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
-        rows: in order, each with batch_id, record_key, record, and is_this.
+        rows: in order, each with batch_id, row_number, record_key, record, and is_this.
+        columns: of the records, the time and those of the reasons first, without those that are the same for all or name a record.
     """
 
-    of: str
-    rows: tuple[dict[str, Any], ...]
+    of: str = ""
+    rows: tuple[dict[str, Any], ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 def neighbours(
@@ -171,11 +173,11 @@ def neighbours(
     batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
     read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
     if read is None:
-        return Neighbours("", ())
+        return Neighbours()
     pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time))
     this = (row["batch_id"], row["row_number"])
     if this not in pairs:
-        return Neighbours("", ())
+        return Neighbours()
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
@@ -184,7 +186,14 @@ def neighbours(
         | {"is_this": (batch_id, number) == this}
         for (batch_id, number), (key, values) in cells.whole(here, dataset, chosen).items()
     ]
-    return Neighbours(of, tuple(rows))
+    return Neighbours(of, tuple(rows), _telling(dataset, row))
+
+
+def _telling(dataset: Dataset, row: dict[str, Any]) -> tuple[str, ...]:
+    said = {*dataset.key, *dataset.entity}  # once, beside the records
+    first = [dataset.time, *(reason["column"] for reason in row["reasons"])]
+    names = dict.fromkeys([*first, *row["record"]])
+    return tuple(name for name in names if name in row["record"] and name not in said)
 
 
 def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:

@@ -1,7 +1,8 @@
-"""One record beside a model and its batch, of real parts: on the page."""
+"""One record beside a model and its batch, of real parts: on the page, in the API, in a shell."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -68,3 +69,47 @@ def test_each_part_of_a_record_comes_by_itself_and_is_a_page_too(
             )
             assert part.text.strip() in alone.text
             assert ("<main" in alone.text, "<main" in part.text) == (True, False)
+
+
+def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
+    scored: Place, here: Installation, browser: TestClient
+) -> None:
+    """The same functions behind all three, typed; what is unusable says so."""
+    row = of_kind(here, "flagged")
+    api = {
+        name: browser.get(f"/api/records/{row['anomaly_id']}/{name}").json()
+        for name in ("clearing", "nearest", "neighbours", "versions")
+    }
+    assert [one["column"] for one in api["clearing"]["changes"]] == [row["reasons"][0]["column"]]
+    assert api["clearing"]["score"] < row["threshold"]
+    assert (len(api["nearest"]), api["nearest"][0]["distance"] > 0) == (3, True)
+    (this,) = (one for one in api["neighbours"]["rows"] if one["is_this"])
+    assert (this["record_key"], this["record"]) == (row["record_key"], row["record"])
+    assert api["neighbours"]["columns"][:2] == ["time", row["reasons"][0]["column"]]
+    asked = ["--clearing", "--nearest", "--neighbours", "--versions"]
+    code, output, _ = scored.run("review", "show", row["anomaly_id"], *asked, "--json")
+    told = json.loads(output)
+    assert code == 0
+    assert {name: told[name] for name in ("clearing", "nearest", "neighbours")} == {
+        name: api[name] for name in ("clearing", "nearest", "neighbours")
+    }
+    assert [one["anomaly_score"] for one in told["scored_by"]] == [
+        one["anomaly_score"] for one in api["versions"]
+    ]
+    code, output, _ = scored.run("review", "show", row["anomaly_id"], *asked)
+    change = api["clearing"]["changes"][0]
+    assert f"had {change['column']} been {change['needed']} instead of {change['observed']}" in " ".join(
+        output.split()
+    )
+    assert f"{row['record_key']} ←" in output
+    assert api["nearest"][0]["record_key"] in output
+
+    sampled = of_kind(here, "sampled")["anomaly_id"]
+    assert browser.get(f"/api/records/{sampled}/clearing").json() == {
+        "changes": [], "score": None, "why_not": "it is not flagged",
+    }  # fmt: skip
+    assert len(browser.get(f"/api/records/{sampled}/nearest", params={"n": 2}).json()) == 2
+    assert browser.get(f"/api/records/{sampled}/nearest", params={"n": 0}).status_code == 422
+    nobodys = as_role(here, may_write=True, reads=frozenset({"orders"}))
+    for name in ("clearing", "nearest", "neighbours", "versions"):
+        assert nobodys.get(f"/api/records/{sampled}/{name}").status_code == 404

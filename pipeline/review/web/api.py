@@ -15,12 +15,14 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
 from pipeline import export
-from pipeline.review import disagreements, judging, queue, rule_words, statistics, suppression
+from pipeline.review import compare, disagreements, judging, queue, rule_words, statistics, suppression
 from pipeline.review import groups as gathering
+from pipeline.review import record as looking
 from pipeline.review import versions as rescoring
 from pipeline.review.filters import Filters
 from pipeline.review.web import scope
 from pipeline.review.web.access import Known
+from pipeline.review.web.beside import Clearing, Near, Neighbours, Rescored
 from pipeline.review.web.shapes import (
     LARGEST,
     Choice,
@@ -32,7 +34,6 @@ from pipeline.review.web.shapes import (
     Listed,
     Paged,
     Records,
-    Rescored,
     Rule,
     RuleKept,
     RuleMade,
@@ -79,6 +80,37 @@ def versions(request: Request, anomaly_id: str) -> list[Rescored]:
     row = scope.one(request, anomaly_id)
     found = rescoring.scored_by(here, here.dataset(row["dataset"]), row)
     return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
+
+
+@router.get("/records/{anomaly_id}/neighbours")
+def neighbours(
+    request: Request,
+    anomaly_id: str,
+    each_side: Annotated[int, Query(ge=1, le=100, description="how many before, and after")] = 3,
+) -> Neighbours:
+    """The records before and after one in time, of the same entity; without an entity, those of its batch."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found = looking.neighbours(here, here.dataset(row["dataset"]), row, each_side=each_side)
+    return Neighbours.model_validate(asdict(found))
+
+
+@router.get("/records/{anomaly_id}/nearest")
+def nearest(
+    request: Request, anomaly_id: str, n: Annotated[int, Query(ge=1, le=50, description="how many")] = 3
+) -> list[Near]:
+    """The records of its batch that are most like one and were not flagged, the nearest first."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found = compare.nearest(here, here.dataset(row["dataset"]), row, n=n)
+    return [Near.model_validate(asdict(one)) for one in found]
+
+
+@router.get("/records/{anomaly_id}/clearing")
+def clearing(request: Request, anomaly_id: str) -> Clearing:
+    """The smallest change, along a record's reasons, after which it would not have been flagged."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found = compare.clearing(here, here.dataset(row["dataset"]), row)
+    changes = [one._asdict() for one in found.changes]
+    return Clearing.model_validate(vars(found) | {"changes": changes})
 
 
 @router.get("/disagreements/{dataset}")

@@ -59,12 +59,8 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Records around one in time."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    dataset = here.dataset(row["dataset"])
-    found = record.neighbours(here, dataset, row)
-    known = {*dataset.key, *dataset.entity}  # said already, once
-    first = [dataset.time, *(reason["column"] for reason in row["reasons"])]
-    names = dict.fromkeys([*first, *row["record"]])
-    columns = [name for name in names if name in row["record"] and name not in known][:MOST_COLUMNS]
+    found = record.neighbours(here, here.dataset(row["dataset"]), row)
+    columns = found.columns[:MOST_COLUMNS]
     return _part(request, part, "neighbours", row, "before and after", found=found, columns=columns)
 
 

@@ -1,6 +1,7 @@
 """Shapes of requests and answers: what an address or a body may hold, and what is sent back.
 
-Belongs here: pydantic models. Does not: routes (api.py, pages.py, forms.py), or what a value means.
+Belongs here: pydantic models. Does not: routes (api.py, pages.py, forms.py), what a record stands beside (beside.py), sums
+(sums.py), or what a value means.
 """
 
 from __future__ import annotations
@@ -175,19 +176,6 @@ class Version(BaseModel):
     anomaly_score: float
     threshold: float
     scored_at: datetime
-
-
-class Rescored(BaseModel):
-    """What one registered model version says of a record now."""
-
-    model_version: int
-    aliases: list[str]
-    trained_at: datetime
-    anomaly_score: float | None
-    severity: float | None
-    threshold: float | None = Field(description="null where it depends on the whole batch")
-    would_flag: bool | None
-    why_not: str = Field(description="where the version cannot say")
 
 
 class Disagreement(BaseModel):

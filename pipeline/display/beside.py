@@ -1,0 +1,120 @@
+"""Printed of what one record stands beside: what would clear its flag, records like it and around it, other model versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.display import console, shortened
+
+if TYPE_CHECKING:
+    from pipeline.review.compare import Clearing, Near
+    from pipeline.review.record import Neighbours
+    from pipeline.review.versions import Scored
+
+MOST_COLUMNS = 8  # of neighbours
+LONGEST = 40  # characters of a value
+
+
+def as_dicts(beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a machine, as the JSON API sends it."""
+    found: dict[str, Any] = {}
+    for name, value in beside.items():
+        if name == "clearing":
+            found[name] = vars(value) | {"changes": [one._asdict() for one in value.changes]}
+        elif name == "scored_by":
+            found[name] = [asdict(one) | {"would_flag": one.would_flag} for one in value]
+        else:
+            found[name] = [asdict(one) for one in value] if isinstance(value, list) else asdict(value)
+    return found
+
+
+def print_beside(row: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+    """What was asked for of a record, in the order it was looked up.
+
+    Args:
+        row: as `record.one` gives it.
+        beside: clearing, nearest, neighbours, scored_by; those that were asked for.
+    """
+    printed: dict[str, Callable[[Mapping[str, Any], Any], None]] = {
+        "clearing": print_clearing,
+        "nearest": print_nearest,
+        "neighbours": print_neighbours,
+        "scored_by": print_versions,
+    }
+    for name, found in beside.items():
+        console().print()
+        printed[name](row, found)
+
+
+def print_clearing(row: Mapping[str, Any], found: Clearing) -> None:
+    """The smallest change after which a record would not have been flagged."""
+    if not found.changes or found.score is None:
+        console().print(f"what would clear the flag: {escape(found.why_not)}")
+        return
+    told = " and ".join(
+        f"[bold]{escape(one.column)}[/bold] been [bold]{escape(one.needed)}[/bold] instead of {escape(one.observed)}"
+        for one in found.changes
+    )
+    console().print(
+        f"it would not have been flagged had {told} (score {found.score:.5g} nats, threshold {row['threshold']:.5g})"
+    )
+
+
+def print_nearest(row: Mapping[str, Any], found: Sequence[Near]) -> None:
+    """Records of its batch that were not flagged and are most like it."""
+    if not found:
+        console().print("there is no unflagged record in its batch to compare with")
+        return
+    table = Table("normal record like it", "distance, 0 to 1", "differs in (this one's value)", box=None)
+    for one in found:
+        differs = (
+            f"{name} {_value(one.record.get(name))} ({_value(row['record'].get(name))})"
+            for name in one.differs
+        )
+        table.add_row(escape(one.record_key), f"{one.distance:.2f}", escape("; ".join(differs) or "nothing"))
+    console().print(table)
+
+
+def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
+    """Records around it in time."""
+    if len(found.rows) < 2:
+        console().print(f"there is no other record {f'of {escape(found.of)} ' if found.of else ''}around it")
+        return
+    console().print(escape(f"before and after, of {found.of or 'its batch'}, in time"))
+    names = found.columns[:MOST_COLUMNS]
+    table = Table("record", *map(escape, names), box=None)
+    table.columns[0].no_wrap = True
+    for one in found.rows:
+        values = (escape(_value(one["record"].get(name))) for name in names)
+        key = escape(shortened(one["record_key"], LONGEST)) + " ←" * one["is_this"]
+        table.add_row(key, *values, style="bold" if one["is_this"] else None)
+    console().print(table)
+
+
+def _value(value: Any) -> str:
+    return "missing" if value is None else shortened(str(value), LONGEST)
+
+
+def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:
+    """What registered model versions say of one record now; the one that scored it in bold."""
+    if not found:
+        console().print("no model version of this dataset is registered any more")
+        return
+    table = Table("version", "trained", "severity", "score", "threshold", "now", box=None)
+    for one in found:
+        flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]
+        table.add_row(
+            f"{one.model_version} {', '.join(one.aliases)}".strip(),
+            f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
+            "" if one.severity is None else f"{one.severity:.1f}",
+            "" if one.anomaly_score is None else f"{one.anomaly_score:.5g}",
+            "" if one.threshold is None else f"{one.threshold:.5g}",
+            escape(one.why_not or flagged),
+            style="bold" if one.model_version == row["model_version"] else None,
+        )
+    console().print(table)
