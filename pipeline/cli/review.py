@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pipeline.cli import rules
-from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json
-from pipeline.verdicts import Opinion
+from pipeline.cli import labels, rules
+from pipeline.cli.arguments import AnyDataset, AsJson, DatasetName, WholeSentences, print_json
 
 AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
 DAY = "%Y-%m-%d"
@@ -154,53 +153,9 @@ def review_show(
     return print_beside(found, beside)
 
 
-@verbs.command("label")
-def review_label(
-    anomaly_id: AnomalyId,
-    verdict: Annotated[Opinion, typer.Argument(help="what it was")],
-    by: By = "",
-    note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
-    settle: Annotated[
-        bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a record was. The next training leaves anomalies and data errors out; both kinds weigh the score."""
-    from dataclasses import asdict
-
-    from pipeline.installation import Installation
-    from pipeline.review import judging, record
-
-    ledger, who = Installation().ledger, by or getpass.getuser()
-    chosen = record.find(ledger, anomaly_id)
-    given = judging.give(ledger, [chosen], verdict, by=who, note=note, settle=settle)
-    if as_json:
-        return print_json({**asdict(given), "state": record.one(ledger, chosen)["state"]})
-    typer.echo(f"{chosen}: {verdict}, says {who}; take it back with `vaewatch review undo {given.act}`")
-    if given.conflicts:
-        typer.echo(
-            "reviewers differ on it: it is learned from neither way until they agree, or somebody says --settle"
-        )
-    return None
-
-
-@verbs.command("undo")
-def review_undo(
-    act: Annotated[str | None, typer.Argument(metavar="[ACT]", help="default: your newest verdict")] = None,
-    by: By = "",
-    as_json: AsJson = False,
-) -> None:
-    """Take back what was said: the entry stays in the history, and another one withdraws it."""
-    from dataclasses import asdict
-
-    from pipeline.installation import Installation
-    from pipeline.review import judging
-
-    ledger, who = Installation().ledger, by or getpass.getuser()
-    done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
-    print_json(asdict(done)) if as_json else typer.echo(
-        f"withdrawn: {len(done.anomaly_ids)} verdict{'s' * (len(done.anomaly_ids) != 1)} of {who}"
-    )
+verbs.command("groups")(labels.groups)
+verbs.command("label")(labels.label)
+verbs.command("undo")(labels.undo)
 
 
 @verbs.command("export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from pipeline.review.record import Neighbours
     from pipeline.review.versions import Scored
 
-MOST_COLUMNS = 8  # of neighbours
+MOST_COLUMNS = 6  # of neighbours
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 LONGEST = 40  # characters of a value
 
 
@@ -97,7 +99,9 @@ def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
 
 
 def _value(value: Any) -> str:
-    return "missing" if value is None else shortened(str(value), LONGEST)
+    """A value of a record; a time without parts of a second."""
+    text = "missing" if value is None else str(value)
+    return text[:19].replace("T", " ") if TIME.match(text) else shortened(text, LONGEST)
 
 
 def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from pipeline.display import console, shortened
+from pipeline.review.schema import NO_COLUMN
 from pipeline.views import reasons_text
+
+if TYPE_CHECKING:
+    from pipeline.review.groups import Group
 
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
 
@@ -78,6 +82,27 @@ def print_queue(
         console().print(", ".join(told))
     if has_more:
         console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
+
+
+def print_groups(found: Sequence[Group]) -> None:
+    """Open records that are odd alike, and the most severe of each group."""
+    if not found:
+        console().print("no open records")
+        return
+    table = Table("records", "dataset", "odd in", "days", "severest", "its id", box=None)
+    table.columns[0].justify = "right"
+    for group in found:
+        first, last = group.first_day, group.last_day
+        table.add_row(
+            str(group.n),
+            group.dataset,
+            escape("no single column" if group.signature == NO_COLUMN else group.signature),
+            first if first == last else f"{first} to {last}",
+            f"{group.severest:.1f}",
+            group.exemplar["anomaly_id"],
+        )
+    console().print(table)
+    console().print("label a whole group: vaewatch review label --group 'ODD IN' VERDICT, or --like ID")
 
 
 def print_rules(found: list[dict[str, Any]], today: str) -> None:

@@ -210,9 +210,13 @@ def size(ledger: Ledger, filters: Filters) -> int:
 
 def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, Any]:
     """What some records' verdicts come to."""
-    query = sa.select(queue.c.anomaly_id, queue.c.state).where(queue.c.anomaly_id.in_(anomaly_ids))
+    found: dict[str, Any] = {}
     with ledger.transaction() as connection:
-        return {row.anomaly_id: row.state for row in connection.execute(query)}
+        for i in range(0, len(anomaly_ids), CHUNK):
+            these = queue.c.anomaly_id.in_(anomaly_ids[i : i + CHUNK])
+            rows = connection.execute(sa.select(queue.c.anomaly_id, queue.c.state).where(these))
+            found |= {row.anomaly_id: row.state for row in rows}
+    return found
 
 
 def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
-from pipeline.review import judging, rule_words, suppression
+from pipeline.review import judging, queue, rule_words, suppression
 from pipeline.review.filling import plain
+from pipeline.review.filters import Filters
 from pipeline.settings import Settings
 
 from .review_data import DATASET, put, row
@@ -195,3 +197,63 @@ def test_what_no_single_column_explains_is_shown_where_it_is_something(
     put(Installation(Settings()).ledger, [given])
     text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
     assert ("of no single column" in text) is shown
+
+
+def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Callable[..., Any]) -> None:
+    """One act, as where records are ticked on the page: one line undoes it."""
+    here = Installation()
+    rows = [row(f"k{i}") for i in range(4)]
+    put(here.ledger, rows)
+    names = [one["anomaly_id"] for one in rows]
+    assert shell("label", names[0], "normal", "--by", "ann")["anomaly_ids"] == [names[0]]
+    said = shell("label", *(name[:12] for name in names[:3]), "normal", "--by", "ann")
+    assert sorted(said["anomaly_ids"]) == sorted(names[1:3])  # the first stood so already
+    assert said["states"] == dict.fromkeys(names[:3], "normal")
+    with_one_unknown = shell("label", names[3], "unheard", "normal", "--by", "ann")
+    assert "begins with 'unheard'" in str(with_one_unknown)
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 1, "normal": 3}
+    assert sorted(shell("undo", "--by", "ann")["anomaly_ids"]) == sorted(names[1:3])
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "normal": 1}
+
+
+def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..., Any]) -> None:
+    """As on the page of groups: every open record of it, and how many are said; of another number nothing is written."""
+    here = Installation()
+    alike, other = [row(f"k{i}") for i in range(3)], row("other", signature="fee↓")
+    old = row("old", "2026-01-02", signature="amount↑")
+    put(here.ledger, [*alike, other, old, row("of no column", signature="·")])
+    assert [(one["signature"], one["n"]) for one in shell("groups", "payments")][:1] == [("amount↑", 4)]
+    for wrong, refused in {
+        ("anomaly", "--group", "amount↓"): "no open record is odd in 'amount↓'",
+        ("anomaly", "--group", "amount↑", "--expect", "3"): "4 open records now, not 3",
+        ("anomaly", "--group", "amount↑", "--settle"): "--settle",
+        ("anomaly", "--group", "amount↑", "--like", other["anomaly_id"]): "one of these",
+        (other["anomaly_id"], "anomaly", "--group", "amount↑"): "one of these",
+        (other["anomaly_id"], "anomaly", "--since", "2026-01-20"): "about a group",
+        ("anomaly",): "say which records",
+    }.items():
+        assert refused in str(shell("label", *wrong))
+    assert queue.counts(here.ledger, Filters())["state"] == {"open": 6}
+    said = shell(
+        "label", "--like", alike[1]["anomaly_id"][:10], "anomaly", "--since", "2026-01-20", "--expect", "3"
+    )
+    assert sorted(said["anomaly_ids"]) == sorted(one["anomaly_id"] for one in alike)
+    shell("undo")
+    done = CliRunner().invoke(app, ["review", "label", "--group", "amount↑", "data_error", "--by", "ann"])
+    assert "4 records of payments, odd in amount↑: data_error, says ann" in done.stdout
+    act = re.search(r"vaewatch review undo (\w+)", done.stdout)
+    assert act
+    assert len(shell("undo", act[1], "--by", "ann")["anomaly_ids"]) == 4
+    assert len(shell("label", "--group", "no single column", "normal")["anomaly_ids"]) == 1
+
+
+def test_a_group_that_several_datasets_have_is_asked_about(shell: Callable[..., Any], tmp_path: Path) -> None:
+    """Columns of one name are common: a verdict must not land in another dataset."""
+    (tmp_path / "orders.yaml").write_text(DATASET.replace("payments", "orders"))
+    here = Installation()
+    put(here.ledger, [row("a"), row("b", dataset="orders"), row("c", dataset="orders")])
+    refused = str(shell("label", "--group", "amount↑", "normal"))
+    assert "orders (2 open), payments (1 open)" in refused
+    assert "--dataset" in refused
+    assert len(shell("label", "--group", "amount↑", "--dataset", "orders", "normal")["anomaly_ids"]) == 2
+    assert queue.counts(here.ledger, Filters())["dataset"] == {"orders": 2, "payments": 1}

@@ -1,0 +1,192 @@
+"""`vaewatch review label`, `undo` and `groups`: saying what records were, and taking it back.
+
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (review/judging.py, review/groups.py).
+"""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.arguments import AnyDataset, AsJson, By, print_json
+from pipeline.verdicts import Opinion
+
+if TYPE_CHECKING:
+    from pipeline.installation import Installation
+    from pipeline.review.filters import Filters
+    from pipeline.review.groups import Group
+    from pipeline.review.judging import Judged
+
+DAY, OF_NONE = "%Y-%m-%d", "no single column"
+SHOWN = 5  # ids
+Since = Annotated[
+    datetime | None, typer.Option(formats=[DAY], help="of the days from this one on; default: all")
+]
+
+
+def groups(dataset: AnyDataset = None, since: Since = None, as_json: AsJson = False) -> None:
+    """Open records that are odd alike, the largest groups first: each is likely one cause, and can be labelled at once."""
+    from dataclasses import asdict
+
+    from pipeline.display.review import print_groups
+    from pipeline.installation import Installation
+
+    found = _open_groups(Installation(), dataset, since)
+    print_json([asdict(group) for group in found]) if as_json else print_groups(found)
+
+
+def label(
+    anomaly_ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID",
+            help="as `review list` prints them; their first letters do",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    verdict: Annotated[Opinion, typer.Argument(help="what they were")],
+    group: Annotated[
+        str,
+        typer.Option(metavar="SIGNATURE", help="every open record of a group, as `review groups` prints it"),
+    ] = "",
+    like: Annotated[
+        str, typer.Option(metavar="ID", help="every open record of the group that this one is in")
+    ] = "",
+    dataset: Annotated[str | None, typer.Option(help="the group's, where several datasets have it")] = None,
+    since: Since = None,
+    expect: Annotated[
+        int | None, typer.Option(min=1, help="how many the group has: of more or fewer nothing is written")
+    ] = None,
+    by: By = "",
+    note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
+    settle: Annotated[
+        bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what records were: one, several, or a whole group. The next training leaves anomalies and data errors out; both kinds weigh the score."""
+    from dataclasses import asdict
+
+    from pipeline.installation import Installation
+    from pipeline.review import judging, queue, record
+
+    here, who = Installation(), by or getpass.getuser()
+    is_group = bool(group or like or dataset or since or expect)
+    _check_choice(anomaly_ids, group, like, is_group=is_group, settle=settle)
+    if is_group:
+        meant = _group(here, group, like, dataset, since)
+        which, n = _filters(meant.dataset, since, meant.signature), expect or meant.n
+        given = judging.give_group(here.ledger, which, verdict, by=who, note=note, n=n)
+        asked, of = list(given.anomaly_ids), f" of {meant.dataset}, odd in {_named(meant.signature)}"
+    else:
+        asked, of = [record.find(here.ledger, beginning) for beginning in anomaly_ids], ""
+        given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle)
+    if as_json:
+        return print_json({**asdict(given), "states": queue.states(here.ledger, asked)})
+    return _tell(given, len(set(asked)), f"{verdict}, says {who}", of)
+
+
+def undo(
+    act: Annotated[str | None, typer.Argument(metavar="[ACT]", help="default: your newest")] = None,
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take back what was said at once, of one record or of many: the entries stay in the history, others withdraw them."""
+    from dataclasses import asdict
+
+    from pipeline.installation import Installation
+    from pipeline.review import judging
+
+    ledger, who = Installation().ledger, by or getpass.getuser()
+    done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
+    if as_json:
+        return print_json(asdict(done))
+    n = len(done.anomaly_ids)
+    return typer.echo(f"withdrawn: {n} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
+
+
+def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bool, settle: bool) -> None:
+    from pipeline.errors import ConfigError
+
+    if bool(anomaly_ids) + bool(group) + bool(like) != 1:
+        raise ConfigError("say which records: their ids, or --group SIGNATURE, or --like ID; one of these")
+    if anomaly_ids and is_group:
+        raise ConfigError("--dataset, --since and --expect are about a group, not about records by their ids")
+    if is_group and settle:
+        raise ConfigError("--settle is about records on which reviewers differ: a group has open ones only")
+
+
+def _tell(given: Judged, n_asked: int, said: str, of: str) -> None:
+    """What was written, of how many records, and how to take it back."""
+    n, n_before = len(given.anomaly_ids), n_asked - len(given.anomaly_ids)
+    if not n:
+        return typer.echo(f"nothing changed: {said} before of {'it' if n_asked == 1 else f'all {n_asked}'}")
+    what = given.anomaly_ids[0] if n == 1 else f"{n} records"
+    before = f"; of {n_before} it was said before" if n_before else ""
+    typer.echo(f"{what}{of}: {said}{before}{_some(given.anomaly_ids) if n > 1 else ''}")
+    typer.echo(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")
+    if given.conflicts:
+        typer.echo(
+            f"reviewers differ on {len(given.conflicts)}{_some(given.conflicts)}: learned from neither way until they agree, or "
+            "somebody says --settle"
+        )
+    return None
+
+
+def _some(anomaly_ids: tuple[str, ...]) -> str:
+    """The first of some ids, in brackets."""
+    more = f" and {len(anomaly_ids) - SHOWN} more" if len(anomaly_ids) > SHOWN else ""
+    return f" ({', '.join(anomaly_ids[:SHOWN])}{more})" if anomaly_ids else ""
+
+
+def _group(
+    here: Installation, signature: str, like: str, dataset: str | None, since: datetime | None
+) -> Group:
+    """The one group that is meant, with how many open records it has now.
+
+    Raises:
+        NotReady: there is none.
+        ConfigError: more than one dataset has such a group.
+    """
+    from pipeline.errors import ConfigError, NotReady
+    from pipeline.review import record
+    from pipeline.review.schema import NO_COLUMN
+
+    if like:
+        row = record.one(here.ledger, record.find(here.ledger, like, dataset))
+        signature, dataset = row["signature"], row["dataset"]
+    signature = NO_COLUMN if signature == OF_NONE else signature
+    found = _open_groups(here, dataset, since, signature) if signature else []
+    if not found:
+        what = f"like {like}" if like else f"odd in {signature!r}"
+        where = f" of {dataset}" if dataset else ""
+        raise NotReady(f"no open record{where} is {what}; which groups there are: `vaewatch review groups`")
+    if len(found) > 1:
+        names = ", ".join(f"{one.dataset} ({one.n} open)" for one in found)
+        raise ConfigError(f"several datasets have this group: {names}; say which with --dataset")
+    return found[0]
+
+
+def _open_groups(
+    here: Installation, dataset: str | None, since: datetime | None, signature: str | None = None
+) -> list[Group]:
+    from pipeline.review import groups
+
+    return groups.groups(here.ledger, _filters(dataset and here.dataset(dataset).dataset, since, signature))
+
+
+def _filters(dataset: str | None, since: datetime | None, signature: str | None) -> Filters:
+    from pipeline.review.filters import Filters
+
+    day = since.date().isoformat() if since else None
+    return Filters(dataset=dataset, state="open", since=day, signature=signature)
+
+
+def _named(signature: str) -> str:
+    from pipeline.review.schema import NO_COLUMN
+
+    return OF_NONE if signature == NO_COLUMN else signature
