@@ -7,14 +7,17 @@ from (views.py, steps/).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
+
+WIDE = 100  # characters a line, from which texts are wrapped and not cut
+LONGEST = 500
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -58,6 +61,20 @@ def as_bytes(n: int) -> str:
 def in_utc(at: str) -> str:
     """A time of the registry's, which are in UTC."""
     return f"{at[:16].replace('T', ' ')} UTC" if at else ""
+
+
+def columns(*names: str, right: Collection[str] = ()) -> Table:
+    """A table whose texts go on in the next line where they are longer than their column: a name that is cut is another name.
+
+    right: columns of numbers, which end below one another.
+    """
+    made = [Column(name, overflow="fold", justify="right" if name in right else "left") for name in names]
+    return Table(*made, box=None)
+
+
+def fitted(text: str, most: int) -> str:
+    """A text for a column: whole where the terminal is wide, but for the longest; else cut."""
+    return shortened(text, most if console().width < WIDE else LONGEST)
 
 
 def shortened(text: str, most: int) -> str:

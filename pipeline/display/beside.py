@@ -8,9 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from pipeline.display import console, shortened
+from pipeline.display import columns, console, fitted
 
 if TYPE_CHECKING:
     from pipeline.review.compare import Clearing, Near
@@ -63,7 +62,7 @@ def print_clearing(row: Mapping[str, Any], found: Clearing) -> None:
         for one in found.changes
     )
     console().print(
-        f"it would not have been flagged had {told} (score {found.score:.5g} nats, threshold {row['threshold']:.5g})"
+        f"it would not have been flagged had {told} (score {found.score:.2f} nats, threshold {row['threshold']:.2f})"
     )
 
 
@@ -72,7 +71,7 @@ def print_nearest(row: Mapping[str, Any], found: Sequence[Near]) -> None:
     if not found:
         console().print("there is no unflagged record in its batch to compare with")
         return
-    table = Table("normal record like it", "distance, 0 to 1", "differs in (this one's value)", box=None)
+    table = columns("normal record like it", "distance, 0 to 1", "differs in (this one's value)")
     for one in found:
         differs = (
             f"{name} {_value(one.record.get(name))} ({_value(row['record'].get(name))})"
@@ -89,11 +88,11 @@ def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
         return
     console().print(escape(f"before and after, of {found.of or 'its batch'}, in time"))
     names = found.columns[:MOST_COLUMNS]
-    table = Table("record", *map(escape, names), box=None)
+    table = columns("record", *map(escape, names))
     table.columns[0].no_wrap = True
     for one in found.rows:
         values = (escape(_value(one["record"].get(name))) for name in names)
-        key = escape(shortened(one["record_key"], LONGEST)) + " ←" * one["is_this"]
+        key = escape(fitted(one["record_key"], LONGEST)) + " ←" * one["is_this"]
         table.add_row(key, *values, style="bold" if one["is_this"] else None)
     console().print(table)
 
@@ -101,7 +100,7 @@ def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
 def _value(value: Any) -> str:
     """A value of a record; a time without parts of a second."""
     text = "missing" if value is None else str(value)
-    return text[:19].replace("T", " ") if TIME.match(text) else shortened(text, LONGEST)
+    return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 
 
 def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:
@@ -109,15 +108,23 @@ def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:
     if not found:
         console().print("no model version of this dataset is registered any more")
         return
-    table = Table("version", "trained", "severity", "score", "threshold", "now", box=None)
+    table = columns(
+        "version",
+        "trained",
+        "severity",
+        "score",
+        "threshold",
+        "now",
+        right=("severity", "score", "threshold"),
+    )
     for one in found:
         flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]
         table.add_row(
             f"{one.model_version} {', '.join(one.aliases)}".strip(),
             f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
             "" if one.severity is None else f"{one.severity:.1f}",
-            "" if one.anomaly_score is None else f"{one.anomaly_score:.5g}",
-            "" if one.threshold is None else f"{one.threshold:.5g}",
+            "" if one.anomaly_score is None else f"{one.anomaly_score:.2f}",
+            "" if one.threshold is None else f"{one.threshold:.2f}",
             escape(one.why_not or flagged),
             style="bold" if one.model_version == row["model_version"] else None,
         )

@@ -6,16 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
-from pipeline.display import console, shortened
+from pipeline.display import columns, console, fitted
+from pipeline.review.parts import of_score, unnamed_share
 from pipeline.review.schema import NO_COLUMN
 from pipeline.views import reasons_text
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pipeline.review.groups import Group
 
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
+WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
+LEGEND = (
+    "explains: how much of what makes the record odd would go if the column had its expected value",
+    "adds: nats that its own value adds to the score, by how surprising it is, given the others",
+    "a wild value makes others look odd, too: they add to the score, and it explains them",
+)
 
 
 def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
@@ -23,7 +31,7 @@ def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
     if not found:
         console().print("nothing flagged")
         return
-    table = Table("id", "batch", "record", "severity", "score", "why (observed, expected, share)", box=None)
+    table = columns("id", "batch", "record", "severity", "score", WHY, right=NUMBERS)
     judged = any(row.get("verdict") for row in found)
     if judged:
         table.add_column("verdict")
@@ -33,10 +41,10 @@ def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
         table.add_row(
             row["anomaly_id"],
             row["batch_id"],
-            escape(shortened(row["record_key"], 28)),
+            escape(fitted(row["record_key"], 28)),
             f"{row['severity']:.1f}",
-            f"{row['anomaly_score']:.4g}",
-            escape(shortened(reasons_text(row["reasons"]), 200)),
+            f"{row['anomaly_score']:.2f}",
+            escape(fitted(reasons_text(row["reasons"]), 200)),
             *([row["verdict"] or ""] if judged else []),
         )
     console().print(table)
@@ -54,9 +62,7 @@ def print_queue(
     if not found:
         console().print("nothing is like that in the queue (--state any shows what was judged, too)")
         return
-    table = Table(
-        "id", "day", "record", "severity", "score", "why (observed, expected, share)", "state", box=None
-    )
+    table = columns("id", "day", "record", "severity", "score", WHY, "state", right=NUMBERS)
     for column in table.columns[:2]:
         column.no_wrap = True
     for row in found:
@@ -66,10 +72,10 @@ def print_queue(
         table.add_row(
             row["anomaly_id"],
             row["day"],
-            escape(shortened(row["record_key"], 28)),
+            escape(fitted(row["record_key"], 28)),
             f"{row['severity']:.1f}",
-            f"{row['anomaly_score']:.4g}",
-            escape(shortened(why, 200)),
+            f"{row['anomaly_score']:.2f}",
+            escape(fitted(why, 200)),
             row["state"],
         )
     console().print(table)
@@ -89,7 +95,7 @@ def print_groups(found: Sequence[Group]) -> None:
     if not found:
         console().print("no open records")
         return
-    table = Table("records", "dataset", "odd in", "days", "severest", "its id", box=None)
+    table = columns("records", "dataset", "odd in", "days", "severest", "its id")
     table.columns[0].justify = "right"
     for group in found:
         first, last = group.first_day, group.last_day
@@ -110,16 +116,16 @@ def print_rules(found: list[dict[str, Any]], today: str) -> None:
     if not found:
         console().print("no rules; `vaewatch review rules preview` shows what one would hide")
         return
-    table = Table("rule", "dataset", "odd in", "and", "until", "why", "by", "", box=None)
+    table = columns("rule", "dataset", "odd in", "and", "until", "why", "by", "")
     for rule in found:
         past = rule["ended_by"] or rule["ends_on"] < today
         table.add_row(
             str(rule["number"]),
             rule["dataset"],
-            escape(shortened(rule["signature"] or "any", 40)),
+            escape(fitted(rule["signature"] or "any", 40)),
             escape(", ".join(f"{name} = {value}" for name, value in rule["conditions"].items())),
             rule["ends_on"],
-            escape(shortened(rule["note"], 60)),
+            escape(fitted(rule["note"], 60)),
             escape(rule["by"]),
             escape(f"ended by {rule['ended_by']}" if rule["ended_by"] else ""),
             style="dim" if past else None,
@@ -134,29 +140,12 @@ def print_one(row: dict[str, Any]) -> None:
         f"[bold]{row['anomaly_id']}[/bold]  batch {row['batch_id']}, record {escape(row['record_key'])}"
     )
     out.print(
-        f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; anomaly score {row['anomaly_score']:.5g} nats "
-        f"(threshold {row['threshold']:.5g}), model version {row['model_version']}"
+        f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; score {row['anomaly_score']:.2f} nats, "
+        f"threshold {row['threshold']:.2f}; model version {row['model_version']}"
     )
-    if sum_text := _sum_text(row):
-        out.print(escape(sum_text))
-    why = {reason["column"]: reason for reason in row["reasons"]}
-    table = Table("column", "observed", "expected", "95 % interval", "share", box=None)
-    for name, value in sorted(
-        row["record"].items(), key=lambda cell: -(why.get(cell[0]) or {"share": 0})["share"]
-    ):
-        reason = why.get(name)
-        interval = (
-            f"{reason['low']:.5g} … {reason['high']:.5g}" if reason and reason["low"] is not None else ""
-        )
-        shares = (
-            [escape(str(reason["expected"])), interval, f"{reason['share']:.0%}"] if reason else ["", "", ""]
-        )
-        table.add_row(
-            escape(name), escape(shortened(str(value), 60)), *shares, style="bold" if reason else None
-        )
-    if (row["kl_share"] or 0) >= LEAST_SHARE:
-        table.add_row("(of no single column)", "", "", "", f"{row['kl_share']:.0%}")
-    out.print(table)
+    out.print(_why(row))
+    for line in LEGEND[: 3 if row["kl_weight"] is not None else 1] if row["reasons"] else ():
+        out.print(f"[dim]{line}[/dim]")
     for given in row["verdicts"]:
         stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"
         note = f": {given['note']}" if given["note"] else ""
@@ -165,12 +154,42 @@ def print_one(row: dict[str, Any]) -> None:
         )
 
 
-def _sum_text(row: dict[str, Any]) -> str:
-    """A score as a sum; empty where its parts were not kept."""
-    from pipeline.review.parts import of_score
+def _why(row: dict[str, Any]) -> Table:
+    """A line for each column, those that explain most first; then what is of no column, and the sums."""
+    why = {reason["column"]: reason for reason in row["reasons"]}
+    parts = of_score(row)
+    adds = {part.column or part.kind: f"{part.nats:.2f}" for part in parts}
+    names = ["column", "observed", "expected", "95 % interval", "explains", *(["adds"] if parts else [])]
+    table = columns(*names, right=("explains", "adds"))
+    named = [part.column for part in parts if part.column]  # derived columns are not in the record
+    for name in dict.fromkeys([*why, *row["record"], *named]):
+        reason = why.get(name)
+        value = row["record"].get(name, reason["observed"] if reason else "(derived)")
+        cells = [escape(name), escape(fitted(str(value), 60)), *_expected(reason)]
+        table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
+    share = row["kl_share"] or 0.0
+    whole = "of no single column: KL divergence" if share >= LEAST_SHARE else "KL divergence"
+    for kind, name, explained in (
+        ("others", "other columns", unnamed_share(row)),
+        ("kl", f"{whole}{_weight(row)}", share),
+    ):
+        if explained >= LEAST_SHARE or kind in adds:
+            told = f"{explained:.0%}" if explained >= LEAST_SHARE else ""
+            table.add_row(f"({name})", "", "", "", told, *([adds.get(kind, "")] if parts else []))
+    if parts:
+        table.add_row("score", "", "", "", "", f"{row['anomaly_score']:.2f}", style="bold")
+    return table
 
-    named = {"others": "other columns" if row["terms"] else "all columns", "kl": "KL divergence"}
-    told = [f"{named.get(part.kind, part.column)} {part.nats:.2f}" for part in of_score(row)]
+
+def _expected(reason: dict[str, Any] | None) -> list[str]:
+    """What a reason says beside what was observed."""
+    if reason is None:
+        return ["", "", ""]
+    interval = "" if reason["low"] is None else f"{reason['low']:.5g} … {reason['high']:.5g}"
+    return [escape(fitted(str(reason["expected"]), 60)), interval, f"{reason['share']:.0%}"]
+
+
+def _weight(row: dict[str, Any]) -> str:
+    """What verdicts taught of the KL divergence, if anything."""
     weight = row["kl_weight"]
-    note = f" (KL divergence {row['kl_divergence']:.2f} × {weight:.3g})" if weight not in {None, 1.0} else ""
-    return f"{row['anomaly_score']:.2f} = {' + '.join(told)}{note}".replace("+ -", "- ") if told else ""
+    return "" if weight in {None, 1.0} else f", {row['kl_divergence']:.2f} × {weight:.3g}"

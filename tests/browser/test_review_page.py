@@ -172,7 +172,7 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     page.press("j")
     page.press("\ue007")
     page.until(lambda: page.text("h1") == "key-0")
-    assert "amount 900 expected 12.5, 10 to 15 80%" in page.text(".why-plot figcaption")
+    assert "amount 900 expected 12.5, 10 to 15 explains 80%" in page.text(".why-plot figcaption")
     assert "KL divergence" in page.all(".kl")[-1].text
     page.press("n")
     page.press("asked the shop")

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from pipeline import display
 from pipeline.cli import app
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
@@ -23,7 +25,7 @@ from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
 from pipeline.settings import Settings
 
-from .review_data import DATASET, put, row
+from .review_data import DATASET, put, reason, row
 
 
 @pytest.fixture
@@ -197,6 +199,63 @@ def test_what_no_single_column_explains_is_shown_where_it_is_something(
     put(Installation(Settings()).ledger, [given])
     text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
     assert ("of no single column" in text) is shown
+
+
+def test_what_a_column_explains_and_what_it_adds_stand_beside_each_other(shell: Callable[..., Any]) -> None:
+    """Two numbers of one column, each with its name and what it means; what is added adds up to the score."""
+    reasons = [reason("amount", 0.9), reason("since_last", 0.05, observed="7", expected="900")]
+    given = row(
+        "r1", kl_share=0.0, reasons=reasons, anomaly_score=81.5, kl_divergence=4.0, kl_weight=0.5, record={"amount": 900.0, "country": "DE"},
+        terms=[{"column": "country", "nats": 50.25}, {"column": "amount", "nats": 30.0}],
+    )  # fmt: skip
+    put(Installation(Settings()).ledger, [given])
+    text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
+    lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
+    assert lines["amount"] == ["900.0", "12.5", "10", "…", "15", "90%", "30.00"]
+    assert lines["since_last"] == ["7", "900", "10", "…", "15", "5%"]  # derived: not in the record
+    assert lines["country"] == ["DE", "50.25"]
+    assert lines["(KL"] == ["divergence,", "4.00", "×", "0.5)", "2.00"]
+    assert lines["(other"] == ["columns)", "5%", "-0.75"]
+    assert lines["score"] == ["81.50"]
+    assert "explains: how much of what makes the record odd would go if" in text
+    assert "adds: nats that its own value adds to the score" in text
+
+
+def test_names_are_whole_where_the_terminal_is_wide_and_cut_where_it_is_not(
+    shell: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name of which the end is missing may be another's."""
+    name = "the_column_" + "q" * 90 + "_end"
+    given = row(
+        "key_" + "j" * 90 + "_end", reasons=[reason(name)], record={name: "value_" + "z" * 90 + "_end"}
+    )
+    put(Installation(Settings()).ledger, [given])
+
+    def printed(*arguments: str) -> str:
+        return re.sub(r"\s", "", CliRunner().invoke(app, ["review", *arguments]).stdout)
+
+    wide = printed("show", given["anomaly_id"])
+    assert "z" * 10 in wide
+    assert len(re.findall("[qjz]", printed("list"))) == 180
+    assert len(re.findall("[qjz]", wide)) == 270
+    narrow = Console(width=80, highlight=False)
+    for module in (display, display.review):
+        monkeypatch.setattr(module, "console", lambda **_: narrow)
+    with narrow.capture() as captured:
+        CliRunner().invoke(app, ["review", "list"])
+    assert "…" in captured.get()
+    assert len(re.findall("j", captured.get())) < 28
+
+
+def test_scores_in_a_list_have_as_many_digits_each(shell: Callable[..., Any]) -> None:
+    """They are compared down the column."""
+    put(
+        Installation(Settings()).ledger,
+        [row(f"r{i}", anomaly_score=score) for i, score in enumerate((7195.4421, 83.056, 30.8))],
+    )
+    text = CliRunner().invoke(app, ["review", "list"]).stdout
+    scores = re.findall(r"\S+ +2026-01-30 +r\d +3\.5 (.{8})", text)
+    assert sorted(scores) == ["   30.80", "   83.06", " 7195.44"]
 
 
 def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import get_args
 
 import pytest
@@ -21,7 +22,7 @@ from pipeline.review import digest, judging, queue, statistics
 from pipeline.review.filters import BANDS, Filters
 from pipeline.review.web.shapes import Band
 
-from .review_data import SITE, put, refused, row
+from .review_data import SITE, put, reason, refused, row
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_records_score_is_shown_as_a_sum(here: Installation, browser: TestClie
     page = browser.get(f"/record/{kept['anomaly_id']}").text
     summed = re.search(r'<table class="plain sum">.*?</table>', page, re.DOTALL)
     assert summed
-    assert re.findall(r'class="n">([^<]*)<', summed[0]) == ["30.50", "4.25", "4.25", "1.00", "40.00"]
+    assert re.findall(r'<td class="n">([^<]*)<', summed[0]) == ["30.50", "4.25", "4.25", "1.00", "40.00"]
     assert "2.00 × 0.5, the weight that verdicts taught it" in summed[0]
     assert "before the parts were kept" in browser.get(f"/record/{row('before')['anomaly_id']}").text
 
@@ -237,3 +238,25 @@ def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
     assert browser.get("/assets/../app.py").status_code == 404
+
+
+def test_what_a_line_cuts_is_there_whole(here: Installation, browser: TestClient) -> None:
+    """Names that differ at their end are told apart by hovering, by searching the page, and by who has it read out."""
+    name = 'the "column"_' + "x" * 90 + "_end"
+    long = row(
+        "key_" + "y" * 90 + "_end", driver=name, signature=f"{name}↑", reasons=[reason(name, observed="v" * 70)],
+        terms=[{"column": name, "nats": 9.0}], record={name: "v" * 70}, suppressed=0,
+    )  # fmt: skip
+    put(here.ledger, [long])
+    for path in ("/", "/groups", f"/record/{long['anomaly_id']}"):
+        page = browser.get(path).text
+        whole = html.escape(name).replace("&quot;", "&#34;")
+        assert re.search(rf'<span class="cut c\d+" title="{whole}↑?">{whole}↑?</span>', page), path
+        assert not re.search(r"[xyv]…", page[page.index("<main") :]), path
+    style = browser.get("/assets/review.css").text
+    templates = files("pipeline.review.web").joinpath("templates").iterdir()
+    used = {
+        n for template in templates for n in re.findall(r"\|(?:cut|signature)\((\d+)\)", template.read_text())
+    }
+    assert len(used) > 4
+    assert all(re.search(rf"\.c{n} {{ max-width: [^}}]*{n}ch", style) for n in used)

@@ -47,6 +47,19 @@ def page(request: Request, template: str, *, query: str, **given: Any) -> Respon
     return HTMLResponse(_templates.get_template(template).render(common | given), status)
 
 
+def cut(value: Any, most: int) -> str:
+    """A text of which a line shows this many characters; the whole of it is there to be read, found, copied and hovered over.
+
+    The stylesheet has a class for each length that templates use.
+    """
+    text = words.short(value, LONGEST_IN_RECORD)
+    return (
+        text
+        if len(text) <= most
+        else Markup('<span class="cut c{}" title="{}">{}</span>').format(most, text, text)
+    )
+
+
 def _templated() -> Environment:
     made = Environment(
         loader=PackageLoader("pipeline.review.web"),
@@ -59,13 +72,14 @@ def _templated() -> Environment:
         "number": words.number,
         "nats": words.nats,
         "short": words.short,
+        "cut": cut,
         "percent": words.percent,
         "rarity": words.rarity,
         "likely": lambda reason: plots.likely(reason)[0] or reason["expected"],
         "rounded": words.rounded,
         "cell": words.cell,
         "when": words.when,
-        "signature": words.signature,
+        "signature": lambda given, most=words.LONGEST_IN_LIST: cut(words.signature(given), most),
         "address": lambda given: urlencode({
             name: value for name, value in given.items() if value is not None
         }),

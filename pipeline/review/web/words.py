@@ -93,9 +93,9 @@ def short(value: Any, most: int = LONGEST_IN_LIST) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
-def signature(given: str, most: int = LONGEST_IN_LIST) -> str:
+def signature(given: str) -> str:
     """A signature for people."""
-    return "of no single column" if given in NO_COLUMN else short(given, most)
+    return "of no single column" if given in NO_COLUMN else given
 
 
 def percent(share: float | None) -> str:

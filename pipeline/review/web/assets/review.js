@@ -21,6 +21,7 @@
     return told;
   }
 
+  const brief = text => text.length > 60 ? `${text.slice(0, 60)}…` : text;
   let fading = 0;
   function tell(text, act = "", bad = false) {
     one(".told", toast).textContent = text;
@@ -108,7 +109,7 @@
     if (!writes) return tell("your role reads here", "", true);
     const several = ticked(), chosen = several.length ? several : [here()].filter(Boolean);
     if (!chosen.length) return tell("choose a record first: j, or a tick", "", true);
-    const list = rows(), last = chosen[chosen.length - 1], name = one("a.key", last).textContent;
+    const list = rows(), last = chosen[chosen.length - 1], name = brief(one("a.key", last).textContent);
     several.forEach(row => { one("input", row).checked = false; });
     countTicked();
     go(list[list.indexOf(last) + 1] || last);
@@ -185,7 +186,7 @@
     settle(true);
     goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
     inTurn(async () => {
-      const what = one(".signature", group).textContent;
+      const what = brief(one(".signature", group).textContent);
       try {
         const said = await send("POST", "/groups/verdicts", { dataset, signature, since: since || null, verdict: opinion, n: Number(n) });
         tell(`${names[opinion]}: ${n} records, ${what}`, said.act);
@@ -209,7 +210,7 @@
       try {
         const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form) };
         const said = await send("POST", "/verdicts", body);
-        const text = said.anomaly_ids.length ? `${names[opinion]}: ${one("h1", record).textContent.trim()}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
+        const text = said.anomaly_ids.length ? `${names[opinion]}: ${brief(one("h1", record).textContent.trim())}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
         const next = said.conflicts.length ? null : one(".walk a[rel=next]");
         const to = new URL(next ? next.href : location.href);
         to.searchParams.set("told", text);
