@@ -34,14 +34,17 @@ Where = Annotated[
 
 @verbs.command("list")
 def rules_list(dataset: AnyDataset = None, as_json: AsJson = False) -> None:
-    """Every rule, newest first, those that hold no longer too."""
+    """Every rule, newest first, those that hold no longer too; how many records each hides now, and how many like these were confirmed."""
     from dataclasses import asdict
 
     from pipeline.display.review import print_rules
     from pipeline.installation import Installation
-    from pipeline.review import suppression
+    from pipeline.review import effects, suppression
 
-    found = [asdict(rule) for rule in suppression.rules(Installation().ledger, dataset)]
+    ledger = Installation().ledger
+    rules = suppression.rules(ledger, dataset)
+    at_work = effects.effects(ledger, rules)
+    found = [asdict(rule) | asdict(at_work.get(rule.number, effects.Effect())) for rule in rules]
     print_json(found) if as_json else print_rules(found, datetime.now(UTC).date().isoformat())
 
 

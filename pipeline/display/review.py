@@ -116,7 +116,19 @@ def print_rules(found: list[dict[str, Any]], today: str) -> None:
     if not found:
         console().print("no rules; `vaewatch review rules preview` shows what one would hide")
         return
-    table = columns("rule", "dataset", "odd in", "and", "until", "why", "by", "")
+    table = columns(
+        "rule",
+        "dataset",
+        "odd in",
+        "and",
+        "until",
+        "hides",
+        "confirmed alike",
+        "why",
+        "by",
+        "",
+        right=("hides", "confirmed alike"),
+    )
     for rule in found:
         past = rule["ended_by"] or rule["ends_on"] < today
         table.add_row(
@@ -125,6 +137,8 @@ def print_rules(found: list[dict[str, Any]], today: str) -> None:
             escape(fitted(rule["signature"] or "any", 40)),
             escape(", ".join(f"{name} = {value}" for name, value in rule["conditions"].items())),
             rule["ends_on"],
+            str(rule["n_hidden"]),
+            str(rule["n_confirmed"]),
             escape(fitted(rule["note"], 60)),
             escape(rule["by"]),
             escape(f"ended by {rule['ended_by']}" if rule["ended_by"] else ""),

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import StorageFailed
 
-HEAD = "0009"
+HEAD = "0010"
 VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may lie beside it in one database
 
 

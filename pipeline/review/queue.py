@@ -189,6 +189,12 @@ def newest_day(ledger: Ledger, dataset: Datasets = None) -> str | None:
         return found
 
 
+def newest(ledger: Ledger, filters: Filters, limit: int) -> list[str]:
+    """The anomaly_ids of the first rows in the order of the pages."""
+    with ledger.transaction() as connection:
+        return _ids(connection, filters, None, limit)
+
+
 def members(ledger: Ledger, filters: Filters) -> list[str]:
     """The anomaly_ids of every row that the filters let through, in no particular order."""
     with ledger.transaction() as connection:

@@ -88,6 +88,9 @@ queue = sa.Table(
         "ix_queue_id", "anomaly_id", postgresql_ops={"anomaly_id": "varchar_pattern_ops"}
     ).ddl_if(dialect="postgresql"),  # SQLite has that of the primary key
     sa.Index("ix_queue_signature", "dataset", "signature", "state", "severity"),
+    sa.Index(
+        "ix_queue_hidden", "suppressed", sqlite_where=sa.text("suppressed != 0"), postgresql_where=sa.text("suppressed != 0")
+    ),
     sa.Index("ix_queue_state", "state", "kind", "dataset", "anomaly_id"),
 )  # fmt: skip
 queue_batches = sa.Table(

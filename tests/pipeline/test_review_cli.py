@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -20,7 +21,8 @@ from pipeline import display
 from pipeline.cli import app
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
-from pipeline.review import judging, queue, rule_words, suppression
+from pipeline.ledger import Ledger
+from pipeline.review import effects, judging, queue, rule_words, suppression
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
 from pipeline.settings import Settings
@@ -316,3 +318,42 @@ def test_a_group_that_several_datasets_have_is_asked_about(shell: Callable[..., 
     assert "--dataset" in refused
     assert len(shell("label", "--group", "amount↑", "--dataset", "orders", "normal")["anomaly_ids"]) == 2
     assert queue.counts(here.ledger, Filters())["dataset"] == {"orders": 2, "payments": 1}
+
+
+def test_each_rule_says_what_it_hides_and_what_was_confirmed_of_its_like(shell: Callable[..., Any]) -> None:
+    """One that hides much is looked at again; one whose like were anomalies hides some."""
+    here = Installation()
+    french = [row(f"f{i}", record={"country": "FR"}) for i in range(3)]
+    danish = [row(f"d{i}", record={"country": "DK"}, signature="fee↓") for i in range(2)]
+    put(here.ledger, [*french, *danish, row("other", dataset="payments", record={"country": "DE"})])
+    put(here.ledger, [row("elsewhere", dataset="orders", record={"country": "FR"}, driver="amount")])
+    for one, opinion in ((french[0], "anomaly"), (french[1], "normal"), (danish[0], "data_error")):
+        judging.give(here.ledger, [one["anomaly_id"]], opinion, by="ann")
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    for arguments in (["--where", "country=FR"], ["--signature", "fee↓"], ["--where", "country=NL"]):
+        shell("rules", "add", "payments", *arguments, "--until", last, "--note", "known")
+    shell("rules", "end", "3")
+
+    def told() -> dict[int, tuple[int, int]]:
+        return {rule["number"]: (rule["n_hidden"], rule["n_confirmed"]) for rule in shell("rules", "list")}
+
+    assert told() == {1: (1, 1), 2: (1, 1), 3: (0, 0)}
+    judging.give(
+        here.ledger, [french[2]["anomaly_id"]], "anomaly", by="ann"
+    )  # found by its id: hidden no longer
+    assert told() == {1: (0, 2), 2: (1, 1), 3: (0, 0)}
+    shell("rules", "end", "2")
+    assert told() == {1: (0, 2), 2: (0, 0), 3: (0, 0)}
+
+
+def test_hidden_records_are_counted_without_reading_the_others(ledger: Ledger) -> None:
+    """Of a million records the hidden ones are few."""
+    said: list[str] = []
+    with ledger.transaction() as connection:
+        engine = connection.engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    effects.effects(ledger, [])
+    (query,) = (one for one in said if "suppressed !=" in one)
+    with ledger.transaction() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+    assert [line[3] for line in plan] == ["SCAN queue USING COVERING INDEX ix_queue_hidden"]

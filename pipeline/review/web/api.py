@@ -15,7 +15,16 @@ from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
 from pipeline import export
-from pipeline.review import compare, disagreements, judging, queue, rule_words, statistics, suppression
+from pipeline.review import (
+    compare,
+    disagreements,
+    effects,
+    judging,
+    queue,
+    rule_words,
+    statistics,
+    suppression,
+)
 from pipeline.review import groups as gathering
 from pipeline.review import record as looking
 from pipeline.review import versions as rescoring
@@ -35,7 +44,7 @@ from pipeline.review.web.shapes import (
     Paged,
     Records,
     Rule,
-    RuleKept,
+    RuleAtWork,
     RuleMade,
     Said,
     Saying,
@@ -156,9 +165,14 @@ def export_file(
 
 
 @router.get("/rules")
-def rules(request: Request, dataset: Text | None = None) -> list[RuleKept]:
-    """Suppression rules, newest first, those that were ended too."""
-    return [RuleKept.model_validate(vars(rule)) for rule in scope.rules(request, dataset)]
+def rules(request: Request, dataset: Text | None = None) -> list[RuleAtWork]:
+    """Suppression rules, newest first, those that were ended too, with what each hides now."""
+    kept = scope.rules(request, dataset)
+    at_work = effects.effects(request.app.state.here.ledger, kept)
+    return [
+        RuleAtWork.model_validate({**vars(rule), **vars(at_work.get(rule.number, effects.Effect()))})
+        for rule in kept
+    ]
 
 
 @router.get("/rules/preview")

@@ -16,7 +16,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.errors import ConfigError, VaewatchError
-from pipeline.review import queue, rule_words, suppression
+from pipeline.review import effects, queue, rule_words, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.web import scope
 from pipeline.review.web.render import page
@@ -66,13 +66,14 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
 
     Its status is 422 where the draft has a slip: what was typed is kept, and what is wrong stands beside it.
     """
-    here, tried = request.app.state.here, None
+    here, tried, rules = request.app.state.here, None, scope.rules(request)
     if draft is not None:
         draft, tried = _tried(here, draft, by=request.state.reviewer.name)
     return page(
         request,
         "rules.html",
-        rules=scope.rules(request),
+        rules=rules,
+        effects=effects.effects(here.ledger, rules),
         n_hidden=queue.total(here.ledger, scope.seen(request, Filters(suppressed=True))),
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,

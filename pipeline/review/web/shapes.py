@@ -304,6 +304,15 @@ class RuleKept(Rule):
     ended_by: str | None
 
 
+class RuleAtWork(RuleKept):
+    """A saved rule and what it does."""
+
+    n_hidden: int = Field(description="open records that it hides now")
+    n_confirmed: int = Field(
+        description="records that it matches and that were confirmed, among the newest thousand anomalies and data errors"
+    )
+
+
 class Tried(BaseModel):
     """What a rule would have hidden in the last 30 days."""
 

@@ -1,0 +1,75 @@
+"""What saved rules do: how many records each hides now, and how many like these people confirmed.
+
+Belongs here: counts for rules that are kept. Does not: what a draft would have hidden (suppression.py).
+
+The cost does not grow with the queue: hidden records have an index of their own, and of the confirmed ones the newest are
+looked at, once for all the rules of a dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.ledger import Ledger
+from pipeline.review.filters import Filters
+from pipeline.review.queue import CHUNK, newest
+from pipeline.review.schema import queue
+from pipeline.review.suppression import Rule
+from pipeline.verdicts import NOT_LEARNED
+
+MOST_CONFIRMED = 1000  # of a dataset, of each kind of verdict that confirms
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a rule does.
+
+    Attributes:
+        n_hidden: open records that it hides now.
+        n_confirmed: records that it matches and that are confirmed, as anomalies or data errors, among the newest
+            `MOST_CONFIRMED` of each of the dataset: no rule hides these, but they say what the hidden ones may be.
+    """
+
+    n_hidden: int = 0
+    n_confirmed: int = 0
+
+
+def effects(ledger: Ledger, rules: Sequence[Rule]) -> dict[int, Effect]:
+    """By a rule's number: those that are in force, or hide something still."""
+    hidden = _hidden(ledger)
+    at_work = [rule for rule in rules if rule.ended_by is None or rule.number in hidden]
+    confirmed: Counter[int] = Counter()
+    for dataset in sorted({rule.dataset for rule in at_work}):
+        mine = [rule for rule in at_work if rule.dataset == dataset]
+        for signature, record in _confirmed(ledger, dataset):
+            confirmed.update(rule.number for rule in mine if rule.hides(signature, record))
+    return {rule.number: Effect(hidden.get(rule.number, 0), confirmed[rule.number]) for rule in at_work}
+
+
+def _hidden(ledger: Ledger) -> dict[int, int]:
+    # a literal: SQLite does not take the index for a parameter that might be anything
+    is_hidden = queue.c.suppressed != sa.literal_column("0")
+    query = sa.select(queue.c.suppressed, sa.func.count()).where(is_hidden).group_by(queue.c.suppressed)
+    with ledger.transaction() as connection:
+        return {number: int(n) for number, n in connection.execute(query)}
+
+
+def _confirmed(ledger: Ledger, dataset: str) -> list[tuple[str, dict[str, Any]]]:
+    """Signature and values of the newest confirmed records."""
+    names = [
+        name
+        for state in NOT_LEARNED
+        for name in newest(ledger, Filters(dataset=dataset, state=state, kind="flagged"), MOST_CONFIRMED)
+    ]
+    columns, found = (queue.c.signature, queue.c.record), []
+    with ledger.transaction() as connection:
+        for i in range(0, len(names), CHUNK):
+            some = sa.select(*columns).where(queue.c.anomaly_id.in_(names[i : i + CHUNK]))
+            found += [(row.signature, json.loads(row.record)) for row in connection.execute(some)]
+    return found
