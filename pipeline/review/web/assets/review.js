@@ -51,6 +51,7 @@
   function goBack() {
     failed += 1;
     deafUntil = performance.now() + 1000;
+    if (one(".facets")) recount();
   }
 
   // the list
@@ -89,12 +90,13 @@
       row.classList.toggle("saved", state !== "open");
     }
   }
-  // What the filters count follows what was said, once the keys rest; a filter that one is at is left alone.
-  const REST = 600;
+  // What the filters count follows what was said, as soon as all of it is saved; a filter that one is at is left alone.
+  const REST = 80;
   let resting = 0;
   function recount() {
     clearTimeout(resting);
     resting = setTimeout(async () => {
+      if (waiting || leaving) return; // the last answer counts
       const answer = await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
       if (!answer?.ok || waiting || leaving) return;
       const now = new DOMParser().parseFromString(await answer.text(), "text/html");
