@@ -20,13 +20,19 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from fastapi import Request
+from fastapi.testclient import TestClient
 
+from pipeline.installation import Installation
 from pipeline.ledger import Ledger
-from pipeline.review import judging, queue
+from pipeline.review import effects, judging, queue, suppression
 from pipeline.review import statistics as review_statistics
 from pipeline.review.filters import BANDS, Filters, Place
 from pipeline.review.groups import groups
 from pipeline.review.intake import QueueBatch, replace_batch
+from pipeline.review.web.access import Reviewer
+from pipeline.review.web.app import create_app
+from pipeline.settings import Settings
 from pipeline.verdicts import OPINIONS, anomaly_id
 from tests.pipeline.postgresql import server
 
@@ -60,8 +66,22 @@ def main() -> None:
                 f"{chosen.records} records, {connection.exec_driver_sql(f'SELECT {size}').scalar_one() / 1e9:.2f} GB"
             )
         _analyse(ledger)
-        _ask(ledger)
+        with _browser(ledger, url, Path(folder)) as browser:
+            _ask(ledger, browser)
         ledger.close()
+
+
+@contextlib.contextmanager
+def _browser(ledger: Ledger, url: str, home: Path) -> Iterator[TestClient]:
+    """The page as a browser gets it, without the network: the queries, the templates, the guard."""
+
+    async def identify(request: Request) -> Reviewer:
+        return Reviewer("bench", may_write=True, is_ambient=False)
+
+    identify.__annotations__ = {"request": Request}
+    here = Installation(Settings(home=home, datasets=home, ledger_url=url))
+    here.ledger = ledger
+    yield TestClient(create_app(here, identify=identify, secret=b"bench"), base_url="http://localhost")
 
 
 def _analyse(ledger: Ledger) -> None:
@@ -114,7 +134,7 @@ def _some(ledger: Ledger, rng: np.random.Generator, n: int) -> list[str]:
     return [rows[i]["anomaly_id"] for i in chosen.tolist()]
 
 
-def _ask(ledger: Ledger) -> None:
+def _ask(ledger: Ledger, browser: TestClient) -> None:
     rare = Filters(dataset="orders", driver="column_7", state="data_error", reviewer="reviewer1")
     deep = Place("2025-08-01", 3.0, "8")
     first = queue.page(ledger, Filters(state="open"), limit=1).rows[0]
@@ -140,15 +160,56 @@ def _ask(ledger: Ledger) -> None:
         "a verdict and its undo": lambda: judging.undo(
             ledger, judging.give(ledger, [first["anomaly_id"]], "normal", by="bench").act, by="bench"
         ),
+        "rules, as they are": lambda: effects.effects(ledger, suppression.rules(ledger)),
+        "page of the list": lambda: _get(browser, "/"),
+        "page of a record": lambda: _get(browser, f"/record/{first['anomaly_id']}"),
+        "page of the groups": lambda: _get(browser, "/groups"),
+        "page of the overview": lambda: _get(browser, "/overview"),
     }  # fmt: skip
     print(f"{'':32} median    worst of 9, ms")
     for name, ask in asked.items():
-        times = []
-        for _ in range(9):
-            started = time.perf_counter()
-            ask()
-            times.append(1000 * (time.perf_counter() - started))
-        print(f"{name:32} {statistics.median(times):6.1f}  {max(times):7.1f}")
+        _time(name, ask)
+    _after_writing(ledger, browser)
+    _tallies(ledger)
+
+
+def _after_writing(ledger: Ledger, browser: TestClient) -> None:
+    """What follows a verdict, and what a rule that hides some fifty thousand records costs."""
+    waiting = iter(queue.page(ledger, Filters(state="open"), limit=100).rows)
+
+    def judge() -> None:
+        body = {"anomaly_ids": [next(waiting)["anomaly_id"]], "verdict": "normal"}
+        browser.post("/api/verdicts", json=body).raise_for_status()
+
+    _time("a verdict, by the API", judge)
+    _time("page of the list after one", lambda: _get(browser, "/"), before=judge)
+    last = (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
+    started = time.perf_counter()
+    for signature, values in (("column_9↑", {}), ("", {"column_3": "9"}), ("column_4↑", {"column_3": "9"})):
+        suppression.save(ledger, suppression.Rule("payments", signature, values, last, "a bench", "bench"))
+    print(f"three rules saved in {time.perf_counter() - started:.1f} s")
+    hidden = queue.total(ledger, Filters(suppressed=True))
+    print(f"{hidden} records hidden")
+    _time("rules, three of them", lambda: effects.effects(ledger, suppression.rules(ledger)))
+    _time("page of the rules", lambda: _get(browser, "/rules"))
+    _time("list, hidden", lambda: queue.page(ledger, Filters(suppressed=True)))
+
+
+def _get(browser: TestClient, path: str) -> None:
+    browser.get(path).raise_for_status()
+
+
+def _time(name: str, ask: Callable[[], object], *, before: Callable[[], object] = lambda: None) -> None:
+    times = []
+    for _ in range(9):
+        before()
+        started = time.perf_counter()
+        ask()
+        times.append(1000 * (time.perf_counter() - started))
+    print(f"{name:32} {statistics.median(times):6.1f}  {max(times):7.1f}", flush=True)
+
+
+def _tallies(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
         n = connection.execute(sa.text("SELECT count(*) FROM tallies")).scalar_one()
     print(f"tallies: {n} rows")
