@@ -45,9 +45,9 @@ By hand: trigger with a partition key, or with the parameter `batch`.
 """
 
 TRAIN = """
-**{name}.train** learns from the accepted batches of the last {window:g} days, registers a model version as challenger and
-judges it by `promote.gates` against the champion, on records that neither has seen. A first model that passes serves at once;
-a later one that passes goes on to `{name}.promote`; one that is refused stays in the registry, with the reasons.
+**{name}.train** learns from the accepted batches of the last {window:g} days, registers a model version and judges it
+by `promote.gates` against the champion, on records that neither has seen. A first model that passes serves at once; a later one that
+passes becomes challenger and goes on to `{name}.promote`; one that is refused stays in the registry, with the reasons, and whoever was challenger stays so.
 
 | | |
 |---|---|
@@ -77,7 +77,7 @@ PROMOTE = """
 
 **What to do**
 1. *no challenger, no such version*: `vaewatch versions {name}` lists them, `vaewatch history {name}` says what became of them.
-   *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name}` judges the challenger against that one.
+   *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name} --version N` judges version N against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
 3. By hand: `vaewatch promote {name} --version N --reason "…"`.
 """
@@ -85,7 +85,7 @@ PROMOTE = """
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
 actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
-again while its question is open is not asked about twice: that run skips, and says which one asks. Where a newer challenger takes its place
+again while its question is open is not asked about twice: that run skips, and says which one asks. Where a newer version that passes takes its place
 meanwhile, an approval promotes nothing: *settle* fails and says so, and the newer question names the older one that is still open.
 
 | | |

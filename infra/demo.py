@@ -208,9 +208,9 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
         )
     version = here.ledger.serving_version(feed.dataset)
     if version is None:
-        refused = here.registry.challenger(feed.dataset)
+        made = here.registry.versions(feed.dataset)
         raise RuntimeError(
-            f"the first model was {refused.tags.get('decision_reason') if refused else 'lost'}"
+            f"the first model was {made[-1].tags.get('decision_reason', 'not judged') if made else 'lost'}"
         )
     console.print(
         f"train → register → evaluate → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"

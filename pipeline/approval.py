@@ -42,7 +42,7 @@ def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection:
     if "challenger" not in challenger.aliases:
         parts.insert(
             1,
-            "It is **not the challenger** any more: a newer training has taken that place, or it was rejected.",
+            "It is **not the challenger**: it was refused or rejected, or a newer version that passed has taken that place.",
         )
     if objection:
         parts.insert(1, f"**Against it**: {_plain(objection)}. Approving overrides that.")

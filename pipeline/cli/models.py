@@ -29,7 +29,9 @@ Version = Annotated[int, typer.Argument(help="number of a model version")]
 @verbs.command()
 def evaluate(
     dataset: DatasetName,
-    version: Annotated[int | None, typer.Option(help="model version; default: the challenger")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="model version; default: the newest, or the challenger in its shadow")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a challenger against the champion, on records that neither has seen; a first model that passes serves at once."""
@@ -66,7 +68,9 @@ def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: As
 @verbs.command()
 def compare(
     dataset: DatasetName,
-    version: Annotated[int | None, typer.Argument(metavar="[A]", help="default: the challenger")] = None,
+    version: Annotated[
+        int | None, typer.Argument(metavar="[A]", help="default: what evaluate would judge")
+    ] = None,
     other: Annotated[int | None, typer.Argument(metavar="[B]", help="default: the champion")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +124,7 @@ def copy(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Copy a version with its evidence to another environment's registry; it becomes challenger there."""
+    """Copy a version with its evidence to another environment's registry; there it is evaluated like any other."""
     from pipeline import steps
 
     finish([steps.copy(dataset, version, to=to, by=by or getpass.getuser())], as_json)

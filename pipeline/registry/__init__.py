@@ -141,15 +141,15 @@ class Registry:
                 )
             return chosen, found
 
-    def set_challenger(self, dataset: str, version: int) -> None:
-        """Name the version that may become champion; the champion itself is left alone.
+    def set_challenger(self, dataset: str, version: int | None) -> None:
+        """Name the version that may become champion, or none; the champion itself is left alone.
 
         Raises:
             NotReady: there is no such version.
         """
-        with self._of(dataset, f"make version {version} challenger") as versions:
-            chosen = versions.known(version)
-            if CHAMPION not in chosen.aliases:
+        with self._of(dataset, f"make {f'version {version}' if version else 'none'} challenger") as versions:
+            chosen = versions.known(version) if version is not None else None
+            if chosen is None or CHAMPION not in chosen.aliases:
                 versions.point(CHALLENGER, chosen)
 
     def promote(self, dataset: str, version: int | None = None, *, by: str, reason: str) -> Promotion:

@@ -15,6 +15,7 @@ from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
+from pipeline.steps import place
 from pipeline.steps.keys import Say
 from pipeline.steps.serving import fetch, promote
 from pipeline.views import threshold_changes
@@ -38,10 +39,13 @@ def evaluate(
     say: Say = lambda _: None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Judge a version (default: the challenger) by `promote.gates`, and keep the evidence and the decision with it.
+    """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the challenger's place or not.
 
-    A first model that passes becomes champion at once, in any mode; a later one waits as long as `promote.shadow_days` says. Judged already, on the same records against the same champion,
-    it is not judged again.
+    A first model that passes becomes champion at once, in any mode; a later one that passes, or has to wait as long as `promote.shadow_days`
+    says, becomes challenger (see place.py). Judged already, on the same records against the same champion, it is not judged again.
+
+    Args:
+        version: by default a challenger in its shadow, else the newest version.
 
     Raises:
         NotReady: there is no such version, or none at all.
@@ -51,7 +55,7 @@ def evaluate(
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)
-    chosen = _chosen(here, dataset, version, champion)
+    chosen = _chosen(here, dataset, version)
     if champion and chosen.version == champion.version:
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
@@ -70,19 +74,25 @@ def evaluate(
         details = {**_details(chosen), **whole["decision"]}
     else:
         details = _details(chosen)
-    passed, alias = chosen.tags["decision"] == "promote", "challenger"
-    if passed and champion is None:
-        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
-        alias = "champion"
     outcome = OUTCOME[chosen.tags["decision"]]
-    details["next"] = _next(dataset, chosen.version, outcome, alias)
-    return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, alias, details)
+    if outcome == "passed" and champion is None:
+        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
+        seat = place.Place("champion")
+    else:
+        seat = place.settle(here.registry, chosen, champion)
+    if seat.words:
+        say(f"version {chosen.version} {outcome}: {seat.words}")
+        details["notes"] = [*details["notes"], seat.words]
+    details["next"] = _next(dataset, chosen.version, outcome, seat.alias)
+    return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 
 
 def _next(dataset: Dataset, version: int, outcome: str, alias: str) -> str:
     """What follows from a decision, and who has to do it."""
     name, mode = dataset.dataset, dataset.promote.mode
     override = f"vaewatch promote {name} --version {version} --reason WHY"
+    if outcome != "refused" and not alias:
+        return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
     if outcome == "refused":
         return f"the champion serves on; train again once the reason is gone, or override it: {override}"
     if outcome == "waiting":
@@ -105,7 +115,7 @@ def compare(
     *,
     installation: Installation | None = None,
 ) -> tuple[Evidence, Decision]:
-    """Measure a version (default: the challenger) against another (default: the champion), as an evaluation would; nothing is kept.
+    """Measure a version (default: the one that an evaluation would judge) against another (default: the champion); nothing is kept.
 
     Raises:
         NotReady: there is no such version.
@@ -117,7 +127,7 @@ def compare(
         if other is None
         else here.registry.version(dataset.dataset, other)
     )
-    chosen = _chosen(here, dataset, one, champion)
+    chosen = _chosen(here, dataset, one)
     if champion and champion.version == chosen.version:
         raise NotReady(
             f"{dataset.dataset}: version {chosen.version} is all there is to compare; name another one"
@@ -156,12 +166,10 @@ def history(dataset_name: str, *, installation: Installation | None = None) -> l
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
 
 
-def _chosen(
-    here: Installation, dataset: Dataset, version: int | None, champion: ModelVersion | None
-) -> ModelVersion:
+def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
     if version is not None:
         return here.registry.version(dataset.dataset, version)
-    found = here.registry.challenger(dataset.dataset) or champion
+    found = place.candidate(here.registry.versions(dataset.dataset))
     if found is None:
         raise NotReady(f"{dataset.dataset} has no model yet; train one (vaewatch train {dataset.dataset})")
     return found

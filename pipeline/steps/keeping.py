@@ -64,7 +64,7 @@ def reproduce(
 def copy(
     dataset_name: str, version: int, *, to: str, by: str, installation: Installation | None = None
 ) -> Receipt:
-    """Copy a version with its evidence to another environment's registry, where it becomes challenger.
+    """Copy a version with its evidence to another environment's registry, where it is judged like any other, or promoted by its number.
 
     Its outcome is `copied`, or `unchanged` where the same training is there already.
 
@@ -98,12 +98,15 @@ def copy(
         "copied_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     made, is_new = there.registry.copy_from(here.registry, chosen, tags)
-    if is_new:
-        there.registry.set_challenger(target.dataset, made.version)
-    aliases = "challenger" if is_new else ", ".join(made.aliases)
-    reason = f"in {there.registry.shown}; it serves there once it is promoted there"
+    judge, serve = (
+        f"vaewatch evaluate {dataset_name}",
+        f"vaewatch promote {dataset_name} --version {made.version}",
+    )
+    reason = f"in {there.registry.shown}; what lets it serve, there: {judge}, or without the gates {serve}"
     outcome = "copied" if is_new else "unchanged"
-    return Receipt("copy", dataset.dataset, outcome, (), made.version, aliases, {"reason": reason})
+    return Receipt(
+        "copy", dataset.dataset, outcome, (), made.version, ", ".join(made.aliases), {"reason": reason}
+    )
 
 
 def versions(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
 
 if TYPE_CHECKING:
-    from pipeline.registry import ModelVersion
     from vae_core import Progress
 
 PARTS = 5  # of a fit, between which its progress is said
@@ -30,7 +29,7 @@ def train(
     on_progress: Callable[[Any], None] | None = None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Train on the accepted window, log and register the model as challenger; it serves once it is evaluated and promoted.
+    """Train on the accepted window, log and register the model; it is challenger once it was judged well, and serves once it is promoted.
 
     Records that people found to be anomalies are not learned; with the normal ones they weigh the score. The same records, contract, settings and code give the version that is there already.
 
@@ -82,7 +81,6 @@ def train(
             version = here.registry.register(run)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
-    alias = _introduce(here, dataset, version, found)
     log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
@@ -90,7 +88,13 @@ def train(
     if found:
         details["reason"] = "the same records, verdicts, settings and code made this version already"
     return Receipt(
-        "train", dataset.dataset, "unchanged" if found else "trained", (), version.version, alias, details
+        "train",
+        dataset.dataset,
+        "unchanged" if found else "trained",
+        (),
+        version.version,
+        ", ".join(version.aliases),
+        details,
     )
 
 
@@ -107,21 +111,6 @@ def _said(say: Say) -> Callable[[Progress], None]:
         last = now.step
 
     return tell
-
-
-def _introduce(here: Installation, dataset: Dataset, version: ModelVersion, found: bool) -> str:
-    """Name a trained version challenger, unless it serves, or was there before and is no longer, or another one is in its shadow."""
-    champion = here.registry.champion(dataset.dataset)
-    if champion and champion.version == version.version:
-        return "champion"
-    if dataset.promote.shadow_days and "challenger" not in version.aliases:
-        earlier = here.registry.challenger(dataset.dataset)
-        if earlier and earlier.tags.get("decision") == "wait":
-            return ""
-    if not found or champion is None or "challenger" in version.aliases:
-        here.registry.set_challenger(dataset.dataset, version.version)
-        return "challenger"
-    return ""
 
 
 def is_due(here: Installation, dataset: Dataset) -> bool:

@@ -5,7 +5,7 @@ Belongs here: the steps score, evidence, promote, reject and rollback. Does not:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -165,6 +165,8 @@ def promote(
         if version is None
         else here.registry.version(dataset.dataset, version)
     )
+    if chosen is None and version is None:
+        raise NotReady(_nobody(dataset, here.registry.versions(dataset.dataset)))
     if as_challenger and chosen and not {"challenger", "champion"} & set(chosen.aliases):
         raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.dataset)))
     against = _objection(chosen, seen)
@@ -200,11 +202,37 @@ def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> st
     if tags["decision"] != "promote":
         refused = "was " if tags["decision"] == "refuse" else ""
         return f"version {chosen.version} {refused}{tags['decision_reason']}"
-    if tags["evaluated_against"] != serving:
-        judged = f"version {tags['evaluated_against']}" if tags["evaluated_against"] else "no champion"
+    against = tags.get("evaluated_against", "")
+    if against != serving:
+        judged = f"version {against}" if against else "no champion"
         now = f"version {serving} serves" if serving else "none serves"
-        return f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again"
+        anew = f"vaewatch evaluate {chosen.dataset} --version {chosen.version}"
+        return (
+            f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again ({anew})"
+        )
     return ""
+
+
+def _nobody(dataset: Dataset, versions: Sequence[ModelVersion]) -> str:
+    """That there is no challenger, what is known of the newest version instead, and what to do."""
+    name = dataset.dataset
+    if not versions:
+        return f"{name} has no challenger, and no version at all: vaewatch train {name}"
+    newest = versions[-1]
+    there = f"{name} has no challenger; version {newest.version}, the newest,"
+    if "champion" in newest.aliases:
+        return f"{there} serves already"
+    tags = newest.tags
+    if "rejected_by" in tags:
+        said = f"was rejected by {tags['rejected_by']}"
+    elif "promoted_by" in tags:
+        said = "has served before"
+    elif tags.get("decision") == "refuse":
+        said = f"was {tags['decision_reason']}"
+    else:
+        said = f"was not judged yet (vaewatch evaluate {name})"
+    override = f"vaewatch promote {name} --version {newest.version} --reason WHY"
+    return f"{there} {said}; to promote it all the same: {override}"
 
 
 def _evidence(chosen: ModelVersion | None) -> str:
@@ -216,7 +244,8 @@ def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion)
     tags = now.tags
     return (
         f"{dataset.dataset}: version {now.version} became champion meanwhile (by {tags.get('promoted_by', 'somebody')}, "
-        f"{tags.get('promoted_at', '')}); version {chosen.version if chosen else ''} was not promoted: evaluate it again"
+        f"{tags.get('promoted_at', '')}); version {chosen.version if chosen else ''} was not promoted: evaluate it again "
+        f"(vaewatch evaluate {dataset.dataset}{f' --version {chosen.version}' if chosen else ''})"
     )
 
 

@@ -61,7 +61,9 @@ class Place:
         """A first model serves without being asked: what these tests train is too quick to pass any gate."""
         receipt = steps.train(self.name, installation=self.here)
         if self.here.registry.champion(self.name) is None:
-            steps.promote(self.name, by="ann", reason="the first", installation=self.here)
+            steps.promote(
+                self.name, receipt.model_version, by="ann", reason="the first", installation=self.here
+            )
             return replace(receipt, alias="champion")
         return receipt
 

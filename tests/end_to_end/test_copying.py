@@ -62,10 +62,10 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
     before = trained.here.registry.champion(trained.name)
     assert before
     done = copy(trained)
-    assert (done.outcome, done.model_version, done.alias) == ("copied", 1, "challenger")
+    assert (done.outcome, done.model_version, done.alias) == ("copied", 1, "")
     there = production.here
     (made,) = there.registry.versions(production.name)
-    assert made.aliases == ("challenger",)
+    assert made.aliases == ()
     assert (made.metrics, made.training_key) == (before.metrics, before.training_key)
     kept = {name: value for name, value in before.tags.items() if f"source.{name}" not in made.tags}
     assert {"code_version", "contract_hash", "data_fingerprint", "detector_digest", "window"} <= kept.keys()
@@ -86,7 +86,7 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
 
     again = copy(trained)
     assert (again.outcome, again.model_version) == ("unchanged", 1)
-    steps.promote(production.name, by="ann", reason="good in staging", installation=there)
+    steps.promote(production.name, 1, by="ann", reason="good in staging", installation=there)
     folder = there.registry.fetch(made, production.settings.home / "models")
     assert runs.digest(folder) == before.tags["detector_digest"]
     with pytest.raises(NotReady, match="none of the batches"):
@@ -132,7 +132,7 @@ def test_a_version_that_does_not_fit_is_refused_before_anything_is_made(
 def test_an_interrupted_copy_is_completed_by_a_repeat(
     trained: Place, production: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a model must not be challenger anywhere."""
+    """Half a model must not be registered anywhere."""
     from mlflow import MlflowClient
 
     class Killed(BaseException):
@@ -165,7 +165,7 @@ def test_environments_may_share_an_mlflow_under_different_prefixes(
     assert copy(trained, to="staging").outcome == "copied"
     registry = trained.with_settings(registry_prefix="staging").registry
     (made,) = registry.versions(trained.name)
-    assert made.aliases == ("challenger",)
+    assert made.aliases == ()
     assert trained.here.registry.versions(trained.name)[0].aliases == ("champion",)
     assert trained.here.registry.copies(trained.name) == {1: []}  # no files are shared
     assert client(trained.here).get_model_version(f"staging.{trained.name}", "1").run_id == made.run_id

@@ -179,7 +179,7 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     first = here.registry.champion(scored.name)
     assert first
     without = scored.train()
-    assert (without.outcome, without.alias) == ("trained", "challenger")
+    assert (without.outcome, without.alias) == ("trained", "")
     scored.run(*label, "unsure", "--by", "bob")
     given = record.one(here.ledger, worst["anomaly_id"])["verdicts"]
     assert [(v["verdict"], v["by"], v["note"]) for v in given] == [
@@ -279,10 +279,10 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     before = scores_of(scored, day)
     scored.edit("steps: 60", "steps: 70")
     trained = scored.train()
-    assert (trained.outcome, trained.alias, list(scored.models())) == ("trained", "challenger", [1, 2])
+    assert (trained.outcome, trained.alias, list(scored.models())) == ("trained", "", [1, 2])
     assert scored.score(day, force=True).model_version == 1
 
-    promoted = steps.promote(scored.name, installation=scored.here, **DECIDED)
+    promoted = steps.promote(scored.name, 2, installation=scored.here, **DECIDED)
     assert (promoted.model_version, promoted.details["previous"]) == (2, 1)
     assert scored.score(day, force=True).model_version == 2
     other = scores_of(scored, day)
@@ -427,7 +427,7 @@ def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place)
     scored.edit("steps: 60", "steps: 90")
     assert scored.train().model_version == 2
     later, earlier = versions.scored_by(here, dataset, rows[0])
-    assert (later.model_version, later.aliases) == (2, ("challenger",))
+    assert (later.model_version, later.aliases) == (2, ())
     assert later.anomaly_score != earlier.anomaly_score == rows[0]["anomaly_score"]
     assert [one.model_version for one in versions.scored_by(here, dataset, rows[0], most=1)] == [2]
     shutil.rmtree(here.tables(dataset).root)

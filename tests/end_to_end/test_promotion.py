@@ -84,7 +84,7 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     """And each step leaves what somebody will ask for in a year."""
     with_gates(validated, LENIENT)
     trained = steps.train(validated.name, installation=validated.here)
-    assert (trained.model_version, trained.alias) == (1, "challenger")
+    assert (trained.model_version, trained.alias) == (1, "")
     assert {b.outcome for b in validated.score().batches} == {"waiting", "unchanged"}
     first = evaluate(validated)
     assert (first.outcome, first.model_version, first.alias) == ("passed", 1, "champion")
@@ -152,10 +152,13 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     scored.edit("steps: 60", "steps: 60, kl_weight: 1000")
     steps.train(scored.name, installation=scored.here)
     refused = evaluate(scored)
-    assert (refused.outcome, refused.alias) == ("refused", "challenger")
+    assert (refused.outcome, refused.alias) == ("refused", "")
+    assert scored.here.registry.challenger(scored.name) is None
     assert "negative_elbo: describes the holdout worse" in refused.details["reason"]
     assert "Likely: " in refused.details["reason"]
-    with pytest.raises(NotReady, match=r"version 2 was refused: .* --version 2 --reason WHY"):
+    with pytest.raises(
+        NotReady, match=r"no challenger; version 2, the newest, was refused: .* --version 2 --reason WHY"
+    ):
         promote(scored)
     with pytest.raises(NotReady, match=r"say why it is promoted all the same: --reason"):
         promote(scored, 2, override=True, reason="")
@@ -212,11 +215,17 @@ def test_a_challenger_judged_against_another_champion_is_judged_again_first(trai
 
 def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(trained: Place) -> None:
     """Whoever said yes to last night's version has not seen tonight's: they are told, and how to insist."""
+    with_gates(trained, LENIENT)
     for n in (70, 80):
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
         steps.train(trained.name, installation=trained.here)
+        judged = evaluate(trained)
+    assert (
+        judged.details["notes"][-1]
+        == "it takes the place of version 2, which passed and waits for somebody's word"
+    )
     with pytest.raises(
-        NotReady, match=r"version 2 was not promoted: .*; version 3 is, which is not evaluated"
+        NotReady, match=r"version 2 was not promoted: .*; version 3 is, which passed its gates"
     ):
         promote(trained, 2, override=True, as_challenger=True)
     steps.reject(trained.name, 3, **ANN, installation=trained.here)
@@ -297,6 +306,7 @@ def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be
     """Killed as it makes one of MLflow's requests: one champion at any time, and a repeat completes the rest."""
     trained.edit("steps: 60", "steps: 70")
     steps.train(trained.name, installation=trained.here)
+    trained.here.registry.set_challenger(trained.name, 2)
     code = f"""
         import os, signal
         from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from .conftest import Place
 
 
 def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place) -> None:
-    """Three nights later two challengers are of no use to anybody; their files and copies make room."""
+    """Three nights later two versions are of no use to anybody; their files and copies make room."""
     scored.edit("flag:", "retention: {versions: 1}\nflag:")
     for steps_ in (70, 80):
         scored.edit(f"steps: {steps_ - 10}", f"steps: {steps_}")
@@ -33,7 +33,7 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     code, output, _ = scored.run("versions", scored.name, "--json")
     listed = {row["version"]: row for row in json.loads(output)}
     assert (code, sorted(listed)) == (0, [1, 2, 3])
-    assert (listed[1]["aliases"], listed[3]["aliases"]) == (["champion"], ["challenger"])
+    assert (listed[1]["aliases"], listed[3]["aliases"]) == (["champion"], [])
     assert listed[2]["kept"] == []
     assert listed[2]["window"] == second.tags["window"]
     assert listed[2]["metrics"]["threshold"] > 0
@@ -44,7 +44,7 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     would = json.loads(output)
     assert (code, would["outcome"], sorted(scored.models())) == (0, "dry run", [1, 2, 3])
     assert set(would["details"]["kept"]) == {"1", "3"}
-    assert would["details"]["kept"]["3"] == ["challenger", "one of the newest 1"]
+    assert would["details"]["kept"]["3"] == ["one of the newest 1"]
     assert would["details"]["local"] == [
         f"models/{scored.name}/{copy.name}",
         str(pages[2].relative_to(scored.settings.home)),

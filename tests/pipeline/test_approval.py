@@ -44,7 +44,7 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
     """Approving last week's challenger by mistake must take some doing."""
     text = evidence(version(3), None)
     assert "beside none: no version serves yet" in text
-    assert "**not the challenger** any more" in text
+    assert "**not the challenger**: " in text
     assert "It was not evaluated here" in text
     assert "champion, version" not in text
     assert "vaewatch compare" not in text  # with what?

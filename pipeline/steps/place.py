@@ -1,0 +1,94 @@
+"""Who stands as challenger: the version to judge next, and who has the place once it was judged.
+
+Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and deciding (judging.py), or what
+becomes of a challenger (serving.py).
+
+Only a judgement gives the place, after it was written down: a version that nobody judged never stands there, and a process that dies in
+between leaves the place as it was; the next evaluation finds the judgement and completes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion, Registry
+
+STANDS = {"promote": "passed and waits for somebody's word", "wait": "is in its shadow"}
+DONE_WITH = {"promoted_by", "rolled_back_by", "rejected_by"}  # tags: it has served, or a person said no
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a judgement did to the challenger's place.
+
+    Attributes:
+        alias: what the judged version is now, `challenger` or nothing.
+        words: who makes way, or stays, where there is another one.
+    """
+
+    alias: str = ""
+    words: str = ""
+
+
+def candidate(versions: Sequence[ModelVersion]) -> ModelVersion | None:
+    """The version to judge where none is named: a challenger in its shadow; else the newest, unless it has served or was
+    rejected; else the challenger, or the champion.
+
+    Args:
+        versions: all of a dataset, oldest first.
+    """
+    challenger, champion = _named(versions, "challenger"), _named(versions, "champion")
+    if challenger and _decision(challenger) == "wait":
+        return challenger
+    if versions and not DONE_WITH & versions[-1].tags.keys():
+        return versions[-1]
+    return challenger or champion
+
+
+def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | None) -> Place:
+    """Give the place to a judged version, take it away, or leave it; again, it changes nothing.
+
+    Raises:
+        RegistryUnreachable: a repeat completes it.
+    """
+    name, standing = judged.dataset, registry.challenger(judged.dataset)
+    if (
+        standing and _decision(standing) not in STANDS
+    ):  # judged anew and refused, or by a release that did not judge first
+        registry.set_challenger(name, None)
+        standing = None
+    if standing and standing.version == judged.version:
+        return Place("challenger")
+    if _takes(judged, standing, champion):
+        registry.set_challenger(name, judged.version)
+        said = (
+            f"it takes the place of version {standing.version}, which {_stands(standing)}" if standing else ""
+        )
+        return Place("challenger", said)
+    return Place(
+        "", f"version {standing.version} stays challenger: it {_stands(standing)}" if standing else ""
+    )
+
+
+def _takes(judged: ModelVersion, standing: ModelVersion | None, champion: ModelVersion | None) -> bool:
+    """Whether a judged version takes the place: newer than whoever stands there or serves, and not for a shadow where another passed."""
+    if _decision(judged) not in STANDS or DONE_WITH & judged.tags.keys():
+        return False
+    newer = all(judged.version > other.version for other in (standing, champion) if other)
+    passed = standing is not None and _decision(standing) == "promote"
+    return newer and not (passed and _decision(judged) == "wait")
+
+
+def _named(versions: Sequence[ModelVersion], alias: str) -> ModelVersion | None:
+    return next((version for version in versions if alias in version.aliases), None)
+
+
+def _decision(version: ModelVersion) -> str:
+    return version.tags.get("decision", "")
+
+
+def _stands(version: ModelVersion) -> str:
+    return STANDS[_decision(version)]
