@@ -6,6 +6,7 @@ asked, or what follows (models.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ ENDED = {"success", "failed", "skipped", "removed", "upstream_failed"}
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked last of a dataset."""
+    """What a run asks, and has no answer to yet."""
 
     version: int
     run_id: str
@@ -42,22 +43,31 @@ class Question:
         )
 
 
-def open_question(ti: Any, dataset: str) -> Question | None:
-    """The last question of another run, where it still waits for an answer."""
-    known = Variable.get(_name(dataset), default={}, deserialize_json=True)
-    if not known or known["run_id"] == ti.run_id:
-        return None
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[Approval.TASK], run_ids=[known["run_id"]])
-    tasks = states.get(known["run_id"], {})
-    return Question(**known) if tasks and tasks.get(Approval.TASK) not in ENDED else None
+def open_questions(ti: Any, dataset: str) -> dict[int, Question]:
+    """What other runs ask of a dataset and nobody has answered, by version: the oldest first."""
+    known = {
+        int(version): Question(int(version), run_id)
+        for version, run_id in Variable.get(_name(dataset), default={}, deserialize_json=True).items()
+        if run_id != ti.run_id
+    }
+    if not known:
+        return {}
+    run_ids = [question.run_id for question in known.values()]
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[Approval.TASK], run_ids=run_ids)
+    return {
+        version: question
+        for version, question in sorted(known.items())
+        if (tasks := states.get(question.run_id)) and tasks.get(Approval.TASK) not in ENDED
+    }
 
 
-def remember(ti: Any, dataset: str, version: int | None) -> None:
-    """From now on it is this run that asks."""
-    asks = {"version": version, "run_id": ti.run_id}
-    told = "the question that is open or was the last"
+def remember(ti: Any, dataset: str, version: int | None, others: Mapping[int, Question]) -> None:
+    """From now on it is this run that asks about a version; of the others those that are still open are kept."""
+    asks: dict[int | None, str] = {question.version: question.run_id for question in others.values()}
+    asks[version] = ti.run_id
+    told = "run that asks, by version, as far as it is not answered"
     Variable.set(_name(dataset), asks, description=told, serialize_json=True)
 
 
 def _name(dataset: str) -> str:
-    return f"vaewatch.{dataset}.asked"
+    return f"vaewatch.{dataset}.questions"

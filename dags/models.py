@@ -117,7 +117,7 @@ def promote(of: DatasetDags) -> None:
 
 def approve(of: DatasetDags) -> None:
     """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
-    from dags.approval import Approval, open_question, remember
+    from dags.approval import Approval, open_questions, remember
 
     name, hours = of.name, of.dataset.promote.approval_hours
     note = notes.APPROVE.format(name=name, hours=hours)
@@ -133,13 +133,14 @@ def approve(of: DatasetDags) -> None:
             receipt = steps.evidence(name, version)
             if receipt.outcome == "serving":
                 raise skipped(f"version {receipt.model_version} is champion already")
-            details, asked = receipt.details, open_question(ti, name)
-            if asked and asked.version == receipt.model_version:
-                raise skipped(f"version {asked.version} is asked about already, by run {asked.run_id}")
-            if asked and details["is_challenger"]:
-                details |= {"markdown": f"{details['markdown']}\n\n{asked.warning}"}
-            remember(ti, name, receipt.model_version)
-            return {"version": receipt.model_version, **details}
+            number, details, asked = receipt.model_version, receipt.details, open_questions(ti, name)
+            if number in asked:
+                raise skipped(f"version {number} is asked about already, by run {asked[number].run_id}")
+            if details["is_challenger"]:
+                told = [details["markdown"], *(question.warning for question in asked.values())]
+                details |= {"markdown": "\n\n".join(told)}
+            remember(ti, name, number, asked)
+            return {"version": number, **details}
 
         approve = Approval(
             task_id=Approval.TASK,

@@ -85,8 +85,8 @@ PROMOTE = """
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
 actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
-again while its question is open is not asked about twice: that run skips, and says which one asks. Where a newer version that passes takes its place
-meanwhile, an approval promotes nothing: *settle* fails and says so, and the newer question names the older one that is still open.
+again while its question is open is not asked about twice, whatever else was asked since: that run skips, and says which one asks. Where a newer version that passes takes its place
+meanwhile, an approval promotes nothing: *settle* fails and says so, and the newer question names the older ones that are still open.
 
 | | |
 |---|---|

@@ -128,6 +128,11 @@ def test_an_approval_of_what_is_not_the_challenger_any_more_promotes_nothing_and
         f"question about version 2 is **still open** (run `{older}`)"
         in place.question("orders", newer)["body"]
     )
+    again = place.ask("orders", 2)  # not the question that was asked last
+    assert place.api.wait_for("orders.approve", again, PATIENCE) == "success"
+    assert older in place.api.task_log("orders.approve", again, "evidence")
+    assert place.api.task_states("orders.approve", again)["approve"] == "skipped"
+    place.registry.set_challenger("orders", 3)
     assert place.answer("orders", older, "Approve", "looks fine") == "failed"
     log = place.api.task_log("orders.approve", older, "settle")
     assert "version 2 was not promoted: it is not the challenger any more" in log
