@@ -88,11 +88,18 @@ class Installation:
 
     def model_page(self, dataset: str, version: int) -> str | None:
         """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who serves it."""
+        model = quote(f"{self.settings.registry_prefix}.{dataset}")
+        return self._mlflow_page(f"models/{model}/versions/{version}")
+
+    def run_page(self, run_id: str) -> str | None:
+        """Address of a run in MLflow's pages, or None, as for a version."""
+        return self._mlflow_page(f"runs/{run_id}")
+
+    def _mlflow_page(self, place: str) -> str | None:
         pages = self.settings.mlflow_page or self.settings.tracking
         if not pages.startswith(("http://", "https://")) or "@" in pages:
             return None
-        model = quote(f"{self.settings.registry_prefix}.{dataset}")
-        return f"{pages.rstrip('/')}/#/models/{model}/versions/{version}"
+        return f"{pages.rstrip('/')}/#/{place}"
 
     @contextmanager
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:

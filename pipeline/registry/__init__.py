@@ -10,7 +10,7 @@ Here is what may be asked; the work is in the modules beside: making a version (
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,15 @@ class Registry:
             return None
         with self._of(version.dataset, f"read the evaluation of version {version.version}") as versions:
             return runs.read_json(versions.client, version.run_id, EVALUATION)
+
+    def amend(self, version: ModelVersion, name: str, change: Callable[[str], str]) -> str | None:
+        """Change a text that was logged with a version's run, and return what it is then; None where there is none."""
+        with self._of(version.dataset, f"amend {name} of version {version.version}") as versions:
+            text = runs.read_text(versions.client, version.run_id, name)
+            amended = None if text is None else change(text)
+            if amended is not None and amended != text:
+                versions.client.log_text(version.run_id, amended, name)
+            return amended
 
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
         """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was known.

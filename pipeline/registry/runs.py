@@ -86,14 +86,20 @@ def read_note(client: MlflowClient, run_id: str) -> dict[str, Any] | None:
 
 
 def read_json(client: MlflowClient, run_id: str, name: str) -> dict[str, Any] | None:
+    """A file that was logged with a run, as JSON; None where there is none, or the run is gone."""
+    text = read_text(client, run_id, name)
+    found: dict[str, Any] | None = None if text is None else json.loads(text)
+    return found
+
+
+def read_text(client: MlflowClient, run_id: str, name: str) -> str | None:
     """A file that was logged with a run; None where there is none, or the run is gone."""
     if not tolerating(client.get_run, run_id) or name not in {
         file.path for file in client.list_artifacts(run_id)
     }:
         return None
     with TemporaryDirectory() as scratch:
-        found: dict[str, Any] = json.loads(Path(client.download_artifacts(run_id, name, scratch)).read_text())
-        return found
+        return Path(client.download_artifacts(run_id, name, scratch)).read_text(encoding="utf-8")
 
 
 def digest(folder: Path) -> str:

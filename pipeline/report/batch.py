@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet
+from pipeline.report.gates import Judgement, judgement
 from pipeline.report.verdict import Trust, trust
 from pipeline.review import queue
 from pipeline.review.filters import Filters
@@ -72,20 +74,32 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         raise NotReady(
             f"{dataset.dataset}: {wanted}{never} validated; see `vaewatch status {dataset.dataset}`"
         )
-    return write(here, dataset, state, _version(here, dataset, state))
+    return write(here, dataset, state, *_version(here, dataset, state))
 
 
-def _version(here: Installation, dataset: Dataset, state: BatchState) -> ModelVersion | None:
-    """The version that scored a batch; None where the registry does not know it or does not answer."""
-    try:
+def _version(
+    here: Installation, dataset: Dataset, state: BatchState
+) -> tuple[ModelVersion | None, Judgement | None]:
+    """The version that scored a batch, and what it was judged by; None where the registry does not know or does not answer."""
+    version = None
+    with suppress(RegistryUnreachable):
         found = here.registry.versions(dataset.dataset) if state.model_version is not None else []
-    except RegistryUnreachable:
-        return None
-    return next((version for version in found if version.version == state.model_version), None)
+        version = next((one for one in found if one.version == state.model_version), None)
+        return version, judgement(here, dataset, version) if version else None
+    return version, None
 
 
-def write(here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None) -> Report:
+def write(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    version: ModelVersion | None,
+    judged: Judgement | None = None,
+) -> Report:
     """Write a batch's page.
+
+    Args:
+        judged: what the version was judged by; the same for every batch that it scores, so that whoever writes many reads it once.
 
     Raises:
         StorageFailed: it could not be written.
@@ -109,8 +123,9 @@ def write(here: Installation, dataset: Dataset, state: BatchState, version: Mode
         drivers=_drivers(here, dataset, state),
         version=version,
         evidence=evidence(version) if version else [],
+        judgement=judged,
         thresholds=_thresholds(here, dataset, state),
-        links=_links(here, dataset, state),
+        links=_links(here, dataset, state, version),
         n_earlier=len(earlier),
     )
     return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
@@ -187,12 +202,8 @@ def evidence(version: ModelVersion) -> list[tuple[str, str]]:
         tags["evaluated_against"] = (
             f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"
         )
-    said = {name: _when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
+    said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
     return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
-
-
-def _when(text: str) -> str:
-    return f"{text[:16].replace('T', ' ')} UTC"
 
 
 def _plain(text: str) -> str:
@@ -209,8 +220,10 @@ def _plain(text: str) -> str:
     return "; ".join(map(str, found)) if isinstance(found, list) else text
 
 
-def _links(here: Installation, dataset: Dataset, state: BatchState) -> dict[str, str]:
-    """Addresses, where there are any: a batch's records on the review page, its model in MLflow."""
+def _links(
+    here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
+) -> dict[str, str]:
+    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in MLflow."""
     found = {}
     name = dataset.dataset
     if (here.page(dataset, state.batch_id) / "index.html").exists():
@@ -220,4 +233,6 @@ def _links(here: Installation, dataset: Dataset, state: BatchState) -> dict[str,
         found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
     if state.model_version and (model := here.model_page(name, state.model_version)):
         found["model"] = model
+    if version and (run := here.run_page(version.run_id)):
+        found["run"] = run
     return found

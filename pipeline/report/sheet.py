@@ -43,6 +43,11 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
+def when(moment: str) -> str:
+    """A moment in ISO 8601, UTC, as a person reads it."""
+    return f"{moment[:16].replace('T', ' ')} UTC"
+
+
 def expected(text: str) -> str:
     """What a reason says was expected: a category is said with how likely it was, a number as it is."""
     value, _, chance = text.rpartition(" (")

@@ -53,6 +53,7 @@ def write(
     html = sheet.render(
         "training.html",
         dataset=dataset,
+        judgement=None,
         window=window,
         contract=contract_hash(dataset),
         metrics=metrics,

@@ -52,6 +52,8 @@ def evaluate(
         ModelUnusable: the version cannot score today's records.
         RegistryUnreachable, StorageFailed: nothing was written down; a retry may help.
     """
+    from pipeline.report import gates
+
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)
@@ -74,6 +76,7 @@ def evaluate(
         details = {**_details(chosen), **whole["decision"]}
     else:
         details = _details(chosen)
+    gates.onto_training_page(here, dataset, chosen)
     outcome = OUTCOME[chosen.tags["decision"]]
     if outcome == "passed" and champion is None:
         promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)

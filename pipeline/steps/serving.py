@@ -20,6 +20,7 @@ from pipeline.steps.keys import RANGE, Say, guarded, matches
 if TYPE_CHECKING:
     from pipeline.detector import Detector
     from pipeline.registry import ModelVersion
+    from pipeline.report.gates import Judgement
 
 NO_REASON = "no reason was given"
 
@@ -43,6 +44,7 @@ def score(
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
     from pipeline.monitoring import alerts, metrics
+    from pipeline.report.gates import judgement
     from pipeline.review.digest import tell
 
     here = installation or Installation()
@@ -65,10 +67,12 @@ def score(
     else:
         if len(waiting) > 1:
             say(f"{len(waiting)} batches to score with version {champion.version}")
-        detector = fetch(here, champion)
+        detector, judged = fetch(here, champion), judgement(here, dataset, champion)
         for state in waiting:
             receipts.append(
-                guarded(state.batch_id, _score, here, dataset, state, detector, champion, current, say)
+                guarded(
+                    state.batch_id, _score, here, dataset, state, detector, champion, judged, current, say
+                )
             )
             say(sentence(receipts[-1]))
             if receipts[-1].outcome == "scored":
@@ -90,6 +94,7 @@ def _score(
     state: BatchState,
     detector: Detector,
     champion: ModelVersion,
+    judged: Judgement | None,
     current: Mapping[str, BatchState],
     say: Say,
 ) -> BatchReceipt:
@@ -124,7 +129,7 @@ def _score(
     done = replace(
         state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at
     )
-    page = report.write(here, dataset, done, champion)
+    page = report.write(here, dataset, done, champion, judged)
     say(f"{state.batch_id}: {page.trust.headline}: {page.path}")
     written = here.ledger.record_scores(
         state,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline import steps
 from pipeline.errors import NotReady, StorageFailed
+from pipeline.gates import Gates
 from pipeline.monitoring import store
-from pipeline.report import batch
+from pipeline.report import batch, gates
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
 from pipeline.steps import serving
 from pipeline.trace import as_lines, trace
+
+from .test_promotion import LENIENT, with_gates
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -123,6 +129,7 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     )
     assert text.count("data:image/png;base64,") == 4
     assert "http" not in text.replace("http-equiv", "")
+    assert "It was not judged yet: <code>vaewatch evaluate payments</code>" in text
     stored = sorted(path for path in trained.settings.home.parents[1].rglob("report.html") if path.is_file())
     assert text in [path.read_text(encoding="utf-8") for path in stored]
 
@@ -174,3 +181,60 @@ def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored:
     assert dict(lines)["score"].startswith(f"{flagged['anomaly_score']:.5g} nats")
     with pytest.raises(NotReady, match="no record"):
         trace(here, "ffffffffffffffff")
+
+
+def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_the_version_scores(
+    trained: Place,
+) -> None:
+    """Whoever asks whether the model deserves to serve reads it where the question comes up."""
+    with_gates(trained, LENIENT)
+    trained.edit("steps: 60", "steps: 70")
+    steps.train("payments", installation=trained.here)
+    judged = steps.evaluate("payments", installation=trained.here)
+    here = trained.here
+    version = here.registry.version("payments", 2)
+    page = here.training_page(here.dataset("payments"), version.training_key)
+    text = page.read_text(encoding="utf-8")
+    kept = here.registry.amend(version, "report.html", lambda page: page)
+    assert kept == text
+    assert text.count("data:image/png;base64,") == 4  # the rest of the page is as it was
+    findings = judged.details["findings"]
+    assert len(findings) == len(Gates.model_fields) - 2  # baselines and seed_variance are off
+    told = rows(text.partition("Whether it may serve")[2])
+    for finding, row in zip(findings, told, strict=True):
+        assert row[0] == f"{finding['gate']} {finding['level']}"
+        assert row[1].startswith(finding["verdict"])
+        assert row[2:] == [finding[name] or "–" for name in ("value", "champion", "bound")]
+        assert finding["reason"] in row[1]
+    assert "<code>vaewatch compare payments 2 1</code>" in text
+    assert "not judged yet" not in text
+
+    page.unlink()  # as on another machine, or where a process died before it
+    steps.evaluate("payments", installation=trained.here)
+    assert page.read_text(encoding="utf-8") == text
+
+    steps.promote("payments", 2, by="ann", reason="good", installation=trained.here)
+    trained.score("2026-01-01")
+    batch_page = batch.path_of(here, here.dataset("payments"), "2026-01-01")
+    scored_text = batch_page.read_text(encoding="utf-8")
+    assert rows(scored_text.partition("<summary>Every gate")[2].partition("</details>")[0]) == told
+    trained.edit("flag:", "review: {page: 'https://review.example/'}\nflag:")
+    there = trained.with_settings(mlflow_page="https://mlflow.example")
+    batch.rewrite(there, there.dataset("payments"), "2026-01-01")
+    rewritten = batch_page.read_text(encoding="utf-8")
+    assert f'href="https://mlflow.example/#/runs/{version.run_id}"' in rewritten
+    assert 'href="https://mlflow.example/#/models/vaewatch.payments/versions/2"' in rewritten
+    gates.onto_training_page(there, there.dataset("payments"), version)
+    linked = page.read_text(encoding="utf-8")
+    assert 'href="https://review.example/disagreements/payments"' in linked
+    assert f'href="https://mlflow.example/#/runs/{version.run_id}"' in linked
+    assert linked.count("Whether it may serve") == 1
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of the first table's body, as text."""
+    body = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in body.split("</tr>")]
+    return [
+        [" ".join(unescape(re.sub("<[^>]+>", " ", cell)).split()) for cell in row] for row in cells if row
+    ]
