@@ -83,12 +83,15 @@ class Measured:
 class Churn:
     """Flags of the newest days under two versions. either: flagged by one or both; differ: by one alone.
 
-    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both p-values.
+    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both scores (nats) and p-values.
+    threshold, threshold_champion: what each flags above, nats of its own.
     """
 
     either: int
     differ: int
     examples: tuple[Mapping[str, Any], ...] = ()
+    threshold: float | None = None
+    threshold_champion: float | None = None
 
 
 @dataclass(frozen=True)

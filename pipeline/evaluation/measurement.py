@@ -293,7 +293,8 @@ def _trimmed(values: Array) -> Difference:
 
 
 def _churn(newest: pa.Table, one: _Scored, other: _Scored) -> Churn:
-    mine, theirs = one.flags(_values(one.newest)), other.flags(_values(other.newest))
+    score_mine, score_theirs = _values(one.newest), _values(other.newest)
+    mine, theirs = one.flags(score_mine), other.flags(score_theirs)
     p_mine, p_theirs = (x.newest["p_value"].to_numpy() for x in (one, other))
     differing = np.flatnonzero(mine != theirs)
     severe = differing[np.argsort(np.minimum(p_mine, p_theirs)[differing], kind="stable")][:N_EXAMPLES]
@@ -302,12 +303,15 @@ def _churn(newest: pa.Table, one: _Scored, other: _Scored) -> Churn:
             "batch_id": newest[BATCH_ID][i].as_py(),
             "record_key": newest[RECORD_KEY][i].as_py(),
             "by": "challenger" if mine[i] else "champion",
+            "score": float(score_mine[i]),
+            "score_champion": float(score_theirs[i]),
             "p_value": float(p_mine[i]),
             "p_value_champion": float(p_theirs[i]),
         }
         for i in severe.tolist()
     )
-    return Churn(int((mine | theirs).sum()), len(differing), examples)
+    thresholds = float(one.threshold.value), float(other.threshold.value)
+    return Churn(int((mine | theirs).sum()), len(differing), examples, *thresholds)
 
 
 def _lost(dataset: Dataset, anomalies: pa.Table, one: _Scored, other: _Scored) -> tuple[str, ...]:

@@ -28,7 +28,9 @@ class Disagreement:
 
     Attributes:
         flagged_by: the version that does.
-        p_value, p_value_against: under the judged version, and under the one that it was measured beside.
+        score, score_against: nats under the judged version, and under the one that it was measured beside, each in its own; None where
+            the evaluation did not keep them.
+        p_value, p_value_against: the same two, comparable.
         state: what verdicts come to; None where the record is not in the queue.
     """
 
@@ -36,6 +38,8 @@ class Disagreement:
     batch_id: str
     record_key: str
     flagged_by: int
+    score: float | None
+    score_against: float | None
     p_value: float
     p_value_against: float
     state: str | None
@@ -64,6 +68,7 @@ class Measured:
     Attributes:
         against: the champion of that time. champion: the one of now.
         n_records, either, differ: records of the newest days; those that one or both flag; those that one alone flags.
+        threshold, threshold_against: the score that each version flags above, nats; None where it was not kept.
         records: the most severe that one alone flags.
         shadow: None where none runs.
         in_shadow: the records are of batches that landed after its training.
@@ -79,6 +84,8 @@ class Measured:
     n_records: int
     either: int
     differ: int
+    threshold: float | None
+    threshold_against: float | None
     records: tuple[Disagreement, ...]
     shadow: Shadow | None
     in_shadow: bool
@@ -152,6 +159,8 @@ def _measured(
         n_records=evidence["n_newest"],
         either=churn["either"],
         differ=churn["differ"],
+        threshold=churn.get("threshold"),
+        threshold_against=churn.get("threshold_champion"),
         records=_records(here, dataset.dataset, churn["examples"], version.version, against),
         shadow=shadow,
         in_shadow=days > 0,
@@ -169,6 +178,8 @@ def _records(
             batch_id=one["batch_id"],
             record_key=str(one["record_key"]),
             flagged_by=version if one["by"] == "challenger" else against,
+            score=one.get("score"),
+            score_against=one.get("score_champion"),
             p_value=one["p_value"],
             p_value_against=one["p_value_champion"],
             state=states.get(name),

@@ -45,14 +45,15 @@ def version(number: int, *aliases: str, **tags: str) -> ModelVersion:
 
 
 def example(key: str, by: str = "challenger", p: float = 0.0001) -> dict[str, Any]:
-    return {"batch_id": "2026-01-30", "record_key": key, "by": by, "p_value": p, "p_value_champion": 0.25}
+    scores = {"score": 31.5, "score_champion": 12.25, "p_value": p, "p_value_champion": 0.25}
+    return {"batch_id": "2026-01-30", "record_key": key, "by": by, **scores}
 
 
 def measured(*examples: dict[str, Any], differ: int | None = None, **given: Any) -> dict[str, Any]:
     """What an evaluation keeps of version 2 beside version 1."""
     some = Share(0, 0)
     one = Measured(2, 9, None, {}, None, None, 0.0, some, None, some, 1.0, 1.0, 1.0, some, some)
-    churn = Churn(40, len(examples) if differ is None else differ, examples)
+    churn = Churn(40, len(examples) if differ is None else differ, examples, 26.25, 24.0)
     evidence = Evidence(
         "payments", JUDGED["evaluated_at"], "2026-01-01", "2026-01-30", 0.1, 9, 9, 5000, 0.01, one,
         champion=replace(one, version=1), churn=churn, shadow_days=2.0,
@@ -88,8 +89,9 @@ def test_the_records_of_a_shadow_are_shown_with_its_days(here: Installation, bro
         "Disagreements 10 25% of the 40 records that one or both flag",
         "Shadow 2 of 3 days 1 left, in days of batches; trained 2026-01-27 04:00 UTC, it counts from batch 2026-01-27 on",
         "the 2 most severe of 10",
-        "version 2 2026-01-30 k0 0.0001 0.25 not in it",
-        "version 1 2026-01-30 k1 0.5 0.25 open",
+        "version 2 above 26.25 nats version 1 above 24 nats",
+        "k0 2026-01-30, flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it",
+        "k1 2026-01-30, flagged by version 1 31.5 p 0.5 12.25 p 0.25 open",
         "vaewatch compare payments 2 1",
     ):
         assert said in text
@@ -98,6 +100,8 @@ def test_the_records_of_a_shadow_are_shown_with_its_days(here: Installation, bro
     assert browser.get(links[0]).status_code == 200
     found = browser.get(f"/api{PAGE}").json()["measured"]
     assert [one["flagged_by"] for one in found["records"]] == [2, 1]
+    assert {(one["score"], one["score_against"]) for one in found["records"]} == {(31.5, 12.25)}
+    assert (found["threshold"], found["threshold_against"]) == (26.25, 24.0)
     assert found["shadow"] == {
         "trained_at": "2026-01-27T04:00:00Z",
         "after": "2026-01-27",
@@ -105,6 +109,19 @@ def test_the_records_of_a_shadow_are_shown_with_its_days(here: Installation, bro
         "asked": 3.0,
         "left": 1.0,
     }
+
+
+def test_evidence_that_kept_no_scores_is_shown_without_them(here: Installation, browser: TestClient) -> None:
+    """Evaluations of an earlier release stay readable."""
+    old = {name: value for name, value in example("k0").items() if not name.startswith("score")}
+    whole = measured(old)
+    for name in ("threshold", "threshold_champion"):
+        del whole["evidence"]["churn"][name]
+    keep(here, [version(1, "champion"), version(2, "challenger", **JUDGED)], whole)
+    text = told(browser)
+    assert "record version 2 version 1 queue" in text
+    assert "flagged by version 2 – p 0.0001 – p 0.25 not in it" in text
+    assert browser.get(f"/api{PAGE}").json()["measured"]["threshold"] is None
 
 
 def test_without_a_challenger_the_version_that_was_judged_last_is_shown(

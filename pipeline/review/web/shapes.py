@@ -185,6 +185,10 @@ class Disagreement(BaseModel):
     batch_id: str
     record_key: str
     flagged_by: int = Field(description="model version")
+    score: float | None = Field(description="nats, under the judged version; null: not kept")
+    score_against: float | None = Field(
+        description="nats, under the version that it was measured beside; null: not kept"
+    )
     p_value: float = Field(description="under the judged version")
     p_value_against: float = Field(description="under the version that it was measured beside")
     state: State | None = Field(description="null: not in the queue")
@@ -213,6 +217,10 @@ class TwoMeasured(BaseModel):
     n_records: int
     either: int = Field(description="records that one or both flag")
     differ: int = Field(description="records that one alone flags")
+    threshold: float | None = Field(
+        description="score that the judged version flags above, nats; null: not kept"
+    )
+    threshold_against: float | None = Field(description="the same of the other version")
     records: list[Disagreement] = Field(description="the most severe of these")
     shadow: Shadow | None = Field(description="null: none runs")
     in_shadow: bool = Field(description="the records are of batches that landed after the training")
