@@ -272,6 +272,11 @@ class Dataset(Strict):
             raise ValueError("; ".join(message for _, message in faults))
         return self
 
+    @property
+    def named_file(self) -> str:
+        """The dataset's file, as a sentence names it."""
+        return str(self.file or f"the file of dataset {self.dataset}")
+
     @cached_property
     def incoming_path(self) -> Path:
         """The folder that grows, absolute."""

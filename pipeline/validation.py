@@ -132,7 +132,13 @@ def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str],
     """Lay the page of a batch whose files cannot be checked in the place of an earlier delivery's."""
     from pipeline import expectations
 
-    expectations.report_refusal(page, dataset=dataset.dataset, batch_id=batch.batch_id, reasons=reasons)
+    expectations.report_refusal(
+        page,
+        dataset=dataset.dataset,
+        batch_id=batch.batch_id,
+        reasons=reasons,
+        contract=dataset.named_file,
+    )
 
 
 def count_records(batch: LandedBatch, reports: Sequence[guard.FileReport]) -> int:

@@ -121,15 +121,22 @@ def check(
     return result
 
 
-def report_refusal(report: Path, *, dataset: str, batch_id: str, reasons: Sequence[str]) -> None:
+def report_refusal(
+    report: Path, *, dataset: str, batch_id: str, reasons: Sequence[str], contract: str
+) -> None:
     """Write the same two files for a delivery that was refused before its records could be checked.
+
+    Args:
+        contract: the file to mend where the data is right.
 
     Raises:
         StorageFailed: the report could not be written.
     """
     from pipeline.expectations import page
 
-    html = page.render_refusal(reasons, dataset=dataset, batch_id=batch_id, checked_at=datetime.now(UTC))
+    html = page.render_refusal(
+        reasons, dataset=dataset, batch_id=batch_id, contract=contract, checked_at=datetime.now(UTC)
+    )
     document = {"dataset": dataset, "batch_id": batch_id, "success": False, "reasons": list(reasons)}
     _publish(report, document, html)
 

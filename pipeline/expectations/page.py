@@ -109,12 +109,14 @@ result is in checkpoint.json beside this page. Values shown as examples are the 
     return _document(f"{dataset} / {batch_id}", checked_at, body, success=result.success)
 
 
-def render_refusal(reasons: Sequence[str], *, dataset: str, batch_id: str, checked_at: datetime) -> str:
+def render_refusal(
+    reasons: Sequence[str], *, dataset: str, batch_id: str, contract: str, checked_at: datetime
+) -> str:
     """The page of a delivery that was refused before its records could be checked."""
     said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
     body = f"""<div class="why bad">{said}</div>
 <footer>The files themselves do not fit: no record was checked, and nothing of this delivery was published. Have it
-delivered again, or mend the dataset's file; either way it is checked anew by itself.</footer>"""
+delivered again, or, where it is right, mend <code>{escape(contract)}</code>; either way it is checked anew by itself.</footer>"""
     return _document(f"{dataset} / {batch_id}", checked_at, body, success=False)
 
 

@@ -14,7 +14,7 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import SEVERITIES, Finding, gathered, news
-from pipeline.monitoring.judgement import REDELIVER
+from pipeline.monitoring.judgement import redeliver
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 
@@ -48,7 +48,7 @@ def tell_refusal(
         "refused",
         "alarm",
         f"the delivery was refused, nothing is scored: {reason[:500]}",
-        REDELIVER,
+        redeliver(dataset),
     )
     text = words(dataset, batch_id, [refused], where(here, dataset, batch_id))
     digest.send(text, digest.channels(here, dataset), say)

@@ -21,8 +21,6 @@ from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 
-REDELIVER = "have it delivered again; where the data is right and the contract wrong, mend the dataset's file"
-
 FAR = 3.0  # times what is allowed: beyond it is an alarm
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
@@ -35,6 +33,13 @@ QUANTILES = {
     "the 90 % quantile": 0.9,
     "the 10 % quantile": 0.1,
 }  # of which the first that moved is told
+
+
+def redeliver(dataset: Dataset) -> str:
+    """What to do about a delivery that was refused."""
+    return (
+        f"have it delivered again; where the data is right and the contract wrong, mend {dataset.named_file}"
+    )
 
 
 def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:

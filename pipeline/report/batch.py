@@ -109,7 +109,9 @@ def write(
         store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
     )
     serving = here.ledger.serving_version(dataset.dataset)
-    verdict = trust(state, gathered(watched.findings, dataset) if watched else None, len(earlier), serving)
+    verdict = trust(
+        dataset, state, gathered(watched.findings, dataset) if watched else None, len(earlier), serving
+    )
     html = sheet.render(
         "batch.html",
         dataset=dataset,

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.config import Dataset
 from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import Finding, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
-from pipeline.monitoring.judgement import REDELIVER
+from pipeline.monitoring.judgement import redeliver
 
 Tone = Literal["good", "warn", "bad"]
 
@@ -29,7 +30,11 @@ class Trust:
 
 
 def trust(
-    state: BatchState, findings: Sequence[Finding] | None, n_earlier: int, serving: int | None = None
+    dataset: Dataset,
+    state: BatchState,
+    findings: Sequence[Finding] | None,
+    n_earlier: int,
+    serving: int | None = None,
 ) -> Trust:
     """Whether a batch's flags can be acted on.
 
@@ -40,7 +45,7 @@ def trust(
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
-        return Trust("bad", "refused", headline, _sentence(state.reason), REDELIVER)
+        return Trust("bad", "refused", headline, _sentence(state.reason), redeliver(dataset))
     if state.status == "accepted":
         if serving is None:
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"

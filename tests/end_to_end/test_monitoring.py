@@ -91,7 +91,8 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         first = page.read_bytes()
         written = batch.rewrite(here, dataset, row["batch_id"])
         assert written.path == page
-        assert page.read_bytes() == first
+        here_now = b"mend " + bytes(scored.yaml)  # the installation was copied since
+        assert page.read_bytes() == re.sub(rb"mend [^<]*payments\.yaml", here_now, first)
         text = first.decode()
         assert written.trust.headline in text
         assert "<script" not in text
@@ -99,6 +100,7 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         assert (written.trust.word == "refused") == (row["status"] == "refused")
     refused = batch.rewrite(here, dataset, sample.hostile["lost_column"])
     assert "'fee'" in refused.trust.why
+    assert refused.trust.next_step.endswith(f"mend {scored.yaml}")
     cut = batch.path_of(here, dataset, sample.hostile["truncated"])
     assert "no record was read" in cut.read_text()
     assert batch.rewrite(here, dataset).batch_id == sample.batch_ids[-1]

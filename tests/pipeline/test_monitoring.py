@@ -410,10 +410,12 @@ def test_a_message_that_is_not_delivered_is_said(place: Installation) -> None:
 
 
 def test_a_refused_delivery_is_told(place: Installation) -> None:
-    alerts.tell_refusal(place, SENT, "b7", "no column fee", pytest.fail)
+    sent = SENT.model_copy(update={"file": Path("dags/datasets/sensors.yaml")})
+    alerts.tell_refusal(place, sent, "b7", "no column fee", pytest.fail)
     text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
     assert "sensors b7: 1 alarm" in text
     assert "no column fee" in text
+    assert "where the data is right and the contract wrong, mend dags/datasets/sensors.yaml" in text
 
 
 def test_a_source_that_fails_is_told_once_and_not_column_by_column() -> None:

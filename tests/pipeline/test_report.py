@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import Dataset
 from pipeline.errors import StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import Finding
@@ -22,6 +23,10 @@ STATE = BatchState(
     dataset="sensors", batch_id="b", version=1, status="scored", reason="", fingerprint="", signature="", contract_hash="",
     files=[], notes=[], set_aside={}, n_read=9, n_accepted=9, newest_record_at=None, validated_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
+SENSORS = Dataset.model_validate({
+    "dataset": "sensors", "incoming": {"path": "x"}, "columns": {"a": {"type": "float", "role": "numeric"}},
+    "file": Path("dags/datasets/sensors.yaml"),
+})  # fmt: skip
 ALARM = Finding("drift:a", "alarm", "a: values moved", "ask")
 WARNING = Finding("volume", "warning", "half the records", "ask")
 NOTICE = Finding("backlog", "notice", "many wait", "review")
@@ -43,7 +48,7 @@ def test_the_first_sentence_follows_from_the_worst_finding(
     findings: tuple[Finding, ...] | None, n_earlier: int, tone: str, words: str
 ) -> None:
     """A notice says nothing against a night."""
-    found = trust(STATE, findings, n_earlier)
+    found = trust(SENSORS, STATE, findings, n_earlier)
     assert found.tone == tone
     assert words in found.headline
     if findings and tone != "good":
@@ -51,15 +56,15 @@ def test_the_first_sentence_follows_from_the_worst_finding(
 
 
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
-    refused = trust(replace(STATE, status="refused", reason="no column fee"), None, 9)
+    refused = trust(SENSORS, replace(STATE, status="refused", reason="no column fee"), None, 9)
     assert (refused.tone, refused.why) == ("bad", "no column fee.")
-    assert "delivered again" in refused.next_step
-    waits = trust(replace(STATE, status="accepted"), None, 9)
+    assert refused.next_step.endswith("the contract wrong, mend dags/datasets/sensors.yaml")
+    waits = trust(SENSORS, replace(STATE, status="accepted"), None, 9)
     assert (waits.tone, waits.next_step.rpartition(": ")[2]) == ("warn", "vaewatch history sensors")
-    ready = trust(replace(STATE, status="accepted"), None, 9, serving=3)
+    ready = trust(SENSORS, replace(STATE, status="accepted"), None, 9, serving=3)
     assert (ready.headline, ready.why) == ("Not scored yet", "Version 3 serves: the next run scores it.")
     assert ready.next_step.endswith("vaewatch score sensors")
-    assert trust(STATE, None, 9).next_step.endswith("vaewatch score sensors b --force")
+    assert trust(SENSORS, STATE, None, 9).next_step.endswith("vaewatch score sensors b --force")
 
 
 def version_with(**tags: str) -> ModelVersion:
