@@ -122,11 +122,20 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
         console().print("nothing was trained yet")
         return
     table = Table(
-        "version", "", "trained", "on batches", "records", "nats", "threshold", "gates", "pruning", box=None
+        "version",
+        "",
+        "trained",
+        "on batches",
+        "records",
+        "threshold",
+        "gates",
+        "measured on",
+        "pruning",
+        box=None,
     )
-    for column in table.columns[:7]:
+    for column in table.columns[:6]:
         column.no_wrap = True
-    for column in table.columns[4:7]:
+    for column in table.columns[4:6]:
         column.justify = "right"
     for version in versions:
         metrics, kept = version["metrics"], [why for why in version["kept"] if why not in version["aliases"]]
@@ -138,16 +147,26 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
             in_utc(version["trained_at"]),
             escape(version["window"].replace("..", " … ")),
             f"{learned:,.0f}" if learned else "",
-            _rounded(metrics.get("calibration_negative_elbo"), ".2f"),
             _rounded(metrics.get("threshold"), ".2f"),
             f"{DECIDED.get(version['decision'], 'not evaluated')}{', rejected' if version['rejected_by'] else ''}",
+            _measured_on(version["holdout"], metrics),
             escape(stays) if version["kept"] else "[yellow]takes it[/yellow]",
         )
     console().print(table)
     console().print(
-        "[dim]nats (negative ELBO when calibrated) and threshold are in each version's own units and on its own days: they do not say which "
-        "version is better; vaewatch compare does[/dim]"
+        "[dim]holdout: records that no version learned; finds: of the anomalies injected into them, at the version's threshold, which the review "
+        "budget sets; nats a record (negative ELBO), in the columns' own units. calibration: on the version's own days and in its own units, as the "
+        "threshold is. Holdouts of two nights differ: which version is better says vaewatch compare[/dim]"
     )
+
+
+def _measured_on(holdout: Mapping[str, float], calibration: Mapping[str, float]) -> str:
+    """What was measured of a version, and on what: the holdout where it was judged, else the records that calibrated it."""
+    recall = holdout.get("recall")
+    nats = holdout.get("negative_elbo") if holdout else calibration.get("calibration_negative_elbo")
+    said = [f"finds {recall:.0%}"] if recall is not None else []
+    said += [f"{nats:.2f} nats"] if nats is not None else []
+    return f"{'holdout' if holdout else 'calibration'}: {', '.join(said) or 'too few records'}"
 
 
 def _rounded(number: float | None, style: str) -> str:

@@ -252,7 +252,10 @@ def _another_seed(here: Installation, dataset: Dataset, window: Window) -> Detec
 
 
 def _tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
+    one = evidence.challenger
+    held = {"n": evidence.n_holdout, "recall": one.recall, "negative_elbo": one.negative_elbo}
     return {
+        "evaluated_holdout": json.dumps({name: value for name, value in held.items() if value is not None}),
         "decision": decision.outcome,
         "decision_reason": decision.sentence,
         "decision_notes": json.dumps(decision.notes),

@@ -5,6 +5,7 @@ Belongs here: the steps reproduce, copy, versions and prune. Does not: which ver
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -112,6 +113,9 @@ def copy(
 def versions(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
     """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and decided, why it stays.
 
+    `metrics` are of the records that calibrated it; `holdout`, where it was judged: n records, recall of the anomalies injected into them at
+    its own threshold, negative_elbo in nats of the columns' own units.
+
     A version without a reason in `kept` goes with the next pruning.
     """
     here = installation or Installation()
@@ -125,6 +129,7 @@ def versions(dataset_name: str, *, installation: Installation | None = None) -> 
             "trained_at": version.created_at.isoformat(timespec="milliseconds"),
             "window": version.tags.get("window", ""),
             "metrics": dict(version.metrics),
+            "holdout": json.loads(version.tags.get("evaluated_holdout", "{}")),
             "decision": version.tags.get("decision", ""),
             "decision_reason": version.tags.get("decision_reason", ""),
             "rejected_by": version.tags.get("rejected_by", ""),

@@ -107,6 +107,22 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     served = [one.state for one in review.records if one.flagged_by == 1]
     assert served
     assert all(served)
+    held = {
+        row["version"]: row["holdout"] for row in steps.versions(validated.name, installation=validated.here)
+    }
+    one = _evaluation(validated, 2)["evidence"]
+    assert held[2] == {
+        "n": one["n_holdout"], **{name: one["challenger"][name] for name in ("recall", "negative_elbo")}
+    }  # fmt: skip
+    code, output, errors = validated.run("versions", validated.name)
+    assert code == 0, errors
+    judged = one["challenger"]
+    told_of = (
+        "holdout: finds",
+        f"{judged['recall']:.0%},",
+        f"{judged['negative_elbo']:.2f}",
+    )  # a cell of several lines
+    assert all(said in output for said in told_of)
     done = promote(validated, reason="")
     assert (done.model_version, done.details["previous"]) == (2, 1)
     assert steps.history(validated.name, installation=validated.here)[-1]["reason"] == "no reason was given"
