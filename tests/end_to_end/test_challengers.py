@@ -90,7 +90,7 @@ def water(root: Path) -> Place:
     code, _, errors = place.run("init", str(place.incoming))
     assert code == 0, errors
     place.edit("incoming:\n", "incoming:\n  settle_seconds: 0\n")
-    place.edit("min_records: 1000\n", f"min_records: 1000\n  recipe: {BRIEF}\n")
+    place.edit("train:\n", f"train:\n  recipe: {BRIEF}\n")
     return place
 
 
