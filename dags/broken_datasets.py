@@ -10,5 +10,6 @@ from dags.catalogue import read_catalogue
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
 
-if faults := read_catalogue(load_settings().datasets).faults:
+settings = load_settings()
+if faults := read_catalogue(settings.datasets, only=settings.demo).faults:
     raise ConfigError("\n".join(["no DAGs (airflow) for these dataset files:", *faults]))

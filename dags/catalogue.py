@@ -25,7 +25,7 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path, only: str | None = None) -> Catalogue:
-    """Every dataset file of a folder; where it has a file of its own, `only` that dataset."""
+    """Every dataset of a folder, or `only` one: where it has a file of its own, no other is read."""
     if not folder.is_dir():
         return Catalogue(
             {}, (f"{folder} is not there: set VAEWATCH_DATASETS to the folder of dataset files",)
@@ -41,6 +41,8 @@ def read_catalogue(folder: Path, only: str | None = None) -> Catalogue:
             _check_crons(dataset)
         except ConfigError as fault:
             faults.append(str(fault))
+            continue
+        if only not in {None, dataset.dataset}:
             continue
         first = datasets.setdefault(dataset.dataset, dataset)
         if first is not dataset:

@@ -1,4 +1,5 @@
-"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked.
+"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked. In a demo its dataset's
+alone, without prune: nobody waits for that there.
 
 Belongs here: which DAGs there are. Does not: what is in them (scoring.py, models.py). Nothing heavy is imported outside
 a task: Airflow reads this file every half minute.
@@ -13,14 +14,16 @@ from dags.catalogue import read_catalogue
 from dags.frame import DatasetDags
 from pipeline.settings import load_settings
 
+settings = load_settings()
 # set where a task is about to run: the other datasets need not be read then
 wanted = get_parsing_context().dag_id
-only = wanted.rpartition(".")[0] if wanted else None
-for dataset in read_catalogue(load_settings().datasets, only=only).datasets.values():
+only = wanted.rpartition(".")[0] if wanted else settings.demo
+for dataset in read_catalogue(settings.datasets, only=only).datasets.values():
     of = DatasetDags(dataset)
     for make in (scoring.discover, scoring.score, models.train, models.promote):
         make(of)
     if dataset.promote.mode == "approval":
         models.approve(of)
     scoring.rescore(of)
-    models.prune(of)
+    if not settings.demo:
+        models.prune(of)

@@ -179,7 +179,7 @@ def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
 def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
     dataset.incoming_path.mkdir(parents=True, exist_ok=True)
     console.print("starting Airflow (its own scheduler, SQLite, loopback only)")
-    stack = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False)
+    stack = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False, demo=feed.dataset)
     with stack.running(), stack.api as api:
         dags = [f"{feed.dataset}.{step}" for step in ("discover", "score", "train")]
         api.wait_for_dags(*dags)

@@ -29,15 +29,20 @@ POOLS = {"gpu": (1, "one training at a time")}
 
 @dataclass(frozen=True)
 class Layout:
-    """One installation: its home folder, its datasets, and whether MLflow's pages are served."""
+    """One installation: its home folder, its datasets, whether MLflow's pages are served, and which dataset alone is worked on."""
 
     home: Path
     datasets: Path
     mlflow_ui: bool = True
+    demo: str | None = None
 
     @property
     def airflow(self) -> Path:
         return self.home / "airflow"
+
+    @property
+    def airflow_database(self) -> Path:
+        return self.airflow / "airflow.db"
 
     @property
     def logs(self) -> Path:
@@ -117,6 +122,7 @@ class Layout:
             "no_proxy": nearby,
             "VAEWATCH_HOME": str(self.home),
             "VAEWATCH_DATASETS": str(self.datasets),
+            **({"VAEWATCH_DEMO": self.demo} if self.demo else {}),
             **({"VAEWATCH_MLFLOW_PAGE": self.urls(ports)["mlflow"]} if self.serves_mlflow else {}),
             "AIRFLOW_HOME": str(self.airflow),
             "AIRFLOW__API__BASE_URL": url,

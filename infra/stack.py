@@ -36,12 +36,21 @@ class Stack:
     """One installation, running or not."""
 
     def __init__(
-        self, home: Path | None = None, datasets: Path | None = None, *, mlflow_ui: bool = True
+        self,
+        home: Path | None = None,
+        datasets: Path | None = None,
+        *,
+        mlflow_ui: bool = True,
+        demo: str | None = None,
     ) -> None:
-        """Take the folders from the environment (VAEWATCH_HOME, VAEWATCH_DATASETS) where none are given."""
+        """Take the folders from the environment (VAEWATCH_HOME, VAEWATCH_DATASETS) where none are given.
+
+        Args:
+            demo: work on this dataset alone.
+        """
         settings = load_settings()
         self.layout = Layout(
-            (home or settings.home).absolute(), (datasets or settings.datasets).absolute(), mlflow_ui
+            (home or settings.home).absolute(), (datasets or settings.datasets).absolute(), mlflow_ui, demo
         )
         self._api: AirflowApi | None = None
         self._spawned: subprocess.Popen[bytes] | None = None
@@ -109,12 +118,12 @@ class Stack:
 
     @contextmanager
     def running(self) -> Iterator[Stack]:
-        """Up within the block, down after it, also when this process is killed in between."""
-        self.up(guardian=os.getpid())
+        """Up within the block, down after it, also when this process is killed in between; what was up before stays up."""
+        started = self.up(guardian=os.getpid())
         try:
             yield self
         finally:
-            self.down()
+            self.down() if started else self._close()
 
     def _supervisor(self) -> Mark | None:
         recorded = self.state.get("supervisor")
@@ -125,6 +134,7 @@ class Stack:
         command = [sys.executable, "-m", "infra.stack", "serve"]
         command += ["--home", str(layout.home), "--datasets", str(layout.datasets)]
         command += [] if layout.mlflow_ui else ["--no-mlflow-ui"]
+        command += ["--demo", layout.demo] if layout.demo else []
         command += ["--while-alive", str(guardian)] if guardian else []
         with (layout.logs / "supervisor.log").open("ab") as out:
             return subprocess.Popen(
@@ -153,7 +163,7 @@ class Stack:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit code."""
     asked = _parser().parse_args(arguments)
-    stack = Stack(asked.home, asked.datasets, mlflow_ui=not asked.no_mlflow_ui)
+    stack = Stack(asked.home, asked.datasets, mlflow_ui=not asked.no_mlflow_ui, demo=asked.demo)
     if asked.verb == "serve":
         return _serve(stack.layout, asked.while_alive)
     if asked.verb == "down":
@@ -207,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, help="default: VAEWATCH_HOME, else ./var")
     parser.add_argument("--datasets", type=Path, help="default: VAEWATCH_DATASETS, else ./dags/datasets")
     parser.add_argument("--no-mlflow-ui", action="store_true", help="leave MLflow's pages out")
+    parser.add_argument("--demo", metavar="DATASET", help="work on this dataset alone")
     parser.add_argument("--while-alive", type=int, metavar="PID", help="stop when this process is gone")
     return parser
 

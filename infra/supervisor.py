@@ -42,6 +42,13 @@ here = Installation()
 here.registry
 here.ledger.clear_claims()  # nothing is in flight yet
 """
+FORGET_DAGS = """
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from sqlalchemy import update
+with create_session() as session:
+    session.execute(update(DagModel).values(is_stale=True))
+"""  # Airflow's own mark for DAGs that are in no file any more; reading their file takes it away
 
 log = logging.getLogger("supervisor")
 
@@ -114,10 +121,14 @@ class Supervisor:
         self.ports = self.layout.choose_ports()
         environment = self.layout.environment(self.ports)
         logs = self.layout.logs
+        knows_dags = self.layout.airflow_database.exists()
         self._run_once(
             Child("migrate", [str(BIN / "airflow"), "db", "migrate"], environment, logs / "migrate.log"),
             Child("registry", [sys.executable, "-c", OPEN_REGISTRY], environment, logs / "registry.log"),
         )
+        if self.layout.demo and knows_dags:  # or the scheduler goes on with the other datasets' for a minute
+            forget = [sys.executable, "-c", FORGET_DAGS]
+            self._run_once(Child("forget-dags", forget, environment, logs / "forget-dags.log"))
         for name, command in self.layout.commands(self.ports).items():
             self.children[name] = Child(name, command, environment, logs / f"{name}.log")
         with AirflowApi(self.layout.urls(self.ports)["airflow"], USER, self.layout.password()) as api:

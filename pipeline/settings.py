@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1)
     smtp_url: SecretStr | None = None
     mail_from: str = "vaewatch@localhost"
+    demo: str | None = None
 
     @field_validator("home", "datasets")
     @classmethod

@@ -133,6 +133,19 @@ def test_a_task_reads_only_its_own_dataset(
     assert sorted(parse().dags) == [f"orders.{verb}" for verb in VERBS]
 
 
+def test_the_demo_leaves_other_datasets_alone(
+    dataset_file: DatasetFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has written a file for their own data and then tries the demo has not asked for theirs to be worked on."""
+    dataset_file("orders")
+    dataset_file("payments")
+    dataset_file("broken", "trane: {seed: 1}")
+    monkeypatch.setenv("VAEWATCH_DEMO", "payments")
+    bag = parse()
+    assert sorted(bag.dags) == [f"payments.{verb}" for verb in VERBS if verb != "prune"]
+    assert not bag.import_errors
+
+
 def test_parsing_fifty_datasets_is_quick_and_imports_nothing_heavy(dataset_file: DatasetFile) -> None:
     """Airflow parses every half minute, and gives up after thirty seconds."""
     for number in range(50):

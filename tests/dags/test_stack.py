@@ -213,6 +213,33 @@ def test_the_system_survives_its_parts_and_leaves_nothing(dataset_file: DatasetF
     assert [mark.session() for mark in [*left, *marks.values()] if mark.session()] == []
 
 
+@pytest.mark.slow
+def test_a_demo_works_on_its_dataset_alone_and_stops_nothing_of_others(
+    dataset_file: DatasetFile, tmp_path: Path
+) -> None:
+    """What an earlier `make up` has told Airflow of other datasets is not gone on with, and is there again afterwards."""
+    datasets = dataset_file("orders").parent
+    dataset_file("payments")
+    everything = Stack(tmp_path / "home", datasets, mlflow_ui=False)
+    shown = Stack(tmp_path / "home", datasets, mlflow_ui=False, demo="payments")
+
+    def names(stack: Stack) -> set[str]:
+        return {dag_id.partition(".")[0] for dag_id in stack.api.dags()}
+
+    with everything.running():
+        everything.api.wait_for_dags("orders.discover", "payments.discover", "payments.prune")
+        with shown.running():
+            assert names(shown) == {"orders", "payments"}
+        assert everything.is_running
+        assert everything.api.is_healthy()
+    with shown.running():
+        shown.api.wait_for_dags("payments.discover")
+        assert names(shown) == {"payments"}
+        assert "payments.prune" not in shown.api.dags()
+    with everything.running():
+        everything.api.wait_for_dags("orders.discover", "payments.prune")
+
+
 def listening(marks: dict[str, Mark]) -> set[str]:
     """The addresses on which these components' sessions accept connections."""
     ours = {pid for mark in marks.values() for pid in mark.session()}
