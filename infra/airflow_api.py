@@ -117,6 +117,10 @@ class AirflowApi:
                 said += [f"{e['exc_type']}: {e['exc_value']}" for e in line.get("error_detail") or []]
         return "\n".join(said)
 
+    def state(self, dag_id: str, run_id: str) -> str:
+        """Of a run: queued, running, success or failed."""
+        return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
     def doing(self, dag_id: str, run_id: str) -> tuple[str, str]:
         """The task of a run that is running now, and the last that its step said; each empty where there is none."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
@@ -152,10 +156,9 @@ class AirflowApi:
         self, dag_id: str, run_id: str, timeout: float = 600, meanwhile: Callable[[], None] = lambda: None
     ) -> str:
         """Until this run has ended; "success" or "failed". Whenever it is found to go on, `meanwhile` is called."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}"
 
         def ended() -> str:
-            state = str(self.request("GET", path)["state"])
+            state = self.state(dag_id, run_id)
             if state not in DONE:
                 meanwhile()
             return state if state in DONE else ""

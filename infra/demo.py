@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.table import Table
 
-from infra.airflow_api import AirflowApi
+from infra.airflow_api import DONE, AirflowApi
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
@@ -47,6 +49,13 @@ HISTORY_SHARE = 2 / 3
 NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
 PATIENCE = 1800.0
 LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
+LANDING = (
+    TextColumn("{task.description}", markup=False),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("batches"),
+    TimeElapsedColumn(),
+)
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
@@ -250,45 +259,62 @@ def _land(
 ) -> None:
     """Let deliveries land, ring the DAG that looks for them, and watch the ledger until they are done."""
     for name in files:
-        target = dataset.incoming_path / name
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if feed.truth:
-                shutil.copyfile(feed.source / name, target.with_suffix(".tmp"))
-                target.with_suffix(".tmp").rename(target)
-            else:
-                target.symlink_to(feed.source / name)
-    time.sleep(dataset.incoming.settle_seconds + 0.5 if feed.truth else 0)
-    expected = {batch.batch_id for batch in batches.landed(dataset, here.ledger)}
+        _deliver(feed, name, dataset.incoming_path / name)
+    still = dataset.incoming.settle_seconds if feed.truth else 0
+    with Progress(*LANDING, console=console) as progress:
+        bar = progress.add_task(f"landed; files count once they have lain still for {still:g} s", total=None)
+        time.sleep(still + 0.5 if still else 0)
+        expected = {batch.batch_id for batch in batches.landed(dataset, here.ledger)}
+        progress.update(bar, total=len(expected))
 
-    def n_done() -> int:
-        current = here.ledger.current(dataset.dataset)
-        states = [current[batch_id].status for batch_id in expected & current.keys()]
-        return sum(status in {"scored", "refused"} or not scored for status in states)
+        def n_done() -> int:
+            current = here.ledger.current(dataset.dataset)
+            states = [current[batch_id].status for batch_id in expected & current.keys()]
+            return sum(status in {"scored", "refused"} or not scored for status in states)
 
-    api.trigger(f"{feed.dataset}.discover")
-    _watch(title, len(expected), n_done, lambda: _failed(api, feed))
+        dag = f"{feed.dataset}.discover"
+        run = api.trigger(dag)
+        waits = partial(_waits_for, api, dag, run)
+        _watch(progress, bar, title, n_done, waits, lambda: _failed(api, feed))
 
 
-def _watch(title: str, total: int, n_done: Callable[[], int], failed: Callable[[], str]) -> None:
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("batches"),
-        TimeElapsedColumn(),
-    )
+def _deliver(feed: Feed, name: str, target: Path) -> None:
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if feed.truth:
+        shutil.copyfile(feed.source / name, target.with_suffix(".tmp"))
+        target.with_suffix(".tmp").rename(target)
+    else:
+        target.symlink_to(feed.source / name)
+
+
+def _waits_for(api: AirflowApi, dag: str, run: str) -> str:
+    """Why nothing is done yet."""
+    if api.state(dag, run) in DONE:
+        return "found; Airflow starts a process for each step, which takes seconds"
+    return f"landed; {dag} looks for them"
+
+
+def _watch(
+    progress: Progress,
+    bar: TaskID,
+    title: str,
+    n_done: Callable[[], int],
+    waits: Callable[[], str],
+    failed: Callable[[], str],
+) -> None:
+    """Until all are done; the bar says what it waits for until the first one is, then what it counts."""
+    total = progress.tasks[bar].total or 0
     until = time.monotonic() + PATIENCE
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total)
-        while (done := n_done()) < total:
-            progress.update(task, completed=done)
-            if why := failed():
-                raise RuntimeError(why)
-            if time.monotonic() > until:
-                raise TimeoutError(f"{title}: {done} of {total} batches after {PATIENCE:.0f} s")
-            time.sleep(1)
-        progress.update(task, completed=total)
+    while (done := n_done()) < total:
+        progress.update(bar, completed=done, description=title if done else waits())
+        if why := failed():
+            raise RuntimeError(why)
+        if time.monotonic() > until:
+            raise TimeoutError(f"{title}: {done} of {total:.0f} batches after {PATIENCE:.0f} s")
+        time.sleep(LOOK_AGAIN)
+    progress.update(bar, completed=total, description=title)
 
 
 def _failed(api: AirflowApi, feed: Feed) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from infra import demo
 from infra.airflow_api import AirflowApi
@@ -99,3 +101,22 @@ def test_on_a_terminal_one_line_tells_what_is_done_and_for_how_long(
     assert "train: trained 500 of 2500 steps" in shown
     assert "0:00:0" in shown
     assert shown.rstrip().endswith("\x1b[2K")
+
+
+def test_the_bar_says_what_it_waits_for_until_the_first_batch_is_done(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A count that stays at nought without a word looks like a hang."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=140, highlight=False)
+    monkeypatch.setattr(demo, "LOOK_AGAIN", 0.2)
+    counts = iter([0] * len(NIGHT) + [1, 2])
+    with Progress(*demo.LANDING, console=console) as progress:
+        bar = progress.add_task("landed", total=2)
+        waits = partial(demo._waits_for, api, "payments.discover", RUN)
+        demo._watch(progress, bar, "history: land → validate", lambda: next(counts), waits, lambda: "")
+    shown = written.getvalue()
+    told = ("landed; payments.discover looks for them", "found; Airflow starts", "history: land → validate")
+    assert [text in shown for text in told] == [True] * 3
+    assert sorted(told, key=shown.index) == list(told)
+    assert "2/2" in shown
