@@ -8,11 +8,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import console, shortened
+from pipeline.display import LONGEST, columns, console, shortened
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.receipts import Receipt, oddness
 
 SHOWN = 30
+BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
+BESIDE = 120  # characters a line, from which notes stand beside the counts: 40 are left for them
 SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
@@ -69,33 +71,44 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
 
 
 def print_batches(batches: Sequence[dict[str, Any]]) -> None:
-    """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold."""
-    table = Table(
-        "batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold", "note", box=None
-    )
-    for column in table.columns[2:8]:
-        column.justify = "right"
-    for column in table.columns[:8]:
-        column.no_wrap = True  # a narrow terminal costs the note its line, not the batch its name
+    """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold.
+
+    What else there is to say of it stands beside it where the terminal is wide enough, else below.
+    """
+    out = console()
     if len(batches) > SHOWN:
-        console().print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
+        out.print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
+    beside = out.width >= BESIDE
+    table = columns(*BATCH, *(["note"] if beside else []), right=BATCH[2:])
+    for column in table.columns[: len(BATCH)]:
+        column.no_wrap = True  # a narrow terminal costs the note its place, not the batch its name
+    notes = {batch["batch_id"]: escape(shortened(_note(batch), LONGEST)) for batch in batches[-SHOWN:]}
     for batch in batches[-SHOWN:]:
-        aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
-        odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
-        note = batch["reason"] or "; ".join(filter(None, [odd, *batch["notes"], aside]))
-        threshold = batch["threshold"]
-        table.add_row(
-            batch["batch_id"],
-            f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
-            str(batch["n_read"]),
-            str(batch["n_accepted"]),
-            str(batch["n_set_aside"]),
-            "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
-            "" if batch["model_version"] is None else str(batch["model_version"]),
-            "" if threshold is None else f"{threshold:.4g}",
-            escape(shortened(note, 60)),
-        )
-    console().print(table)
+        table.add_row(*_counts(batch), *([notes[batch["batch_id"]]] if beside else []))
+    out.print(table)
+    for batch_id, note in notes.items():
+        if note and not beside:
+            out.print(f" {escape(batch_id)}: {note}")
+
+
+def _counts(batch: dict[str, Any]) -> list[str]:
+    threshold = batch["threshold"]
+    return [
+        escape(batch["batch_id"]),
+        f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
+        str(batch["n_read"]),
+        str(batch["n_accepted"]),
+        str(batch["n_set_aside"]),
+        "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
+        "" if batch["model_version"] is None else str(batch["model_version"]),
+        "" if threshold is None else f"{threshold:.4g}",
+    ]
+
+
+def _note(batch: dict[str, Any]) -> str:
+    aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
+    odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
+    return batch["reason"] or "; ".join(filter(None, [odd, *batch["notes"], aside]))
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:
