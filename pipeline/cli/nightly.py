@@ -57,8 +57,7 @@ def init(
     target.write_text(proposal.text, encoding="utf-8")
     if as_json:
         return print_json({"dataset": dataset, "file": str(target), "warnings": list(proposal.warnings)})
-    looked_at = f"{proposal.n_sampled} of {proposal.n_files} files"
-    typer.echo(f"wrote {target} from the {proposal.n_records} records of {looked_at}")
+    typer.echo(f"wrote {target} from {proposal.looked_at.words}")
     for warning in proposal.warnings:
         typer.echo(f"  look at {warning}")
     return typer.echo(f"next: read it, then `vaewatch run {dataset}`")

@@ -20,8 +20,8 @@ from pipeline.columns import Column
 from pipeline.contracts import contract_type, fits, reserved, typed
 from pipeline.errors import ConfigError, UnreadableFile
 from pipeline.inference.guesses import FILE, guess
-from pipeline.inference.shapes import parquet_files, shape_of
-from pipeline.inference.writing import written
+from pipeline.inference.shapes import files_a_day, parquet_files, shape_of
+from pipeline.inference.writing import Sample, written
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,15 +34,12 @@ class Proposal:
     """A dataset file and what a person should look at before using it.
 
     Attributes:
-        n_files: how many are there.
-        n_sampled, n_records: how many of them were looked at, and the records in those.
+        looked_at: how much of what is there was.
     """
 
     text: str
     warnings: tuple[str, ...]
-    n_files: int
-    n_sampled: int
-    n_records: int
+    looked_at: Sample
 
 
 def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch: Path) -> Proposal:
@@ -70,8 +67,10 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     warnings += [f"{g.name}: {g.warning}" for g in guesses.columns if g.warning]
     if not guesses.levels and not any(g.role in {"numeric", "categorical"} for g in guesses.columns):
         raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
-    text = written(name, _path(folder, relative_to), shape, guesses, len(sample), n_records)
-    return Proposal(text, tuple(warnings), len(paths), len(sample), n_records)
+    looked_at = Sample(len(paths), len(sample), n_records)
+    a_day = files_a_day(shape.files, relative)
+    text = written(name, _path(folder, relative_to), shape, guesses, looked_at, a_day)
+    return Proposal(text, tuple(warnings), looked_at)
 
 
 def _path(folder: Path, relative_to: Path) -> str:

@@ -33,6 +33,7 @@ RECURRING = (
 MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
 IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
 STEADY = 0.5  # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
+MOST_DIGITS = 1e15  # below it every whole number is a float of its own
 NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
 
 
@@ -88,9 +89,7 @@ def guess(
     levels = _levels(connection, [g for g in columns if g.role == "numeric"], time) if time else []
     for level in levels:
         level.role = "ignored"
-        level.why += (
-            "; judged by what is derived from it: a level wanders with the seasons (numeric: by itself, too)"
-        )
+        level.why += "; judged by its derived columns"
     for one in columns:
         if one.name in {key, time}:
             _set_apart(one, n, is_key=one.name == key, is_time=one.name == time)
@@ -144,9 +143,7 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
         guess.why = "a second time: ignored"
     missing = 1 - seen / n
     if guess.role != "ignored":
-        guess.why += (
-            f"; {missing:.1%} missing" if missing else "; never missing in the sample (add required: true?)"
-        )
+        guess.why += f"; {missing:.1%} missing" if missing else "; never missing"
     return guess
 
 
@@ -202,7 +199,7 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
     guess.unique = False  # a measurement that happens never to repeat is not a key
     guess.role = "numeric"
     guess.rules = _bounds(low, high)
-    guess.why = f"sample: {low:.6g} to {high:.6g}" + (", bounds a span further" if guess.rules else "")
+    guess.why = f"sample: {low:.6g} to {high:.6g}"
 
 
 def _bounds(low: float, high: float) -> dict[str, float]:
@@ -212,9 +209,14 @@ def _bounds(low: float, high: float) -> dict[str, float]:
         return {}
     digits = 1 - math.floor(math.log10(span))
     return {
-        "min": 0.0 if 0 <= low <= span else round(low - span, digits),
-        "max": 0.0 if -span <= high <= 0 else round(high + span, digits),
+        "min": 0 if 0 <= low <= span else _short(round(low - span, digits)),
+        "max": 0 if -span <= high <= 0 else _short(round(high + span, digits)),
     }
+
+
+def _short(value: float) -> float:
+    """Without a point and nought where it has no use."""
+    return int(value) if value.is_integer() and abs(value) < MOST_DIGITS else value
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:

@@ -51,6 +51,14 @@ def shape_of(relative: Sequence[str]) -> Shape:
     return enough[0] if enough else shapes[matched.index(max(matched))]
 
 
+def files_a_day(files: str, relative: Sequence[str]) -> tuple[float, str]:
+    """How many of these paths make a day, by the dates in their batches' names; or a batch, where those name no day."""
+    batches = [found["batch_id"] for path in relative if (found := path_shape(files).fullmatch(path))]
+    dates = [next((date[0] for date in DATE.finditer(batch) if date[3]), "") for batch in batches]
+    unit, counted = ("day", dates) if all(dates) else ("batch", batches)
+    return len(counted) / max(1, len(set(counted))), unit
+
+
 def _one_shape(path: str) -> tuple[str, str, bool]:
     *folders, name = path.split("/")
     suffix = Path(name).suffix

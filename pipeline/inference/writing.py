@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -21,13 +22,43 @@ MOST_AWAITED = 1000  # records: the default of train.min_records
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 
 
-def written(name: str, path: str, shape: Shape, guesses: Guesses, n_files: int, n_records: int) -> str:
-    """The whole file; n_records are those of the n_files that were looked at."""
-    per_day = n_records / max(1, n_files) / (30 if guesses.split else 1)
-    head = _head(name, path, shape, guesses, n_files, n_records)
-    body = "columns:\n" + "".join(map(_column_lines, guesses.columns))
+@dataclass(frozen=True)
+class Sample:
+    """What was looked at: how many files are there, how many of them were read, and the records in those."""
+
+    n_files: int
+    n_sampled: int
+    n_records: int
+
+    @property
+    def words(self) -> str:
+        return f"{self.n_records} records of {self.n_sampled} of {self.n_files} files"
+
+
+ROLES = """\
+columns:
+  # role: numeric and categorical are modelled, context is what they are judged by, ignored is checked and shown.
+  # min, max: a span of the sample beyond it on either side. Never missing, in the sample: where it must not be, add required: true.
+"""
+LEVELS = """\
+  # Judged by its derived columns: a level wanders with the seasons, its changes do not; role: numeric judges it by itself, too.
+"""
+
+
+def written(
+    name: str, path: str, shape: Shape, guesses: Guesses, looked_at: Sample, files_a_day: tuple[float, str]
+) -> str:
+    """The whole file.
+
+    Args:
+        files_a_day: how many make a day, or a batch, and which of these.
+    """
+    n_files, unit = (1 / 30, "day") if guesses.split else files_a_day
+    per_day = looked_at.n_records / max(1, looked_at.n_sampled) * n_files
+    head = _head(name, path, shape, guesses, looked_at)
+    body = ROLES + (LEVELS if guesses.levels else "") + "".join(map(_column_lines, guesses.columns))
     derived = _derived_lines(guesses.levels, {g.name for g in guesses.columns}) if guesses.levels else ""
-    counted = f"the sample's {per_day:.0f} records a {'day' if guesses.split else 'file'}"
+    counted = f"the sample's {per_day:.0f} records a {unit}"
     return head + body + derived + _tail(per_day, counted)
 
 
@@ -36,11 +67,10 @@ def _head(
     path: str,
     shape: Shape,
     guesses: Guesses,
-    n_files: int,
-    n: int,
+    looked_at: Sample,
 ) -> str:
     lines = [
-        f"# Written by `vaewatch init` from {n} records of {n_files} files. Each guess says why: read, mend, keep.",
+        f"# Written by `vaewatch init` from {looked_at.words}. Each guess says why: read, mend, keep.",
         f"dataset: {plain(name)}",
         "incoming:",
         f"  path: {plain(path)}",
@@ -107,6 +137,8 @@ def plain(value: Any) -> str:
     """A YAML scalar on one line, quoted where YAML would read anything else than this text."""
     if isinstance(value, str) and PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
         return value
-    style = '"' if isinstance(value, str) else None
+    style = None
+    if isinstance(value, str):
+        style = "'" if value.isprintable() else '"'  # only the latter can say a line's end on one line
     written: str = yaml.safe_dump(value, default_style=style, allow_unicode=True, width=math.inf)
     return written.removesuffix("\n").removesuffix("\n...")

@@ -91,7 +91,7 @@ def test_water_is_understood(guess: Callable[..., Guessed], real_data: Path) -> 
     assert dataset.columns_with("context") == ["time"]
     assert dataset.columns_with("categorical") == []
     assert (dataset.incoming.files, dataset.incoming.split) == ("{batch_id}.parquet", None)
-    assert (guessed.proposal.n_sampled, guessed.proposal.n_files) == (12, 195)
+    assert (guessed.proposal.looked_at.n_sampled, guessed.proposal.looked_at.n_files) == (12, 195)
     assert len(dataset.derived) == 27
     assert dataset.derived["Redox_change"].sql == '"Redox" - lag("Redox") OVER by_time'
     assert guessed.proposal.warnings == ()
@@ -280,7 +280,9 @@ def test_every_column_gets_a_role_and_a_reason(guess: Callable[..., Guessed]) ->
     assert (guessed.dataset.key, guessed.dataset.time) == (["order_id"], "at")
     assert guessed.column("order_id").required
     assert guessed.column("at").required
-    lines = [line for line in guessed.proposal.text.splitlines() if line.startswith("  ") and "role:" in line]
+    lines = [
+        line for line in guessed.proposal.text.splitlines() if line.startswith("  ") and "{type:" in line
+    ]
     assert len(lines) == len(COLUMNS)
     assert all(len(line.partition("  # ")[2]) > 5 for line in lines)
     ignored = {n for n, (_, _, role) in COLUMNS.items() if role == "ignored"} - {"order_id", "shipped"}
@@ -319,9 +321,9 @@ def test_a_column_that_is_left_out_is_called_what_it_is(guess: Callable[..., Gue
 @pytest.mark.parametrize(
     ("n", "budget", "why"),
     [
-        (30, 1, "1% of the sample's 30 records a file is not one"),
-        (1300, 13, "1% of the sample's 1300 records a file"),
-        (5000, 20, "1% of the sample's 5000 records a file is more than this, the default"),
+        (30, 1, "1% of the sample's 30 records a day is not one"),
+        (1300, 13, "1% of the sample's 1300 records a day"),
+        (5000, 20, "1% of the sample's 5000 records a day is more than this, the default"),
     ],
 )
 def test_the_review_budget_says_what_it_rests_on(
@@ -332,6 +334,49 @@ def test_the_review_budget_says_what_it_rests_on(
     assert guessed.dataset.flag.review_budget == budget
     (line,) = (line for line in guessed.proposal.text.splitlines() if "review_budget" in line)
     assert line.endswith(f": {why}")
+
+
+@pytest.mark.parametrize(
+    ("paths", "budget", "why"),
+    [
+        ("2026-01-0{day}.parquet", 5, "500 records a day"),
+        ("day=2026-01-0{day}/{part}.parquet", 15, "1500 records a day"),
+        ("e_2026-01-0{day}T0{part}.parquet", 15, "1500 records a day"),
+        ("week{day}/{part}.parquet", 15, "1500 records a batch"),
+    ],
+)
+def test_a_day_of_several_files_is_counted_as_a_day(
+    paths: str, budget: int, why: str, guess: Callable[..., Guessed]
+) -> None:
+    """What people can look at, and when there is enough to learn from, go by the day and not by the file."""
+    files = {
+        paths.format(day=day, part=part): {"amount": [i / 7 for i in range(500)]}
+        for day in range(1, 9)
+        for part in range(3)
+    }
+    guessed = guess(files)
+    assert guessed.dataset.flag.review_budget == budget
+    assert f"1% of the sample's {why}" in guessed.proposal.text
+    assert guessed.dataset.train.min_records == min(1000, 300 * budget)
+
+
+def test_the_file_is_for_reading(guess: Callable[..., Guessed]) -> None:
+    """Whole bounds have no point, expressions no backslashes, and what holds for every column is said once."""
+    at = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=i) for i in range(2 * N)]
+    level = np.cumsum(np.random.default_rng(1).normal(size=2 * N))
+    text = guess({
+        "2026-01-01.parquet": {
+            "at": at,
+            "level of it": level,
+            "items": codes(9) * 2,
+            "share": VALUES.tolist() * 2,
+        }
+    }).proposal.text
+    assert "items: {type: int, role: numeric, min: 0, max: 16}  # sample: 0 to 8; never missing\n" in text
+    assert """'level of it_change': '"level of it" - lag("level of it") OVER by_time'""" in text
+    assert "\\" not in text
+    assert text.count("add required: true") == 1
+    assert text.count("wanders") == 1
 
 
 def test_every_number_that_is_proposed_has_a_reason(guess: Callable[..., Guessed]) -> None:
@@ -417,7 +462,7 @@ def test_files_that_cannot_be_read_are_left_out_with_a_warning(
     data[300] ^= 1
     flipped.write_bytes(bytes(data))
     guessed = guess({"2026-01-01.parquet": PLAIN, "2026-01-02.parquet": {"amount": VALUES[:0]}})
-    assert (guessed.proposal.n_sampled, guessed.proposal.n_files) == (1, 4)
+    assert (guessed.proposal.looked_at.n_sampled, guessed.proposal.looked_at.n_files) == (1, 4)
     assert [warning.split(": ")[1] for warning in guessed.proposal.warnings] == [
         "2026-01-03.parquet",
         "2026-01-04.parquet",
@@ -460,4 +505,4 @@ def test_folders_and_files_of_any_name_are_guessed(tmp_path: Path, guess: Callab
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     guessed = guess(folder)
     assert guessed.column("env").role == "categorical"
-    assert guessed.proposal.n_records == 3 * N
+    assert guessed.proposal.looked_at.n_records == 3 * N
