@@ -292,7 +292,7 @@ def _deliver(feed: Feed, name: str, target: Path) -> None:
 def _waits_for(api: AirflowApi, dag: str, run: str) -> str:
     """Why nothing is done yet."""
     if api.state(dag, run) in DONE:
-        return "found; Airflow starts a process for each step, which takes seconds"
+        return "found; Airflow starts a process for each step of each batch"
     return f"landed; {dag} looks for them"
 
 

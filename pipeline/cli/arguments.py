@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,10 +52,10 @@ def told(as_json: bool, work: Callable[..., Any]) -> Any:
 
 
 def training_progress(as_json: bool) -> Any:
-    """A bar on standard error while a model trains, where somebody looks."""
+    """A bar on standard error while a model trains, where somebody looks; else nothing, and the step says how it goes."""
     from pipeline.display import training_progress
 
-    return training_progress(show=not as_json and sys.stderr.isatty())
+    return nullcontext() if as_json or not sys.stderr.isatty() else training_progress()
 
 
 def finish(receipts: Sequence[Receipt], as_json: bool) -> None:

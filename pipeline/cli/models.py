@@ -110,7 +110,7 @@ def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -
     from pipeline import steps
 
     with training_progress(as_json) as on_progress:
-        receipt = steps.reproduce(dataset, version, on_progress=on_progress)
+        receipt = told(as_json, partial(steps.reproduce, dataset, version, on_progress=on_progress))
     finish([receipt], as_json)
 
 

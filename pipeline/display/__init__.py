@@ -42,10 +42,10 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def training_progress(*, show: bool) -> Iterator[Callable[[Any], None]]:
+def training_progress() -> Iterator[Callable[[Any], None]]:
     """A progress bar for training, on standard error."""
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True, disable=not show) as progress:
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         task = progress.add_task("training", note="", start=True)
 
         def advance(now: Any) -> None:

@@ -16,6 +16,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
+from pipeline.steps.learning import said_of_fits
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -25,12 +26,16 @@ def reproduce(
     dataset_name: str,
     version: int,
     *,
+    say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
     installation: Installation | None = None,
 ) -> Receipt:
     """Train a version again from what was noted of it; its outcome is `equal`, to the bit, or `different`.
 
     Nothing is logged or registered.
+
+    Args:
+        on_progress: shown how the fits go, instead of saying it.
 
     Raises:
         NotReady: there is no such version, or hardly any of its records are there any more.
@@ -43,6 +48,7 @@ def reproduce(
     dataset = here.dataset(dataset_name)
     chosen, noted = here.registry.note(dataset.dataset, version)
     registered = here.registry.fetch(chosen, here.settings.home / "models")
+    say(f"training version {version} again by what was noted of it")
     with here.scratch(dataset, "reproduce") as scratch:
         found = reproduction.reproduce(
             dataset,
@@ -53,7 +59,7 @@ def reproduce(
             here.tables(dataset),
             scratch=scratch,
             threads=here.settings.cores,
-            on_progress=on_progress,
+            on_progress=on_progress or said_of_fits(say),
         )
     outcome = "equal" if found.is_equal else "different"
     said = "weights, calibration and features are the same to the bit" if found.is_equal else found.difference

@@ -65,6 +65,8 @@ def train(
             say(f"an occasion to train: {why}")
     if version is None:
         say(training.amount(dataset, window))
+        if dataset.train.recipe.get("trim") != 0:
+            say("a loss counts all records, and may rise by the few that are too odd to be learned from")
         with here.scratch(dataset, "train") as scratch:
             run = experiment.train(
                 dataset,
@@ -74,7 +76,7 @@ def train(
                 scratch,
                 checkpoints,
                 here.settings.cores,
-                on_progress or _said(say),
+                on_progress or said_of_fits(say),
             )
             if run.report is not None:
                 sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
@@ -98,7 +100,7 @@ def train(
     )
 
 
-def _said(say: Say) -> Callable[[Progress], None]:
+def said_of_fits(say: Say) -> Callable[[Progress], None]:
     """Says how the two fits go, at every fifth of each one's steps; the second is the one that will serve."""
     last, trained = 0, "trained"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.steps.learning import _said
+from pipeline.steps.learning import said_of_fits
 from vae_core import Progress
 
 
@@ -15,7 +15,7 @@ def steps(n: int) -> list[Progress]:
 def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> None:
     """Minutes of silence in a task's log look like a task that hangs."""
     said: list[str] = []
-    tell = _said(said.append)
+    tell = said_of_fits(said.append)
     for progress in [*steps(1010), *steps(1010)]:
         tell(progress)
     assert len(said) == 10
@@ -27,7 +27,7 @@ def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> No
 def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
     """One look, one line, and one more for the second fit."""
     said: list[str] = []
-    tell = _said(said.append)
+    tell = said_of_fits(said.append)
     for progress in [*steps(20), *steps(20)]:
         tell(progress)
     assert said == [
