@@ -26,6 +26,8 @@ def print_receipt(receipt: Receipt) -> None:
         for outcome in ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
         if receipt.with_outcome(outcome)
     ]
+    n_flagged = sum(batch.n_flagged or 0 for batch in receipt.with_outcome("scored"))
+    counts += [f"{n_flagged} records flagged"] if receipt.with_outcome("scored") else []
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
     alias = f"is {receipt.alias}" if receipt.alias else ""
     facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)

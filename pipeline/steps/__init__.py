@@ -8,6 +8,7 @@ part works; heavy libraries are imported by the step that needs them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pipeline.config import Dataset
 from pipeline.errors import NotReady
@@ -76,8 +77,14 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         waits |= trained.outcome != "skipped"
     if waits or dataset.promote.shadow_days:
         judged = evaluate(name, say=say, installation=here)
-        if judged.outcome != "unchanged":
-            yield judged
         passed = judged.outcome == "passed" and judged.alias == "challenger"
-        if passed and dataset.promote.mode == "automatic":
+        promotes = passed and dataset.promote.mode == "automatic"
+        if judged.outcome != "unchanged":
+            yield _gone_on(judged) if promotes or judged.alias == "champion" else judged
+        if promotes:
             yield promote(name, judged.model_version, by="vaewatch", reason="automatic", installation=here)
+
+
+def _gone_on(judged: Receipt) -> Receipt:
+    """Without what to do next, as that is done here."""
+    return replace(judged, details={name: said for name, said in judged.details.items() if name != "next"})

@@ -85,7 +85,11 @@ def score(
         metrics.publish(here, say)
     receipts.sort(key=lambda receipt: receipt.batch_id)
     version = champion.version if champion else None
-    return Receipt("score", dataset.dataset, summary(receipts), tuple(receipts), version)
+    n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
+    name = dataset.dataset
+    look = {"next": f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"}
+    details = look if n_flagged else {}
+    return Receipt("score", name, summary(receipts), tuple(receipts), version, details=details)
 
 
 def _score(

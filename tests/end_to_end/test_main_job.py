@@ -133,6 +133,27 @@ def test_a_backlog_says_first_how_long_it_is(landed: Place, trained: Place) -> N
     assert scored[0] == f"{n_waiting} batches to score with version 1"
 
 
+def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> None:
+    """A log that stays empty for minutes is that of a training that hangs."""
+    code, output, errors = validated.run("train", validated.name)
+    assert (code, output.count("\n")) == (0, 1), errors
+    said = [line.strip() for line in errors.splitlines()]
+    assert said[0].startswith("training on about ")
+    assert [line.partition(" of ")[0] for line in said if " of 60 steps" in line][-1].endswith(": 60")
+    again = ["training version 1 again", "trained ", "trained again"]
+    _, _, errors = validated.run("reproduce", validated.name, "1")
+    assert [line for line in again if f"  {line}" not in errors] == []
+
+
+def test_scoring_says_how_much_there_is_to_look_at_and_where(trained: Place) -> None:
+    """The flagged records are what all of it is for."""
+    code, output, errors = trained.run("score", trained.name)
+    assert code == 0, errors
+    n_flagged = sum(row["n_flagged"] or 0 for row in trained.ledger())
+    assert f", {n_flagged} records flagged; model version 1" in output
+    assert f"next: look at what is flagged: vaewatch review list {trained.name}" in output
+
+
 def test_running_everything_again_changes_nothing(scored: Place) -> None:
     """Schedulers run things twice; the second time must be free of consequences."""
     before = scored.versions(), scored.models(), scored.ledger(times=True)

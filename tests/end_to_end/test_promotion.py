@@ -390,4 +390,5 @@ def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
     receipts = {receipt.step: receipt for receipt in steps.run(trained.name, installation=here)}
     assert receipts["evaluate"].outcome == "passed"
     assert ("promote" in receipts) == (mode == "automatic")
+    assert ("next" in receipts["evaluate"].details) == (mode == "manual")
     assert here.ledger.serving_version(trained.name) == receipts["score"].model_version == serves
