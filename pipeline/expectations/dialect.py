@@ -48,7 +48,9 @@ class _Cursor:
 
     @property
     def description(self) -> Any:
-        return self._session.description
+        """What SQLAlchemy keeps for as long as the process lives: no objects of DuckDB's, which complains of them at its end."""
+        described = self._session.description
+        return described and [(name, str(type_), *rest) for name, type_, *rest in described]
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         self._session.execute(statement, parameters or None)

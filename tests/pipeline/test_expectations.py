@@ -26,7 +26,7 @@ from pipeline import expectations, sql
 from pipeline.config import Dataset
 from pipeline.contracts import BatchRule, RowRule, batch_rules, kept_columns, row_rules, typed
 from pipeline.errors import CheckCrashed, StorageFailed
-from pipeline.expectations import wording
+from pipeline.expectations import dialect, wording
 from pipeline.expectations.page import render
 
 pytestmark = pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
@@ -623,3 +623,12 @@ def test_the_page_holds_thousands_of_rules(tmp_path: Path) -> None:
     page = render(many, dataset="d", batch_id="b", mostly=0.95, checked_at=LANDED, version="1")
     assert "<details>" in page
     assert len(page) < 1_000_000
+
+
+def test_what_describes_a_result_holds_no_object_of_duckdb() -> None:
+    """SQLAlchemy keeps descriptions to the end of the process, at which DuckDB prints a page about each type that is left."""
+    cursor = dialect._Cursor(duckdb.connect().cursor())
+    assert cursor.description is None or cursor.description == []
+    cursor.execute("SELECT 1 AS a, 2.5 AS b, [1] AS c, current_date AS d")
+    described = [cell for column in cursor.description for cell in column if cell is not None]
+    assert described == ["a", "INTEGER", "b", "DECIMAL(2,1)", "c", "INTEGER[]", "d", "DATE"]
