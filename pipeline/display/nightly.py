@@ -67,8 +67,9 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
             f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, "
             f"{dataset['n_read'] - dataset['n_accepted']} set aside or refused, {dataset['n_flagged']} flagged"
         )
-        if whole:
+        if whole and dataset["batches"]:
             print_batches(dataset["batches"])
+        if whole:
             console().print(f"tables: {dataset['tables']}")
 
 

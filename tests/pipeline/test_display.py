@@ -63,3 +63,16 @@ def test_notes_stand_beside_the_counts_only_where_they_have_room(
     ]
     assert [line.split()[0] for line in wide[1:3]] == ["2026-01-25", "2026-01-26"]
     assert wide[1].rstrip().endswith("duplicate_key:id 3")
+
+
+def test_a_dataset_without_batches_has_no_table_of_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A heading over nothing looks as if something had gone missing."""
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=140, highlight=False))
+    counts = dict.fromkeys(("n_read", "n_accepted", "n_flagged"), 0)
+    empty = {"dataset": "new", "champion": None, "counts": {}, "batches": [], "tables": "var/tables/new"}
+    nightly.print_status([{**empty, **counts}], whole=True)
+    first, last = capsys.readouterr().out.splitlines()
+    assert "no batches yet" in first
+    assert last == "tables: var/tables/new"
