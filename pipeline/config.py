@@ -28,7 +28,7 @@ _UNWRITABLE = re.compile(
 
 RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test holds them equal
     "n_members", "width", "n_latents", "encoder", "posterior", "prior", "n_components", "noise", "column_noise", "sigma",
-    "sigma_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
+    "sigma_floor", "step_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
     "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
     "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
     "linear_trim", "critic_steps",

@@ -27,9 +27,7 @@ _ENOUGH = 0.5  # of a record's score: where no column alone makes it fall by as 
 _MOST_PAIRED = 24  # columns among which pairs are tried
 _SECOND_FAULT = 4.6  # nats, minus the logarithm of 1 %: what a pair must explain beyond a column for two faults to be likelier than one
 _FALL = 0.1  # of a nat of suspicion: what a nat of the score's fall counts as evidence against a cell
-_LIKELY = (
-    0.1  # of the cells that would do, how likely one must be the wrong one to be named with the likeliest
-)
+_LIKELY = 0.1  # of the likeliest wrong cell's share: what another cell needs to be named beside it
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -63,7 +61,7 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     alone would do, because two are wrong in the same way and speak for each other, the best pair is named, each with its
     Shapley value (Shapley 1953) of what the pair makes the score fall by.
 
-    A critic (critic.py) is a second witness: named is the column with the most evidence, its suspicion and a quarter of the fall, both in
+    A critic (critic.py) is a second witness: named is the column with the most evidence, its suspicion and a tenth of the fall, both in
     nats, and those that would do nearly as well share the fall by how likely each is to be the wrong one. A wild value is still the
     model's to name; where ordinary values do not go together, the critic knows better (docs/log.md).
 

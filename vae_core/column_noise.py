@@ -6,10 +6,21 @@ models themselves (noise.py).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from vae_core.noise import COUNTS, LEARN_EXTRA, NOISES, Mixed, Noise, Outputs
+from vae_core.noise import (
+    COUNTS,
+    HIGHEST_LOG_VARIANCE,
+    LEARN_EXTRA,
+    NOISES,
+    Mixed,
+    Noise,
+    Outputs,
+    n_multiplied,
+)
 from vae_core.recipe import Recipe
 from vae_core.records import Layout
 
@@ -18,11 +29,13 @@ class NumericNoise(nn.Module):
     """Which noise model each numeric column has, and what a model learns of it beside the decoder.
 
     names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
+    lowest_variance: (n_members, 1, n_numeric) that a decoder may claim, see ``know_steps``.
     share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
     """
 
     columns: Tensor
     counts: Tensor
+    lowest_variance: Tensor
     share_in_terms: Tensor
 
     def __init__(self, layout: Layout, recipe: Recipe) -> None:
@@ -47,17 +60,31 @@ class NumericNoise(nn.Module):
         )
         shares = [0.5 if name.startswith("gaussian") else 1.0 for name in names]
         self.register_buffer("share_in_terms", torch.tensor(shares), persistent=False)
+        lowest = torch.full((recipe.n_members, 1, len(names)), recipe.sigma_floor**2)
+        self.register_buffer("lowest_variance", lowest)
+        self.n_multiplied = n_multiplied(recipe.sigma_floor)
         self.any_counts = bool(self.counts.any())
 
     def forward(self, place: Tensor, spread: Tensor) -> Noise:
         """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric) each."""
         extra = place[:, :1] if self.extra is None else self.extra
-        outputs = Outputs(place, spread, extra, self.recipe.sigma, self.recipe.sigma_floor)
+        outputs = Outputs(place, spread, extra, self.recipe.sigma, self.lowest_variance, self.n_multiplied)
         if len(self.models) < 2:
             return NOISES[self.models[0] if self.models else "gaussian"](outputs)
         parts = torch.split(self.columns, self.n_each)
         models = zip(self.models, parts, strict=True)
         return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
+
+    def know_steps(self, steps: Tensor) -> None:
+        """Let no decoder claim to know a number better than rounding to its column's steps (n_numeric,) leaves it: their square
+        over 12, a uniform distribution's variance.
+
+        Where nearly all values are the same and the steps are many deviations wide, another value then costs about as much as its rarity in bits
+        says, and not as much as its distance from the mean in deviations.
+        """
+        rounding = (self.recipe.step_floor * steps).square().div(12)
+        floor, highest = self.recipe.sigma_floor**2, math.exp(HIGHEST_LOG_VARIANCE)
+        self.lowest_variance.copy_(rounding.clamp(floor, max(floor, highest)))
 
     def seen(self, values: Tensor) -> Tensor:
         """What the encoder gets of values (n_records, n_numeric): of counts the logarithm of one more."""

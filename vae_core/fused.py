@@ -25,7 +25,7 @@ from torch.nn import functional
 from vae_core.layers import MemberLinear
 from vae_core.linear import fill
 from vae_core.model import VAE
-from vae_core.noise import HIGHEST_LOG_VARIANCE, LOG2_E, n_multiplied
+from vae_core.noise import HIGHEST_LOG_VARIANCE, LOG2_E
 from vae_core.posteriors import LOG_VARIANCE
 from vae_core.priors import Mixture, StandardNormal
 from vae_core.records import FARTHEST
@@ -84,8 +84,8 @@ class FusedScorer:
         self.from_latents = torch.cat([hidden[..., :z], hidden[..., -1:]], dim=-1)
         self.from_context = hidden[..., z:-1].contiguous()
         self.outputs = torch.cat([decoder[:, :n], decoder[:, n : 2 * n] * LOG2_E], dim=1)
-        self.floor = recipe.sigma_floor**2
-        self.n_multiplied = n_multiplied(recipe.sigma_floor)
+        self.lowest_variance = vae.noise.lowest_variance.mT.contiguous()  # (M, N, 1)
+        self.n_multiplied = vae.noise.n_multiplied
         self.per_ratio = (1 / (3 * vae.scale))[:, None]
         share = vae.noise.share_in_terms[:, None]
         self.own_share, self.student_share = share, 2 * (1 - share) / self.n_members
@@ -193,7 +193,7 @@ class FusedScorer:
             at.hidden.baddbmm_(self.from_context, context.expand(self.n_members, -1, -1))
         at.hidden.relu_()
         torch.bmm(self.outputs, at.hidden, out=at.outputs)
-        at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.floor)
+        at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.lowest_variance)
 
     def _terms(self, at: _Buffers) -> tuple[Tensor, Tensor]:
         """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear model; and the

@@ -94,7 +94,7 @@ def gradient(
     place, spread = out[..., :n], out[..., n:]
     free = spread < HIGHEST_LOG_VARIANCE
     exponential = spread.clamp(max=HIGHEST_LOG_VARIANCE).exp_()
-    variance = exponential + vae.recipe.sigma_floor**2
+    variance = exponential + vae.noise.lowest_variance
     scaled = torch.sub(values, place).div_(variance)
     squared = (scaled * scaled).mul_(variance)
     cells = squared.add_(variance.log()).add_(_LOG_2_PI).mul_(observed)

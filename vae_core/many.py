@@ -88,6 +88,7 @@ def _train(parts: Sequence[_Part], device: torch.device) -> None:
     with one_thread_per_kernel(), own_stream(device), torch.no_grad():
         for name, parameter in joint.named_parameters():
             parameter.copy_(torch.cat([part.vae.get_parameter(name) for part in parts]))
+        joint.noise.lowest_variance.copy_(torch.cat([part.vae.noise.lowest_variance for part in parts]))
         run = Run(joint.to(device), [part.records for part in parts], [part.seed for part in parts])
         run.train()
         run.release()

@@ -206,6 +206,7 @@ class VAE(nn.Module):
         vae.to(next(iter(state.values())).device)
         vae.load_state_dict({
             "weights": vae.weights,
+            "noise.lowest_variance": vae.noise.lowest_variance,
             **state,
-        })  # models of before there were weights have none
+        })  # models of before there were weights, or steps, have none
         return vae.eval()

@@ -50,27 +50,30 @@ class Outputs:
     """What a noise model is made of.
 
     place, spread: (..., n_records, n_numeric) from the decoder. extra: (..., 1, n_numeric) learned, the same for every
-    record. sigma, sigma_floor: the recipe's.
+    record. sigma: the recipe's. lowest_variance: (..., n_numeric), of what is learned. n_multiplied: see Gaussian.
     """
 
     place: Tensor
     spread: Tensor
     extra: Tensor
     sigma: float
-    sigma_floor: float
+    lowest_variance: Tensor
+    n_multiplied: int = 1
 
     @property
     def variance(self) -> Tensor:
-        """The decoder's own, never below the square of the floor."""
+        """The decoder's own, never below the lowest."""
         if torch.is_grad_enabled():
-            return self.spread.clamp(max=HIGHEST_LOG_VARIANCE).exp() + self.sigma_floor**2
+            return self.spread.clamp(max=HIGHEST_LOG_VARIANCE).exp() + self.lowest_variance
         binary = (self.spread * LOG2_E).clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E)
-        return binary.exp2_().add_(self.sigma_floor**2)  # powers of two cost a third of those of e
+        return binary.exp2_().add_(self.lowest_variance)  # powers of two cost a third of those of e
 
     def of(self, columns: Tensor) -> Outputs:
         """The same for some of the columns, by position."""
-        place, spread, extra = (x[..., columns] for x in (self.place, self.spread, self.extra))
-        return Outputs(place, spread, extra, self.sigma, self.sigma_floor)
+        place, spread, extra, lowest = (
+            x[..., columns] for x in (self.place, self.spread, self.extra, self.lowest_variance)
+        )
+        return Outputs(place, spread, extra, self.sigma, lowest, self.n_multiplied)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Gaussian:
     @classmethod
     def of(cls, outputs: Outputs) -> Self:
         """Mean and variance from the decoder (Kingma & Welling 2014, appendix C.2)."""
-        return cls(outputs.place, outputs.variance, n_multiplied(outputs.sigma_floor))
+        return cls(outputs.place, outputs.variance, outputs.n_multiplied)
 
     @classmethod
     def fixed(cls, outputs: Outputs) -> Self:
@@ -98,12 +101,12 @@ class Gaussian:
     def shared(cls, outputs: Outputs) -> Self:
         """One learned sigma for all such columns (Rybkin et al. 2021, section 3.1): the log-variances' mean, so that one value is left."""
         log_variance = outputs.extra.mean(dim=-1, keepdim=True)
-        return cls(outputs.place, (log_variance.exp() + outputs.sigma_floor**2).expand_as(outputs.place))
+        return cls(outputs.place, (log_variance.exp() + outputs.lowest_variance).expand_as(outputs.place))
 
     @classmethod
     def per_column(cls, outputs: Outputs) -> Self:
         """A learned sigma for each column."""
-        return cls(outputs.place, (outputs.extra.exp() + outputs.sigma_floor**2).expand_as(outputs.place))
+        return cls(outputs.place, (outputs.extra.exp() + outputs.lowest_variance).expand_as(outputs.place))
 
     def squared_residual(self, values: Tensor) -> Tensor:
         """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
@@ -291,7 +294,8 @@ class Mixed:
 
 def n_multiplied(sigma_floor: float) -> int:
     """How many variances of decoders may be multiplied, four at most, without leaving the range of float32."""
-    bounds = sigma_floor**2, math.exp(HIGHEST_LOG_VARIANCE) + sigma_floor**2
+    highest = math.exp(HIGHEST_LOG_VARIANCE)
+    bounds = sigma_floor**2, highest + max(highest, sigma_floor**2)
     return max(n for n in (1, 2, 4) if n == 1 or (bounds[0] ** n > 1e-36 and bounds[1] ** n < 1e36))
 
 

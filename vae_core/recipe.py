@@ -34,6 +34,9 @@ class Recipe:
     )  # the same by column, where it is another
     sigma: float = 1.0  # standard deviation of gaussian_fixed_sigma
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
+    step_floor: float = (
+        1.0  # the same for a column whose values come in steps, over the deviation of rounding to them
+    )
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
     regulariser: str = "kl"  # what holds latents to the prior: the KL, a distance or a discriminator
@@ -165,7 +168,15 @@ _ALLOWED = {
     **dict.fromkeys(("warm_up", "linear_records", "critic_steps"), _NOT_NEGATIVE),
     **dict.fromkeys(("sigma", "sigma_floor", "learning_rate", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(
-        ("kl_weight", "free_nats", "distance_weight", "adversarial_weight", "known_margin", "weight_spread"),
+        (
+            "kl_weight",
+            "step_floor",
+            "free_nats",
+            "distance_weight",
+            "adversarial_weight",
+            "known_margin",
+            "weight_spread",
+        ),
         _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("kl_warm_up", "final_learning_rate", "trim_after"), _SHARE),

@@ -84,6 +84,7 @@ def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: 
     vae = VAE(layout, recipe, stock.indicated)
     vae.initialise(records.categorical.cpu(), torch.Generator().manual_seed(seed))
     vae.learned.copy_(torch.tensor(stock.learned))
+    vae.noise.know_steps(torch.tensor(stock.steps))
     return vae
 
 

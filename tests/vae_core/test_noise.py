@@ -25,12 +25,12 @@ def outputs(seed: int, n_records: int = 6, n_members: int = 2) -> Outputs:
         -3, 3
     )
     extra = torch.randn(n_members, 1, 3, generator=generator, dtype=torch.float64)
-    return Outputs(place, spread, extra, sigma=0.7, sigma_floor=0.1)
+    return Outputs(place, spread, extra, sigma=0.7, lowest_variance=torch.full((place.shape[-1],), 0.01))
 
 
 def scipys(name: str, out: Outputs) -> Any:
     """The same distribution, frozen, of scipy."""
-    place, extra, floor = out.place.numpy(), out.extra.numpy(), out.sigma_floor**2
+    place, extra, floor = out.place.numpy(), out.extra.numpy(), 0.01
     variance = out.spread.exp().numpy() + floor
     match name:
         case "gaussian":
@@ -90,7 +90,9 @@ def test_draws_have_the_mean_and_the_spread_that_are_claimed(name: str) -> None:
 def test_any_number_has_a_finite_density_with_a_finite_gradient(name: str, value: float) -> None:
     """A negative count costs much, and the night's run goes on."""
     parameters = torch.zeros(2, 1, 4, 1, requires_grad=True)
-    out = Outputs(parameters[0], parameters[1], torch.zeros(1, 1, 1), sigma=1.0, sigma_floor=0.1)
+    out = Outputs(
+        parameters[0], parameters[1], torch.zeros(1, 1, 1), sigma=1.0, lowest_variance=torch.tensor([0.01])
+    )
     log_prob = NOISES[name](out).log_prob(torch.full((4, 1), value))
     log_prob.sum().backward()
     assert log_prob.isfinite().all()
@@ -101,7 +103,7 @@ def test_any_number_has_a_finite_density_with_a_finite_gradient(name: str, value
 @given(low=st.integers(0, 50))
 def test_outside_its_support_a_number_costs_more_the_farther_it_is(low: int) -> None:
     """Minus one sale, or 1.5 where only yes and no are known."""
-    out = Outputs(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 1.0, 0.1)
+    out = Outputs(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), 1.0, torch.tensor([0.01]))
     for name in ("poisson", "negative_binomial", "bernoulli"):
         noise = NOISES[name](out)
         inside, near, far = (noise.log_prob(torch.tensor([[x]])) for x in (0.0, -1.0 - low, -2.0 - low))
