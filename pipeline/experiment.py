@@ -224,6 +224,19 @@ def _measure(
         "threshold": threshold.value,
         "threshold_error_rate": threshold.error_rate,
         "threshold_extrapolated": float(threshold.extrapolated),
+        **flags_by_day(anomaly_score > threshold.value, trained.records_per_day),
+    }
+
+
+def flags_by_day(flagged: Any, records_per_day: float) -> dict[str, float]:
+    """How the calibration records above the threshold lie. flagged: (n_records,) bool, in order of time."""
+    n_days = max(1, round(len(flagged) / max(1.0, records_per_day)))
+    by_day = [int(day.sum()) for day in np.array_split(flagged, n_days)]
+    return {
+        "calibration_days": n_days,
+        "calibration_flags": sum(by_day),
+        "calibration_flags_median_day": float(np.median(by_day)),
+        "calibration_flags_largest_day": max(by_day),
     }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 DRAWN = 6  # columns
+FEWEST_DAYS, FEWEST_FLAGS = 3, 20  # of calibration, to tell a day of an event from chance
 MUCH = 0.03  # bits: the newest days are a fifth of what they are held against
 
 
@@ -57,7 +58,7 @@ def write(
         window=window,
         contract=contract_hash(dataset),
         metrics=metrics,
-        doubts=_doubts(metrics, ordered),
+        doubts=doubts_of(metrics, ordered),
         columns=ordered,
         drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
@@ -67,7 +68,7 @@ def write(
     return sheet.write(path, html)
 
 
-def _doubts(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrift]]) -> list[str]:
+def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrift]]) -> list[str]:
     """What a model owner should think about before the version serves."""
     said = []
     if metrics.get("threshold_extrapolated"):
@@ -75,12 +76,27 @@ def _doubts(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrif
             "the threshold lies beyond the newest records that calibrated it: a rough value; more records, or a larger "
             "budget, make it firm"
         )
+    if event := _event(metrics):
+        said.append(event)
     moved = [n for n, d in newest if d.divergence > MUCH and (d.shift is None or d.shift > SHIFT)]
     if moved:
         said.append(
             f"the newest days lie elsewhere than the window in {', '.join(moved[:5])}: what is usual may be changing"
         )
     return said
+
+
+def _event(metrics: Mapping[str, float]) -> str:
+    """Where one of the days that calibrate holds most of what is above the threshold, so that other days hardly reach it; else empty."""
+    flags, days = metrics.get("calibration_flags", 0.0), metrics.get("calibration_days", 1.0)
+    usual, largest = (metrics.get(f"calibration_flags_{day}_day", 0.0) for day in ("median", "largest"))
+    if days < FEWEST_DAYS or flags < FEWEST_FLAGS or largest <= flags / 2 or usual >= flags / days / 2:
+        return ""
+    return (
+        f"{largest:.0f} of the {flags:.0f} records above the threshold lie on one of the {days:.0f} days that calibrate it: an event there sets it, "
+        f"and the median day flags {usual:.0f} where {flags / days:.0f} are meant; train again when that day is no longer among the newest, or raise "
+        "the budget until then"
+    )
 
 
 def _inline(path: Path) -> str:

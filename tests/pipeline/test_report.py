@@ -7,15 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.config import Dataset
 from pipeline.errors import StorageFailed
+from pipeline.experiment import flags_by_day
 from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import ColumnDrift
 from pipeline.registry import ModelVersion
 from pipeline.report import batch, plots, sheet
+from pipeline.report.training import doubts_of
 from pipeline.report.verdict import trust
 
 HOSTILE = "<script>alert('x')</script>&\x00\ud800"
@@ -138,3 +141,30 @@ def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match="could not be written"):
         sheet.write(tmp_path / "page.html", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_training_says_where_one_day_sets_the_threshold() -> None:
+    """A sensor fails for an afternoon among the newest days: its records take up what the budget allows, and ordinary days flag nothing."""
+    flagged = np.zeros(6000, bool)
+    flagged[3100:3190], flagged[::1500] = True, True
+    by_day = flags_by_day(flagged, records_per_day=1000)
+    assert by_day == {
+        "calibration_days": 6,
+        "calibration_flags": 94,
+        "calibration_flags_median_day": 1.0,
+        "calibration_flags_largest_day": 91,
+    }
+    (said,) = doubts_of(by_day, [])
+    assert said.startswith(
+        "91 of the 94 records above the threshold lie on one of the 6 days that calibrate it"
+    )
+    assert "the median day flags 1 where 16 are meant" in said
+
+
+def test_days_that_differ_by_chance_are_no_reason_to_doubt() -> None:
+    """One needless doubt in a million trainings: Poisson counts of twenty a day, of six days."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        flagged = random.random(6000) < 0.02
+        assert doubts_of(flags_by_day(flagged, 1000), []) == []
+    assert doubts_of(flags_by_day(np.ones(50, bool), 1000), []) == []
