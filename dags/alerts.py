@@ -1,4 +1,6 @@
-"""What happens when a deadline passes. Runs in an executor slot of its own, so it is named by its dotted path."""
+"""What happens when a deadline passes. Runs in an executor slot of its own, so it is named by its dotted
+path.
+"""
 
 from __future__ import annotations
 

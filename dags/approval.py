@@ -1,7 +1,7 @@
 """A question to a person whose answer is handed on, yes or no.
 
-Belongs here: the operator, which DAG files import only where it is used, and that nothing is asked twice at once. Does not: what is
-asked, or what follows (models.py).
+Belongs here: the operator, which DAG files import only where it is used, and that nothing is asked twice at
+once. Does not: what is asked, or what follows (models.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from airflow.sdk import Variable
 
 
 class Approval(ApprovalOperator):
-    """Airflow's approval. On a rejection that one skips what follows, and who rejected, and why, is never returned."""
+    """Airflow's approval. On a rejection that one skips what follows, and who rejected, and why, is never
+    returned.
+    """
 
     TASK = "approve"
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """The answer: chosen_options, params_input, responded_at, responded_by_user (None where time was up)."""
+        """The answer: chosen_options, params_input, responded_at, responded_by_user (None where time was
+        up).
+        """
         return super(ApprovalOperator, self).execute_complete(context, event)
 
 
@@ -62,7 +66,9 @@ def open_questions(ti: Any, dataset: str) -> dict[int, Question]:
 
 
 def remember(ti: Any, dataset: str, version: int | None, others: Mapping[int, Question]) -> None:
-    """From now on it is this run that asks about a version; of the others those that are still open are kept."""
+    """From now on it is this run that asks about a version; of the others those that are still open are
+    kept.
+    """
     asks: dict[int | None, str] = {question.version: question.run_id for question in others.values()}
     asks[version] = ti.run_id
     told = "run that asks, by version, as far as it is not answered"

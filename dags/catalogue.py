@@ -1,7 +1,8 @@
 """Which datasets there are, and which files in the folder are none.
 
-Belongs here: reading dataset files one by one, so that a broken one costs nobody else a night. Does not: what a
-dataset file may say (pipeline/config.py). Every parse of every DAG file passes here: nothing heavy is imported.
+Belongs here: reading dataset files one by one, so that a broken one costs nobody else a night. Does not: what
+a dataset file may say (pipeline/config.py). Every parse of every DAG file passes here: nothing heavy is
+imported.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a dataset's DAGs have in common: assets that tie them together, who tries again, and how a task ends.
 
-Belongs here: what scoring.py and models.py both need. Does not: when and in which order (there), or the work (pipeline/steps/).
+Belongs here: what scoring.py and models.py both need. Does not: when and in which order (there), or the work
+(pipeline/steps/).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a task read and wrote, told to whoever collects OpenLineage's events from this Airflow.
 
-Belongs here: the facts (pipeline/lineage.py) in OpenLineage's words, through the public functions of Airflow's provider. Does not: who is
-told, which is Airflow's configuration ([openlineage] transport). Where that names nobody, or the provider is not installed, nothing is
-looked up or imported. Lineage that cannot be told fails no task.
+Belongs here: the facts (pipeline/lineage.py) in OpenLineage's words, through the public functions of
+Airflow's provider. Does not: who is told, which is Airflow's configuration ([openlineage] transport). Where
+that names nobody, or the provider is not installed, nothing is looked up or imported. Lineage that cannot be
+told fails no task.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def tell(facts: FactsOf, *of: Any) -> None:
 
 def _is_asked() -> bool:
     try:
-        # what the provider's plugin asks; its public is_openlineage_active imports for a second before it says no
+        # what the provider's plugin asks; its public is_openlineage_active imports for a second before it
+        # says no
         from airflow.providers.openlineage import conf
     except ImportError:
         return False

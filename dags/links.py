@@ -1,7 +1,9 @@
-"""Links beside a task in Airflow's pages: to the batch's report, its records to review, the training's report, the version in MLflow.
+"""Links beside a task in Airflow's pages: to the batch's report, its records to review, the training's
+report, the version in MLflow.
 
-Belongs here: addresses, and handing them to Airflow. Does not: the pages (the review page serves them, review_plugin.py). A link's
-address is known when the task has run: the task shows it, and Airflow keeps it with the task's other results.
+Belongs here: addresses, and handing them to Airflow. Does not: the pages (the review page serves them,
+review_plugin.py). A link's address is known when the task has run: the task shows it, and Airflow keeps it
+with the task's other results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """E-mail the way this Airflow sends it: by its connection `smtp_default`, through its SMTP provider.
 
-Belongs here: handing a message to the provider. Does not: the message (pipeline/review/digest.py). Where Airflow has no
-such connection, the environment's server is asked, as without Airflow (pipeline/mail.py).
+Belongs here: handing a message to the provider. Does not: the message (pipeline/review/digest.py). Where
+Airflow has no such connection, the environment's server is asked, as without Airflow (pipeline/mail.py).
 """
 
 from __future__ import annotations

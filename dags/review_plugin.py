@@ -1,10 +1,11 @@
 """The review page inside Airflow's: under its login, with its permissions.
 
-Belongs here: who is asking, by Airflow's word, and where the page hangs. Does not: the page (pipeline/review/web).
+Belongs here: who is asking, by Airflow's word, and where the page hangs. Does not: the page
+(pipeline/review/web).
 
-Airflow mounts a plugin's application without asking anybody who they are: the guard of the page does, with what is said
-here. Who may read a dataset's Dag `score` may read its records, who may edit that Dag may judge them. Every Airflow process
-imports plugins; the page is built by the one that is asked for it.
+Airflow mounts a plugin's application without asking anybody who they are: the guard of the page does, with
+what is said here. Who may read a dataset's Dag `score` may read its records, who may edit that Dag may judge
+them. Every Airflow process imports plugins; the page is built by the one that is asked for it.
 """
 
 from __future__ import annotations

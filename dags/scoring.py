@@ -1,6 +1,7 @@
 """The DAGs that work on batches: discover, score, rescore.
 
-Belongs here: when, in which order. Does not: the work (pipeline/steps/), or the words for the night (notes.py).
+Belongs here: when, in which order. Does not: the work (pipeline/steps/), or the words for the night
+(notes.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked. In a demo its dataset's
-alone, without prune: nobody waits for that there.
+"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked.
+In a demo its dataset's alone, without prune: nobody waits for that there.
 
-Belongs here: which DAGs there are. Does not: what is in them (scoring.py, models.py). Nothing heavy is imported outside
-a task: Airflow reads this file every half minute.
+Belongs here: which DAGs there are. Does not: what is in them (scoring.py, models.py). Nothing heavy is
+imported outside a task: Airflow reads this file every half minute.
 """
 
 from __future__ import annotations

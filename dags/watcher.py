@@ -1,7 +1,7 @@
 """A doorbell: tells Airflow that files have settled in a folder.
 
-Belongs here: looking, cheaply, in the triggerer's event loop. Does not: what a batch is or whether it is due; events
-can be merged and lost on their way, so the DAG that hears the bell lists the folder itself.
+Belongs here: looking, cheaply, in the triggerer's event loop. Does not: what a batch is or whether it is due;
+events can be merged and lost on their way, so the DAG that hears the bell lists the folder itself.
 """
 
 from __future__ import annotations

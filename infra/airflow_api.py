@@ -122,7 +122,9 @@ class AirflowApi:
         return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def doing(self, dag_id: str, run_id: str) -> tuple[str, str]:
-        """The task of a run that is running now, and the last that its step said; each empty where there is none."""
+        """The task of a run that is running now, and the last that its step said; each empty where there is
+        none.
+        """
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         running = [task for task in self._pages(path, "task_instances") if task["state"] == "running"]
         if not running:
@@ -155,7 +157,9 @@ class AirflowApi:
     def wait_for(
         self, dag_id: str, run_id: str, timeout: float = 600, meanwhile: Callable[[], None] = lambda: None
     ) -> str:
-        """Until this run has ended; "success" or "failed". Whenever it is found to go on, `meanwhile` is called."""
+        """Until this run has ended; "success" or "failed". Whenever it is found to go on, `meanwhile` is
+        called.
+        """
 
         def ended() -> str:
             state = self.state(dag_id, run_id)

@@ -1,7 +1,8 @@
-"""The main job, whole, through Airflow's real scheduler: `make demo`, or `make demo DATA=<folder of Parquet>`.
+"""The main job, whole, through Airflow's real scheduler: `make demo`, or `make demo DATA=<folder of
+Parquet>`.
 
-Belongs here: landing deliveries in the order of their days, driving the DAGs, and telling what came of it. Does not:
-any step of the job. Run again it finds its work done, changes nothing and says so.
+Belongs here: landing deliveries in the order of their days, driving the DAGs, and telling what came of it.
+Does not: any step of the job. Run again it finds its work done, changes nothing and says so.
 """
 
 from __future__ import annotations
@@ -227,7 +228,9 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
 
 
 def _follow(api: AirflowApi, dag: str, run: str) -> str:
-    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time, without a terminal each once."""
+    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time, without a
+    terminal each once.
+    """
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     told = f"{dag} waits for Airflow"
     show = console.is_terminal
@@ -352,7 +355,9 @@ def _history_ids(here: Installation, dataset: Dataset, feed: Feed) -> set[str]:
 
 
 def _measure(here: Installation, dataset: Dataset, truth_file: Path, following: set[str]) -> None:
-    """Precision and recall at the review budget, against the generator's truth, on days the model never saw."""
+    """Precision and recall at the review budget, against the generator's truth, on days the model never
+    saw.
+    """
     import pyarrow.parquet as pq
 
     current = here.ledger.current(dataset.dataset)

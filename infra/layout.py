@@ -1,6 +1,7 @@
 """Where a local installation keeps its running parts, and what each of them is told.
 
-Belongs here: folders, ports, secrets, environment variables, command lines. Does not: starting or watching (supervisor.py).
+Belongs here: folders, ports, secrets, environment variables, command lines. Does not: starting or watching
+(supervisor.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ POOLS = {"gpu": (1, "one training at a time")}
 
 @dataclass(frozen=True)
 class Layout:
-    """One installation: its home folder, its datasets, whether MLflow's pages are served, and which dataset alone is worked on."""
+    """One installation: its home folder, its datasets, whether MLflow's pages are served, and which dataset
+    alone is worked on.
+    """
 
     home: Path
     datasets: Path
@@ -149,8 +152,8 @@ class Layout:
     def commands(self, ports: Mapping[str, int]) -> dict[str, list[str]]:
         """The components' command lines, in the order in which they start.
 
-        Airflow's log servers are left out: they listen on every address, and on one machine the API server reads
-        the files itself.
+        Airflow's log servers are left out: they listen on every address, and on one machine the API server
+        reads the files itself.
         """
         airflow = str(BIN / "airflow")
         commands = {

@@ -1,9 +1,11 @@
 """Processes of ours: start one in a session of its own, tell it from a stranger, end it with all it started.
 
-Belongs here: pids, sessions, signals, logs. Does not: which processes there are, or in which order (stack.py).
+Belongs here: pids, sessions, signals, logs. Does not: which processes there are, or in which order
+(stack.py).
 
-Every child leads a session (setsid). What it starts stays in that session even where it makes its own process group,
-as Airflow's tasks do, or outlives its parent, so the session is what we end, never a name. Read from Linux's /proc.
+Every child leads a session (setsid). What it starts stays in that session even where it makes its own process
+group, as Airflow's tasks do, or outlives its parent, so the session is what we end, never a name. Read from
+Linux's /proc.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The whole system on this machine: `python -m infra.stack up`, `down`, `status`; from Python, `Stack`.
 
-Belongs here: the words said to the person or the program that asks. Does not: running components, which a process of
-its own does (supervisor.py).
+Belongs here: the words said to the person or the program that asks. Does not: running components, which a
+process of its own does (supervisor.py).
 
     with Stack(home, mlflow_ui=False).running() as stack:
         run_id = stack.api.trigger("orders.train")
@@ -118,7 +118,9 @@ class Stack:
 
     @contextmanager
     def running(self) -> Iterator[Stack]:
-        """Up within the block, down after it, also when this process is killed in between; what was up before stays up."""
+        """Up within the block, down after it, also when this process is killed in between; what was up before
+        stays up.
+        """
         started = self.up(guardian=os.getpid())
         try:
             yield self

@@ -1,10 +1,11 @@
 """Starts Airflow's four parts and MLflow's pages, watches each by itself, and stops them in the right order.
 
-Belongs here: order, waiting, restarts, the state file. Does not: what a component is told (layout.py), or talking to
-the person who asked (stack.py).
+Belongs here: order, waiting, restarts, the state file. Does not: what a component is told (layout.py), or
+talking to the person who asked (stack.py).
 
-The order matters. Tasks talk to the API server, so it is up before the scheduler starts anything, and outlives it.
-A dead component is restarted only after its whole session has been ended: what it leaves behind holds its ports.
+The order matters. Tasks talk to the API server, so it is up before the scheduler starts anything, and
+outlives it. A dead component is restarted only after its whole session has been ended: what it leaves behind
+holds its ports.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """An iterator that works ahead in a thread of its own.
 
-Belongs here: handing items over, faults included, and stopping when nobody wants more. Does not: what the items are.
+Belongs here: handing items over, faults included, and stopping when nobody wants more. Does not: what the
+items are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _LOOK = 0.1  # seconds between looks whether anybody still waits
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:
-    """The same items, at most n of them made before they are asked for. Faults are raised where the item would have been."""
+    """The same items, at most n of them made before they are asked for. Faults are raised where the item
+    would have been.
+    """
     made: Queue[tuple[T | None, BaseException | None]] = Queue(n)
     unwanted = Event()
 

@@ -1,7 +1,7 @@
 """What a person is shown who decides whether a challenger becomes champion.
 
-Belongs here: the evidence, in Markdown. Does not: where it is asked (dags/), or what was measured (tags and metrics of the
-versions, whoever wrote them).
+Belongs here: the evidence, in Markdown. Does not: where it is asked (dags/), or what was measured (tags and
+metrics of the versions, whoever wrote them).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ ABOUT = {
 
 
 def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection: str = "") -> str:
-    """The decision with its reasons where one was taken, what was measured of both versions, and what they are made of.
+    """The decision with its reasons where one was taken, what was measured of both versions, and what they
+    are made of.
 
     Args:
         objection: what speaks against promoting it; an approval overrides that.

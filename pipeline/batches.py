@@ -1,7 +1,7 @@
 """What has landed: which files make up which batch, and whether they are still being written.
 
-Belongs here: paths, batch ids, signatures and fingerprints. Does not: what is in a file (guard.py), what was done
-with a batch (ledger.py), or whether it is fit to score (validation.py).
+Belongs here: paths, batch ids, signatures and fingerprints. Does not: what is in a file (guard.py), what was
+done with a batch (ledger.py), or whether it is fit to score (validation.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class LandedBatch:
     """A delivery: its stable key and its files.
 
     Attributes:
-        period: where a delivery is split by time, the period that is this batch ("" = outside the delivery's own).
+        period: where a delivery is split by time, the period that is this batch ("" = outside the delivery's
+            own).
         delivery: what {batch_id} matched in the path.
     """
 

@@ -1,10 +1,11 @@
 """From a score to how unusual it is: p-values, severity, and the threshold above which a record is flagged.
 
-Belongs here: statements about normal records, learned from scores of records kept from training. Does not: how a score comes about
-(vae_core), or a person's wishes (config.py's Flagging, which is read here).
+Belongs here: statements about normal records, learned from scores of records kept from training. Does not:
+how a score comes about (vae_core), or a person's wishes (config.py's Flagging, which is read here).
 
-Split-conformal prediction: Vovk, Gammerman & Shafer (2005); false-discovery rate: Benjamini & Hochberg (1995) on
-conformal p-values, Bates et al. (2023); tail: generalised Pareto by probability-weighted moments, Hosking & Wallis (1987).
+Split-conformal prediction: Vovk, Gammerman & Shafer (2005); false-discovery rate: Benjamini & Hochberg (1995)
+on conformal p-values, Bates et al. (2023); tail: generalised Pareto by probability-weighted moments, Hosking
+& Wallis (1987).
 """
 
 from __future__ import annotations
@@ -96,12 +97,14 @@ class Calibration:
     def carried_over(self, before: Array, after: Array) -> Calibration:
         """The calibration of another model that was trained by the same recipe.
 
-        Two trainings never end in the same model, and one may score everything higher. How much higher is seen on records
-        that both have learned: quantile mapping (Panofsky & Brier 1968), a line through the quantiles of the one model's
-        scores against the other's, continued beyond the last by the slope from the median on.
+        Two trainings never end in the same model, and one may score everything higher. How much higher is
+        seen on records that both have learned: quantile mapping (Panofsky & Brier 1968), a line through the
+        quantiles of the one model's scores against the other's, continued beyond the last by the slope from
+        the median on.
 
         Args:
-            before, after: scores of the same records by the model that was calibrated and by the other. (n_records,)
+            before, after: scores of the same records by the model that was calibrated and by the other.
+                (n_records,)
         """
         levels = [x for x in MAPPED if x <= 0.5 or (1 - x) * len(before) >= FEWEST_BEYOND]
         old, new = (np.quantile(np.asarray(x, np.float64), levels) for x in (before, after))
@@ -118,18 +121,23 @@ class Calibration:
         return len(self.scores)
 
     def p_values(self, scores: Array) -> Array:
-        """Conformal p-values: (1 + calibration records that score at least as high) / (n + 1). (n_records,) float64."""
+        """Conformal p-values: (1 + calibration records that score at least as high) / (n + 1). (n_records,)
+        float64.
+        """
         return np.asarray((1 + self.n - self._below(scores)) / (self.n + 1))
 
     def _below(self, scores: Array) -> Array:
-        """How many calibration records score lower. (n_records,) Asked in order, the search walks through memory in order."""
+        """How many calibration records score lower. (n_records,) Asked in order, the search walks through
+        memory in order.
+        """
         order = np.argsort(scores)
         found = np.empty(len(scores), np.int64)
         found[order] = np.searchsorted(self.scores, np.asarray(scores)[order], side="left")
         return found
 
     def severity(self, scores: Array, p_values: Array | None = None) -> Array:
-        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1). (n_records,)
+        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1).
+        (n_records,)
 
         p_values: of these scores, where they are known.
         """
@@ -144,7 +152,8 @@ class Calibration:
         return found
 
     def share_above(self, scores: Array, p_values: Array | None = None) -> float:
-        """Chance that one of these scores is above one of the calibration records, equal ones counted by half: Mann & Whitney's U (1947).
+        """Chance that one of these scores is above one of the calibration records, equal ones counted by
+        half: Mann & Whitney's U (1947).
 
         p_values: of these scores, where they are known.
         """
@@ -171,8 +180,8 @@ class Calibration:
     def threshold(self, flag: Flagging, records_per_day: float) -> Threshold:
         """The score above which records are flagged, for a review budget or an error rate.
 
-        The ceil((n + 1)(1 − α))-th calibration score where there is one, else the tail's quantile. A false-discovery
-        rate has no fixed threshold: its largest possible one is given, see `flags`.
+        The ceil((n + 1)(1 − α))-th calibration score where there is one, else the tail's quantile. A
+        false-discovery rate has no fixed threshold: its largest possible one is given, see `flags`.
         """
         rate = flag.error_rate or flag.false_discovery_rate
         if flag.review_budget is not None:

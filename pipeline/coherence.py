@@ -1,7 +1,7 @@
 """Whether a dataset's settings go together: columns that are named exist and are of a kind that serves.
 
-Belongs here: faults between settings, with the place of each, in a file that may have other faults as well. Does not: what is
-wrong with a setting by itself (config.py, columns.py).
+Belongs here: faults between settings, with the place of each, in a file that may have other faults as well.
+Does not: what is wrong with a setting by itself (config.py, columns.py).
 """
 
 from __future__ import annotations

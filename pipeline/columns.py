@@ -1,6 +1,7 @@
 """What a person may say of one column: its type, its role, its rules, or the SQL that it is derived by.
 
-Belongs here: a column by itself. Does not: columns among each other (coherence.py), or what a rule means for data (contracts.py).
+Belongs here: a column by itself. Does not: columns among each other (coherence.py), or what a rule means for
+data (contracts.py).
 """
 
 from __future__ import annotations

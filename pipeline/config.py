@@ -1,7 +1,7 @@
 """What a person may say of a dataset: batches, columns, training, flagging, promotion.
 
-Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a file
-(dataset_files.py), one column by itself (columns.py), or what a rule means for data (contracts.py).
+Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a
+file (dataset_files.py), one column by itself (columns.py), or what a rule means for data (contracts.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Whether a version fits the dataset of another environment.
 
-Belongs here: the other environment as this machine reaches it, and what does not fit. Does not: copying (registry/).
+Belongs here: the other environment as this machine reaches it, and what does not fit. Does not: copying
+(registry/).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 def environment(name: str, here: Settings) -> Installation:
-    """Another environment's installation, from VAEWATCH_TO_<NAME>_<SETTING>; its dataset files are ours unless told.
+    """Another environment's installation, from VAEWATCH_TO_<NAME>_<SETTING>; its dataset files are ours
+    unless told.
 
     Raises:
         ConfigError: no such environment is described, or it is this one.
@@ -47,7 +49,8 @@ def environment(name: str, here: Settings) -> Installation:
 
 
 def misfits(folder: Path, promised: str, dataset: Dataset) -> list[str]:
-    """Why a detector cannot serve a dataset: its contract, features or derived columns are others. Empty where it fits.
+    """Why a detector cannot serve a dataset: its contract, features or derived columns are others. Empty
+    where it fits.
 
     Args:
         folder: of the detector, as the registry keeps it.

@@ -1,7 +1,7 @@
 """Datasets from their YAML files and the environment.
 
-Belongs here: reading, and saying every fault of a file in one message with its line and the nearest known key.
-Does not: what is allowed (config.py).
+Belongs here: reading, and saying every fault of a file in one message with its line and the nearest known
+key. Does not: what is allowed (config.py).
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Columns computed by SQL from a record and from the ones before it, across the boundaries of batches.
 
-Belongs here: the relation of accepted records with their derived columns. Does not: what is done with it (training.py,
-scoring.py). An expression is DuckDB's, over the dataset's columns; three windows are there to look back:
+Belongs here: the relation of accepted records with their derived columns. Does not: what is done with it
+(training.py, scoring.py). An expression is DuckDB's, over the dataset's columns; three windows are there to
+look back:
 
     by_time    every earlier record, in order of time: Redox - lag(Redox) OVER by_time
     the_hour   records of the last hour:               Redox - median(Redox) OVER the_hour
     the_day    records of the last day
 
-Each within the record's `entity`, where the dataset has one. Nothing looks ahead: a value is the same whatever comes later.
+Each within the record's `entity`, where the dataset has one. Nothing looks ahead: a value is the same
+whatever comes later.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def accepted(dataset: Dataset, files: Sequence[str], *, since: datetime | None =
 
 
 def beside(dataset: Dataset, records: str) -> str:
-    """SQL for a relation's records with their derived columns; it must have BATCH, ROW and the contract's columns."""
+    """SQL for a relation's records with their derived columns; it must have BATCH, ROW and the contract's
+    columns.
+    """
     if not dataset.derived:
         return records
     return f"SELECT *, {', '.join(_expressions(dataset))} FROM ({records}) {_windows(dataset)}"

@@ -1,4 +1,5 @@
-"""Features + VAE + calibration + critic: the one thing that is trained, versioned, saved, loaded and explained.
+"""Features + VAE + calibration + critic: the one thing that is trained, versioned, saved, loaded and
+explained.
 
 Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle.
 Does not: which records are read (training.py, scoring.py) or where versions live (registry/).
@@ -75,7 +76,8 @@ class Explanation:
     """Why one record was flagged.
 
     Attributes:
-        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single column.
+        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single
+            column.
         terms: what columns add to its score, the largest ones, as TERM.
     """
 
@@ -91,8 +93,10 @@ class Detector:
     Attributes:
         records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
         about: where it comes from: dataset, contract_hash, versions.
-        reference: how each column lay in the training window; None in a detector of before there was one, which scores all the same.
-        critic: a second witness for reasons; None in one that does not serve, where the recipe wants none, and in one of before there was one.
+        reference: how each column lay in the training window; None in a detector of before there was one,
+            which scores all the same.
+        critic: a second witness for reasons; None in one that does not serve, where the recipe wants none,
+            and in one of before there was one.
     """
 
     features: Features
@@ -116,15 +120,18 @@ class Detector:
         on_progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Self:
-        """Fit features and model on `training`, calibrate on `calibrating`: later records, none of them trained on.
+        """Fit features and model on `training`, calibrate on `calibrating`: later records, none of them
+        trained on.
 
-        The features know the latter's categories and ranges, so that a model can learn them later, see `refit`.
+        The features know the latter's categories and ranges, so that a model can learn them later, see
+        `refit`.
 
         Args:
-            training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to be normal.
-            anomalies: records that people found to be anomalous, with a column PLACE. With the normal ones they weigh the
-                terms of the score; those of the days to calibrate on count there, as they would had nobody judged them:
-                verdicts change the order of records, not how many are flagged.
+            training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to
+                be normal.
+            anomalies: records that people found to be anomalous, with a column PLACE. With the normal ones
+                they weigh the terms of the score; those of the days to calibrate on count there, as they
+                would had nobody judged them: verdicts change the order of records, not how many are flagged.
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
 
@@ -163,9 +170,10 @@ class Detector:
     ) -> Self:
         """The same, with a model trained anew on all records, those it was calibrated on among them.
 
-        The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is worth. Calibration says how
-        a model trained by this recipe scores days after the ones it knows, and tomorrow is such a day. It is carried
-        over by what both models say of the training records (docs/decisions/refit.md), and so are the weights of the score's
+        The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is
+        worth. Calibration says how a model trained by this recipe scores days after the ones it knows, and
+        tomorrow is such a day. It is carried over by what both models say of the training records
+        (docs/decisions/refit.md), and so are the weights of the score's
         terms: verdicts on records that this model has not learned say most.
 
         Args:
@@ -182,8 +190,8 @@ class Detector:
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
 
-        A record's scores depend on nothing but the record and this detector; a GPU, used where there is one, rounds them otherwise. Several
-        threads may ask at once.
+        A record's scores depend on nothing but the record and this detector; a GPU, used where there is one,
+        rounds them otherwise. Several threads may ask at once.
 
         Args:
             threads: how many cores; None for as many as torch is allowed.
@@ -214,7 +222,9 @@ class Detector:
         return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
 
     def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
-        """Reasons for records, best first; for flagged records only, as each costs a few scorings per column."""
+        """Reasons for records, best first; for flagged records only, as each costs a few scorings per
+        column.
+        """
         records = self._records(table)
         found = attribute(self.vae, records, self.critic)
         is_known = self.features.known_cells(records)

@@ -1,6 +1,7 @@
 """The tree of errors: what went wrong, whether a retry can help, and the shell's exit code.
 
-Belongs here: classes only. A message says what, where (dataset, batch, column, row), how much, and what to do next.
+Belongs here: classes only. A message says what, where (dataset, batch, column, row), how much, and what to do
+next.
 """
 
 from typing import ClassVar
@@ -46,7 +47,9 @@ class CheckCrashed(VaewatchError):
 
 
 class NotDelivered(VaewatchError):
-    """A message was not handed on. What it is about was done: no step fails for it, and none is tried again."""
+    """A message was not handed on. What it is about was done: no step fails for it, and none is tried
+    again.
+    """
 
 
 class StorageFailed(VaewatchError):

@@ -1,6 +1,8 @@
-"""One training, whole: read the window, train, measure on the records it was calibrated on, and lay out what the registry logs.
+"""One training, whole: read the window, train, measure on the records it was calibrated on, and lay out what
+the registry logs.
 
-Belongs here: what is logged and under which name. Does not: how (registry/), or the model itself (detector.py).
+Belongs here: what is logged and under which name. Does not: how (registry/), or the model itself
+(detector.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Results as files for other programs: Parquet, CSV, JSON Lines.
 
-Belongs here: flagged records, the history of verdicts, and how a value is written. Does not: what is shown (views.py).
+Belongs here: flagged records, the history of verdicts, and how a value is written. Does not: what is shown
+(views.py).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ HISTORY = pa.schema([
 
 
 def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write flagged records, with what their verdicts come to, to .parquet, .csv (reasons as text) or .jsonl; returns how many.
+    """Write flagged records, with what their verdicts come to, to .parquet, .csv (reasons as text) or .jsonl;
+    returns how many.
 
     Raises:
         ConfigError: another suffix.
@@ -58,9 +60,11 @@ def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str |
 
 
 def history(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write every entry of the history of verdicts, oldest first, with the columns of HISTORY; returns how many.
+    """Write every entry of the history of verdicts, oldest first, with the columns of HISTORY; returns how
+    many.
 
-    An entry that was taken back is `undone`, by whom and when; taking it back is an entry itself, which `withdraws` it.
+    An entry that was taken back is `undone`, by whom and when; taking it back is an entry itself, which
+    `withdraws` it.
 
     Raises:
         ConfigError: another suffix.

@@ -24,7 +24,8 @@ from vae_core.noise import UNSCALED
 
 MOST_CATEGORIES = 2_000
 MOST_CONTEXT_CATEGORIES = 48
-RARE = 5  # a category seen less often in training is learned as "other", so that an unseen one has a fair likeness
+# a category seen less often in training is learned as "other", so that an unseen one has a fair likeness
+RARE = 5
 DAY = 86_400
 WEEKDAYS_FROM = (
     56  # days: in a shorter window a weekday says which few days it was, and the model learns those by heart
@@ -41,11 +42,13 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Number:
-    """How a numeric column is standardised: z = (w(x) − mean) / std, with w the identity or, for heavy tails, arsinh.
+    """How a numeric column is standardised: z = (w(x) − mean) / std, with w the identity or, for heavy tails,
+    arsinh.
 
-    A few huge values would otherwise set the scale and make all ordinary ones look alike. Only where values differ by
-    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail, and changes and deviations, as often
-    below zero as above, are odd because they are large.
+    A few huge values would otherwise set the scale and make all ordinary ones look alike. Only where values
+    differ by
+    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail, and changes
+    and deviations, as often below zero as above, are odd because they are large.
 
     Attributes:
         mean, std: of w(x) over the training records.
@@ -62,7 +65,9 @@ class Number:
 
     @classmethod
     def fit(cls, values: Floats, noise: str = "") -> Self:
-        """Learn from training values; NaN is missing. Counts and yes or no stay as they are where their noise model wants it."""
+        """Learn from training values; NaN is missing. Counts and yes or no stay as they are where their noise
+        model wants it.
+        """
         seen = values[np.isfinite(values)].clip(-LARGEST, LARGEST)
         if not len(seen):
             return cls(0.0, 1.0, 0.0, 0.0)
@@ -85,7 +90,9 @@ class Number:
         return cls(mean, 1.0 if constant else std, *bounds, warp.centre, warp.spread)
 
     def standardise(self, values: Floats) -> Floats:
-        """Values in standard deviations from the mean; NaN stays NaN, infinities become very large numbers."""
+        """Values in standard deviations from the mean; NaN stays NaN, infinities become very large
+        numbers.
+        """
         values = values.clip(-LARGEST, LARGEST)  # a copy
         if self.spread:
             values -= self.centre
@@ -96,7 +103,9 @@ class Number:
         return values
 
     def log_slope(self, values: Floats) -> Floats:
-        """ln |dz/dx|: what turns a log-density of z into one of x, in the column's own units. NaN stays NaN."""
+        """ln |dz/dx|: what turns a log-density of z into one of x, in the column's own units. NaN stays
+        NaN.
+        """
         if not self.spread:
             return np.where(np.isnan(values), np.nan, -math.log(self.std))
         away = (values.clip(-LARGEST, LARGEST) - self.centre) / self.spread
@@ -124,7 +133,9 @@ class Features:
 
     @classmethod
     def fit(cls, dataset: Dataset, table: pa.Table) -> Self:
-        """Learn the state from training records, one Arrow column for each of the dataset's modelled columns."""
+        """Learn the state from training records, one Arrow column for each of the dataset's modelled
+        columns.
+        """
         columns = dataset.with_derived
         recipe = Recipe.from_dict(dataset.train.recipe)
         numbers = {
@@ -191,7 +202,9 @@ class Features:
         return np.asarray(self.known_cells(records).all(axis=1))
 
     def known_cells(self, records: Records) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        """Whether a cell's category was seen in training, RARE times at least; true where it is missing. (n_records, n_categorical)"""
+        """Whether a cell's category was seen in training, RARE times at least; true where it is missing.
+        (n_records, n_categorical)
+        """
         sizes = torch.tensor([max(1, len(values)) for values in self.categorical.values()])
         return np.asarray((records.categorical < sizes).numpy())
 
@@ -237,8 +250,8 @@ def time_names(weekday: bool) -> list[str]:
 def time_parts(column: pa.ChunkedArray, *, weekday: bool) -> list[Floats]:
     """What the model is told of the time; 0 where it is missing. (n_records,) each.
 
-    The hour of the day as two circles, for what has a rhythm, and as a line from midnight to midnight, for what grows by
-    the hour and starts anew; both of deviation 1. The weekday one-hot.
+    The hour of the day as two circles, for what has a rhythm, and as a line from midnight to midnight, for
+    what grows by the hour and starts anew; both of deviation 1. The weekday one-hot.
     """
     times = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)))
     seconds = times.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64) / 1e6

@@ -1,6 +1,7 @@
 """What a dataset's file asks of a challenger before it may become champion: `promote.gates`.
 
-Belongs here: the gates, their levels and bounds. Does not: what is measured, or what a decision says (evaluation/).
+Belongs here: the gates, their levels and bounds. Does not: what is measured, or what a decision says
+(evaluation/).
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ _Kept = Annotated[Kept, BeforeValidator(_spelled_out, json_schema_input_type=Kep
 
 
 class Gates(BaseModel):
-    """What is asked of a challenger: a level for each gate, or a level and bounds; what is not given stays at its default."""
+    """What is asked of a challenger: a level for each gate, or a level and bounds; what is not given stays at
+    its default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

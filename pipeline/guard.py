@@ -1,8 +1,9 @@
 """Reading a stranger's Parquet in a child process that may die without harm.
 
-Belongs here: limits on memory and time, and what a file turned out to be: digest, rows, schema, periods.
-Does not: whether it fits the contract (contracts.py). A file can ask for terabytes in 343 bytes or hang a decoder;
-the parent only ever sees a report per file. Run as `python -P -m pipeline.guard` with a job on standard input.
+Belongs here: limits on memory and time, and what a file turned out to be: digest, rows, schema, periods. Does
+not: whether it fits the contract (contracts.py). A file can ask for terabytes in 343 bytes or hang a decoder;
+the parent only ever sees a report per file. Run as `python -P -m pipeline.guard` with a job on standard
+input.
 """
 
 from __future__ import annotations
@@ -60,13 +61,14 @@ def inspect(
 
     Args:
         processes: how many at once, each with its share of the files and with limits of its own.
-        columns: those to decode, names that a file lacks are left to the contract; None for all that are not nested.
+        columns: those to decode, names that a file lacks are left to the contract; None for all that are not
+            nested.
         time, split: column and unit ("hour", "day", "month") to count records by.
 
     Raises:
-        UnreadableFile: a file is not sound Parquet, or needs more memory or time than allowed; names it and why.
-        StorageFailed: a file could not be opened: this says nothing about its content.
-        CheckCrashed: no child process could be started.
+        UnreadableFile: a file is not sound Parquet, or needs more memory or time than allowed; names it and
+        why. StorageFailed: a file could not be opened: this says nothing about its content. CheckCrashed: no
+        child process could be started.
     """
     n = max(1, min(processes, len(files)))
     parts = [files[i * len(files) // n : (i + 1) * len(files) // n] for i in range(n)]
@@ -184,7 +186,8 @@ def _decode(slices: Iterator[pa.RecordBatch], job: dict[str, Any]) -> tuple[int,
             try:
                 column.validate(full=True)
                 if pa.types.is_dictionary(column.type):
-                    column.dictionary_decode()  # as others will: a text of a megabyte for each record is no joke
+                    # as others will: a text of a megabyte for each record is no joke
+                    column.dictionary_decode()
             except pa.ArrowInvalid as fault:
                 raise pa.ArrowInvalid(f"column {name!r}, after record {n_records}: {fault}") from fault
         if job["split"] and job["time"] in batch.schema.names and _is_time(batch.column(job["time"]).type):

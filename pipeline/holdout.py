@@ -1,10 +1,11 @@
 """Which records no training run ever sees, and reading them: what versions of any night can be compared on.
 
-Belongs here: the choice, by a record's key alone, and the records that an evaluation reads. Does not: what is learned from
-(training.py), or what is measured (evaluation/).
+Belongs here: the choice, by a record's key alone, and the records that an evaluation reads. Does not: what is
+learned from (training.py), or what is measured (evaluation/).
 
-A record is held out where a hash of its key falls below `promote.holdout`: on every night, in every delivery, whatever else is
-there. A larger share holds out the same records and more, so that versions trained under two shares have the smaller one in common.
+A record is held out where a hash of its key falls below `promote.holdout`: on every night, in every delivery,
+whatever else is there. A larger share holds out the same records and more, so that versions trained under two
+shares have the smaller one in common.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class HeldOut:
 
     Attributes:
         share: of all records that is held out.
-        records: held out, a sample of them where they are many, without those that people found to be anomalies.
+        records: held out, a sample of them where they are many, without those that people found to be
+            anomalies.
         recent: which of them are of the newest days.
         newest: records of the newest days, held out or not: a sample of what was there to be flagged.
         anomalies: what people found to be anomalous, held out or not.
-        anomalies_held, normals_held: what they found to be either and is held out: no version has learned these verdicts.
+        anomalies_held, normals_held: what they found to be either and is held out: no version has learned
+            these verdicts.
     """
 
     share: float
@@ -58,7 +61,9 @@ class HeldOut:
 
 
 def below(share: float, purpose: str = "holdout") -> str:
-    """SQL: whether a record is among this share of all, chosen by its key; choices for two purposes are independent."""
+    """SQL: whether a record is among this share of all, chosen by its key; choices for two purposes are
+    independent.
+    """
     return f"('0x' || left(md5('{purpose} ' || {KEY}), 8))::BIGINT < {round(share * 2**32)}"
 
 

@@ -1,6 +1,7 @@
 """One place that opens everything: settings, datasets, ledger, tables, registry.
 
-Belongs here: which object stands behind a name, opened when first asked for. Does not: what is done with it (steps/).
+Belongs here: which object stands behind a name, opened when first asked for. Does not: what is done with it
+(steps/).
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Installation:
         return self.settings.home / "trainings" / dataset.dataset / f"{training_key[:12]}.html"
 
     def model_page(self, dataset: str, version: int) -> str | None:
-        """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who serves it."""
+        """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who
+        serves it.
+        """
         model = quote(f"{self.settings.registry_prefix}.{dataset}")
         return self._mlflow_page(f"models/{model}/versions/{version}")
 
@@ -103,7 +106,9 @@ class Installation:
 
     @contextmanager
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:
-        """A folder of our own, removed afterwards; those of processes that were killed are removed on the way."""
+        """A folder of our own, removed afterwards; those of processes that were killed are removed on the
+        way.
+        """
         self.tidy(dataset)
         own = f"{purpose}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         folder = self.settings.home / "work" / dataset.dataset / own

@@ -1,7 +1,7 @@
 """What was done with each batch: one row per version of a batch, in a relational database.
 
-Belongs here: status, counts and history, each change in one transaction. Does not: records or scores (tables.py);
-a step writes those first and the ledger last, so that a killed step is simply done again.
+Belongs here: status, counts and history, each change in one transaction. Does not: records or scores
+(tables.py); a step writes those first and the ledger last, so that a killed step is simply done again.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ class Ledger:
             }
 
     def flagged(self, dataset: str, model_version: int | None = None) -> list[Flagged]:
-        """By which threshold each batch was flagged, as it was scored last; one version's batches, or all. Oldest first.
+        """By which threshold each batch was flagged, as it was scored last; one version's batches, or all.
+        Oldest first.
 
         Four columns of them alone: a thousand whole states take five times as long.
         """
@@ -334,7 +335,8 @@ class Ledger:
 
     @contextmanager
     def changing_champion(self, dataset: str) -> Iterator[Callable[[int], None]]:
-        """Hold the lock of all writers while a block changes which version serves: two promotions come one after the other.
+        """Hold the lock of all writers while a block changes which version serves: two promotions come one
+        after the other.
 
         A process that dies lets go of it at once. Yields what notes the version that serves.
         """

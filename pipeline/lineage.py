@@ -1,7 +1,8 @@
 """What a step read and wrote: places by namespace and name, as OpenLineage has them, and which part of each.
 
-Belongs here: the facts, from ledger and registry. Does not: whom they are told (dags/lineage.py). The facts are of how batches and versions
-stand now, not of what one call changed: a step that is tried again tells the same again.
+Belongs here: the facts, from ledger and registry. Does not: whom they are told (dags/lineage.py). The facts
+are of how batches and versions stand now, not of what one call changed: a step that is tried again tells the
+same again.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ def _table(
 
 
 def _model(here: Installation, dataset_name: str, number: int) -> Place:
-    """A version is a place of its own, so that a training and what was scored with it meet there and nowhere else."""
+    """A version is a place of its own, so that a training and what was scored with it meet there and nowhere
+    else.
+    """
     registry = here.registry
     version = registry.version(dataset_name, number)
     known: dict[str, Any] = {name: version.tags.get(name) for name in OF_A_MODEL}

@@ -1,7 +1,7 @@
 """A plain message by e-mail, through the server that the environment names.
 
-Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (review/digest.py). Inside
-Airflow its own SMTP connection comes first, see dags/mail.py.
+Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (review/digest.py).
+Inside Airflow its own SMTP connection comes first, see dags/mail.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a night is worth a training: new records, verdicts, age or drift since the newest version.
 
-Belongs here: the decision, with its reasons. Does not: training (steps/learning.py), or what drift is (monitoring/): what it
-told of the batches since is read, no more.
+Belongs here: the decision, with its reasons. Does not: training (steps/learning.py), or what drift is
+(monitoring/): what it told of the batches since is read, no more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ DRIFT = ("drift", "new", "correlation", "scores")  # findings that a training on
 
 @dataclass(frozen=True)
 class Occasion:
-    """Whether to train. reasons: what is enough for it, or how far each thing asked for is from being enough."""
+    """Whether to train. reasons: what is enough for it, or how far each thing asked for is from being
+    enough.
+    """
 
     train: bool
     reasons: tuple[str, ...] = ()

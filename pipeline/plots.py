@@ -77,7 +77,9 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
 
 
 def _calibration(axes: Axes, values: Any) -> None:
-    """p-values of every other record against a calibration on the rest: uniform if records are exchangeable."""
+    """p-values of every other record against a calibration on the rest: uniform if records are
+    exchangeable.
+    """
     if len(values) >= 2 * FEWEST:
         p = np.sort(Calibration.fit(values[::2]).p_values(values[1::2]))
         expected = (np.arange(len(p)) + 0.5) / len(p)
@@ -115,7 +117,9 @@ def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
 
 
 def _latents(axes: Axes, latents: Any, values: Any) -> None:
-    """The plane in which all but the highest-scoring 1 % vary most; those are clipped to its edge, or they would be all one sees."""
+    """The plane in which all but the highest-scoring 1 % vary most; those are clipped to its edge, or they
+    would be all one sees.
+    """
     usual = values <= np.quantile(values, 0.99)
     centre = latents[usual].mean(axis=0)
     _, _, directions = np.linalg.svd(latents[usual] - centre, full_matrices=False)

@@ -1,8 +1,8 @@
 """What a training was made of: noted beside its model, and held against what is there now.
 
-Belongs here: the note of a training, and what has changed since. Does not: training again (reproduction.py), or where
-notes are kept (registry/). A note holds no value of a record and no address: batches by fingerprint, records by
-anomaly_id, settings as the dataset's file gives them.
+Belongs here: the note of a training, and what has changed since. Does not: training again (reproduction.py),
+or where notes are kept (registry/). A note holds no value of a record and no address: batches by fingerprint,
+records by anomaly_id, settings as the dataset's file gives them.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Se
 def turned(
     was: Sequence[str], dataset: str, learned: Sequence[Record], held: Sequence[Record]
 ) -> tuple[int, int]:
-    """How many judged records a training would learn that it did not, and how many are no longer held to be what they were.
+    """How many judged records a training would learn that it did not, and how many are no longer held to be
+    what they were.
 
     Args:
         was: anomaly_ids that were learned.

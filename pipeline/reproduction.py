@@ -1,7 +1,7 @@
 """Train a registered version again from what was noted of it, and say whether the same model comes out.
 
-Belongs here: which records to read, and where two detectors first differ. Does not: the note and what has changed
-since (provenance.py), training (experiment.py), or the registry.
+Belongs here: which records to read, and where two detectors first differ. Does not: the note and what has
+changed since (provenance.py), training (experiment.py), or the registry.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def reproduce(
 ) -> Reproduction:
     """Train again by the settings, records, verdicts and seed of then.
 
-    Batches that were delivered or checked again since are read from the table as it was, while its files are there.
+    Batches that were delivered or checked again since are read from the table as it was, while its files are
+    there.
 
     Args:
         fingerprint: of the training's data, as the version's tag has it.
@@ -122,7 +123,9 @@ def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
-    """Where two saved detectors differ: features, the model's make, calibration, weights. Nothing where they are equal."""
+    """Where two saved detectors differ: features, the model's make, calibration, weights. Nothing where they
+    are equal.
+    """
     from safetensors.torch import load_file
 
     states = [

@@ -1,6 +1,7 @@
 """Which model versions are kept, and why.
 
-Belongs here: the decision, and what in ledger, review and tables refers to a version. Does not: removing (registry/).
+Belongs here: the decision, and what in ledger, review and tables refers to a version. Does not: removing
+(registry/).
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def judged(ledger: Ledger, dataset: str) -> dict[int, int]:
 
 
 def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
-    """By model version: batches whose scores are its, by the tables; by the ledger where a batch has no records."""
+    """By model version: batches whose scores are its, by the tables; by the ledger where a batch has no
+    records.
+    """
     found: dict[int, int] = {}
     for state in ledger.current(dataset).values():
         if state.model_version is not None:
@@ -83,7 +86,9 @@ def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
 
 
 def stopped(trainings: Path) -> list[Path]:
-    """What lies in a folder of trainings that no training at work can have written: it would have gone on by now."""
+    """What lies in a folder of trainings that no training at work can have written: it would have gone on by
+    now.
+    """
     before = time.time() - ABANDONED
     return sorted(path for path in trainings.glob("*") if path.stat().st_mtime < before)
 

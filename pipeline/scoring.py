@@ -1,8 +1,9 @@
-"""Score one batch and publish it: every record's scores and the flagged records with their reasons, in one commit.
+"""Score one batch and publish it: every record's scores and the flagged records with their reasons, in one
+commit.
 
-Belongs here: streaming a batch through a detector with bounded memory: reading, scoring and writing go on beside each
-other, slice by slice, and nothing waits on disk in between. Does not: the maths (detector.py, calibration.py) or which model
-serves (registry/).
+Belongs here: streaming a batch through a detector with bounded memory: reading, scoring and writing go on
+beside each other, slice by slice, and nothing waits on disk in between. Does not: the maths (detector.py,
+calibration.py) or which model serves (registry/).
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def read_record(
     scratch: Path,
     threads: int = 1,
 ) -> pa.Table:
-    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it is not there.
+    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it
+    is not there.
 
     Args:
         batches: all that there are; derived columns look back into the earlier ones.
@@ -151,11 +153,15 @@ class _Source:
     threads: int
 
     def slices(self) -> Iterator[pa.Table]:
-        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is derived, RECORD."""
+        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is
+        derived, RECORD.
+        """
         return self._with_derived() if self.dataset.derived else self._plain()
 
     def _plain(self) -> Iterator[pa.Table]:
-        """Without pyarrow's scanner, which reads ahead as fast as it can, keeps it all, and takes thrice the time of what it reads."""
+        """Without pyarrow's scanner, which reads ahead as fast as it can, keeps it all, and takes thrice the
+        time of what it reads.
+        """
         for file in self.tables.files("records", [self.state.batch_id], flag=False):
             with pq.ParquetFile(file) as reader:
                 for batch in reader.iter_batches(SLICE, columns=["row_number", "record_key", "record"]):
@@ -198,7 +204,9 @@ class _Source:
         return records["record"].take(found)
 
     def scored(self, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Each slice and its scores, as many at once as there are threads; one that is read waits for each that is scored."""
+        """Each slice and its scores, as many at once as there are threads; one that is read waits for each
+        that is scored.
+        """
 
         def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
             return part, detector.score_table(part, threads=1)
@@ -217,7 +225,9 @@ class _Source:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Whose threads do all that torch does, and stay: what new ones for each batch of a sweep allocate is never given back."""
+    """Whose threads do all that torch does, and stay: what new ones for each batch of a sweep allocate is
+    never given back.
+    """
     return ThreadPoolExecutor(threads, thread_name_prefix="vaewatch-score")
 
 
@@ -261,9 +271,11 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
 
 
 class _Publication:
-    """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow with their reasons.
+    """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow
+    with their reasons.
 
-    n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one. fault: what stopped it.
+    n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one.
+        fault: what stopped it.
     """
 
     def __init__(

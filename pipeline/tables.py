@@ -1,8 +1,9 @@
 """The Delta tables of a dataset: `records` (every record read) and `scores` (every record scored).
 
 Belongs here: one commit that replaces a batch, and reading back. Does not: what a row means (validation.py,
-scoring.py). Each table is partitioned by batch_id and by the one flag that readers ask for, so that a batch's accepted
-and set-aside records, or its flagged and unflagged scores, appear in the same commit: all of a batch or none.
+scoring.py). Each table is partitioned by batch_id and by the one flag that readers ask for, so that a batch's
+accepted and set-aside records, or its flagged and unflagged scores, appear in the same commit: all of a batch
+or none.
 """
 
 from __future__ import annotations
@@ -57,12 +58,13 @@ class Tables:
         """Publish a batch: in one commit its rows take the place of whatever the table held of it.
 
         Args:
-            rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called once a try.
+            rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called
+                once a try.
             note: kept in the table's history beside the commit.
 
         Raises:
-            StorageFailed: nothing was published. Another writer's commit is waited out first.
-            ConfigError: a column has another type than in the table: it would be cast, 0.5 to 0, without a word.
+            StorageFailed: nothing was published. Another writer's commit is waited out first. ConfigError: a
+            column has another type than in the table: it would be cast, 0.5 to 0, without a word.
         """
         from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -88,8 +90,9 @@ class Tables:
     ) -> None:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has nothing to do, as
-        # with a batch in one partition, it reads on without bound; looked up at the first write of a process
+        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has
+        # nothing to do, as with a batch in one partition, it reads on without bound; looked up at the first
+        # write of a process
         os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
         self.root.mkdir(parents=True, exist_ok=True)
         opened = DeltaTable.create(
@@ -133,7 +136,9 @@ class Tables:
         return int(self._open(table).version())
 
     def still_holds(self, batch_ids: Sequence[str]) -> bool:
-        """Whether these batches' accepted records can be read as of `as_of`: neither log nor files were cleaned up."""
+        """Whether these batches' accepted records can be read as of `as_of`: neither log nor files were
+        cleaned up.
+        """
         try:
             files = self.files("records", batch_ids, flag=False)
         except StorageFailed:
@@ -151,9 +156,11 @@ class Tables:
     def dataset(
         self, table: TableName, batch_ids: Sequence[str] | None = None, *, flag: bool | None = None
     ) -> pads.Dataset:
-        """The rows of these batches (None: of all) with a flag (None: either) in the newest version, as a pyarrow dataset.
+        """The rows of these batches (None: of all) with a flag (None: either) in the newest version, as a
+        pyarrow dataset.
 
-        It takes a fifth of a millisecond for each file among them: who reads one batch of a thousand names it.
+        It takes a fifth of a millisecond for each file among them: who reads one batch of a thousand names
+        it.
 
         Raises:
             StorageFailed: there is no such table yet, or it cannot be read.
@@ -212,8 +219,9 @@ def _partitions(
 
 
 def _writer(table: TableName, schema: pa.Schema) -> Any:
-    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building it, at half its time.
-    No statistics of the records in `scores`, nearly all of which are null: they took a fifth of its time.
+    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building
+    it, at half its time. No statistics of the records in `scores`, nearly all of which are null: they took a
+    fifth of its time.
 
     delta-rs takes properties of whole columns by name; those inside a struct can only have the default.
     """

@@ -1,6 +1,8 @@
-"""From a flagged record back to everything that made it so: scores, model, its training data, contract, files, verdicts.
+"""From a flagged record back to everything that made it so: scores, model, its training data, contract,
+files, verdicts.
 
-Belongs here: putting together what ledger, queue, registry and folder know. Does not: any of what they know. A link that is gone is said to be gone; the others are shown.
+Belongs here: putting together what ledger, queue, registry and folder know. Does not: any of what they know.
+A link that is gone is said to be gone; the others are shown.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ VERDICT = ("verdict", "by", "decided_at", "note")
 
 
 def trace(here: Installation, anomaly_id: str) -> dict[str, Any]:
-    """The chain behind a record of the review queue, from the record to the files of its batch and of its model's training.
+    """The chain behind a record of the review queue, from the record to the files of its batch and of its
+    model's training.
 
     Args:
         anomaly_id: or its beginning.
@@ -84,7 +87,9 @@ def _model(here: Installation, dataset: str, number: int) -> dict[str, Any]:
 
 
 def _learned(here: Installation, version: ModelVersion) -> list[dict[str, Any]] | None:
-    """The batches that a version learned, each as it was, and whether it still is; None where that was not noted."""
+    """The batches that a version learned, each as it was, and whether it still is; None where that was not
+    noted.
+    """
     try:
         _, note = here.registry.note(version.dataset, version.version)
     except (ModelUnusable, NotReady, RegistryUnreachable):

@@ -1,7 +1,8 @@
-"""What to learn from: the accepted records of the newest days, in time order, sampled the same way every time.
+"""What to learn from: the accepted records of the newest days, in time order, sampled the same way every
+time.
 
-Belongs here: the window, the part that calibrates, and what identifies a training. Does not: the model (detector.py), where
-the result goes (registry/), or which records are held out from all of it (holdout.py).
+Belongs here: the window, the part that calibrates, and what identifies a training. Does not: the model
+(detector.py), where the result goes (registry/), or which records are held out from all of it (holdout.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Window:
     Attributes:
         records_per_day: accepted records on the median day that had any.
         fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
-        left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before it.
+        left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before
+            it.
         normal: (batch_id, record_key) of records of the window that people found to be normal.
     """
 
@@ -58,7 +60,9 @@ class Window:
         return [batch for batch in self.batches if age(batch)[0] > since]
 
     def after(self, batch_id: str) -> tuple[list[BatchState], float]:
-        """Batches later than this one, and how many days later the last of them is; all, where it is older than the window."""
+        """Batches later than this one, and how many days later the last of them is; all, where it is older
+        than the window.
+        """
         first = self.batch_ids.index(batch_id) + 1 if batch_id in self.batch_ids else 0
         since = age(self.batches[max(0, first - 1)])[0]
         return list(self.batches[first:]), (age(self.batches[-1])[0] - since).total_seconds() / 86_400
@@ -77,7 +81,8 @@ def choose_window(
 ) -> Window:
     """The accepted batches of the newest `window_days`, counted back from the newest of them.
 
-    An anomaly that people found stays one when its batch has grown old: it goes on pushing models away. Not where columns are
+    An anomaly that people found stays one when its batch has grown old: it goes on pushing models away. Not
+    where columns are
     derived: a batch on its own has nothing to look back to.
 
     Args:
@@ -133,8 +138,8 @@ class WindowRecords:
 
     Attributes:
         table: in time order, without the anomalies, and a column JUDGED_NORMAL.
-        anomalies: those that people found to be, and a column PLACE: how many rows of the table come before; −1 where the
-            record would not be among them had nobody judged it.
+        anomalies: those that people found to be, and a column PLACE: how many rows of the table come before;
+            −1 where the record would not be among them had nobody judged it.
     """
 
     table: pa.Table
@@ -142,7 +147,9 @@ class WindowRecords:
 
 
 def amount(dataset: Dataset, window: Window) -> str:
-    """How much of a window is learned, in words, before it is read: who is held out depends on each record's key."""
+    """How much of a window is learned, in words, before it is read: who is held out depends on each record's
+    key.
+    """
     n_held = round(window.n_records * dataset.promote.holdout)
     n_learned = min(window.n_records - n_held, dataset.train.max_records)
     said = f"training on about {n_learned} of {window.n_records} records of {len(window.batches)} batches"
@@ -152,8 +159,10 @@ def amount(dataset: Dataset, window: Window) -> str:
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:
-    """The window's records without the holdout, sampled down to `train.max_records`; each record's fate depends on its key; an
-    anomaly stays, a judged normal one does not, or false alarms would crowd the calibration."""
+    """The window's records without the holdout, sampled down to `train.max_records`; each record's fate
+    depends on its key; an anomaly stays, a judged normal one does not, or false alarms would crowd the
+    calibration.
+    """
     files = tables.files("records", [*window.batch_ids, *window.earlier], flag=False)
     learned = window.n_records * (1 - dataset.promote.holdout)
     share = min(1.0, dataset.train.max_records / learned)
@@ -197,7 +206,9 @@ def split_calibration(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.T
 
 
 def age(batch: BatchState) -> tuple[datetime, str]:
-    """When a batch's newest record happened, as well as is known, and its name: the order of batches in time."""
+    """When a batch's newest record happened, as well as is known, and its name: the order of batches in
+    time.
+    """
     return batch.newest_record_at or _named_day(batch.batch_id) or batch.validated_at, batch.batch_id
 
 

@@ -1,7 +1,8 @@
-"""Does a batch keep its contract? Accepted records, records set aside with reasons, or the whole batch refused.
+"""Does a batch keep its contract? Accepted records, records set aside with reasons, or the whole batch
+refused.
 
-Belongs here: one batch from files to the `records` table. Does not: what the rules are (contracts.py), how Great
-Expectations runs them (expectations/), or what was done before (ledger.py).
+Belongs here: one batch from files to the `records` table. Does not: what the rules are (contracts.py), how
+Great Expectations runs them (expectations/), or what was done before (ledger.py).
 """
 
 from __future__ import annotations
@@ -189,7 +190,8 @@ def _prepare(
 def _marks(connection: duckdb.DuckDBPyConnection, rules: Sequence[RowRule]) -> str:
     """SQL for the rows that break a rule, with the reasons in the rules' order.
 
-    Reasons are looked for in those rows alone; and which record of a key came first, only where a key is there twice.
+    Reasons are looked for in those rows alone; and which record of a key came first, only where a key is
+    there twice.
     """
     single = [rule for rule in rules if rule.code != "duplicate_key"]
     reasons = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in single)
@@ -215,7 +217,9 @@ def _repeats(connection: duckdb.DuckDBPyConnection, key: Sequence[str]) -> bool:
 
 
 def _links(batch: LandedBatch, reports: Sequence[guard.FileReport], scratch: Path) -> list[str]:
-    """Give each file a plain name that says where its records start: DuckDB would read [ and * as patterns."""
+    """Give each file a plain name that says where its records start: DuckDB would read [ and * as
+    patterns.
+    """
     links: list[str] = []
     first = 0
     for file, report in zip(batch.files, reports, strict=True):

@@ -1,9 +1,9 @@
 """What people found records to be, and what their words together come to.
 
-Belongs here: opinions, one person's verdict, where a record stands after several, and which records that keeps out of
-training or in it. Does not: giving or withdrawing a verdict (review/judging.py), or the records (tables.py).
-A verdict names a record, not a row of a table: it outlives scoring again, another model and another delivery.
-Importing this costs nothing: the command line offers the opinions.
+Belongs here: opinions, one person's verdict, where a record stands after several, and which records that
+keeps out of training or in it. Does not: giving or withdrawing a verdict (review/judging.py), or the records
+(tables.py). A verdict names a record, not a row of a table: it outlives scoring again, another model and
+another delivery. Importing this costs nothing: the command line offers the opinions.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Standing:
 
     Attributes:
         state: open while nothing holds; conflict where reviewers differ.
-        holding: the newest verdict of each reviewer that was neither withdrawn nor settled away, oldest first.
+        holding: the newest verdict of each reviewer that was neither withdrawn nor settled away, oldest
+            first.
     """
 
     state: State
@@ -82,7 +83,9 @@ class Standing:
 
 
 def standing(history: Iterable[Verdict]) -> Standing:
-    """What a record's verdicts, oldest first, come to. Those who differ are not outvoted: somebody settles it."""
+    """What a record's verdicts, oldest first, come to. Those who differ are not outvoted: somebody settles
+    it.
+    """
     entries = list(history)
     withdrawn = {entry.withdraws for entry in entries}
     holding: dict[str, Verdict] = {}
@@ -124,7 +127,8 @@ def read_history(
 
 
 def judged(ledger: Ledger, dataset: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(batch_id, record_key), in order, of the records that verdicts keep out of training, and of the normal ones.
+    """(batch_id, record_key), in order, of the records that verdicts keep out of training, and of the normal
+    ones.
 
     A record on which reviewers differ is in neither: a model learns what people agree on.
     """

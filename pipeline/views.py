@@ -1,6 +1,7 @@
 """What a person or a program asks of the results: plain dictionaries, read from ledger and tables.
 
-Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display/), or files (export.py).
+Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display/), or files
+(export.py).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class ThresholdChange:
 
 
 def threshold_changes(dataset: Dataset, flagged: Iterable[Flagged]) -> list[ThresholdChange]:
-    """Where people changed the budget of a version that serves, by the batches as they were scored last; oldest first.
+    """Where people changed the budget of a version that serves, by the batches as they were scored last;
+    oldest first.
 
     None where every batch has a threshold of its own: under a false-discovery rate, or a cap.
     """

@@ -1,4 +1,6 @@
-"""What the benches compute by themselves, against published values and other people's code. The benches are run by hand."""
+"""What the benches compute by themselves, against published values and other people's code. The benches are
+run by hand.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def test_constant_columns_are_only_centred() -> None:
 
 
 def test_flags_beyond_a_conformal_threshold_are_beta_binomial() -> None:
-    """Exchangeable scores keep the interval in 95 % of cells or a little more; the plain binomial one is too narrow."""
+    """Exchangeable scores keep the interval in 95 % of cells or a little more; the plain binomial one is too
+    narrow.
+    """
     random, cells = np.random.default_rng(0), []
     for seed in range(400):
         scores, test = random.random(500), random.random(500)

@@ -1,7 +1,8 @@
 """Networks that a fit plays against: what they can tell from the real thing, it does not match yet.
 
-Belongs here: discriminators of latents (adversarial autoencoder) and of records (VAE-GAN), what they and the model lose
-to each other. Does not: when either takes a step (training.py). A fitted model is stored without them.
+Belongs here: discriminators of latents (adversarial autoencoder) and of records (VAE-GAN), what they and the
+model lose to each other. Does not: when either takes a step (training.py). A fitted model is stored without
+them.
 """
 
 # M members, B records, Z latents, N numeric columns, I inputs, H hidden units
@@ -51,7 +52,8 @@ class Discriminator(nn.Module):
 
 
 def telling_apart_loss(real: Tensor, made: Tensor) -> Tensor:
-    """(M,) nats that a discriminator pays for log-odds (M, B) of real and of made points, −log D − log(1 − D).
+    """(M,) nats that a discriminator pays for log-odds (M, B) of real and of made points, −log D − log(1 −
+    D).
 
     Goodfellow et al. 2014, eq. 1. Where both are alike no discriminator pays less than log 4 (theorem 1).
     """
@@ -59,15 +61,19 @@ def telling_apart_loss(real: Tensor, made: Tensor) -> Tensor:
 
 
 def fooling_loss(made: Tensor) -> Tensor:
-    """(M,) nats, −log D, that a model pays for the log-odds (M, B) of what it made; log 2 where none can tell.
+    """(M,) nats, −log D, that a model pays for the log-odds (M, B) of what it made; log 2 where none can
+    tell.
 
-    The one that does not saturate (Goodfellow et al. 2014, section 3): it pulls hardest where the discriminator is sure.
+    The one that does not saturate (Goodfellow et al. 2014, section 3): it pulls hardest where the
+    discriminator is sure.
     """
     return functional.softplus(-made).mean(dim=1)
 
 
 class LatentAdversary(nn.Module):
-    """The adversarial autoencoder's discriminator, of draws of the prior and latents (Makhzani et al. 2016, section 2)."""
+    """The adversarial autoencoder's discriminator, of draws of the prior and latents (Makhzani et al. 2016,
+    section 2).
+    """
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
@@ -91,8 +97,8 @@ class LatentAdversary(nn.Module):
 class Round:
     """What one minibatch's game about records costs whom, in nats.
 
-    unlike: (M, B) the model, for reconstructions. fooled: (M,) the decoder, for records it makes. told: (M,) the
-    discriminator.
+    unlike: (M, B) the model, for reconstructions. fooled: (M,) the decoder, for records it makes. told: (M,)
+    the discriminator.
     """
 
     unlike: Tensor
@@ -103,10 +109,10 @@ class Round:
 class RecordAdversary(nn.Module):
     """VAE-GAN's discriminator, of records and what the decoder makes (Larsen et al. 2016, algorithm 1).
 
-    It sees the context and the numbers whose noise is Gaussian, 0 where missing. What the decoder makes are draws, not
-    means, which a lack of noise would give away. Of categories and counts no draw has a gradient, and what has one, a
-    probability or a rate, is no code or count. Unlike in the paper, likeness of features comes beside p(x|z), which every
-    column's score needs.
+    It sees the context and the numbers whose noise is Gaussian, 0 where missing. What the decoder makes are
+    draws, not means, which a lack of noise would give away. Of categories and counts no draw has a gradient,
+    and what has one, a probability or a rate, is no code or count. Unlike in the paper, likeness of features
+    comes beside p(x|z), which every column's score needs.
     """
 
     columns: Tensor
@@ -124,7 +130,8 @@ class RecordAdversary(nn.Module):
         self.discriminator = Discriminator(recipe.n_members, len(seen) + len(layout.context), recipe.width)
 
     def play(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Round:
-        """Records of a batch against what the decoder makes of their latents (M, B, Z) and of draws of the prior.
+        """Records of a batch against what the decoder makes of their latents (M, B, Z) and of draws of the
+        prior.
 
         The encoder is asked for alike features alone, ½‖f(x) − f(x̃)‖² (eq. 7), the decoder for both, and the
         discriminator is changed by neither.

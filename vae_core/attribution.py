@@ -1,7 +1,7 @@
 """Why a flagged record scores high: which columns, and what they should have been.
 
-Belongs here: counterfactuals, which cost many scorings per column and are meant for few records. Does not: the
-per-column terms that every record has for free (scoring.py).
+Belongs here: counterfactuals, which cost many scorings per column and are meant for few records. Does not:
+the per-column terms that every record has for free (scoring.py).
 """
 
 # F records asked about, J columns, V variants of a record, P pairs of columns
@@ -25,7 +25,9 @@ _NAMINGS = 3  # a column or a pair each
 _AS_GOOD = 0.5  # of the best column's fall: what another column needs to be named beside it
 _ENOUGH = 0.5  # of a record's score: where no column alone makes it fall by as much, pairs are tried
 _MOST_PAIRED = 24  # columns among which pairs are tried
-_SECOND_FAULT = 4.6  # nats, minus the logarithm of 1 %: what a pair must explain beyond a column for two faults to be likelier than one
+# nats, minus the logarithm of 1 %: what a pair must explain beyond a column for two faults to be likelier
+# than one
+_SECOND_FAULT = 4.6
 _FALL = 0.1  # of a nat of suspicion: what a nat of the score's fall counts as evidence against a cell
 _LIKELY = 0.1  # of the likeliest wrong cell's share: what another cell needs to be named beside it
 _TINY = torch.finfo(torch.float32).tiny
@@ -35,12 +37,12 @@ _TINY = torch.finfo(torch.float32).tiny
 class Attribution:
     """What raised the scores of records, and what was expected instead.
 
-    drop: (n_records, n_columns) nats by which the score falls when this cell alone takes its expected value; 0 for a
-        missing cell.
-    share: (n_records, n_columns) of what is to explain: the falls of the columns that were named, over their sum with
-        ``kl_share``'s part; 0 for all others.
-    kl_share: (n_records,) the part of no column: what the KL term keeps above its mean in training when the named
-        columns take their expected values.
+    drop: (n_records, n_columns) nats by which the score falls when this cell alone takes its expected value;
+        0 for a missing cell.
+    share: (n_records, n_columns) of what is to explain: the falls of the columns that were named, over their
+        sum with ``kl_share``'s part; 0 for all others.
+    kl_share: (n_records,) the part of no column: what the KL term keeps above its mean in training when the
+        named columns take their expected values.
     column_terms: (n_records, n_columns) what the score is made of as the record stands, see ``Scores``.
     expected: each cell given the other columns of its record, without those named before it.
     """
@@ -53,23 +55,26 @@ class Attribution:
 
 
 def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> Attribution:
-    """Explain records; costs about twenty scorings per record and column, and six per pair where pairs are tried.
+    """Explain records; costs about twenty scorings per record and column, and six per pair where pairs are
+    tried.
 
-    Columns are named by forward selection: first the one whose expected value makes the score fall most, then the one
-    that does so once the first is mended, and so on: a column that only looks odd beside another's wild value is not
-    blamed. Where one of several would do (a fee that does not go with an amount), they share the fall. Where no column
-    alone would do, because two are wrong in the same way and speak for each other, the best pair is named, each with its
-    Shapley value (Shapley 1953) of what the pair makes the score fall by.
+    Columns are named by forward selection: first the one whose expected value makes the score fall most, then
+    the one that does so once the first is mended, and so on: a column that only looks odd beside another's
+    wild value is not blamed. Where one of several would do (a fee that does not go with an amount), they
+    share the fall. Where no column alone would do, because two are wrong in the same way and speak for each
+    other, the best pair is named, each with its Shapley value (Shapley 1953) of what the pair makes the score
+    fall by.
 
-    A critic (critic.py) is a second witness: named is the column with the most evidence, its suspicion and a tenth of the fall, both in
-    nats, and those that would do nearly as well share the fall by how likely each is to be the wrong one. A wild value is still the
-    model's to name; where ordinary values do not go together, the critic knows better (docs/log.md).
+    A critic (critic.py) is a second witness: named is the column with the most evidence, its suspicion and a
+    tenth of the fall, both in nats, and those that would do nearly as well share the fall by how likely each
+    is to be the wrong one. A wild value is still the model's to name; where ordinary values do not go
+    together, the critic knows better (docs/log.md).
 
-    What a number should have been given the other columns is found by leaving it out, putting the decoder's mean
-    in its place and asking again (missing data imputation as in Rezende et al. 2014, with means instead of draws). On
-    10 ADBench sets this named a column shifted by 4 standard deviations first in 98 % of cases (per-column terms
-    83 %, the reconstruction 91 %, the median 97 %) and missed the true value by a third of the reconstruction's
-    distance.
+    What a number should have been given the other columns is found by leaving it out, putting the decoder's
+    mean in its place and asking again (missing data imputation as in Rezende et al. 2014, with means instead
+    of draws). On 10 ADBench sets this named a column shifted by 4 standard deviations first in 98 % of cases
+    (per-column terms 83 %, the reconstruction 91 %, the median 97 %) and missed the true value by a third of
+    the reconstruction's distance.
     """
     step = max(1, _MOST_CELLS // len(vae.layout.columns) ** 2)
     starts = range(0, max(1, len(records)), step)
@@ -111,8 +116,8 @@ class _Mended:
 class _Case:
     """Records under explanation: which columns were named so far, and how the records stand without them.
 
-    anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. column_terms: (F, J) before any was
-    mended. mended, named: (F, J) bool.
+    anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. column_terms: (F, J)
+    before any was mended. mended, named: (F, J) bool.
     explained: (F, J) nats. expected: of a named column when it was named, of the others now.
     """
 
@@ -152,7 +157,9 @@ class _Case:
         self.kl_divergence = torch.where(found_F, torch.minimum(kl_F, self.kl_divergence), self.kl_divergence)
 
     def blame(self, falls: Tensor, where: Tensor) -> Tensor:
-        """(F, J) how the largest of each record's falls (F, J) is shared among its columns; 0 outside of ``where`` (F,)."""
+        """(F, J) how the largest of each record's falls (F, J) is shared among its columns; 0 outside of
+        ``where`` (F,).
+        """
         if self.critic is None:
             weight_FJ = falls * (falls >= _AS_GOOD * falls.amax(dim=1, keepdim=True))
         else:
@@ -173,7 +180,9 @@ class _Case:
         )
 
     def name_pairs(self, drop: Tensor) -> Tensor:
-        """Name a pair where one column is not enough. drop: (F, J) of each column alone. Returns (F,) bool: where."""
+        """Name a pair where one column is not enough. drop: (F, J) of each column alone. Returns (F,) bool:
+        where.
+        """
         paired_F = torch.zeros_like(self.anomaly_score, dtype=torch.bool)
         if drop.shape[1] < 2:
             return paired_F
@@ -197,7 +206,9 @@ class _Case:
         return paired_F
 
     def _suspected_pairs(self, rows: Tensor, drop: Tensor) -> Tensor:
-        """(F, P, J) bool: pairs of the columns whose drops are largest or that are farthest from the mean, observed first."""
+        """(F, P, J) bool: pairs of the columns whose drops are largest or that are farthest from the mean,
+        observed first.
+        """
         far_FJ = torch.zeros_like(drop)
         far_FJ[:, : self.records.numeric.shape[1]] = self.records.values[rows].abs()
         rank_FJ = torch.minimum(
@@ -209,7 +220,9 @@ class _Case:
         return self.each[suspects_FS[:, pairs]].any(dim=2)
 
     def _name_pair(self, rows: Tensor, pair: Tensor, drop: Tensor, fall: Tensor) -> None:
-        """pair: (F, J) bool; drop: (F, J) of each column alone; fall: (F,) of the pair; all of the given rows."""
+        """pair: (F, J) bool; drop: (F, J) of each column alone; fall: (F,) of the pair; all of the given
+        rows.
+        """
         mended = _mend(self.vae, self.records[rows], pair[:, None])
         gain = drop * pair
         advantage = (2 * gain - gain.sum(dim=1, keepdim=True)) * pair
@@ -223,7 +236,9 @@ class _Case:
 
 
 def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
-    """Let the rest of a record say what its opened cells should be. opened: (F, V, J) bool, V variants of each record."""
+    """Let the rest of a record say what its opened cells should be. opened: (F, V, J) bool, V variants of
+    each record.
+    """
     n_records, n_variants, _ = opened.shape
     rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
     variants = records[rows]

@@ -1,7 +1,7 @@
 """Which noise model each numeric column of a layout has.
 
-Belongs here: from a recipe's ``noise`` and ``column_noise`` to the distribution of all numbers of a record. Does not: the noise
-models themselves (noise.py).
+Belongs here: from a recipe's ``noise`` and ``column_noise`` to the distribution of all numbers of a record.
+Does not: the noise models themselves (noise.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from vae_core.records import Layout
 class NumericNoise(nn.Module):
     """Which noise model each numeric column has, and what a model learns of it beside the decoder.
 
-    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for every record.
+    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a
+        parameter that is the same for every record.
     lowest_variance: (n_members, 1, n_numeric) that a decoder may claim, see ``know_steps``.
     share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
     """
@@ -66,7 +67,9 @@ class NumericNoise(nn.Module):
         self.any_counts = bool(self.counts.any())
 
     def forward(self, place: Tensor, spread: Tensor) -> Noise:
-        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric) each."""
+        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric)
+        each.
+        """
         extra = place[:, :1] if self.extra is None else self.extra
         outputs = Outputs(place, spread, extra, self.recipe.sigma, self.lowest_variance, self.n_multiplied)
         if len(self.models) < 2:
@@ -76,11 +79,11 @@ class NumericNoise(nn.Module):
         return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
 
     def know_steps(self, steps: Tensor) -> None:
-        """Let no decoder claim to know a number better than rounding to its column's steps (n_numeric,) leaves it: their square
-        over 12, a uniform distribution's variance.
+        """Let no decoder claim to know a number better than rounding to its column's steps (n_numeric,)
+        leaves it: their square over 12, a uniform distribution's variance.
 
-        Where nearly all values are the same and the steps are many deviations wide, another value then costs about as much as its rarity in bits
-        says, and not as much as its distance from the mean in deviations.
+        Where nearly all values are the same and the steps are many deviations wide, another value then costs
+        about as much as its rarity in bits says, and not as much as its distance from the mean in deviations.
         """
         rounding = (self.recipe.step_floor * steps).square().div(12)
         floor, highest = self.recipe.sigma_floor**2, math.exp(HIGHEST_LOG_VARIANCE)

@@ -1,10 +1,12 @@
 """Which cell of a record does not belong there: a network that is trained to tell.
 
-Belongs here: the critic, its training on records of which one cell was changed, its verdict. Does not: how odd a record is (scoring.py), or
-what a cell should have been and the naming of columns, to which this is one of two witnesses (attribution.py).
+Belongs here: the critic, its training on records of which one cell was changed, its verdict. Does not: how
+odd a record is (scoring.py), or what a cell should have been and the naming of columns, to which this is one
+of two witnesses (attribution.py).
 
-A model of p(x) is asked for the wrong cell by what its absence does to the density, and hears about ordinary values that merely do
-not go together through a bottleneck. To tell which cell was replaced is a task of its own, whose answers can be made without
+A model of p(x) is asked for the wrong cell by what its absence does to the density, and hears about ordinary
+values that merely do not go together through a bottleneck. To tell which cell was replaced is a task of its
+own, whose answers can be made without
 labels: replaced token detection (Clark et al. 2020, section 2), mask estimation (Yoon et al. 2020, eq. 4).
 """
 
@@ -35,14 +37,16 @@ _MOVED = 0.2  # share of the changes that move a number or draw any category; th
 _MOVE = 4.0  # standard deviation of a moved number's way, in standard deviations of its column
 _FARTHEST = 20.0  # standard deviations, beyond which a number looks no farther away
 _IMPOSSIBLE = -1e4  # the log-odds of a cell that cannot be the one
-_TOGETHER = 64  # records that are judged together, whatever their number: the same verdict for a record in any company
+# records that are judged together, whatever their number: the same verdict for a record in any company
+_TOGETHER = 64
 
 
 class CellCritic(nn.Module):
     """Of a record with one wrong cell, how likely each cell is to be it.
 
-    Numbers in standard deviations and marks where they are missing, categories, context -> width -> width -> a logit a column; ReLU
-    between. Cells that are missing, and columns that training never saw, cannot be the one. Two members judge.
+    Numbers in standard deviations and marks where they are missing, categories, context -> width -> width ->
+    a logit a column; ReLU between. Cells that are missing, and columns that training never saw, cannot be the
+    one. Two members judge.
 
     Buffers: ``mean`` and ``std`` (n_numeric,) of the training records; ``learned`` (n_columns,) bool.
     """
@@ -83,7 +87,9 @@ class CellCritic(nn.Module):
 
     @torch.inference_mode()
     def suspicion(self, records: Records) -> Tensor:
-        """(n_records, n_columns) the same, of the members together (their geometric mean): a pure function of the record."""
+        """(n_records, n_columns) the same, of the members together (their geometric mean): a pure function of
+        the record.
+        """
         found = records.numeric.new_empty(len(records), len(self.learned))
         with one_thread_per_kernel():
             for start in range(0, len(records), _TOGETHER):
@@ -94,14 +100,16 @@ class CellCritic(nn.Module):
 
 
 def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500) -> CellCritic | None:
-    """Train a critic on records, where they lie. The same records, seed and kind of machine give the same one.
+    """Train a critic on records, where they lie. The same records, seed and kind of machine give the same
+    one.
 
-    In each step 256 records get one cell changed, drawn evenly from their columns: four in five take another record's value there, the
-    others move by a normal draw of four standard deviations (numbers) or take any category. The loss is the cross-entropy of the column.
-    Anomalies among the records do little harm: what is changed beside them is wrong, too.
+    In each step 256 records get one cell changed, drawn evenly from their columns: four in five take another
+    record's value there, the others move by a normal draw of four standard deviations (numbers) or take any
+    category. The loss is the cross-entropy of the column. Anomalies among the records do little harm: what is
+    changed beside them is wrong, too.
 
-    Returns None where there is nothing to learn: fewer than two columns that vary, or no steps. Raises ValueError where the records do not
-    fit the layout.
+    Returns None where there is nothing to learn: fewer than two columns that vary, or no steps. Raises
+    ValueError where the records do not fit the layout.
     """
     layout.check(records)
     critic, generator = CellCritic(layout), torch.Generator().manual_seed(seed)
@@ -147,7 +155,9 @@ def _know(critic: CellCritic, records: Records) -> int:
 
 
 def _rise_and_fall(share: float) -> float:
-    """Of the learning rate, after this share of the steps: up in a line, down in half a cosine (Smith & Topin 2019)."""
+    """Of the learning rate, after this share of the steps: up in a line, down in half a cosine (Smith & Topin
+    2019).
+    """
     if share < _WARM_UP:
         return share / _WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))

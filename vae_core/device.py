@@ -1,6 +1,7 @@
 """What a GPU asks for and a CPU does not: a stream, memory that runs out, kernels that are launched as one.
 
-Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. Without a GPU every function does the plain thing.
+Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. Without a GPU every function
+does the plain thing.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ def room(device: torch.device, n_bytes: int) -> int:
 
 
 def in_halves(n: int, size: int, work: Callable[[slice, int], None]) -> int:
-    """Call ``work`` with the place of each slice of at most ``size`` of n things, and that size; where a GPU's memory does not suffice,
-    with half as many from there on. Returns the size that sufficed.
+    """Call ``work`` with the place of each slice of at most ``size`` of n things, and that size; where a
+    GPU's memory does not suffice, with half as many from there on. Returns the size that sufficed.
 
-    A slice that ran out of memory is worked on again. Raises torch.OutOfMemoryError where one thing is too many.
+    A slice that ran out of memory is worked on again. Raises torch.OutOfMemoryError where one thing is too
+    many.
     """
     start = 0
     while start < n:
@@ -86,17 +88,20 @@ def log_peak(device: torch.device, level: int) -> None:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device. To a GPU it goes through pinned memory, and nobody waits: torch keeps that memory until it arrived."""
+    """The tensor on a device. To a GPU it goes through pinned memory, and nobody waits: torch keeps that
+    memory until it arrived.
+    """
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Recorded:
-    """A function of tensors that changes state in place, on a GPU recorded once as a graph and then repeated as a whole.
+    """A function of tensors that changes state in place, on a GPU recorded once as a graph and then repeated
+    as a whole.
 
-    Launching a hundred small kernels takes longer than running them. All shapes, and what the function takes from
-    elsewhere than its arguments, must stay. Where recording fails it goes on plainly.
+    Launching a hundred small kernels takes longer than running them. All shapes, and what the function takes
+    from elsewhere than its arguments, must stay. Where recording fails it goes on plainly.
     """
 
     def __init__(
@@ -128,7 +133,9 @@ class Recorded:
 
 
 def graph(call: Callable[[], None]) -> Callable[[], None]:
-    """What repeats a call's kernels, which are recorded and not run. The current stream must not be the default one."""
+    """What repeats a call's kernels, which are recorded and not run. The current stream must not be the
+    default one.
+    """
     recorded = torch.cuda.CUDAGraph()
     # other threads of the process may use the device meanwhile
     with torch.cuda.graph(recorded, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):

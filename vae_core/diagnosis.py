@@ -1,7 +1,7 @@
 """Whether a trained model is one: latents that carry nothing, variances at their bounds.
 
-Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training itself notices and
-survives (training.py), or whether a model is better than another (the caller's).
+Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training
+itself notices and survives (training.py), or whether a model is better than another (the caller's).
 """
 
 # M members, B records, Z latents, N numeric columns
@@ -26,7 +26,9 @@ _FEWEST = 50  # fewer say nothing
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. active: of each member, how many latents vary with the records; notes: what is wrong, in words."""
+    """What was found. active: of each member, how many latents vary with the records; notes: what is wrong,
+    in words.
+    """
 
     active: tuple[int, ...]
     n_latents: int

@@ -1,11 +1,12 @@
 """How much each term of the score counts, from what people said of records.
 
-Belongs here: the weights, as the most probable ones given verdicts. Does not: the terms (scoring.py), or training on
-verdicts (known.py).
+Belongs here: the weights, as the most probable ones given verdicts. Does not: the terms (scoring.py), or
+training on verdicts (known.py).
 
-After Das et al. (2016) and Siddiqui et al. (2018): a score that is a sum of terms is taught by weights near one. The model
-behind it is a logistic regression in which the score itself is the starting point: were anomalies spread evenly, a record's
-log odds to be one would be −log p(x) and a constant, that is, weights of one.
+After Das et al. (2016) and Siddiqui et al. (2018): a score that is a sum of terms is taught by weights near
+one. The model behind it is a logistic regression in which the score itself is the starting point: were
+anomalies spread evenly, a record's log odds to be one would be −log p(x) and a constant, that is, weights of
+one.
 """
 
 # N judged records, T terms of the score: the columns', and the KL divergence
@@ -50,7 +51,8 @@ def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> T
 
 
 def most_probable(terms: Tensor, is_anomaly: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
-    """log w (T,), b () and log β (), float64, at the top of ``log_posterior`` that is uphill from w = 1 and the median score.
+    """log w (T,), b () and log β (), float64, at the top of ``log_posterior`` that is uphill from w = 1 and
+    the median score.
 
     terms: (N, T) nats. is_anomaly: (N,) bool, both kinds in it. spread: standard deviation of log w.
     """
@@ -91,7 +93,8 @@ def _bounded(logs: Tensor) -> Tensor:
 def log_posterior(
     log_weights: Tensor, border: Tensor, log_scale: Tensor, terms: Tensor, is_anomaly: Tensor, spread: float
 ) -> Tensor:
-    """() up to a constant: a verdict is right with probability 1 − WRONG, and then says anomaly with odds exp(β (t · w − b)).
+    """() up to a constant: a verdict is right with probability 1 − WRONG, and then says anomaly with odds
+    exp(β (t · w − b)).
 
     log w ~ N(0, spread²), each; log β ~ N(0, 1); b may be anywhere.
     """

@@ -1,7 +1,9 @@
-"""Weights of several networks as one tensor, so that what is done to all of them is one kernel and not one for each.
+"""Weights of several networks as one tensor, so that what is done to all of them is one kernel and not one
+for each.
 
-Belongs here: where parameters lie, their gradient, its length by member, and Adam's step. Does not: the loss (training.py). torch's own
-Adam makes the same step; merely to import it takes a second and 800 modules, a compiler's among them.
+Belongs here: where parameters lie, their gradient, its length by member, and Adam's step. Does not: the loss
+(training.py). torch's own Adam makes the same step; merely to import it takes a second and 800 modules, a
+compiler's among them.
 """
 
 # M members, W weights of one member
@@ -72,7 +74,9 @@ class FlatParameters:
 
     @torch.no_grad()
     def step(self, scale: Tensor, root: Tensor) -> None:
-        """Adam's (Kingma & Ba 2015, algorithm 1), all that changes from step to step in two tensors (), see ``sizes``."""
+        """Adam's (Kingma & Ba 2015, algorithm 1), all that changes from step to step in two tensors (), see
+        ``sizes``.
+        """
         for i, (tensor, gradient) in enumerate(zip(self.tensors, self.gradients, strict=True)):
             first, second = self.state[f"first.{i}"], self.state[f"second.{i}"]
             first.lerp_(gradient, 1 - self.betas[0])

@@ -1,15 +1,16 @@
 """The score of the default family in few kernels and no new memory: what `scoring.py` says, faster.
 
-Belongs here: the same arithmetic as in model.py, noise.py, priors.py and scoring.py for models of numbers whose noise is
-Gaussian with a variance for every cell, whose posterior is diagonal and found by a network. Does not: any other model, which
-takes the way through those modules, or what a score means.
+Belongs here: the same arithmetic as in model.py, noise.py, priors.py and scoring.py for models of numbers
+whose noise is Gaussian with a variance for every cell, whose posterior is diagonal and found by a network.
+Does not: any other model, which takes the way through those modules, or what a score means.
 
-What depends on the model alone is computed once, powers and logarithms are to base 2, which costs a third of e,
-and a logarithm is taken of a product of members. Tensors are (…, columns, records): a reduction over columns adds whole rows of
-memory. Equal to the other way to rounding, which a test holds.
+What depends on the model alone is computed once, powers and logarithms are to base 2, which costs a third of
+e, and a logarithm is taken of a product of members. Tensors are (…, columns, records): a reduction over
+columns adds whole rows of memory. Equal to the other way to rounding, which a test holds.
 """
 
-# M members, B records of a slice, N numeric columns, H hidden units, Z latents, K components, C context columns
+# M members, B records of a slice, N numeric columns, H hidden units, Z latents, K components, C context
+# columns
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ HIGHEST_RATIO = 1e18  # of squared residuals to their scale; two of them can be 
 
 @dataclass(frozen=True, eq=False)
 class SliceScores:
-    """Of a slice, until the next one: column_terms (N, B); anomaly_score, reconstruction, kl_divergence (B,)."""
+    """Of a slice, until the next one: column_terms (N, B); anomaly_score, reconstruction, kl_divergence
+    (B,).
+    """
 
     anomaly_score: Tensor
     reconstruction: Tensor
@@ -74,7 +77,8 @@ class FusedScorer:
         self.n_numeric, self.n_latents = len(layout.numeric), recipe.latents_for(layout)
         self.n_context, self.indicated = len(layout.context), torch.tensor(vae.indicated).to(self.device)
         n, z = self.n_numeric, self.n_latents
-        # (M, outputs, inputs), biases as the weights of an input that is one, which each layer hands on; the members' first layer is one map
+        # (M, outputs, inputs), biases as the weights of an input that is one, which each layer hands on; the
+        # members' first layer is one map
         self.encoder_inputs = _handing_on(vae.encoder_inputs).flatten(0, 1)
         encoder, decoder = _with_bias(vae.encoder_outputs), _with_bias(vae.decoder_outputs)
         one = torch.zeros_like(encoder[:, :1])
@@ -111,7 +115,9 @@ class FusedScorer:
         return cls(vae) if ours else None
 
     def __call__(self, numeric: Tensor, context: Tensor, size: int) -> SliceScores:
-        """Score at most ``size`` records, (n_records, n_numeric) and (n_records, n_context), as one slice of that size."""
+        """Score at most ``size`` records, (n_records, n_numeric) and (n_records, n_context), as one slice of
+        that size.
+        """
         buffers = self._buffers(size)
         self._read(buffers, numeric, context)
         missing = self._any_missing(buffers)
@@ -126,7 +132,9 @@ class FusedScorer:
         return SliceScores(score, reconstruction, kl_divergence, terms)
 
     def expect(self, numeric: Tensor, context: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of what is expected of each cell, (N, size) each, of records as above."""
+        """Mean and standard deviation of what is expected of each cell, (N, size) each, of records as
+        above.
+        """
         buffers = self._buffers(size)
         self._read(buffers, numeric, context)
         self._encode(buffers)
@@ -196,8 +204,9 @@ class FusedScorer:
         at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.lowest_variance)
 
     def _terms(self, at: _Buffers) -> tuple[Tensor, Tensor]:
-        """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear model; and the
-        reconstruction (B,)."""
+        """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear
+        model; and the reconstruction (B,).
+        """
         numeric_NB = torch.div(at.place[0], at.spread[0], out=at.reconstruction)
         for squared, variance in zip(at.place[1:], at.spread[1:], strict=True):
             numeric_NB.addcdiv_(squared, variance)

@@ -1,10 +1,12 @@
-"""What a model is good for beside finding anomalies: new records, missing cells filled in, latents to look at.
+"""What a model is good for beside finding anomalies: new records, missing cells filled in, latents to look
+at.
 
-Belongs here: draws from p(x), p(missing | observed) and q(z|x) of a fitted model. Does not: what is expected of a cell that is
-there, its reconstruction; ``expect`` has that for every record.
+Belongs here: draws from p(x), p(missing | observed) and q(z|x) of a fitted model. Does not: what is expected
+of a cell that is there, its reconstruction; ``expect`` has that for every record.
 """
 
-# M members, B records, Z latents, K draws of the latents, D draws of a record, N numeric columns, T codes of a column
+# M members, B records, Z latents, K draws of the latents, D draws of a record, N numeric columns, T codes of
+# a column
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ class Imputed:
 
     records: missing numbers at their conditional mean, missing categories at the likeliest code.
     std: (n_records, n_numeric) conditional standard deviation in standardised units; 0 where observed.
-    probabilities: for each categorical column (n_records, n_codes), given the observed cells; 1 at an observed code.
+    probabilities: for each categorical column (n_records, n_codes), given the observed cells; 1 at an
+        observed code.
     draws: so many complete tables from p(missing | observed), for multiple imputation.
     Cells of columns that training never saw stay missing, their std and probabilities NaN.
     """
@@ -74,9 +77,10 @@ def encode(vae: VAE, records: Records) -> Latents:
 def sample(vae: VAE, n_records: int, *, context: Tensor | None = None, seed: int) -> Records:
     """New records: a member at random for each, z from the prior, x from p(x|z).
 
-    context: (n_records, n_context) float32, needed where the layout has context columns. The same seed gives the same records
-    on one kind of device. Columns that training never saw come out missing. A model whose KL weighs little in training
-    (kl_weight far below 1) has latents that are not distributed like the prior, and its samples are not like its records.
+    context: (n_records, n_context) float32, needed where the layout has context columns. The same seed gives
+    the same records on one kind of device. Columns that training never saw come out missing. A model whose KL
+    weighs little in training (kl_weight far below 1) has latents that are not distributed like the prior, and
+    its samples are not like its records.
     """
     context = _checked_context(vae, n_records, context)
     generator = torch.Generator(vae.device).manual_seed(seed)
@@ -111,7 +115,9 @@ def _checked_context(vae: VAE, n_records: int, context: Tensor | None) -> Tensor
 
 
 def _draw(vae: VAE, latents: Tensor, member: Tensor, context: Tensor, generator: torch.Generator) -> Records:
-    """One draw of x from p(x|z) of a member (B,) for each record. latents: (M, B, Z), or (B, Z) for all members alike."""
+    """One draw of x from p(x|z) of a member (B,) for each record. latents: (M, B, Z), or (B, Z) for all
+    members alike.
+    """
     n, layout = len(context), vae.layout
     blank = _blank(vae, context)
     likelihood = vae.decode(latents.expand(vae.recipe.n_members, -1, -1), blank)
@@ -136,15 +142,17 @@ def _blank(vae: VAE, context: Tensor) -> Records:
 def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     """Fill missing cells from the others of their record: expectation, uncertainty, and draws.
 
-    Every member answers E[x_missing | x_observed] by self-normalised importance sampling (Mattei & Frellsen 2019, eq. 12), and
-    the members are averaged as in ``scoring.Expected``. Latents are proposed by the Gaussian nearest to p(z | x_observed)
-    (inference.py), one in eight by the prior, and weighted by p(x_observed, z) over the density of that mixture. Where the
-    decoder is linear and its noise Gaussian, that Gaussian is the posterior itself; otherwise the answer tends to the
-    model's own conditional as the number of proposals (256 per member) grows, but for a hierarchical prior, of whose density a bound
-    stands in. Draws are resampled proposals.
+    Every member answers E[x_missing | x_observed] by self-normalised importance sampling (Mattei & Frellsen
+    2019, eq. 12), and the members are averaged as in ``scoring.Expected``. Latents are proposed by the
+    Gaussian nearest to p(z | x_observed) (inference.py), one in eight by the prior, and weighted by
+    p(x_observed, z) over the density of that mixture. Where the decoder is linear and its noise Gaussian,
+    that Gaussian is the posterior itself; otherwise the answer tends to the model's own conditional as the
+    number of proposals (256 per member) grows, but for a hierarchical prior, of whose density a bound stands
+    in. Draws are resampled proposals.
 
-    Random numbers come from the seed and the record's own observed cells: a record's result does not depend on the
-    others, and equal records get equal draws. Costs some milliseconds for each record with a missing cell.
+    Random numbers come from the seed and the record's own observed cells: a record's result does not depend
+    on the others, and equal records get equal draws. Costs some milliseconds for each record with a missing
+    cell.
     """
     vae.layout.check(records)
     if draws < 1:
@@ -161,7 +169,9 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
 
 
 def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:
-    """The Gaussian nearest to p(z | observed cells): mean (M, B, Z) and factor (M, B, Z, Z), on the model's device."""
+    """The Gaussian nearest to p(z | observed cells): mean (M, B, Z) and factor (M, B, Z, Z), on the model's
+    device.
+    """
     n_members, n_latents = vae.recipe.n_members, vae.recipe.latents_for(vae.layout)
     mean = torch.empty(n_members, len(records), n_latents, device=vae.device)
     factor = torch.empty(*mean.shape, n_latents, device=vae.device)
@@ -177,7 +187,9 @@ def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """Of one record, every cell as if it were missing. mean, std: (1, N); chances: (1, T) of each column; draws: D records."""
+    """Of one record, every cell as if it were missing. mean, std: (1, N); chances: (1, T) of each column;
+    draws: D records.
+    """
 
     mean: Tensor
     std: Tensor
@@ -231,7 +243,9 @@ def _log_proposal(vae: VAE, proposal: FullGaussian, latents: Tensor) -> Tensor:
 
 
 def _moments(likelihood: ColumnLikelihood, weight: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Mean and standard deviation (1, N) of numbers and chances (1, T) of categories under weights (M, K) that add up to 1."""
+    """Mean and standard deviation (1, N) of numbers and chances (1, T) of categories under weights (M, K)
+    that add up to 1.
+    """
 
     def expectation(values: Tensor) -> Tensor:
         return (weight[..., None] * values).sum(dim=(0, 1))[None]

@@ -1,11 +1,13 @@
-"""The default family's loss and its gradient in few kernels: what autograd would find, three times as fast for small nets.
+"""The default family's loss and its gradient in few kernels: what autograd would find, three times as fast
+for small nets.
 
-Belongs here: the same arithmetic as objectives.py on model.py, noise.py, posteriors.py and priors.py, and its derivative by hand, for
-models of numbers whose noise is Gaussian with a variance for every cell, whose posterior is diagonal and found by a network, with a
-mixture as prior. Does not: any other model or loss, which go through autograd; the optimiser (training.py).
+Belongs here: the same arithmetic as objectives.py on model.py, noise.py, posteriors.py and priors.py, and its
+derivative by hand, for models of numbers whose noise is Gaussian with a variance for every cell, whose
+posterior is diagonal and found by a network, with a mixture as prior. Does not: any other model or loss,
+which go through autograd; the optimiser (training.py).
 
-A step of a small net costs as much as the calls it makes: this makes seventy where autograd makes three hundred. A test holds both equal
-to rounding.
+A step of a small net costs as much as the calls it makes: this makes seventy where autograd makes three
+hundred. A test holds both equal to rounding.
 """
 
 # M members, B records of a minibatch, N numeric columns, H hidden units, Z latents, K components
@@ -31,7 +33,9 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True, eq=False)
 class Gradient:
-    """Of the sum over members of the loss, by name of the parameter; loss, reconstruction, kl_divergence: (M, B) nats."""
+    """Of the sum over members of the loss, by name of the parameter; loss, reconstruction, kl_divergence: (M,
+    B) nats.
+    """
 
     by_name: dict[str, Tensor]
     loss: Tensor
@@ -63,8 +67,10 @@ def gradient(
 ) -> Gradient:
     """Of the members' mean loss over the minibatch but the n_trimmed records with the highest.
 
-    batch: (S · B) minibatches of S sets of records, one after another; each is for as many of the members as the others.
-    noise: (M, B, Z) standard-normal draws. share: where the batch is a part of the minibatch, as which its mean then counts.
+    batch: (S · B) minibatches of S sets of records, one after another; each is for as many of the members as
+        the others.
+    noise: (M, B, Z) standard-normal draws. share: where the batch is a part of the minibatch, as which its
+        mean then counts.
     """
     n_members, n_rows = noise.shape[:2]
     n_sets = len(batch) // n_rows
@@ -163,7 +169,9 @@ class _Mixture:
         self.kl_divergence = total_MB[..., 0].add_(volume_MB, alpha=0.5).neg_().clamp_(min=0)
 
     def back(self, charged: Tensor, by_name: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a charge (M, B) for each nat says to posterior means and log-variances; and to the prior, by name."""
+        """What a charge (M, B) for each nat says to posterior means and log-variances; and to the prior, by
+        name.
+        """
         blame = self.blame.mul_(charged[..., None])
         n_MK1, first_MKZ = blame.sum(dim=1)[..., None], torch.bmm(blame.mT, self.mean)
         second_MKZ = torch.bmm(blame.mT, self.second)

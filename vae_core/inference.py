@@ -1,7 +1,7 @@
 """p(z|x) without an encoder: the latents of every record, found by optimisation.
 
-Belongs here: the search for the Gaussian nearest to p(z|x). Does not: encoders (model.py), or the closed form that linear
-models have (ppca.py).
+Belongs here: the search for the Gaussian nearest to p(z|x). Does not: encoders (model.py), or the closed form
+that linear models have (ppca.py).
 """
 
 # M members, B records, Z latents, P points around a mean
@@ -44,15 +44,17 @@ def infer(
 ) -> FullGaussian:
     """The Gaussian q(z) with the highest evidence lower bound for each record, full covariance.
 
-    start: (..., n_records, n_latents) its mean before the first step; its covariance is I then. log_prior: log p(z) in
-    nats, (..., n_records), of such latents. Newton's method on the
-    conditions E_q[∇ log p(x, z)] = 0 and covariance⁻¹ = −E_q[∇² log p(x, z)] (Opper & Archambeau 2009, eqs. 14 and 15), with
-    expectations by 2 n_latents points (cubature of degree 3). A step is taken if the bound rises and shortened if not.
-    Where the decoder is linear and its noise Gaussian, the first step leads to the exact posterior. Where it has kinks, the
-    curvature is that between the points: Laplace's approximation, which sees a single point, misjudges it there.
+    start: (..., n_records, n_latents) its mean before the first step; its covariance is I then. log_prior:
+    log p(z) in nats, (..., n_records), of such latents. Newton's method on the conditions E_q[∇ log p(x, z)]
+    = 0 and covariance⁻¹ = −E_q[∇² log p(x, z)] (Opper & Archambeau 2009, eqs. 14 and 15), with expectations
+    by 2 n_latents points (cubature of degree 3). A step is taken if the bound rises and shortened if not.
+    Where the decoder is linear and its noise Gaussian, the first step leads to the exact posterior. Where it
+    has kinks, the curvature is that between the points: Laplace's approximation, which sees a single point,
+    misjudges it there.
 
-    No Gaussian wider than N(0, I) along any axis is considered: without that bound the search ended 0.9 nats short. Where a learned prior
-    is wider, and a record says next to nothing, q is therefore narrower than it could be.
+    No Gaussian wider than N(0, I) along any axis is considered: without that bound the search ended 0.9 nats
+    short. Where a learned prior is wider, and a record says next to nothing, q is therefore narrower than it
+    could be.
 
     A record's result does not depend on the others: its search ends when it has settled, or after ``steps``.
     """
@@ -80,7 +82,9 @@ def infer(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What is seen from a Gaussian. mean, step: (..., B, Z); precision and target, its next: (..., B, Z, Z); bound: (..., B) nats."""
+    """What is seen from a Gaussian. mean, step: (..., B, Z); precision and target, its next: (..., B, Z, Z);
+    bound: (..., B) nats.
+    """
 
     mean: Tensor
     precision: Tensor

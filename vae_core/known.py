@@ -1,7 +1,8 @@
 """What people said of some records, and what that can add to the loss.
 
-Belongs here: which records are known, and how they pull on a model in training, if the recipe asks for it. Does not: how a
-record's loss is computed (objectives.py), what verdicts make of the score (feedback.py), or where they come from (the caller's).
+Belongs here: which records are known, and how they pull on a model in training, if the recipe asks for it.
+Does not: how a record's loss is computed (objectives.py), what verdicts make of the score (feedback.py), or
+where they come from (the caller's).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _AT_ONCE = 32  # records of each kind per step
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Records that people judged. The anomalies must not be among the training records; the normals may be."""
+    """Records that people judged. The anomalies must not be among the training records; the normals may
+    be.
+    """
 
     anomalies: Records | None = None
     normals: Records | None = None
@@ -35,11 +38,13 @@ class Known:
     def penalty(
         self, loss: Callable[[Records], Tensor], usual: Tensor, generator: torch.Generator, margin: float
     ) -> Tensor:
-        """(n_members,) nats: anomalies are pushed out until they cost ``margin`` more than usual, normals are kept in.
+        """(n_members,) nats: anomalies are pushed out until they cost ``margin`` more than usual, normals are
+        kept in.
 
-        With l a record's −ELBO (its reconstruction under another regulariser) and u the minibatch's median, an anomaly pays softplus(u + margin − l), nothing once it is far out:
-        −ELBO has no upper bound, and pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006,
-        eq. 4, smoothed). A normal pays l, and is never trimmed.
+        With l a record's −ELBO (its reconstruction under another regulariser) and u the minibatch's median,
+        an anomaly pays softplus(u + margin − l), nothing once it is far out: −ELBO has no upper bound, and
+        pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006, eq.
+        4, smoothed). A normal pays l, and is never trimmed.
 
         loss: gives (n_members, n_records) nats. usual: (n_members,).
         """

@@ -1,6 +1,8 @@
-"""What the networks are built of: affine maps for all members at once, tables of categories, products that do not depend on place.
+"""What the networks are built of: affine maps for all members at once, tables of categories, products that do
+not depend on place.
 
-Belongs here: layers and their start. Does not: how they are put together (model.py, adversarial.py, priors.py).
+Belongs here: layers and their start. Does not: how they are put together (model.py, adversarial.py,
+priors.py).
 """
 
 # M members, B records, I inputs, O outputs, C categorical columns
@@ -19,12 +21,13 @@ _EVEN_WIDTH = 16
 
 
 def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
-    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), every row rounded alike for equal numbers of rows.
+    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), every row rounded alike for equal
+    numbers of rows.
 
-    Outside of training the rows lie side by side in memory, (..., n_outputs, n_rows) seen transposed: what follows takes
-    sums over columns and works column by column, at full width. Where a gradient is wanted, rows lie one after another; some
-    processors' kernels then round them unlike by their place where the outputs are few and uneven (seen: 5 to 11), so they are
-    computed at a width that is a multiple of 16.
+    Outside of training the rows lie side by side in memory, (..., n_outputs, n_rows) seen transposed: what
+    follows takes sums over columns and works column by column, at full width. Where a gradient is wanted,
+    rows lie one after another; some processors' kernels then round them unlike by their place where the
+    outputs are few and uneven (seen: 5 to 11), so they are computed at a width that is a multiple of 16.
     """
     if not torch.is_grad_enabled():
         return torch.matmul(weight.mT, inputs.mT).mT
@@ -59,7 +62,8 @@ class MemberLinear(nn.Module):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, inputs: Tensor, outputs: slice = slice(None)) -> Tensor:
-        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared, (n_records, n_inputs).
+        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared,
+        (n_records, n_inputs).
 
         outputs: which of them to compute.
         """
@@ -76,8 +80,8 @@ class MemberLinear(nn.Module):
 class CodeTable(nn.Module):
     """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
 
-    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing value. Rows
-    start at zero, so that a code which training never saw adds nothing.
+    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing
+    value. Rows start at zero, so that a code which training never saw adds nothing.
     """
 
     def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:

@@ -1,9 +1,11 @@
 """p(x|z): what the decoder says about every column of a record.
 
-Belongs here: categories, missing cells, and a record's columns as one. Does not: noise models of numbers (noise.py), how
-their parameters are computed (model.py) or how a score is made of them (scoring.py). All log-probabilities are in nats.
+Belongs here: categories, missing cells, and a record's columns as one. Does not: noise models of numbers
+(noise.py), how their parameters are computed (model.py) or how a score is made of them (scoring.py). All
+log-probabilities are in nats.
 
-A likelihood is any object with ``log_prob(records) -> (..., n_records, n_columns)``, 0 where a cell is missing.
+A likelihood is any object with ``log_prob(records) -> (..., n_records, n_columns)``, 0 where a cell is
+missing.
 """
 
 # M members, B records, N numeric columns, C categorical columns, K codes of one column

@@ -1,11 +1,13 @@
-"""A linear model beside the networks: one Gaussian with full covariance over a record's numbers, given its context.
+"""A linear model beside the networks: one Gaussian with full covariance over a record's numbers, given its
+context.
 
-Belongs here: fitting it so that anomalies among the training records do not pull it, and what it makes of a record, missing
-cells left out exactly. Does not: how its surprise enters the score (scoring.py).
+Belongs here: fitting it so that anomalies among the training records do not pull it, and what it makes of a
+record, missing cells left out exactly. Does not: how its surprise enters the score (scoring.py).
 
-It is probabilistic PCA with as many components as columns (Tipping & Bishop 1999), fitted by least squares trimmed as in the
-minimum covariance determinant (Rousseeuw & Van Driessen 1999, section 3.1: concentration steps). Networks learn whatever
-there is much of, clusters of anomalies too; this model cannot, and knows what the bulk of the records is like.
+It is probabilistic PCA with as many components as columns (Tipping & Bishop 1999), fitted by least squares
+trimmed as in the minimum covariance determinant (Rousseeuw & Van Driessen 1999, section 3.1: concentration
+steps). Networks learn whatever there is much of, clusters of anomalies too; this model cannot, and knows what
+the bulk of the records is like.
 """
 
 # B records, N numbers of a record, C context numbers and the intercept
@@ -30,9 +32,9 @@ _TINY = 1e-12
 class LinearGaussian(nn.Module):
     """p(x | context) = N(context · coefficients, precision⁻¹) over the columns ``modelled``.
 
-    coefficients: (n_context + 1, n_numeric), the last row the intercept. precision: (n_numeric, n_numeric), 0 for columns
-    that are not modelled. weight: () of its surprise in the score; few records say too little to trust networks alone, so it
-    is n / (n + n_training) with n the recipe's linear_records.
+    coefficients: (n_context + 1, n_numeric), the last row the intercept. precision: (n_numeric, n_numeric), 0
+    for columns that are not modelled. weight: () of its surprise in the score; few records say too little to
+    trust networks alone, so it is n / (n + n_training) with n the recipe's linear_records.
     """
 
     coefficients: Tensor
@@ -48,10 +50,12 @@ class LinearGaussian(nn.Module):
         self.register_buffer("precision", torch.zeros(len(modelled), len(modelled)))
 
     def surprise(self, records: Records) -> Tensor:
-        """(n_records, n_numeric) nats, each column's part of half the squared Mahalanobis distance; 0 where missing.
+        """(n_records, n_numeric) nats, each column's part of half the squared Mahalanobis distance; 0 where
+        missing.
 
-        The parts x_j (P x)_j / 2 add up to −log p(observed cells) and a constant. Missing cells are put where (P x)_j = 0, their
-        conditional mean, which leaves exactly the distance of the others under their marginal distribution.
+        The parts x_j (P x)_j / 2 add up to −log p(observed cells) and a constant. Missing cells are put where
+        (P x)_j = 0, their conditional mean, which leaves exactly the distance of the others under their
+        marginal distribution.
         """
         present = self._present(records)
         residual = (records.values - even_product(self._design(records), self.coefficients)) * present
@@ -69,10 +73,12 @@ class LinearGaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, records: Records, *, trim: float, floor: float) -> None:
-        """Fit to the records but the share ``trim`` that lies farthest out; ``floor`` is the smallest standard deviation.
+        """Fit to the records but the share ``trim`` that lies farthest out; ``floor`` is the smallest
+        standard deviation.
 
-        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would, by a factor of ten at most; only
-        columns that vary by more than the floor count, for the others are as near as can be whatever the spread.
+        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would, by a
+        factor of ten at most; only columns that vary by more than the floor count, for the others are as near
+        as can be whatever the spread.
         """
         n_columns = int(self.modelled.sum())
         if not n_columns:
@@ -100,7 +106,8 @@ class LinearGaussian(nn.Module):
             self.precision.div_((distance / expected).median().clamp(*_RESCALED))
 
     def _fit_to(self, records: Records, floor: float) -> Tensor:
-        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk for few records.
+        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk
+        for few records.
 
         Returns which columns vary by more than the floor, (n_numeric,) bool.
         """
@@ -124,10 +131,11 @@ class LinearGaussian(nn.Module):
 
 
 def fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:
-    """Residuals (B, N) with the missing ones (1 in missing) solved for precision · residual = 0 there, by conjugate gradients.
+    """Residuals (B, N) with the missing ones (1 in missing) solved for precision · residual = 0 there, by
+    conjugate gradients.
 
-    A record takes as many steps as it misses cells, where rounding apart they arrive, and a few more; those without a missing
-    cell come back untouched, to the bit.
+    A record takes as many steps as it misses cells, where rounding apart they arrive, and a few more; those
+    without a missing cell come back untouched, to the bit.
     """
     n_missing = missing.sum(dim=1, keepdim=True)
     n_steps = (n_missing + _MORE_SOLVED * (n_missing > 0)).clamp(max=min(_MOST_SOLVED, residual.shape[1]))

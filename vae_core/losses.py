@@ -1,7 +1,9 @@
-"""What a minibatch costs, by autograd: every recipe's loss, and what discriminators and known records add to it.
+"""What a minibatch costs, by autograd: every recipe's loss, and what discriminators and known records add to
+it.
 
-Belongs here: how a recipe's parts make one loss per member. Does not: a part itself (objectives.py, distances.py, adversarial.py, known.py),
-the default family's shorter way (gradient.py), or the loop (training.py).
+Belongs here: how a recipe's parts make one loss per member. Does not: a part itself (objectives.py,
+distances.py, adversarial.py, known.py), the default family's shorter way (gradient.py), or the loop
+(training.py).
 """
 
 # M members, B records of a minibatch, Z latents, K draws a record
@@ -25,7 +27,9 @@ from vae_core.records import Records
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """model, discriminators: (M,) what each is to lower. means: () of loss, reconstruction and KL or its stand-in, to report."""
+    """model, discriminators: (M,) what each is to lower. means: () of loss, reconstruction and KL or its
+    stand-in, to report.
+    """
 
     model: Tensor
     discriminators: Tensor
@@ -84,7 +88,9 @@ class Losses:
         return terms.reconstruction
 
     def _stand_in(self, latents: Tensor) -> tuple[Tensor, float, Tensor | float]:
-        """What stands for the KL of latents (M, B, Z): (M,) nats, its weight, and what its discriminator loses."""
+        """What stands for the KL of latents (M, B, Z): (M,) nats, its weight, and what its discriminator
+        loses.
+        """
         recipe = self.recipe
         if self.of_latents is None:
             return DISTANCES[recipe.regulariser](latents, self.generator), recipe.distance_weight, 0.0

@@ -2,11 +2,12 @@
 
 Belongs here: drawing, gathering, sending ahead. Does not: what a step makes of them (training.py).
 
-All is drawn on the CPU, in the order of the steps: a seed gives the same minibatches and the same noise on a CPU, on a GPU, on several,
-whether the records lie on it or not.
+All is drawn on the CPU, in the order of the steps: a seed gives the same minibatches and the same noise on a
+CPU, on a GPU, on several, whether the records lie on it or not.
 """
 
-# S sets of records, M members of all sets, B records of a minibatch, Z latents, C categorical columns, K draws a record
+# S sets of records, M members of all sets, B records of a minibatch, Z latents, C categorical columns, K
+# draws a record
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _MOST_CELLS = 2**24  # that are drawn and sent together
 class Minibatch:
     """What one step sees.
 
-    records: (S · B) the minibatches of all sets, one after another. visible: the same, with some categories hidden. noise: (K, M, B, Z).
+    records: (S · B) the minibatches of all sets, one after another. visible: the same, with some categories
+        hidden. noise: (K, M, B, Z).
     """
 
     records: Records
@@ -46,7 +48,9 @@ class Minibatches:
         generators: Sequence[torch.Generator],
         share: Share | None = None,
     ) -> None:
-        """vae: of all sets together, its members in their order. share: what of every minibatch is seen here."""
+        """vae: of all sets together, its members in their order. share: what of every minibatch is seen
+        here.
+        """
         recipe, self.device, self.share = vae.recipe, vae.device, share
         self.sizes, self.generators = [len(records) for records in sets], list(generators)
         self.starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)[
@@ -70,7 +74,9 @@ class Minibatches:
         self.states: list[Tensor] = []
 
     def take(self, n_steps: int) -> list[Minibatch]:
-        """The next steps' minibatches, at most so many; on a CPU one, for other draws of the same generator come in between."""
+        """The next steps' minibatches, at most so many; on a CPU one, for other draws of the same generator
+        come in between.
+        """
         ready = self.ready or self._drawn(min(n_steps, self.most) if self.side is not None else 1)
         self.ready, self.states = [], []
         if self.side is not None:
@@ -136,7 +142,9 @@ class Minibatches:
 
 
 def without(records: Records, hidden: Tensor) -> Records:
-    """The records without the categories marked in hidden (n_records, n_categorical), so that an encoder learns to do without them."""
+    """The records without the categories marked in hidden (n_records, n_categorical), so that an encoder
+    learns to do without them.
+    """
     return Records(records.numeric, records.categorical.masked_fill(hidden, MISSING), records.context)
 
 

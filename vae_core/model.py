@@ -1,11 +1,12 @@
 """The networks: an ensemble of small variational autoencoders computed as one.
 
-Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the way from a model
-to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (training.py), the score
-(scoring.py).
+Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the way from a
+model to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (training.py), the
+score (scoring.py).
 """
 
-# M members, B records, I inputs, O outputs, H hidden units, Z latents, C categorical columns, T codes of all columns
+# M members, B records, I inputs, O outputs, H hidden units, Z latents, C categorical columns, T codes of all
+# columns
 
 from __future__ import annotations
 
@@ -35,15 +36,16 @@ class VAE(nn.Module):
     """An ensemble of independent variational autoencoders over the columns of a layout.
 
     Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
-    (posteriors.py) and two outputs for every number of every record, by default its mean and variance (noise.py).
-    The prior is a module of its own (priors.py), and so is the linear model beside the networks (linear.py).
-    ``indicated`` are the numeric columns (by position) whose absence is an input of its own; elsewhere a missing
-    number looks like the mean, 0.
+    (posteriors.py) and two outputs for every number of every record, by default its mean and variance
+    (noise.py). The prior is a module of its own (priors.py), and so is the linear model beside the networks
+    (linear.py). ``indicated`` are the numeric columns (by position) whose absence is an input of its own;
+    elsewhere a missing number looks like the mean, 0.
 
     The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
-    ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``: (n_columns,)
-    mean score term, nats. ``typical_kl``: () nats. ``weights``: (n_columns + 1,) of the score's terms, the KL's last, see feedback.py. ``linear.*``: the
-    linear model. ``learned``: (n_columns,) bool, False where training saw no value at all.
+    ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``:
+    (n_columns,) mean score term, nats. ``typical_kl``: () nats. ``weights``: (n_columns + 1,) of the score's
+    terms, the KL's last, see feedback.py. ``linear.*``: the linear model. ``learned``: (n_columns,) bool,
+    False where training saw no value at all.
     """
 
     scale: Tensor
@@ -82,7 +84,9 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, codes: Tensor, generator: torch.Generator) -> None:
-        """Draw the weights, and let each categorical head begin at the frequencies in codes (n_records, n_categorical)."""
+        """Draw the weights, and let each categorical head begin at the frequencies in codes (n_records,
+        n_categorical).
+        """
         for module in self.modules():
             if isinstance(module, MemberLinear):
                 module.reset(generator)
@@ -141,7 +145,9 @@ class VAE(nn.Module):
         )
 
     def decode_categories_from_the_others(self, records: Records) -> Categorical:
-        """p(x_c | x without c): every categorical column, at the posterior mean of the record without that column."""
+        """p(x_c | x without c): every categorical column, at the posterior mean of the record without that
+        column.
+        """
         logits: list[Tensor] = []
         first = 2 * len(self.layout.numeric)
         for latents, n_codes in zip(

@@ -1,10 +1,11 @@
 """p(x|z) of numbers: the noise models that a numeric column may have.
 
-Belongs here: densities, moments and draws of numbers given what the decoder says, and which columns of a record follow
-which model. Does not: categories and missing cells (likelihoods.py), or how the decoder computes its outputs (model.py).
+Belongs here: densities, moments and draws of numbers given what the decoder says, and which columns of a
+record follow which model. Does not: categories and missing cells (likelihoods.py), or how the decoder
+computes its outputs (model.py).
 
-The decoder has two outputs for every number, ``place`` and ``spread``, and a model may learn one more parameter per
-column. Log-densities are in nats; those of counts and of yes or no are log-probabilities.
+The decoder has two outputs for every number, ``place`` and ``spread``, and a model may learn one more
+parameter per column. Log-densities are in nats; those of counts and of yes or no are log-probabilities.
 """
 
 # M members, B records, N numeric columns
@@ -28,7 +29,9 @@ _IMPOSSIBLE = 100.0  # nats for each unit by which a number lies outside what it
 
 
 class Noise(Protocol):
-    """A distribution of numbers. mean, variance, and whatever they are computed from: (..., n_records, n_numeric)."""
+    """A distribution of numbers. mean, variance, and whatever they are computed from: (..., n_records,
+    n_numeric).
+    """
 
     @property
     def mean(self) -> Tensor: ...
@@ -49,8 +52,9 @@ class Noise(Protocol):
 class Outputs:
     """What a noise model is made of.
 
-    place, spread: (..., n_records, n_numeric) from the decoder. extra: (..., 1, n_numeric) learned, the same for every
-    record. sigma: the recipe's. lowest_variance: (..., n_numeric), of what is learned. n_multiplied: see Gaussian.
+    place, spread: (..., n_records, n_numeric) from the decoder. extra: (..., 1, n_numeric) learned, the same
+    for every record. sigma: the recipe's. lowest_variance: (..., n_numeric), of what is learned.
+    n_multiplied: see Gaussian.
     """
 
     place: Tensor
@@ -99,7 +103,9 @@ class Gaussian:
 
     @classmethod
     def shared(cls, outputs: Outputs) -> Self:
-        """One learned sigma for all such columns (Rybkin et al. 2021, section 3.1): the log-variances' mean, so that one value is left."""
+        """One learned sigma for all such columns (Rybkin et al. 2021, section 3.1): the log-variances' mean,
+        so that one value is left.
+        """
         log_variance = outputs.extra.mean(dim=-1, keepdim=True)
         return cls(outputs.place, (log_variance.exp() + outputs.lowest_variance).expand_as(outputs.place))
 
@@ -113,7 +119,9 @@ class Gaussian:
         return (values - self.mean).square()
 
     def mean_surprise(self, squared_residual: Tensor) -> Tensor:
-        """The mean of ``surprise`` over the members: (n_records, n_numeric) nats of (n_members, n_records, n_numeric)."""
+        """The mean of ``surprise`` over the members: (n_records, n_numeric) nats of (n_members, n_records,
+        n_numeric).
+        """
         total = squared_residual[0] / self.variance[0]
         for squared, variance in zip(squared_residual[1:], self.variance[1:], strict=True):
             total.addcdiv_(squared, variance)
@@ -135,7 +143,8 @@ class Gaussian:
 class StudentT:
     """Heavier tails than a normal's: location and scale for every cell, degrees of freedom per column.
 
-    Its variance, scale² ν / (ν − 2), is finite: ν is above 2 (Takahashi et al. 2018 use this likelihood in a VAE).
+    Its variance, scale² ν / (ν − 2), is finite: ν is above 2 (Takahashi et al. 2018 use this likelihood in a
+    VAE).
     """
 
     mean: Tensor
@@ -293,7 +302,9 @@ class Mixed:
 
 
 def n_multiplied(sigma_floor: float) -> int:
-    """How many variances of decoders may be multiplied, four at most, without leaving the range of float32."""
+    """How many variances of decoders may be multiplied, four at most, without leaving the range of
+    float32.
+    """
     highest = math.exp(HIGHEST_LOG_VARIANCE)
     bounds = sigma_floor**2, highest + max(highest, sigma_floor**2)
     return max(n for n in (1, 2, 4) if n == 1 or (bounds[0] ** n > 1e-36 and bounds[1] ** n < 1e36))

@@ -24,19 +24,23 @@ class ElboTerms:
     """The two halves of the negative evidence lower bound.
 
     reconstruction: (..., n_records) -log p(x|z) in nats; negative where the density exceeds one.
-    kl_divergence: (..., n_records) KL(q(z|x) || p(z)) in nats, or a bound above it (priors.py); never negative.
+    kl_divergence: (..., n_records) KL(q(z|x) || p(z)) in nats, or a bound above it (priors.py); never
+        negative.
     """
 
     reconstruction: Tensor
     kl_divergence: Tensor
 
     def loss(self, kl_weight: Tensor | float = 1.0) -> Tensor:
-        """(..., n_records) -ELBO in nats; with another weight the beta-VAE's loss (Higgins et al. 2017, eq. 4)."""
+        """(..., n_records) -ELBO in nats; with another weight the beta-VAE's loss (Higgins et al. 2017, eq.
+        4).
+        """
         return self.reconstruction + kl_weight * self.kl_divergence
 
     def with_free(self, nats: float) -> ElboTerms:
-        """The same with so many nats of the KL, mean over the records, free of charge: below them it costs that much and has no
-        gradient (free bits, Kingma et al. 2016, appendix C.8, all latents as one group)."""
+        """The same with so many nats of the KL, mean over the records, free of charge: below them it costs
+        that much and has no gradient (free bits, Kingma et al. 2016, appendix C.8, all latents as one group).
+        """
         if not nats:
             return self
         charged = self.kl_divergence.mean(dim=-1, keepdim=True) > nats
@@ -53,8 +57,9 @@ def elbo_terms(
 ) -> ElboTerms:
     """One-sample estimate of the bound with reparameterised latents (Kingma & Welling 2014, eq. 7).
 
-    noise: standard-normal draws shaped like the posterior, (..., n_records, n_latents); zeros give the bound's
-    reconstruction at the posterior mean. generator: for priors whose KL takes a draw, see ``Prior.kl``.
+    noise: standard-normal draws shaped like the posterior, (..., n_records, n_latents); zeros give the
+    bound's reconstruction at the posterior mean. generator: for priors whose KL takes a draw, see
+    ``Prior.kl``.
     """
     return ElboTerms(
         reconstruction=-decode(posterior.draw(noise)).log_prob(records).sum(dim=-1),

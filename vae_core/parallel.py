@@ -1,8 +1,12 @@
-"""One fit by several processes: each computes the gradient of its share of every minibatch, and all take the same step.
+"""One fit by several processes: each computes the gradient of its share of every minibatch, and all take the
+same step.
 
-Belongs here: joining the processes that torch's launcher started, and what they tell each other. Does not: the step (training.py).
+Belongs here: joining the processes that torch's launcher started, and what they tell each other. Does not:
+the step (training.py).
 
-    torchrun --nproc-per-node 2 -m my.program        # every process runs:  with joined() as ranks: fit(…, ranks=ranks)
+    torchrun --nproc-per-node 2 -m my.program
+
+Every process runs `with joined() as ranks: fit(…, ranks=ranks)`.
 """
 
 # M members, B records of a minibatch

@@ -1,10 +1,12 @@
 """q(z|x): what the encoder says about the latents of every record.
 
-Belongs here: Gaussians with diagonal and with full covariance, their draws, densities and KL to the prior N(0, I). Does
-not: how their parameters are computed (model.py) or what a loss is made of (objectives.py). Everything is in nats.
+Belongs here: Gaussians with diagonal and with full covariance, their draws, densities and KL to the prior
+N(0, I). Does
+not: how their parameters are computed (model.py) or what a loss is made of (objectives.py). Everything is in
+    nats.
 
-A posterior draws by z = mean + L noise (Kingma & Welling 2014, section 2.4), so that the density of a draw is known from
-its noise: log q(z|x) = −½‖noise‖² − log|det L| − n/2 · log 2π.
+A posterior draws by z = mean + L noise (Kingma & Welling 2014, section 2.4), so that the density of a draw is
+known from its noise: log q(z|x) = −½‖noise‖² − log|det L| − n/2 · log 2π.
 """
 
 # M members, B records, Z latents
@@ -98,8 +100,8 @@ class DiagonalGaussian:
 class FullGaussian:
     """Latents that vary together: covariance L Lᵀ by its Cholesky factor.
 
-    mean: (..., n_records, n_latents). factor: (..., n_records, n_latents, n_latents) lower triangular, its diagonal
-    positive. Kingma & Welling 2019, section 2.5.1, algorithm 2.
+    mean: (..., n_records, n_latents). factor: (..., n_records, n_latents, n_latents) lower triangular, its
+    diagonal positive. Kingma & Welling 2019, section 2.5.1, algorithm 2.
     """
 
     mean: Tensor
@@ -111,7 +113,9 @@ class FullGaussian:
 
     @classmethod
     def of(cls, outputs: Tensor) -> FullGaussian:
-        """From an encoder's outputs: means, log-variances of the diagonal, and the entries below it, row by row."""
+        """From an encoder's outputs: means, log-variances of the diagonal, and the entries below it, row by
+        row.
+        """
         n_outputs = outputs.shape[-1]
         n_latents = (math.isqrt(8 * n_outputs + 9) - 3) // 2
         mean, log_variance, below = outputs.tensor_split([n_latents, 2 * n_latents], dim=-1)

@@ -1,10 +1,12 @@
-"""Probabilistic principal component analysis (Tipping & Bishop 1999): the linear model that every other one has to beat.
+"""Probabilistic principal component analysis (Tipping & Bishop 1999): the linear model that every other one
+has to beat.
 
-Belongs here: x = W z + mean + noise with z ~ N(0, I) and noise ~ N(0, σ² I), its fit by expectation maximisation, its exact
-density and posterior. Does not: networks (model.py), or posteriors without a closed form (inference.py).
+Belongs here: x = W z + mean + noise with z ~ N(0, I) and noise ~ N(0, σ² I), its fit by expectation
+maximisation, its exact density and posterior. Does not: networks (model.py), or posteriors without a closed
+form (inference.py).
 
-A missing cell (NaN) is left out exactly, in the fit as well: every formula is that of the observed cells' marginal distribution.
-Everything is computed in double precision and in nats.
+A missing cell (NaN) is left out exactly, in the fit as well: every formula is that of the observed cells'
+marginal distribution. Everything is computed in double precision and in nats.
 """
 
 # B records, N numbers of a record, Z latents, A latents and a constant 1
@@ -29,7 +31,8 @@ _RIDGE = 1e-9  # for columns with too few observed cells to have weights
 
 @dataclass(frozen=True, eq=False)
 class Ppca:
-    """A fitted model. weight: (n_numeric, n_latents), orthogonal columns, longest first. mean: (n_numeric,). variance: () σ².
+    """A fitted model. weight: (n_numeric, n_latents), orthogonal columns, longest first. mean: (n_numeric,).
+    variance: () σ².
 
     history: (n_steps,) mean log-likelihood per record before each step of the fit; it never falls.
     """
@@ -48,10 +51,11 @@ class Ppca:
         return self._condition(values).log_prob
 
     def surprise(self, values: Tensor) -> Tensor:
-        """(n_records,) how far −log p(observed cells) is above what it is on average for the same cells, in nats.
+        """(n_records,) how far −log p(observed cells) is above what it is on average for the same cells, in
+        nats.
 
-        Half of the squared Mahalanobis distance less half of the number of observed cells: comparable between records
-        with different gaps.
+        Half of the squared Mahalanobis distance less half of the number of observed cells: comparable between
+        records with different gaps.
         """
         condition = self._condition(values)
         return 0.5 * (condition.distance - condition.n_observed)
@@ -110,8 +114,9 @@ def fit_ppca(
 ) -> Ppca:
     """Maximum likelihood by expectation maximisation (Tipping & Bishop 1999, section 3.3 and appendix B).
 
-    values: (n_records, n_numeric), NaN where missing. Ends when a step gains less than ``tolerance`` nats per record, or after
-    ``steps``. Weights, means and variance are estimated from observed cells alone (Ilin & Raiko 2010, section 4.1).
+    values: (n_records, n_numeric), NaN where missing. Ends when a step gains less than ``tolerance`` nats per
+    record, or after ``steps``. Weights, means and variance are estimated from observed cells alone (Ilin &
+    Raiko 2010, section 4.1).
     """
     n_numeric = values.shape[1]
     if n_latents < 1 or not len(values):
@@ -136,7 +141,9 @@ def fit_ppca(
 
 
 def _step(values: Tensor, observed: Tensor, condition: _Condition) -> tuple[Tensor, Tensor, Tensor]:
-    """Maximisation: each column's weights and mean by regression on the latents, then the variance that is left."""
+    """Maximisation: each column's weights and mean by regression on the latents, then the variance that is
+    left.
+    """
     latents = condition.posterior.mean
     design = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1)
     uncertain = torch.nn.functional.pad(condition.covariance, (0, 1, 0, 1))
@@ -151,7 +158,9 @@ def _step(values: Tensor, observed: Tensor, condition: _Condition) -> tuple[Tens
 
 
 def _principal(weight: Tensor) -> Tensor:
-    """The same model with orthogonal columns, longest first, each with its largest entry positive: the rotation is free (eq. 7)."""
+    """The same model with orthogonal columns, longest first, each with its largest entry positive: the
+    rotation is free (eq. 7).
+    """
     axes, lengths, _ = torch.linalg.svd(weight, full_matrices=False)
     turned = axes * lengths
     largest = turned.gather(0, turned.abs().argmax(dim=0, keepdim=True))

@@ -1,10 +1,11 @@
 """p(z): what latents are like before a record is seen.
 
-Belongs here: the standard normal and learned priors, the KL of a posterior to each, their density and draws. Does not: the
-posteriors (posteriors.py), or distances between many latents and the prior (distances.py). Everything is in nats.
+Belongs here: the standard normal and learned priors, the KL of a posterior to each, their density and draws.
+Does not: the posteriors (posteriors.py), or distances between many latents and the prior (distances.py).
+Everything is in nats.
 
-A prior is what a normal record's latents are measured against: with a learned one, a place between two kinds of normal
-records is as unlikely as it is.
+A prior is what a normal record's latents are measured against: with a learned one, a place between two kinds
+of normal records is as unlikely as it is.
 """
 
 # M members, B records, Z latents, K components
@@ -32,12 +33,15 @@ class Prior(Protocol):
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None, /) -> Tensor:
         """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it; never negative.
 
-        generator: for priors that estimate it by a draw in training; without one the answer is always the same.
+        generator: for priors that estimate it by a draw in training; without one the answer is always the
+            same.
         """
         ...
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """(..., n_members, n_records) log p(z) in nats, or a bound below it, of latents (..., n_members, n_records, n_latents)."""
+        """(..., n_members, n_records) log p(z) in nats, or a bound below it, of latents (..., n_members,
+        n_records, n_latents).
+        """
         ...
 
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
@@ -74,7 +78,8 @@ class StandardNormal(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Σ_k π_k N(m_k, diag s_k²), learned with the networks (a VAE with one: Dilokthanakul et al. 2016; Tomczak & Welling 2018).
+    """Σ_k π_k N(m_k, diag s_k²), learned with the networks (a VAE with one: Dilokthanakul et al. 2016;
+    Tomczak & Welling 2018).
 
     mean, log_std: (n_members, n_components, n_latents); logits: (n_members, 1, n_components).
     """
@@ -93,9 +98,11 @@ class Mixture(nn.Module):
         self.logits.zero_()
 
     def kl(self, posterior: Posterior, _generator: torch.Generator | None = None) -> Tensor:
-        """−log Σ_k π_k exp(−KL(q || N_k)): never below the KL, equal to it for one component (Hershey & Olsen 2007, section 7).
+        """−log Σ_k π_k exp(−KL(q || N_k)): never below the KL, equal to it for one component (Hershey & Olsen
+        2007, section 7).
 
-        So −ELBO with it is still above −log p(x), and it needs no draws: a score stays a function of its record.
+        So −ELBO with it is still above −log p(x), and it needs no draws: a score stays a function of its
+        record.
         """
         of_means_MKZ, of_seconds_MKZ, constants_MK = self.exponents()
         second_MBZ = posterior.variance + posterior.mean.square()
@@ -109,8 +116,9 @@ class Mixture(nn.Module):
         return -(_log_sum_exp(of_each_MBK) + posterior.log_volume).clamp(max=0)
 
     def exponents(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What log π_k − KL(q || N_k), less the posterior's log-volume, is of means and second moments of q: two weights
-        (n_members, n_components, n_latents) and a constant (n_members, n_components, 1)."""
+        """What log π_k − KL(q || N_k), less the posterior's log-volume, is of means and second moments of q:
+        two weights (n_members, n_components, n_latents) and a constant (n_members, n_components, 1).
+        """
         log_std = self.log_std.clamp(*LOG_STD)
         precision_MKZ = (-2 * log_std).exp()
         weighted_MKZ = precision_MKZ * self.mean
@@ -138,7 +146,9 @@ class Mixture(nn.Module):
 
 
 def _log_sum_exp(values: Tensor) -> Tensor:
-    """log Σ exp over the last axis; torch's own takes a hundred times as long where that axis is not the inner one in memory."""
+    """log Σ exp over the last axis; torch's own takes a hundred times as long where that axis is not the
+    inner one in memory.
+    """
     if torch.is_grad_enabled():
         return values.logsumexp(dim=-1)
     top = values.amax(dim=-1, keepdim=True)
@@ -146,11 +156,12 @@ def _log_sum_exp(values: Tensor) -> Tensor:
 
 
 class Hierarchical(nn.Module):
-    """Two levels: top latents t ~ N(0, I), latents z ~ N(m(t), diag s(t)²), both learned (Rezende et al. 2014, section 2; Sønderby et al. 2016).
+    """Two levels: top latents t ~ N(0, I), latents z ~ N(m(t), diag s(t)²), both learned (Rezende et al.
+    2014, section 2; Sønderby et al. 2016).
 
-    A second, smaller encoder says q(t|x) from the mean of q(z|x). Expectations over it are estimated by one draw in training, for
-    networks would learn to be right at fixed points alone; elsewhere they are taken at 2 n_top points on its axes (cubature of
-    degree 3), so that a score needs no draws.
+    A second, smaller encoder says q(t|x) from the mean of q(z|x). Expectations over it are estimated by one
+    draw in training, for networks would learn to be right at fixed points alone; elsewhere they are taken at
+    2 n_top points on its axes (cubature of degree 3), so that a score needs no draws.
     """
 
     def __init__(self, n_members: int, n_latents: int, _n_components: int) -> None:
@@ -163,7 +174,9 @@ class Hierarchical(nn.Module):
         """The model draws all weights of affine maps."""
 
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
-        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): above KL(q(z|x) || p(z)), by Jensen's inequality over t."""
+        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): above KL(q(z|x) || p(z)), by Jensen's
+        inequality over t.
+        """
         top = self.top(posterior.mean)
         entropy_free = -posterior.log_volume - 0.5 * posterior.mean.shape[-1]
 

@@ -26,7 +26,8 @@ class Recipe:
     n_latents: int | None = None  # None: grows with the columns, see latents_for
     encoder: str = "network"  # or none: latents are found for each record by optimisation (inference.py)
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
-    prior: str = "mixture"  # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
+    # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
+    prior: str = "mixture"
     n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
     column_noise: Mapping[str, str] = field(
@@ -123,8 +124,9 @@ class Recipe:
     def latents_for(self, layout: Layout) -> int:
         """How many latents a model of this layout gets: unless set, the root of its size, rounded up.
 
-        A number counts as one and a category as the bits of its code: with 400 categories that determine one of 50,
-        a wrong one was found with an AUROC of 0.90 with twice the latents that counting columns gives, and 0.78 without.
+        A number counts as one and a category as the bits of its code: with 400 categories that determine one
+        of 50, a wrong one was found with an AUROC of 0.90 with twice the latents that counting columns gives,
+        and 0.78 without.
         """
         size = len(layout.numeric) + sum(math.log2(n_codes) for n_codes in layout.n_codes)
         return self.n_latents or math.ceil(math.sqrt(size))
@@ -135,7 +137,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that ``to_dict`` wrote; an unknown setting is an error, a missing one takes its default."""
+        """The recipe that ``to_dict`` wrote; an unknown setting is an error, a missing one takes its
+        default.
+        """
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"recipe: unknown settings {', '.join(unknown)}")

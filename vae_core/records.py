@@ -49,7 +49,9 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The modelled columns in the order of every (n_records, n_columns) result: numeric, then categorical."""
+        """The modelled columns in the order of every (n_records, n_columns) result: numeric, then
+        categorical.
+        """
         return (*self.numeric, *(name for name, _ in self.categorical))
 
     @property

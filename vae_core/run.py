@@ -1,11 +1,12 @@
 """The steps of a fit.
 
-Belongs here: a step, the optimiser's schedule, trimming, progress, checkpoints, recovery from divergence. Does not: which records a step
-sees (minibatches.py), the loss (losses.py, gradient.py), or what comes before and after (training.py).
+Belongs here: a step, the optimiser's schedule, trimming, progress, checkpoints, recovery from divergence.
+Does not: which records a step sees (minibatches.py), the loss (losses.py, gradient.py), or what comes before
+and after (training.py).
 
-The same records, seed and kind of machine give the same weights, whatever the number of threads, and a fit that
-resumes from a checkpoint gives the weights of one that was never interrupted, to the bit. A GPU gets the same minibatches and noise, and
-rounds otherwise.
+The same records, seed and kind of machine give the same weights, whatever the number of threads, and a fit
+that resumes from a checkpoint gives the weights of one that was never interrupted, to the bit. A GPU gets the
+same minibatches and noise, and rounds otherwise.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last report.
+    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last
+    report.
 
-    Where the recipe's regulariser is another, kl_divergence is that distance, or the encoder's loss to the discriminator
-    (log 2 where it cannot tell), before its weight.
+    Where the recipe's regulariser is another, kl_divergence is that distance, or the encoder's loss to the
+    discriminator (log 2 where it cannot tell), before its weight.
     """
 
     step: int
@@ -56,14 +58,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no pickle)."""
+    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no
+    pickle).
+    """
 
     step: int
     tensors: dict[str, Tensor]
 
 
 class Run:
-    """The state of one fit: weights and what the optimiser remembers, random numbers, the step and how often it was rolled back."""
+    """The state of one fit: weights and what the optimiser remembers, random numbers, the step and how often
+    it was rolled back.
+    """
 
     def __init__(
         self,
@@ -135,7 +141,9 @@ class Run:
         self.step = checkpoint.step
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq. 5)."""
+        """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq.
+        5).
+        """
         recipe = self.recipe
         warm = min(1.0, (step + 1) / (recipe.warm_up + 1))
         through = max(0.0, (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up))
@@ -150,7 +158,9 @@ class Run:
         return recipe.kl_weight * (min(1.0, part / recipe.kl_warm_up) if recipe.kl_warm_up else 1.0)
 
     def schedule(self, steps: range) -> Tensor:
-        """(n_steps, …) on the device, all that changes from step to step: the weight of the KL, and each player's ``sizes``."""
+        """(n_steps, …) on the device, all that changes from step to step: the weight of the KL, and each
+        player's ``sizes``.
+        """
         rows = [
             [
                 self.kl_weight(step),

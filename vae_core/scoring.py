@@ -4,8 +4,9 @@ Belongs here: the score, its parts, and what it takes from the training records.
 p-values (the caller's), or the costlier reasons for flagged records (attribution.py).
 
 Scoring is a pure function of model and record: records go through the networks in slices of one fixed size,
-each computed on one thread, so that a score is the same to the bit whatever else is scored beside it. On a GPU slices are as large as its
-memory allows: scores are the same to ROUNDING, whatever the device and the slice.
+each computed on one thread, so that a score is the same to the bit whatever else is scored beside it. On a
+GPU slices are as large as its memory allows: scores are the same to ROUNDING, whatever the device and the
+slice.
 """
 
 # M members, B records of a slice, N numeric columns, J columns
@@ -51,7 +52,8 @@ class Expected:
     """What the model expects of each cell: a mixture over its members.
 
     mean, std: (n_records, n_numeric) in standardised units.
-    code, probability: (n_records, n_categorical) most likely category given the other columns, and how likely it is.
+    code, probability: (n_records, n_categorical) most likely category given the other columns, and how likely
+        it is.
     """
 
     mean: Tensor
@@ -62,21 +64,23 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + w · kl_divergence`` but for rounding,
-    w the KL's weight, 1 unless verdicts taught another (feedback.py).
+    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + w · kl_divergence`` but for
+    rounding, w the KL's weight, 1 unless verdicts taught another (feedback.py).
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
-    kl_divergence: (n_records,) KL(q(z|x) || p(z)), or a bound above it (priors.py), mean over members; never negative. Where
-        training held the latents to the prior by a distance or a discriminator, ½‖mean‖² of q(z|x): such training says nothing of a single posterior's spread, which
-        shrinks towards nothing, so that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes
-        the means of normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
+    kl_divergence: (n_records,) KL(q(z|x) || p(z)), or a bound above it (priors.py), mean over members; never
+        negative. Where training held the latents to the prior by a distance or a discriminator, ½‖mean‖² of
+        q(z|x): such training says nothing of a single posterior's spread, which shrinks towards nothing, so
+        that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes the means of
+        normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
-        average in training, mean over members, times the column's weight; 0 where the cell is missing. A number's surprise is half its
-        -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from the decoder's mean and s the column's
-        robust squared scale: up to a constant, -log of a Student t density with 3 degrees of freedom; where the column's noise
-        model is not Gaussian it is -log p(x|z) alone. To both the linear model's part is added, weighted (linear.py). A category's is
-        -log p(x_c | the record without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
+        average in training, mean over members, times the column's weight; 0 where the cell is missing. A
+        number's surprise is half its -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from
+        the decoder's mean and s the column's robust squared scale: up to a constant, -log of a Student t
+        density with 3 degrees of freedom; where the column's noise model is not Gaussian it is -log p(x|z)
+        alone. To both the linear model's part is added, weighted (linear.py). A category's is -log p(x_c |
+        the record without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
     """
 
     anomaly_score: Tensor
@@ -86,15 +90,16 @@ class Scores:
 
 
 class Scorer:
-    """Scores records by one model as it is now. Keep it where many parts of a table are scored: it holds what depends on the model
-    alone, and memory for each thread that calls it; several may at once.
+    """Scores records by one model as it is now. Keep it where many parts of a table are scored: it holds what
+    depends on the model alone, and memory for each thread that calls it; several may at once.
     """
 
     def __init__(self, vae: VAE) -> None:
         self.vae, self.size, self.fused = vae, fitting_slice(vae), FusedScorer.of(vae)
 
     def __call__(self, records: Records, *, threads: int | None = None, column_terms: bool = True) -> Scores:
-        """Score records where they lie. A record's scores depend neither on the others nor on the number of threads.
+        """Score records where they lie. A record's scores depend neither on the others nor on the number of
+        threads.
 
         threads: how many cores; None for as many as torch is allowed.
         column_terms: False for none, (n_records, 0): who keeps scores alone need not have them written.
@@ -171,8 +176,8 @@ def expect(vae: VAE, records: Records) -> Expected:
 def slice_size(vae: VAE) -> int:
     """How many records go through the networks together: three times a power of two, by the model alone.
 
-    Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two columns of a tensor
-    compete for one place in the cache, as those of a power of two do.
+    Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two
+    columns of a tensor compete for one place in the cache, as those of a power of two do.
     """
     if vae.recipe.encoder == "none":
         return _SEARCHED_SLICE
@@ -199,9 +204,11 @@ def _widest(vae: VAE) -> int:
 
 
 def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
-    """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its place.
+    """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its
+    place.
 
-    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on as many threads as torch was allowed.
+    Every kernel thus sees one shape and aligned memory. On a CPU, slices run beside each other on as many
+    threads as torch was allowed.
     """
 
     def run(rows: slice, size: int) -> None:
@@ -213,7 +220,9 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
 def _side_by_side(
     vae: VAE, n_records: int, work: Callable[[slice, int], None], size: int, *, threads: int | None = None
 ) -> int:
-    """Call ``work`` with the place of each slice and the size it is to be filled up to. Returns the size that memory sufficed for."""
+    """Call ``work`` with the place of each slice and the size it is to be filled up to. Returns the size that
+    memory sufficed for.
+    """
     starts = range(0, n_records, size)
     run = torch.inference_mode()(work)
 
@@ -240,7 +249,9 @@ def filled_up(part: Records, size: int) -> Records:
 
 
 def _filled(part: Tensor, n_rows: int) -> Tensor:
-    """A copy of (n_rows, n_columns), zeros below the given rows, each column contiguous (layers.even_product)."""
+    """A copy of (n_rows, n_columns), zeros below the given rows, each column contiguous
+    (layers.even_product).
+    """
     filled = part.new_empty(part.shape[1], n_rows).T
     filled[: len(part)] = part
     filled[len(part) :] = 0
@@ -249,7 +260,9 @@ def _filled(part: Tensor, n_rows: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Terms:
-    """Means over members, in nats, of a slice: columns (B, J) not yet relative to training; reconstruction, kl (B,)."""
+    """Means over members, in nats, of a slice: columns (B, J) not yet relative to training; reconstruction,
+    kl (B,).
+    """
 
     columns: Tensor
     reconstruction: Tensor
@@ -309,8 +322,8 @@ def _expected(likelihood: ColumnLikelihood) -> Expected:
 def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) -> None:
     """Fill the model's buffers from its training records (a sample of them where there are very many).
 
-    trim: share of the records, the highest-scoring, left out of the columns' typical terms (never less than 1 %: one
-        absurd value would move a mean anywhere).
+    trim: share of the records, the highest-scoring, left out of the columns' typical terms (never less than 1
+        %: one absurd value would move a mean anywhere).
     """
     layout, n_training = vae.layout, len(records)
     n_most = max(

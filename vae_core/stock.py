@@ -1,6 +1,7 @@
 """What records can teach, looked at before anything is trained on them.
 
-Belongs here: columns that teach nothing, cells that are missing. Does not: whether the records fit the layout (records.py).
+Belongs here: columns that teach nothing, cells that are missing. Does not: whether the records fit the layout
+(records.py).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class DataWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Stock:
-    """learned: of each column, whether it has any value. indicated: positions of the numbers that have some and miss some. steps: of each
-    number, how far apart its values lie."""
+    """learned: of each column, whether it has any value. indicated: positions of the numbers that have some
+    and miss some. steps: of each number, how far apart its values lie.
+    """
 
     learned: tuple[bool, ...]
     indicated: tuple[int, ...]
@@ -35,7 +37,8 @@ class Stock:
 def take_stock(layout: Layout, records: Records) -> Stock:
     """Look at every column.
 
-    Raises where the records do not fit or nothing can be learned, and warns, once, about all columns that teach nothing.
+    Raises where the records do not fit or nothing can be learned, and warns, once, about all columns that
+    teach nothing.
     """
     layout.check(records)
     n = len(records)
@@ -66,9 +69,11 @@ def take_stock(layout: Layout, records: Records) -> Stock:
 
 
 def step(column: Tensor) -> float:
-    """How far apart the values (n_records,) of a column of rounded or whole numbers lie: nine in ten have no other value nearer.
+    """How far apart the values (n_records,) of a column of rounded or whole numbers lie: nine in ten have no
+    other value nearer.
 
-    Of values without steps next to nothing; 0 where no two differ. What differs by less than _SAME differs by rounding of arithmetic.
+    Of values without steps next to nothing; 0 where no two differ. What differs by less than _SAME differs by
+    rounding of arithmetic.
     """
     values = column[column.isfinite()]
     values = values[:: max(1, len(values) // _MOST_SORTED)].sort().values

@@ -1,7 +1,7 @@
 """From records to a model: what a fit checks, takes and leaves.
 
-Belongs here: the order of a fit. Does not: its steps (run.py), which records each of them sees (minibatches.py), or what scoring needs to know
-afterwards (scoring.py).
+Belongs here: the order of a fit. Does not: its steps (run.py), which records each of them sees
+(minibatches.py), or what scoring needs to know afterwards (scoring.py).
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ def fit(
 ) -> VAE:
     """Train a model on records and measure on them what scoring needs.
 
-    known: what people said of some records: it weighs the terms of the score (feedback.py) and, where the recipe says so,
-        has training push the anomalies out and keep the normals in (known.py).
-    device: where to train; by default where the records lie. The model is returned there. Records that a GPU has no room for stay where
-    they are.
+    known: what people said of some records: it weighs the terms of the score (feedback.py) and, where the
+        recipe says so, has training push the anomalies out and keep the normals in (known.py).
+    device: where to train; by default where the records lie. The model is returned there. Records that a GPU
+    has no room for stay where they are.
     ranks: the processes of one fit (parallel.py); all are called alike and all return the model.
     on_progress: called every 25 steps and after the last one.
     checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
     arguments, to go on from there.
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
-    non-finite; warns with a DataWarning about columns that are constant or never observed, with a TrainingWarning about
-    what a discriminator still tells from what it should be like, collapsed posteriors and variances at their bounds.
+    non-finite; warns with a DataWarning about columns that are constant or never observed, with a
+    TrainingWarning about what a discriminator still tells from what it should be like, collapsed posteriors
+    and variances at their bounds.
     """
     recipe, known = recipe or Recipe(), known or Known()
     if checkpoint_every < 1:
@@ -89,7 +90,9 @@ def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: 
 
 
 def finish(vae: VAE, records: Records, seed: int) -> tuple[str, ...]:
-    """Measure what scoring needs to know of the training records. Returns what is wrong with the model, in words."""
+    """Measure what scoring needs to know of the training records. Returns what is wrong with the model, in
+    words.
+    """
     vae.eval()
     summarise_training(vae, records, trim=vae.recipe.trim, seed=seed)
     return diagnose(vae, records).notes

@@ -1,8 +1,8 @@
 """The command line: one verb per step, the same functions that the DAGs call.
 
-Belongs here: the program, its exit codes, and how errors end it; the verbs are in the modules beside this one. Does not:
-any work (steps/) or how a table is laid out (display/). Nothing heavy is imported before a verb needs it: `--help`
-must be instant.
+Belongs here: the program, its exit codes, and how errors end it; the verbs are in the modules beside this
+one. Does not: any work (steps/) or how a table is laid out (display/). Nothing heavy is imported before a
+verb needs it: `--help` must be instant.
 
 Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 refused: a contract, or a challenger; 4 partly done.
 """

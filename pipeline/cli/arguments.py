@@ -1,7 +1,7 @@
 """Arguments and output that the verbs share.
 
-Belongs here: how a dataset, a batch or a person is named on every command line, and how receipts end a verb. Does not:
-a verb.
+Belongs here: how a dataset, a batch or a person is named on every command line, and how receipts end a verb.
+Does not: a verb.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def told(as_json: bool, work: Callable[..., Any]) -> Any:
 
 
 def training_progress(as_json: bool) -> Any:
-    """A bar on standard error while a model trains, where somebody looks; else nothing, and the step says how it goes."""
+    """A bar on standard error while a model trains, where somebody looks; else nothing, and the step says how
+    it goes.
+    """
     from pipeline.display import training_progress
 
     return nullcontext() if as_json or not sys.stderr.isatty() else training_progress()

@@ -1,6 +1,7 @@
 """`vaewatch review label`, `undo` and `groups`: saying what records were, and taking it back.
 
-Belongs here: arguments, and what a person or a machine reads. Does not: any work (review/judging.py, review/groups.py).
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (review/judging.py,
+review/groups.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ Since = Annotated[
 
 
 def groups(dataset: AnyDataset = None, since: Since = None, as_json: AsJson = False) -> None:
-    """Open records that are odd alike, the largest groups first: each is likely one cause, and can be labelled at once."""
+    """Open records that are odd alike, the largest groups first: each is likely one cause, and can be
+    labelled at once.
+    """
     from dataclasses import asdict
 
     from pipeline.display.review import print_groups
@@ -68,7 +71,9 @@ def label(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what records were: one, several, or a whole group. The next training leaves anomalies and data errors out; both kinds weigh the score."""
+    """Say what records were: one, several, or a whole group. The next training leaves anomalies and data
+    errors out; both kinds weigh the score.
+    """
     from dataclasses import asdict
 
     from pipeline.installation import Installation
@@ -95,7 +100,9 @@ def undo(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take back what was said at once, of one record or of many: the entries stay in the history, others withdraw them."""
+    """Take back what was said at once, of one record or of many: the entries stay in the history, others
+    withdraw them.
+    """
     from dataclasses import asdict
 
     from pipeline.installation import Installation

@@ -1,6 +1,7 @@
 """Whether a model version may serve, which one does, how it came to, and what becomes of the others.
 
-Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, evaluation/, registry/).
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, evaluation/,
+registry/).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a challenger against the champion, on records that neither has seen; a first model that passes serves at once."""
+    """Judge a challenger against the champion, on records that neither has seen; a first model that passes
+    serves at once.
+    """
     from pipeline import steps
 
     finish([told(as_json, partial(steps.evaluate, dataset, version))], as_json)
@@ -74,7 +77,9 @@ def compare(
     other: Annotated[int | None, typer.Argument(metavar="[B]", help="default: the champion")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure version A against version B as an evaluation would, with records that they disagree on; nothing is kept."""
+    """Measure version A against version B as an evaluation would, with records that they disagree on; nothing
+    is kept.
+    """
     from pipeline import steps
     from pipeline.display.models import print_comparison
 
@@ -86,7 +91,9 @@ def compare(
 
 @verbs.command()
 def versions(dataset: DatasetName, as_json: AsJson = False) -> None:
-    """Every model version: its alias, when and on what it was trained, what was measured, and whether pruning keeps it."""
+    """Every model version: its alias, when and on what it was trained, what was measured, and whether pruning
+    keeps it.
+    """
     from pipeline import steps
     from pipeline.display.models import print_versions
 
@@ -106,7 +113,9 @@ def history(dataset: DatasetName, as_json: AsJson = False) -> None:
 
 @verbs.command()
 def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -> None:
-    """Train a version again from what was noted of it: equal to the bit, or where they first differ and why."""
+    """Train a version again from what was noted of it: equal to the bit, or where they first differ and
+    why.
+    """
     from pipeline import steps
 
     with training_progress(as_json) as on_progress:
@@ -124,7 +133,9 @@ def copy(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Copy a version with its evidence to another environment's registry; there it is evaluated like any other."""
+    """Copy a version with its evidence to another environment's registry; there it is evaluated like any
+    other.
+    """
     from pipeline import steps
 
     finish([steps.copy(dataset, version, to=to, by=by or getpass.getuser())], as_json)

@@ -32,7 +32,9 @@ def init(
     force: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a dataset's YAML file from a sample: types, roles, rules and bounds, each guess with its reason."""
+    """Write a dataset's YAML file from a sample: types, roles, rules and bounds, each guess with its
+    reason.
+    """
     import re
 
     from pipeline.errors import ConfigError
@@ -175,7 +177,9 @@ def report(
 def metrics(
     out: Annotated[Path | None, typer.Option(help="a file, replaced as a whole; default: print them")] = None,
 ) -> None:
-    """How every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after every step."""
+    """How every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after every
+    step.
+    """
     from pipeline.installation import Installation
     from pipeline.monitoring.metrics import exposition, write
 
@@ -190,7 +194,9 @@ def trace(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """The chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the model learned from."""
+    """The chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the model
+    learned from.
+    """
     from pipeline.display import print_lines
     from pipeline.installation import Installation
     from pipeline.trace import as_lines

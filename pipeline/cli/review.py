@@ -124,7 +124,9 @@ def review_show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One record whole: original values, scores, reasons and verdicts; and what it stands beside, where asked for."""
+    """One record whole: original values, scores, reasons and verdicts; and what it stands beside, where asked
+    for.
+    """
     from pipeline.display.beside import as_dicts, print_beside
     from pipeline.display.review import print_one
     from pipeline.installation import Installation
@@ -210,7 +212,9 @@ def review_fill(
     dataset: AnyDataset = None,
     force: Annotated[bool, typer.Option(help="fill in anew what the queue holds")] = False,
 ) -> None:
-    """Put scored batches into the queue that it does not hold: those of before there was one, or of an earlier model."""
+    """Put scored batches into the queue that it does not hold: those of before there was one, or of an
+    earlier model.
+    """
     from pipeline.installation import Installation
     from pipeline.review.filling import catch_up
 

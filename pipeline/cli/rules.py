@@ -34,7 +34,9 @@ Where = Annotated[
 
 @verbs.command("list")
 def rules_list(dataset: AnyDataset = None, as_json: AsJson = False) -> None:
-    """Every rule, newest first, those that hold no longer too; how many records each hides now, and how many like these were confirmed."""
+    """Every rule, newest first, those that hold no longer too; how many records each hides now, and how many
+    like these were confirmed.
+    """
     from dataclasses import asdict
 
     from pipeline.display.review import print_rules
@@ -83,7 +85,9 @@ def rules_add(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Keep a rule, and hide what it matches among the open records; they stay in every table and are counted."""
+    """Keep a rule, and hide what it matches among the open records; they stay in every table and are
+    counted.
+    """
     from dataclasses import asdict, replace
 
     from pipeline.installation import Installation
@@ -124,8 +128,8 @@ def _rule(here: Installation, dataset: str, signature: str, like: str, where: li
     """A draft, from what the command line says.
 
     Raises:
-        ConfigError: it would hide everything, a condition is none, or the dataset has no such column or value.
-        NotReady: no record is like that.
+        ConfigError: it would hide everything, a condition is none, or the dataset has no such column or
+        value. NotReady: no record is like that.
     """
     from pipeline.errors import ConfigError
     from pipeline.review import record, rule_words, suppression

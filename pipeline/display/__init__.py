@@ -1,7 +1,7 @@
 """What the command line prints: layout and colour.
 
-Belongs here: what every verb prints with; tables are in nightly.py, models.py and review.py. Does not: where the numbers come
-from (views.py, steps/).
+Belongs here: what every verb prints with; tables are in nightly.py, models.py and review.py. Does not: where
+the numbers come from (views.py, steps/).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def in_utc(at: str) -> str:
 
 
 def columns(*names: str, right: Collection[str] = ()) -> Table:
-    """A table whose texts go on in the next line where they are longer than their column: a name that is cut is another name.
+    """A table whose texts go on in the next line where they are longer than their column: a name that is cut
+    is another name.
 
     right: columns of numbers, which end below one another.
     """

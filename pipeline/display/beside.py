@@ -1,4 +1,6 @@
-"""Printed of what one record stands beside: what would clear its flag, records like it and around it, other model versions."""
+"""Printed of what one record stands beside: what would clear its flag, records like it and around it, other
+model versions.
+"""
 
 from __future__ import annotations
 

@@ -161,7 +161,9 @@ def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _measured_on(holdout: Mapping[str, float], calibration: Mapping[str, float]) -> str:
-    """What was measured of a version, and on what: the holdout where it was judged, else the records that calibrated it."""
+    """What was measured of a version, and on what: the holdout where it was judged, else the records that
+    calibrated it.
+    """
     recall = holdout.get("recall")
     nats = holdout.get("negative_elbo") if holdout else calibration.get("calibration_negative_elbo")
     said = [f"finds {recall:.0%}"] if recall is not None else []

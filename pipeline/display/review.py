@@ -57,7 +57,8 @@ def print_queue(
 ) -> None:
     """Records of the review queue with their reasons.
 
-    counted: how many there are by kind, those that are not shown among them; None where they were looked up, not counted.
+    counted: how many there are by kind, those that are not shown among them; None where they were looked up,
+        not counted.
     """
     if not found:
         console().print("nothing is like that in the queue (--state any shows what was judged, too)")

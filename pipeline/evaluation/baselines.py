@@ -1,4 +1,5 @@
-"""Two simple models of the same records, which every version has to equal: probabilistic PCA and IsolationForest.
+"""Two simple models of the same records, which every version has to equal: probabilistic PCA and
+IsolationForest.
 
 Belongs here: their fit and their scores. Does not: comparing them (measurement.py).
 """

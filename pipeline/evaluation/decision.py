@@ -1,10 +1,13 @@
-"""From what was measured to whether a challenger may serve, each gate with its value, bound and reason in words.
+"""From what was measured to whether a challenger may serve, each gate with its value, bound and reason in
+words.
 
-Belongs here: bounds, chance, likely causes and next steps. Does not: measuring (measurement.py), or promoting (steps/).
+Belongs here: bounds, chance, likely causes and next steps. Does not: measuring (measurement.py), or promoting
+(steps/).
 
-Chance is allowed for beside every bound: a gate fails only where the value is beyond it by Z standard errors, or where the whole
-interval is. A gate that cannot be judged refuses nobody, or a small team's first weeks would never see a second model; it says why.
-`collapse` can always be judged: a first model that has learned nothing does not serve.
+Chance is allowed for beside every bound: a gate fails only where the value is beyond it by Z standard errors,
+or where the whole interval is. A gate that cannot be judged refuses nobody, or a small team's first weeks
+would never see a second model; it says why. `collapse` can always be judged: a first model that has learned
+nothing does not serve.
 """
 
 from __future__ import annotations
@@ -93,7 +96,9 @@ class Decision:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know: advisory gates that failed, and required ones that too few records were there to judge."""
+        """What else to know: advisory gates that failed, and required ones that too few records were there to
+        judge.
+        """
         unjudged = [f for f in self.findings if f.verdict == "not judged" and f.level == "required"]
         return tuple(
             [f"{f.gate}: {f.reason}" for f in self.findings if f.verdict == "failed" and not f.refuses]
@@ -118,7 +123,9 @@ class Decision:
 
 
 def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decision:
-    """Judge every gate that is not off. Refused where a required one fails; else it waits until its shadow is as long as asked."""
+    """Judge every gate that is not off. Refused where a required one fails; else it waits until its shadow is
+    as long as asked.
+    """
     judge = _Judge(evidence, gates)
     findings = tuple(finding for finding in judge.findings() if finding.level != "off")
     refused = [finding.gate for finding in findings if finding.refuses]

@@ -1,6 +1,7 @@
 """What was measured of two versions: numbers only, fit for JSON.
 
-Belongs here: the records and their units. Does not: how they are measured (measurement.py), or what they mean (decision.py).
+Belongs here: the records and their units. Does not: how they are measured (measurement.py), or what they mean
+(decision.py).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Difference:
-    """The challenger's value less the other's, measured on the same records. error: its standard error, of these records."""
+    """The challenger's value less the other's, measured on the same records. error: its standard error, of
+    these records.
+    """
 
     value: float
     error: float
@@ -48,18 +51,21 @@ class Measured:
 
     Attributes:
         n_learned: records that it learned from.
-        recall: share of the injected anomalies above its own threshold, mean over the kinds. recall_of: by kind.
-        ranked_recall: the same above the score that as large a share of the holdout exceeds as the budget allows.
-        negative_elbo: nats per record in the columns' own units, without the lowest and highest 5 % of records; None where
-            its training has no evidence bound.
+        recall: share of the injected anomalies above its own threshold, mean over the kinds. recall_of: by
+            kind.
+        ranked_recall: the same above the score that as large a share of the holdout exceeds as the budget
+            allows.
+        negative_elbo: nats per record in the columns' own units, without the lowest and highest 5 % of
+            records; None where its training has no evidence bound.
         kl_divergence: mean nats that its latents say of a record.
-        flagged: of the newest days' holdout. promised_rate: the share that its threshold promises; None where none is promised.
+        flagged: of the newest days' holdout. promised_rate: the share that its threshold promises; None where
+            none is promised.
         in_tail: of the newest days' holdout, p-values of 5 % at most.
         gross: chance that a record with a gross error scores above an ordinary one.
         distinct: share of different scores among ordinary records; 0 where some are not finite.
         cpu_us: CPU time of scoring a record, microseconds.
-        precision: confirmed anomalies among judged records that it flags. confirmed: flagged among confirmed anomalies. Both of
-            the holdout: no version has learned these verdicts.
+        precision: confirmed anomalies among judged records that it flags. confirmed: flagged among confirmed
+            anomalies. Both of the holdout: no version has learned these verdicts.
     """
 
     version: int | None
@@ -83,7 +89,8 @@ class Measured:
 class Churn:
     """Flags of the newest days under two versions. either: flagged by one or both; differ: by one alone.
 
-    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both scores (nats) and p-values.
+    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both scores (nats)
+        and p-values.
     threshold, threshold_champion: what each flags above, nats of its own.
     """
 
@@ -104,9 +111,10 @@ class Evidence:
         budget: share of the holdout above the threshold for `ranked_recall`.
         champion: None where none serves. incomparable: why the champion could not be measured.
         baselines: ranked recall of each.
-        differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a baseline or another seed, by name.
-        shadow_days: days of batches that landed since the challenger was trained; where there are any and a shadow is asked for, these are
-            the newest days of all that is measured.
+        differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a baseline
+            or another seed, by name.
+        shadow_days: days of batches that landed since the challenger was trained; where there are any and a
+            shadow is asked for, these are the newest days of all that is measured.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
     """
 

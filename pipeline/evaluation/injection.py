@@ -1,12 +1,14 @@
 """Anomalies made from real accepted records, so that detection can be measured before anybody has judged one.
 
-Belongs here: what is falsified in which record; the record's key decides, so that every version on every night is asked about
-the same anomalies. Does not: scoring them (measurement.py). Values stay within the contract's bounds: what breaks the contract
-is set aside and never scored.
+Belongs here: what is falsified in which record; the record's key decides, so that every version on every
+night is asked about the same anomalies. Does not: scoring them (measurement.py). Values stay within the
+contract's bounds: what breaks the contract is set aside and never scored.
 
-    shifted    one number moved by a half to sixteen times what lies between the column's 1st and 99th percentile, every order of
-               magnitude as likely: where ordinary records are wild, only the largest can be found
-    swapped    one value taken from elsewhere in its column, a number's from half the ranks away: ordinary by itself, wrong here
+    shifted    one number moved by a half to sixteen times what lies between the column's 1st and 99th
+               percentile, every order of magnitude as likely: where ordinary records are wild, only
+               the largest can be found
+    swapped    one value taken from elsewhere in its column, a number's from half the ranks away: ordinary
+               by itself, wrong here
     category   one category replaced by any other that the column has, each as likely, however seldom it is
     several    a third of the columns swapped at once, two at least
 
@@ -66,7 +68,9 @@ def injected(dataset: Dataset, records: pa.Table) -> dict[str, pa.Table]:
 
 
 def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
-    """Copies with one number ten spans off, or with categories that nobody has seen where there are no numbers."""
+    """Copies with one number ten spans off, or with categories that nobody has seen where there are no
+    numbers.
+    """
     columns, draw = _columns(dataset, records), _Draws(records[RECORD_KEY].to_pylist())
     numbers = [column for column in columns if isinstance(column, _Number)]
     everywhere = np.ones(records.num_rows, bool)

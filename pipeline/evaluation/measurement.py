@@ -1,9 +1,11 @@
 """Two versions on the same records, none of which either has learned from.
 
-Belongs here: what is measured, in which units, and how far chance alone would move it. Does not: bounds (decision.py).
+Belongs here: what is measured, in which units, and how far chance alone would move it. Does not: bounds
+(decision.py).
 
-Recall is that of injected anomalies (injection.py), each version at its own threshold, since that is what reviewers will get:
-records of a contaminated holdout cannot raise it. Baselines have no threshold: with them, recall is compared at equal ranks.
+Recall is that of injected anomalies (injection.py), each version at its own threshold, since that is what
+reviewers will get: records of a contaminated holdout cannot raise it. Baselines have no threshold: with them,
+recall is compared at equal ranks.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ def measure(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What every version is asked about. injected: falsified copies of `based`, the first of the holdout's records."""
+    """What every version is asked about. injected: falsified copies of `based`, the first of the holdout's
+    records.
+    """
 
     held: HeldOut
     records: pa.Table
@@ -156,7 +160,8 @@ class _Scored:
     def nats(self) -> Array | None:
         """(n_records,) negative ELBO in the columns' own units: NaN where a category is new to the version.
 
-        Each version standardises by its own features: ln |dz/dx| makes densities of z comparable as densities of x.
+        Each version standardises by its own features: ln |dz/dx| makes densities of z comparable as densities
+        of x.
         """
         if self.detector.vae.recipe.regulariser != "kl":
             return None
@@ -281,7 +286,9 @@ def _bootstrapped(one: _Scored, rival: _Rival) -> Difference:
 
 
 def _trimmed(values: Array) -> Difference:
-    """Mean without the lowest and highest 5 %, and its standard error from the winsorised deviation (Tukey & McLaughlin 1963)."""
+    """Mean without the lowest and highest 5 %, and its standard error from the winsorised deviation (Tukey &
+    McLaughlin 1963).
+    """
     values = np.sort(values[np.isfinite(values)])
     cut = int(TRIM * len(values))
     kept = values[cut : len(values) - cut]

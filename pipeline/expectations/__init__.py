@@ -1,10 +1,11 @@
 """A batch's contract as a Great Expectations suite, run over every record with DuckDB as the engine.
 
 Belongs here: the only use of Great Expectations in vaewatch: rules into expectations (suite.py), running them
-(checkpoint.py), the engine's dialect (dialect.py), and the report (wording.py, page.py). Does not: what the rules are
-(contracts.py), or which records are set aside and what becomes of the batch (validation.py).
+(checkpoint.py), the engine's dialect (dialect.py), and the report (wording.py, page.py). Does not: what the
+rules are (contracts.py), or which records are set aside and what becomes of the batch (validation.py).
 
-Importing this package costs nothing; the first `check` of a process imports Great Expectations (about 4 CPU-seconds).
+Importing this package costs nothing; the first `check` of a process imports Great Expectations (about 4
+CPU-seconds).
 """
 
 from __future__ import annotations
@@ -79,12 +80,13 @@ def check(
 ) -> CheckpointResult:
     """Run the rules over the relation `batch` of a DuckDB file, and report.
 
-    Writes `checkpoint.json` (Great Expectations' result) and `index.html` (the same to read, offline) into `report`,
-    each whole or not at all. Great Expectations keeps one context a process: not for several threads at once.
+    Writes `checkpoint.json` (Great Expectations' result) and `index.html` (the same to read, offline) into
+    `report`, each whole or not at all. Great Expectations keeps one context a process: not for several
+    threads at once.
 
     Args:
-        database: a closed DuckDB file whose relation `batch` has typed columns, `vaewatch_row` (position) and `vaewatch_set_aside`
-            (bool). It is opened for reading only and spills to a folder beside it.
+        database: a closed DuckDB file whose relation `batch` has typed columns, `vaewatch_row` (position) and
+            `vaewatch_set_aside` (bool). It is opened for reading only and spills to a folder beside it.
         mostly: share of a column's values that must keep a row rule before the rule itself counts as broken.
         landed_at: when the batch landed, with a time zone; a freshness rule counts from it.
         notes: what was accepted and is worth knowing, for the page.

@@ -1,7 +1,7 @@
 """Running a suite: one Great Expectations Checkpoint over one prepared batch.
 
-Belongs here: the context, the run, and telling a batch that breaks a rule from a check that crashed. Does not: which
-expectation a rule becomes (suite.py), or how a result reads (wording.py, page.py).
+Belongs here: the context, the run, and telling a batch that breaks a rule from a check that crashed. Does
+not: which expectation a rule becomes (suite.py), or how a result reads (wording.py, page.py).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _opened(source: Mapping[str, Any], dataset: str, batch_id: str) -> Iterator[
     )
 
     config = DataContextConfig(
-        store_backend_defaults=InMemoryStoreBackendDefaults(),  # get_context's own would make a folder in /tmp
+        # get_context's own would make a folder in /tmp
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
         progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
     )
@@ -141,7 +142,9 @@ def _cause(message: str) -> str:
 
 
 def _examples(engine: Any, rule: RowRule | BatchRule, found: Mapping[str, Any]) -> tuple[str, ...]:
-    """A few different values among the first that break a rule, as text. For a reader's eyes: nothing is counted."""
+    """A few different values among the first that break a rule, as text. For a reader's eyes: nothing is
+    counted.
+    """
     if not isinstance(rule, RowRule) or not found["unexpected_count"] or rule.code == "missing_value":
         return ()
     texts = [f"CAST({sql.name(name)} AS VARCHAR)" for name in rule.columns or (rule.column or "",)]

@@ -1,8 +1,8 @@
 """DuckDB as SQLAlchemy sees it: just enough for Great Expectations to read one prepared database file.
 
-Belongs here: connecting, quoting, column names and types. Does not: what is asked of the data. Great Expectations has
-no DuckDB dialect and asks little of one: SELECT, identifiers quoted, columns described. `duckdb-engine` inherits from
-PostgreSQL's dialect and asks DuckDB for catalogue tables that it does not have.
+Belongs here: connecting, quoting, column names and types. Does not: what is asked of the data. Great
+Expectations has no DuckDB dialect and asks little of one: SELECT, identifiers quoted, columns described.
+`duckdb-engine` inherits from PostgreSQL's dialect and asks DuckDB for catalogue tables that it does not have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from sqlalchemy.sql.elements import quoted_name
 
 
 def data_source(database: Path, *, memory_gb: float, threads: int | None) -> dict[str, Any]:
-    """How Great Expectations opens a prepared file: for reading only, spilling beside it, without a network."""
+    """How Great Expectations opens a prepared file: for reading only, spilling beside it, without a
+    network.
+    """
     registry.register("duckdb.vaewatch", __name__, "DuckDB")
     config: dict[str, Any] = {
         "memory_limit": f"{memory_gb}GB",
@@ -39,7 +41,9 @@ def data_source(database: Path, *, memory_gb: float, threads: int | None) -> dic
 
 
 class _Cursor:
-    """A DuckDB session of its own: Great Expectations fetches after it gave the connection back to the pool."""
+    """A DuckDB session of its own: Great Expectations fetches after it gave the connection back to the
+    pool.
+    """
 
     rowcount = -1
 
@@ -48,7 +52,9 @@ class _Cursor:
 
     @property
     def description(self) -> Any:
-        """What SQLAlchemy keeps for as long as the process lives: no objects of DuckDB's, which complains of them at its end."""
+        """What SQLAlchemy keeps for as long as the process lives: no objects of DuckDB's, which complains of
+        them at its end.
+        """
         described = self._session.description
         return described and [(name, str(type_), *rest) for name, type_, *rest in described]
 
@@ -91,7 +97,9 @@ class _Connection:
 
 
 class _Type(types.NullType):
-    """A type by its name in DuckDB. GX asks for all names once a rule: SQLAlchemy's own would be compiled each time."""
+    """A type by its name in DuckDB. GX asks for all names once a rule: SQLAlchemy's own would be compiled
+    each time.
+    """
 
     def __init__(self, name: str = "NULL") -> None:
         self.name = name

@@ -1,7 +1,8 @@
 """The page beside a batch's checkpoint.json: the verdict, and one row a rule.
 
-Belongs here: how a result looks. Does not: what it says (wording.py). Great Expectations' own Data Docs weigh 4 MB, take
-seconds and load styles, scripts and fonts from elsewhere; this page is one file that needs nothing else.
+Belongs here: how a result looks. Does not: what it says (wording.py). Great Expectations' own Data Docs weigh
+4 MB, take seconds and load styles, scripts and fonts from elsewhere; this page is one file that needs nothing
+else.
 """
 
 from __future__ import annotations

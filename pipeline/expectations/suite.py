@@ -1,10 +1,12 @@
 """A contract's rules as Great Expectations' expectations, native wherever there is one.
 
-Belongs here: which expectation a rule becomes, and the five that Great Expectations lacks on DuckDB. Does not: running
-them (checkpoint.py) or their wording (wording.py). Imports Great Expectations: import this inside functions only.
+Belongs here: which expectation a rule becomes, and the five that Great Expectations lacks on DuckDB. Does
+not: running them (checkpoint.py) or their wording (wording.py). Imports Great Expectations: import this
+inside functions only.
 
-Whatever is said of single values is a ColumnMapExpectation: Great Expectations counts all of them in one pass over the
-batch, and writes the SQL itself. It skips missing values, as the rules do; NaN was read as missing before.
+Whatever is said of single values is a ColumnMapExpectation: Great Expectations counts all of them in one pass
+over the batch, and writes the SQL itself. It skips missing values, as the rules do; NaN was read as missing
+before.
 """
 
 from __future__ import annotations
@@ -117,8 +119,9 @@ def rounded_share(share: float) -> float:
 
 
 class _Counted:
-    """Only how many values break a rule. Great Expectations would also look for examples, in a query for each rule,
-    broken or not: with 1,000 columns that is two thirds of the time."""
+    """Only how many values break a rule. Great Expectations would also look for examples, in a query for each
+    rule, broken or not: with 1,000 columns that is two thirds of the time.
+    """
 
     def get_validation_dependencies(self, *arguments: Any, **options: Any) -> Any:
         dependencies = super().get_validation_dependencies(*arguments, **options)  # type: ignore[misc]
@@ -214,7 +217,9 @@ class _RepeatedKeys(TableMetricProvider):
 
 
 class ExpectRecordKeysToBeUnique(BatchExpectation):
-    """No key twice. GX's own counts every record of a repeated key; here the first of them is as it should be."""
+    """No key twice. GX's own counts every record of a repeated key; here the first of them is as it should
+    be.
+    """
 
     columns: list[str]
     mostly: float = 1
@@ -231,7 +236,8 @@ class ExpectRecordKeysToBeUnique(BatchExpectation):
 class _NewestRecord(TableMetricProvider):
     """Microseconds since 1970 of the newest record that was not set aside, and the same as text.
 
-    Python's dates end in 9999 and DuckDB's do not, so DuckDB does the arithmetic. A date counts until its day ends.
+    Python's dates end in 9999 and DuckDB's do not, so DuckDB does the arithmetic. A date counts until its day
+    ends.
     """
 
     metric_name = "table.newest_record"

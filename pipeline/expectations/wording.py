@@ -1,6 +1,7 @@
 """What a rule promises and what was found, in words.
 
-Belongs here: sentences, from a rule and from Great Expectations' result for it. Does not: how they look (page.py).
+Belongs here: sentences, from a rule and from Great Expectations' result for it. Does not: how they look
+(page.py).
 """
 
 from __future__ import annotations

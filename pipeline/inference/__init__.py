@@ -1,6 +1,7 @@
 """A dataset file written from a sample: what `vaewatch init` guesses, and why.
 
-Belongs here: choosing and reading the sample, and the proposal as a whole. Does not: what the settings mean (config.py).
+Belongs here: choosing and reading the sample, and the proposal as a whole. Does not: what the settings mean
+(config.py).
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def _readable(paths: Sequence[Path]) -> tuple[list[Path], list[pa.Schema], list[
 
 
 def _types(schemas: Sequence[pa.Schema]) -> dict[str, str]:
-    """A contract type that every sampled file fits, by column of the newest file; `other` where there is none."""
+    """A contract type that every sampled file fits, by column of the newest file; `other` where there is
+    none.
+    """
     types = {}
     for name in schemas[-1].names:
         fields = [schema.field(name).type for schema in schemas if schema.get_field_index(name) >= 0]

@@ -1,7 +1,7 @@
 """What a column is: its role, rules and bounds, which column tells records apart and which is the time.
 
-Belongs here: guesses from a sample that lies in DuckDB, each with its reason. Does not: reading the sample (the package), or
-how a guess is written down (writing.py).
+Belongs here: guesses from a sample that lies in DuckDB, each with its reason. Does not: reading the sample
+(the package), or how a guess is written down (writing.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ RECURRING = (
 )
 MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
 IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
-STEADY = 0.5  # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
+# mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
+STEADY = 0.5
 MOST_DIGITS = 1e15  # below it every whole number is a float of its own
 NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
 
@@ -97,7 +98,9 @@ def guess(
 
 
 def _key(columns: Sequence[Guess], n: int) -> str | None:
-    """A column that is unique, else the one with the fewest records that repeat or lack it, if they are few."""
+    """A column that is unique, else the one with the fewest records that repeat or lack it, if they are
+    few.
+    """
     nearly = sorted(
         (g.n_odd, i) for i, g in enumerate(columns) if g.type in {"string", "int"} and g.n_odd <= NEARLY * n
     )
@@ -242,14 +245,18 @@ def _split(connection: duckdb.DuckDBPyConnection, time: str, n_files: int) -> st
 
 
 def _levels(connection: duckdb.DuckDBPyConnection, measured: Sequence[Guess], time: str) -> list[Guess]:
-    """Of columns whose records follow each other in equal steps, those in which a value is near the one before."""
+    """Of columns whose records follow each other in equal steps, those in which a value is near the one
+    before.
+    """
     if not 0 < len(measured) <= MOST_DERIVED_FROM or not _in_step(connection, time):
         return []
     return [guess for guess in measured if _steadiness(connection, sql.name(guess.name), time) <= STEADY]
 
 
 def _steadiness(connection: duckdb.DuckDBPyConnection, column: str, time: str) -> float:
-    """Mean change over mean deviation from the median: 1.4 for values that know nothing of each other (Gaussian)."""
+    """Mean change over mean deviation from the median: 1.4 for values that know nothing of each other
+    (Gaussian).
+    """
     (ratio,) = _row(
         connection,
         f"""SELECT sum(abs(change)) / sum(abs({column} - middle)) FROM (SELECT {column}, median({column}) OVER () AS middle,

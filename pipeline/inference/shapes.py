@@ -43,7 +43,9 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def shape_of(relative: Sequence[str]) -> Shape:
-    """How these paths name a batch: the commonest way that fits nearly all of them, else that fits the most."""
+    """How these paths name a batch: the commonest way that fits nearly all of them, else that fits the
+    most.
+    """
     common = [Shape(*found) for found, _ in Counter(map(_one_shape, relative)).most_common(MOST_SHAPES)]
     shapes = [*common, Shape(f"{{batch_id}}{Path(relative[0]).suffix}", "one batch a file")]
     matched = [sum(path_shape(s.files).fullmatch(path) is not None for path in relative) for s in shapes]
@@ -52,7 +54,9 @@ def shape_of(relative: Sequence[str]) -> Shape:
 
 
 def files_a_day(files: str, relative: Sequence[str]) -> tuple[float, str]:
-    """How many of these paths make a day, by the dates in their batches' names; or a batch, where those name no day."""
+    """How many of these paths make a day, by the dates in their batches' names; or a batch, where those name
+    no day.
+    """
     batches = [found["batch_id"] for path in relative if (found := path_shape(files).fullmatch(path))]
     dates = [next((date[0] for date in DATE.finditer(batch) if date[3]), "") for batch in batches]
     unit, counted = ("day", dates) if all(dates) else ("batch", batches)

@@ -1,7 +1,8 @@
 """The installation's database, from one release's tables to the next's, by Alembic.
 
-Belongs here: the steps in versions/, and running those that are missing. Does not: what a table means (ledger.py,
-review/schema.py). Importing this imports no Alembic: a database that is up to date is opened without it.
+Belongs here: the steps in versions/, and running those that are missing. Does not: what a table means
+(ledger.py, review/schema.py). Importing this imports no Alembic: a database that is up to date is opened
+without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether tonight's records are like those that the model learned, and whether the night went as nights go.
 
-Belongs here: what is measured of a batch, what earlier batches say is usual, what is worth telling, and telling it.
-Does not: whether one record is odd (detector.py), or what the contract promises (validation.py).
+Belongs here: what is measured of a batch, what earlier batches say is usual, what is worth telling, and
+telling it. Does not: whether one record is odd (detector.py), or what the contract promises (validation.py).
 
     reference    how each modelled column lay in training; saved with the detector
     measures     numbers of one batch against it

@@ -1,7 +1,8 @@
 """Telling people what was found: once, until it clears or worsens, through the channels of the digest.
 
-Belongs here: the words, and noting that it was told. Does not: what is found, and what of it is news (judgement.py), or how a text travels
-(review/digest.py). A message is noted after it was handed on: killed in between, it is told twice rather than never.
+Belongs here: the words, and noting that it was told. Does not: what is found, and what of it is news
+(judgement.py), or how a text travels (review/digest.py). A message is noted after it was handed on: killed in
+between, it is told twice rather than never.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""What is worth telling of a batch: a finding, which of several is worst or new, and how many of a kind are told as one.
+"""What is worth telling of a batch: a finding, which of several is worst or new, and how many of a kind are
+told as one.
 
-Belongs here: findings once they are made. Does not: making them (judgement.py), or whom they are told (alerts.py).
+Belongs here: findings once they are made. Does not: making them (judgement.py), or whom they are told
+(alerts.py).
 """
 
 from __future__ import annotations
@@ -53,8 +55,9 @@ def worst(findings: Sequence[Finding]) -> Severity | None:
 
 
 def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
-    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the most severe. Missing
-    values are told of the contract's columns, not of what is derived from them."""
+    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the
+    most severe. Missing values are told of the contract's columns, not of what is derived from them.
+    """
     kinds = Counter(finding.key.partition(":")[0] for finding in findings)
     found, seen = list[Finding](), set[str]()
     for finding in findings:

@@ -1,8 +1,8 @@
 """What is usual of a dataset's batches, learned from the earlier ones.
 
-Usual is the median of batches of the same weekday where there are three of them, else of all. Allowed is the larger of a floor, an effect that a
-person would want to know of, and five times as far as one batch in ten is from its own weekday's median. While there is less than
-a week of history, ten floors.
+Usual is the median of batches of the same weekday where there are three of them, else of all. Allowed is the
+larger of a floor, an effect that a person would want to know of, and five times as far as one batch in ten is
+from its own weekday's median. While there is less than a week of history, ten floors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pipeline.monitoring.measures import Measures
 
 MOST_EARLIER = 56  # batches: eight weeks of days
 FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any
-SPREAD = 5.0  # times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
+# times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
+SPREAD = 5.0
 FEW = 10.0  # times the floor, while too little is known
 
 
@@ -60,8 +61,10 @@ class History:
     def usual(
         self, key: str, read: Callable[[Measures], float | None], floor: float, expected: float
     ) -> Usual:
-        """What is usual of one number. expected: while too little is known. The batches just before of which the same was told
-        are left out, so that drift that stays is told every day, unless they are most: then it is usual by now."""
+        """What is usual of one number. expected: while too little is known. The batches just before of which
+        the same was told are left out, so that drift that stays is told every day, unless they are most: then
+        it is usual by now.
+        """
         known = [(p, value) for p in self.past if (value := read(p.measures)) is not None]
         recent = known[-MOST_EARLIER:]
         if len(recent) < FEWEST_EARLIER:

@@ -1,10 +1,11 @@
-"""From a batch's numbers and those of earlier batches to what is worth telling: what, where, how much, what to do next.
+"""From a batch's numbers and those of earlier batches to what is worth telling: what, where, how much, what
+to do next.
 
-Belongs here: what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the numbers
-(measures.py), what is usual (history.py), or whom they are told (alerts.py).
+Belongs here: what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the
+numbers (measures.py), what is usual (history.py), or whom they are told (alerts.py).
 
-Too much is farther from what is usual than is allowed there; what chance does in a batch of that size is taken off first. While too little
-is known, what is beyond is told a step lower.
+Too much is farther from what is usual than is allowed there; what chance does in a batch of that size is
+taken off first. While too little is known, what is beyond is told a step lower.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def redeliver(dataset: Dataset) -> str:
 
 
 def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:
-    """What is worth telling of a batch, the most severe first, and of its columns after what is so of the batch as a whole.
+    """What is worth telling of a batch, the most severe first, and of its columns after what is so of the
+    batch as a whole.
 
     Args:
         past: earlier batches, oldest first.
@@ -241,8 +243,9 @@ def _of(
 
 
 def _beyond(value: float, usual: Usual, *, noise: float) -> float:
-    """How many times as far from the median as is allowed: beyond the floor without chance's part, and beyond what days differ by,
-    of which chance is a part."""
+    """How many times as far from the median as is allowed: beyond the floor without chance's part, and beyond
+    what days differ by, of which chance is a part.
+    """
     apart = abs(value - usual.median)
     spread = usual.above if value > usual.median else usual.below
     by_floor = max(0.0, apart - noise) / usual.floor if usual.floor else np.inf
@@ -250,7 +253,9 @@ def _beyond(value: float, usual: Usual, *, noise: float) -> float:
 
 
 def _noise_of_share(share: float, n: int) -> float:
-    """How far chance takes a share of n records from what it truly is: to the end of a one-sided exact interval."""
+    """How far chance takes a share of n records from what it truly is: to the end of a one-sided exact
+    interval.
+    """
     from scipy.special import bdtri
 
     hits = round(share * n)
@@ -265,8 +270,9 @@ def _finding(
 
 
 def moved_words(drift: ColumnDrift) -> str:
-    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a category the value that
-    gained and the one that lost."""
+    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a
+    category the value that gained and the one that lost.
+    """
     if drift.shift is not None:
         moved = f"values moved by {drift.shift:.2g} standard deviations"
         for name, share in QUANTILES.items():

@@ -1,11 +1,13 @@
-"""Numbers of one batch, from a sample of its scored records and the detector: how far each column lies from training.
+"""Numbers of one batch, from a sample of its scored records and the detector: how far each column lies from
+training.
 
-Belongs here: arithmetic; what chance alone would do is taken off, so that small batches and large ones compare. Does not:
-what is usual and what is too much (judgement.py).
+Belongs here: arithmetic; what chance alone would do is taken off, so that small batches and large ones
+compare. Does not: what is usual and what is too much (judgement.py).
 
-Jensen–Shannon divergence: Lin (1991). Of two samples of one distribution, n and m records, 8 ln 2 · nm / (n + m) times the divergence in
-bits is χ² distributed, with a degree of freedom less than there are bins (Menéndez et al. 1997). Wasserstein's distance on
-the line is the area between the two distribution functions. scipy.special has the terms; scipy.stats would cost a second at every start.
+Jensen–Shannon divergence: Lin (1991). Of two samples of one distribution, n and m records, 8 ln 2 · nm / (n +
+m) times the divergence in bits is χ² distributed, with a degree of freedom less than there are bins (Menéndez
+et al. 1997). Wasserstein's distance on the line is the area between the two distribution functions.
+scipy.special has the terms; scipy.stats would cost a second at every start.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from pipeline.features import Features
 
 MOST_SAMPLED = 20_000  # records of a batch: chance is then 0.0003 bits a column, a twentieth of what is told
-SPREAD = 11_400_714_819_323_198_485  # 2^64 over the golden ratio: its multiples lie evenly (Knuth's multiplicative hashing)
+# 2^64 over the golden ratio: its multiples lie evenly (Knuth's multiplicative hashing)
+SPREAD = 11_400_714_819_323_198_485
 TAIL = 0.01  # the smallest p-values: one record in a hundred, where nothing has changed
 NAMED = 3  # new categories that are told by name
 LONGEST = 80  # characters of a category that are kept
@@ -44,14 +47,16 @@ class ColumnDrift:
     """One column of a batch against training.
 
     Attributes:
-        divergence: Jensen–Shannon, bits in [0, 1], of the values that are there; what chance does on average is taken off.
+        divergence: Jensen–Shannon, bits in [0, 1], of the values that are there; what chance does on average
+            is taken off.
         noise: what chance alone exceeds once in ten thousand columns, of the same.
         psi: population stability index, as it is known; empty bins counted by half a record.
         shift: Wasserstein distance in standard deviations of training; None for a category.
         missing: share of records without a value. usual_missing: in training.
-        new: share of values that training did not have or had too seldom to learn; None for a number. usual_new: in training, where such
-            values are rare ones. new_values: the most frequent of them.
-        correlation: largest change of Pearson's r with another column; None for a category. other: that column.
+        new: share of values that training did not have or had too seldom to learn; None for a number.
+            usual_new: in training, where such values are rare ones. new_values: the most frequent of them.
+        correlation: largest change of Pearson's r with another column; None for a category. other: that
+            column.
         r, usual_r: with that column, in the batch and in training.
         counts, usual: values in each bin, in the batch and in training.
         bins: of a number the edges between bins, of a category the values (the last bin holds the others).
@@ -85,7 +90,8 @@ class Measures:
         above: chance that a record scores above a normal one of training; one half is usual.
         tail: share of sampled records with a p-value of 0.01 or less.
         n_read, n_set_aside: in the delivery, and set aside by the contract.
-        champion_days: since the model was trained. backlog: flagged records of all batches that wait for a person.
+        champion_days: since the model was trained. backlog: flagged records of all batches that wait for a
+            person.
         columns: drift by column; empty for a detector without a reference.
     """
 
@@ -118,7 +124,8 @@ def _drift_from(state: Mapping[str, Any]) -> ColumnDrift:
 
 
 def chosen(row_numbers: Array, n_records: int) -> Array:
-    """Which of a batch's records are looked at, by their row number alone: the same ones however a batch is cut. (n,) bool
+    """Which of a batch's records are looked at, by their row number alone: the same ones however a batch is
+    cut. (n,) bool
 
     n_records: of the batch; up to MOST_SAMPLED, all of them are chosen.
     """
@@ -214,7 +221,9 @@ def _unknown(column: pa.ChunkedArray, known: tuple[str, ...]) -> tuple[float, tu
 def _correlation_shift(
     reference: Reference, features: Features, sample: pa.Table
 ) -> dict[str, dict[str, Any]]:
-    """By column the pair that changed most beyond chance, which is as large as 4.5 standard errors of Fisher's z."""
+    """By column the pair that changed most beyond chance, which is as large as 4.5 standard errors of
+    Fisher's z.
+    """
     names = reference.correlated
     if len(names) < 2:
         return {}

@@ -1,8 +1,8 @@
 """How every dataset stands, as metrics for Prometheus: read from the ledger's database when somebody asks.
 
-Belongs here: names, meanings and labels of the metrics; the file for node_exporter's textfile collector. Does not: rules and
-dashboards (infra/), or Airflow's own metrics. Nothing is counted in a process: steps are short-lived, and what happened is in the
-ledger.
+Belongs here: names, meanings and labels of the metrics; the file for node_exporter's textfile collector. Does
+not: rules and dashboards (infra/), or Airflow's own metrics. Nothing is counted in a process: steps are
+short-lived, and what happened is in the ledger.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def write(here: Installation, path: Path) -> Path:
 
 
 def publish(here: Installation, say: Callable[[str], None]) -> None:
-    """The same, to <home>/metrics/vaewatch.prom, after a step; a step has done its work without it, so a fault is said."""
+    """The same, to <home>/metrics/vaewatch.prom, after a step; a step has done its work without it, so a
+    fault is said.
+    """
     try:
         write(here, here.settings.home / "metrics" / FILE)
     except StorageFailed as fault:

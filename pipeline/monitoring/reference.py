@@ -1,7 +1,8 @@
-"""How each modelled column lay in training: what drift is measured against, saved with the detector as plain JSON.
+"""How each modelled column lay in training: what drift is measured against, saved with the detector as plain
+JSON.
 
-Belongs here: histograms and correlations of bounded size, and counting other records into the same bins. Does not:
-how far two histograms are apart (measures.py), or what the model makes of a value (features.py).
+Belongs here: histograms and correlations of bounded size, and counting other records into the same bins. Does
+not: how far two histograms are apart (measures.py), or what the model makes of a value (features.py).
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ if TYPE_CHECKING:  # it comes with torch, which reading a histogram does not nee
 N_BINS = 20
 MOST_VALUES = 30  # categories that are counted one by one; the others share a bin
 MOST_CORRELATED = 40  # numeric columns; beyond them 800 pairs would be compared
-FAR = 3.0  # standard deviations: values beyond count as this far in correlations, or one outlier would be all of it
+# standard deviations: values beyond count as this far in correlations, or one outlier would be all of it
+FAR = 3.0
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class NumberShape:
-    """A numeric column as a histogram with bins of about equal counts; a value of many records has a bin of its own.
+    """A numeric column as a histogram with bins of about equal counts; a value of many records has a bin of
+    its own.
 
     Attributes:
         edges: between bins, ascending; a bin begins with its lower edge. (n_bins - 1,)
@@ -87,7 +90,8 @@ class CategoryShape:
         values: the most frequent first. (n_values,)
         counts: training records with each, and with any other. (n_values + 1,)
         n_missing: training records without a value.
-        n_rare: training records with a value that the model did not learn by name; zero in a reference from before it was counted.
+        n_rare: training records with a value that the model did not learn by name; zero in a reference from
+            before it was counted.
     """
 
     values: tuple[str, ...]
@@ -177,10 +181,12 @@ def not_among(known: tuple[str, ...], column: pa.ChunkedArray) -> pa.ChunkedArra
 
 
 def correlations(features: Features, names: tuple[str, ...], table: pa.Table) -> tuple[Array, Array]:
-    """Pearson's r of each pair of columns as the model reads them, and of how many records: those that have both.
+    """Pearson's r of each pair of columns as the model reads them, and of how many records: those that have
+    both.
 
     Returns:
-        r, n_records: (n_columns, n_columns) each; r is 0 where fewer than three records have both, or one does not vary.
+        r, n_records: (n_columns, n_columns) each; r is 0 where fewer than three records have both, or one
+            does not vary.
     """
     from pipeline.features import floats
 

@@ -1,4 +1,5 @@
-"""What was measured of each batch, one row a batch, in the ledger's database; a batch that is scored again replaces its row.
+"""What was measured of each batch, one row a batch, in the ledger's database; a batch that is scored again
+replaces its row.
 
 Belongs here: the table, writing a row, reading earlier ones. Does not: what the numbers mean (judgement.py).
 """
@@ -17,7 +18,8 @@ from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.measures import Measures
 
-MOST_READ = 90  # earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others
+# earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others
+MOST_READ = 90
 
 measures = sa.Table(
     "measures",

@@ -1,6 +1,7 @@
 """Measure a batch that has just been scored, hold it against earlier ones, and keep both.
 
-Belongs here: where each number comes from. Does not: how it is computed (measures.py), or what it means (judgement.py).
+Belongs here: where each number comes from. Does not: how it is computed (measures.py), or what it means
+(judgement.py).
 """
 
 from __future__ import annotations

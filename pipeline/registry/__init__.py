@@ -1,10 +1,11 @@
 """Model versions: log and register one, say which serves, fetch it, move the champion there and back.
 
-Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version deserves to
-serve (evaluation.py), or what a detector holds (detector.py). Importing this package imports no MLflow.
+Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version
+deserves to serve (evaluation.py), or what a detector holds (detector.py). Importing this package imports no
+MLflow.
 
-Here is what may be asked; the work is in the modules beside: making a version (registration.py, runs.py, copying.py), which one serves
-(serving.py), its files (fetching.py), and its end (removal.py).
+Here is what may be asked; the work is in the modules beside: making a version (registration.py, runs.py,
+copying.py), which one serves (serving.py), its files (fetching.py), and its end (removal.py).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Registry:
         """Note where MLflow is; it is imported and asked at the first call.
 
         Args:
-            artifacts: folder or address for models and plots, where MLflow is a database; by default beside a SQLite
-                file. A tracking server (http) decides for itself.
+            artifacts: folder or address for models and plots, where MLflow is a database; by default beside a
+                SQLite file. A tracking server (http) decides for itself.
             prefix: models are PREFIX.DATASET, experiments PREFIX/DATASET: environments may share an MLflow.
 
         Raises:
@@ -60,7 +61,8 @@ class Registry:
         return f"{self._prefix}.{dataset}"
 
     def prepare(self) -> None:
-        """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at once.
+        """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at
+        once.
 
         Raises:
             RegistryUnreachable: the database does not answer.
@@ -69,7 +71,8 @@ class Registry:
             self._connection.prepare()
 
     def register(self, run: TrainingRun) -> ModelVersion:
-        """Log a training and make it a version; the same training again gives the same version and logs nothing.
+        """Log a training and make it a version; the same training again gives the same version and logs
+        nothing.
 
         Raises:
             RegistryUnreachable: MLflow does not answer, or refuses; no version was made.
@@ -166,7 +169,8 @@ class Registry:
             return serving.promote(versions, version, by=by, reason=reason)
 
     def reject(self, dataset: str, version: int, *, by: str, reason: str) -> bool:
-        """Put on record that somebody does not want a version to serve; it is challenger no longer. The champion is left alone.
+        """Put on record that somebody does not want a version to serve; it is challenger no longer. The
+        champion is left alone.
 
         Returns:
             False where it serves, or this was on record already: nothing changed.
@@ -180,9 +184,9 @@ class Registry:
     def rollback(self, dataset: str, *, by: str, reason: str) -> Promotion:
         """Bring back the champion before this one.
 
-        There is one step back, not a chain: a second rollback is refused, so that a command given twice can neither
-        restore the version that was just taken back nor go further than was meant. Promote a version by its number
-        to go elsewhere.
+        There is one step back, not a chain: a second rollback is refused, so that a command given twice can
+        neither restore the version that was just taken back nor go further than was meant. Promote a version
+        by its number to go elsewhere.
 
         Raises:
             NotReady: there is no champion, or none before it.
@@ -191,14 +195,17 @@ class Registry:
             return serving.rollback(versions, by=by, reason=reason)
 
     def history(self, dataset: str) -> list[dict[str, Any]]:
-        """Every promotion and rollback, oldest first: what, at, version, replaced, by, reason, decision, evaluated_at."""
+        """Every promotion and rollback, oldest first: what, at, version, replaced, by, reason, decision,
+        evaluated_at.
+        """
         with self._of(dataset, "read the history") as versions:
             return versions.events()
 
     def log_evaluation(
         self, dataset: str, version: int, evaluation: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
-        """Keep what a version was judged by: the whole as evaluation.json of its run, then the tags, which say that it is there.
+        """Keep what a version was judged by: the whole as evaluation.json of its run, then the tags, which
+        say that it is there.
 
         Raises:
             NotReady: there is no such version.
@@ -209,14 +216,18 @@ class Registry:
             versions.tag(chosen, **tags)
 
     def evaluation(self, version: ModelVersion) -> dict[str, Any] | None:
-        """What a version was judged by, as it was logged; None where it was not judged, or the file is gone."""
+        """What a version was judged by, as it was logged; None where it was not judged, or the file is
+        gone.
+        """
         if not version.run_id:
             return None
         with self._of(version.dataset, f"read the evaluation of version {version.version}") as versions:
             return runs.read_json(versions.client, version.run_id, EVALUATION)
 
     def amend(self, version: ModelVersion, name: str, change: Callable[[str], str]) -> str | None:
-        """Change a text that was logged with a version's run, and return what it is then; None where there is none."""
+        """Change a text that was logged with a version's run, and return what it is then; None where there is
+        none.
+        """
         with self._of(version.dataset, f"amend {name} of version {version.version}") as versions:
             text = runs.read_text(versions.client, version.run_id, name)
             amended = None if text is None else change(text)
@@ -225,7 +236,8 @@ class Registry:
             return amended
 
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
-        """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was known.
+        """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was
+        known.
 
         Raises:
             NotReady: there is no such version.
@@ -280,9 +292,11 @@ class Registry:
             return {v.version: removal.copies(versions, v.run_id) for v in versions.all()}
 
     def prune(self, dataset: str, going: Collection[int], *, dry_run: bool = False) -> list[Removal]:
-        """Remove versions, and with their files every run that no version is left of. What has an alias stays.
+        """Remove versions, and with their files every run that no version is left of. What has an alias
+        stays.
 
-        A version goes first, so that nobody promotes what is half gone. Interrupted, the same call again ends the same.
+        A version goes first, so that nobody promotes what is half gone. Interrupted, the same call again ends
+        the same.
 
         Args:
             going: numbers of versions.

@@ -1,6 +1,7 @@
 """The way to MLflow: its address, its database, and its faults in our words.
 
-Belongs here: what has to be true before MLflow can be asked anything. Does not: what is asked (runs.py, versions.py).
+Belongs here: what has to be true before MLflow can be asked anything. Does not: what is asked (runs.py,
+versions.py).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ DEFAULTS = {  # an operator's own setting wins
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the address it prints holds the password
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_CONFIGURE_LOGGING": "false",  # else it replaces the handlers of sqlalchemy's and alembic's loggers
+    # else it replaces the handlers of sqlalchemy's and alembic's loggers
+    "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # else a uv.lock in the working folder travels with every model
 }
 FIXED = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}  # true by default; reading a pickle runs its code

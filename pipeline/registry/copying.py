@@ -1,7 +1,9 @@
-"""A version's run and model, logged again at another MLflow, or under another name at the same one: all evidence and the files.
+"""A version's run and model, logged again at another MLflow, or under another name at the same one: all
+evidence and the files.
 
-Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or making a version of it (registration.py). The copy has
-files of its own, unlike one of MLflow's `copy_model_version`: what becomes of the original does not matter to it.
+Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or making a version of it
+(registration.py). The copy has files of its own, unlike one of MLflow's `copy_model_version`: what becomes of
+the original does not matter to it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ KEPT = ("mlflow.note.content", "mlflow.runName")
 
 
 def tags_of_copy(version: ModelVersion, copied: Mapping[str, str]) -> dict[str, str]:
-    """A version's tags as a copy has them, and those that say where it comes from; what was decided of it was about another place."""
+    """A version's tags as a copy has them, and those that say where it comes from; what was decided of it was
+    about another place.
+    """
     traveling = {
         f"source.{name}" if name.startswith(OF_ITS_PLACE) else name: value
         for name, value in version.tags.items()

@@ -37,9 +37,11 @@ class TrainingRun:
     """All that is logged of one training.
 
     Attributes:
-        training_key: identifies data, contract, settings, seed and code; the same key is the same model version.
+        training_key: identifies data, contract, settings, seed and code; the same key is the same model
+            version.
         detector: folder that `Detector.save` wrote.
-        input_example: a few records as the model reads them. Arrow, because pandas forgets which column held integers.
+        input_example: a few records as the model reads them. Arrow, because pandas forgets which column held
+            integers.
         metrics: what the records it was calibrated on say of the model.
         curves: (step, values) while training.
         tags: contract_hash, code_version and the like, searchable on run and version.

@@ -1,6 +1,7 @@
 """A version's files, from wherever MLflow keeps them to a folder here.
 
-Belongs here: one whole copy, however many tasks want it, of exactly what was registered. Does not: reading a detector (pipeline/detector.py).
+Belongs here: one whole copy, however many tasks want it, of exactly what was registered. Does not: reading a
+detector (pipeline/detector.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pipeline.registry.versions import DIGEST, Versions
 
 
 def place(version: ModelVersion, into: Path) -> Path:
-    """Where a version's copy is, or would be; a registry that was made anew is not served an older one's version."""
+    """Where a version's copy is, or would be; a registry that was made anew is not served an older one's
+    version.
+    """
     return into / version.dataset / f"{version.version}-{version.run_id}"
 
 

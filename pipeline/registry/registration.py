@@ -1,7 +1,7 @@
 """From a logged model to a version of it, once for each training.
 
-Belongs here: what becomes of two processes with the same training, and of one that died. Does not: what is logged (runs.py,
-copying.py), or which version serves (serving.py).
+Belongs here: what becomes of two processes with the same training, and of one that died. Does not: what is
+logged (runs.py, copying.py), or which version serves (serving.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def register_training(versions: Versions, artifacts: str | None, run: TrainingRu
 def register(
     versions: Versions, artifacts: str | None, key: str, tags: Mapping[str, str], log: Log
 ) -> ModelVersion:
-    """The version of a training key; where there is none, a model is logged and made one. Its run has ended."""
+    """The version of a training key; where there is none, a model is logged and made one. Its run has
+    ended.
+    """
     made = versions.made_by(key) or _make(versions, artifacts, key, tags, log)
     if versions.client.get_run(made.run_id).info.status != "FINISHED":
         versions.client.set_terminated(made.run_id, "FINISHED")

@@ -1,9 +1,9 @@
 """Training runs and models that no version needs any more, and removing them for good.
 
-Belongs here: what MLflow keeps of a training beside its version, and the order in which it goes. Does not: which versions
-are kept (pipeline/retention.py). MLflow's own `delete_run` and `delete_logged_model` only mark: the files stay, and the
-rows. Files go through MLflow's artifact store; rows by what `mlflow gc` calls, which only a database has: a tracking
-server's rows stay marked until somebody runs `mlflow gc` there.
+Belongs here: what MLflow keeps of a training beside its version, and the order in which it goes. Does not:
+which versions are kept (pipeline/retention.py). MLflow's own `delete_run` and `delete_logged_model` only
+mark: the files stay, and the rows. Files go through MLflow's artifact store; rows by what `mlflow gc` calls,
+which only a database has: a tracking server's rows stay marked until somebody runs `mlflow gc` there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Remover:
     def runs(self, experiment_id: str) -> list[Run]:
         """Training runs that have ended, the oldest first; where rows can go, those marked as deleted, too.
 
-        One that is open or failed is left out for a week: it may be at work, or somebody may ask why it failed.
+        One that is open or failed is left out for a week: it may be at work, or somebody may ask why it
+        failed.
         """
         from mlflow.entities import ViewType
 

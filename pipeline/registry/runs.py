@@ -1,7 +1,9 @@
-"""One training in MLflow: a run with its numbers, inputs and plots, and a logged model that loads without pickle.
+"""One training in MLflow: a run with its numbers, inputs and plots, and a logged model that loads without
+pickle.
 
-Belongs here: all that is written before a version exists. Does not: versions (registration.py) and aliases (serving.py).
-MLflow's client is used throughout, never its "active run": nothing here depends on what else the process does.
+Belongs here: all that is written before a version exists. Does not: versions (registration.py) and aliases
+(serving.py). MLflow's client is used throughout, never its "active run": nothing here depends on what else
+the process does.
 """
 
 from __future__ import annotations
@@ -218,8 +220,8 @@ def _save_model(scratch: Path, logged: LoggedModel, run_id: str, run: TrainingRu
 def signature(example: pa.Table) -> ModelSignature:
     """What the model reads and gives.
 
-    Integers, times and decimals are declared as any type: pandas turns integers into floats where one is missing,
-    and MLflow would then refuse either the batches with missing values or those without.
+    Integers, times and decimals are declared as any type: pandas turns integers into floats where one is
+    missing, and MLflow would then refuse either the batches with missing values or those without.
     """
     import pyarrow as pa
     from mlflow.models import ModelSignature

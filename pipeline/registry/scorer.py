@@ -1,4 +1,5 @@
-"""A detector as MLflow loads it: a copy of this file travels with every version (models from code, no pickle).
+"""A detector as MLflow loads it: a copy of this file travels with every version (models from code, no
+pickle).
 
 Belongs here: pandas in, pandas out. Does not: how a record is scored (detector.py of the installed package).
 vaewatch's own steps do not come this way: they fetch the folder and load the Detector.
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class Scorer(PythonModel):
-    """Scores records: a row of anomaly_score, reconstruction, kl_divergence, p_value and severity for each."""
+    """Scores records: a row of anomaly_score, reconstruction, kl_divergence, p_value and severity for
+    each.
+    """
 
     detector: Detector
 
@@ -52,7 +55,9 @@ class Scorer(PythonModel):
 
 
 def whole_numbers(table: pa.Table) -> pa.Table:
-    """Undo what pandas does to integers with missing values: 1e15 must read as the category 1000000000000000."""
+    """Undo what pandas does to integers with missing values: 1e15 must read as the category
+    1000000000000000.
+    """
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             column = table.column(i)

@@ -1,11 +1,13 @@
 """Which version of a dataset's model serves: moving the champion there and back.
 
-Belongs here: the order of MLflow's requests, so that a process that dies in between leaves one champion, and the next call completes
-the rest. Does not: single requests (versions.py), or whether a version deserves to serve (pipeline/evaluation/).
+Belongs here: the order of MLflow's requests, so that a process that dies in between leaves one champion, and
+the next call completes the rest. Does not: single requests (versions.py), or whether a version deserves to
+serve (pipeline/evaluation/).
 
-What serves is what the alias `champion` names: moving it is the commit of a promotion or a rollback. What the champion
-replaced, and how it came to serve, are tags on it, written before; the aliases `previous` and `challenger` and the entry in the
-history follow, and the next call puts them right where a process died in between.
+What serves is what the alias `champion` names: moving it is the commit of a promotion or a rollback. What the
+champion replaced, and how it came to serve, are tags on it, written before; the aliases `previous` and
+`challenger` and the entry in the history follow, and the next call puts them right where a process died in
+between.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def promote(versions: Versions, version: int | None, *, by: str, reason: str) ->
 
 
 def reject(versions: Versions, version: int, *, by: str, reason: str) -> bool:
-    """Put a rejection on record and end the challenge; False where the version serves, or the record is there already.
+    """Put a rejection on record and end the challenge; False where the version serves, or the record is there
+    already.
 
     Raises:
         NotReady: there is no such version.

@@ -26,7 +26,9 @@ class Versions:
     """One dataset's model versions, through MLflow's client."""
 
     def __init__(self, client: MlflowClient, dataset: str, prefix: str, uri: str) -> None:
-        """Note which model: PREFIX.DATASET, trained in the experiment PREFIX/DATASET, at the MLflow under `uri`."""
+        """Note which model: PREFIX.DATASET, trained in the experiment PREFIX/DATASET, at the MLflow under
+        `uri`.
+        """
         self.client, self.dataset, self.uri = client, dataset, uri
         self.name, self.experiment = f"{prefix}.{dataset}", f"{prefix}/{dataset}"
 
@@ -118,7 +120,9 @@ class Versions:
 def tolerating(
     call: Any, *args: Any, codes: tuple[str, ...] = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ) -> Any:
-    """What the call returns; None where MLflow answers that there is no such thing (or with one of `codes`)."""
+    """What the call returns; None where MLflow answers that there is no such thing (or with one of
+    `codes`).
+    """
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,7 +1,7 @@
 """One page per scored batch and per training: can it be trusted, what changed, what was flagged and why.
 
-Belongs here: pages that need nothing but themselves, no script and no network, written beside the contract's page. Does not: numbers
-(monitoring/), or the review page, which serves them.
+Belongs here: pages that need nothing but themselves, no script and no network, written beside the contract's
+page. Does not: numbers (monitoring/), or the review page, which serves them.
 
     verdict    facts → the sentence at the top; pure
     batch      the facts of a batch, and its page

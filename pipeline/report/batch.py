@@ -1,7 +1,7 @@
 """The page of one batch, and the facts on it.
 
-Belongs here: where each fact comes from: the ledger, the queue, the registry's word on the version. Does not: the verdict
-(verdict.py), or how it looks (templates/).
+Belongs here: where each fact comes from: the ledger, the queue, the registry's word on the version. Does not:
+the verdict (verdict.py), or how it looks (templates/).
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
 def _version(
     here: Installation, dataset: Dataset, state: BatchState
 ) -> tuple[ModelVersion | None, Judgement | None]:
-    """The version that scored a batch, and what it was judged by; None where the registry does not know or does not answer."""
+    """The version that scored a batch, and what it was judged by; None where the registry does not know or
+    does not answer.
+    """
     version = None
     with suppress(RegistryUnreachable):
         found = here.registry.versions(dataset.dataset) if state.model_version is not None else []
@@ -99,7 +101,8 @@ def write(
     """Write a batch's page.
 
     Args:
-        judged: what the version was judged by; the same for every batch that it scores, so that whoever writes many reads it once.
+        judged: what the version was judged by; the same for every batch that it scores, so that whoever
+            writes many reads it once.
 
     Raises:
         StorageFailed: it could not be written.
@@ -225,7 +228,9 @@ def _plain(text: str) -> str:
 def _links(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in MLflow."""
+    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in
+    MLflow.
+    """
     found = {}
     name = dataset.dataset
     if (here.page(dataset, state.batch_id) / "index.html").exists():

@@ -1,7 +1,7 @@
 """What the gates said of a version, as the pages show it.
 
-Belongs here: the facts of the section, and its place on a training's page, which is written before anybody has judged. Does not: judging
-(evaluation/), or how it looks (templates/).
+Belongs here: the facts of the section, and its place on a training's page, which is written before anybody
+has judged. Does not: judging (evaluation/), or how it looks (templates/).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Judgement:
         sentence: the decision's, without its first word, which is the outcome.
         against: the version that served then; empty where none did.
         gates: decision.Finding as dictionaries.
-        model, run: addresses in MLflow; review: of the records that the two disagree on. Empty where they have none.
+        model, run: addresses in MLflow; review: of the records that the two disagree on. Empty where they
+            have none.
     """
 
     dataset: str
@@ -71,7 +72,8 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
 
 
 def onto_training_page(here: Installation, dataset: Dataset, version: ModelVersion) -> None:
-    """Put a judgement into the page of the version's training, in MLflow and here, in place of an earlier one.
+    """Put a judgement into the page of the version's training, in MLflow and here, in place of an earlier
+    one.
 
     Raises:
         RegistryUnreachable, StorageFailed: a repeat completes it.

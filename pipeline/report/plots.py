@@ -77,7 +77,9 @@ def _values(name: str, drift: ColumnDrift) -> Markup:
 
 
 def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence[bool], said: str) -> Markup:
-    """A number over batches, oldest first, the last one being this batch; marked ones had a warning or an alarm."""
+    """A number over batches, oldest first, the last one being this batch; marked ones had a warning or an
+    alarm.
+    """
     wide, high, foot = 260, 64, 8
     seen = [value for value in values if value is not None]
     if not seen:

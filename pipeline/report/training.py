@@ -1,7 +1,8 @@
 """The page of one training, and the facts on it.
 
-Belongs here: what was learned from what, how the newest days lie against the rest, how training went. Does not: whether the version
-deserves to serve (the registry's tags say what was decided), or how it looks (templates/).
+Belongs here: what was learned from what, how the newest days lie against the rest, how training went. Does
+not: whether the version deserves to serve (the registry's tags say what was decided), or how it looks
+(templates/).
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDr
 
 
 def _event(metrics: Mapping[str, float]) -> str:
-    """Where one of the days that calibrate holds most of what is above the threshold, so that other days hardly reach it; else empty."""
+    """Where one of the days that calibrate holds most of what is above the threshold, so that other days
+    hardly reach it; else empty.
+    """
     flags, days = metrics.get("calibration_flags", 0.0), metrics.get("calibration_days", 1.0)
     usual, largest = (metrics.get(f"calibration_flags_{day}_day", 0.0) for day in ("median", "largest"))
     if days < FEWEST_DAYS or flags < FEWEST_FLAGS or largest <= flags / 2 or usual >= flags / days / 2:

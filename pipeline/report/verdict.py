@@ -1,6 +1,7 @@
 """The sentence at the top of a report: can this batch be trusted.
 
-Belongs here: from a batch's status and findings to words. Pure. Does not: what is a finding (monitoring/judgement.py).
+Belongs here: from a batch's status and findings to words. Pure. Does not: what is a finding
+(monitoring/judgement.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Tone = Literal["good", "warn", "bad"]
 
 @dataclass(frozen=True)
 class Trust:
-    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it. next_step: where findings have none."""
+    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it. next_step:
+    where findings have none.
+    """
 
     tone: Tone
     word: str

@@ -1,10 +1,13 @@
-"""How many records a day are worth a person's time, as verdicts tell: a suggestion, applied by nobody but a person.
+"""How many records a day are worth a person's time, as verdicts tell: a suggestion, applied by nobody but a
+person.
 
-Belongs here: from verdicts in the order of severity to a budget with its interval. Does not: flagging (calibration.py).
+Belongs here: from verdicts in the order of severity to a budget with its interval. Does not: flagging
+(calibration.py).
 
-A budget is a place in the order of severity: above it people look, below it they do not. Going down, each record that
-is worth the time gains one and each that is not costs one (a target of one half); the best place is where the sum is largest.
-Its interval is that of the same place in 400 resamples of the verdicts (percentile bootstrap, 90 %).
+A budget is a place in the order of severity: above it people look, below it they do not. Going down, each
+record that is worth the time gains one and each that is not costs one (a target of one half); the best place
+is where the sum is largest. Its interval is that of the same place in 400 resamples of the verdicts
+(percentile bootstrap, 90 %).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Columns of accepted records, read from their files: no more of a file than is asked for.
 
-Belongs here: rows and columns of the table `records`, by place. Does not: what they say of a record (record.py, compare.py).
+Belongs here: rows and columns of the table `records`, by place. Does not: what they say of a record
+(record.py, compare.py).
 
-pyarrow's scanner reads a struct whole where one of its fields is asked for: of a million records of twenty columns, one
-column takes it 0.6 s and this 0.06.
+pyarrow's scanner reads a struct whole where one of its fields is asked for: of a million records of twenty
+columns, one column takes it 0.6 s and this 0.06.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def read(
     most: int | None = None,
     only: Mapping[str, Collection[int]] | None = None,
 ) -> pa.Table | None:
-    """batch_id, row_number, and a column "0", "1", … for each name, in the order of the files; None where nothing is stored.
+    """batch_id, row_number, and a column "0", "1", … for each name, in the order of the files; None where
+    nothing is stored.
 
     Args:
         names: columns of `record`; one that a file has not is missing there.
@@ -66,7 +68,9 @@ def read(
 def whole(
     here: Installation, dataset: Dataset, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], tuple[str, dict[str, Any]]]:
-    """record_key and values of the records at (batch_id, row_number), in this order; one that is not stored by now is left out."""
+    """record_key and values of the records at (batch_id, row_number), in this order; one that is not stored
+    by now is left out.
+    """
     only: dict[str, set[int]] = {}
     for batch_id, number in places:
         only.setdefault(batch_id, set()).add(number)

@@ -1,7 +1,8 @@
-"""One record against others, and against itself as it might have been: nearest normal records, smallest change.
+"""One record against others, and against itself as it might have been: nearest normal records, smallest
+change.
 
-Belongs here: what needs a batch's records or the model, and is looked up when somebody asks. Does not: what the queue
-knows by itself (record.py).
+Belongs here: what needs a batch's records or the model, and is looked up when somebody asks. Does not: what
+the queue knows by itself (record.py).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Near:
     """A record that was not flagged, and how like the one asked about it is.
 
     Attributes:
-        distance: Gower's: the mean over columns of a difference in ranks, or of being another category; 0 to 1.
+        distance: Gower's: the mean over columns of a difference in ranks, or of being another category; 0 to
+            1.
         differs: columns in which it differs most, the most telling first.
     """
 
@@ -45,7 +47,9 @@ class Near:
 
 
 def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int = 3) -> list[Near]:
-    """The unflagged records of a record's batch that are most like it, the nearest first; those of its first `MOST_READ` are compared."""
+    """The unflagged records of a record's batch that are most like it, the nearest first; those of its first
+    `MOST_READ` are compared.
+    """
     names = tuple(
         name for name in dataset.columns_with("numeric", "categorical", "context") if name in dataset.columns
     )
@@ -126,7 +130,8 @@ class Clearing:
 
 
 def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clearing:
-    """What would have to be otherwise for a flag to go: the reasons' columns, one after another, on the way to what was expected.
+    """What would have to be otherwise for a flag to go: the reasons' columns, one after another, on the way
+    to what was expected.
 
     Args:
         row: as `record.one` gives it.
@@ -170,7 +175,9 @@ def _clearing(here: Installation, dataset: Dataset, row: dict[str, Any], version
 
 
 def _on_the_way(record: pa.Table, reason: dict[str, Any], dataset: Dataset) -> pa.Table | None:
-    """The record with one column going, in steps, from what was observed to what was expected; None where it cannot."""
+    """The record with one column going, in steps, from what was observed to what was expected; None where it
+    cannot.
+    """
     name, field = reason["column"], record.schema.field(reason["column"])
     if dataset.columns[name].is_number:
         observed = record[name].to_pylist()[0]

@@ -1,7 +1,8 @@
 """A short message after each batch: how many, the three most severe with their reasons, where to look.
 
-Belongs here: the words, and handing them on: to the log, a file, a webhook, by e-mail. Does not: when (steps/). Nothing
-to say is not said. A message that cannot be delivered is told in the log; the batch is scored all the same.
+Belongs here: the words, and handing them on: to the log, a file, a webhook, by e-mail. Does not: when
+(steps/). Nothing to say is not said. A message that cannot be delivered is told in the log; the batch is
+scored all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Records that one of two model versions flags and the other does not, as the challenger's evaluation kept them.
+"""Records that one of two model versions flags and the other does not, as the challenger's evaluation kept
+them.
 
-Belongs here: which version's evidence is shown, and where its shadow stands. Does not: measuring (evaluation/), or when a version is
-judged (steps/judging.py). Nothing is scored here: what is shown is as old as the evaluation.
+Belongs here: which version's evidence is shown, and where its shadow stands. Does not: measuring
+(evaluation/), or when a version is judged (steps/judging.py). Nothing is scored here: what is shown is as old
+as the evaluation.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ class Disagreement:
 
     Attributes:
         flagged_by: the version that does.
-        score, score_against: nats under the judged version, and under the one that it was measured beside, each in its own; None where
-            the evaluation did not keep them.
+        score, score_against: nats under the judged version, and under the one that it was measured beside,
+            each in its own; None where the evaluation did not keep them.
         p_value, p_value_against: the same two, comparable.
         state: what verdicts come to; None where the record is not in the queue.
     """
@@ -47,7 +49,8 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Shadow:
-    """How long a challenger was measured beside the champion, in days of batches that landed after its training.
+    """How long a challenger was measured beside the champion, in days of batches that landed after its
+    training.
 
     Attributes:
         after: the last batch that it learned from.
@@ -67,8 +70,10 @@ class Measured:
 
     Attributes:
         against: the champion of that time. champion: the one of now.
-        n_records, either, differ: records of the newest days; those that one or both flag; those that one alone flags.
-        threshold, threshold_against: the score that each version flags above, nats; None where it was not kept.
+        n_records, either, differ: records of the newest days; those that one or both flag; those that one
+            alone flags.
+        threshold, threshold_against: the score that each version flags above, nats; None where it was not
+            kept.
         records: the most severe that one alone flags.
         shadow: None where none runs.
         in_shadow: the records are of batches that landed after its training.

@@ -2,8 +2,8 @@
 
 Belongs here: counts for rules that are kept. Does not: what a draft would have hidden (suppression.py).
 
-The cost does not grow with the queue: hidden records have an index of their own, and of the confirmed ones the newest are
-looked at, once for all the rules of a dataset.
+The cost does not grow with the queue: hidden records have an index of their own, and of the confirmed ones
+the newest are looked at, once for all the rules of a dataset.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Effect:
 
     Attributes:
         n_hidden: open records that it hides now.
-        n_confirmed: records that it matches and that are confirmed, as anomalies or data errors, among the newest
-            `MOST_CONFIRMED` of each of the dataset: no rule hides these, but they say what the hidden ones may be.
+        n_confirmed: records that it matches and that are confirmed, as anomalies or data errors, among the
+            newest `MOST_CONFIRMED` of each of the dataset: no rule hides these, but they say what the hidden
+            ones may be.
     """
 
     n_hidden: int = 0

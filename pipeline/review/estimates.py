@@ -2,10 +2,12 @@
 
 Belongs here: the estimates. Does not: where the counts come from (statistics.py).
 
-Shares have Wilson's interval (1927). Recall is a ratio of two estimates in the batches whose random sample was looked
-at: flagged anomalies, known ones and the share of each severity band among those not judged; and anomalies among the
-unflagged, by batch as the sample has them. Its interval takes the ends of both, each at 97.5 %, so that together they
-hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was judged counts as chosen at random.
+Shares have Wilson's interval (1927). Recall is a ratio of two estimates in the batches whose random sample
+was looked
+at: flagged anomalies, known ones and the share of each severity band among those not judged; and anomalies
+among the unflagged, by batch as the sample has them. Its interval takes the ends of both, each at 97.5 %, so
+that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was
+judged counts as chosen at random.
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ class Looked:
     """Some records that count alike, and those of them that were judged.
 
     Attributes:
-        n: how many there are, judged or not: a batch's unflagged records, or the flagged ones of a severity band.
+        n: how many there are, judged or not: a batch's unflagged records, or the flagged ones of a severity
+            band.
         n_judged, hits: of these, and how many are anomalies or data errors.
     """
 
@@ -108,9 +111,11 @@ def recall(bands: Sequence[Looked], batches: Sequence[Looked]) -> Recall:
 
 
 def _found(bands: Sequence[Looked]) -> Range:
-    """Anomalies among the flagged records: those that are known, and as large a share of the others in each band.
+    """Anomalies among the flagged records: those that are known, and as large a share of the others in each
+    band.
 
-    People begin with the most severe: of a band that nobody came to, anything from none to all may be anomalies.
+    People begin with the most severe: of a band that nobody came to, anything from none to all may be
+    anomalies.
     """
     known, others = sum(band.hits for band in bands), sum(band.n - band.n_judged for band in bands)
     parts = []
@@ -125,7 +130,9 @@ def _found(bands: Sequence[Looked]) -> Range:
 
 
 def _like(bands: Sequence[Looked], at: int) -> float:
-    """A band's share of anomalies; where few are judged, together with its neighbours, the more severe ones first."""
+    """A band's share of anomalies; where few are judged, together with its neighbours, the more severe ones
+    first.
+    """
     together = bands[at]
     for other in [*bands[at + 1 :], *bands[:at][::-1]]:
         if together.n_judged < FEW:
@@ -134,7 +141,9 @@ def _like(bands: Sequence[Looked], at: int) -> float:
 
 
 def _missed(batches: Sequence[Looked]) -> Range:
-    """Anomalies among the unflagged records; a batch counts by its own share, the interval by strata of like weight."""
+    """Anomalies among the unflagged records; a batch counts by its own share, the interval by strata of like
+    weight.
+    """
     strata: list[list[Looked]] = []
     for batch in sorted(batches, key=_weight):
         few = bool(strata) and sum(one.n_judged for one in strata[-1]) < FEW

@@ -1,9 +1,10 @@
-"""From a published batch to the queue: its flagged records, and a few that were not flagged, for an honest recall.
+"""From a published batch to the queue: its flagged records, and a few that were not flagged, for an honest
+recall.
 
 Belongs here: reading the table `scores` and making rows of the queue. Does not: the queue itself (queue.py).
 
-A batch is filled in after its scores are published and before the ledger says so; a fill that was missed, or killed,
-is caught up with later: the ledger knows what was scored, the queue what it holds.
+A batch is filled in after its scores are published and before the ledger says so; a fill that was missed, or
+killed, is caught up with later: the ledger knows what was scored, the queue what it holds.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
 def catch_up(
     here: Installation, dataset: Dataset, *, force: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """Fill in the scored batches that the queue does not hold as they are scored now; returns their batch_ids."""
+    """Fill in the scored batches that the queue does not hold as they are scored now; returns their
+    batch_ids.
+    """
     suppression.release(here.ledger, dataset.dataset)
     known = held(here.ledger, dataset.dataset)
     filled = []
@@ -129,7 +132,9 @@ class _Batch:
                 yield self._row(row, "flagged")
 
     def sampled(self, n_flagged: int) -> Iterator[dict[str, Any]]:
-        """Unflagged records, chosen by a hash of what names them: the same ones whichever model scored them."""
+        """Unflagged records, chosen by a hash of what names them: the same ones whichever model scored
+        them.
+        """
         share = self.dataset.review.sample_share
         n = math.ceil(share * max(1, n_flagged))
         if not n:
@@ -210,7 +215,9 @@ def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def label(text: str) -> str:
-    """A driver or a signature as the queue keeps it: short enough for an index of PostgreSQL, whose rows have 2,704 bytes; long ones keep apart by their hash."""
+    """A driver or a signature as the queue keeps it: short enough for an index of PostgreSQL, whose rows have
+    2,704 bytes; long ones keep apart by their hash.
+    """
     raw = without_nul(text).encode("utf-8", "replace")
     if len(raw) <= LONGEST_LABEL:
         return raw.decode()

@@ -1,6 +1,7 @@
 """What is asked of the queue: which rows, after which place, and how a database is told so.
 
-Belongs here: filters, places, and the conditions that they are in SQL. Does not: an answer (queue.py, groups.py).
+Belongs here: filters, places, and the conditions that they are in SQL. Does not: an answer (queue.py,
+groups.py).
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnEleme
 
 
 class Unindexed(FunctionElement[Any]):
-    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of days."""
+    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of
+    days.
+    """
 
     inherit_cache = True
 

@@ -2,9 +2,9 @@
 
 Belongs here: groups, counted per batch and summed. Does not: pages of records (queue.py).
 
-Records are in one group where their score comes from the same columns in the same directions: their signature. A batch
-counts its groups when one of its rows changes (intake.py), so that no look at the groups reads the queue's rows, however
-many there are.
+Records are in one group where their score comes from the same columns in the same directions: their
+signature. A batch counts its groups when one of its rows changes (intake.py), so that no look at the groups
+reads the queue's rows, however many there are.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _wanted(query: Any, filters: Filters) -> Any:
 def _exemplars(
     connection: sa.Connection, filters: Filters, groups: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The most severe of each group, looked for in its batch alone; of one that was judged since they were counted none."""
+    """The most severe of each group, looked for in its batch alone; of one that was judged since they were
+    counted none.
+    """
     batches = _severest_batches(filters, groups)
     alike = (
         (queue.c.dataset == batches.c.dataset)

@@ -1,6 +1,7 @@
 """What enters the queue, and the counts that are kept of it: one transaction a batch.
 
-Belongs here: rows and tallies, written. Does not: where rows come from (filling.py), or reading them (queue.py).
+Belongs here: rows and tallies, written. Does not: where rows come from (filling.py), or reading them
+(queue.py).
 """
 
 from __future__ import annotations

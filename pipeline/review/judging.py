@@ -1,8 +1,8 @@
 """Saying what a record is, taking it back, and telling others that one is at it.
 
-Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to (pipeline/verdicts.py)
-or are good for (training.py, statistics.py). A writer locks before it looks: of two who judge at once, the second sees
-what the first said, and both verdicts stay.
+Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to
+(pipeline/verdicts.py) or are good for (training.py, statistics.py). A writer locks before it looks: of two
+who judge at once, the second sees what the first said, and both verdicts stay.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
     """Withdraw what was said in one act, with an entry each; nothing is deleted. Done twice, it is done once.
 
     Raises:
-        NotReady: there is no such act, it is another reviewer's, or none is named: their newest was asked for, and there is none.
+        NotReady: there is no such act, it is another reviewer's, or none is named: their newest was asked
+        for, and there is none.
     """
     undone, now = secrets.token_hex(16), datetime.now(UTC)
     with ledger.transaction(write=True) as connection:

@@ -1,7 +1,7 @@
 """From verdicts back to the models: what people found goes on record with the version that flagged it.
 
-Belongs here: what is written to the registry, and when it is news. Does not: the numbers (statistics.py), or learning
-from verdicts (training.py).
+Belongs here: what is written to the registry, and when it is news. Does not: the numbers (statistics.py), or
+learning from verdicts (training.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def log_review(here: Installation, dataset: Dataset) -> list[int]:
-    """Log each version's precision at budget, with its interval, on that version; the estimated recall on the one that serves.
+    """Log each version's precision at budget, with its interval, on that version; the estimated recall on the
+    one that serves.
 
     Returns:
         The versions of which there was news.

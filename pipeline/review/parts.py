@@ -1,10 +1,11 @@
 """What a record's score is made of, and what its reasons explain of it: parts that a reader can add.
 
-Belongs here: arithmetic on what the queue keeps of a record. Does not: the score (vae_core/scoring.py), the reasons
-(vae_core/attribution.py), or how they look.
+Belongs here: arithmetic on what the queue keeps of a record. Does not: the score (vae_core/scoring.py), the
+reasons (vae_core/attribution.py), or how they look.
 
-Terms and shares are two answers. A term is what a cell adds to the score as the record stands. A share is of the fall of the
-score when the named cells take their expected values: one wild amount makes its fee look odd, too, and has all of the blame.
+Terms and shares are two answers. A term is what a cell adds to the score as the record stands. A share is of
+the fall of the score when the named cells take their expected values: one wild amount makes its fee look odd,
+too, and has all of the blame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ Kind = Literal["column", "others", "kl"]
 
 @dataclass(frozen=True)
 class Part:
-    """What something adds to a score, in nats; column: its name, empty for the others and the KL divergence."""
+    """What something adds to a score, in nats; column: its name, empty for the others and the KL
+    divergence.
+    """
 
     kind: Kind
     column: str
@@ -29,7 +32,8 @@ class Part:
 
 
 def of_score(row: Mapping[str, Any]) -> list[Part]:
-    """A score as a sum: the largest columns first, then the others, the KL divergence last. Empty where it was not kept.
+    """A score as a sum: the largest columns first, then the others, the KL divergence last. Empty where it
+    was not kept.
 
     Args:
         row: as `record.one` gives it.
@@ -47,6 +51,8 @@ def of_score(row: Mapping[str, Any]) -> list[Part]:
 
 
 def unnamed_share(row: Mapping[str, Any]) -> float:
-    """The share of columns that are no reasons, each too little to be one: what is left of 1, to whole percents."""
+    """The share of columns that are no reasons, each too little to be one: what is left of 1, to whole
+    percents.
+    """
     told = [row["kl_share"] or 0.0, *(reason["share"] for reason in row["reasons"])]
     return max(0, 100 - sum(round(100 * share) for share in told)) / 100 if row["reasons"] else 0.0

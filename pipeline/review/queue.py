@@ -1,10 +1,11 @@
 """The queue: pages of its rows, and counts of them, by any filter.
 
-Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record (record.py), groups
-of those that are alike (groups.py).
+Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record
+(record.py), groups of those that are alike (groups.py).
 
-A page of a million rows is quick because of two things: `tallies` says on which days the next rows are that a filter
-lets through, so no more than these are looked at, and one index holds every column that a filter or the order reads.
+A page of a million rows is quick because of two things: `tallies` says on which days the next rows are that a
+filter lets through, so no more than these are looked at, and one index holds every column that a filter or
+the order reads.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def _days(
 
 
 def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
-    """Rows whose key or id begins so: a few are looked up; where there are many, the first ones are near in the order."""
+    """Rows whose key or id begins so: a few are looked up; where there are many, the first ones are near in
+    the order.
+    """
     columns = (queue.c.key_start, queue.c.anomaly_id)
     found: list[str] = []
     for column in columns:
@@ -114,8 +117,8 @@ def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
 def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     """How many rows each choice of each filter would show, the others being as they are.
 
-    Of flagged records, unless another kind is chosen: what is open waits for a verdict, and the random sample is told beside it,
-    by `kind`. A choice that only records of another kind have is told with 0.
+    Of flagged records, unless another kind is chosen: what is open waits for a verdict, and the random sample
+    is told beside it, by `kind`. A choice that only records of another kind have is told with 0.
 
     A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
     """
@@ -180,7 +183,9 @@ def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[st
 
 
 def newest_day(ledger: Ledger, dataset: Datasets = None) -> str | None:
-    """The newest day, up to today, of which the queue holds a batch; a day that is to come is a slip of some clock."""
+    """The newest day, up to today, of which the queue holds a batch; a day that is to come is a slip of some
+    clock.
+    """
     today = datetime.now(UTC).date().isoformat()
     newest = sa.select(sa.func.max(queue_batches.c.day)).where(queue_batches.c.day <= today)
     newest = of(newest, queue_batches, dataset)

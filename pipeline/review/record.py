@@ -1,6 +1,7 @@
 """One record of the queue, whole: values, verdicts, what each model version said, and what it stands beside.
 
-Belongs here: looking things up for one record. Does not: lists of records (queue.py), or how it is drawn (web/plots.py).
+Belongs here: looking things up for one record. Does not: lists of records (queue.py), or how it is drawn
+(web/plots.py).
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class Distribution:
     """How a column's values usually lie.
 
     Attributes:
-        edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left out.
+        edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left
+            out.
         is_logarithmic: the edges are equally far apart in their logarithm.
         categories: of a categorical column: (value, share), the most frequent first, then those asked about.
         n_records, batch_id: what it was read from.
@@ -105,7 +107,8 @@ class Distribution:
 def usual(
     here: Installation, dataset: Dataset, batch_id: str, column: str, *, asked: Sequence[str] = ()
 ) -> Distribution | None:
-    """A column's distribution among the accepted records of a batch; None where the column is not stored, or empty.
+    """A column's distribution among the accepted records of a batch; None where the column is not stored, or
+    empty.
 
     Args:
         asked: categories that are told whatever their share.
@@ -157,7 +160,8 @@ class Neighbours:
     Attributes:
         of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
         rows: in order, each with batch_id, row_number, record_key, record, and is_this.
-        columns: of the records, the time and those of the reasons first, without those that are the same for all or name a record.
+        columns: of the records, the time and those of the reasons first, without those that are the same for
+            all or name a record.
     """
 
     of: str = ""
@@ -197,7 +201,9 @@ def _telling(dataset: Dataset, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:
-    """The places of an owner's records, in time. read: a column for each part of the owner's name, then the time."""
+    """The places of an owner's records, in time. read: a column for each part of the owner's name, then the
+    time.
+    """
     for i, value in enumerate(owner):
         column = read[f"{i}"]
         same = column.is_null() if value is None else pc.equal(pc.cast(column, pa.string()), str(value))

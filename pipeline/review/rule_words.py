@@ -1,7 +1,7 @@
 """Suppression rules in a dataset's own words: columns that it has, values as its records hold them.
 
-Belongs here: what a rule may name, and how a value that a person typed is written in a record. Does not: what a rule
-hides (suppression.py), or rules about rows of a batch (contracts.py).
+Belongs here: what a rule may name, and how a value that a person typed is written in a record. Does not: what
+a rule hides (suppression.py), or rules about rows of a batch (contracts.py).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def fitted(here: Installation, rule: Rule) -> Rule:
     Records of a dataset that has no file any more are judged still: a rule about them is taken as it is.
 
     Raises:
-        ConfigError: it names a column that the dataset has not, or a value that its column cannot have; with every fault.
+        ConfigError: it names a column that the dataset has not, or a value that its column cannot have; with
+        every fault.
     """
     try:
         dataset = here.dataset(rule.dataset)
@@ -96,7 +97,9 @@ def _instant(value: str, *, utc: bool) -> datetime:
 
 
 def _is_known(ledger: Ledger, rule: Rule) -> bool:
-    """Whether the queue has ever had records of this signature: long ones are cut there, and columns may be gone since."""
+    """Whether the queue has ever had records of this signature: long ones are cut there, and columns may be
+    gone since.
+    """
     same = (queue.c.dataset == rule.dataset) & (queue.c.signature == without_nul(rule.signature))
     with ledger.transaction() as connection:
         return connection.execute(sa.select(queue.c.anomaly_id).where(same).limit(1)).first() is not None

@@ -2,10 +2,12 @@
 
 Belongs here: columns and what they hold. Does not: making or changing the tables (migrations/), or any query.
 
-    verdicts        append-only: who said what of which record, when; a row that `withdraws` another takes it back
+    verdicts        append-only: who said what of which record, when; a row that
+                    `withdraws` another takes it back
     queue           the records that wait for a person, or had one: one row each, as last scored
     queue_batches   which batches the queue holds, as which model scored them
-    tallies         how many rows of the queue are alike, per batch: counts and pages without reading the queue
+    tallies         how many rows of the queue are alike, per batch: counts and pages without reading
+                    the queue
     tally_sums      the same over all batches
     group_tallies   how many flagged records are odd alike, per batch
     scorings        each model version's word on each record that was ever in the queue
@@ -53,10 +55,12 @@ queue = sa.Table(
     sa.Column("anomaly_id", sa.String(32), primary_key=True),
     sa.Column("dataset", sa.String(63), nullable=False),
     sa.Column("batch_id", sa.String(250), nullable=False),
-    sa.Column("day", sa.String(10), nullable=False),  # of the batch's newest record, UTC; no later than it was validated
+    # of the batch's newest record, UTC; no later than it was validated
+    sa.Column("day", sa.String(10), nullable=False),
     sa.Column("kind", sa.String(8), nullable=False),  # flagged | sampled
     sa.Column("driver", sa.Text, nullable=False),  # the column with the largest share
-    sa.Column("signature", sa.Text, nullable=False),  # the columns with reasons, and in which direction; or NO_COLUMN
+    # the columns with reasons, and in which direction; or NO_COLUMN
+    sa.Column("signature", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # open | an opinion | conflict
     sa.Column("reviewer", sa.String(250), nullable=False),  # whose verdict is the newest
     sa.Column("decided_at", instant),
@@ -78,7 +82,8 @@ queue = sa.Table(
     sa.Column("reasons", sa.Text, nullable=False),  # JSON, as in the table `scores`
     sa.Column("terms", sa.Text, nullable=False, server_default="[]"),  # JSON, as in the table `scores`
     sa.Column("record", sa.Text, nullable=False),  # JSON: the original columns
-    # a page is read from this index alone, in its order; on SQLite a search, too: PostgreSQL's index rows have no room for a key
+    # a page is read from this index alone, in its order; on SQLite a search, too: PostgreSQL's index rows
+    # have no room for a key
     sa.Index("ix_queue_order", *_PAGED).ddl_if(dialect="postgresql"),
     sa.Index("ix_queue_page", *_PAGED, "key_start").ddl_if(dialect="sqlite"),
     sa.Index("ix_queue_batch", "dataset", "batch_id"),

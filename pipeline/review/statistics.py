@@ -1,7 +1,8 @@
-"""What verdicts add up to: precision by model version, recall from the random sample, backlog, time, agreement.
+"""What verdicts add up to: precision by model version, recall from the random sample, backlog, time,
+agreement.
 
-Belongs here: the counts behind each number. Does not: the estimates and their intervals (estimates.py), the plots
-(web/plots.py), or what is done about them.
+Belongs here: the counts behind each number. Does not: the estimates and their intervals (estimates.py), the
+plots (web/plots.py), or what is done about them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MOST_WAITS = 5000  # the newest of them, behind time to verdict
 
 @dataclass(frozen=True)
 class Day:
-    """One day's flagged records: how many, how many are judged, how many of those are worth a person's time."""
+    """One day's flagged records: how many, how many are judged, how many of those are worth a person's
+    time.
+    """
 
     day: str
     n_flagged: int
@@ -42,13 +45,16 @@ class Review:
     """The state of review of one dataset, or of all.
 
     Attributes:
-        precision: by (dataset, model version): judged flagged records, and how many are anomalies or data errors. Of
-            those judged: people begin with the most severe, so it is not the share of all that are flagged.
+        precision: by (dataset, model version): judged flagged records, and how many are anomalies or data
+            errors. Of those judged: people begin with the most severe, so it is not the share of all that are
+            flagged.
         states: flagged records that no rule hides, by what verdicts came to.
-        backlog: those that are open; oldest_open: the day of the oldest. sampled_open: of the random sample, told beside it.
-        hours_to_verdict: median from scoring to the first verdict that was not taken back; None before there is one.
-        agreement: records that two or more judged, and on how many they agree by their last words, settled or not.
-            It, hours_to_verdict and reviewers are of the last RECENT days.
+        backlog: those that are open; oldest_open: the day of the oldest. sampled_open: of the random sample,
+            told beside it.
+        hours_to_verdict: median from scoring to the first verdict that was not taken back; None before there
+            is one.
+        agreement: records that two or more judged, and on how many they agree by their last words, settled or
+            not. It, hours_to_verdict and reviewers are of the last RECENT days.
     """
 
     states: dict[str, int]
@@ -113,7 +119,9 @@ def _oldest_open(connection: sa.Connection, dataset: Datasets) -> str | None:
 
 
 def _days(connection: sa.Connection, dataset: Datasets, n: int) -> tuple[Day, ...]:
-    """The newest n days up to the last that has records; days without any count as well: nothing is a number, too."""
+    """The newest n days up to the last that has records; days without any count as well: nothing is a number,
+    too.
+    """
     today = datetime.now(UTC).date().isoformat()  # a record of a later day is a slip of some clock
     flagged = (tallies.c.kind == "flagged") & (tallies.c.day <= today)
     query = of(sa.select(tallies.c.day).where(flagged), tallies, dataset).order_by(tallies.c.day.desc())
@@ -207,7 +215,9 @@ def _holds(said: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def _agreement(connection: sa.Connection, dataset: Datasets) -> Share:
-    """Records that two or more judged, each by their last word; words that settled a disagreement are no opinion on it."""
+    """Records that two or more judged, each by their last word; words that settled a disagreement are no
+    opinion on it.
+    """
     names = (verdicts.c.dataset, verdicts.c.anomaly_id)
     last = sa.func.max(verdicts.c.number).label("number")
     lasts = (
@@ -238,7 +248,9 @@ def _reviewers(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:
 
 
 def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
-    """Hours from a record's first scoring to its first verdict that holds, of those that had it in the last days."""
+    """Hours from a record's first scoring to its first verdict that holds, of those that had it in the last
+    days.
+    """
     same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
     scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
     earlier = verdicts.alias()

@@ -1,8 +1,9 @@
-"""Rules that keep known oddities out of sight until a day: drafted from a record, tried before they are saved.
+"""Rules that keep known oddities out of sight until a day: drafted from a record, tried before they are
+saved.
 
 Belongs here: what a rule hides, and what it would have hidden. Does not: whether its words fit the dataset
-(rule_words.py), or the queue's pages (queue.py). A hidden record stays in every table and is counted; it is not learned
-as normal.
+(rule_words.py), or the queue's pages (queue.py). A hidden record stays in every table and is counted; it is
+not learned as normal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Rule:
-    """Hide flagged records of one signature whose columns have these values, up to a day; then they come back.
+    """Hide flagged records of one signature whose columns have these values, up to a day; then they come
+    back.
 
     Attributes:
         signature: as the queue has it; every one where it is empty.
@@ -193,7 +195,8 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
 
 
 def end(ledger: Ledger, number: int, *, by: str) -> int:
-    """End a rule now: what it hid, and no other rule hides, comes back to the queue; returns how many records.
+    """End a rule now: what it hid, and no other rule hides, comes back to the queue; returns how many
+    records.
 
     Raises:
         NotReady: there is no such rule, or it was ended before.
@@ -216,7 +219,8 @@ def end(ledger: Ledger, number: int, *, by: str) -> int:
 def release(ledger: Ledger, dataset: str) -> int:
     """Bring back what rules hid that were ended or whose last day has passed; returns how many records.
 
-    A record that another rule in force matches, too, stays hidden, by that rule. Killed half-way, it is done by the next
+    A record that another rule in force matches, too, stays hidden, by that rule. Killed half-way, it is done
+    by the next
     call: nothing but the rules and the rows say what is left to do.
     """
     hidden = sa.select(sa.func.sum(tally_sums.c.n)).where(

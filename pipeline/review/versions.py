@@ -1,10 +1,11 @@
 """How the model versions that are still registered score one record: asked for, not kept.
 
-Belongs here: one record, several versions. Does not: what each version said when it scored the batch (record.py).
+Belongs here: one record, several versions. Does not: what each version said when it scored the batch
+(record.py).
 
-A score depends on the record and the model alone, so that asking a version again gives what it published, to the bit,
-and an answer can be used twice. The record is read as its batch's accepted records are stored; derived columns, which
-are not stored, are computed anew from it and the records before it.
+A score depends on the record and the model alone, so that asking a version again gives what it published, to
+the bit, and an answer can be used twice. The record is read as its batch's accepted records are stored;
+derived columns, which are not stored, are computed anew from it and the records before it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def scored_by(here: Installation, dataset: Dataset, row: dict[str, Any], *, most
 
 
 def warm(here: Installation, dataset: str) -> None:
-    """Load what it takes to score one record, so that who asks first does not wait for it: torch, MLflow, its database."""
+    """Load what it takes to score one record, so that who asks first does not wait for it: torch, MLflow, its
+    database.
+    """
     import pipeline.detector  # noqa: F401  # torch comes with it
 
     with contextlib.suppress(VaewatchError):  # told to who asks

@@ -4,13 +4,14 @@ Belongs here: how the sample data come about, and the truth about them. Does not
 (a YAML file beside the others) and anything that reads it.
 
     out/incoming/payments/2026-01-01.parquet   one file per day
-    out/truth/payments.parquet                 batch_id, record_key, kind, column (those at odds, most telling first)
-    out/truth/payments_bad_rows.parquet        batch_id, record_key, rule (what breaks the contract on the bad_rows day)
+    out/truth/payments.parquet                 batch_id, record_key, kind, column (those at odds)
+    out/truth/payments_bad_rows.parquet        batch_id, record_key, rule (on the bad_rows day)
 
-A day is drawn from (seed, day number), in blocks of `BLOCK_ROWS` that become row groups: the same plan gives the
-same bytes, a longer plan begins with a shorter one's days, and memory does not grow with the size of a day.
-Daily and weekly rhythm, card and country give the time, category and channel; those and the holder's affluence
-give the amount; fee, items, spending and delay follow. Prices rise by 0.1 % a day. History is contaminated too.
+A day is drawn from (seed, day number), in blocks of `BLOCK_ROWS` that become row groups: the same plan gives
+the same bytes, a longer plan begins with a shorter one's days, and memory does not grow with the size of a
+day. Daily and weekly rhythm, card and country give the time, category and channel; those and the holder's
+affluence give the amount; fee, items, spending and delay follow. Prices rise by 0.1 % a day. History is
+contaminated too.
 
 A contract for this feed would state:
     transaction_id       key, unique, `^[0-9]{8}-[0-9]{9}$`
@@ -33,16 +34,17 @@ A contract for this feed would state:
     exchange_rate        required, euro per unit of the currency, 0.01 to 2
     a batch              has rows and every required column
 
-Hostile days, in this order, evenly over the last third (over the last six days of a plan shorter than 18), ending
-before the last day. The receipt names their batches; the truth leaves out the batches that can't be scored:
+Hostile days, in this order, evenly over the last third (over the last six days of a plan shorter than 18),
+ending before the last day. The receipt names their batches; the truth leaves out the batches that can't be
+scored:
     schema_drift   `items` is int64 and a column `loyalty_tier` appears: readable, nothing is lost
     truncated      the file breaks off halfway: the whole batch is refused
     bad_rows       1.5 % of the rows break the contract: they are set aside, the others are scored
     lost_column    `fee` is gone: the whole batch is refused
     empty          a well-formed file without rows
 
-Drift, if the plan asks for it: four days in the last third on which every value is within the contract, and the columns named in
-DRIFTS are not as they were. The receipt names their batches.
+Drift, if the plan asks for it: four days in the last third on which every value is within the contract, and
+the columns named in DRIFTS are not as they were. The receipt names their batches.
     slower         every authorisation takes 1.4 times as long
     unmeasured     15 % of the distances are lost
     other_mix      a wallet makes 60 % of the contactless payments

@@ -1,4 +1,6 @@
-"""Days on which a column drifts: every value is within the contract, and only the columns named are not as they were."""
+"""Days on which a column drifts: every value is within the contract, and only the columns named are not as
+they were.
+"""
 
 from __future__ import annotations
 

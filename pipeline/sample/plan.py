@@ -55,7 +55,9 @@ class SamplePlan:
         return {name: first + stride * i for i, name in enumerate(HOSTILE)} if self.hostile else {}
 
     def drift_days(self) -> dict[str, int]:
-        """What drifts -> on which day, all different and none of them hostile; empty for a plan without drift."""
+        """What drifts -> on which day, all different and none of them hostile; empty for a plan without
+        drift.
+        """
         hostile = set(self.hostile_days().values())
         free = [day for day in range(self.days - self.days // 3, self.days) if day not in hostile]
         return (

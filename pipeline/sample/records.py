@@ -52,7 +52,8 @@ KINDS = (
 
 def records_of_day(plan: SamplePlan, cards: Cards, day: int) -> Iterator[tuple[pa.Table, pa.Table]]:
     """A day's records in order of time and the truth about them, block by block."""
-    # Looking back from midnight, a card that is used every so often was last used at any moment of that interval.
+    # Looking back from midnight, a card that is used every so often was last used at any moment of that
+    # interval.
     last_seen = -plan.rng("midnight", day).uniform(0, DAY_SECONDS / (cards.share * plan.records_per_day))
     for block, first in enumerate(range(0, plan.records_per_day, BLOCK_ROWS)):
         yield _Block(plan, cards, day, block, first).drawn(last_seen)
@@ -86,8 +87,10 @@ class Cards:
 
 
 class _Block:
-    """Consecutive records in the making. An anomaly is drawn in, not painted over: what is drawn after it agrees
-    with it, so that only what its kind says is wrong. `changes` notes the rows, the kind and the falsified columns."""
+    """Consecutive records in the making. An anomaly is drawn in, not painted over: what is drawn after it
+    agrees with it, so that only what its kind says is wrong. `changes` notes the rows, the kind and the
+    falsified columns.
+    """
 
     def __init__(self, plan: SamplePlan, cards: Cards, day: int, block: int, first: int) -> None:
         self.plan, self.cards, self.day, self.first = plan, cards, day, first
@@ -98,7 +101,9 @@ class _Block:
         self._choose_anomalies(min(BLOCK_ROWS, plan.records_per_day - first))
 
     def drawn(self, last_seen: Array) -> tuple[pa.Table, pa.Table]:
-        """The records and their truth; `last_seen`, the second of each card's last payment, is kept up to date."""
+        """The records and their truth; `last_seen`, the second of each card's last payment, is kept up to
+        date.
+        """
         self._draw_when_and_who(last_seen)
         self._draw_what()
         self._draw_where()
@@ -110,7 +115,9 @@ class _Block:
         return pa.concat_tables([table, table.slice(*self.repeated)]), truth
 
     def _choose_anomalies(self, n_rows: int) -> None:
-        """Deal the kinds out to rows. One run of rows comes again at the end of the block; it holds no other kind."""
+        """Deal the kinds out to rows. One run of rows comes again at the end of the block; it holds no other
+        kind.
+        """
         n_anomalies = int(n_rows * self.plan.anomaly_share + self.rng.random())
         kinds = (np.arange(n_anomalies) + self.rng.integers(len(KINDS))) % len(KINDS)
         others = kinds[kinds != KINDS.index(DUPLICATED)]
@@ -124,7 +131,9 @@ class _Block:
         self.changes.append((start + np.arange(n_repeated), DUPLICATED, ("transaction_id",)))
 
     def _falsify(self, kind: str, *ways: tuple[float, tuple[str, ...]]) -> list[Array]:
-        """The rows of this kind, divided at random among ways of these shares, each falsifying these columns."""
+        """The rows of this kind, divided at random among ways of these shares, each falsifying these
+        columns.
+        """
         rows = np.flatnonzero(self.kind == KINDS.index(kind))
         way = np.searchsorted(np.cumsum([share for share, _ in ways])[:-1], self.rng.random(len(rows)))
         parts = [rows[way == i] for i in range(len(ways))]
@@ -264,7 +273,8 @@ class _Block:
     def _card_columns(self) -> dict[str, Any]:
         lived, life = self.cards.phase[self.card] + self.day, self.cards.life[self.card]
         holder, age = lived // life, lived % life
-        # Multiplying by 3^18 permutes the numbers below 10^9: card numbers without a pattern, none given twice.
+        # Multiplying by 3^18 permutes the numbers below 10^9: card numbers without a pattern, none given
+        # twice.
         number = (self.card + len(self.cards.share) * holder) % 10**9 * 3**18 % 10**9
         first_payment = self.since_last > age * DAY_SECONDS + self.second
         return {

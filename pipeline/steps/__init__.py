@@ -1,8 +1,8 @@
 """One function per step: what a DAG's task and the command line's verb both call.
 
-Belongs here: the order of effects within a step, and the receipt it returns. A step writes tables or the registry
-first and the ledger last: killed anywhere and run again, it ends as if it had never been killed. Does not: how any
-part works; heavy libraries are imported by the step that needs them.
+Belongs here: the order of effects within a step, and the receipt it returns. A step writes tables or the
+registry first and the ledger last: killed anywhere and run again, it ends as if it had never been killed.
+Does not: how any part works; heavy libraries are imported by the step that needs them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ __all__ = [
 
 
 def release(dataset_name: str, batch_id: str, *, installation: Installation | None = None) -> list[Receipt]:
-    """Check a batch again with the contract as it is now, and score it again: set-aside records that pass come in."""
+    """Check a batch again with the contract as it is now, and score it again: set-aside records that pass
+    come in.
+    """
     here = installation or Installation()
     checked = validate(dataset_name, batch_id, force=True, installation=here)
     return [checked, score(dataset_name, batch_id, force=True, installation=here)]
@@ -54,7 +56,9 @@ def release(dataset_name: str, batch_id: str, *, installation: Installation | No
 def run(
     dataset_name: str, *, say: Say = lambda _: None, installation: Installation | None = None
 ) -> list[Receipt]:
-    """Everything due: validate what landed; train where there is no champion or the schedule says so, evaluate, promote; score."""
+    """Everything due: validate what landed; train where there is no champion or the schedule says so,
+    evaluate, promote; score.
+    """
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     receipts = [validate(dataset_name, say=say, installation=here)]

@@ -1,6 +1,7 @@
 """Find what has landed and check it against the contract.
 
-Belongs here: the steps discover and validate. Does not: rules (validation.py) or listing folders (batches.py).
+Belongs here: the steps discover and validate. Does not: rules (validation.py) or listing folders
+(batches.py).
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ CLAIM = timedelta(minutes=30)
 def discover(
     dataset_name: str, *, group: int = 1, claim: bool = False, installation: Installation | None = None
 ) -> list[str]:
-    """Keys of the batches that are due: landed and not validated as they are now, or accepted and a champion serves.
+    """Keys of the batches that are due: landed and not validated as they are now, or accepted and a champion
+    serves.
 
     Args:
-        group: at most this many batches a key; a key is a batch_id, or "first..last" for the due ones in between.
+        group: at most this many batches a key; a key is a batch_id, or "first..last" for the due ones in
+            between.
         claim: leave out what an earlier call claimed within half an hour, and claim the rest.
     """
     here = installation or Installation()

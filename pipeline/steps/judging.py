@@ -1,7 +1,8 @@
 """Measure a challenger against the champion and write down what follows from it.
 
-Belongs here: the step evaluate, the same for any two versions, and what became champion when. Does not: measuring and deciding
-(evaluation/), or moving the champion (serving.py), but for the first model: nothing would be scored without it.
+Belongs here: the step evaluate, the same for any two versions, and what became champion when. Does not:
+measuring and deciding (evaluation/), or moving the champion (serving.py), but for the first model: nothing
+would be scored without it.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ def evaluate(
     say: Say = lambda _: None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the challenger's place or not.
+    """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the
+    challenger's place or not.
 
-    A first model that passes becomes champion at once, in any mode; a later one that passes, or has to wait as long as `promote.shadow_days`
-    says, becomes challenger (see place.py). Judged already, on the same records against the same champion, it is not judged again.
+    A first model that passes becomes champion at once, in any mode; a later one that passes, or has to wait
+    as long as `promote.shadow_days` says, becomes challenger (see place.py). Judged already, on the same
+    records against the same champion, it is not judged again.
 
     Args:
         version: by default a challenger in its shadow, else the newest version.
@@ -118,7 +121,8 @@ def compare(
     *,
     installation: Installation | None = None,
 ) -> tuple[Evidence, Decision]:
-    """Measure a version (default: the one that an evaluation would judge) against another (default: the champion); nothing is kept.
+    """Measure a version (default: the one that an evaluation would judge) against another (default: the
+    champion); nothing is kept.
 
     Raises:
         NotReady: there is no such version.
@@ -139,7 +143,9 @@ def compare(
 
 
 def history(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
-    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence, and where its threshold was changed; oldest first."""
+    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence, and where its
+    threshold was changed; oldest first.
+    """
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     events = here.registry.history(dataset.dataset)

@@ -1,6 +1,7 @@
 """What is done with registered versions: listed, trained again, copied, removed.
 
-Belongs here: the steps reproduce, copy, versions and prune. Does not: which version serves (serving.py), or how any part works.
+Belongs here: the steps reproduce, copy, versions and prune. Does not: which version serves (serving.py), or
+how any part works.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def reproduce(
 def copy(
     dataset_name: str, version: int, *, to: str, by: str, installation: Installation | None = None
 ) -> Receipt:
-    """Copy a version with its evidence to another environment's registry, where it is judged like any other, or promoted by its number.
+    """Copy a version with its evidence to another environment's registry, where it is judged like any other,
+    or promoted by its number.
 
     Its outcome is `copied`, or `unchanged` where the same training is there already.
 
@@ -117,10 +119,11 @@ def copy(
 
 
 def versions(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
-    """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and decided, why it stays.
+    """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and
+    decided, why it stays.
 
-    `metrics` are of the records that calibrated it; `holdout`, where it was judged: n records, recall of the anomalies injected into them at
-    its own threshold, negative_elbo in nats of the columns' own units.
+    `metrics` are of the records that calibrated it; `holdout`, where it was judged: n records, recall of the
+    anomalies injected into them at its own threshold, negative_elbo in nats of the columns' own units.
 
     A version without a reason in `kept` goes with the next pruning.
     """
@@ -170,9 +173,11 @@ def prune(
     say: Say = lambda _: None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Remove for good what retention does not keep: model versions, their runs and files, and what lies here of them.
+    """Remove for good what retention does not keep: model versions, their runs and files, and what lies here
+    of them.
 
-    Its outcome is `pruned`, `unchanged` where nothing is to go, or `dry run`. Interrupted, it ends the same the next time.
+    Its outcome is `pruned`, `unchanged` where nothing is to go, or `dry run`. Interrupted, it ends the same
+    the next time.
 
     Raises:
         RegistryUnreachable, StorageFailed: what went until then is gone; a retry goes on.

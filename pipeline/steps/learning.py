@@ -1,6 +1,7 @@
 """Train on what was accepted and register the version.
 
-Belongs here: the step train, and when it is due. Does not: the training (experiment.py) or the window (training.py).
+Belongs here: the step train, and when it is due. Does not: the training (experiment.py) or the window
+(training.py).
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ def train(
     on_progress: Callable[[Any], None] | None = None,
     installation: Installation | None = None,
 ) -> Receipt:
-    """Train on the accepted window, log and register the model; it is challenger once it was judged well, and serves once it is promoted.
+    """Train on the accepted window, log and register the model; it is challenger once it was judged well, and
+    serves once it is promoted.
 
-    Records that people found to be anomalies are not learned; with the normal ones they weigh the score. The same records, contract, settings and code give the version that is there already.
+    Records that people found to be anomalies are not learned; with the normal ones they weigh the score. The
+    same records, contract, settings and code give the version that is there already.
 
     Args:
-        force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the reasons.
+        force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the
+            reasons.
         on_progress: shown how the fits go, instead of saying it.
 
     Raises:

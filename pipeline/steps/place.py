@@ -1,10 +1,11 @@
 """Who stands as challenger: the version to judge next, and who has the place once it was judged.
 
-Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and deciding (judging.py), or what
-becomes of a challenger (serving.py).
+Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and
+deciding (judging.py), or what becomes of a challenger (serving.py).
 
-Only a judgement gives the place, after it was written down: a version that nobody judged never stands there, and a process that dies in
-between leaves the place as it was; the next evaluation finds the judgement and completes it.
+Only a judgement gives the place, after it was written down: a version that nobody judged never stands there,
+and a process that dies in between leaves the place as it was; the next evaluation finds the judgement and
+completes it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Place:
 
 
 def candidate(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The version to judge where none is named: a challenger in its shadow; else the newest, unless it has served or was
-    rejected; else the challenger, or the champion.
+    """The version to judge where none is named: a challenger in its shadow; else the newest, unless it has
+    served or was rejected; else the challenger, or the champion.
 
     Args:
         versions: all of a dataset, oldest first.
@@ -74,7 +75,9 @@ def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | No
 
 
 def _takes(judged: ModelVersion, standing: ModelVersion | None, champion: ModelVersion | None) -> bool:
-    """Whether a judged version takes the place: newer than whoever stands there or serves, and not for a shadow where another passed."""
+    """Whether a judged version takes the place: newer than whoever stands there or serves, and not for a
+    shadow where another passed.
+    """
     if _decision(judged) not in STANDS or DONE_WITH & judged.tags.keys():
         return False
     newer = all(judged.version > other.version for other in (standing, champion) if other)

@@ -1,6 +1,7 @@
 """Score what was accepted with the champion, and say which version that is.
 
-Belongs here: the steps score, evidence, promote, reject and rollback. Does not: the scores themselves (scoring.py) or aliases (registry/).
+Belongs here: the steps score, evidence, promote, reject and rollback. Does not: the scores themselves
+(scoring.py) or aliases (registry/).
 """
 
 from __future__ import annotations
@@ -159,11 +160,14 @@ def promote(
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
     Args:
-        override: promote what was refused, or judged against another champion than serves now; it is kept with the version.
-        as_challenger: whoever decided took it for the challenger; where it is that no longer, it is not promoted.
+        override: promote what was refused, or judged against another champion than serves now; it is kept
+            with the version.
+        as_challenger: whoever decided took it for the challenger; where it is that no longer, it is not
+            promoted.
 
     Raises:
-        NotReady: there is no such version; or it was refused, or judged against another champion, and that is not overridden; or
+        NotReady: there is no such version; or it was refused, or judged against another champion, and that is
+        not overridden; or
             another promotion, or another challenger, came first.
     """
     here = installation or Installation()
@@ -277,8 +281,9 @@ def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None)
 def evidence(
     dataset_name: str, version: int | None = None, *, installation: Installation | None = None
 ) -> Receipt:
-    """What a person should see before a version (default: the challenger) becomes champion; its details hold it as Markdown, what
-    speaks against it (a promotion in sight of that overrides it), and whether it is the challenger.
+    """What a person should see before a version (default: the challenger) becomes champion; its details hold
+    it as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
+    challenger.
 
     The outcome is `serving` where the version is champion already, else `waiting`.
 

@@ -58,7 +58,8 @@ def _n_columns(file: Path) -> int:
 
 @cache
 def rows(name: str, seed: int, most: int = MOST_ROWS) -> tuple[Array, Array]:
-    """At most so many rows (n, d) of a set and their labels (n,), drawn at random without a look at the labels.
+    """At most so many rows (n, d) of a set and their labels (n,), drawn at random without a look at the
+    labels.
 
     A draw without a single anomaly (smtp has 30 in 95,156) leaves nothing to measure and is drawn again.
     """
@@ -87,7 +88,9 @@ def generator(name: str, seed: int) -> np.random.Generator:
 
 
 def split(name: str, protocol: str, seed: int) -> Split:
-    """Contaminated: learn from all rows, score them all. Clean: learn from half of the normal rows, score the rest."""
+    """Contaminated: learn from all rows, score them all. Clean: learn from half of the normal rows, score the
+    rest.
+    """
     x, y = rows(name, seed)
     if protocol == "contaminated":
         x = standardised(x, x)

@@ -1,4 +1,6 @@
-"""Critical-difference diagrams (Demšar 2006, figure 1): methods on a line of mean ranks, bars over those not told apart."""
+"""Critical-difference diagrams (Demšar 2006, figure 1): methods on a line of mean ranks, bars over those not
+told apart.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def _scale(axes: Axes, n_methods: int, difference: float) -> None:
 
 
 def _labels(axes: Axes, names: list[str], at: Array, *, top: float, ours: str) -> None:
-    """The better half on the left from the best down, the others on the right from the worst down: no line crosses."""
+    """The better half on the left from the best down, the others on the right from the worst down: no line
+    crosses.
+    """
     n_left = (len(names) + 1) // 2
     for place, (name, rank) in enumerate(zip(names, at, strict=True)):
         left = place < n_left

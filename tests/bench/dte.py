@@ -1,7 +1,8 @@
 """Diffusion time estimation (Livernoche et al. 2024), a rival that PyOD has not.
 
-A row is as anomalous as a diffusion would have had to run long to put it where it is. Two of the paper's estimators of
-that time: from neighbours (DTE-NP), and by a network that classifies it (DTE-C). Both are the best published on ADBench.
+A row is as anomalous as a diffusion would have had to run long to put it where it is. Two of the paper's
+estimators of that time: from neighbours (DTE-NP), and by a network that classifies it (DTE-C). Both are the
+best published on ADBench.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ NOISE = (1.0 - torch.cumprod(1.0 - torch.linspace(1e-4, 1e-2, N_STEPS), dim=0)).
 class DteNp:
     """Non-parametric (section 4).
 
-    The posterior of the diffusion's variance given the row is an inverse gamma whose mode is proportional to the mean
-    squared distance to the k nearest rows. The paper bins times into 300 steps, which only adds ties; the order of the
-    mode itself is used here.
+    The posterior of the diffusion's variance given the row is an inverse gamma whose mode is proportional to
+    the mean squared distance to the k nearest rows. The paper bins times into 300 steps, which only adds
+    ties; the order of the mode itself is used here.
     """
 
     n_neighbours: int = 5
@@ -43,7 +44,9 @@ class DteNp:
 
 
 class Classifier(nn.Module):
-    """Probabilities of the bin of time, by the authors' network: dropout after all hidden layers but the first."""
+    """Probabilities of the bin of time, by the authors' network: dropout after all hidden layers but the
+    first.
+    """
 
     def __init__(self, n_columns: int, n_bins: int) -> None:
         super().__init__()
@@ -60,9 +63,11 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class DteC:
-    """The categorical estimator (section 5) with the authors' settings: the expected bin of the time a row was diffused.
+    """The categorical estimator (section 5) with the authors' settings: the expected bin of the time a row
+    was diffused.
 
-    As in their code, the noise is added without shrinking the row, and cross-entropy is taken of the probabilities.
+    As in their code, the noise is added without shrinking the row, and cross-entropy is taken of the
+    probabilities.
     """
 
     n_bins: int = 7

@@ -1,13 +1,16 @@
 """Whether the corrupted column is the one that is blamed: `make bench-explanation`.
 
-On each set the default for clean data is trained on half of the normal records. Of the other half, 200 records get one column
-spoiled: (a) moved by four standard deviations, up or down; (b) replaced by the value that another of these records has there. Reported is how often the column
-is blamed first and among the first three, by the shares of vae_core.attribute, with a critic as the product has it and without,
-by what they are made of (the critic's suspicion, the falls of the score), the per-column terms of the score that every record has for
-free, and |z| of the input.
+On each set the default for clean data is trained on half of the normal records. Of the other half, 200
+records get one column
+spoiled: (a) moved by four standard deviations, up or down; (b) replaced by the value that another of these
+records has there. Reported is how often the column is blamed first and among the first three, by the shares
+of vae_core.attribute, with a critic as the product has it and without, by what they are made of (the critic's
+suspicion, the falls of the score), the per-column terms of the score that every record has for free, and |z|
+of the input.
 
-The sets: all that have 6 to 60 columns, whatever their labels or results. Columns that are constant in training have no standard
-deviation to be moved by and are not spoiled; a swap that leaves the value as it was is drawn again.
+The sets: all that have 6 to 60 columns, whatever their labels or results. Columns that are constant in
+training have no standard deviation to be moved by and are not spoiled; a swap that leaves the value as it was
+is drawn again.
 """
 
 from __future__ import annotations
@@ -85,7 +88,9 @@ def suited(sets: list[str]) -> list[str]:
 
 
 def one_set(name: str, seed: int, recipe: Recipe) -> dict[str, Array]:
-    """(n_orders, 2) for each kind of corruption: share of the records whose column came first, and among the first three."""
+    """(n_orders, 2) for each kind of corruption: share of the records whose column came first, and among the
+    first three.
+    """
     part, random = split(name, "clean", seed), generator(name, seed + 2000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)

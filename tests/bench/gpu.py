@@ -1,7 +1,9 @@
-"""What a GPU makes of it: `make bench-gpu`. Under eight minutes; needs torch and numpy, and pyarrow for one line.
+"""What a GPU makes of it: `make bench-gpu`. Under eight minutes; needs torch and numpy, and pyarrow for one
+line.
 
-Training and scoring beside what the device can do: products at the rate of large ones, bytes at the rate of a copy, both measured here. Without a
-GPU the same lines are run on the CPU, with less of everything, and say so: that tests this program and measures no GPU.
+Training and scoring beside what the device can do: products at the rate of large ones, bytes at the rate of a
+copy, both measured here. Without a GPU the same lines are run on the CPU, with less of everything, and say
+so: that tests this program and measures no GPU.
 """
 
 from __future__ import annotations
@@ -134,7 +136,8 @@ def training(sizes: Sizes, can: Floor) -> Iterator[str]:
         recipe = Recipe(steps=sizes.steps, minibatch=minibatch, trim_after=0.0)
         vae = VAE(LAYOUT, recipe)
         n_weights = sum(parameter.numel() for parameter in vae.parameters())
-        # forward, and twice as many products back; Adam reads four tensors of the weights' size and writes three
+        # forward, and twice as many products back; Adam reads four tensors of the weights' size and writes
+        # three
         least, binds = can.seconds(
             3 * minibatch * operations(vae), 4 * (7 * n_weights + minibatch * N_COLUMNS)
         )

@@ -89,7 +89,9 @@ def work(task: Task) -> Result:
 
 
 def measured(scores: Array, anomalous: Array) -> dict[str, float]:
-    """AUROC, average precision, and the share of the anomalies among the highest-scoring 1 % of the records."""
+    """AUROC, average precision, and the share of the anomalies among the highest-scoring 1 % of the
+    records.
+    """
     if scores.shape != anomalous.shape:
         raise ValueError(f"scores of shape {scores.shape} for {len(anomalous)} records")
     if not np.isfinite(scores).all():
@@ -102,7 +104,9 @@ def measured(scores: Array, anomalous: Array) -> dict[str, float]:
 
 
 def recall_at(scores: Array, anomalous: Array, budget: int) -> float:
-    """Share of the anomalies among the ``budget`` highest scores; of records that tie with the last, the expected share."""
+    """Share of the anomalies among the ``budget`` highest scores; of records that tie with the last, the
+    expected share.
+    """
     least = np.sort(scores)[-budget]
     above, level = scores > least, scores == least
     share = (budget - above.sum()) / level.sum()
@@ -122,7 +126,9 @@ def read(cache: Path) -> dict[Task, Result]:
 
 
 def run(todo: list[Task], cache: Path, jobs: int) -> Iterator[Result]:
-    """Do the tasks in so many processes of one thread each; every result is in the cache when it is yielded."""
+    """Do the tasks in so many processes of one thread each; every result is in the cache when it is
+    yielded.
+    """
     cache.parent.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = (
         "1"  # read by numpy, scikit-learn and torch in the processes started from here

@@ -1,7 +1,8 @@
 """What `make bench-quality` compares: our default, other recipes of ours, and rivals with their own defaults.
 
-A method takes a split and a seed and returns a score per test row, higher is more anomalous. It is known by a fingerprint
-of its settings and of the code behind it, so that a cached result is of this method and of no older one.
+A method takes a split and a seed and returns a score per test row, higher is more anomalous. It is known by a
+fingerprint of its settings and of the code behind it, so that a cached result is of this method and of no
+older one.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def plain_elbo(scores: Scores) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Ours:
-    """A recipe of vae_core. Data declared clean is neither trimmed nor held against the linear model, as the recipe says."""
+    """A recipe of vae_core. Data declared clean is neither trimmed nor held against the linear model, as the
+    recipe says.
+    """
 
     recipe: dict[str, Any] = field(default_factory=dict)
     read: Callable[[Scores], torch.Tensor] | None = None
@@ -89,10 +92,11 @@ class Ours:
 
 @dataclass(frozen=True)
 class PyOD:
-    """A detector of PyOD with its defaults, seeded where it takes a seed (Zhao et al. 2019; Chen et al. 2024).
+    """A detector of PyOD with its defaults, seeded where it takes a seed (Zhao et al. 2019; Chen et al.
+    2024).
 
-    Rows that were learned from are scored as PyOD itself does while fitting (``decision_scores_``): KNN then does not
-    count a row as its own neighbour.
+    Rows that were learned from are scored as PyOD itself does while fitting (``decision_scores_``): KNN then
+    does not count a row as its own neighbour.
     """
 
     module: str
@@ -115,7 +119,9 @@ class PyOD:
 
 @dataclass(frozen=True)
 class Ppca:
-    """Probabilistic PCA by vae_core with as many latents as our default: −log p(x). What every model has to beat."""
+    """Probabilistic PCA by vae_core with as many latents as our default: −log p(x). What every model has to
+    beat.
+    """
 
     cost: float = 0.1
 

@@ -1,7 +1,9 @@
-"""False alarms over a hundred clean days of the sample feed, and what is told of the drift that it plants: make bench-monitoring.
+"""False alarms over a hundred clean days of the sample feed, and what is told of the drift that it plants:
+make bench-monitoring.
 
-Belongs here: the columns' drift alone, which needs no trained model: features and reference of the first thirty days, each later day
-held against them and against its past. Does not: the numbers that scores give (end to end, tests/end_to_end/).
+Belongs here: the columns' drift alone, which needs no trained model: features and reference of the first
+thirty days, each later day held against them and against its past. Does not: the numbers that scores give
+(end to end, tests/end_to_end/).
 """
 
 from __future__ import annotations

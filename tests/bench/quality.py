@@ -1,8 +1,8 @@
 """Detection on the ADBench sets, ours beside rivals from the same splits: `make bench-quality`.
 
-Two protocols. "contaminated": fit and score the same unlabelled rows. "clean": fit on half of the normal rows, score
-the other half and all anomalies. Labels are read to split and to measure. Results are cached in var/bench/quality.jsonl: a run
-that was interrupted goes on, and only methods that changed are computed again.
+Two protocols. "contaminated": fit and score the same unlabelled rows. "clean": fit on half of the normal
+rows, score the other half and all anomalies. Labels are read to split and to measure. Results are cached in
+var/bench/quality.jsonl: a run that was interrupted goes on, and only methods that changed are computed again.
 """
 
 from __future__ import annotations

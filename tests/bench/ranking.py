@@ -1,6 +1,8 @@
-"""Whether methods differ over many sets, after Demšar (2006): ranks, Friedman's test, Nemenyi's critical difference.
+"""Whether methods differ over many sets, after Demšar (2006): ranks, Friedman's test, Nemenyi's critical
+difference.
 
-Pure functions of a (n_methods, n_sets) matrix in which more is better and NaN stands for a method that failed.
+Pure functions of a (n_methods, n_sets) matrix in which more is better and NaN stands for a method that
+failed.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def ranks(values: Array) -> Array:
-    """(n_methods, n_sets): 1 for the best of each set; ties share the mean of their ranks, failures the last ones."""
+    """(n_methods, n_sets): 1 for the best of each set; ties share the mean of their ranks, failures the last
+    ones.
+    """
     return np.asarray(rankdata(-np.where(np.isnan(values), -np.inf, values), axis=0))
 
 
 def friedman_p(ranked: Array) -> float:
-    """The chance of mean ranks as different as these if no method were better than another (Demšar 2006, 3.2.2)."""
+    """The chance of mean ranks as different as these if no method were better than another (Demšar 2006,
+    3.2.2).
+    """
     n_methods, n_sets = ranked.shape
     spread = ((ranked.mean(axis=1) - (n_methods + 1) / 2) ** 2).sum()
     statistic = 12 * n_sets / (n_methods * (n_methods + 1)) * spread
@@ -34,7 +40,9 @@ def critical_difference(n_methods: int, n_sets: int, level: float = 0.05) -> flo
 
 
 def not_told_apart(mean_ranks: Array, difference: float) -> list[tuple[int, int]]:
-    """First and last of each largest run of methods within a critical difference; ``mean_ranks`` ascend. (n_methods,)"""
+    """First and last of each largest run of methods within a critical difference; ``mean_ranks`` ascend.
+    (n_methods,)
+    """
     runs: list[tuple[int, int]] = []
     for first, rank in enumerate(mean_ranks):
         last = int(np.searchsorted(mean_ranks, rank + difference, side="right")) - 1

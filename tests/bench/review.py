@@ -1,7 +1,8 @@
-"""`make bench-review`: how long the review queue takes to answer, at a million flagged records, on SQLite or PostgreSQL.
+"""`make bench-review`: how long the review queue takes to answer, at a million flagged records, on SQLite or
+PostgreSQL.
 
-Belongs here: filling a queue with made-up records and timing what the page asks of it. Does not: a pass or a fail;
-a test that fails on a slow afternoon is no test.
+Belongs here: filling a queue with made-up records and timing what the page asks of it. Does not: a pass or a
+fail; a test that fails on a slow afternoon is no test.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def _analyse(ledger: Ledger) -> None:
 
 
 def _fill(ledger: Ledger, n_records: int, n_judged: int) -> None:
-    """Batches of one day each, three datasets; written straight into the tables, then counted as the page does."""
+    """Batches of one day each, three datasets; written straight into the tables, then counted as the page
+    does.
+    """
     rng, started = np.random.default_rng(7), time.perf_counter()
     per_batch = n_records // (DAYS * len(DATASETS))
     record = json.dumps({f"column_{i}": round(float(rng.normal()), 4) for i in range(N_COLUMNS)})

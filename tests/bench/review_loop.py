@@ -1,10 +1,12 @@
 """`make bench-review-loop`: what 50 verdicts do to the next nights' precision at budget, on the sample feed.
 
-A model learns 24 days and flags the 20 highest scores of each of the next 6. A scripted reviewer who knows the generator's
-truth takes the queue as it comes, the newest day first and on a day the most severe first, and judges 50 records. That night
-a model is trained on all 30 days; the nights that follow are scored by it without verdicts, with the weights that the verdicts
-give its terms, and by one trained anew as the nightly run does, the confirmed anomalies left out. Two trainings never end
-alike, so that the second says by the same networks what verdicts do, and the third what one more training does on top. A repeated record is set aside by the contract: its first copy is an ordinary record, whatever the truth says of the pair.
+A model learns 24 days and flags the 20 highest scores of each of the next 6. A scripted reviewer who knows
+the generator's truth takes the queue as it comes, the newest day first and on a day the most severe first,
+and judges 50 records. That night a model is trained on all 30 days; the nights that follow are scored by it
+without verdicts, with the weights that the verdicts give its terms, and by one trained anew as the nightly
+run does, the confirmed anomalies left out. Two trainings never end alike, so that the second says by the same
+networks what verdicts do, and the third what one more training does on top. A repeated record is set aside by
+the contract: its first copy is an ordinary record, whatever the truth says of the pair.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Outcome:
     Attributes:
         judged: verdicts that said anomaly, and all of them.
         hits: planted records among the BUDGET highest scores of each night, by model. (n_nights,)
-        flagged, caught: records above each night's own threshold, and the planted ones among them. (n_nights,)
+        flagged, caught: records above each night's own threshold, and the planted ones among them.
+            (n_nights,)
         perfect: the most hits that a night has. (n_nights,)
     """
 
@@ -194,7 +197,9 @@ def _installation(folder: Path) -> Installation:
 
 
 def _weighed(model: Detector, known: Detector, parts: Parts) -> Detector:
-    """The model with the other's weights of the score's terms, calibrated as `Detector.train` and `refit` do."""
+    """The model with the other's weights of the score's terms, calibrated as `Detector.train` and `refit`
+    do.
+    """
     state = model.vae.state_dict() | {"weights": known.vae.weights}
     weighed = replace(model, vae=VAE.from_config(model.vae.config(), state))
     _, learned, calibrating, _ = parts

@@ -1,8 +1,9 @@
 """How close to the machine: `make bench-speed`.
 
-Every line measures a floor and our own work in turn, in one run, so that a slow machine slows both, and states their ratio with its
-spread. Each measurement runs in a process of its own. `ARGS="--only score,memory"` chooses lines, `--records 1000000` a size; the
-whole default run takes about twenty minutes on two quiet cores.
+Every line measures a floor and our own work in turn, in one run, so that a slow machine slows both, and
+states their ratio with its spread. Each measurement runs in a process of its own. `ARGS="--only
+score,memory"` chooses lines, `--records 1000000` a size; the whole default run takes about twenty minutes on
+two quiet cores.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Line:
         return bool(self.ratio >= self.reach if self.at_least else self.ratio <= self.reach)
 
     def share(self, value: float) -> float:
-        """Of what is to be reached; without bound for less than nothing, which noise makes of a difference."""
+        """Of what is to be reached; without bound for less than nothing, which noise makes of a
+        difference.
+        """
         if self.at_least:
             return value / self.reach
         return self.reach / value if value > 0 else float("inf")

@@ -1,4 +1,5 @@
-"""Scoring for `make bench-speed`: from Parquet to published tables, beside decoding, matrix products and rivals.
+"""Scoring for `make bench-speed`: from Parquet to published tables, beside decoding, matrix products and
+rivals.
 
 As a program: one measurement, printed as JSON; see `measure`.
 """
@@ -68,7 +69,9 @@ def detector(folder: Path) -> Detector:
 
 
 def land(tables: Tables, n: int) -> None:
-    """A `records` table with one accepted batch; its blocks of records are drawn anew sixteen times, then again."""
+    """A `records` table with one accepted batch; its blocks of records are drawn anew sixteen times, then
+    again.
+    """
     cells = pa.struct([("id", pa.int64()), *[(name, pa.float32()) for name in NAMES]])
     blocks = [drawn(BLOCK, 10 + i).T.copy() for i in range(min(16, 1 + n // BLOCK))]
     schema = pa.schema([
@@ -130,7 +133,9 @@ def _multiply(operations: float) -> None:
 
 
 def measure(what: str, root: Path, n: int, repeats: int) -> dict[str, Any]:
-    """rates: seconds (wall and CPU) of decoding, products and ours in turn; memory: the peak of one scoring, MB; rivals."""
+    """rates: seconds (wall and CPU) of decoding, products and ours in turn; memory: the peak of one scoring,
+    MB; rivals.
+    """
     import torch
 
     from pipeline import scoring

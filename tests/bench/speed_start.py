@@ -1,4 +1,5 @@
-"""Starting, small batches and validation for `make bench-speed`. As a program: one measurement, printed as JSON.
+"""Starting, small batches and validation for `make bench-speed`. As a program: one measurement, printed as
+JSON.
 
 Processes are timed from outside, floor and ours in turn.
 """
@@ -92,7 +93,9 @@ def _write_batch(folder: Path, batch_id: str, n: int, seed: int) -> None:
 
 
 def command_lines(plan: Plan) -> list[Line]:
-    """What a person waits for at the prompt, over the start of Python; many small files to parse, over Airflow's own import."""
+    """What a person waits for at the prompt, over the start of Python; many small files to parse, over
+    Airflow's own import.
+    """
     root = plan.scratch / "commands"
     root.mkdir()
     for i in range(N_DATASETS):
@@ -239,7 +242,9 @@ def validate_floor(root: Path, n: int) -> dict[str, Any]:
 
 
 def validate(root: Path, n: int) -> dict[str, Any]:
-    """Seconds: `steps.validate` but for publishing; publishing. Its peak, MB, without what the floor takes (a copy: 1.8 GB)."""
+    """Seconds: `steps.validate` but for publishing; publishing. Its peak, MB, without what the floor takes (a
+    copy: 1.8 GB).
+    """
     from pipeline import steps
     from pipeline.installation import Installation
     from pipeline.settings import Settings

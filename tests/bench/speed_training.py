@@ -1,4 +1,6 @@
-"""Training for `make bench-speed`: beside PyOD's VAE and beside the matrix products of a step. As a program: one measurement."""
+"""Training for `make bench-speed`: beside PyOD's VAE and beside the matrix products of a step. As a program:
+one measurement.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ RIVAL_MEASURED = 20_000  # rows of which PyOD's epoch is measured where there ar
 
 
 def fit_once(n: int, steps: int | None = None) -> dict[str, Any]:
-    """Seconds of a fit on n rows, all of it, on one core; and of its steps alone. The default's steps unless said."""
+    """Seconds of a fit on n rows, all of it, on one core; and of its steps alone. The default's steps unless
+    said.
+    """
     import torch
 
     from vae_core import Layout, Recipe, Records, fit
@@ -40,7 +44,9 @@ def fit_once(n: int, steps: int | None = None) -> dict[str, Any]:
 
 
 def rival(n: int) -> dict[str, Any]:
-    """Seconds of PyOD's VAE with its defaults; of very many rows an epoch's cost by row is measured on fewer."""
+    """Seconds of PyOD's VAE with its defaults; of very many rows an epoch's cost by row is measured on
+    fewer.
+    """
     import torch
     from pyod.models.vae import VAE
 
@@ -108,7 +114,9 @@ def train_lines(plan: Plan) -> list[Line]:
 
 
 def step_lines(plan: Plan) -> list[Line]:
-    """A step of the default beside its matrix products. No figure is promised: what is left is the cost of calls."""
+    """A step of the default beside its matrix products. No figure is promised: what is left is the cost of
+    calls.
+    """
     found = [
         (child("speed_training", "products", 60)["step"], child("speed_training", "fit", FEW)["step"])
         for _ in range(plan.repeats)

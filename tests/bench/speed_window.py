@@ -1,4 +1,6 @@
-"""Memory of a training whose window is larger than it, for `make bench-speed`. As a program: land a window, or train on it."""
+"""Memory of a training whose window is larger than it, for `make bench-speed`. As a program: land a window,
+or train on it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ COUNTS, KINDS = [f"n{i}" for i in range(3)], [f"c{i}" for i in range(3)]
 
 
 def dataset() -> Dataset:
-    """Twenty columns: a key, the time, twelve floats, three integers and three categories; the rest as `vaewatch init` leaves it."""
+    """Twenty columns: a key, the time, twelve floats, three integers and three categories; the rest as
+    `vaewatch init` leaves it.
+    """
     from pipeline.config import Dataset
 
     columns: dict[str, dict[str, str]] = {"id": {"type": "int"}, "time": {"type": "timestamp_utc"}}
@@ -107,7 +111,9 @@ def states(n: int) -> list[BatchState]:
 
 
 def train(root: Path, n: int) -> dict[str, Any]:
-    """Both fits of a nightly training, from reading the window on. Peak, MB; seconds; records that were learned."""
+    """Both fits of a nightly training, from reading the window on. Peak, MB; seconds; records that were
+    learned.
+    """
     import torch
 
     from pipeline import experiment

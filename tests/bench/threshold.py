@@ -1,15 +1,16 @@
 """Whether a promised rate of flags on normal records is kept: `make bench-threshold`.
 
-On each set normal records are parted at random into those the product's Detector trains on, a part it calibrates on, and a test.
-A cell is a set at a level (5 %, 1 %, 0.1 %) for which that part is large enough, 1/level records. Reported is in how many cells
-the number of test records flagged lies in the central 95 % interval of
+On each set normal records are parted at random into those the product's Detector trains on, a part it
+calibrates on, and a test. A cell is a set at a level (5 %, 1 %, 0.1 %) for which that part is large enough,
+1/level records. Reported is in how many cells the number of test records flagged lies in the central 95 %
+interval of
 
-- a binomial of the nominal level: as if the threshold were exact;
-- a beta-binomial: a conformal threshold is itself a random order statistic of n calibration records, and the rate beyond the
+- a binomial of the nominal level: as if the threshold were exact; - a beta-binomial: a conformal threshold is
+itself a random order statistic of n calibration records, and the rate beyond the
   k-th of them is Beta(n + 1 − k, k) distributed (Vovk 2012).
 
-Both for the model that was calibrated and, as every night, for the one trained anew on training and calibration records, to which
-the calibration is carried over.
+Both for the model that was calibrated and, as every night, for the one trained anew on training and
+calibration records, to which the calibration is carried over.
 """
 
 from __future__ import annotations
@@ -177,7 +178,9 @@ def table(title: str, cells: list[Cell]) -> Table:
 
 
 def shares(cells: Iterable[Cell]) -> list[str]:
-    """Of cells within the binomial (and how many should be), within, below and above the beta-binomial interval."""
+    """Of cells within the binomial (and how many should be), within, below and above the beta-binomial
+    interval.
+    """
     cells = list(cells)
     side = np.array([cell.side for cell in cells])
     values = [

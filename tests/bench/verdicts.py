@@ -1,7 +1,9 @@
-"""`make bench-verdicts`: average precision on held-out records with 5, 20, 50, 200 verdicts and with none, on ADBench sets.
+"""`make bench-verdicts`: average precision on held-out records with 5, 20, 50, 200 verdicts and with none, on
+ADBench sets.
 
-Two fifths of a set are learned without labels, three tenths reviewed, three tenths held out. The verdicts are on the reviewed records
-that score highest, as a queue shows them; of some runs a tenth says the opposite of the truth.
+Two fifths of a set are learned without labels, three tenths reviewed, three tenths held out. The verdicts are
+on the reviewed records that score highest, as a queue shows them; of some runs a tenth says the opposite of
+the truth.
 """
 
 from __future__ import annotations

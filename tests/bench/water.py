@@ -1,10 +1,10 @@
 """Detection on the water data, run as the product runs: `make bench-water`.
 
-Every night (or every so many) the detector is trained on the trailing 30 days and scores what comes until it is trained again,
-without a label; so are the rivals, on the same columns of the same records. Labels are read at the very end, to
-measure. Printed: average precision and AUROC over the days from the 31st on that have labels (before 2016-11-08), mean and spread
-over seeds. The columns are those that `vaewatch init` proposes, 27 derived from nine: change, deviation from the hour's and the
-day's median; or the nine themselves.
+Every night (or every so many) the detector is trained on the trailing 30 days and scores what comes until it
+is trained again, without a label; so are the rivals, on the same columns of the same records. Labels are read
+at the very end, to measure. Printed: average precision and AUROC over the days from the 31st on that have
+labels (before 2016-11-08), mean and spread over seeds. The columns are those that `vaewatch init` proposes,
+27 derived from nine: change, deviation from the hour's and the day's median; or the nine themselves.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ EVIL = "<img src=x onerror=\"document.title='broken into'\">"
 
 
 def fill(here: Installation) -> None:
-    """Two days of flagged records: six with one cause, one of another, one whose values are scripts; two sampled."""
+    """Two days of flagged records: six with one cause, one of another, one whose values are scripts; two
+    sampled.
+    """
     here.settings.datasets.mkdir()
     (here.settings.datasets / "payments.yaml").write_text(DATASET)
     alike = [row(f"key-{i}", severity=8.0 - i / 2) for i in range(6)]

@@ -1,4 +1,6 @@
-"""A challenger waits for a person: answered in Airflow's own pages and by REST, or not at all. Real Airflow, real MLflow."""
+"""A challenger waits for a person: answered in Airflow's own pages and by REST, or not at all. Real Airflow,
+real MLflow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The review page where most people will meet it: in Airflow's own pages, behind its login, in a real browser."""
+"""The review page where most people will meet it: in Airflow's own pages, behind its login, in a real
+browser.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""As a reviewer would: open, filter, read why, judge from the keyboard, judge a group, take back, see what it adds up to."""
+"""As a reviewer would: open, filter, read why, judge from the keyboard, judge a group, take back, see what it
+adds up to.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def said_of(here: Installation, *keys: str) -> list[str]:
 
 
 def test_keys_that_are_quicker_than_the_answers_mean_one_record_each(page: Page, here: Installation) -> None:
-    """The second key is about the second record, wherever the answer to the first is; leaving loses nothing."""
+    """The second key is about the second record, wherever the answer to the first is; leaving loses
+    nothing.
+    """
     page.network(latency=400)
     page.press("j", "1", "2", "4")
     assert page.focused() == "key-3"
@@ -340,7 +344,9 @@ def test_long_words_and_many_columns_fit_a_small_screen(
 def test_what_was_judged_can_still_be_read(
     open_browser: Callable[..., Any], address: str, here: Installation, dark: bool
 ) -> None:
-    """Set apart, not faded: rows and groups just judged, a history with an entry that was taken back, an ended rule."""
+    """Set apart, not faded: rows and groups just judged, a history with an entry that was taken back, an
+    ended rule.
+    """
     name = row("key-0")["anomaly_id"]
     first = judging.give(here.ledger, [name], "normal", by="ann", note="a note")
     judging.undo(here.ledger, first.act, by="ann")

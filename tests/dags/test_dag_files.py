@@ -136,7 +136,9 @@ def test_a_task_reads_only_its_own_dataset(
 def test_the_demo_leaves_other_datasets_alone(
     dataset_file: DatasetFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has written a file for their own data and then tries the demo has not asked for theirs to be worked on."""
+    """Whoever has written a file for their own data and then tries the demo has not asked for theirs to be
+    worked on.
+    """
     dataset_file("orders")
     dataset_file("payments")
     dataset_file("broken", "trane: {seed: 1}")

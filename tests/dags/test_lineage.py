@@ -1,4 +1,6 @@
-"""What OpenLineage is told of a night: files, tables and model versions that meet, and nothing where nobody asks."""
+"""What OpenLineage is told of a night: files, tables and model versions that meet, and nothing where nobody
+asks.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     def newest(task: str) -> dict[str, Any]:
         events = [json.loads(line) for line in file.read_text().splitlines()]
         mine = [event for event in events if event["job"]["name"] == task]
-        # the provider's own START and COMPLETE come where this process loaded its plugins after a transport was set
+        # the provider's own START and COMPLETE come where this process loaded its plugins after a transport
+        # was set
         return [event for event in mine if event["inputs"] or event["outputs"]][-1]  # type: ignore[no-any-return]
 
     yield newest
@@ -54,7 +57,9 @@ def places(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_night_joins_from_files_to_flags(land: Land, told: Told, tmp_path: Path) -> None:  # noqa: F811
-    """Whoever asks what a flag was made of, or what a broken delivery has reached, follows names that are the same in every event."""
+    """Whoever asks what a flag was made of, or what a broken delivery has reached, follows names that are the
+    same in every event.
+    """
     for day in (1, 2, 3):
         land(day)
     Run("orders.score", batch="day01..day03")
@@ -93,7 +98,9 @@ def test_a_night_joins_from_files_to_flags(land: Land, told: Told, tmp_path: Pat
 
 
 def test_a_batch_that_no_model_has_scored_has_no_scores(land: Land, told: Told) -> None:  # noqa: F811
-    """Lineage must not say that something was written that was not; a refused batch's files are told all the same."""
+    """Lineage must not say that something was written that was not; a refused batch's files are told all the
+    same.
+    """
     land(1)
     land(2, broken=True)
     Run("orders.score", batch="day01..day02")

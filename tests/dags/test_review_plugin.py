@@ -1,4 +1,6 @@
-"""The review page under Airflow's login: every route, for a stranger, a viewer and a user; by header and by cookie."""
+"""The review page under Airflow's login: every route, for a stranger, a viewer and a user; by header and by
+cookie.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SITE = "http://localhost"
 
 @pytest.fixture
 def page(dataset_file: DatasetFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """Airflow's API server, with our plugin as it finds it, and an installation with one record in the queue."""
+    """Airflow's API server, with our plugin as it finds it, and an installation with one record in the
+    queue.
+    """
     from airflow import plugins_manager
     from airflow.api_fastapi.app import create_app, purge_cached_app
     from airflow.utils import db
@@ -129,7 +133,9 @@ def per_dag(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("per_dag")
 def test_a_queue_is_for_those_whose_dag_it_is(request: pytest.FixtureRequest) -> None:
-    """Who may read a dataset's Dag reads its records, who may edit it judges them; of the others there is no trace."""
+    """Who may read a dataset's Dag reads its records, who may edit it judges them; of the others there is no
+    trace.
+    """
     from pipeline.installation import Installation
     from tests.pipeline.review_data import put, row
 

@@ -23,7 +23,8 @@ from tests.pipeline.mail_server import Mailbox, mail_server
 
 from .conftest import REPOSITORY, DatasetFile
 
-# a warning of any library that a task imports would be a failed task here; the steps are tested without, elsewhere
+# a warning of any library that a task imports would be a failed task here; the steps are tested without,
+# elsewhere
 pytestmark = pytest.mark.filterwarnings("default")
 
 Land = Callable[..., Path]
@@ -217,7 +218,9 @@ def test_training_before_there_are_records_is_no_failure(land: Land) -> None:
 
 
 def test_a_night_without_an_occasion_is_skipped_and_rings_for_nobody(land: Land, datasets: Path) -> None:
-    """Nothing has happened since the last training: no GPU, no version, no red task, and the reason in the log."""
+    """Nothing has happened since the last training: no GPU, no version, no red task, and the reason in the
+    log.
+    """
     file = datasets / "orders.yaml"
     file.write_text(
         file.read_text().replace(

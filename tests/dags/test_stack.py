@@ -1,4 +1,6 @@
-"""The supervisor of a local installation: nothing left behind, nothing ended that is not ours, nothing shown."""
+"""The supervisor of a local installation: nothing left behind, nothing ended that is not ours, nothing
+shown.
+"""
 
 from __future__ import annotations
 
@@ -217,7 +219,9 @@ def test_the_system_survives_its_parts_and_leaves_nothing(dataset_file: DatasetF
 def test_a_demo_works_on_its_dataset_alone_and_stops_nothing_of_others(
     dataset_file: DatasetFile, tmp_path: Path
 ) -> None:
-    """What an earlier `make up` has told Airflow of other datasets is not gone on with, and is there again afterwards."""
+    """What an earlier `make up` has told Airflow of other datasets is not gone on with, and is there again
+    afterwards.
+    """
     datasets = dataset_file("orders").parent
     dataset_file("payments")
     everything = Stack(tmp_path / "home", datasets, mlflow_ui=False)

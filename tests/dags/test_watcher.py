@@ -15,7 +15,9 @@ from dags.watcher import SettledFiles
 
 
 def rings(trigger: SettledFiles, *script: Callable[[], object] | int | float) -> list[int]:
-    """How many files each ring told of. The script: a step to take, a number of rings to wait for, seconds to pass."""
+    """How many files each ring told of. The script: a step to take, a number of rings to wait for, seconds to
+    pass.
+    """
 
     async def listen() -> list[int]:
         heard: list[int] = []

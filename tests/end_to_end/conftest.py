@@ -1,4 +1,6 @@
-"""An installation in a folder of its own, with the sample feed: checked, trained and scored once, copied for each test."""
+"""An installation in a folder of its own, with the sample feed: checked, trained and scored once, copied for
+each test.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class Place:
         self.yaml.write_text(text.replace(old, new), encoding="utf-8")
 
     def copy(self, target: Path) -> Place:
-        """The same installation elsewhere. Models stay where they were registered: MLflow notes whole addresses."""
+        """The same installation elsewhere. Models stay where they were registered: MLflow notes whole
+        addresses.
+        """
         return Place(Path(shutil.copytree(self.root, target)), self.name)
 
     def close(self) -> None:

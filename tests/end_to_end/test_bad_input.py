@@ -177,7 +177,9 @@ def shop(new_shop: Callable[[Path], Shop], tmp_path: Path) -> Shop:
 
 @pytest.fixture(scope="module")
 def trained_shop(landed_once: tuple[Place, Any], tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """With a champion, learned from a constant column, one that is all missing and one with thousands of values."""
+    """With a champion, learned from a constant column, one that is all missing and one with thousands of
+    values.
+    """
     place = type(landed_once[0])(tmp_path_factory.mktemp("trained shop"), "orders")
     table = changed("weight", pa.nulls(LEARNED, pa.float64()), table=orders(LEARNED))
     table = changed("pieces", pa.array([3] * LEARNED, pa.int64()), table=table)
@@ -197,7 +199,7 @@ def scoring_shop(trained_shop: Place, open_copy: Callable[[Place], Place]) -> Pl
     return open_copy(trained_shop)
 
 
-# --- the folder -------------------------------------------------------------------------------------------------
+# --- the folder ---------------------------------------------------------------------------------------------
 
 
 def test_an_empty_folder_is_nothing_to_do(shop: Shop) -> None:
@@ -223,7 +225,7 @@ def test_a_missing_folder_is_an_error_that_a_retry_may_mend(shop: Shop) -> None:
     assert shop.check(orders()).n_accepted == N
 
 
-# --- the file ---------------------------------------------------------------------------------------------------
+# --- the file -----------------------------------------------------------------------------------------------
 
 
 def test_an_empty_file_is_refused(shop: Shop) -> None:
@@ -350,7 +352,7 @@ def test_a_folder_named_like_a_column_does_not_replace_it(shop: Shop) -> None:
     assert shop.column("shop") == delivery["shop"].to_pylist()
 
 
-# --- keys -------------------------------------------------------------------------------------------------------
+# --- keys ---------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_key_column_is_refused(shop: Shop) -> None:
@@ -371,7 +373,7 @@ def test_records_without_a_key_are_set_aside(shop: Shop) -> None:
     assert shop.records()["record_key"].to_pylist()[:3] == ["row-0", "row-1", "o2"]
 
 
-# --- values -----------------------------------------------------------------------------------------------------
+# --- values -------------------------------------------------------------------------------------------------
 
 
 def test_a_column_of_nothing_but_nulls_is_accepted_where_it_may_be_missing(shop: Shop) -> None:
@@ -401,7 +403,7 @@ def test_nan_is_a_missing_value(shop: Shop) -> None:
     shop.accepted(changed("amount", [float("nan")]), missing_value__amount=1)
 
 
-# --- the schema -------------------------------------------------------------------------------------------------
+# --- the schema ---------------------------------------------------------------------------------------------
 
 
 def test_a_column_that_is_gone_refuses_the_batch(shop: Shop) -> None:
@@ -466,7 +468,9 @@ def test_a_type_that_holds_less_is_read_as_the_contract_s(
 
 
 def test_whole_numbers_that_pandas_wrote_as_fractions_are_refused_with_the_types(shop: Shop) -> None:
-    """An integer column with a gap leaves pandas as double: 2**53 + 1 may be lost on the way, so a person decides."""
+    """An integer column with a gap leaves pandas as double: 2**53 + 1 may be lost on the way, so a person
+    decides.
+    """
     shop.refused(changed("pieces", pa.array([3.0, None] * (N // 2))), "column 'pieces' is double", "says int")
 
 
@@ -500,7 +504,7 @@ def test_a_decimal_that_fits_is_kept_to_the_cent_and_a_wider_one_is_refused(shop
     )
 
 
-# --- the model --------------------------------------------------------------------------------------------------
+# --- the model ----------------------------------------------------------------------------------------------
 
 
 def test_a_batch_of_one_record_is_checked_and_scored(scoring_shop: Place) -> None:
@@ -556,7 +560,7 @@ def test_without_a_champion_batches_wait(shop: Shop) -> None:
         shop.place.score("b2")
 
 
-# --- the surroundings -------------------------------------------------------------------------------------------
+# --- the surroundings ---------------------------------------------------------------------------------------
 
 
 def test_an_unreachable_registry_is_said_and_nothing_is_changed(

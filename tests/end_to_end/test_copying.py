@@ -1,4 +1,6 @@
-"""From one environment to the next: a version arrives with all that is known of it, or is refused before anything is made."""
+"""From one environment to the next: a version arrives with all that is known of it, or is refused before
+anything is made.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def told(here: Installation, run_id: str) -> dict[str, Any]:
 
 
 def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production: Place) -> None:
-    """The team in production asks MLflow's pages there, and must not depend on what becomes of the original."""
+    """The team in production asks MLflow's pages there, and must not depend on what becomes of the
+    original.
+    """
     before = trained.here.registry.champion(trained.name)
     assert before
     done = copy(trained)
@@ -172,7 +176,9 @@ def test_environments_may_share_an_mlflow_under_different_prefixes(
 
 
 def test_an_environment_that_is_not_one_is_refused(trained: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it goes is written down once, by name: an address in a command would put passwords into shell histories."""
+    """Where it goes is written down once, by name: an address in a command would put passwords into shell
+    histories.
+    """
     settings = trained.settings
     with pytest.raises(ConfigError, match="Set VAEWATCH_TO_PROD_TRACKING_URI"):
         copying.environment("prod", settings)

@@ -89,7 +89,9 @@ def by_record(place: Place) -> dict[str, float]:
 def test_where_a_batch_ends_leaves_no_mark(
     plant: Place, open_copy: Callable[[Place], Place], tmp_path: Path
 ) -> None:
-    """The fifth day as one delivery and as two: the same score to the bit for every record, the first of each included."""
+    """The fifth day as one delivery and as two: the same score to the bit for every record, the first of each
+    included.
+    """
     whole, halves = open_copy(plant), plant.copy(tmp_path / "halves")
     day = readings(4)
     middle = day.num_rows // 2

@@ -73,7 +73,9 @@ def kill_and_retry(
 
 
 def killed_at(process: subprocess.Popen[str], moment: float) -> bool:
-    """Whether the process still ran when it had used so many CPU seconds, and was killed with its children."""
+    """Whether the process still ran when it had used so many CPU seconds, and was killed with its
+    children.
+    """
     while process.poll() is None and used_seconds(process.pid) < moment:
         time.sleep(0.005)
     hit = process.poll() is None

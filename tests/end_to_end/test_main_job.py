@@ -1,4 +1,6 @@
-"""The main job without Airflow, of real parts: files land, a contract is kept or not, a model is trained and serves."""
+"""The main job without Airflow, of real parts: files land, a contract is kept or not, a model is trained and
+serves.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +168,9 @@ def test_running_everything_again_changes_nothing(scored: Place) -> None:
 
 
 def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Place) -> None:
-    """What a person confirmed pushes the model away; taken back, the model that knew nothing of it is the right one again."""
+    """What a person confirmed pushes the model away; taken back, the model that knew nothing of it is the
+    right one again.
+    """
     here = scored.here
     worst = next(row for row in views.flagged(here, scored.name) if may_be_learned(row["record_key"]))
     label = ("review", "label", worst["anomaly_id"][:10])
@@ -212,7 +216,9 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
 
 
 def test_an_anomaly_that_people_found_is_remembered_when_its_batch_is_old(scored: Place) -> None:
-    """A window of thirty days must not forget what months of review have taught; and nothing else of an old batch comes in."""
+    """A window of thirty days must not forget what months of review have taught; and nothing else of an old
+    batch comes in.
+    """
     dataset, here = scored.here.dataset(scored.name), scored.here
     states = list(here.ledger.current(scored.name).values())
     tables = here.tables(dataset)
@@ -431,7 +437,9 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
 
 
 def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place) -> None:
-    """The one that scored it says what it published, to the bit; an earlier or later one has a word of its own."""
+    """The one that scored it says what it published, to the bit; an earlier or later one has a word of its
+    own.
+    """
     here = scored.here
     dataset = here.dataset(scored.name)
     flagged, sampled = (

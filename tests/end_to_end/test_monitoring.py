@@ -1,4 +1,6 @@
-"""Monitoring as a part of the main job: every scored batch has its numbers, once, whatever happened on the way."""
+"""Monitoring as a part of the main job: every scored batch has its numbers, once, whatever happened on the
+way.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
 def test_a_flagged_record_leads_to_the_files_it_came_from_and_to_what_its_model_learned(
     scored: Place,
 ) -> None:
-    """Every link is what it claims: digests are of the bytes, fingerprints are the ledger's and the registry's."""
+    """Every link is what it claims: digests are of the bytes, fingerprints are the ledger's and the
+    registry's.
+    """
     here = scored.here
     flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
     judging.give(here.ledger, [flagged["anomaly_id"]], "anomaly", by="ann", note="asked")

@@ -1,4 +1,6 @@
-"""The challenger's place, of real parts: nobody has it before a judgement, and a refused version never does."""
+"""The challenger's place, of real parts: nobody has it before a judgement, and a refused version never
+does.
+"""
 
 from __future__ import annotations
 

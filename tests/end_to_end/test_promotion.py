@@ -1,4 +1,6 @@
-"""From a trained version to one that serves, of real parts: what is refused stays out, what is promoted can be explained and taken back."""
+"""From a trained version to one that serves, of real parts: what is refused stays out, what is promoted can
+be explained and taken back.
+"""
 
 from __future__ import annotations
 
@@ -319,7 +321,9 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(trained: Place
 def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be(
     trained: Place, moment: str
 ) -> None:
-    """Killed as it makes one of MLflow's requests: one champion at any time, and a repeat completes the rest."""
+    """Killed as it makes one of MLflow's requests: one champion at any time, and a repeat completes the
+    rest.
+    """
     trained.edit("steps: 60", "steps: 70")
     steps.train(trained.name, installation=trained.here)
     trained.here.registry.set_challenger(trained.name, 2)

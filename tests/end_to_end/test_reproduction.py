@@ -89,7 +89,9 @@ def test_other_code_is_blamed_where_another_model_comes_out(
 
 
 def test_verdicts_are_those_of_then(scored: Place) -> None:
-    """People go on judging, and take back; a version is what it learned. Its note names no record by its key."""
+    """People go on judging, and take back; a version is what it learned. Its note names no record by its
+    key.
+    """
     here = scored.here
     first, second = queue.page(here.ledger, Filters(kind="flagged"), limit=2).rows
     given = judging.give(here.ledger, [first["anomaly_id"]], "anomaly", by="ann")

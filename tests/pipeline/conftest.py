@@ -1,4 +1,6 @@
-"""What several files of tests need: a dataset made of a few settings, a ledger, and real data where it lies."""
+"""What several files of tests need: a dataset made of a few settings, a ledger, and real data where it
+lies.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """Address of a PostgreSQL of our own, without the name of a database; made of Debian's package where it is there."""
+    """Address of a PostgreSQL of our own, without the name of a database; made of Debian's package where it
+    is there.
+    """
     if why_not := missing():
         pytest.skip(why_not)
     with server("fsync=off") as address:

@@ -1,4 +1,6 @@
-"""A PostgreSQL server of our own, for as long as a test or a benchmark needs it: Debian's package, a folder, a socket."""
+"""A PostgreSQL server of our own, for as long as a test or a benchmark needs it: Debian's package, a folder,
+a socket.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def missing() -> str:
 
 @contextmanager
 def server(*settings: str) -> Iterator[str]:
-    """Address of a server that listens on a socket only, without the name of a database; `{name}` stands in its place."""
+    """Address of a server that listens on a socket only, without the name of a database; `{name}` stands in
+    its place.
+    """
     program = _program()
     assert program, missing()
     programs, folder = program.parent, Path(tempfile.mkdtemp(prefix="vaewatch-postgresql-"))

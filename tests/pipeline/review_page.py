@@ -17,7 +17,9 @@ from .review_data import SITE
 
 
 def as_role(here: Installation, may_write: bool | None, **only: frozenset[str]) -> TestClient:
-    """A browser whose host knows it as one who may write, only read, or (None) not even that; or of some datasets only."""
+    """A browser whose host knows it as one who may write, only read, or (None) not even that; or of some
+    datasets only.
+    """
 
     async def identify(request: Request) -> Reviewer:
         if may_write is None:

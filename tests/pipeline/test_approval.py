@@ -1,4 +1,6 @@
-"""What a person reads before a model serves: all that is known, and nothing that Markdown could make of it."""
+"""What a person reads before a model serves: all that is known, and nothing that Markdown could make of
+it.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ def drawn(curve: str, n: int, seed: int) -> np.ndarray[Any, Any]:
 
 
 def assert_flagged_as_often(n_flagged: int, n_new: int, n_calibrating: int, rate: float) -> None:
-    """Of n_new records exchangeable with the calibrating, those above its k-th score are beta-binomial, whatever the curve."""
+    """Of n_new records exchangeable with the calibrating, those above its k-th score are beta-binomial,
+    whatever the curve.
+    """
     k = math.ceil((n_calibrating + 1) * (1 - rate))
     expected = stats.betabinom(n_new, n_calibrating + 1 - k, k)
     assert 2 * min(expected.cdf(n_flagged), expected.sf(n_flagged - 1)) > FALSE_ALARM_RATE, n_flagged / n_new
@@ -54,7 +56,9 @@ def test_a_p_value_is_the_share_of_normal_records_at_least_as_high(
 
 @given(st.lists(FLOATS | st.sampled_from([0.0, 1.0]), min_size=2, max_size=60), RATES)
 def test_p_values_are_valid_exactly(scores: list[float], rate: float) -> None:
-    """Any one of n + 1 exchangeable records may be the new one: at most a share `rate` of them gets p <= rate."""
+    """Any one of n + 1 exchangeable records may be the new one: at most a share `rate` of them gets p <=
+    rate.
+    """
     values = np.array(scores, np.float32)
     n_small = 0
     for i in range(len(values)):
@@ -68,7 +72,9 @@ def test_p_values_are_valid_exactly(scores: list[float], rate: float) -> None:
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("rate", [0.001, 0.02, 0.3])
 def test_clean_records_are_flagged_at_the_error_rate(curve: str, rate: float) -> None:
-    """1 % means 1 %, for any model and any data: a reviewer's day is planned on it. 3 % for 2 % is 11 deviations."""
+    """1 % means 1 %, for any model and any data: a reviewer's day is planned on it. 3 % for 2 % is 11
+    deviations.
+    """
     n = 50_000
     flag = Flagging(review_budget=None, error_rate=rate)
     flagged, threshold = Calibration.fit(drawn(curve, n, 1)).flags(
@@ -89,7 +95,9 @@ def test_ties_make_fewer_flags_never_more() -> None:
 
 @pytest.mark.parametrize("budget", [5, 60])
 def test_a_review_budget_is_what_a_normal_day_flags(budget: float) -> None:
-    """Twenty a day were promised; ten days of a thousand records flag two hundred, within what chance explains."""
+    """Twenty a day were promised; ten days of a thousand records flag two hundred, within what chance
+    explains.
+    """
     n_days, records_per_day = 10, 2000
     calibration = Calibration.fit(drawn("chi-squared", 40_000, 3))
     new = drawn("chi-squared", n_days * records_per_day, 4)
@@ -282,7 +290,9 @@ def test_order_decides_nothing(calibrating: list[float], scores: list[float], da
 def test_a_model_that_scores_on_another_scale_flags_the_same_records(
     scores: list[float], factor: float, shift: float
 ) -> None:
-    """Two trainings end in different models; where one is the other's straight line, the budget must not notice."""
+    """Two trainings end in different models; where one is the other's straight line, the budget must not
+    notice.
+    """
     before = drawn("heavy", 5000, 11).astype(np.float64)
     calibration = fitted(scores)
     moved = calibration.carried_over(before, factor * before + shift)

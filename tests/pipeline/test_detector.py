@@ -80,10 +80,11 @@ def test_the_days_for_calibration_are_new_to_the_model_that_is_calibrated() -> N
 
 
 def test_refitting_leaves_the_error_rate_where_it_was_promised() -> None:
-    """On records like those it learned from, a twentieth is flagged at 5 %: neither training nor refitting bends it.
+    """On records like those it learned from, a twentieth is flagged at 5 %: neither training nor refitting
+    bends it.
 
-    Of 20,000 records about 1,000 are flagged. The threshold is one of 1,000 scores: its own error rate has a standard
-    deviation of 0.7 %. Bounds of 4.5 of these: a false alarm in 150,000 runs.
+    Of 20,000 records about 1,000 are flagged. The threshold is one of 1,000 scores: its own error rate has a
+    standard deviation of 0.7 %. Bounds of 4.5 of these: a false alarm in 150,000 runs.
     """
     older, newest = readings(4000, 1), readings(1000, 2)
     known = Detector.train(DATASET, older, newest, records_per_day=100)
@@ -98,7 +99,9 @@ def test_refitting_leaves_the_error_rate_where_it_was_promised() -> None:
 
 
 def test_verdicts_weigh_the_score_of_the_model_that_serves(tmp_path: Path) -> None:
-    """As the calibrated model's terms say, which has not learned the judged records; and those of its days are calibrated on."""
+    """As the calibrated model's terms say, which has not learned the judged records; and those of its days
+    are calibrated on.
+    """
     dataset = Dataset.model_validate(CONTRACT | {"train": {"recipe": {"steps": 100, "n_members": 2}}})
     older, newest = (
         readings(n, seed).append_column(JUDGED_NORMAL, pa.array(np.arange(n) < n_judged))
@@ -184,7 +187,9 @@ def test_a_table_without_a_needed_column_says_so() -> None:
 
 
 def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
-    """A noise model of counts is told 0, 1, 2, not standard deviations, and what it expects is said as a count."""
+    """A noise model of counts is told 0, 1, 2, not standard deviations, and what it expects is said as a
+    count.
+    """
     raw = CONTRACT | {
         "columns": {
             "level": {"type": "float", "role": "numeric"},

@@ -1,7 +1,8 @@
-"""Challenger against champion on the sample feed: who is worse is refused for the right reason, who is as good passes.
+"""Challenger against champion on the sample feed: who is worse is refused for the right reason, who is as
+good passes.
 
-The models are small and quick: two members, some hundred steps. How often two equal trainings of the full size fail a gate is
-measured apart (docs/log.md); here one pair stands for them.
+The models are small and quick: two members, some hundred steps. How often two equal trainings of the full
+size fail a gate is measured apart (docs/log.md); here one pair stands for them.
 """
 
 from __future__ import annotations
@@ -242,7 +243,9 @@ def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -
 
 
 def test_where_no_injected_kind_tells_the_latents_do(judged: Callable[..., Evidence]) -> None:
-    """On sensors' derived columns nobody finds a swapped value, and a model of shuffled columns loses nothing there."""
+    """On sensors' derived columns nobody finds a swapped value, and a model of shuffled columns loses nothing
+    there.
+    """
     shuffled = judged("shuffled", "good")
     assert shuffled.champion
     known = {k: d for k, d in shuffled.differences.items() if not k.startswith("recall of ")}
@@ -320,7 +323,9 @@ def test_what_people_confirmed_counts_where_enough_of_it_is_held_out(judged: Cal
 
 
 def test_the_key_decides_the_anomaly(held: HeldOut) -> None:
-    """Two versions, two nights: the same questions. And every kind does what its name says, within the contract."""
+    """Two versions, two nights: the same questions. And every kind does what its name says, within the
+    contract.
+    """
     records = held.records.slice(0, 1500)
     order = np.random.default_rng(3).permutation(records.num_rows)
     found, again = injected(PAYMENTS, records), injected(PAYMENTS, records.take(order))

@@ -1,4 +1,6 @@
-"""A contract's rules run as a Great Expectations suite: real DuckDB files, real Great Expectations, no network."""
+"""A contract's rules run as a Great Expectations suite: real DuckDB files, real Great Expectations, no
+network.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ SCHEMA = pa.schema([
 
 
 def prepare(folder: Path, dataset: Dataset, table: pa.Table, rules: Sequence[RowRule]) -> Path:
-    """A database file as validation prepares it: a view over Parquet, typed, with vaewatch_row and vaewatch_set_aside."""
+    """A database file as validation prepares it: a view over Parquet, typed, with vaewatch_row and
+    vaewatch_set_aside.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, folder / "batch.parquet")
     columns = ", ".join(f"{typed(n, c)} AS {sql.name(n)}" for n, c in kept_columns(dataset).items())
@@ -171,7 +175,9 @@ def test_great_expectations_counts_what_the_rules_count(records: list[dict[str, 
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_nan_is_missing_whatever_a_files_statistics_say(tmp_path: Path, statistics: bool) -> None:
-    """Parquet's smallest and largest value leave NaN out; DuckDB 2.0 then takes isnan(x) for false without a look."""
+    """Parquet's smallest and largest value leave NaN out; DuckDB 2.0 then takes isnan(x) for false without a
+    look.
+    """
     pq.write_table(pa.table({"x": [float("nan"), 7.0]}), tmp_path / "x.parquet", write_statistics=statistics)
     with duckdb.connect(str(tmp_path / "batch.duckdb")) as connection:
         connection.execute(
@@ -224,7 +230,9 @@ def test_infinity_is_large_and_missing_is_nothing(tmp_path: Path) -> None:
 
 
 def test_records_outside_their_period_are_counted_by_the_rules_own_words(tmp_path: Path) -> None:
-    """Whether a record without a time is outside is for the rule to say, whatever characters it says it with."""
+    """Whether a record without a time is outside is for the rule to say, whatever characters it says it
+    with.
+    """
     database = numbers(tmp_path, "(1), (2), (3), (NULL)")
     rule = RowRule("outside_period", "x", "(x > 2 OR x IS NULL) AND ':a {b} %c' <> ''")
     (outcome,) = check(database, [rule]).outcomes
@@ -286,7 +294,9 @@ def test_a_column_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_a_contract_may_promise_columns_of_any_name(tmp_path: Path) -> None:
-    """All but two at once: GX takes `a` and `a` within quotes for one column where it compares sets of names."""
+    """All but two at once: GX takes `a` and `a` within quotes for one column where it compares sets of
+    names.
+    """
     names = tuple(name for name in ODD_NAMES if name not in {'"a"', "[a]", "`a`"})
     columns = ", ".join(f"1 AS {sql.name(name)}" for name in names)
     database = relation(
@@ -324,7 +334,9 @@ def test_a_thousand_columns_are_possible(tmp_path: Path) -> None:
 
 
 def test_a_check_that_crashes_is_not_a_batch_that_fails(tmp_path: Path) -> None:
-    """GX reports an engine's error as a broken expectation: a good batch would be refused, and never retried."""
+    """GX reports an engine's error as a broken expectation: a good batch would be refused, and never
+    retried.
+    """
     database = relation(
         tmp_path, "SELECT 'AB' AS code, 1 AS n, 0 AS vaewatch_row, false AS vaewatch_set_aside"
     )
@@ -626,7 +638,9 @@ def test_the_page_holds_thousands_of_rules(tmp_path: Path) -> None:
 
 
 def test_what_describes_a_result_holds_no_object_of_duckdb() -> None:
-    """SQLAlchemy keeps descriptions to the end of the process, at which DuckDB prints a page about each type that is left."""
+    """SQLAlchemy keeps descriptions to the end of the process, at which DuckDB prints a page about each type
+    that is left.
+    """
     cursor = dialect._Cursor(duckdb.connect().cursor())
     assert cursor.description is None or cursor.description == []
     cursor.execute("SELECT 1 AS a, 2.5 AS b, [1] AS c, current_date AS d")

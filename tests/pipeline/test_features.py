@@ -188,7 +188,9 @@ CELLS = st.fixed_dictionaries({
 def test_any_record_of_the_right_types_fits_the_layout(
     features: Features, records: list[dict[str, Any]]
 ) -> None:
-    """What the contract accepts, the model can be asked about: in range, never infinite, missing where missing."""
+    """What the contract accepts, the model can be asked about: in range, never infinite, missing where
+    missing.
+    """
     found = features.records(table(records))
     features.layout.check(found)
     assert not found.numeric.isinf().any()
@@ -365,7 +367,9 @@ def test_a_cell_is_described_as_a_person_reads_it(value: Any, type_: str, read: 
 
 
 def test_changes_and_deviations_are_not_bent() -> None:
-    """As often below zero as above: their size is what is odd about them. Amounts are bent, a few refunds among them."""
+    """As often below zero as above: their size is what is odd about them. Amounts are bent, a few refunds
+    among them.
+    """
     random = np.random.default_rng(1)
     changes = random.standard_t(1.5, 5000)
     amounts = np.where(random.random(5000) < 0.02, -1, 1) * random.lognormal(3, 2, 5000)

@@ -150,7 +150,9 @@ def test_a_name_that_reading_needs_is_said_at_once(guess: Callable[..., Guessed]
 
 
 def test_a_key_that_a_few_records_repeat_or_lack_is_still_the_key(guess: Callable[..., Guessed]) -> None:
-    """Every real feed delivers something twice: those are set aside, and a reviewer finds the others by their name."""
+    """Every real feed delivers something twice: those are set aside, and a reviewer finds the others by their
+    name.
+    """
     ids = [f"r{i}" for i in range(3000)]
     ids[5], ids[7] = ids[4], None  # type: ignore[call-overload]
     guessed = guess({"2026-01-01.parquet": {"reading_id": ids, "x": [i / 7 for i in range(3000)]}})
@@ -361,7 +363,9 @@ def test_a_day_of_several_files_is_counted_as_a_day(
 
 
 def test_the_file_is_for_reading(guess: Callable[..., Guessed]) -> None:
-    """Whole bounds have no point, expressions no backslashes, and what holds for every column is said once."""
+    """Whole bounds have no point, expressions no backslashes, and what holds for every column is said
+    once.
+    """
     at = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=i) for i in range(2 * N)]
     level = np.cumsum(np.random.default_rng(1).normal(size=2 * N))
     text = guess({
@@ -498,7 +502,9 @@ def test_a_folder_without_a_column_to_model_is_said(guess: Callable[..., Guessed
 
 
 def test_folders_and_files_of_any_name_are_guessed(tmp_path: Path, guess: Callable[..., Guessed]) -> None:
-    """Brackets, stars and quotes are patterns to some; env=prod in the scratch folder's path is no column of ours."""
+    """Brackets, stars and quotes are patterns to some; env=prod in the scratch folder's path is no column of
+    ours.
+    """
     (folder := tmp_path / "[x] *'s: #ünï").mkdir()
     columns = {**PLAIN, "env": ["a" if i % 3 else "b" for i in range(N)]}
     for name in ("[1]*", "two words", "it's"):

@@ -124,7 +124,9 @@ def test_scores_of_an_older_version_do_not_mark_the_newer_one(ledger: Ledger) ->
 
 
 def test_thresholds_are_those_of_the_newest_content_of_each_batch(ledger: Ledger) -> None:
-    """What was delivered again, and is not scored yet, has none; another version's and another dataset's are told apart."""
+    """What was delivered again, and is not scored yet, has none; another version's and another dataset's are
+    told apart.
+    """
     for batch_id, version, threshold in (("a", 3, 1.0), ("b", 3, 2.0), ("c", 4, 2.0), ("d", 3, 1.0)):
         state = ledger.record_validation(replace(STATE, batch_id=batch_id))
         ledger.record_scores(state, model_version=version, threshold=threshold, n_flagged=0)
@@ -160,7 +162,9 @@ def test_datasets_and_batches_are_kept_apart_and_in_order(ledger: Ledger) -> Non
 
 
 def test_a_claimed_batch_is_not_given_out_again_until_the_lease_ends(ledger: Ledger) -> None:
-    """Two scheduler runs at once must not score the same batch twice; a killed one must not keep it for ever."""
+    """Two scheduler runs at once must not score the same batch twice; a killed one must not keep it for
+    ever.
+    """
     assert ledger.claim("payments", ["a", "b"], HOUR) == ["a", "b"]
     assert ledger.claim("payments", ["b", "c", "a"], HOUR) == ["c"]
     assert ledger.claim("claims", ["a"], HOUR) == ["a"]

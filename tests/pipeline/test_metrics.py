@@ -1,4 +1,6 @@
-"""Metrics, and the rules and the dashboard over them: each name and label that they use is emitted, each expression is Prometheus'."""
+"""Metrics, and the rules and the dashboard over them: each name and label that they use is emitted, each
+expression is Prometheus'.
+"""
 
 from __future__ import annotations
 
@@ -209,7 +211,9 @@ def test_prometheus_rings_for_a_bad_dataset_by_every_rule_and_for_a_good_one_by_
 
 @needs_promtool
 def test_prometheus_reads_what_is_emitted(here: Installation) -> None:
-    """And finds nothing to say about names, help and types, but that bits are no bytes: these are of information."""
+    """And finds nothing to say about names, help and types, but that bits are no bytes: these are of
+    information.
+    """
     done = subprocess.run(
         ["promtool", "check", "metrics"],
         input=metrics.exposition(here),

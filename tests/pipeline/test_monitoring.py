@@ -198,7 +198,9 @@ def test_the_records_that_are_looked_at_are_the_same_however_a_batch_is_cut() ->
 
 @pytest.mark.parametrize("size", [1_500, 5_000])
 def test_drift_is_told_on_its_day_and_of_its_column_and_of_no_other(tmp_path: Path, size: int) -> None:
-    """Thirty days after training, four of which drift. False alarms over clean days: make bench-monitoring."""
+    """Thirty days after training, four of which drift. False alarms over clean days: make
+    bench-monitoring.
+    """
     plan = SamplePlan(days=60, records_per_day=size, hostile=False, drift=True)
     found = {on.isoformat(): findings for on, findings in bench.days(plan, tmp_path) if findings}
     planted = {plan.batch_id(day): DRIFTS[name] for name, day in plan.drift_days().items()}
@@ -292,7 +294,9 @@ def test_each_thing_that_goes_wrong_is_told_by_itself_with_what_to_do(
 
 
 def test_a_batch_is_odd_as_a_whole_by_what_its_own_dataset_does_and_only_upwards() -> None:
-    """Where 39 % above a normal one is every day's, so is tonight's; a quieter batch is not odd to a reader."""
+    """Where 39 % above a normal one is every day's, so is tonight's; a quieter batch is not odd to a
+    reader.
+    """
     usual, quieter = replace(QUIET, above=0.39), replace(QUIET, above=0.2)
     assert not any(told([usual] * 14 + [quieter]))
     assert [finding.key for finding in told([usual] * 14 + [replace(QUIET, above=0.55)])[-1]] == ["scores"]

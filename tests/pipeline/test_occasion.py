@@ -35,7 +35,9 @@ QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=(
 def test_any_one_thing_is_enough_and_none_is_a_reason_to_skip(
     when: dict[str, Any], happened: dict[str, Any], says: str
 ) -> None:
-    """The bound itself is enough; everything asked for that is not reached is said, so that nobody wonders."""
+    """The bound itself is enough; everything asked for that is not reached is said, so that nobody
+    wonders.
+    """
     found = occasion.decide(TrainingWhen(**when), Since(**{**vars(QUIET), **happened}))
     assert (found.train, found.reasons) == (True, (says,))
     alone = occasion.decide(TrainingWhen(**when), QUIET)
@@ -45,7 +47,9 @@ def test_any_one_thing_is_enough_and_none_is_a_reason_to_skip(
 
 
 def test_what_is_new_is_what_the_newest_version_has_not_learned() -> None:
-    """A batch delivered again is new; one that left the window is not; a verdict taken back counts like one given."""
+    """A batch delivered again is new; one that left the window is not; a verdict taken back counts like one
+    given.
+    """
     learned = [
         {"batch_id": day, "fingerprint": "a", "contract_hash": "c", "n_accepted": 500} for day in ("d1", "d2")
     ]

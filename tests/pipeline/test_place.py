@@ -1,4 +1,6 @@
-"""Who stands as challenger: which version is judged next, and whose judgement gives the place, in a real registry."""
+"""Who stands as challenger: which version is judged next, and whose judgement gives the place, in a real
+registry.
+"""
 
 from __future__ import annotations
 

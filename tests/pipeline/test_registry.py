@@ -1,4 +1,6 @@
-"""The registry on a real MLflow, with SQLite and with PostgreSQL: one training is one version, and there is always a champion to serve."""
+"""The registry on a real MLflow, with SQLite and with PostgreSQL: one training is one version, and there is
+always a champion to serve.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +193,9 @@ def test_a_model_that_cannot_score_its_own_example_is_no_version(
 def test_a_fresh_process_scores_bit_for_bit_the_same_through_mlflow(
     registry: Registry, home: Path, training: TrainingRun
 ) -> None:
-    """Spark jobs and notebooks load the model by MLflow alone; with and without missing values, and without pickle."""
+    """Spark jobs and notebooks load the model by MLflow alone; with and without missing values, and without
+    pickle.
+    """
     from pipeline.detector import Detector
 
     registry.register(training)
@@ -538,7 +542,9 @@ def test_a_database_of_another_mlflow_is_looked_at_again(registry: Registry, hom
 
 
 def test_a_rejection_is_on_record_and_ends_the_challenge(registry: Registry, home: Path) -> None:
-    """Somebody looked and said no: the next `promote` without a number must not find it. Told twice, it is no news."""
+    """Somebody looked and said no: the next `promote` without a number must not find it. Told twice, it is no
+    news.
+    """
     add_versions(home, "orders", 2)
     promote(registry, "orders", 1)
     registry.set_challenger("orders", 2)

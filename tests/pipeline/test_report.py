@@ -144,7 +144,9 @@ def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_training_says_where_one_day_sets_the_threshold() -> None:
-    """A sensor fails for an afternoon among the newest days: its records take up what the budget allows, and ordinary days flag nothing."""
+    """A sensor fails for an afternoon among the newest days: its records take up what the budget allows, and
+    ordinary days flag nothing.
+    """
     flagged = np.zeros(6000, bool)
     flagged[3100:3190], flagged[::1500] = True, True
     by_day = flags_by_day(flagged, records_per_day=1000)

@@ -1,4 +1,6 @@
-"""The suggested budget: near the best one that a known feed has, silent on little evidence, never more than was looked at."""
+"""The suggested budget: near the best one that a known feed has, silent on little evidence, never more than
+was looked at.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from .review_data import put, row
 
 
 def feed(n: int, seed: int) -> list[tuple[float, bool]]:
-    """Severities 0 to 1; a record is worth the time with the chance of its severity: half of them above 0.5."""
+    """Severities 0 to 1; a record is worth the time with the chance of its severity: half of them above
+    0.5.
+    """
     rng = np.random.default_rng(seed)
     severities = rng.random(n)
     return [(float(s), bool(rng.random() < s)) for s in severities]
@@ -37,7 +41,9 @@ def test_it_is_the_half_of_which_most_are_worth_the_time() -> None:
 
 
 def test_its_interval_holds_the_best_budget_most_of_the_time() -> None:
-    """Named 90 %; of 60 feeds of 300 verdicts at least 45 hold it (at 90 % fewer are seen less than once in 10^4)."""
+    """Named 90 %; of 60 feeds of 300 verdicts at least 45 hold it (at 90 % fewer are seen less than once in
+    10^4).
+    """
     inside = 0
     for seed in range(60):
         found = suggest(feed(300, seed), 40.0, seed=seed)

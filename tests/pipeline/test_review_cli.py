@@ -278,7 +278,9 @@ def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Call
 
 
 def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..., Any]) -> None:
-    """As on the page of groups: every open record of it, and how many are said; of another number nothing is written."""
+    """As on the page of groups: every open record of it, and how many are said; of another number nothing is
+    written.
+    """
     here = Installation()
     alike, other = [row(f"k{i}") for i in range(3)], row("other", signature="fee↓")
     old = row("old", "2026-01-02", signature="amount↑")

@@ -1,4 +1,6 @@
-"""The digest: said where something waits, silent where nothing does, and never the reason that a batch is not scored."""
+"""The digest: said where something waits, silent where nothing does, and never the reason that a batch is not
+scored.
+"""
 
 from __future__ import annotations
 

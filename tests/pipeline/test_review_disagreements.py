@@ -1,4 +1,6 @@
-"""Where two versions disagree: read from the challenger's evidence, linked to the queue, and a next step where there is none."""
+"""Where two versions disagree: read from the challenger's evidence, linked to the queue, and a next step
+where there is none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From published scores to the queue: every flagged record, an honest sample of the others, nothing that breaks a page."""
+"""From published scores to the queue: every flagged record, an honest sample of the others, nothing that
+breaks a page.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,9 @@ def test_a_scored_batch_is_in_the_queue_whole_and_once(
 def test_a_score_is_the_sum_that_was_published(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
-    """Of a flagged record by columns, of a sampled one as a whole; of a batch of before it was kept, nothing is made up."""
+    """Of a flagged record by columns, of a sampled one as a whole; of a batch of before it was kept, nothing
+    is made up.
+    """
     publish()
     publish("2026-01-31", without=("kl_weight", "terms"))
     catch_up(here, here.dataset("payments"))
@@ -144,7 +148,9 @@ def test_a_score_is_the_sum_that_was_published(
 def test_the_sample_is_the_same_whichever_model_scored(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
-    """A sample that moved with the model could be steered by it; records that were judged would be judged again."""
+    """A sample that moved with the model could be steered by it; records that were judged would be judged
+    again.
+    """
     dataset = here.dataset("payments")
     chosen = []
     for version in (3, 4):
@@ -183,7 +189,9 @@ def test_the_queue_follows_a_batch_that_was_scored_again(
 
 
 def test_records_that_no_column_explains_are_a_group_of_their_own(store: Ledger) -> None:
-    """An empty signature is every signature's: a link to such a group, or a rule of it, would mean all records."""
+    """An empty signature is every signature's: a link to such a group, or a rule of it, would mean all
+    records.
+    """
     put(store, [row("whole", signature=NO_COLUMN, reasons=[]), row("amount")])
     (lone,) = [group for group in groups(store, Filters()) if group.signature == NO_COLUMN]
     assert lone.n == 1
@@ -416,7 +424,9 @@ def test_what_was_looked_up_holds_until_the_batch_is_scored_again(
 def test_columns_are_read_as_they_are_stored_however_many_rows_at_once(
     here: Installation, publish: Callable[..., BatchState], monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    """All of some batches, the first of one, or a few by their place; a column that is not stored is missing."""
+    """All of some batches, the first of one, or a few by their place; a column that is not stored is
+    missing.
+    """
     monkeypatch.setattr(cells, "SLICE", rows_at_once)
     monkeypatch.setattr(cells, "SOME", rows_at_once)
     dataset, days = here.dataset("payments"), ["2026-01-29", "2026-01-30"]

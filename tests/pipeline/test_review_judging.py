@@ -89,7 +89,9 @@ def test_settled_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None
 def test_nobody_comes_between_the_look_at_a_group_and_the_word_on_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member judged in between would be judged over unseen: the other writer has to wait, or comes first."""
+    """A member judged in between would be judged over unseen: the other writer has to wait, or comes
+    first.
+    """
     rows = [row(key) for key in KEYS]
     put(ledger, rows)
     first, look = rows[0]["anomaly_id"], judging.read_members

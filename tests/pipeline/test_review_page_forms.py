@@ -270,7 +270,9 @@ def test_what_was_said_is_exported_by_the_api_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same file as from a shell; nothing of it stays on the server, and none of a dataset that is not one's own."""
+    """The same file as from a shell; nothing of it stays on the server, and none of a dataset that is not
+    one's own.
+    """
     (own := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(own))
     judging.give(here.ledger, ids[:2], "normal", by="ann", note="seen")

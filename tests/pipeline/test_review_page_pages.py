@@ -1,4 +1,6 @@
-"""What the review page shows: numbers that agree, ways back, and a next step where there is nothing to see."""
+"""What the review page shows: numbers that agree, ways back, and a next step where there is nothing to
+see.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def test_a_stranger_is_told_where_the_door_is(app: FastAPI) -> None:
 
 
 def test_open_is_one_number_wherever_it_is_told(here: Installation, browser: TestClient) -> None:
-    """Flagged records that wait; the random sample stands beside it by name, and what a rule hides is not counted."""
+    """Flagged records that wait; the random sample stands beside it by name, and what a rule hides is not
+    counted.
+    """
     judged = row("judged")
     rows = [*(row(f"k{i}") for i in range(3)), judged, row("hidden", suppressed=7)]
     put(here.ledger, [*rows, *(row(f"s{i}", kind="sampled", severity=0.1) for i in range(2))])
@@ -165,7 +169,9 @@ class Form(HTMLParser):
 def test_the_search_form_neither_drops_nor_forces_a_state(
     here: Installation, browser: TestClient, asked: str, empty: list[str], searched: list[str]
 ) -> None:
-    """From the open records a judged one is found; a state that was chosen stays chosen, with a search or without."""
+    """From the open records a judged one is found; a state that was chosen stays chosen, with a search or
+    without.
+    """
     rows = [row("k0"), row("k1")]
     put(here.ledger, rows)
     judging.give(here.ledger, [rows[0]["anomaly_id"]], "normal", by="ann")
@@ -241,7 +247,9 @@ def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
 
 
 def test_what_a_line_cuts_is_there_whole(here: Installation, browser: TestClient) -> None:
-    """Names that differ at their end are told apart by hovering, by searching the page, and by who has it read out."""
+    """Names that differ at their end are told apart by hovering, by searching the page, and by who has it
+    read out.
+    """
     name = 'the "column"_' + "x" * 90 + "_end"
     long = row(
         "key_" + "y" * 90 + "_end", driver=name, signature=f"{name}↑", reasons=[reason(name, observed="v" * 70)],

@@ -1,4 +1,6 @@
-"""The review page lets nobody do what they may not: on every route, for every role, dataset, site and token."""
+"""The review page lets nobody do what they may not: on every route, for every role, dataset, site and
+token.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_one_without_a_role_is_refused_and_one_who_reads_cannot_write(
 
 @pytest.fixture
 def secret(here: Installation, ids: list[str]) -> dict[str, str]:
-    """A dataset beside payments, with a verdict of vera's and a rule; what its records are called in an address or a body."""
+    """A dataset beside payments, with a verdict of vera's and a rule; what its records are called in an
+    address or a body.
+    """
     rows = [row(f"SECRET-{i}", dataset="secret", severity=9.5, signature="hush↑") for i in range(2)]
     put(here.ledger, [*rows, row("SECRET-2", dataset="secret", kind="sampled", signature="", severity=0.1)])
     names = [one["anomaly_id"] for one in rows]

@@ -1,4 +1,6 @@
-"""The queue: every page and count is what a plain search through all rows would give, on SQLite and PostgreSQL."""
+"""The queue: every page and count is what a plain search through all rows would give, on SQLite and
+PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -305,7 +307,9 @@ def test_the_character_that_no_database_holds_finds_nothing_and_breaks_nothing(s
 
 
 def test_columns_of_any_name_fit_into_the_index(store: Ledger) -> None:
-    """A batch whose contract names columns of a thousand characters must not be the one that is not in the queue."""
+    """A batch whose contract names columns of a thousand characters must not be the one that is not in the
+    queue.
+    """
     names = [label("\N{SNOWMAN}" * 1000 + end) for end in "ab"]
     assert names[0] != names[1]
     assert label("amount↑ fee↓") == "amount↑ fee↓"

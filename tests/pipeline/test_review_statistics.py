@@ -35,10 +35,11 @@ def test_a_share_has_wilsons_interval(hits: int, more: int) -> None:
 def reviewed(
     rng: np.random.Generator, batches: list[tuple[int, int, float]]
 ) -> tuple[list[Looked], list[Looked], float]:
-    """Batches of (flagged, unflagged, share of anomalies among the unflagged) as people look at them, and the true recall.
+    """Batches of (flagged, unflagged, share of anomalies among the unflagged) as people look at them, and the
+    true recall.
 
-    The more severe a flagged record, the likelier an anomaly; the most severe two thirds of a batch are judged, and
-    all of its random sample: a tenth of what it flagged, one at least.
+    The more severe a flagged record, the likelier an anomaly; the most severe two thirds of a batch are
+    judged, and all of its random sample: a tenth of what it flagged, one at least.
     """
     bands, sample, found, missed = [Looked(0, 0, 0)] * 4, [], 0, 0
     for n_flagged, n_unflagged, share in batches:
@@ -77,7 +78,9 @@ def test_the_interval_of_recall_holds_as_often_as_it_says(batches: list[tuple[in
 
 @pytest.mark.parametrize("batches", [ALIKE, LARGE_ONES_ARE_WORSE, SMALL_ONES_ARE_WORSE])
 def test_missed_anomalies_are_estimated_without_bias(batches: list[tuple[int, int, float]]) -> None:
-    """The mean of 300 reviews is that of the truth, whatever batches the anomalies hide in; |z| > 5 once in a million."""
+    """The mean of 300 reviews is that of the truth, whatever batches the anomalies hide in; |z| > 5 once in a
+    million.
+    """
     rng, wrong = np.random.default_rng(4), []
     expected = sum(n * share for _, n, share in batches)
     for _ in range(300):

@@ -1,4 +1,6 @@
-"""The sample feed: reproducible, streamed, with anomalies and hostile days that are what their labels claim."""
+"""The sample feed: reproducible, streamed, with anomalies and hostile days that are what their labels
+claim.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def batch(receipt: SampleReceipt, batch_id: str) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Three days with many anomalies: the records, with their `kind` ("" for ordinary) and `wrong` columns."""
+    """Three days with many anomalies: the records, with their `kind` ("" for ordinary) and `wrong`
+    columns.
+    """
     receipt = generate(tmp_path_factory.mktemp("dense"), DENSE)
     records = pa.concat_tables([batch(receipt, batch_id) for batch_id in receipt.batch_ids]).to_pandas()
     truth = pq.read_table(receipt.truth).to_pandas().set_index("record_key")

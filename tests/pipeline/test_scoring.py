@@ -1,4 +1,6 @@
-"""One pass from records to published scores: what the detector says, flagged by the dataset's rule, or nothing at all."""
+"""One pass from records to published scores: what the detector says, flagged by the dataset's rule, or
+nothing at all.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ RULES: list[dict[str, Any]] = [
 def test_every_record_is_published_as_the_detector_scores_it(
     rule: dict[str, Any], detector: Detector, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In slices, by threads, under every rule: the same scores, flags and place among normal ones as for the table in one piece."""
+    """In slices, by threads, under every rule: the same scores, flags and place among normal ones as for the
+    table in one piece.
+    """
     monkeypatch.setattr(scoring, "SLICE", 700)
     monkeypatch.setattr(scoring, "EXPLAINED_TOGETHER", 16)
     done = scored(flagging(rule), detector, tables, tmp_path)

@@ -1,4 +1,6 @@
-"""The output tables: a batch is there whole or not at all, once, whoever writes and reads at the same time."""
+"""The output tables: a batch is there whole or not at all, once, whoever writes and reads at the same
+time.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,9 @@ def test_what_a_stream_breaks_off_with_is_not_published(tables: Tables) -> None:
 def test_what_waits_to_be_written_is_little_however_large_the_batch(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that come faster than they can be written wait where they are, not in memory: ten million would be gigabytes."""
+    """Rows that come faster than they can be written wait where they are, not in memory: ten million would be
+    gigabytes.
+    """
     monkeypatch.setattr("pipeline.tables.FILE_SIZE", 2 << 20)
     n_slices, m, sizes = 200, 16_384, []
     texts = pa.array([f"{x:.12f}" for x in np.random.default_rng(0).normal(size=m)])
@@ -165,7 +169,9 @@ def test_a_new_column_appears_and_is_empty_where_it_was_not_known(tables: Tables
 def test_a_column_of_another_type_is_refused_and_not_cast(
     tables: Tables, was: list[Any], now: list[Any]
 ) -> None:
-    """Delta would cast without a word: 0.5 to 0, an amount to text. What was there stays, and so does the type."""
+    """Delta would cast without a word: 0.5 to 0, an amount to text. What was there stays, and so does the
+    type.
+    """
     tables.replace("records", "a", rows("a", was), note={})
     with pytest.raises(
         ConfigError, match=r"column 'amount' is \w+, in the table \w+; a table keeps its types"
@@ -175,7 +181,9 @@ def test_a_column_of_another_type_is_refused_and_not_cast(
 
 
 def test_one_flag_of_some_batches_is_a_list_of_files_for_other_engines(tables: Tables) -> None:
-    """Training reads accepted records with DuckDB: neither records set aside nor dead versions may slip in."""
+    """Training reads accepted records with DuckDB: neither records set aside nor dead versions may slip
+    in.
+    """
     for batch_id in ("a", "b", "c"):
         tables.replace("records", batch_id, rows(batch_id, [0, 0]), note={})
         tables.replace("records", batch_id, rows(batch_id, [1, 2, -1], aside=1), note={})

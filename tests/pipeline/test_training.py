@@ -37,7 +37,9 @@ def read(root: Path, max_records: int) -> list[float]:
 
 @pytest.mark.parametrize("max_records", [2_000, 1_000, 7])
 def test_a_window_is_sampled_to_any_size(max_records: int, landed: Path) -> None:
-    """Shares with endless digits, too. Each of 3,000 records is in by chance: five deviations, 1 in 1.7 million runs, fixed by the seed."""
+    """Shares with endless digits, too. Each of 3,000 records is in by chance: five deviations, 1 in 1.7
+    million runs, fixed by the seed.
+    """
     found = read(landed, max_records)
     share = max_records / N
     assert abs(len(found) - max_records) <= 5 * (N * share * (1 - share)) ** 0.5
@@ -45,7 +47,9 @@ def test_a_window_is_sampled_to_any_size(max_records: int, landed: Path) -> None
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one(landed: Path) -> None:
-    """A record's fate depends on its key alone, and time's order is kept. What is held out for judging models is in neither."""
+    """A record's fate depends on its key alone, and time's order is kept. What is held out for judging models
+    is in neither.
+    """
     all_of_it, some = read(landed, N), read(landed, 500)
     assert len(some) < 700 < 2_000 < len(all_of_it) < N
     assert [x for x in all_of_it if x in set(some)] == some
@@ -53,7 +57,9 @@ def test_a_smaller_sample_is_part_of_a_larger_one(landed: Path) -> None:
 
 @pytest.mark.parametrize("max_records", [N, 500])
 def test_how_much_is_learned_is_said_before(max_records: int, landed: Path) -> None:
-    """Of N records a tenth is kept by chance of their keys: within five deviations, 1 in 1.7 million runs, fixed by the seed."""
+    """Of N records a tenth is kept by chance of their keys: within five deviations, 1 in 1.7 million runs,
+    fixed by the seed.
+    """
     dataset = speed_window.dataset()
     dataset = dataset.model_copy(
         update={"train": dataset.train.model_copy(update={"max_records": max_records})}

@@ -316,7 +316,9 @@ def test_text_comes_through_a_csv_file_whole(note: str, key: str) -> None:
 def test_everything_that_was_said_is_exported_in_its_order(
     here: Installation, tmp_path: Path, suffix: str
 ) -> None:
-    """Who said what, when and why; what was taken back stays, with who took it back; an audit asks for no less."""
+    """Who said what, when and why; what was taken back stays, with who took it back; an audit asks for no
+    less.
+    """
     rows = [row("k0"), row("k1"), row("k2", "2026-01-29")]
     put(here.ledger, rows)
     names = [one["anomaly_id"] for one in rows]

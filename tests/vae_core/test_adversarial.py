@@ -55,8 +55,9 @@ def test_a_discriminator_that_knows_nothing_pays_log_4() -> None:
 
 
 def test_of_like_points_none_pays_less_than_log_4() -> None:
-    """However long it learns (Goodfellow et al. 2014, theorem 1): on 100,000 fresh points, to five standard errors, which
-    are below 0.001 as the log-odds are near 0."""
+    """However long it learns (Goodfellow et al. 2014, theorem 1): on 100,000 fresh points, to five standard
+    errors, which are below 0.001 as the log-odds are near 0.
+    """
     generator = torch.Generator().manual_seed(0)
     alike = points(200, 0.0, generator)
     discriminator = trained(alike, alike, steps=300)
@@ -111,7 +112,8 @@ def test_it_ends_without_a_winner(layout: Layout, draw: Callable[..., Records], 
 
 
 def test_a_discriminator_of_records_makes_made_records_more_alike() -> None:
-    """Two numbers on a ring: of what is made of the prior's draws, less than 0.6 as many end in the empty middle.
+    """Two numbers on a ring: of what is made of the prior's draws, less than 0.6 as many end in the empty
+    middle.
 
     Measured over four seeds: 13 to 19 % without, 5 to 6 % with.
     """

@@ -31,7 +31,9 @@ def with_cell(column: int, value: float) -> Records:
 def test_the_changed_number_is_named_first_with_what_it_should_have_been(
     vae: VAE, column: int, value: float
 ) -> None:
-    """A reviewer reads the first reason: it must be the right column, and the interval must hold the true value."""
+    """A reviewer reads the first reason: it must be the right column, and the interval must hold the true
+    value.
+    """
     result = attribute(vae, with_cell(column, value))
     assert result.share[0].argmax() == column
     assert result.share[0, column] > 0.5
@@ -42,20 +44,26 @@ def test_the_changed_number_is_named_first_with_what_it_should_have_been(
 
 @pytest.mark.parametrize("code", [2, 3, 0, 4])
 def test_a_wrong_pair_of_categories_is_laid_to_one_of_the_two(vae: VAE, code: int) -> None:
-    """Either could be the wrong one, and nothing else is; what is expected given the other is the right pair."""
+    """Either could be the wrong one, and nothing else is; what is expected given the other is the right
+    pair.
+    """
     result = attribute(vae, with_cell(6, code))
     assert result.share[0].argmax().item() in {5, 6}
     assert result.expected.code[0, 1] == 1
 
 
 def test_nothing_else_is_blamed_beside_a_wild_value(vae: VAE) -> None:
-    """A wild value drags the latents along and makes ordinary values look odd: they are not, once it is mended."""
+    """A wild value drags the latents along and makes ordinary values look odd: they are not, once it is
+    mended.
+    """
     result = attribute(vae, with_cell(3, 40.0))
     assert result.share[0, 3] > 0.95
 
 
 def test_two_columns_that_are_wrong_together_are_both_named() -> None:
-    """An amount of 80,000 with the fee that belongs to it: each speaks for the other, and neither alone stands out."""
+    """An amount of 80,000 with the fee that belongs to it: each speaks for the other, and neither alone
+    stands out.
+    """
     generator = torch.Generator().manual_seed(3)
     numeric = torch.randn(2000, 6, generator=generator)
     numeric[:, 1] = numeric[:, 0] + 0.1 * numeric[:, 1]

@@ -14,8 +14,9 @@ from vae_core.objectives import elbo_terms
 
 
 def test_a_record_normal_in_one_context_is_found_in_another() -> None:
-    """Loads follow the hour: high by day, low at night. A high load at night is odd to a model that is told the hour (AUROC
-    above 0.95) and nothing to one that is not (below 0.65)."""
+    """Loads follow the hour: high by day, low at night. A high load at night is odd to a model that is told
+    the hour (AUROC above 0.95) and nothing to one that is not (below 0.65).
+    """
     generator = torch.Generator().manual_seed(1)
 
     def loads(n: int, *, swapped: bool) -> tuple[Tensor, Tensor]:
@@ -39,8 +40,9 @@ def test_a_record_normal_in_one_context_is_found_in_another() -> None:
 
 
 def test_with_a_gap_the_bound_is_near_the_marginal_density_of_the_rest() -> None:
-    """Gaussian records, a fifth of the cells missing. −ELBO of records without column 1 is above −log of the known marginal density
-    of the other three, by less than half a nat on average: as for complete records."""
+    """Gaussian records, a fifth of the cells missing. −ELBO of records without column 1 is above −log of the
+    known marginal density of the other three, by less than half a nat on average: as for complete records.
+    """
     generator = torch.Generator().manual_seed(2)
     covariance = torch.tensor([
         [1.0, 0.8, 0.6, 0.0],

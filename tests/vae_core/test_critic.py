@@ -16,7 +16,9 @@ N_RECORDS, STEPS = 3000, 600
 
 
 def draw(n: int, seed: int) -> Records:
-    """b follows a, d follows the kind, the fee's code is the kind's, c follows the context; else independent."""
+    """b follows a, d follows the kind, the fee's code is the kind's, c follows the context; else
+    independent.
+    """
     random = torch.Generator().manual_seed(seed)
     numeric = torch.randn(n, 4, generator=random)
     day = torch.randn(n, 1, generator=random)

@@ -1,7 +1,8 @@
-"""What a GPU does, as far as a machine without one can tell: recorded steps, minibatches ahead, no mixed devices, nothing that waits.
+"""What a GPU does, as far as a machine without one can tell: recorded steps, minibatches ahead, no mixed
+devices, nothing that waits.
 
-PyTorch's fake tensors run every operation's checks for a device that is not there: operands on two devices are an error, and so is
-a value that the host asks for. They have no numbers.
+PyTorch's fake tensors run every operation's checks for a device that is not there: operands on two devices
+are an error, and so is a value that the host asks for. They have no numbers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def trained(records: Records, recorder: Callable[[Callable[[], None]], Callable[
 
 
 def test_a_recorded_step_is_the_plain_one(draw: Callable[..., Records]) -> None:
-    """All that changes from step to step goes through the recorded call's own tensors; trimming begins in a second recording."""
+    """All that changes from step to step goes through the recorded call's own tensors; trimming begins in a
+    second recording.
+    """
     records, recorder = numbers(draw(300, seed=1)), Recorder()
     assert same(trained(records, recorder), trained(records, None))
     assert recorder.n_recorded == 2
@@ -103,7 +106,9 @@ def test_a_recorded_call_sees_what_it_is_given_each_time() -> None:
 def test_minibatches_drawn_together_are_those_drawn_one_by_one(
     settings: dict[str, object], layout: Layout, draw: Callable[..., Records]
 ) -> None:
-    """A GPU's block of steps has the minibatches, gaps and noise of a CPU's steps; its state is that of the steps taken."""
+    """A GPU's block of steps has the minibatches, gaps and noise of a CPU's steps; its state is that of the
+    steps taken.
+    """
     vae, sets = VAE(layout, replace(SHORT, **settings)), [draw(300, seed=1)]  # type: ignore[arg-type]
 
     def new() -> Minibatches:
@@ -199,7 +204,9 @@ def test_the_fake_device_finds_what_it_should() -> None:
 
 @given(n=st.integers(0, 300), size=st.integers(1, 400), room=st.integers(1, 400))
 def test_slices_are_halved_until_they_fit_and_cover_everything_once(n: int, size: int, room: int) -> None:
-    """Whatever the memory: each thing is worked on once, in order, and the size found is used from there on."""
+    """Whatever the memory: each thing is worked on once, in order, and the size found is used from there
+    on.
+    """
     done: list[int] = []
     sizes: list[int] = []
 
@@ -230,7 +237,9 @@ def test_one_record_too_many_is_an_error() -> None:
 def test_scores_do_not_depend_on_the_slice_beyond_rounding(
     missing: float, categories: bool, layout: Layout, draw: Callable[..., Records]
 ) -> None:
-    """As slices of any size, on a device that runs out of memory, too; the bound is the one that the docs state."""
+    """As slices of any size, on a device that runs out of memory, too; the bound is the one that the docs
+    state.
+    """
     records = draw(1000, seed=5, missing=missing)
     layout, records = (layout, records) if categories else (NUMBERS, numbers(records))
     vae = fit(layout, records, SHORT, seed=0)
@@ -263,7 +272,9 @@ def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.Monke
 def test_a_gpu_repeats_what_it_recorded(
     streamed: bool, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Recorded or kernel by kernel, with the records on the device or sent ahead of every step: the same weights."""
+    """Recorded or kernel by kernel, with the records on the device or sent ahead of every step: the same
+    weights.
+    """
     records = numbers(draw(500, seed=1, missing=0.05))
     if streamed:
         monkeypatch.setattr(minibatches, "fits", lambda *_: False)

@@ -1,6 +1,7 @@
 """Distances to the prior against scipy, quadrature and Monte Carlo.
 
-Statistical tests allow five standard errors of a mean (six in a million false alarms each, were seeds not fixed).
+Statistical tests allow five standard errors of a mean (six in a million false alarms each, were seeds not
+fixed).
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def test_unbiased_distances_are_zero_on_average_for_the_prior(name: str, n_recor
 
 @pytest.mark.parametrize("n_latents", [1, 3])
 def test_the_bias_of_the_others_is_the_one_stated(n_latents: int) -> None:
-    """n (n + 5) / 4B for the Gaussian's, 0.024 at B = 128 for the sliced one, and both go to 0: five standard errors, and
-    3 % for what the formulas leave out."""
+    """n (n + 5) / 4B for the Gaussian's, 0.024 at B = 128 for the sliced one, and both go to 0: five standard
+    errors, and 3 % for what the formulas leave out.
+    """
     for n_records in (128, 1024):
         values = value("gaussian_wasserstein", normal(1000, n_records, n_latents, seed=2))
         stated = n_latents * (n_latents + 5) / 4 / n_records

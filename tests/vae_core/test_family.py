@@ -1,4 +1,6 @@
-"""Every member of the family: trains through the one loop, scores through the one function, survives being saved."""
+"""Every member of the family: trains through the one loop, scores through the one function, survives being
+saved.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ FAMILY: dict[str, dict[str, Any]] = {
 def test_it_learns_finds_explains_and_is_saved(
     layout: Layout, draw: Callable[..., Records], settings: dict[str, Any]
 ) -> None:
-    """500 records whose first three numbers share a cause, and 100 in which one of them contradicts the others."""
+    """500 records whose first three numbers share a cause, and 100 in which one of them contradicts the
+    others.
+    """
     losses: list[float] = []
 
     def note(progress: Progress) -> None:

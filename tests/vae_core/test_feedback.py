@@ -1,4 +1,6 @@
-"""The weights that verdicts give the terms of the score: the law they keep, what they are worth, and that they never do harm."""
+"""The weights that verdicts give the terms of the score: the law they keep, what they are worth, and that
+they never do harm.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def records(x: Tensor) -> Records:
 
 
 def table(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Records (n, 6) and which are anomalies (n,), a twentieth: the first columns have long tails that mean nothing."""
+    """Records (n, 6) and which are anomalies (n,), a twentieth: the first columns have long tails that mean
+    nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 6, generator=generator)
     x[:, :N_LOUD] *= (torch.rand(n, N_LOUD, generator=generator) + 0.05).rsqrt()
@@ -94,7 +98,9 @@ def test_nothing_pulls_at_the_most_probable_place(seed: int, spread: float) -> N
 
 
 def test_many_verdicts_find_the_weights_behind_them() -> None:
-    """2000 verdicts drawn from known weights; only their ratios can be known. Five standard errors, by trial, are 0.12."""
+    """2000 verdicts drawn from known weights; only their ratios can be known. Five standard errors, by trial,
+    are 0.12.
+    """
     generator = torch.Generator().manual_seed(1)
     found, true = torch.randn(2000, 4, generator=generator).square() * 5, torch.tensor([2.0, 1.0, 0.5, 0.25])
     odd = torch.rand(2000, generator=generator) < torch.sigmoid(0.5 * (found @ true - 18))
@@ -115,7 +121,9 @@ def test_the_order_of_verdicts_and_columns_does_not_matter(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", ["anomalies", "normals"])
 def test_verdicts_of_one_kind_change_nothing(kind: str) -> None:
-    """There is nothing to tell apart: the weights are one, and the model is that without verdicts to the bit."""
+    """There is nothing to tell apart: the weights are one, and the model is that without verdicts to the
+    bit.
+    """
     x, _ = table(300, 1)
     recipe = Recipe(steps=30, n_members=1)
     vaes = [
@@ -148,7 +156,9 @@ def test_average_precision_on_new_records_rises_with_the_number_of_verdicts(plai
 @pytest.mark.parametrize("n", [5, 20, 50, 200])
 @pytest.mark.parametrize("wrong", [0.0, 0.1])
 def test_few_verdicts_and_wrong_ones_do_no_harm(plain: VAE, n: int, wrong: float) -> None:
-    """A tenth of them says the opposite of the truth: still not below the score without verdicts by more than 0.02."""
+    """A tenth of them says the opposite of the truth: still not below the score without verdicts by more than
+    0.02.
+    """
     found, odd = judged(plain, n)
     odd = odd ^ (torch.rand(n, generator=torch.Generator().manual_seed(n)) < wrong)
     if odd.all() or not odd.any():

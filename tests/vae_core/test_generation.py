@@ -65,8 +65,9 @@ def equal(one: Records, other: Records) -> bool:
 
 
 def test_samples_have_the_moments_of_a_known_gaussian(gaussian_vae: VAE) -> None:
-    """20,000 samples: means, standard deviations and correlations have standard errors of 0.007 at most. Four of them, 0.03,
-    are exceeded in 1 of 10,000 cases; the model itself may be off by 0.07 more."""
+    """20,000 samples: means, standard deviations and correlations have standard errors of 0.007 at most. Four
+    of them, 0.03, are exceeded in 1 of 10,000 cases; the model itself may be off by 0.07 more.
+    """
     drawn = sample(gaussian_vae, 20_000, seed=3).numeric
     assert_close(drawn.mean(dim=0), torch.zeros(6), rtol=0.0, atol=0.1)
     assert_close(drawn.std(dim=0), torch.ones(6), rtol=0.0, atol=0.1)
@@ -76,7 +77,9 @@ def test_samples_have_the_moments_of_a_known_gaussian(gaussian_vae: VAE) -> None
 def test_samples_follow_context_and_go_together_as_the_records_do(
     mixed_vae: VAE, draw: Callable[..., Records]
 ) -> None:
-    """20,000 samples beside as many records: standard errors are below 0.01, an error of 0.15 is the model's."""
+    """20,000 samples beside as many records: standard errors are below 0.01, an error of 0.15 is the
+    model's.
+    """
     records = draw(20_000, seed=2)
     drawn = sample(mixed_vae, 20_000, context=records.context, seed=5)
     assert torch.equal(drawn.context, records.context)
@@ -114,7 +117,9 @@ def test_samples_of_a_conditional_model_need_their_context(mixed_vae: VAE) -> No
 
 
 def known_conditional(values: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the missing cells given the others, by Gaussian conditioning; 0 elsewhere."""
+    """Mean and standard deviation of the missing cells given the others, by Gaussian conditioning; 0
+    elsewhere.
+    """
     whole = covariance()
     mean, std = torch.zeros_like(values), torch.zeros_like(values)
     for i, u in enumerate(gaps):
@@ -125,10 +130,12 @@ def known_conditional(values: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_imputation_of_a_known_gaussian_is_its_conditional_distribution(gaussian_vae: VAE) -> None:
-    """300 records with 30 % of their cells missing. The means are within 0.1 (root mean square) of the exact ones and take away
-    at least nine tenths of the squared error that the exact ones take away from the column means'; standard deviations are
-    within 10 %; of the true values 95 % lie within ±1.96 of them (0.92 to 0.98: four standard errors at 540 cells); draws
-    scatter as they should (within 15 %, four standard errors at 2700 draws)."""
+    """300 records with 30 % of their cells missing. The means are within 0.1 (root mean square) of the exact
+    ones and take away at least nine tenths of the squared error that the exact ones take away from the column
+    means'; standard deviations are within 10 %; of the true values 95 % lie within ±1.96 of them (0.92 to
+    0.98: four standard errors at 540 cells); draws scatter as they should (within 15 %, four standard errors
+    at 2700 draws).
+    """
     records = gaussian_records(300, seed=4)
     truth = records.numeric.clone()
     gaps = torch.rand(300, 6, generator=torch.Generator().manual_seed(5)) < 0.3
@@ -156,7 +163,9 @@ def gappy(draw: Callable[..., Records], n: int = 60) -> Records:
 
 
 def test_observed_cells_come_back_untouched(mixed_vae: VAE, draw: Callable[..., Records]) -> None:
-    """To the bit, infinities and negative zeros as well; nothing is missing any more, in the table or in a draw."""
+    """To the bit, infinities and negative zeros as well; nothing is missing any more, in the table or in a
+    draw.
+    """
     records = gappy(draw)
     before = Records(records.numeric.clone(), records.categorical.clone(), records.context.clone())
     imputed = impute(mixed_vae, records, draws=2, seed=0)
@@ -173,7 +182,9 @@ def test_observed_cells_come_back_untouched(mixed_vae: VAE, draw: Callable[..., 
 
 
 def test_a_missing_category_is_told_by_the_others(mixed_vae: VAE, draw: Callable[..., Records]) -> None:
-    """Shade follows colour: it comes back right, as likely as in the model's samples (0.74); without either, every shade is as likely."""
+    """Shade follows colour: it comes back right, as likely as in the model's samples (0.74); without either,
+    every shade is as likely.
+    """
     truth = draw(50, seed=7)
     records = Records(truth.numeric, truth.categorical.clone(), truth.context)
     records.categorical[:40, 1] = MISSING

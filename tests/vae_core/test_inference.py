@@ -38,7 +38,9 @@ def numbers(values: Tensor) -> Records:
 
 @given(seed=seeds)
 def test_of_a_linear_gaussian_model_it_is_the_exact_posterior(seed: int) -> None:
-    """Conditioning in closed form, of the observed cells alone: covariance (I + Wᵀ W / σ²)⁻¹ and its mean, in one step."""
+    """Conditioning in closed form, of the observed cells alone: covariance (I + Wᵀ W / σ²)⁻¹ and its mean, in
+    one step.
+    """
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(6, 3, generator=generator)
     records = numbers(torch.randn(10, 6, generator=generator))
@@ -60,8 +62,10 @@ def test_of_a_linear_gaussian_model_it_is_the_exact_posterior(seed: int) -> None
 
 
 def test_of_a_logistic_model_it_meets_the_conditions_of_the_best_gaussian() -> None:
-    """Five answers yes to a question whose log odds are 2 z. With one latent the points lie one standard deviation s on either
-    side: there the mean gradient of 5 log sigmoid(2 z) − z² / 2 is 0, and its slope between them −1 / s²."""
+    """Five answers yes to a question whose log odds are 2 z. With one latent the points lie one standard
+    deviation s on either
+    side: there the mean gradient of 5 log sigmoid(2 z) − z² / 2 is 0, and its slope between them −1 / s².
+    """
     records = numbers(torch.ones(1, 5))
     posterior = infer(
         records, lambda z, _: Cells(Bernoulli((2 * z).expand(-1, 5))), torch.zeros(1, 1), steps=30
@@ -75,7 +79,9 @@ def test_of_a_logistic_model_it_meets_the_conditions_of_the_best_gaussian() -> N
 def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
     vae: VAE, draw: Callable[..., Records]
 ) -> None:
-    """To rounding; in slices of one size (scoring.in_slices) to the bit. Whatever comes in, the result is finite."""
+    """To rounding; in slices of one size (scoring.in_slices) to the bit. Whatever comes in, the result is
+    finite.
+    """
     records = draw(50, seed=70, missing=0.2)
     records.numeric[3] = 1e30
     whole = infer(records, vae.decode, torch.zeros(4, 50, 4))
@@ -87,10 +93,11 @@ def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
 
 
 def test_its_bound_is_tighter_than_the_encoders(layout: Layout, draw: Callable[..., Records]) -> None:
-    """For each record its own Gaussian, with full covariance, is nearer to p(z|x) than what an encoder gives for all of them.
+    """For each record its own Gaussian, with full covariance, is nearer to p(z|x) than what an encoder gives
+    for all of them.
 
-    Mean −ELBO of 200 records by 200 draws each: standard error of the difference below 0.01 nats. Inside inference mode, as
-    scoring needs it to work.
+    Mean −ELBO of 200 records by 200 draws each: standard error of the difference below 0.01 nats. Inside
+    inference mode, as scoring needs it to work.
     """
     vae = fit(layout, draw(2000, seed=1), Recipe(steps=400, n_members=2, prior="normal"), seed=0)
     records, generator = draw(200, seed=71), torch.Generator().manual_seed(1)
@@ -110,7 +117,9 @@ def test_its_bound_is_tighter_than_the_encoders(layout: Layout, draw: Callable[.
 def test_without_an_encoder_scores_do_not_depend_on_place_or_threads(
     layout: Layout, draw: Callable[..., Records], threads: Callable[[int], None]
 ) -> None:
-    """To the bit, with widths off the beaten track; a column that training never saw says nothing about the others."""
+    """To the bit, with widths off the beaten track; a column that training never saw says nothing about the
+    others.
+    """
     records, unseen = draw(150, seed=72, missing=0.1), draw(200, seed=73)
     unseen.numeric[:, 3] = math.nan
     recipe = Recipe(steps=10, n_members=2, width=50, n_latents=3, encoder="none")

@@ -18,7 +18,9 @@ def records(x: Tensor) -> Records:
 
 
 def table(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Records (n, 6) of which a tenth differ from the others in no more than three signs and some noise, and which (n,)."""
+    """Records (n, 6) of which a tenth differ from the others in no more than three signs and some noise, and
+    which (n,).
+    """
     generator = torch.Generator().manual_seed(seed)
     cause = torch.randn(n, 1, generator=generator)
     x = cause * torch.tensor([1.0, 1, 1, -1, -1, -1]) + 0.7 * torch.randn(n, 6, generator=generator)
@@ -43,7 +45,9 @@ def judged(n: int) -> tuple[Known, Tensor]:
 
 
 def test_average_precision_on_new_records_rises_with_the_number_of_verdicts() -> None:
-    """20, 50 and 200 verdicts; between neighbours 0.03 is allowed for noise (the deviation over seeds is 0.01)."""
+    """20, 50 and 200 verdicts; between neighbours 0.03 is allowed for noise (the deviation over seeds is
+    0.01).
+    """
     unlabelled = average_precision(Known(), table(3000, 1)[0])
     after = [average_precision(*judged(n)) for n in (20, 50, 200)]
     assert unlabelled < after[0] + 0.03 < after[1] + 0.06 < after[2] + 0.09
@@ -65,7 +69,9 @@ def test_verdicts_that_say_little_do_no_harm(kind: str) -> None:
 
 
 def test_known_anomalies_end_the_margin_above_the_usual_loss() -> None:
-    """And normals do not: in nats, at the posterior mean; half of the margin is asked for, as the push weakens near it."""
+    """And normals do not: in nats, at the posterior mean; half of the margin is asked for, as the push
+    weakens near it.
+    """
     known, learned = judged(100)
     vae = fit(LAYOUT, records(learned), RECIPE, seed=0, known=known)
     assert known.anomalies is not None

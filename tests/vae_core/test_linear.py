@@ -48,7 +48,9 @@ def test_the_columns_parts_add_up_to_minus_log_p_and_a_constant(seed: int) -> No
 
 @given(seed=seeds, pattern=st.lists(st.booleans(), min_size=5, max_size=5).filter(any))
 def test_a_missing_cell_leaves_the_marginal_of_the_others(seed: int, pattern: list[bool]) -> None:
-    """Half the squared Mahalanobis distance of what is there, under its own mean and covariance; nothing for the gap."""
+    """Half the squared Mahalanobis distance of what is there, under its own mean and covariance; nothing for
+    the gap.
+    """
     model, mean, covariance = known(seed)
     there = torch.tensor(pattern)
     x = 2 * torch.randn(6, 5, generator=torch.Generator().manual_seed(seed + 1))
@@ -71,8 +73,9 @@ def test_a_complete_record_is_not_touched_by_the_gaps_of_others() -> None:
 
 
 def test_a_cluster_of_anomalies_does_not_pull_the_fit() -> None:
-    """A fifth of the records lies elsewhere, close together. Trimmed, their squared distance is what the true Gaussian says, within
-    a factor of two; untrimmed, a quarter of it or less."""
+    """A fifth of the records lies elsewhere, close together. Trimmed, their squared distance is what the true
+    Gaussian says, within a factor of two; untrimmed, a quarter of it or less.
+    """
     generator = torch.Generator().manual_seed(5)
     normal = torch.randn(4000, 4, generator=generator) @ torch.tensor([
         [1.0, 0.8, 0, 0],
@@ -94,7 +97,9 @@ def test_a_cluster_of_anomalies_does_not_pull_the_fit() -> None:
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_the_mean_follows_the_context_and_gaps_do_not_bias_it(missing: float) -> None:
-    """x = 2c + 1 + noise and y = −x + noise, in 5,000 records: coefficients within 0.05, precision within a tenth."""
+    """x = 2c + 1 + noise and y = −x + noise, in 5,000 records: coefficients within 0.05, precision within a
+    tenth.
+    """
     generator = torch.Generator().manual_seed(6)
     context = torch.randn(5000, 1, generator=generator)
     x = 2 * context + 1 + 0.5 * torch.randn(5000, 1, generator=generator)
@@ -121,7 +126,9 @@ def test_few_records_constant_and_empty_columns_give_a_finite_model(n: int) -> N
 
 @pytest.mark.parametrize("settings", [{}, {"column_noise": {"h": "poisson"}}])
 def test_it_finds_what_networks_learn_by_heart(settings: dict[str, Any]) -> None:
-    """100 records, 15 of them shifted together: networks alone learn those, too. Columns of counts are left to the networks."""
+    """100 records, 15 of them shifted together: networks alone learn those, too. Columns of counts are left
+    to the networks.
+    """
     generator = torch.Generator().manual_seed(8)
     x = 0.5 * torch.randn(100, 8, generator=generator) + torch.randn(100, 1, generator=generator)
     x[:15] += torch.tensor([1.5, -1.5]).repeat(4)
@@ -139,7 +146,9 @@ def test_it_finds_what_networks_learn_by_heart(settings: dict[str, Any]) -> None
 
 
 def test_columns_that_are_mostly_one_value_do_not_blow_the_precision_up() -> None:
-    """80 % of the records all zero: most lie as near as can be, whatever the spread, and that says nothing of its scale."""
+    """80 % of the records all zero: most lie as near as can be, whatever the spread, and that says nothing of
+    its scale.
+    """
     generator = torch.Generator().manual_seed(9)
     x = torch.randn(1000, 3, generator=generator) * (torch.rand(1000, 1, generator=generator) < 0.2)
     model = LinearGaussian((True,) * 3, 0)
@@ -153,7 +162,9 @@ def test_columns_that_are_mostly_one_value_do_not_blow_the_precision_up() -> Non
 
 
 def test_gaps_neither_stop_the_scale_nor_choose_the_records() -> None:
-    """A column that nobody ever saw changes nothing for the others, and one seen ten times has the mean of those ten."""
+    """A column that nobody ever saw changes nothing for the others, and one seen ten times has the mean of
+    those ten.
+    """
     generator = torch.Generator().manual_seed(10)
     x = torch.randn(2000, 3, generator=generator)
     both = []

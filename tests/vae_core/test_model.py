@@ -133,7 +133,9 @@ def test_a_model_of_categories_alone_works() -> None:
 
 
 def test_a_category_that_training_never_saw_says_nothing_about_the_others(vae: VAE) -> None:
-    """'Other' never occurred: it is surprising itself, and must not throw the rest of the record off course."""
+    """'Other' never occurred: it is surprising itself, and must not throw the rest of the record off
+    course.
+    """
     numbers, hour = torch.tensor([[1.5, -1.5, 1.5, 0.0, -1.0]]), torch.tensor([[-1.0]])
     known, other = (Records(numbers, torch.tensor([[0, shade]]), hour) for shade in (1, 4))
     terms, unseen_terms = (vae_core.score(vae, records).column_terms[0] for records in (known, other))

@@ -73,8 +73,9 @@ def test_density_mean_and_variance_are_those_of_scipy(name: str, seed: int) -> N
 
 @pytest.mark.parametrize("name", NOISES)
 def test_draws_have_the_mean_and_the_spread_that_are_claimed(name: str) -> None:
-    """20,000 draws of 6 cells: a mean within 5 standard errors of its own, a false alarm in 1 of 10⁵ runs (Student's t, whose
-    variance has none, excepted: for it the share below the mean, a half)."""
+    """20,000 draws of 6 cells: a mean within 5 standard errors of its own, a false alarm in 1 of 10⁵ runs
+    (Student's t, whose variance has none, excepted: for it the share below the mean, a half).
+    """
     noise = NOISES[name](outputs(3, n_records=1))
     generator = torch.Generator().manual_seed(0)
     draws = torch.stack([noise.sample(generator) for _ in range(20_000)])
@@ -151,7 +152,9 @@ def one_cause(n: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ["gaussian_shared_sigma", "gaussian_column_sigma", "gaussian"])
 def test_a_fitted_sigma_recovers_the_known_noise(name: str) -> None:
-    """One cause, noise of 0.4 in three columns and of 0.8 in the others; one sigma for all lies between them."""
+    """One cause, noise of 0.4 in three columns and of 0.8 in the others; one sigma for all lies between
+    them.
+    """
     clean, generator = one_cause(3000, seed=1), torch.Generator().manual_seed(2)
     known = torch.tensor([0.4, 0.4, 0.4, 0.8, 0.8, 0.8])
     records = numbers(clean + known * torch.randn(clean.shape, generator=generator))
@@ -166,7 +169,9 @@ def test_a_fitted_sigma_recovers_the_known_noise(name: str) -> None:
 
 
 def test_heavy_tails_and_counts_are_learned_as_such() -> None:
-    """Student's t finds its degrees of freedom; the rates of counts follow the cause that they share with a number."""
+    """Student's t finds its degrees of freedom; the rates of counts follow the cause that they share with a
+    number.
+    """
     generator = torch.Generator().manual_seed(3)
     cause = torch.randn(4000, 1, generator=generator)
     heavy = torch.as_tensor(stats.t(3).rvs((4000, 1), random_state=4)) * 0.5 + cause

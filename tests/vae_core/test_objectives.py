@@ -55,7 +55,9 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class ProbabilisticPca:
-    """x = W z + noise with orthogonal columns in W: a VAE whose evidence and posterior are known (Tipping & Bishop 1999)."""
+    """x = W z + noise with orthogonal columns in W: a VAE whose evidence and posterior are known (Tipping &
+    Bishop 1999).
+    """
 
     weight: Tensor  # (n_features, n_latents), orthogonal columns
     variance: float
@@ -84,7 +86,9 @@ def probabilistic_pca(seed: int) -> tuple[ProbabilisticPca, Records]:
 
 
 def expected_elbo_terms(pca: ProbabilisticPca, records: Records, posterior: Posterior) -> ElboTerms:
-    """The expectation over the noise, exactly: -log p(x|z) is quadratic in z, so 2k points suffice (cubature of degree 3)."""
+    """The expectation over the noise, exactly: -log p(x|z) is quadratic in z, so 2k points suffice (cubature
+    of degree 3).
+    """
     k = posterior.mean.shape[-1]
     nodes = torch.cat([torch.eye(k), -torch.eye(k)]) * math.sqrt(k)
     at_nodes = [
@@ -154,7 +158,8 @@ def mean_loss(
 def test_more_draws_tighten_the_bound_towards_the_evidence() -> None:
     """−ELBO >= K = 1 >= 3 >= 10 >= 50 >= −log p(x), from a posterior that is off.
 
-    Means over 40,000 losses: the gaps between them are above 0.05 nats, and their standard errors below 0.005.
+    Means over 40,000 losses: the gaps between them are above 0.05 nats, and their standard errors below
+    0.005.
     """
     pca, records = probabilistic_pca(5)
     exact = pca.posterior(records.numeric)
@@ -180,8 +185,9 @@ def test_at_the_exact_posterior_every_draw_gives_the_evidence(seed: int, k: int)
 
 @given(seed=seeds)
 def test_a_full_posterior_reaches_the_evidence_where_latents_vary_together(seed: int) -> None:
-    """With columns of W at an angle the true posterior has a full covariance: the full family gives −log p(x), the best
-    diagonal one stays above it."""
+    """With columns of W at an angle the true posterior has a full covariance: the full family gives −log
+    p(x), the best diagonal one stays above it.
+    """
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(6, 3, generator=generator)
     pca = ProbabilisticPca(weight, variance=0.3)

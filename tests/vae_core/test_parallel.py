@@ -24,7 +24,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_two_processes_of_torchs_launcher_give_the_weights_of_one(tmp_path: Path) -> None:
-    """40 steps, half of them trimmed, over gloo on the loopback interface; both processes' weights are equal to the bit."""
+    """40 steps, half of them trimmed, over gloo on the loopback interface; both processes' weights are equal
+    to the bit.
+    """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--local-addr", "127.0.0.1"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(

@@ -51,7 +51,9 @@ def test_a_diagonal_factor_is_the_diagonal_posterior(seed: int, n_latents: int) 
 
 
 def test_draws_have_the_covariance_they_claim() -> None:
-    """100,000 draws: an entry of the sample covariance deviates by 1/sqrt(100,000) of the scale; six of those are allowed."""
+    """100,000 draws: an entry of the sample covariance deviates by 1/sqrt(100,000) of the scale; six of those
+    are allowed.
+    """
     posterior, _ = full(3, 3, n_records=1)
     noise = torch.randn(100_000, 2, 1, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     draws = torch.stack([posterior.draw(one) for one in noise.split(1)]).reshape(100_000, 2, 3)
@@ -77,7 +79,8 @@ def test_outputs_however_extreme_give_a_finite_posterior(kind: type) -> None:
 def test_the_score_function_estimator_agrees_with_the_reparameterised_gradient(seed: int) -> None:
     """Two ways to d/dmean E[f(z)] for f(z) = z'Az + b'z, whose closed form is 2A mean + b.
 
-    By cubature of degree 5 (nodes at ±sqrt(n+2) along axes and pairs would do); here n = 1, five Gauss-Hermite nodes: exact.
+    By cubature of degree 5 (nodes at ±sqrt(n+2) along axes and pairs would do); here n = 1, five
+    Gauss-Hermite nodes: exact.
     """
     generator = torch.Generator().manual_seed(seed)
     a, b, mean = torch.randn(3, generator=generator, dtype=torch.float64)

@@ -20,7 +20,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def values(n: int, seed: int, *, missing: float = 0.0) -> Tensor:
-    """(n, 6) from three causes of falling weight, standard deviations 2, 1.4 and 0.9, noise of 0.5, means 0 to 5."""
+    """(n, 6) from three causes of falling weight, standard deviations 2, 1.4 and 0.9, noise of 0.5, means 0
+    to 5.
+    """
     generator = torch.Generator().manual_seed(1)
     axes = torch.linalg.qr(torch.randn(6, 3, generator=generator, dtype=torch.float64)).Q
     own = torch.Generator().manual_seed(seed)
@@ -50,7 +52,9 @@ def numbers(x: Tensor) -> Records:
 
 @pytest.mark.parametrize("n_latents", [1, 2, 3, 5])
 def test_the_fit_reaches_the_maximum_likelihood_in_closed_form(n_latents: int) -> None:
-    """W = U (Λ − σ² I)^½, σ² the mean of the eigenvalues left over (Tipping & Bishop 1999, eqs. 7 and 8), whatever the start."""
+    """W = U (Λ − σ² I)^½, σ² the mean of the eigenvalues left over (Tipping & Bishop 1999, eqs. 7 and 8),
+    whatever the start.
+    """
     x = values(500, seed=2)
     eigenvalues, axes = torch.linalg.eigh(x.T.cov(correction=0))
     eigenvalues, axes = eigenvalues.flip(0), axes.flip(1)
@@ -102,8 +106,9 @@ def test_density_and_posterior_are_those_of_the_observed_cells_marginal(seed: in
 
 
 def test_gaps_in_training_hardly_move_the_fit() -> None:
-    """4,000 records with a fifth of the cells missing: covariances, 4 at the most, have standard errors of 0.1 if nothing is
-    missing; within four of them, 1 false alarm in 10⁴ runs."""
+    """4,000 records with a fifth of the cells missing: covariances, 4 at the most, have standard errors of
+    0.1 if nothing is missing; within four of them, 1 false alarm in 10⁴ runs.
+    """
     known = values(100_000, seed=5).T.cov()
     ppca = fit_ppca(values(4000, seed=4, missing=0.2), 3)
     assert_close(covariance(ppca), known, rtol=0.0, atol=0.4)
@@ -112,8 +117,10 @@ def test_gaps_in_training_hardly_move_the_fit() -> None:
 
 
 def test_surprise_is_zero_on_average_and_high_for_what_is_wrong() -> None:
-    """20,000 records of 6 cells: its standard deviation is √3, the standard error of its mean 0.012, and as much comes from
-    the fit's own error: 0.08 is four of both; gaps change nothing. A record six σ off in a direction without cause stands out."""
+    """20,000 records of 6 cells: its standard deviation is √3, the standard error of its mean 0.012, and as
+    much comes from the fit's own error: 0.08 is four of both; gaps change nothing. A record six σ off in a
+    direction without cause stands out.
+    """
     ppca = fit_ppca(values(20_000, seed=6), 3)
     for missing in (0.0, 0.4):
         assert ppca.surprise(values(20_000, seed=7, missing=missing)).mean().abs() < 0.08
@@ -132,7 +139,9 @@ def test_latents_found_by_optimisation_are_the_exact_ones(seed: int) -> None:
 
 
 def test_odd_tables_give_finite_models() -> None:
-    """A column without a value, a constant one, an absurd number, more latents than columns; no records are refused."""
+    """A column without a value, a constant one, an absurd number, more latents than columns; no records are
+    refused.
+    """
     x = values(50, seed=10)
     x[:, 0], x[:, 1], x[3, 2] = math.nan, 1.0, math.inf
     for n_latents in (1, 8):

@@ -121,8 +121,9 @@ def two_kinds(n: int, seed: int) -> Tensor:
 
 
 def test_where_records_are_of_two_kinds_a_mixture_fits_them_better() -> None:
-    """−ELBO of new records falls by half a nat at least, and the latents of a record halfway, the likeliest of all under N(0, I),
-    become unlikely ones."""
+    """−ELBO of new records falls by half a nat at least, and the latents of a record halfway, the likeliest
+    of all under N(0, I), become unlikely ones.
+    """
     halfway = 0.3 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(3)).expand(-1, 4)
     learned, new, between = (
         Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
@@ -141,7 +142,9 @@ def test_where_records_are_of_two_kinds_a_mixture_fits_them_better() -> None:
 
 @given(seed=seeds)
 def test_two_levels_whose_lower_one_ignores_the_top_are_one_gaussian(seed: int) -> None:
-    """With no way down, p(z) is N(b, I) and the KL is that to it, plus what the top posterior costs: nothing at the prior."""
+    """With no way down, p(z) is N(b, I) and the KL is that to it, plus what the top posterior costs: nothing
+    at the prior.
+    """
     prior = Hierarchical(2, 4, 1).requires_grad_(False)
     for parameter in prior.parameters():
         parameter.zero_()
@@ -157,8 +160,9 @@ def test_two_levels_whose_lower_one_ignores_the_top_are_one_gaussian(seed: int) 
 
 
 def test_two_levels_that_are_linear_bound_the_known_gaussian() -> None:
-    """z = w t + noise: with hidden units in their linear range and the exact posterior of t as second encoder, the bound on
-    log p(z) is log p(z) itself; with another encoder it is below."""
+    """z = w t + noise: with hidden units in their linear range and the exact posterior of t as second
+    encoder, the bound on log p(z) is log p(z) itself; with another encoder it is below.
+    """
     prior = Hierarchical(1, 2, 1).requires_grad_(False)
     for parameter in prior.parameters():
         parameter.zero_()
@@ -177,8 +181,10 @@ def test_two_levels_that_are_linear_bound_the_known_gaussian() -> None:
 
 
 def test_two_levels_recover_what_is_above_the_other() -> None:
-    """Two kinds of records, each with a cause of its own: the top latent tells the kinds apart (in one member their means lie three deviations or more from each
-    other), and −ELBO of new records is no worse than with one level."""
+    """Two kinds of records, each with a cause of its own: the top latent tells the kinds apart (in one member
+    their means lie three deviations or more from each other), and −ELBO of new records is no worse than with
+    one level.
+    """
     learned, new = (
         Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
         for x in (two_kinds(1000, 1), two_kinds(1000, 2))

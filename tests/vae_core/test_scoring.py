@@ -79,7 +79,9 @@ NUMBERS = [
 def test_the_fused_way_agrees_with_the_other_one(
     recipe: dict[str, float], missing: float, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two ways to one score, to rounding, far out and with gaps as well; and the fast one's bits do not depend on place."""
+    """Two ways to one score, to rounding, far out and with gaps as well; and the fast one's bits do not
+    depend on place.
+    """
     numbers = Layout(("a", "b", "c", "d", "e"), (), ("hour",))
     drawn = draw(2 * LARGEST_SLICE + 77, seed=31, missing=missing)
     records = Records(drawn.numeric, drawn.categorical[:, :0], drawn.context)
@@ -160,7 +162,9 @@ def test_a_score_is_the_sum_of_its_parts(vae_with_gaps: VAE, draw: Callable[...,
 
 
 def test_normal_records_have_column_terms_around_zero(vae: VAE, draw: Callable[..., Records]) -> None:
-    """Terms are relative to training: for 20,000 new records each column's mean is small beside its spread."""
+    """Terms are relative to training: for 20,000 new records each column's mean is small beside its
+    spread.
+    """
     terms = score(vae, draw(20_000, seed=15)).column_terms
     assert (terms.mean(dim=0).abs() < 0.5 * terms.std(dim=0) + 0.1).all()
 
@@ -275,7 +279,9 @@ def test_scoring_leaves_no_gradients_and_no_trace(vae: VAE, draw: Callable[..., 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_scores_repeatably_and_as_a_cpu_does_to_rounding(draw: Callable[..., Records]) -> None:
-    """Where the model was trained must not change who gets flagged; on one device, scores are equal to the bit."""
+    """Where the model was trained must not change who gets flagged; on one device, scores are equal to the
+    bit.
+    """
     records = draw(LARGEST_SLICE + 9, seed=23, missing=0.1)
     layout = Layout(("a", "b", "c", "d", "e"), (("colour", 4), ("shade", 4)), ("hour",))
     gpu, again = (fit(layout, records, Recipe(steps=50), seed=0, device="cuda") for _ in range(2))

@@ -1,4 +1,6 @@
-"""Columns whose values come in steps: how far apart they are, and that no decoder claims to know them better than rounding leaves them."""
+"""Columns whose values come in steps: how far apart they are, and that no decoder claims to know them better
+than rounding leaves them.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,9 @@ def test_of_values_that_do_not_differ_there_is_no_step(values: list[float]) -> N
 
 
 def test_a_rare_yes_costs_about_as_much_as_it_is_rare() -> None:
-    """The variance of rounding, (1/s)²/12 with s the column's deviation, makes it ½ · 12 (1 − p)² nats at the mean, whatever p is; a
-    tenth of a deviation as the floor would make it 50 / p."""
+    """The variance of rounding, (1/s)²/12 with s the column's deviation, makes it ½ · 12 (1 − p)² nats at the
+    mean, whatever p is; a tenth of a deviation as the floor would make it 50 / p.
+    """
     layout, recipe = Layout(("rare",)), Recipe(n_members=1)
     noise = NumericNoise(layout, recipe)
     share = 0.01
@@ -75,7 +78,9 @@ def test_the_floor_is_rounding_to_steps_or_the_recipes_whichever_is_more() -> No
 
 
 def test_one_step_of_a_column_that_mostly_stands_still_is_no_anomaly() -> None:
-    """A sensor that reads 7.01 and then 7.02 has changed by what it can show: eight deviations, and nothing to look at."""
+    """A sensor that reads 7.01 and then 7.02 has changed by what it can show: eight deviations, and nothing
+    to look at.
+    """
     random = torch.Generator().manual_seed(4)
     n = 3000
     still = torch.zeros(n)

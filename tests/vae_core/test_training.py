@@ -71,7 +71,9 @@ def test_the_same_seed_gives_the_same_weights_on_any_number_of_threads(
 def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
     layout: Layout, draw: Callable[..., Records], settings: dict[str, str], stop_at: int
 ) -> None:
-    """A worker that is replaced in the middle of the night changes nothing; checkpoints pass through safetensors."""
+    """A worker that is replaced in the middle of the night changes nothing; checkpoints pass through
+    safetensors.
+    """
     records = draw(500, seed=2)
     stored: dict[int, bytes] = {}
 

@@ -1,4 +1,6 @@
-"""The ledger and the verdicts, as they were made before there were migrations: what is there already stays."""
+"""The ledger and the verdicts, as they were made before there were migrations: what is there already
+stays.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,6 @@
-"""Counts over all batches, and what the overview and the groups read, so that they stay quick at a million records."""
+"""Counts over all batches, and what the overview and the groups read, so that they stay quick at a million
+records.
+"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,6 @@
-"""On SQLite, the index of the pages holds the beginnings of keys: a search that many rows answer reads nothing else."""
+"""On SQLite, the index of the pages holds the beginnings of keys: a search that many rows answer reads
+nothing else.
+"""
 
 from alembic import op
 

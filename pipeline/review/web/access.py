@@ -1,8 +1,8 @@
 """Who asks, what they may do, and whether the request comes from our own page.
 
-Belongs here: one guard that every route passes, by method: what reads needs a reviewer who may read; what changes
-something needs one who may write, and a sender that only our page can be. Does not: how a reviewer is known, which is
-the host's business: a token (alone.py) or Airflow's login (dags/review_plugin.py).
+Belongs here: one guard that every route passes, by method: what reads needs a reviewer who may read; what
+changes something needs one who may write, and a sender that only our page can be. Does not: how a reviewer is
+known, which is the host's business: a token (alone.py) or Airflow's login (dags/review_plugin.py).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def guard(identify: Identify, secret: bytes) -> Callable[..., Awaitable[None]]:
     """The dependency of every route.
 
     Args:
-        identify: a dependency of the host's: the reviewer; raises 401 for a stranger, 403 for one who may not read.
+        identify: a dependency of the host's: the reviewer; raises 401 for a stranger, 403 for one who may not
+            read.
     """
 
     async def passes(request: Request, reviewer: Annotated[Reviewer, Depends(identify)]) -> None:
@@ -98,7 +99,9 @@ def csrf_token(secret: bytes, reviewer: Reviewer) -> str:
 
 
 def is_same_origin(request: Request) -> bool:
-    """False where a browser says that another site's page sent this. Programs that are no browser say nothing."""
+    """False where a browser says that another site's page sent this. Programs that are no browser say
+    nothing.
+    """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
@@ -116,7 +119,9 @@ async def _carries(request: Request, token: str) -> bool:
 
 
 class Shell:
-    """Around every answer: headers that keep a stranger's text from running; no body too long, no address with a NUL."""
+    """Around every answer: headers that keep a stranger's text from running; no body too long, no address
+    with a NUL.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -84,7 +84,8 @@ def alone(
     """The page for one reviewer, who is known by a token.
 
     Args:
-        hosts: names that a browser may know this server by; any other one is a name that somebody pointed at it.
+        hosts: names that a browser may know this server by; any other one is a name that somebody pointed at
+            it.
         any_address: by any number, too: only a name can be pointed at somebody else's machine.
         only: datasets that the token opens; none given: all.
     """

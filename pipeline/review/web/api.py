@@ -1,6 +1,7 @@
 """The JSON API: the same functions as the page and the command line, typed.
 
-Belongs here: routes. Does not: the shapes that they take and give (shapes.py), or the work (the package above).
+Belongs here: routes. Does not: the shapes that they take and give (shapes.py), or the work (the package
+above).
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
 
 @router.get("/counts")
 def counts(request: Request, choice: Annotated[Choice, Query()]) -> Counts:
-    """How many records each choice of each filter would show, the others being as they are: flagged ones, unless `kind` is given."""
+    """How many records each choice of each filter would show, the others being as they are: flagged ones,
+    unless `kind` is given.
+    """
     found = queue.counts(request.app.state.here.ledger, scope.seen(request, choice.filters()))
     named = {name: {str(value): n for value, n in values.items()} for name, values in found.items()}
     return Counts.model_validate(named)
@@ -183,7 +186,9 @@ def preview(
     column: Annotated[list[Text] | None, Query()] = None,
     value: Annotated[list[Text] | None, Query()] = None,
 ) -> Tried:
-    """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a condition."""
+    """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a
+    condition.
+    """
     scope.datasets(request, dataset)
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     said = suppression.Rule(dataset, signature, pairs, "", "", "")
@@ -193,7 +198,9 @@ def preview(
 
 @router.post("/rules", status_code=201)
 def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleMade:
-    """Keep a suppression rule, and hide what it matches among the open records; with what it would have hidden in the last 30 days."""
+    """Keep a suppression rule, and hide what it matches among the open records; with what it would have
+    hidden in the last 30 days.
+    """
     scope.write(request, rule.dataset)
     here = request.app.state.here
     given = rule_words.fitted(here, suppression.Rule(**rule.model_dump(), by=reviewer.name))

@@ -1,7 +1,8 @@
-"""Shapes of what one record stands beside, as the JSON API sends it: other records, other versions, itself as it might have been.
+"""Shapes of what one record stands beside, as the JSON API sends it: other records, other versions, itself as
+it might have been.
 
-Belongs here: pydantic models of what is looked up when asked for. Does not: those of the queue's own records and of requests
-(shapes.py), or looking up (review/record.py, compare.py, versions.py).
+Belongs here: pydantic models of what is looked up when asked for. Does not: those of the queue's own records
+and of requests (shapes.py), or looking up (review/record.py, compare.py, versions.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page of suppression rules, with the draft that somebody is at: tried, or refused beside what was typed.
 
-Belongs here: what a draft is while it is not yet a rule. Does not: what a rule hides (review/suppression.py), whether its
-words fit the dataset (review/rule_words.py), or saving it (forms.py).
+Belongs here: what a draft is while it is not yet a rule. Does not: what a rule hides (review/suppression.py),
+whether its words fit the dataset (review/rule_words.py), or saving it (forms.py).
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
 
 
 def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Preview | None]:
-    """A draft in its dataset's words with what it would have hidden, or with its slip; a missing note is none yet."""
+    """A draft in its dataset's words with what it would have hidden, or with its slip; a missing note is none
+    yet.
+    """
     try:
         rule = rule_of(here, draft, by=by)
         tried = suppression.preview(here.ledger, rule)

@@ -1,7 +1,7 @@
 """What the pages' forms send where there is no script: verdicts, their undoing, rules.
 
-Belongs here: from a form to the work and back to the page that it came from, by a redirect, so that loading again sends
-nothing. Does not: the pages (pages.py), or the JSON that the script speaks (api.py).
+Belongs here: from a form to the work and back to the page that it came from, by a redirect, so that loading
+again sends nothing. Does not: the pages (pages.py), or the JSON that the script speaks (api.py).
 """
 
 from __future__ import annotations

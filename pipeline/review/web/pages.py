@@ -1,7 +1,8 @@
 """The pages: what a browser asks for.
 
-Belongs here: from an address to what a template needs. Does not: queries (the package above), what forms send (forms.py),
-the JSON that the script speaks (api.py), one record (record_pages.py), or how a page is written (render.py).
+Belongs here: from an address to what a template needs. Does not: queries (the package above), what forms send
+(forms.py), the JSON that the script speaks (api.py), one record (record_pages.py), or how a page is written
+(render.py).
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
 
 @router.get("/metrics")
 def metrics_page(request: Request) -> Response:
-    """How the datasets stand that the reader may read, for Prometheus, behind the same door as the records."""
+    """How the datasets stand that the reader may read, for Prometheus, behind the same door as the
+    records.
+    """
     from pipeline.monitoring.metrics import exposition
 
     text = exposition(request.app.state.here, only=known(request).reads)
@@ -85,7 +88,9 @@ def training_page(
 
 @router.get("/disagreements/{dataset}")
 def disagreements_page(request: Request, dataset: str) -> Response:
-    """Records that the challenger or the version that serves alone flags, as its newest evaluation kept them."""
+    """Records that the challenger or the version that serves alone flags, as its newest evaluation kept
+    them.
+    """
     found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
     return page(request, "disagreements.html", dataset=dataset, found=found, query="")
 
@@ -160,7 +165,9 @@ def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
 
 
 def _serving(here: Any, names: list[str]) -> list[str]:
-    """The datasets that a version serves: others may have been measured beside it. The registry is not asked, it may be slow."""
+    """The datasets that a version serves: others may have been measured beside it. The registry is not asked,
+    it may be slow.
+    """
     return [name for name in names if here.ledger.serving_version(name) is not None]
 
 

@@ -1,7 +1,7 @@
 """Small plots as inline SVG: drawn by the server, coloured by the style sheet, read without a script.
 
-Belongs here: geometry. Does not: numbers (statistics.py, record.py) or colours (assets/review.css). Every text goes
-through Markup.format, which escapes it.
+Belongs here: geometry. Does not: numbers (statistics.py, record.py) or colours (assets/review.css). Every
+text goes through Markup.format, which escapes it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _number(value: Any) -> float | None:
 
 
 def likely(reason: Mapping[str, Any]) -> tuple[str, float | None]:
-    """What a category was expected to be and how likely, of "DE (93%)"; a number's reason has no such thing."""
+    """What a category was expected to be and how likely, of "DE (93%)"; a number's reason has no such
+    thing.
+    """
     value, _, chance = str(reason["expected"]).rpartition(" (")
     if reason["low"] is not None or not chance.endswith("%)"):
         return "", None
@@ -194,7 +196,9 @@ def _round_up(n: int) -> int:
 
 
 def shares(rows: Sequence[tuple[str, Share]]) -> Markup:
-    """Shares with their intervals, on one axis from 0 to 1; what each is stands above it, so that it is read on a small screen, too."""
+    """Shares with their intervals, on one axis from 0 to 1; what each is stands above it, so that it is read
+    on a small screen, too.
+    """
     rows = rows[-12:]
     if not rows:
         return Markup("")

@@ -1,10 +1,11 @@
-"""The page of one record, and the parts of it that take longer: each comes by itself, or as a page of its own.
+"""The page of one record, and the parts of it that take longer: each comes by itself, or as a page of its
+own.
 
-Belongs here: from a record's address to what a template needs. Does not: looking things up (record.py, compare.py,
-versions.py), or the other pages (pages.py).
+Belongs here: from a record's address to what a template needs. Does not: looking things up (record.py,
+compare.py, versions.py), or the other pages (pages.py).
 
-The page itself is what the queue knows, and is there at once. What reads a batch or a model is a part: the script puts it
-into the page as the reader comes near it; without a script there is a link.
+The page itself is what the queue knows, and is there at once. What reads a batch or a model is a part: the
+script puts it into the page as the reader comes near it; without a script there is a link.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How a page is written: a template, what every page knows, and addresses that hold the state of a list.
 
-Belongs here: Jinja's environment. Does not: what a page shows (pages.py), or what things are called (words.py).
+Belongs here: Jinja's environment. Does not: what a page shows (pages.py), or what things are called
+(words.py).
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def page(request: Request, template: str, *, query: str, **given: Any) -> Respon
 
 
 def cut(value: Any, most: int) -> str:
-    """A text of which a line shows this many characters; the whole of it is there to be read, found, copied and hovered over.
+    """A text of which a line shows this many characters; the whole of it is there to be read, found, copied
+    and hovered over.
 
     The stylesheet has a class for each length that templates use.
     """
@@ -106,7 +108,8 @@ def fault(request: Request, status: int, message: str, *, style: str = "") -> Re
     """A fault as a page, with what to do next.
 
     Args:
-        style: put into the page, for one who is not let in, not even to the style sheet; the policy lets this one through.
+        style: put into the page, for one who is not let in, not even to the style sheet; the policy lets this
+            one through.
     """
     given: dict[str, Any] = {"status": status, "message": message}
     if not style:

@@ -1,7 +1,7 @@
 """What a reviewer gets to see and to change: their datasets' records and rules, as if there were no others.
 
-Belongs here: the look at a dataset's name between a request and the queue; every route that touches records or rules
-passes here. Does not: who may do what, which is the host's word (access.py).
+Belongs here: the look at a dataset's name between a request and the queue; every route that touches records
+or rules passes here. Does not: who may do what, which is the host's word (access.py).
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def write(request: Request, *names: str, otherwise: str = "") -> None:
 
 
 def write_records(request: Request, anomaly_ids: Sequence[str]) -> None:
-    """The same, of the datasets that some records are of; those that are not there are for the caller to miss."""
+    """The same, of the datasets that some records are of; those that are not there are for the caller to
+    miss.
+    """
     missing = "a record is not in the queue (scored again since?); nothing was written"
     write(request, *queue.datasets(_ledger(request), anomaly_ids), otherwise=missing)
 

@@ -1,7 +1,7 @@
 """Shapes of requests and answers: what an address or a body may hold, and what is sent back.
 
-Belongs here: pydantic models. Does not: routes (api.py, pages.py, forms.py), what a record stands beside (beside.py), sums
-(sums.py), or what a value means.
+Belongs here: pydantic models. Does not: routes (api.py, pages.py, forms.py), what a record stands beside
+(beside.py), sums (sums.py), or what a value means.
 """
 
 from __future__ import annotations
@@ -331,7 +331,9 @@ class Tried(BaseModel):
 
 
 class RuleMade(RuleKept):
-    """A rule that was just saved, and what it would have hidden: nothing, where it does not say what was meant."""
+    """A rule that was just saved, and what it would have hidden: nothing, where it does not say what was
+    meant.
+    """
 
     preview: Tried
 

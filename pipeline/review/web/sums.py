@@ -1,6 +1,7 @@
 """Shapes of what filters and verdicts add up to, as the JSON API sends it.
 
-Belongs here: pydantic models of sums. Does not: those of records and requests (shapes.py), or adding up (queue.py, statistics.py).
+Belongs here: pydantic models of sums. Does not: those of records and requests (shapes.py), or adding up
+(queue.py, statistics.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the pages call things, and how they write values.
 
-Belongs here: names of verdicts, states and filters for people; numbers, times and long texts as people read them. Does
+Belongs here: names of verdicts, states and filters for people; numbers, times and long texts as people read
+them. Does
 not: what they mean (pipeline/verdicts.py).
 """
 
@@ -104,7 +105,9 @@ def percent(share: float | None) -> str:
 
 
 def rarity(severity: float) -> str:
-    """The share of normal records that score as high, as severity has it: 1 in so many is read more easily than zeros."""
+    """The share of normal records that score as high, as severity has it: 1 in so many is read more easily
+    than zeros.
+    """
     if severity > FAR:  # more than calibration records can speak of
         return f"fewer than 1 in {number(10**FAR)}"
     share = 10**-severity
