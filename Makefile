@@ -24,7 +24,7 @@ UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock test test-all check format demo bench-water bench-quality bench-kept-back bench-explanation \
-	bench-threshold bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
+	bench-threshold bench-event-days bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -97,6 +97,9 @@ bench-explanation: install ## how often the corrupted column is blamed, on 19 AD
 
 bench-threshold: install ## whether the promised rate of flags is kept on normal records (about 25 minutes)
 	$(BIN)/python -m tests.bench.threshold $(ARGS)
+
+bench-event-days: install ## flags a day on water where events are among the days that calibrate (about 10 minutes)
+	$(BIN)/python -m tests.bench.event_days $(ARGS)
 
 bench-speed: $(BENCH_STAMP) ## speed beside floors measured in the same run (about 20 minutes; one line: ARGS="--only score")
 	$(BIN)/python -m tests.bench.speed $(ARGS)

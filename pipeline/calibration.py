@@ -27,6 +27,8 @@ FEWEST_IN_TAIL = 30
 INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
+FEWEST_DAYS = 3  # of which one may be told to be unlike the others
+DAY = "vaewatch day"  # column of training records: a number for the day that each belongs to
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -78,8 +80,11 @@ class Calibration:
     scores: Array
 
     @classmethod
-    def fit(cls, scores: Array) -> Calibration:
-        """Keep scores; very many are thinned evenly by rank.
+    def fit(cls, scores: Array, days: Array | None = None) -> Calibration:
+        """Keep scores, without a day's excess where days are given; very many are thinned evenly by rank.
+
+        Args:
+            days: a number for the day of each record. (n,)
 
         Raises:
             NotReady: fewer than 20 records, too few to say anything.
@@ -89,7 +94,8 @@ class Calibration:
                 f"{len(scores)} records are too few to calibrate on (at least {FEWEST}): "
                 "wait for more batches or raise train.calibration"
             )
-        kept = np.sort(np.asarray(scores, np.float32))
+        scores = np.asarray(scores, np.float32)
+        kept = np.sort(scores if days is None else scores[without_excess(scores, days)])
         if len(kept) > MOST_KEPT:
             kept = kept[np.linspace(0, len(kept) - 1, MOST_KEPT).round().astype(np.int64)]
         return cls(kept)
@@ -220,3 +226,35 @@ class Calibration:
             largest * (self.n + 1) - 1
         )  # calibration records below a score with this p-value
         return Threshold(float(self.scores[rank - 1]), largest, extrapolated=False)
+
+
+def most_of_a_day(usual: float) -> float:
+    """How many records above a level a day may have where `usual` are usual: twice as many, or two
+    deviations of a Poisson count and one more, which is the larger where there are few.
+    """
+    return usual + max(usual, 2 * math.sqrt(usual) + 1)
+
+
+def without_excess(scores: Array, days: Array) -> Array:
+    """Which records stay so that above any level no day has more than `most_of_a_day` of them. (n,) bool.
+
+    An event fills its day with high scores. Counted like others, one such day among six takes all that an
+    error rate allows, and other days flag nothing. Bounded in this way it decides no more than any other
+    day does: the number of flags that was promised becomes Huber's M-estimate (1964) of the days' numbers.
+    Of fewer than three days nobody can say which is the unusual one: all stay.
+
+    Args:
+        days: a number for the day of each record. (n,)
+    """
+    _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
+    if len(sizes) < FEWEST_DAYS:
+        return np.ones(len(scores), bool)
+    highest_first = np.argsort(-scores, kind="stable")
+    shares, n_of_day, n_staying = (sizes / len(scores)).tolist(), [0] * len(sizes), 0
+    staying = np.zeros(len(scores), bool)
+    for record, day in zip(highest_first.tolist(), day_of[highest_first].tolist(), strict=True):
+        if n_of_day[day] + 1 <= most_of_a_day((n_staying + 1) * shares[day]):
+            staying[record] = True
+            n_of_day[day] += 1
+            n_staying += 1
+    return staying

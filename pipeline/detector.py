@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline import derived
-from pipeline.calibration import Calibration
+from pipeline.calibration import DAY, Calibration
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
@@ -144,9 +144,10 @@ class Detector:
         weigh(
             vae, _known(features, window, anomalies)
         )  # by verdicts on the newest days, too, which the fit did not get
-        days = (calibrating, _among(anomalies, training, calibrating))
-        found = [score(vae, features.records(part)).anomaly_score.numpy() for part in days if part]
-        calibration = Calibration.fit(np.concatenate(found))
+        parts = [part for part in (calibrating, _among(anomalies, training, calibrating)) if part]
+        found = [score(vae, features.records(part)).anomaly_score.numpy() for part in parts]
+        days = [part[DAY].to_numpy() for part in parts if DAY in part.column_names]
+        calibration = Calibration.fit(np.concatenate(found), np.concatenate(days) if days else None)
         about = {
             "dataset": dataset.dataset,
             "contract_hash": contract_hash(dataset),

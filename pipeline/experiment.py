@@ -226,19 +226,28 @@ def _measure(
         "threshold": threshold.value,
         "threshold_error_rate": threshold.error_rate,
         "threshold_extrapolated": float(threshold.extrapolated),
-        **flags_by_day(anomaly_score > threshold.value, trained.records_per_day),
+        **flags_by_day(
+            anomaly_score > threshold.value, calibrating[calibration.DAY].to_numpy(), threshold.error_rate
+        ),
     }
 
 
-def flags_by_day(flagged: Any, records_per_day: float) -> dict[str, float]:
-    """How the calibration records above the threshold lie. flagged: (n_records,) bool, in order of time."""
-    n_days = max(1, round(len(flagged) / max(1.0, records_per_day)))
-    by_day = [int(day.sum()) for day in np.array_split(flagged, n_days)]
+def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:
+    """How the calibration records above the threshold lie.
+
+    Args:
+        flagged: (n_records,) bool. days: a number for the day of each. (n_records,)
+        rate: share of them that is meant to be flagged.
+    """
+    _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
+    by_day = np.bincount(day_of, flagged)
+    many = [2 * calibration.most_of_a_day(rate * size) for size in sizes.tolist()]  # no work of chance
     return {
-        "calibration_days": n_days,
-        "calibration_flags": sum(by_day),
+        "calibration_days": len(sizes),
+        "calibration_days_unusual": int((by_day > many).sum()),
+        "calibration_flags_meant_a_day": rate * float(sizes.mean()),
         "calibration_flags_median_day": float(np.median(by_day)),
-        "calibration_flags_largest_day": max(by_day),
+        "calibration_flags_largest_day": float(by_day.max()),
     }
 
 

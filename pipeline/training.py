@@ -12,13 +12,14 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import derived, holdout, sql
+from pipeline.calibration import DAY
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.derived import BATCH, KEY, ROW
@@ -27,6 +28,7 @@ from pipeline.ledger import BatchState
 from pipeline.tables import Tables
 from pipeline.verdicts import JUDGED_NORMAL, PLACE
 
+_EPOCH = date(1970, 1, 1)
 _ODD, _USUAL = "vaewatch judged odd", "vaewatch in the window"
 NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when")  # settings of `train` that say when, not what
 
@@ -137,9 +139,9 @@ class WindowRecords:
     """The window's records, one column for each that the model reads.
 
     Attributes:
-        table: in time order, without the anomalies, and a column JUDGED_NORMAL.
-        anomalies: those that people found to be, and a column PLACE: how many rows of the table come before;
-            −1 where the record would not be among them had nobody judged it.
+        table: in time order, without the anomalies, and the columns DAY and JUDGED_NORMAL.
+        anomalies: those that people found to be, with DAY and a column PLACE: how many rows of the table come
+            before; −1 where the record would not be among them had nobody judged it.
     """
 
     table: pa.Table
@@ -173,7 +175,8 @@ def read_window(
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
     odd, normal = among(window.left_out), among(window.normal)
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
-    query = f"""SELECT {columns}, {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)},
+    query = f"""SELECT {columns}, {_day(dataset, window)} AS {sql.name(DAY)},
+            {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)},
             {chosen} AND {inside} AS {sql.name(_USUAL)}
         FROM ({derived.accepted(dataset, files)})
         WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {time}{position}[{BATCH}], {ROW}"""
@@ -185,6 +188,15 @@ def read_window(
     table = found.drop_columns([_ODD, _USUAL])
     anomalies = table.filter(pa.array(is_odd)).drop_columns([JUDGED_NORMAL])
     return WindowRecords(table.filter(pa.array(~is_odd)), anomalies.append_column(PLACE, pa.array(place)))
+
+
+def _day(dataset: Dataset, window: Window) -> str:
+    """SQL: days since 1970 of a record's own time, else of its batch."""
+    days = (f"{sql.text(b.batch_id)}: {(age(b)[0].date() - _EPOCH).days}" for b in window.batches)
+    of_batch = f"coalesce(map {{{', '.join(days)}}}[{BATCH}], 0)"
+    if not dataset.time:
+        return of_batch
+    return f"coalesce(floor(epoch({sql.name(dataset.time)}) / 86400), {of_batch})::BIGINT"
 
 
 def among(records: Sequence[tuple[str, str]]) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from pipeline.config import Dataset
 from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
+from pipeline.monitoring.movement import moved_words
 
 FAR = 3.0  # times what is allowed: beyond it is an alarm
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
@@ -29,11 +29,8 @@ MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
 ABOVE = 0.1  # of the chance that a record scores above a normal one
 CLEARLY = 0.25  # of the same, beyond the half that normal records have, while too little is known
 DAYS_OF_BACKLOG = 7
-QUANTILES = {
-    "the median": 0.5,
-    "the 90 % quantile": 0.9,
-    "the 10 % quantile": 0.1,
-}  # of which the first that moved is told
+# batches whose flags are counted, the least share of those expected, and how many these must be
+FEW_IN, FEW, FEWEST_EXPECTED = 7, 0.2, 20
 
 
 def redeliver(dataset: Dataset) -> str:
@@ -62,6 +59,7 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
 def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     yield from _scores(now, history, dataset)
     yield from _flags(now, history)
+    yield from _few_flags(now, history, dataset)
     yield from _delivery(now, history, dataset)
     if now.n_records and not now.columns:
         yield Finding(
@@ -151,6 +149,26 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
             share,
             usual,
         )
+
+
+def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
+    """A threshold too high to find anything looks like quiet nights; what is promised is what normal records
+    give.
+    """
+    last = [*(p.measures for p in history.past[1 - FEW_IN :]), now]
+    flagged, expected = sum(m.n_flagged for m in last), sum(m.expected_flagged for m in last)
+    if len(last) < FEW_IN or expected < FEWEST_EXPECTED or flagged >= FEW * expected:
+        return
+    yield Finding(
+        "few_flags",
+        "warning",
+        f"{flagged} records of the last {FEW_IN} batches are flagged where {expected:.0f} were expected of normal ones: the "
+        "threshold lies too high",
+        "see on the training's page what calibrated it; train again when those days are no longer the newest "
+        f"(vaewatch train {dataset.dataset}), or raise the budget in {dataset.named_file}",
+        value=flagged,
+        usual=expected,
+    )
 
 
 def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
@@ -267,44 +285,3 @@ def _finding(
 ) -> Finding:
     severity = SEVERITIES[(2 if beyond > FAR else 1) - (not usual.known)]
     return Finding(key, severity, what, step, column, value, usual.median, usual.allowed(value))
-
-
-def moved_words(drift: ColumnDrift) -> str:
-    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a
-    category the value that gained and the one that lost.
-    """
-    if drift.shift is not None:
-        moved = f"values moved by {drift.shift:.2g} standard deviations"
-        for name, share in QUANTILES.items():
-            now, before = (_quantile(share, x, drift.bins) for x in (drift.counts, drift.usual))
-            if now != before:
-                return f"{moved}, {name} from {before} to {now}"
-        return moved
-    n, m = max(1, sum(drift.counts)), max(1, sum(drift.usual))
-    names = [*map(str, drift.bins), "other values"]
-    gain = [now / n - before / m for now, before in zip(drift.counts, drift.usual, strict=True)]
-    order = sorted(range(len(gain)), key=gain.__getitem__)
-    told = (
-        f"{names[i]} {drift.counts[i] / n:.1%} (in training {drift.usual[i] / m:.1%})"
-        for i in (order[-1], order[0])
-    )
-    return ", ".join(told)
-
-
-def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
-    """The value that this share of the records lies below, or the edge that it lies beyond."""
-    if not sum(counts) or not edges:
-        return "none"
-    place = int(np.searchsorted(np.cumsum(counts), sum(counts) * share))
-    if place == 0:
-        return f"below {plain(edges[0])}"
-    if place == len(edges):
-        return f"above {plain(edges[-1])}"
-    low, high = edges[place - 1], edges[place]
-    part = (sum(counts) * share - sum(counts[:place])) / max(1, counts[place])
-    return plain(low + part * (high - low))
-
-
-def plain(edge: float) -> str:
-    """An edge between bins as a person reads it; the one just above a value is that value."""
-    return f"{edge if abs(edge) > 1e-300 else 0.0:.4g}"

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.monitoring.judgement import plain
 from pipeline.monitoring.measures import ColumnDrift
+from pipeline.monitoring.movement import plain
 
 WIDE, HIGH, FOOT = 420, 110, 18
 MOST_ROWS = 7

@@ -8,12 +8,13 @@ not: whether the version deserves to serve (the registry's tags say what was dec
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipeline.calibration import FEWEST_DAYS
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.monitoring.judgement import SHIFT
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 DRAWN = 6  # columns
-FEWEST_DAYS, FEWEST_FLAGS = 3, 20  # of calibration, to tell a day of an event from chance
+FEWEST_MEANT = 8  # flags a day of which half or less is no work of chance
 MUCH = 0.03  # bits: the newest days are a fifth of what they are held against
 
 
@@ -77,8 +78,7 @@ def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDr
             "the threshold lies beyond the newest records that calibrated it: a rough value; more records, or a larger "
             "budget, make it firm"
         )
-    if event := _event(metrics):
-        said.append(event)
+    said += _unusual_days(metrics)
     moved = [n for n, d in newest if d.divergence > MUCH and (d.shift is None or d.shift > SHIFT)]
     if moved:
         said.append(
@@ -87,19 +87,25 @@ def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDr
     return said
 
 
-def _event(metrics: Mapping[str, float]) -> str:
-    """Where one of the days that calibrate holds most of what is above the threshold, so that other days
-    hardly reach it; else empty.
-    """
-    flags, days = metrics.get("calibration_flags", 0.0), metrics.get("calibration_days", 1.0)
-    usual, largest = (metrics.get(f"calibration_flags_{day}_day", 0.0) for day in ("median", "largest"))
-    if days < FEWEST_DAYS or flags < FEWEST_FLAGS or largest <= flags / 2 or usual >= flags / days / 2:
-        return ""
-    return (
-        f"{largest:.0f} of the {flags:.0f} records above the threshold lie on one of the {days:.0f} days that calibrate it: an event there sets it, "
-        f"and the median day flags {usual:.0f} where {flags / days:.0f} are meant; train again when that day is no longer among the newest, or raise "
-        "the budget until then"
+def _unusual_days(metrics: Mapping[str, float]) -> Iterator[str]:
+    """What days of an event among those that calibrate mean for the threshold."""
+    days, unusual = (int(metrics.get(name, 0)) for name in ("calibration_days", "calibration_days_unusual"))
+    meant, median, largest = (
+        metrics.get(f"calibration_flags_{of}_day", 0.0) for of in ("meant_a", "median", "largest")
     )
+    if days < FEWEST_DAYS:
+        return
+    if unusual:
+        yield (
+            f"{unusual} of the {days} days that calibrate it {'has' if unusual == 1 else 'have'} up to {largest:.0f} records above the "
+            f"threshold where {meant:.0f} are meant: an event, or days of another kind. Each counts as twice the others at most, so "
+            "that they do not set the threshold; days like them will flag as many"
+        )
+    if meant >= FEWEST_MEANT and median < meant / 2:
+        yield (
+            f"the median day that calibrates it flags {median:.0f} where {meant:.0f} are meant: unusual days are too many to be told "
+            "from usual ones; train again when they are no longer the newest, or raise the budget until then"
+        )
 
 
 def _inline(path: Path) -> str:

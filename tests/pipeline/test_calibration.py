@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.calibration import FEWEST, MOST_KEPT, Calibration, Tail
+from pipeline.calibration import (
+    FEWEST,
+    MOST_KEPT,
+    Calibration,
+    Tail,
+    most_of_a_day,
+    without_excess,
+)
 from pipeline.config import Flagging
 from pipeline.errors import NotReady
 
@@ -104,6 +111,47 @@ def test_a_review_budget_is_what_a_normal_day_flags(budget: float) -> None:
     flagged, threshold = calibration.flags(new, Flagging(review_budget=budget), records_per_day)
     assert threshold.error_rate == budget / records_per_day
     assert_flagged_as_often(int(flagged.sum()), len(new), 40_000, budget / records_per_day)
+
+
+def test_a_review_budget_is_kept_where_days_are_told_apart() -> None:
+    """Bounding what a day decides must cost nothing where days differ by chance alone."""
+    n_days, records_per_day, budget = 20, 2000, 20
+    calibration = Calibration.fit(drawn("heavy", 40_000, 3), np.repeat(np.arange(n_days), records_per_day))
+    new = drawn("heavy", 40_000, 4)
+    flagged, _ = calibration.flags(new, Flagging(review_budget=budget), records_per_day)
+    assert_flagged_as_often(int(flagged.sum()), len(new), 40_000, budget / records_per_day)
+    assert calibration.n > 39_990
+
+
+@given(st.integers(1, 1000), st.floats(5, 1e30), st.sampled_from([5, 20, 60]))
+def test_a_day_of_an_event_does_not_decide_for_the_others(n_odd: int, score: float, budget: int) -> None:
+    """Sensors fail on one of six days, for a minute or for all of it, by little or by much: usual days flag
+    at least six tenths of what was promised, and no more than the seventh part beyond it that a day left out
+    would give.
+    """
+    days, scores = np.repeat(np.arange(6), 1000), drawn("bounded", 6000, 5)
+    usual = np.sort(scores[:5000])
+    scores[5000 : 5000 + n_odd] = score
+    threshold = Calibration.fit(scores, days).threshold(Flagging(review_budget=budget), 1000).value
+    n_usual = int((usual > threshold).sum())
+    assert 6 * budget - most_of_a_day(budget) - 2 <= n_usual <= 6 * budget + 1
+
+
+@given(st.lists(st.tuples(FLOATS | st.sampled_from([0.0, 1.0]), st.integers(0, 4)), min_size=1, max_size=120))
+def test_no_day_has_more_of_the_highest_than_is_allowed_at_any_level(
+    records: list[tuple[float, int]],
+) -> None:
+    """Budgets change after a training: what stays must suit each of them. Checked by counting anew."""
+    scores, days = np.array([s for s, _ in records], np.float32), np.array([d for _, d in records])
+    stays = without_excess(scores, days)
+    if len(set(days.tolist())) < 3:
+        assert stays.all()
+        return
+    highest = [i for i in np.argsort(-scores, kind="stable") if stays[i]]
+    for n in range(1, len(highest) + 1):
+        for day in set(days.tolist()):
+            share = float((days == day).mean())
+            assert sum(days[i] == day for i in highest[:n]) <= most_of_a_day(n * share) + 1e-9
 
 
 def test_a_budget_larger_than_the_day_flags_half_of_it() -> None:

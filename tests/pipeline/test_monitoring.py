@@ -25,7 +25,7 @@ from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
 from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.history import Past
-from pipeline.monitoring.judgement import judge, moved_words
+from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.measures import (
     CHANCE,
     MOST_SAMPLED,
@@ -36,6 +36,7 @@ from pipeline.monitoring.measures import (
     jensen_shannon,
     wasserstein,
 )
+from pipeline.monitoring.movement import moved_words
 from pipeline.monitoring.reference import Reference
 from pipeline.sample import DRIFTS, SamplePlan
 from pipeline.settings import Settings
@@ -319,10 +320,30 @@ def test_five_times_the_budget_is_told_however_widely_days_differ() -> None:
     ]  # as a reader sees them
 
 
+def test_a_week_that_flags_next_to_nothing_is_no_good_news() -> None:
+    """An event calibrated the threshold, which is too high; a single quiet day is just quiet."""
+    silent = replace(QUIET, n_flagged=2)
+    found = told([QUIET] * 7 + [silent] * 9)
+    assert not any(found[:13])
+    assert [(f.key, f.severity) for f in found[13]] == [("few_flags", "warning")]
+    assert "14 records of the last 7 batches are flagged where 140 were expected" in found[13][0].what
+    assert not any(told([replace(QUIET, n_flagged=0, expected_flagged=2.0)] * 9)), (
+        "14 expected: too few to say"
+    )
+
+
 def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
     """Three flagged of forty is what a rate of 2 % gives once in twenty nights."""
     small = replace(
-        QUIET, n_records=40, n_sampled=40, n_read=40, n_flagged=3, tail=0.05, above=0.58, n_set_aside=1
+        QUIET,
+        n_records=40,
+        n_sampled=40,
+        n_read=40,
+        n_flagged=3,
+        expected_flagged=0.8,
+        tail=0.05,
+        above=0.58,
+        n_set_aside=1,
     )
     assert not any(told([small] * 21))
     after = told([QUIET] * 21 + [small])[-1]

@@ -143,30 +143,40 @@ def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
-def test_a_training_says_where_one_day_sets_the_threshold() -> None:
-    """A sensor fails for an afternoon among the newest days: its records take up what the budget allows, and
-    ordinary days flag nothing.
-    """
+SIX_DAYS = np.repeat(np.arange(6), 1000)
+
+
+def test_a_training_says_where_days_of_an_event_calibrate_it() -> None:
+    """A sensor fails for an afternoon among the newest days: that is no usual day, and its owner is told."""
     flagged = np.zeros(6000, bool)
-    flagged[3100:3190], flagged[::1500] = True, True
-    by_day = flags_by_day(flagged, records_per_day=1000)
+    flagged[3100:3190], flagged[::60] = True, True
+    by_day = flags_by_day(flagged, SIX_DAYS, 0.02)
     assert by_day == {
         "calibration_days": 6,
-        "calibration_flags": 94,
-        "calibration_flags_median_day": 1.0,
-        "calibration_flags_largest_day": 91,
+        "calibration_days_unusual": 1,
+        "calibration_flags_meant_a_day": 20.0,
+        "calibration_flags_median_day": 17.0,
+        "calibration_flags_largest_day": 105.0,
     }
     (said,) = doubts_of(by_day, [])
     assert said.startswith(
-        "91 of the 94 records above the threshold lie on one of the 6 days that calibrate it"
+        "1 of the 6 days that calibrate it has up to 105 records above the threshold where 20 are meant"
     )
-    assert "the median day flags 1 where 16 are meant" in said
+
+
+def test_a_training_says_where_usual_days_hardly_reach_the_threshold() -> None:
+    """Half of the newest days were unusual: nobody can tell any more what is usual."""
+    flagged = np.zeros(6000, bool)
+    flagged[:3000:1000], flagged[3000::25] = True, True
+    (said,) = doubts_of(flags_by_day(flagged, SIX_DAYS, 0.045), [])
+    assert said.startswith("the median day that calibrates it flags 20 where 45 are meant")
 
 
 def test_days_that_differ_by_chance_are_no_reason_to_doubt() -> None:
-    """One needless doubt in a million trainings: Poisson counts of twenty a day, of six days."""
+    """One needless doubt in a million trainings: counts of twenty a day, of one, and of too few days."""
     random = np.random.default_rng(0)
-    for _ in range(200):
-        flagged = random.random(6000) < 0.02
-        assert doubts_of(flags_by_day(flagged, 1000), []) == []
-    assert doubts_of(flags_by_day(np.ones(50, bool), 1000), []) == []
+    for rate in (0.02, 0.001):
+        for _ in range(200):
+            flagged = random.random(6000) < rate
+            assert doubts_of(flags_by_day(flagged, SIX_DAYS, rate), []) == []
+    assert doubts_of(flags_by_day(np.ones(50, bool), np.zeros(50), 0.02), []) == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.calibration import DAY
 from pipeline.tables import Tables
 from pipeline.training import amount, choose_window, read_window
 from tests.bench import speed_window
@@ -53,6 +56,24 @@ def test_a_smaller_sample_is_part_of_a_larger_one(landed: Path) -> None:
     all_of_it, some = read(landed, N), read(landed, 500)
     assert len(some) < 700 < 2_000 < len(all_of_it) < N
     assert [x for x in all_of_it if x in set(some)] == some
+
+
+def test_a_record_is_counted_with_the_day_that_it_happened_on(landed: Path) -> None:
+    """A delivery of a month is thirty days, and one only where records have no time of their own. Batches say
+    that they end a day late.
+    """
+    late = [
+        replace(state, newest_record_at=state.newest_record_at + timedelta(days=1))
+        for state in speed_window.states(N)
+        if state.newest_record_at
+    ]
+    timed = speed_window.dataset()
+    first = (speed_window.FIRST.date() - date(1970, 1, 1)).days
+    for dataset, delay in ((timed, 0), (timed.model_copy(update={"time": None}), 1)):
+        window, tables = choose_window(dataset, late), Tables(landed / "tables")
+        table = read_window(dataset, window, tables, scratch=landed / "scratch", threads=1).table
+        days = [first + delay + i for i in range(speed_window.N_DAYS)]
+        assert sorted(set(table[DAY].to_pylist())) == days
 
 
 @pytest.mark.parametrize("max_records", [N, 500])

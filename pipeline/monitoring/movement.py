@@ -1,0 +1,58 @@
+"""How a column moved, in words.
+
+Belongs here: quantiles and shares read off histograms. Does not: whether it moved enough to be told
+(judgement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.monitoring.measures import ColumnDrift
+
+# of which the first that moved is told
+QUANTILES = {"the median": 0.5, "the 90 % quantile": 0.9, "the 10 % quantile": 0.1}
+
+
+def moved_words(drift: ColumnDrift) -> str:
+    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a
+    category the value that gained and the one that lost.
+    """
+    if drift.shift is not None:
+        moved = f"values moved by {drift.shift:.2g} standard deviations"
+        for name, share in QUANTILES.items():
+            now, before = (_quantile(share, x, drift.bins) for x in (drift.counts, drift.usual))
+            if now != before:
+                return f"{moved}, {name} from {before} to {now}"
+        return moved
+    n, m = max(1, sum(drift.counts)), max(1, sum(drift.usual))
+    names = [*map(str, drift.bins), "other values"]
+    gain = [now / n - before / m for now, before in zip(drift.counts, drift.usual, strict=True)]
+    order = sorted(range(len(gain)), key=gain.__getitem__)
+    told = (
+        f"{names[i]} {drift.counts[i] / n:.1%} (in training {drift.usual[i] / m:.1%})"
+        for i in (order[-1], order[0])
+    )
+    return ", ".join(told)
+
+
+def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
+    """The value that this share of the records lies below, or the edge that it lies beyond."""
+    if not sum(counts) or not edges:
+        return "none"
+    place = int(np.searchsorted(np.cumsum(counts), sum(counts) * share))
+    if place == 0:
+        return f"below {plain(edges[0])}"
+    if place == len(edges):
+        return f"above {plain(edges[-1])}"
+    low, high = edges[place - 1], edges[place]
+    part = (sum(counts) * share - sum(counts[:place])) / max(1, counts[place])
+    return plain(low + part * (high - low))
+
+
+def plain(edge: float) -> str:
+    """An edge between bins as a person reads it; the one just above a value is that value."""
+    return f"{edge if abs(edge) > 1e-300 else 0.0:.4g}"
