@@ -235,6 +235,19 @@ def most_of_a_day(usual: float) -> float:
     return usual + max(usual, 2 * math.sqrt(usual) + 1)
 
 
+def bounded(hits: Array, days: Array, rate: float) -> int:
+    """How many of the records are hits, where no day counts as more than `most_of_a_day` at this rate.
+
+    Args:
+        hits, days: whether each record is one, and a number for its day. (n,)
+    """
+    _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
+    by_day: list[float] = np.bincount(day_of, hits, minlength=len(sizes)).tolist()
+    if len(sizes) >= FEWEST_DAYS:
+        by_day = [min(n, most_of_a_day(rate * size)) for n, size in zip(by_day, sizes.tolist(), strict=True)]
+    return round(sum(by_day))
+
+
 def without_excess(scores: Array, days: Array) -> Array:
     """Which records stay so that above any level no day has more than `most_of_a_day` of them. (n,) bool.
 

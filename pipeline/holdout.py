@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import derived, sql
+from pipeline.calibration import DAY
 from pipeline.derived import BATCH, KEY
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _MARKS = _HELD, _KEPT, _NEW, _NEWEST, _ODD, _NORMAL = tuple(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What an evaluation looks at: the model's columns, and BATCH_ID and RECORD_KEY.
+    """What an evaluation looks at: the model's columns, and BATCH_ID, RECORD_KEY and DAY.
 
     Attributes:
         share: of all records that is held out.
@@ -83,7 +84,7 @@ def read(
         share: held out from every version that is to be compared.
         newest: batches of the newest days; by default those of the newest seven.
     """
-    from pipeline.training import among, readable
+    from pipeline.training import among, day_of, readable
 
     newest = newest or window.newest(timedelta(days=NEWEST_DAYS))
     new = f"{BATCH} IN ({', '.join(sql.text(batch.batch_id) for batch in newest)})"
@@ -97,6 +98,7 @@ def read(
         _NORMAL: among(window.normal),
     }
     columns = [*(f"{readable(name, dataset)} AS {sql.name(name)}" for name in modelled(dataset)), BATCH, KEY]
+    columns += [f"{day_of(dataset, window)} AS {sql.name(DAY)}"]
     columns += [f"{test} AS {sql.name(name)}" for name, test in marks.items()]
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
     files = tables.files("records", window.batch_ids, flag=False)
@@ -105,7 +107,7 @@ def read(
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=1.2) as connection:
         found = connection.sql(query).to_arrow_table()
-    return _parts(found, share, [*modelled(dataset), BATCH_ID, RECORD_KEY])
+    return _parts(found, share, [*modelled(dataset), BATCH_ID, RECORD_KEY, DAY])
 
 
 def _parts(found: pa.Table, share: float, columns: list[str]) -> HeldOut:

@@ -175,7 +175,7 @@ def read_window(
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
     odd, normal = among(window.left_out), among(window.normal)
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
-    query = f"""SELECT {columns}, {_day(dataset, window)} AS {sql.name(DAY)},
+    query = f"""SELECT {columns}, {day_of(dataset, window)} AS {sql.name(DAY)},
             {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)},
             {chosen} AND {inside} AS {sql.name(_USUAL)}
         FROM ({derived.accepted(dataset, files)})
@@ -190,7 +190,7 @@ def read_window(
     return WindowRecords(table.filter(pa.array(~is_odd)), anomalies.append_column(PLACE, pa.array(place)))
 
 
-def _day(dataset: Dataset, window: Window) -> str:
+def day_of(dataset: Dataset, window: Window) -> str:
     """SQL: days since 1970 of a record's own time, else of its batch."""
     days = (f"{sql.text(b.batch_id)}: {(age(b)[0].date() - _EPOCH).days}" for b in window.batches)
     of_batch = f"coalesce(map {{{', '.join(days)}}}[{BATCH}], 0)"

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.calibration import DAY, bounded
 from pipeline.config import Dataset
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable
@@ -175,8 +176,6 @@ class _Scored:
 
     def measured(self) -> Measured:
         detector, flag, held = self.detector, self.dataset.flag, self.asked.held
-        recent = self.records.filter(held.recent)
-        flagged = self.flags(_values(recent))
         grossly = self.values(self.asked.gross)
         ordinary = self.values(self.asked.ordinary)
         odd, normal = (
@@ -192,15 +191,21 @@ class _Scored:
             ranked_recall=_mean(self.ranked(self.budget)) if found else None,
             negative_elbo=None if self.nats is None else _trimmed(self.nats).value,
             kl_divergence=float(self.records["kl_divergence"].to_numpy().mean()) if len(self.normal) else 0.0,
-            flagged=Share(int(flagged.sum()), len(flagged)),
+            flagged=self._recent(self.flags(self.normal), self.threshold.error_rate),
             promised_rate=None if flag.false_discovery_rate else self.threshold.error_rate,
-            in_tail=Share(int((recent["p_value"].to_numpy() <= TAIL).sum()), recent.num_rows),
+            in_tail=self._recent(self.records["p_value"].to_numpy() <= TAIL, TAIL),
             gross=_above(grossly, ordinary),
             distinct=len(np.unique(ordinary)) / len(ordinary) if np.isfinite(ordinary).all() else 0.0,
             cpu_us=_cpu_us(detector, self.asked.newest.slice(0, N_TIMED)),
             precision=Share(int(odd.sum()), int(odd.sum() + normal.sum())),
             confirmed=Share(int(odd.sum()), len(odd)),
         )
+
+    def _recent(self, hits: Array, rate: float) -> Share:
+        """Of the newest days' holdout; a day of an event counts as it does where thresholds are set."""
+        recent = self.asked.held.recent.to_numpy()
+        days = self.asked.held.records[DAY].to_numpy()[recent]
+        return Share(bounded(hits[recent], days, rate), int(recent.sum()))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pipeline.calibration import (
     MOST_KEPT,
     Calibration,
     Tail,
+    bounded,
     most_of_a_day,
     without_excess,
 )
@@ -152,6 +153,19 @@ def test_no_day_has_more_of_the_highest_than_is_allowed_at_any_level(
         for day in set(days.tolist()):
             share = float((days == day).mean())
             assert sum(days[i] == day for i in highest[:n]) <= most_of_a_day(n * share) + 1e-9
+
+
+def test_a_day_of_an_event_is_counted_as_it_is_where_thresholds_are_set() -> None:
+    """Else the version whose threshold an event did not raise would be refused for flagging too much."""
+    days, hits = np.repeat(np.arange(5), 1000), np.zeros(5000, bool)
+    hits[::50] = True
+    assert bounded(hits, days, 0.02) == 100
+    hits[2000:2700] = True
+    assert bounded(hits, days, 0.02) == 4 * 20 + 40
+    assert bounded(hits[1000:3000], days[1000:3000], 0.02) == 20 + 706, (
+        "of two days which is the unusual one?"
+    )
+    assert bounded(hits[:0], days[:0], 0.02) == 0
 
 
 def test_a_budget_larger_than_the_day_flags_half_of_it() -> None:

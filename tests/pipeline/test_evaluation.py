@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.calibration import DAY
 from pipeline.config import Dataset
 from pipeline.dataset_files import load_dataset
 from pipeline.detector import Detector
@@ -73,6 +74,8 @@ def held(feed: pa.Table, learned: pa.Table) -> HeldOut:
 
 
 def held_out(records: pa.Table) -> HeldOut:
+    if DAY not in records.column_names:
+        records = records.append_column(DAY, pc.index_in(records[BATCH_ID], pc.unique(records[BATCH_ID])))
     none = records.slice(0, 0)
     newest = pc.greater_equal(records[BATCH_ID], "2026-01-05")
     return HeldOut(0.4, records, newest, records.filter(newest), none, none, none)
@@ -192,7 +195,7 @@ def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
 ) -> None:
     """The night's window holds what the night's training learned: the holdout is contaminated as well."""
     odd = held_out(mixed(held.records, 0.3, 5))
-    keyed = odd.records.drop_columns([BATCH_ID, RECORD_KEY])
+    keyed = odd.records.drop_columns([BATCH_ID, RECORD_KEY, DAY])
     keyed = keyed.append_column(BATCH_ID, held.records[BATCH_ID]).append_column(
         RECORD_KEY, held.records[RECORD_KEY]
     )
