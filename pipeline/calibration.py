@@ -235,17 +235,20 @@ def most_of_a_day(usual: float) -> float:
     return usual + max(usual, 2 * math.sqrt(usual) + 1)
 
 
-def bounded(hits: Array, days: Array, rate: float) -> int:
-    """How many of the records are hits, where no day counts as more than `most_of_a_day` at this rate.
+def usual_hits(hits: Array, days: Array) -> int:
+    """How many of the records would be hits if no day had more than `most_of_a_day`: Huber's M-estimate, as
+    where thresholds are set.
 
     Args:
         hits, days: whether each record is one, and a number for its day. (n,)
     """
     _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
     by_day: list[float] = np.bincount(day_of, hits, minlength=len(sizes)).tolist()
-    if len(sizes) >= FEWEST_DAYS:
-        by_day = [min(n, most_of_a_day(rate * size)) for n, size in zip(by_day, sizes.tolist(), strict=True)]
-    return round(sum(by_day))
+    usual, before = sum(by_day), math.inf
+    while len(sizes) >= FEWEST_DAYS and before - usual > 0.5:
+        most = (most_of_a_day(usual * size / len(hits)) for size in sizes.tolist())
+        usual, before = sum(map(min, by_day, most)), usual
+    return round(usual)
 
 
 def without_excess(scores: Array, days: Array) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.calibration import DAY, bounded
+from pipeline.calibration import DAY, usual_hits
 from pipeline.config import Dataset
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable
@@ -191,9 +191,9 @@ class _Scored:
             ranked_recall=_mean(self.ranked(self.budget)) if found else None,
             negative_elbo=None if self.nats is None else _trimmed(self.nats).value,
             kl_divergence=float(self.records["kl_divergence"].to_numpy().mean()) if len(self.normal) else 0.0,
-            flagged=self._recent(self.flags(self.normal), self.threshold.error_rate),
+            flagged=self._recent(self.flags(self.normal)),
             promised_rate=None if flag.false_discovery_rate else self.threshold.error_rate,
-            in_tail=self._recent(self.records["p_value"].to_numpy() <= TAIL, TAIL),
+            in_tail=self._recent(self.records["p_value"].to_numpy() <= TAIL),
             gross=_above(grossly, ordinary),
             distinct=len(np.unique(ordinary)) / len(ordinary) if np.isfinite(ordinary).all() else 0.0,
             cpu_us=_cpu_us(detector, self.asked.newest.slice(0, N_TIMED)),
@@ -201,11 +201,11 @@ class _Scored:
             confirmed=Share(int(odd.sum()), len(odd)),
         )
 
-    def _recent(self, hits: Array, rate: float) -> Share:
+    def _recent(self, hits: Array) -> Share:
         """Of the newest days' holdout; a day of an event counts as it does where thresholds are set."""
         recent = self.asked.held.recent.to_numpy()
         days = self.asked.held.records[DAY].to_numpy()[recent]
-        return Share(bounded(hits[recent], days, rate), int(recent.sum()))
+        return Share(usual_hits(hits[recent], days), int(recent.sum()))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pipeline.calibration import (
     MOST_KEPT,
     Calibration,
     Tail,
-    bounded,
     most_of_a_day,
+    usual_hits,
     without_excess,
 )
 from pipeline.config import Flagging
@@ -156,16 +156,18 @@ def test_no_day_has_more_of_the_highest_than_is_allowed_at_any_level(
 
 
 def test_a_day_of_an_event_is_counted_as_it_is_where_thresholds_are_set() -> None:
-    """Else the version whose threshold an event did not raise would be refused for flagging too much."""
+    """Else the version whose threshold an event did not raise would be refused for flagging too much. One
+    that flags too much on every day still is.
+    """
     days, hits = np.repeat(np.arange(5), 1000), np.zeros(5000, bool)
     hits[::50] = True
-    assert bounded(hits, days, 0.02) == 100
+    assert usual_hits(hits, days) == 100
     hits[2000:2700] = True
-    assert bounded(hits, days, 0.02) == 4 * 20 + 40
-    assert bounded(hits[1000:3000], days[1000:3000], 0.02) == 20 + 706, (
-        "of two days which is the unusual one?"
-    )
-    assert bounded(hits[:0], days[:0], 0.02) == 0
+    usual = usual_hits(hits, days)
+    assert usual == pytest.approx(4 * 20 + most_of_a_day(usual / 5), abs=1.5)
+    assert usual_hits(hits[1000:3000], days[1000:3000]) == 20 + 706, "of two days which is the unusual one?"
+    assert usual_hits(np.arange(5000) % 2 == 0, days) == 2500
+    assert usual_hits(hits[:0], days[:0]) == 0
 
 
 def test_a_budget_larger_than_the_day_flags_half_of_it() -> None:
