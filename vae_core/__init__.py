@@ -1,4 +1,11 @@
-"""A variational autoencoder that finds anomalous records in tables. torch and the standard library only."""
+"""A variational autoencoder that finds anomalous records in tables. torch and the standard library only.
+
+    vae = fit(Layout(numeric=("speed", "flow")), records, seed=7)
+    scores = score(vae, records)        # nats: anomaly_score, column_terms, kl_divergence
+    reasons = attribute(vae, records[scores.anomaly_score > 20])
+
+docs/reference/vae-core.md goes through all of it.
+"""
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
