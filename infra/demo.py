@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -31,9 +30,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from infra.airflow_api import DONE, AirflowApi
+from infra.demo_outcome import near, print_measured, print_places
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
@@ -112,7 +111,7 @@ def _sample_data() -> tuple[Installation, Feed]:
     here = Installation()
     source = here.settings.home / "sample"
     if not (source / "truth" / "payments.parquet").exists():
-        console.print(f"making {DAYS} days of card payments in {_near(source)}")
+        console.print(f"making {DAYS} days of card payments in {near(source)}")
         generate(source, SamplePlan(days=DAYS))
     files = sorted(path.name for path in (source / "incoming" / "payments").glob("*.parquet"))
     cut = round(len(files) * HISTORY_SHARE)
@@ -137,7 +136,7 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
     here = Installation(Settings())
     target = home / "datasets" / f"{name}.yaml"
     if not target.exists():
-        console.print(f"inferring a contract from {_near(folder)}")
+        console.print(f"inferring a contract from {near(folder)}")
         settings = here.settings
         guess = propose(
             folder, name, relative_to=folder, threads=settings.cores, scratch=home / "work" / "init"
@@ -147,7 +146,7 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
         target.write_text(landing, encoding="utf-8")
         for warning in guess.warnings:
             console.print(f"  look at {escape(warning)}")
-    console.print(f"contract: {_near(target)}")
+    console.print(f"contract: {near(target)}")
     dataset = here.dataset(name)
     aside = dataset.model_copy(
         update={
@@ -341,8 +340,8 @@ def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     worst = [row for row in views.flagged(here, feed.dataset, limit=2000) if row["batch_id"] in following]
     print_flagged(worst[:10])
     if feed.truth:
-        _measure(here, dataset, feed.truth, following)
-    _where(here, found)
+        print_measured(console, here, dataset, feed.truth, following)
+    print_places(console, here, found)
 
 
 def _history_ids(here: Installation, dataset: Dataset, feed: Feed) -> set[str]:
@@ -352,73 +351,6 @@ def _history_ids(here: Installation, dataset: Dataset, feed: Feed) -> set[str]:
         for batch in batches.landed(dataset, here.ledger)
         if any(file.relative in names for file in batch.files)
     }
-
-
-def _measure(here: Installation, dataset: Dataset, truth_file: Path, following: set[str]) -> None:
-    """Precision and recall at the review budget, against the generator's truth, on days the model never
-    saw.
-    """
-    import pyarrow.parquet as pq
-
-    current = here.ledger.current(dataset.dataset)
-    scored = {b for b in following if b in current and current[b].status == "scored"}
-    truth = {
-        (row["batch_id"], row["record_key"]): row["kind"]
-        for row in pq.read_table(truth_file).to_pylist()
-        if row["batch_id"] in scored
-    }
-    flags = {
-        (row["batch_id"], row["record_key"])
-        for row in views.flagged(here, dataset.dataset)
-        if row["batch_id"] in scored
-    }
-    tables = here.tables(dataset)
-    aside = {
-        (batch_id, key)
-        for batch_id in scored
-        for key in tables.read("records", batch_id=batch_id, flag=True, columns=["record_key"])[
-            "record_key"
-        ].to_pylist()
-    }
-    for_model = {record for record, kind in truth.items() if kind != "duplicated_block"}
-    hits = flags & for_model
-    console.print(
-        f"\n[bold]Against the generator's truth[/bold], {len(scored)} days after training, "
-        f"review budget {dataset.flag.review_budget:g} a day:\n"
-        f"  precision {len(hits) / max(1, len(flags)):.2f} ({len(hits)} of {len(flags)} flags are planted anomalies), "
-        f"recall {len(hits) / max(1, len(for_model)):.2f} ({len(hits)} of {len(for_model)})"
-    )
-    table = Table("planted anomaly", "records", "flagged by the model", "set aside by the contract", box=None)
-    for kind in sorted(set(truth.values())):
-        records = {record for record, this in truth.items() if this == kind}
-        table.add_row(kind, *(str(len(part)) for part in (records, records & flags, records & aside)))
-    console.print(table)
-
-
-def _where(here: Installation, found: dict[str, Any]) -> None:
-    home, name = here.settings.home, found["dataset"]
-    own = (
-        ""
-        if home == Path("var").absolute()
-        else f" VAEWATCH_HOME={_near(home)} VAEWATCH_DATASETS={_near(home)}/datasets"
-    )
-    console.print("\n[bold]Where everything is[/bold]")
-    places = {
-        "scores and flagged records": Path(found["tables"]) / "scores",
-        "every record read, with reasons": Path(found["tables"]) / "records",
-        "checks, a page a batch": home / "reports" / name,
-        "models and runs (MLflow)": home / "mlflow.db",
-        "contract": here.settings.datasets / f"{name}.yaml",
-    }
-    for what, place in places.items():
-        console.print(f"  {what:32} {_near(place)}")
-    shell = f"{own.strip()} .venv/bin/vaewatch".strip()
-    console.print(f"  look closer: {shell} review list {name}")
-    console.print(f"  Airflow's and MLflow's pages: make up{own}")
-
-
-def _near(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
-from pipeline import derived, sql
+from pipeline import derived
+from pipeline.accepted import KEY, ROW, AcceptedRecords
 from pipeline.ahead import ahead
 from pipeline.calibration import Threshold
 from pipeline.config import Dataset
-from pipeline.contracts import kept_columns
 from pipeline.detector import REASON, SCORE_COLUMNS, TERM, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
@@ -35,9 +33,7 @@ from pipeline.monitoring.measures import chosen
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 
-SLICE = 36_864  # a multiple of what goes through the networks together
 EXPLAINED_TOGETHER = 512  # flagged records
-ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch record"
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def score_batch(
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    source = _Source(dataset, state, tables, batches, detector.features.columns, scratch, threads)
+    source = AcceptedRecords(dataset, state, tables, batches, detector.features.columns, scratch, threads)
     tries: list[_Publication] = []
     try:
         check_derived(dataset, detector)
@@ -100,33 +96,6 @@ def score_batch(
     return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, above, pa.concat_tables(done.sampled))
 
 
-def read_record(
-    dataset: Dataset,
-    state: BatchState,
-    tables: Tables,
-    row_number: int,
-    *,
-    batches: Sequence[BatchState],
-    scratch: Path,
-    threads: int = 1,
-) -> pa.Table:
-    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it
-    is not there.
-
-    Args:
-        batches: all that there are; derived columns look back into the earlier ones.
-    """
-    columns = [*kept_columns(dataset), *dataset.derived]
-    source = _Source(dataset, state, tables, batches, columns, scratch, threads)
-    if dataset.derived:  # windows go over the whole batch
-        slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
-        return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
-    this = pc.field("row_number") == row_number
-    kept = source.accepted.to_table(columns=["record_key", "record"], filter=this)
-    record = pa.Table.from_struct_array(kept["record"].combine_chunks())
-    return record.append_column(KEY, kept["record_key"].combine_chunks())
-
-
 def check_derived(dataset: Dataset, detector: Detector) -> None:
     """Refuse a model that learned other derived columns than today's.
 
@@ -140,87 +109,24 @@ def check_derived(dataset: Dataset, detector: Detector) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The accepted records of one batch, as the model reads them."""
+def _scored(source: AcceptedRecords, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Each slice and its scores, as many at once as there are threads; one that is read waits for each
+    that is scored.
+    """
 
-    dataset: Dataset
-    state: BatchState
-    tables: Tables
-    batches: Sequence[BatchState]
-    columns: list[str]
-    scratch: Path
-    threads: int
+    def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
+        return part, detector.score_table(part, threads=1)
 
-    def slices(self) -> Iterator[pa.Table]:
-        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is
-        derived, RECORD.
-        """
-        return self._with_derived() if self.dataset.derived else self._plain()
-
-    def _plain(self) -> Iterator[pa.Table]:
-        """Without pyarrow's scanner, which reads ahead as fast as it can, keeps it all, and takes thrice the
-        time of what it reads.
-        """
-        for file in self.tables.files("records", [self.state.batch_id], flag=False):
-            with pq.ParquetFile(file) as reader:
-                for batch in reader.iter_batches(SLICE, columns=["row_number", "record_key", "record"]):
-                    record = batch["record"]
-                    there = [name for name in self.columns if record.type.get_field_index(name) >= 0]
-                    columns = [batch["row_number"], batch["record_key"], record, *map(record.field, there)]
-                    yield pa.table(columns, names=[ROW, KEY, RECORD, *there])
-
-    def _with_derived(self) -> Iterator[pa.Table]:
-        batch_id = self.state.batch_id
-        own = self.tables.files("records", [batch_id], flag=False)
-        with sql.database(self.scratch, threads=self.threads, memory_gb=2.0) as connection:
-            earlier, since = derived.look_back(connection, self.dataset, own, self.state, self.batches)
-            files = self.tables.files("records", [batch_id, *earlier], flag=False)
-            columns = ", ".join(map(sql.name, self.columns))
-            query = f"""SELECT {derived.ROW} AS {sql.name(ROW)}, {derived.KEY} AS {sql.name(KEY)}, {columns}
-                FROM ({derived.accepted(self.dataset, files, since=since)})
-                WHERE {derived.BATCH} = {sql.text(batch_id)} ORDER BY 1"""
-            for batch in connection.sql(query).to_arrow_reader(SLICE):
-                yield pa.Table.from_batches([batch])
-
-    @property
-    def accepted(self) -> pads.Dataset:
-        """This batch's rows of the table `records`."""
-        return self.tables.dataset("records", [self.state.batch_id], flag=False)
-
-    @property
-    def record_type(self) -> pa.DataType:
-        """Of a record's original columns."""
-        return self.tables.schema("records").field("record").type
-
-    def whole(self, part: pa.Table) -> pa.ChunkedArray:
-        """The original columns of some of the records, in their order."""
-        if RECORD in part.column_names:
-            return part[RECORD]
-        numbers = part[ROW].combine_chunks()
-        these = pc.field("row_number").isin(numbers)
-        records = self.accepted.to_table(columns=["row_number", "record"], filter=these)
-        found = pc.index_in(numbers, value_set=records["row_number"].combine_chunks())
-        return records["record"].take(found)
-
-    def scored(self, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Each slice and its scores, as many at once as there are threads; one that is read waits for each
-        that is scored.
-        """
-
-        def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
-            return part, detector.score_table(part, threads=1)
-
-        under_way: deque[Future[tuple[pa.Table, pa.Table]]] = deque()
-        try:
-            for part in self.slices():
-                under_way.append(_pool(self.threads).submit(work, part))
-                if len(under_way) > 2 * self.threads:
-                    yield under_way.popleft().result()
-            while under_way:
+    under_way: deque[Future[tuple[pa.Table, pa.Table]]] = deque()
+    try:
+        for part in source.slices():
+            under_way.append(_pool(source.threads).submit(work, part))
+            if len(under_way) > 2 * source.threads:
                 yield under_way.popleft().result()
-        finally:
-            wait([future for future in under_way if not future.cancel()])
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        wait([future for future in under_way if not future.cancel()])
 
 
 @cache
@@ -239,13 +145,13 @@ class _Cut:
     lowest: np.float32
 
 
-def _cut(dataset: Dataset, detector: Detector, source: _Source) -> _Cut:
+def _cut(dataset: Dataset, detector: Detector, source: AcceptedRecords) -> _Cut:
     """A false-discovery rate and a cap look at all of a batch's scores: they cost a pass of their own."""
     flag, calibration, per_day = dataset.flag, detector.calibration, detector.records_per_day
     if flag.false_discovery_rate is None and flag.cap is None:
         threshold = calibration.threshold(flag, per_day)
         return _Cut(threshold, np.nextafter(np.float32(threshold.value), np.float32(np.inf)))
-    scores = [found["anomaly_score"].to_numpy() for _, found in source.scored(detector)]
+    scores = [found["anomaly_score"].to_numpy() for _, found in _scored(source, detector)]
     anomaly_scores = np.concatenate([np.empty(0, np.float32), *scores])
     flagged, threshold = calibration.flags(anomaly_scores, flag, per_day)
     return _Cut(threshold, np.min(anomaly_scores, where=flagged, initial=np.inf))
@@ -279,7 +185,7 @@ class _Publication:
     """
 
     def __init__(
-        self, dataset: Dataset, source: _Source, detector: Detector, model_version: int, cut: _Cut
+        self, dataset: Dataset, source: AcceptedRecords, detector: Detector, model_version: int, cut: _Cut
     ) -> None:
         self.dataset, self.source, self.detector, self.cut = dataset, source, detector, cut
         self.batch_id = source.state.batch_id
@@ -305,7 +211,7 @@ class _Publication:
     def _rows(self) -> Iterator[pa.RecordBatch]:
         flagged: list[tuple[pa.Table, pa.Table]] = []
         n_waiting = 0
-        for part, scores in self.source.scored(self.detector):
+        for part, scores in _scored(self.source, self.detector):
             marks = self._count(scores)
             self._sample(part, scores)
             if marks.any():

@@ -13,7 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.ledger import Ledger, instant, metadata
+from pipeline.ledger import Ledger
+from pipeline.ledger_schema import instant, metadata
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.measures import Measures

@@ -21,7 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.ledger import instant, metadata
+from pipeline.ledger_schema import instant, metadata
 
 NO_COLUMN = (
     "·"  # the signature of a flagged record that no column explains; the empty one is every signature's

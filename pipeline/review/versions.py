@@ -99,7 +99,7 @@ def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Tabl
     Raises:
         NotReady: its batch was delivered again since, or its tables are gone.
     """
-    from pipeline.scoring import KEY, read_record
+    from pipeline.accepted import KEY, read_record
 
     state, tables = here.ledger.newest(dataset.dataset, row["batch_id"]), here.tables(dataset)
     if state is not None and tables.exists("records"):

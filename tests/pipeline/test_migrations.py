@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 
 from pipeline import migrations, verdicts
 from pipeline.errors import StorageFailed
-from pipeline.ledger import Ledger, metadata
+from pipeline.ledger import Ledger
+from pipeline.ledger_schema import metadata
 from pipeline.monitoring import store
 from pipeline.review import judging, schema
 from pipeline.review.filters import Filters

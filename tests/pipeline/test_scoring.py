@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import scoring
+from pipeline import accepted, scoring
 from pipeline.config import Dataset, Flagging
 from pipeline.detector import N_TERMS, Detector
 from pipeline.errors import ModelUnusable
@@ -71,7 +71,7 @@ def test_every_record_is_published_as_the_detector_scores_it(
     """In slices, by threads, under every rule: the same scores, flags and place among normal ones as for the
     table in one piece.
     """
-    monkeypatch.setattr(scoring, "SLICE", 700)
+    monkeypatch.setattr(accepted, "SLICE", 700)
     monkeypatch.setattr(scoring, "EXPLAINED_TOGETHER", 16)
     done = scored(flagging(rule), detector, tables, tmp_path)
     records = tables.read("records").sort_by("row_number")

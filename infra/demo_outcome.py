@@ -1,0 +1,87 @@
+"""What came of a demo: how well planted anomalies were found, and where everything lies.
+
+Belongs here: counting against the generator's truth, and the words. Does not: the job (demo.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from infra.layout import REPOSITORY
+from pipeline import views
+from pipeline.config import Dataset
+from pipeline.installation import Installation
+
+
+def print_measured(
+    console: Console, here: Installation, dataset: Dataset, truth_file: Path, following: set[str]
+) -> None:
+    """Precision and recall at the review budget, against the generator's truth, on days the model never
+    saw.
+    """
+    import pyarrow.parquet as pq
+
+    current = here.ledger.current(dataset.dataset)
+    scored = {b for b in following if b in current and current[b].status == "scored"}
+    truth = {
+        (row["batch_id"], row["record_key"]): row["kind"]
+        for row in pq.read_table(truth_file).to_pylist()
+        if row["batch_id"] in scored
+    }
+    flags = {
+        (row["batch_id"], row["record_key"])
+        for row in views.flagged(here, dataset.dataset)
+        if row["batch_id"] in scored
+    }
+    tables = here.tables(dataset)
+    aside = {
+        (batch_id, key)
+        for batch_id in scored
+        for key in tables.read("records", batch_id=batch_id, flag=True, columns=["record_key"])[
+            "record_key"
+        ].to_pylist()
+    }
+    for_model = {record for record, kind in truth.items() if kind != "duplicated_block"}
+    hits = flags & for_model
+    console.print(
+        f"\n[bold]Against the generator's truth[/bold], {len(scored)} days after training, "
+        f"review budget {dataset.flag.review_budget:g} a day:\n"
+        f"  precision {len(hits) / max(1, len(flags)):.2f} ({len(hits)} of {len(flags)} flags are planted anomalies), "
+        f"recall {len(hits) / max(1, len(for_model)):.2f} ({len(hits)} of {len(for_model)})"
+    )
+    table = Table("planted anomaly", "records", "flagged by the model", "set aside by the contract", box=None)
+    for kind in sorted(set(truth.values())):
+        records = {record for record, this in truth.items() if this == kind}
+        table.add_row(kind, *(str(len(part)) for part in (records, records & flags, records & aside)))
+    console.print(table)
+
+
+def print_places(console: Console, here: Installation, found: dict[str, Any]) -> None:
+    home, name = here.settings.home, found["dataset"]
+    own = (
+        ""
+        if home == Path("var").absolute()
+        else f" VAEWATCH_HOME={near(home)} VAEWATCH_DATASETS={near(home)}/datasets"
+    )
+    console.print("\n[bold]Where everything is[/bold]")
+    places = {
+        "scores and flagged records": Path(found["tables"]) / "scores",
+        "every record read, with reasons": Path(found["tables"]) / "records",
+        "checks, a page a batch": home / "reports" / name,
+        "models and runs (MLflow)": home / "mlflow.db",
+        "contract": here.settings.datasets / f"{name}.yaml",
+    }
+    for what, place in places.items():
+        console.print(f"  {what:32} {near(place)}")
+    shell = f"{own.strip()} .venv/bin/vaewatch".strip()
+    console.print(f"  look closer: {shell} review list {name}")
+    console.print(f"  Airflow's and MLflow's pages: make up{own}")
+
+
+def near(path: Path) -> str:
+    """A path as it is typed from the repository's folder."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
