@@ -27,8 +27,9 @@ from pipeline.calibration import DAY, Calibration
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
 from pipeline.errors import ModelUnusable
-from pipeline.features import Features, describe
+from pipeline.features import Features
 from pipeline.monitoring.reference import Reference
+from pipeline.reasons import Explanation, explanations
 from pipeline.verdicts import JUDGED_NORMAL, PLACE
 from vae_core import (
     VAE,
@@ -46,11 +47,7 @@ from vae_core import (
 )
 
 FORMAT = 2
-N_REASONS = 3
-N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
 MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
-LEAST_SHARE = 0.05  # of the score: what a further reason must explain
-INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
 SCORE_COLUMNS = pa.schema([
     ("anomaly_score", pa.float32()),
@@ -59,31 +56,6 @@ SCORE_COLUMNS = pa.schema([
     ("p_value", pa.float64()),
     ("severity", pa.float32()),
 ])
-REASON = pa.struct([
-    ("column", pa.string()),
-    ("observed", pa.string()),
-    ("expected", pa.string()),
-    ("low", pa.float64()),
-    ("high", pa.float64()),
-    ("share", pa.float32()),
-    ("unknown", pa.bool_()),  # a category that training did not have, or fewer times than features.RARE
-])
-TERM = pa.struct([("column", pa.string()), ("nats", pa.float32())])
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why one record was flagged.
-
-    Attributes:
-        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single
-            column.
-        terms: what columns add to its score, the largest ones, as TERM.
-    """
-
-    reasons: list[dict[str, Any]]
-    kl_share: float
-    terms: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -227,53 +199,7 @@ class Detector:
         column.
         """
         records = self._records(table)
-        found = attribute(self.vae, records, self.critic)
-        is_known = self.features.known_cells(records)
-        rows = table.to_pylist()
-        return [self._explain_row(row, found, is_known[i], i, dataset) for i, row in enumerate(rows)]
-
-    def _explain_row(
-        self, row: dict[str, Any], found: Any, is_known: Any, i: int, dataset: Dataset
-    ) -> Explanation:
-        shares = found.share[i].tolist()
-        names, n_numeric = self.features.layout.columns, len(self.features.numeric)
-        best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
-        reasons = []
-        for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
-            name, column = names[j], dataset.with_derived[names[j]]
-            expected, low, high = self._expected(name, j, found.expected, i, dataset)
-            reasons.append({
-                "column": name,
-                "observed": describe(row[name], column),
-                "expected": expected,
-                "low": low,
-                "high": high,
-                "share": shares[j],
-                "unknown": j >= n_numeric and not is_known[j - n_numeric],
-            })
-        terms = sorted(
-            zip(names, found.column_terms[i].tolist(), strict=True), key=lambda term: -abs(term[1])
-        )
-        told = [{"column": name, "nats": nats} for name, nats in terms[:N_TERMS]]
-        return Explanation(reasons, float(found.kl_share[i]), told)
-
-    def _expected(
-        self, name: str, j: int, expected: Any, i: int, dataset: Dataset
-    ) -> tuple[str, float | None, float | None]:
-        number = self.features.numeric.get(name)
-        if number is None:
-            j -= len(self.features.numeric)
-            values = self.features.categorical[name]
-            code = int(expected.code[i, j])
-            likely = values[code] if code < len(values) else "(other)"
-            return f"{likely} ({float(expected.probability[i, j]):.0%})", None, None
-        mean, std = float(expected.mean[i, j]), float(expected.std[i, j])
-        bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
-        bounds = bounds.clip(number.lowest, number.highest)
-        column = dataset.with_derived[name]
-        if column.type == "int":
-            bounds = bounds.round()
-        return describe(float(bounds[1]), column), float(bounds[0]), float(bounds[2])
+        return explanations(dataset, self.features, table, records, attribute(self.vae, records, self.critic))
 
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]

@@ -26,10 +26,11 @@ from pipeline.accepted import KEY, ROW, AcceptedRecords
 from pipeline.ahead import ahead
 from pipeline.calibration import Threshold
 from pipeline.config import Dataset
-from pipeline.detector import REASON, SCORE_COLUMNS, TERM, Detector
+from pipeline.detector import SCORE_COLUMNS, Detector
 from pipeline.errors import ModelUnusable, StorageFailed
 from pipeline.ledger import BatchState
 from pipeline.monitoring.measures import chosen
+from pipeline.reasons import REASON, TERM
 from pipeline.tables import Tables
 from pipeline.verdicts import anomaly_id
 

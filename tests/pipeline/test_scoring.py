@@ -15,9 +15,10 @@ import pytest
 
 from pipeline import accepted, scoring
 from pipeline.config import Dataset, Flagging
-from pipeline.detector import N_TERMS, Detector
+from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable
 from pipeline.ledger import BatchState
+from pipeline.reasons import N_TERMS
 from pipeline.scoring import ScoredBatch, score_batch
 from pipeline.tables import Tables
 from tests.bench.speed_scoring import BATCH, NAMES, dataset, drawn, land
