@@ -97,9 +97,9 @@ def _unusual_days(metrics: Mapping[str, float]) -> Iterator[str]:
         return
     if unusual:
         yield (
-            f"{unusual} of the {days} days that calibrate it {'has' if unusual == 1 else 'have'} up to {largest:.0f} records above the "
-            f"threshold where {meant:.0f} are meant: an event, or days of another kind. Each counts as twice the others at most, so "
-            "that they do not set the threshold; days like them will flag as many"
+            f"{unusual} of the {days} days that calibrate it {'has' if unusual == 1 else 'have up to'} {largest:.0f} records above "
+            f"the threshold where {meant:.0f} are meant: an event, or days of another kind. Such a day counts as twice the others "
+            "at most, so that it does not set the threshold; days like it will flag as many"
         )
     if meant >= FEWEST_MEANT and median < meant / 2:
         yield (
