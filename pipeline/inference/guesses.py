@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import sql
+from pipeline.inference.bounds import Spread, unusual_share
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,7 +35,6 @@ MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
 IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
 # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
 STEADY = 0.5
-MOST_DIGITS = 1e15  # below it every whole number is a float of its own
 NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
 
 
@@ -201,25 +201,32 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
         return
     guess.unique = False  # a measurement that happens never to repeat is not a key
     guess.role = "numeric"
-    guess.rules = _bounds(low, high)
     guess.why = f"sample: {low:.6g} to {high:.6g}"
+    _guess_bounds(connection, guess, f"(SELECT {value} AS x FROM sample WHERE abs({value}) < 'inf'::DOUBLE)")
 
 
-def _bounds(low: float, high: float) -> dict[str, float]:
-    """A span further than the sample, to two digits of the span, and not across zero."""
-    span = high - low
-    if not 0 < span < 1e300:
-        return {}
-    digits = 1 - math.floor(math.log10(span))
-    return {
-        "min": 0 if 0 <= low <= span else _short(round(low - span, digits)),
-        "max": 0 if -span <= high <= 0 else _short(round(high + span, digits)),
-    }
-
-
-def _short(value: float) -> float:
-    """Without a point and nought where it has no use."""
-    return int(value) if value.is_integer() and abs(value) < MOST_DIGITS else value
+def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: str) -> None:
+    """Bounds; of a side that gets none, how many records lie far out there. values: SQL, a table of one
+    column x.
+    """
+    (n,) = _row(connection, f"SELECT count(*) FROM {values}")
+    share = unusual_share(n)
+    quantiles = f"quantile_cont(x, {share}), median(x), quantile_cont(x, {1 - share})"
+    spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
+    guess.rules = dict(spread.bounds)
+    if not spread.is_bounded:
+        guess.why += "; hardly ever another value: no bounds"
+    far = []
+    for side, line in spread.far.items():
+        beyond, way = (f"above {line:.6g}", "up") if side == "max" else (f"below {line:.6g}", "down")
+        (n_far,) = _row(
+            connection, f"SELECT count(*) FROM {values} WHERE x {'>' if way == 'up' else '<'} {line}"
+        )
+        guess.why += f"; no {side}: {n_far} of {n} lie {beyond}"
+        farthest = spread.high if way == "up" else spread.low
+        far.append(f"no {side}, as {n_far} of {n} records lie {beyond} ({way} to {farthest:.6g})")
+    if far:
+        guess.warning = f"{' and '.join(far)}: a bound would set such records aside, unscored"
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:

@@ -38,7 +38,8 @@ class Sample:
 ROLES = """\
 columns:
   # role: numeric and categorical are modelled, context is what they are judged by, ignored is checked and shown.
-  # min, max: a span of the sample beyond it on either side. Never missing, in the sample: where it must not be, add required: true.
+  # min, max: a record beyond is set aside, unscored. They are far out, for what cannot be: what is rare is for the model to judge.
+  # never missing, in the sample: where it must not be, add required: true.
 """
 LEVELS = """\
   # Judged by its derived columns: a level wanders with the seasons, its changes do not; role: numeric judges it by itself, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +23,7 @@ from pipeline.contracts import fit_schema, row_rules
 from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
 from pipeline.inference import Proposal, propose
+from pipeline.inference.bounds import Spread, unusual_share
 from pipeline.inference.guesses import CODE_NAME
 from pipeline.inference.shapes import shape_of
 from pipeline.inference.writing import plain
@@ -109,6 +111,8 @@ def test_retail_is_understood(guess: Callable[..., Guessed], real_data: Path) ->
     assert {w.partition(":")[0] for w in guessed.proposal.warnings} == {
         "InvoiceNo",
         "Description",
+        "Quantity",
+        "UnitPrice",
         "CustomerID",
     }
     assert any(
@@ -129,6 +133,8 @@ def test_taxi_is_understood(guess: Callable[..., Guessed], real_data: Path) -> N
     assert codes <= set(dataset.columns_with("categorical"))
     assert dataset.derived == {}
     assert {"trip_distance", "fare_amount", "total_amount"} <= set(dataset.columns_with("numeric"))
+    assert (dataset.columns["trip_distance"].min, dataset.columns["trip_distance"].max) == (0, None)
+    assert (dataset.columns["fare_amount"].min, dataset.columns["fare_amount"].max) == (-2500, 2600)
     assert dataset.columns["ehail_fee"].role == "ignored"
     assert fits_its_files(guessed)
 
@@ -376,7 +382,7 @@ def test_the_file_is_for_reading(guess: Callable[..., Guessed]) -> None:
             "share": VALUES.tolist() * 2,
         }
     }).proposal.text
-    assert "items: {type: int, role: numeric, min: 0, max: 16}  # sample: 0 to 8; never missing\n" in text
+    assert "items: {type: int, role: numeric, min: 0, max: 170}  # sample: 0 to 8; never missing\n" in text
     assert """'level of it_change': '"level of it" - lag("level of it") OVER by_time'""" in text
     assert "\\" not in text
     assert text.count("add required: true") == 1
@@ -389,30 +395,81 @@ def test_every_number_that_is_proposed_has_a_reason(guess: Callable[..., Guessed
     assert all("  # " in line for line in tail if line.startswith("  "))
 
 
-def test_bounds_hold_the_sample_with_room_on_either_side(guess: Callable[..., Guessed]) -> None:
-    """A bound inside of what is normal would set good records aside on the first night."""
-    spread = {
-        "year": [2010 + i % 2 for i in range(N)],
-        "epoch": [1_700_000_000 + 431 * i for i in range(N)],
-        "height": [1.702 + 0.001 * (i % 9) for i in range(N)],
-        "altitude": [-430.0 + i for i in range(N)],
-        "debt": [-5.0 * i for i in range(N)],
-        "price": [0.01 * i for i in range(N)],
-        "tiny": [1e-12 * (1 + i % 5) for i in range(N)],
-        "holes": [None if i % 4 else float(i) for i in range(N)],
-    }
-    guessed = guess({"2026-01-01.parquet": spread})
-    for name, values in spread.items():
+SPREADS: dict[str, list[float | None]] = {
+    "year": [2010 + i % 2 for i in range(N)],
+    "epoch": [1_700_000_000 + 431 * i for i in range(N)],
+    "height": [1.702 + 0.001 * (i % 9) for i in range(N)],
+    "altitude": [-430.0 + i for i in range(N)],
+    "debt": [-5.0 * i for i in range(N)],
+    "price": [0.01 * i for i in range(N)],
+    "tiny": [1e-12 * (1 + i % 5) for i in range(N)],
+    "holes": [None if i % 4 else float(i) for i in range(N)],
+}
+
+
+def test_bounds_are_far_out(guess: Callable[..., Guessed]) -> None:
+    """Who starts with a week of one season must not have the next one set aside; zero is not crossed."""
+    guessed = guess({"2026-01-01.parquet": SPREADS})
+    for name, values in SPREADS.items():
         column, seen = guessed.column(name), [v for v in values if v is not None]
         assert column.role == "numeric", name
         assert column.min is not None
         assert column.max is not None
         low, high, span = min(seen), max(seen), max(seen) - min(seen)
-        assert low - 1.06 * span <= column.min <= low, name
-        assert high <= column.max <= high + 1.06 * span, name
-    assert guessed.column("price").min == 0
+        assert column.min <= (0 if low >= 0 else low - 15 * span), name
+        assert column.max >= (0 if high <= 0 else max(high + 15 * span, 1.9 * high)), name
+    assert {guessed.column(n).min for n in ("year", "epoch", "height", "price", "tiny", "holes")} == {0}
     assert guessed.column("debt").max == 0
     assert {rule.code for rule in row_rules(guessed.dataset)} >= {"out_of_range"}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_absurd_value_does_not_set_a_bound(guess: Callable[..., Guessed], sign: int) -> None:
+    """A trip of 300,000 miles is no reason to call 600,000 right, nor to hide the next one from the model."""
+    miles = [sign * 0.1 * (1 + i % 50) for i in range(2000)]
+    miles[77] = sign * 300_000.0
+    guessed = guess({"2026-01-01.parquet": {"miles": miles}})
+    side, word, way = ("max", "above", "up") if sign > 0 else ("min", "below", "down")
+    bounds = {"min": guessed.column("miles").min, "max": guessed.column("miles").max}
+    assert bounds.pop(side) is None
+    assert list(bounds.values()) == [0]
+    assert f"no {side}: 1 of 2000 lie {word} {30 * sign}" in guessed.proposal.text
+    (warning,) = guessed.proposal.warnings
+    assert f"no {side}, as 1 of 2000 records lie {word} {30 * sign} ({way} to {sign * 300000})" in warning
+
+
+def test_a_column_of_hardly_ever_another_value_has_no_bounds(guess: Callable[..., Guessed]) -> None:
+    """One exception in five thousand says nothing of where the next one will lie."""
+    guessed = guess({
+        "2026-01-01.parquet": {"x": [i / 7 for i in range(5000)], "fee": [0.0] * 4999 + [9.5]}
+    })
+    assert (guessed.column("fee").role, guessed.column("fee").min, guessed.column("fee").max) == (
+        "numeric",
+        None,
+        None,
+    )
+    assert "hardly ever another value: no bounds" in guessed.proposal.text
+
+
+FINITE = st.floats(-1e200, 1e200)
+
+
+@given(st.lists(FINITE, min_size=3, max_size=60))
+def test_the_sample_keeps_its_own_bounds(values: list[float]) -> None:
+    """What was delivered yesterday is not set aside tomorrow."""
+    share = unusual_share(len(values))
+    low, middle, high = (float(x) for x in np.quantile(values, [share, 0.5, 1 - share]))
+    found = Spread(min(values), low, middle, high, max(values)).bounds
+    assert found.get("min", -math.inf) <= min(values)
+    assert max(values) <= found.get("max", math.inf)
+
+
+@given(st.floats(1.0, 1e100))
+def test_bounds_do_not_follow_the_farthest_value(factor: float) -> None:
+    """However far out it lies, the other side stays where it is and this one opens."""
+    usual = Spread(-3.1, -3.0, 0.0, 3.0, 3.1)
+    found = Spread(-3.1, -3.0, 0.0, 3.0, 40.0 * factor).bounds
+    assert found == {"min": usual.bounds["min"]}
 
 
 def test_numbers_that_are_not_finite_make_no_bounds(guess: Callable[..., Guessed]) -> None:
@@ -425,8 +482,8 @@ def test_numbers_that_are_not_finite_make_no_bounds(guess: Callable[..., Guessed
     }
     guessed = guess({"2026-01-01.parquet": columns})
     assert (guessed.column("huge").min, guessed.column("huge").max) == (None, None)
-    assert (guessed.column("infinite").min, guessed.column("infinite").max) == (0, 400)
-    assert (guessed.column("nan").min, guessed.column("nan").max) == (0, 400)
+    assert (guessed.column("infinite").min, guessed.column("infinite").max) == (0, 4100)
+    assert (guessed.column("nan").min, guessed.column("nan").max) == (0, 4100)
     assert guessed.column("nothing").role == "ignored"
 
 
