@@ -80,16 +80,22 @@ def summary(receipts: Sequence[BatchReceipt]) -> str:
     )
 
 
-def sentence(receipt: BatchReceipt) -> str:
-    """One batch in one line."""
+def sentence(receipt: BatchReceipt, width: int = 0) -> str:
+    """One batch in one line.
+
+    Args:
+        width: of the longest name, where lines stand below one another: names and numbers are aligned then.
+    """
+    many, few = (6, 4) if width else (0, 0)
+    n_accepted, n_set_aside = str(receipt.n_accepted).rjust(many), str(receipt.n_set_aside).rjust(few)
     counts = {
-        "accepted": f"{receipt.n_accepted} accepted, {receipt.n_set_aside} set aside",
-        "scored": f"{receipt.n_accepted} scored, {receipt.n_flagged} flagged",
+        "accepted": f"{n_accepted} accepted, {n_set_aside} set aside",
+        "scored": f"{n_accepted} scored, {str(receipt.n_flagged).rjust(few)} flagged",
     }
     said = counts.get(receipt.outcome) or ": ".join(filter(None, [receipt.outcome, receipt.reason]))
     if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
         said += f"; {oddness(receipt.above_usual)}"
-    return f"{receipt.batch_id}: {said}"
+    return f"{receipt.batch_id}:".ljust(width + 1) + f" {said}"
 
 
 def oddness(above_usual: float) -> str:

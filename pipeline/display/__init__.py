@@ -43,13 +43,21 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[Any], None]]:
-    """A progress bar for training, on standard error."""
+    """A progress bar for training, on standard error; it moves to and fro before and after each fit, where
+    nothing is counted.
+    """
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", note="", start=True)
+        task = progress.add_task("training", total=None, note="")
 
         def advance(now: Any) -> None:
-            progress.update(task, total=now.steps, completed=now.step, note=f"loss {now.loss:.3f} nats")
+            nonlocal task
+            if now.step < now.steps:
+                note = f"loss {now.loss:.3f} nats"
+                progress.update(task, total=now.steps, completed=now.step, note=note)
+            else:
+                progress.remove_task(task)
+                task = progress.add_task("training", total=None, note="")
 
         yield advance
 

@@ -226,7 +226,8 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
         farthest = spread.high if way == "up" else spread.low
         far.append(f"no {side}, as {n_far} of {n} records lie {beyond} ({way} to {farthest:.6g})")
     if far:
-        guess.warning = f"{' and '.join(far)}: a bound would set such records aside, unscored"
+        known = "where such values cannot be, write a bound: they are set aside then, unscored"
+        guess.warning = f"{' and '.join(far)}; {known}"
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:

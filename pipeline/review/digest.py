@@ -53,11 +53,14 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     return "\n".join(lines)
 
 
-def tell(here: Installation, dataset: Dataset, batch_id: str, say: Callable[[str], None]) -> None:
-    """Say it in the log, and wherever the dataset's file wants it said."""
+def tell(
+    here: Installation, dataset: Dataset, batch_id: str, say: Callable[[str], None], *, aloud: bool = True
+) -> None:
+    """Say it in the log where that is to be (aloud), and wherever the dataset's file wants it said."""
     text = digest(here, dataset, batch_id)
     if text is not None:
-        say(text)
+        if aloud:
+            say(text)
         send(text, channels(here, dataset), say)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.batches import LandedBatch, landed, unsettled
@@ -17,8 +18,8 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import NotReady, UnreadableFile
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
-from pipeline.receipts import BatchReceipt, Receipt, receipt_of, sentence, summary
-from pipeline.steps.keys import RANGE, Say, guarded, matches
+from pipeline.receipts import BatchReceipt, Receipt, receipt_of, summary
+from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
 
 if TYPE_CHECKING:
     from pipeline.guard import FileReport
@@ -80,11 +81,13 @@ def validate(
         say(f"{n_new} new batches to check")
     receipts = []
     inspected: dict[str, list[FileReport]] = {}
+    width = width_of(batch.batch_id for batch in chosen)
     for batch in chosen:
-        state = current.get(batch.batch_id)
-        receipts.append(guarded(batch.batch_id, _validate, here, dataset, batch, state, force, inspected))
+        state, details = current.get(batch.batch_id), list[str]()
+        work = partial(_validate, say=details.append)
+        receipts.append(guarded(batch.batch_id, work, here, dataset, batch, state, force, inspected))
         if receipts[-1].outcome != "unchanged":
-            say(sentence(receipts[-1]))
+            say_batch(say, receipts[-1], width, details)
         if receipts[-1].outcome == "refused":
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
@@ -105,6 +108,7 @@ def _validate(
     state: BatchState | None,
     force: bool,
     inspected: dict[str, list[FileReport]],
+    say: Say,
 ) -> BatchReceipt:
     from pipeline import validation
     from pipeline.report import batch as report
@@ -175,6 +179,8 @@ def _validate(
     )
     if verdict.refusal:
         report.write(here, dataset, checked, None)
+    elif verdict.set_aside:
+        say("set aside: " + ", ".join(f"{rule} {n}" for rule, n in verdict.set_aside.items()))
     written = here.ledger.record_validation(checked)
     return receipt_of(written, "refused" if verdict.refusal else "accepted")
 

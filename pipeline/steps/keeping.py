@@ -17,7 +17,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
-from pipeline.steps.learning import said_of_fits
+from pipeline.steps.learning import follow
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -60,7 +60,7 @@ def reproduce(
             here.tables(dataset),
             scratch=scratch,
             threads=here.settings.cores,
-            on_progress=on_progress or said_of_fits(say),
+            on_progress=follow(dataset, say, on_progress),
         )
     outcome = "equal" if found.is_equal else "different"
     said = "weights, calibration and features are the same to the bit" if found.is_equal else found.difference

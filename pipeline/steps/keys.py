@@ -1,15 +1,15 @@
 """What the steps share: which batches a key names, and that one batch's failure leaves the others be.
 
-Belongs here: keys. Does not: a step.
+Belongs here: keys, and how one batch of several is told. Does not: a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.errors import VaewatchError
-from pipeline.receipts import BatchReceipt
+from pipeline.receipts import BatchReceipt, sentence
 
 RANGE = ".."
 Say = Callable[[str], None]
@@ -31,3 +31,16 @@ def guarded(batch_id: str, work: Callable[..., BatchReceipt], *arguments: Any) -
         if fault.retry_can_help:
             raise
         return BatchReceipt(batch_id, "failed", str(fault))
+
+
+def width_of(batch_ids: Iterable[str]) -> int:
+    """Of the names of batches that are told below one another; 0 for one alone, which is told as it is."""
+    widths = [len(batch_id) for batch_id in batch_ids]
+    return max(widths) if len(widths) > 1 else 0
+
+
+def say_batch(say: Say, receipt: BatchReceipt, width: int, details: Sequence[str]) -> None:
+    """A line for a batch, so that hundreds can be read; below it what needs attention, if anything does."""
+    say(sentence(receipt, width))
+    for detail in details:
+        say(f"  {detail}")

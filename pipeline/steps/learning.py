@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vae_core import Progress
 
 PARTS = 5  # of a fit, between which its progress is said
+AGAIN = "trained again, with the records for calibration:"
 
 
 def train(
@@ -80,7 +81,7 @@ def train(
                 scratch,
                 checkpoints,
                 here.settings.cores,
-                on_progress or said_of_fits(say),
+                follow(dataset, say, on_progress),
             )
             if run.report is not None:
                 sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
@@ -104,17 +105,26 @@ def train(
     )
 
 
-def said_of_fits(say: Say) -> Callable[[Progress], None]:
-    """Says how the two fits go, at every fifth of each one's steps; the second is the one that will serve."""
+def follow(
+    dataset: Dataset, say: Say, on_progress: Callable[[Progress], None] | None
+) -> Callable[[Progress], None]:
+    """Shows how the two fits go, or says it at every fifth of each one's steps; the second is the one that
+    will serve. After it comes the critic, which is silent for as long as a fit: that is said either way.
+    """
+    has_critic = dataset.train.recipe.get("critic_steps") != 0
     last, trained = 0, "trained"
 
     def tell(now: Progress) -> None:
         nonlocal last, trained
         if now.step <= last:
-            last, trained = 0, "trained again, with the records for calibration:"
-        if PARTS * last // now.steps < PARTS * now.step // now.steps:
+            last, trained = 0, AGAIN
+        if on_progress is not None:
+            on_progress(now)
+        elif PARTS * last // now.steps < PARTS * now.step // now.steps:
             say(f"{trained} {now.step} of {now.steps} steps, loss {now.loss:.2f} nats a record")
         last = now.step
+        if has_critic and trained == AGAIN and now.step == now.steps:
+            say("learning to tell which cell of a record is wrong, for the reasons: about as long as a fit")
 
     return tell
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
-from pipeline.receipts import BatchReceipt, Receipt, receipt_of, sentence, summary
-from pipeline.steps.keys import RANGE, Say, guarded, matches
+from pipeline.receipts import BatchReceipt, Receipt, receipt_of, summary
+from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
 
 if TYPE_CHECKING:
     from pipeline.detector import Detector
@@ -69,15 +70,15 @@ def score(
         if len(waiting) > 1:
             say(f"{len(waiting)} batches to score with version {champion.version}")
         detector, judged = fetch(here, champion), judgement(here, dataset, champion)
+        width = width_of(state.batch_id for state in waiting)
         for state in waiting:
-            receipts.append(
-                guarded(
-                    state.batch_id, _score, here, dataset, state, detector, champion, judged, current, say
-                )
-            )
-            say(sentence(receipts[-1]))
+            details = list[str]()
+            work = partial(_score, alone=not width, say=details.append)
+            of = here, dataset, state, detector, champion, judged, current
+            receipts.append(guarded(state.batch_id, work, *of))
+            say_batch(say, receipts[-1], width, details)
             if receipts[-1].outcome == "scored":
-                tell(here, dataset, state.batch_id, say)
+                tell(here, dataset, state.batch_id, say, aloud=not width)
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
@@ -101,8 +102,11 @@ def _score(
     champion: ModelVersion,
     judged: Judgement | None,
     current: Mapping[str, BatchState],
+    *,
+    alone: bool,
     say: Say,
 ) -> BatchReceipt:
+    """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
     from pipeline.monitoring.findings import gathered
     from pipeline.monitoring.watch import watch
     from pipeline.report import batch as report
@@ -130,12 +134,13 @@ def _score(
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
     for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
-        say(f"{state.batch_id}: {finding.severity}: {finding.what}; {finding.next_step}")
+        say(f"{finding.severity}: {finding.what}; {finding.next_step}")
     done = replace(
         state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at
     )
     page = report.write(here, dataset, done, champion, judged)
-    say(f"{state.batch_id}: {page.trust.headline}: {page.path}")
+    if alone or page.trust.tone != "good":
+        say(f"{page.trust.headline}: {page.path}")
     written = here.ledger.record_scores(
         state,
         model_version=champion.version,

@@ -135,6 +135,38 @@ def test_a_backlog_says_first_how_long_it_is(landed: Place, trained: Place) -> N
     assert scored[0] == f"{n_waiting} batches to score with version 1"
 
 
+def test_a_backlog_has_a_line_a_batch_and_more_only_where_something_needs_attention(
+    landed: Place, trained: Place, sample: SampleReceipt
+) -> None:
+    """Of three hundred deliveries nobody reads five lines each."""
+    said: list[str] = []
+    checked = landed.validate(say=said.append)
+    assert len([line for line in said[1:] if not line.startswith("  ")]) == len(checked.batches)
+    details = [line for line in said if line.startswith("  ")]
+    assert details
+    assert all(line.startswith("  set aside: ") for line in details)
+    assert any("pattern:currency" in line for line in details)
+    said.clear()
+    n_waiting = len([row for row in trained.ledger() if row["status"] == "accepted"])
+    trained.score(say=said.append)
+    assert len([line for line in said[1:] if not line.startswith("  ")]) == n_waiting
+    details = [line for line in said if line.startswith("  ")]
+    assert all(
+        line.startswith(("  warning: ", "  alarm: ", "  Look before", "  Do not rely")) for line in details
+    )
+    assert not any("wait for review" in line for line in said)
+
+
+def test_a_batch_that_comes_alone_says_what_is_in_it_and_where_its_page_is(scored: Place) -> None:
+    """The night of one delivery is the usual one, and its log is read."""
+    said: list[str] = []
+    batch_id = next(row["batch_id"] for row in scored.ledger() if row["n_flagged"])
+    scored.score(batch_id, force=True, say=said.append)
+    assert said[0].startswith(f"{batch_id}: ")
+    assert any(line.endswith("run.html") for line in said)
+    assert any("wait for review" in line for line in said)
+
+
 def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> None:
     """A log that stays empty for minutes is that of a training that hangs."""
     code, output, errors = validated.run("train", validated.name)
@@ -142,7 +174,9 @@ def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> No
     said = [line.strip() for line in errors.splitlines()]
     assert said[0].startswith("training on about ")
     assert [line.partition(" of ")[0] for line in said if " of 60 steps" in line][-1].endswith(": 60")
-    again = ["training version 1 again", "trained ", "trained again"]
+    critic = "learning to tell which cell of a record is wrong"
+    assert said[-1].startswith(critic)
+    again = ["training version 1 again", "trained ", "trained again", critic]
     _, _, errors = validated.run("reproduce", validated.name, "1")
     assert [line for line in again if f"  {line}" not in errors] == []
 

@@ -440,9 +440,7 @@ def test_one_absurd_value_does_not_set_a_bound(guess: Callable[..., Guessed], si
 
 def test_a_column_of_hardly_ever_another_value_has_no_bounds(guess: Callable[..., Guessed]) -> None:
     """One exception in five thousand says nothing of where the next one will lie."""
-    guessed = guess({
-        "2026-01-01.parquet": {"x": [i / 7 for i in range(5000)], "fee": [0.0] * 4999 + [9.5]}
-    })
+    guessed = guess({"2026-01-01.parquet": {"x": [i / 7 for i in range(5000)], "fee": [0.0] * 4999 + [9.5]}})
     assert (guessed.column("fee").role, guessed.column("fee").min, guessed.column("fee").max) == (
         "numeric",
         None,

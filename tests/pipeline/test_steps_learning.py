@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from pipeline.steps.learning import said_of_fits
+from typing import Any
+
+import pytest
+
+from pipeline.config import Dataset
+from pipeline.steps.learning import follow
 from vae_core import Progress
+
+CRITIC = "learning to tell which cell of a record is wrong, for the reasons: about as long as a fit"
+
+
+def dataset(**recipe: Any) -> Dataset:
+    return Dataset.model_validate({
+        "dataset": "payments",
+        "incoming": {"path": "incoming"},
+        "columns": {"amount": {"type": "float", "role": "numeric"}},
+        "train": {"recipe": recipe},
+    })
 
 
 def steps(n: int) -> list[Progress]:
@@ -15,10 +31,10 @@ def steps(n: int) -> list[Progress]:
 def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> None:
     """Minutes of silence in a task's log look like a task that hangs."""
     said: list[str] = []
-    tell = said_of_fits(said.append)
+    tell = follow(dataset(), said.append, None)
     for progress in [*steps(1010), *steps(1010)]:
         tell(progress)
-    assert len(said) == 10
+    assert len(said) == 11
     assert said[0] == "trained 225 of 1010 steps, loss 3.14 nats a record"
     assert said[4] == "trained 1010 of 1010 steps, loss 3.14 nats a record"
     assert said[5].startswith("trained again, with the records for calibration: 225 of 1010 steps")
@@ -27,10 +43,24 @@ def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> No
 def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
     """One look, one line, and one more for the second fit."""
     said: list[str] = []
-    tell = said_of_fits(said.append)
+    tell = follow(dataset(), said.append, None)
     for progress in [*steps(20), *steps(20)]:
         tell(progress)
     assert said == [
         "trained 20 of 20 steps, loss 3.14 nats a record",
         "trained again, with the records for calibration: 20 of 20 steps, loss 3.14 nats a record",
+        CRITIC,
     ]
+
+
+@pytest.mark.parametrize(("recipe", "said_after"), [({}, [CRITIC]), ({"critic_steps": 0}, [])])
+def test_what_comes_after_the_fits_is_said_beside_a_bar_too(
+    recipe: dict[str, Any], said_after: list[str]
+) -> None:
+    """The critic takes as long as a fit, and the bar stands still meanwhile."""
+    said: list[str] = []
+    shown: list[Progress] = []
+    tell = follow(dataset(**recipe), said.append, shown.append)
+    for progress in (both := [*steps(100), *steps(100)]):
+        tell(progress)
+    assert (shown, said) == (both, said_after)
