@@ -175,6 +175,13 @@ def _split(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[LandedB
     return cut
 
 
+def is_undated(batch_id: str) -> bool:
+    """Whether a batch is what a cut delivery holds of other periods than its name says: nothing of it is
+    accepted.
+    """
+    return batch_id.endswith(f"_{UNDATED}")
+
+
 def _around_date(text: str) -> tuple[str, str, str]:
     """What comes before the first date in a name, the date as periods begin, and what comes after."""
     match = DATE.search(text)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.batches import is_undated
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import news
+from pipeline.monitoring.findings import Finding, news
 from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
@@ -52,7 +53,9 @@ def watch(
     past = [
         earlier
         for earlier in store.before(here.ledger, name, day, state.batch_id)
-        if (known := current.get(earlier.batch_id)) and known.status != "refused"
+        if (known := current.get(earlier.batch_id))
+        and known.status != "refused"
+        and not is_undated(earlier.batch_id)
     ]
     n_open = queue.total(here.ledger, Filters(dataset=name, kind="flagged", state="open"))
     now = _measured(
@@ -60,7 +63,8 @@ def watch(
     )
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
-    findings = judge(now, past, day, dataset=dataset)
+    strays = scored is None and is_undated(state.batch_id)
+    findings = [_of_strays(dataset, state)] if strays else judge(now, past, day, dataset=dataset)
     new = news(findings, told)
     watched = Watched(
         batch_id=state.batch_id,
@@ -72,6 +76,14 @@ def watch(
     )
     store.replace(here.ledger, name, watched)
     return watched
+
+
+def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
+    """What is said of the records of a cut delivery that are of another time: not that a day is too small."""
+    others = "1 record is" if state.n_read == 1 else f"{state.n_read} records are"
+    what = f"{others} of another time than the delivery's name says, and set aside"
+    next_step = f"look at them: vaewatch quarantine show {dataset.dataset} {state.batch_id}"
+    return Finding("strays", "warning", what, next_step, value=float(state.n_read))
 
 
 def _measured(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from pipeline.batches import is_undated
 from pipeline.config import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.installation import Installation
@@ -66,7 +67,8 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         NotReady: no such batch was ever validated.
     """
     if batch_id is None:
-        batch_id = max(here.ledger.current(dataset.dataset), default=None)
+        there = here.ledger.current(dataset.dataset)
+        batch_id = max(there, key=lambda name: (not is_undated(name), name), default=None)
     state = here.ledger.newest(dataset.dataset, batch_id) if batch_id else None
     if state is None:
         wanted = f"batch {batch_id!r} was" if batch_id else "no batch was ever"

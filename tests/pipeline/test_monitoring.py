@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from scipy.stats import binom, wasserstein_distance
 from pipeline.config import Dataset
 from pipeline.features import Features
 from pipeline.installation import Installation
-from pipeline.ledger import Ledger
+from pipeline.ledger import BatchState, Ledger
 from pipeline.monitoring import alerts
 from pipeline.monitoring import store as measured
 from pipeline.monitoring.findings import Finding, gathered, worst
@@ -38,9 +39,14 @@ from pipeline.monitoring.measures import (
 )
 from pipeline.monitoring.movement import moved_words
 from pipeline.monitoring.reference import Reference
+from pipeline.monitoring.watch import watch
+from pipeline.registry import ModelVersion
 from pipeline.sample import DRIFTS, SamplePlan
 from pipeline.settings import Settings
 from tests.bench import monitoring as bench
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
 
 FALSE_ALARM_RATE = 1e-6
 START = date(2026, 1, 5)  # a Monday
@@ -477,4 +483,42 @@ def test_missing_values_are_told_of_the_columns_that_are_delivered() -> None:
     assert (
         shown.what
         == "all 3 columns: 100.0% of what the model reads of them is missing (usually 0.0%): level, flow, site"
+    )
+
+
+def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
+    """Four stray records are not a day of four records: one warning, whatever came before."""
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    version = ModelVersion("sensors", 1, "run", "key", (), {}, at, {})
+    known = {name: unaccepted(name, n_read=n) for name, n in (("2026-01_undated", 4), ("2026-02_undated", 1))}
+    detector = cast("Detector", None)  # a batch without an accepted record asks for none
+    said = {}
+    for name, state in known.items():
+        found = watch(place, PLAIN, state, detector, version, None, known, scored_at=at)
+        ((said[name], step),) = [(f.what, f.next_step) for f in found.findings]
+        assert step == f"look at them: vaewatch quarantine show sensors {name}"
+    assert said == {
+        "2026-01_undated": "4 records are of another time than the delivery's name says, and set aside",
+        "2026-02_undated": "1 record is of another time than the delivery's name says, and set aside",
+    }
+
+
+def unaccepted(batch_id: str, *, n_read: int) -> BatchState:
+    """A batch of which the contract set everything aside."""
+    return BatchState(
+        dataset="sensors",
+        batch_id=batch_id,
+        version=1,
+        status="accepted",
+        reason="",
+        fingerprint="",
+        signature="",
+        contract_hash="",
+        files=[],
+        notes=[],
+        set_aside={"outside_period:at": n_read},
+        n_read=n_read,
+        n_accepted=0,
+        newest_record_at=None,
+        validated_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
