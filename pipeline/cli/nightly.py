@@ -35,26 +35,24 @@ def init(
     """Write a dataset's YAML file from a sample: types, roles, rules and bounds, each guess with its
     reason.
     """
-    import re
+    import shutil
 
     from pipeline.errors import ConfigError
-    from pipeline.inference import propose
+    from pipeline.inference import default_name, propose
     from pipeline.installation import Installation
 
     settings = Installation().settings
     folder = path.expanduser().absolute()
-    default = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
-    dataset = name or re.sub("[^A-Za-z0-9_-]+", "-", default).strip("-") or "dataset"
-    target = settings.datasets / f"{dataset}.yaml"
+    dataset = default_name(folder) if name is None else name
+    target, scratch = settings.datasets / f"{dataset}.yaml", settings.home / "work" / f"init-{dataset}"
     if target.exists() and not force:
         raise ConfigError(f"{target} is there already; choose another --name, or --force to replace it")
-    proposal = propose(
-        folder,
-        dataset,
-        relative_to=settings.datasets,
-        threads=settings.cores,
-        scratch=settings.home / "work" / f"init-{dataset}",
-    )
+    try:
+        proposal = propose(
+            folder, dataset, relative_to=settings.datasets, threads=settings.cores, scratch=scratch
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(proposal.text, encoding="utf-8")
     if as_json:
@@ -112,11 +110,16 @@ def run(
 ) -> None:
     """Do everything that is due: validate, train where it is time, promote, score."""
     from pipeline import steps
+    from pipeline.display import console
+    from pipeline.display.nightly import NO_DATASETS
     from pipeline.installation import Installation
 
     here = Installation()
     receipts = []
-    for name in [dataset] if dataset else sorted(here.datasets()):
+    names = [dataset] if dataset else sorted(here.datasets())
+    if not names and not as_json:
+        console().print(NO_DATASETS)
+    for name in names:
         receipts += told(as_json, partial(steps.run, name, installation=here))
     finish(receipts, as_json)
 

@@ -12,6 +12,10 @@ from pipeline.display import LONGEST, columns, console, shortened
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.receipts import Receipt, oddness
 
+NO_DATASETS = (
+    "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "
+    "write one with `vaewatch init FOLDER`"
+)
 SHOWN = 30
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
 BESIDE = 120  # characters a line, from which notes stand beside the counts: 40 are left for them
@@ -54,9 +58,7 @@ def print_receipt(receipt: Receipt) -> None:
 def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
     """Datasets, and the batches of the one that was asked for."""
     if not found:
-        console().print(
-            "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): write one with `vaewatch init FOLDER`"
-        )
+        console().print(NO_DATASETS)
     for dataset in found:
         champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
         counts = (

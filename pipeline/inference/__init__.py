@@ -7,6 +7,7 @@ Belongs here: choosing and reading the sample, and the proposal as a whole. Does
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow as pa
 from pipeline import guard, sql
 from pipeline.batches import path_shape
 from pipeline.columns import Column
+from pipeline.config import NAME
 from pipeline.contracts import contract_type, fits, reserved, typed
 from pipeline.errors import ConfigError, UnreadableFile
 from pipeline.inference.guesses import FILE, guess
@@ -43,6 +45,13 @@ class Proposal:
     looked_at: Sample
 
 
+def default_name(folder: Path) -> str:
+    """What a dataset is called by its folder, or by the one above where that is any feed's."""
+    named = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
+    plain = re.sub("[^A-Za-z0-9_-]+", "-", named).strip("-_")
+    return (plain if plain[:1].isalpha() else f"dataset-{plain}".strip("-"))[:63]
+
+
 def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch: Path) -> Proposal:
     """Infer a dataset file from the Parquet files under a folder.
 
@@ -50,8 +59,13 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
         relative_to: folder that the YAML file will lie in.
 
     Raises:
-        ConfigError: there is no Parquet file, or none that can be read, or no column that can be modelled.
+        ConfigError: the name is none for a dataset; there is no Parquet file, or none that can be read, or no
+            column that can be modelled.
     """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is no name for a dataset: a letter, then letters, digits, - and _, 63 at most; choose another --name"
+        )
     paths = parquet_files(folder)
     relative = [str(path.relative_to(folder)) for path in paths]
     shape = shape_of(relative)

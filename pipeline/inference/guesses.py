@@ -222,12 +222,12 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
         (n_far,) = _row(
             connection, f"SELECT count(*) FROM {values} WHERE x {'>' if way == 'up' else '<'} {line}"
         )
-        guess.why += f"; no {side}: {n_far} of {n} lie {beyond}"
+        guess.why += f"; no {side}: {n_far} of {n} are {beyond}"
         farthest = spread.high if way == "up" else spread.low
-        far.append(f"no {side}, as {n_far} of {n} records lie {beyond} ({way} to {farthest:.6g})")
+        far.append(f"no {side}: {n_far} of {n} records {beyond} ({way} to {farthest:.6g})")
     if far:
         known = "where such values cannot be, write a bound: they are set aside then, unscored"
-        guess.warning = f"{' and '.join(far)}; {known}"
+        guess.warning = f"{', '.join(far)}; {known}"
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:

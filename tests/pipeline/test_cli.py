@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -16,3 +19,30 @@ def test_help_says_of_each_verb_a_whole_sentence(group: tuple[str, ...]) -> None
     commands = CliRunner().invoke(app, [*group, "--help"], terminal_width=80).stdout.partition("Commands:")[2]
     assert len(re.findall(r"^  [a-z]+  ", commands, re.MULTILINE)) >= 3
     assert "..." not in commands
+
+
+def test_a_run_without_datasets_says_how_to_come_to_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence reads like success, and the wrong folder is soon taken."""
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    outcome = CliRunner().invoke(app, ["run"])
+    assert outcome.exit_code == 0
+    assert "no datasets in this place" in outcome.stdout
+    assert "vaewatch init" in outcome.stdout
+    assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
+
+
+def test_init_leaves_a_dataset_file_and_no_scratch_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links to somebody's data in a folder that nobody looks into."""
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    (tmp_path / "orders").mkdir()
+    pq.write_table(pa.table({"amount": [i / 7 for i in range(200)]}), tmp_path / "orders/2026-01-01.parquet")
+    outcome = CliRunner().invoke(app, ["init", str(tmp_path / "orders")])
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "datasets" / "orders.yaml").exists()
+    assert list((tmp_path / "var" / "work").iterdir()) == []

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.columns import Column
-from pipeline.config import Dataset
+from pipeline.config import NAME, Dataset
 from pipeline.contracts import fit_schema, row_rules
 from pipeline.dataset_files import load_dataset
 from pipeline.errors import ConfigError
-from pipeline.inference import Proposal, propose
+from pipeline.inference import Proposal, default_name, propose
 from pipeline.inference.bounds import Spread, unusual_share
 from pipeline.inference.guesses import CODE_NAME
 from pipeline.inference.shapes import shape_of
@@ -213,6 +213,31 @@ def test_any_number_is_written_so_that_yaml_reads_it_back(value: float) -> None:
 def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed], name: str) -> None:
     """`dataset: yes` is true."""
     assert guess({"2026-01-01.parquet": PLAIN}, name).dataset.dataset == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "2026", "x" * 64])
+def test_a_name_that_no_dataset_may_have_is_refused_at_once(guess: Callable[..., Guessed], name: str) -> None:
+    """Sooner than by the file that was written."""
+    with pytest.raises(ConfigError, match="is no name for a dataset"):
+        guess({"2026-01-01.parquet": PLAIN}, name)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("/lake/payments", "payments"),
+        ("/lake/sensor data (new)/incoming", "sensor-data-new"),
+        ("/lake/2026", "dataset-2026"),
+        ("/lake/_raw", "raw"),
+        ("/", "dataset"),
+        ("/lake/Straße", "Stra-e"),
+        ("/lake/" + "x" * 80, "x" * 63),
+    ],
+)
+def test_a_dataset_is_called_by_its_folder(folder: str, name: str) -> None:
+    """By a name that it may have."""
+    assert default_name(Path(folder)) == name
+    assert NAME.fullmatch(name)
 
 
 @pytest.mark.parametrize(
@@ -433,9 +458,9 @@ def test_one_absurd_value_does_not_set_a_bound(guess: Callable[..., Guessed], si
     bounds = {"min": guessed.column("miles").min, "max": guessed.column("miles").max}
     assert bounds.pop(side) is None
     assert list(bounds.values()) == [0]
-    assert f"no {side}: 1 of 2000 lie {word} {30 * sign}" in guessed.proposal.text
+    assert f"no {side}: 1 of 2000 are {word} {30 * sign}" in guessed.proposal.text
     (warning,) = guessed.proposal.warnings
-    assert f"no {side}, as 1 of 2000 records lie {word} {30 * sign} ({way} to {sign * 300000})" in warning
+    assert f"no {side}: 1 of 2000 records {word} {30 * sign} ({way} to {sign * 300000})" in warning
 
 
 def test_a_column_of_hardly_ever_another_value_has_no_bounds(guess: Callable[..., Guessed]) -> None:
