@@ -19,6 +19,7 @@ from vae_core import Attribution, Expected, Records
 
 N_REASONS = 3
 N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
+N_DIGITS = 4  # of what is expected of a number; more would tell of a knowledge that there is not
 LEAST_SHARE = 0.05  # of the score: what a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
@@ -77,10 +78,13 @@ class _Case:
         best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
         reasons = []
         for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
+            observed = describe(row[names[j]], self.dataset.with_derived[names[j]])
             expected, low, high = self._expected(j)
+            if j != best and observed in {expected, expected.rpartition(" (")[0]}:
+                continue  # that it is what was expected is no reason to a reader
             reasons.append({
                 "column": names[j],
-                "observed": describe(row[names[j]], self.dataset.with_derived[names[j]]),
+                "observed": observed,
                 "expected": expected,
                 "low": low,
                 "high": high,
@@ -106,7 +110,8 @@ class _Case:
         mean, std = float(expected.mean[self.i, j]), float(expected.std[self.i, j])
         bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
         bounds = bounds.clip(number.lowest, number.highest)
-        column = self.dataset.with_derived[name]
+        column, told = self.dataset.with_derived[name], float(f"{bounds[1]:.{N_DIGITS}g}")
         if column.type == "int":
             bounds = bounds.round()
-        return describe(float(bounds[1]), column), float(bounds[0]), float(bounds[2])
+            told = float(bounds[1])
+        return describe(told, column), float(bounds[0]), float(bounds[2])

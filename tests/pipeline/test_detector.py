@@ -14,7 +14,10 @@ import torch
 
 from pipeline.config import Dataset, Flagging
 from pipeline.detector import Detector
+from pipeline.features import Features
+from pipeline.reasons import explanations
 from pipeline.verdicts import JUDGED_NORMAL, PLACE
+from vae_core import Attribution, Expected
 
 CONTRACT = {
     "dataset": "sensors",
@@ -217,6 +220,29 @@ def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
     assert 1 <= int(reason["expected"]) <= 8
     assert reason["low"] >= 0
     assert (reason["low"] % 1, reason["high"] % 1) == (0, 0)
+
+
+def test_what_is_as_expected_is_no_further_reason() -> None:
+    """'site b, expected b (70 %)' puzzles who reads it, however much the score would fall; the first reason
+    stands whatever it says. Of a number four digits are told.
+    """
+    features = Features.fit(DATASET, readings(2000, 1))
+    sites, numbers = features.categorical["site"], features.numeric
+    level, flow = (f"{float(f'{numbers[name].mean:.4g}'):.6g}" for name in ("level", "flow"))
+    row = pa.table({"level": [float(level)], "flow": [9.0], "site": ["b"]})
+
+    def reasons(first: int, likely: str) -> list[tuple[str, str]]:
+        share = torch.full((1, 3), 0.2)
+        share[0, first] = 0.6
+        code = torch.tensor([[sites.index(likely)]])
+        expected = Expected(torch.zeros(1, 2), torch.ones(1, 2), code, torch.full((1, 1), 0.7))
+        found = Attribution(share, share, torch.zeros(1), share, expected)
+        (one,) = explanations(DATASET, features, row, features.records(row), found)
+        return [(reason["column"], reason["expected"]) for reason in one.reasons]
+
+    assert reasons(1, "a") == [("flow", flow), ("site", "a (70%)")]
+    assert reasons(1, "b") == [("flow", flow)]
+    assert reasons(2, "b") == [("site", "b (70%)"), ("flow", flow)]
 
 
 def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: Path) -> None:
