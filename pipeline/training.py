@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import derived, holdout, sql
+from pipeline.batches import DATE, is_undated
 from pipeline.calibration import DAY
 from pipeline.config import Dataset
 from pipeline.contracts import contract_hash
@@ -225,7 +226,9 @@ def age(batch: BatchState) -> tuple[datetime, str]:
 
 
 def _named_day(batch_id: str) -> datetime | None:
+    named = DATE.search(batch_id) if is_undated(batch_id) else None  # which has no day, but its delivery's
+    day = "-".join(part or "01" for part in named.groups()) if named else batch_id[:10]
     try:
-        return datetime.fromisoformat(batch_id[:10]).replace(tzinfo=UTC)
+        return datetime.fromisoformat(day).replace(tzinfo=UTC)
     except ValueError:
         return None

@@ -30,6 +30,7 @@ from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
 from pipeline.review.schema import NO_COLUMN
 from pipeline.tables import Tables
+from pipeline.training import age
 from pipeline.verdicts import anomaly_id
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
         state: as it was scored: n_accepted counts the records of the batch.
     """
     tables = here.tables(dataset)
-    newest = min(
-        state.newest_record_at or state.validated_at, state.validated_at
-    )  # clocks of a source may be wrong
+    newest = min(age(state)[0], state.validated_at)  # clocks of a source may be wrong
     day = newest.astimezone(UTC).date().isoformat()
     suppression.release(here.ledger, dataset.dataset)
     rules = suppression.in_force(here.ledger, dataset.dataset)

@@ -227,6 +227,29 @@ def test_a_batch_without_accepted_records_is_held_as_empty(
     assert (done.n_flagged, done.n_unflagged, done.n_sampled) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("batch_id", "day"),
+    [
+        ("2026-01-15", "2026-01-15"),
+        ("2026-01-15T06", "2026-01-15"),
+        ("2026-01_undated", "2026-01-01"),
+        ("2026-01-15_undated", "2026-01-15"),
+        ("y-2026_undated", "2026-01-01"),
+        ("2026-01", "2026-04-02"),
+        ("north", "2026-04-02"),
+    ],
+)
+def test_without_a_time_of_its_records_a_batch_is_of_the_day_that_its_name_says(
+    here: Installation, publish: Callable[..., BatchState], batch_id: str, day: str
+) -> None:
+    """Not of the day it was checked on: of an archive that would be today, and whoever looks at the thirty
+    newest days of the queue would find them empty.
+    """
+    checked = datetime(2026, 4, 2, 1, tzinfo=UTC)
+    state = replace(publish(), batch_id=batch_id, n_accepted=0, newest_record_at=None, validated_at=checked)
+    assert fill(here, here.dataset("payments"), state, scored_at=checked).day == day
+
+
 def test_neighbours_are_the_entitys_records_around_it(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:

@@ -236,6 +236,18 @@ def test_groups_of_all_days_say_so(browser: TestClient, ids: list[str]) -> None:
     assert "0001" not in page[page.index("Of all days") : page.index("</p>", page.index("Of all days"))]
 
 
+def test_groups_without_recent_records_do_not_say_that_nothing_waits(
+    browser: TestClient, ids: list[str]
+) -> None:
+    """Older ones may."""
+    later = browser.get("/groups", params={"since": "2026-02-01"}).text
+    assert "No open records since 2026-02-01" in later
+    assert "Nothing waits" not in later
+    assert "Look at all days" in later
+    nobody = browser.get("/groups", params={"since": "0001-01-01", "dataset": "nobody"}).text
+    assert "Nothing waits to be judged" in nobody
+
+
 def test_files_are_shipped_and_kept_by_the_browser(browser: TestClient) -> None:
     """They work offline, and a new release's are fetched anew."""
     page = browser.get("/").text
