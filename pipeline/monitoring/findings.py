@@ -16,6 +16,7 @@ from pipeline.config import Dataset
 
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
+STRAYS = "strays"  # the key of the one finding about a batch of records of another time
 MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
 
 

@@ -18,7 +18,7 @@ from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import Finding, news
+from pipeline.monitoring.findings import STRAYS, Finding, news
 from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
@@ -83,7 +83,7 @@ def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
     others = "1 record is" if state.n_read == 1 else f"{state.n_read} records are"
     what = f"{others} of another time than the delivery's name says, and set aside"
     next_step = f"look at them: vaewatch quarantine show {dataset.dataset} {state.batch_id}"
-    return Finding("strays", "warning", what, next_step, value=float(state.n_read))
+    return Finding(STRAYS, "warning", what, next_step, value=float(state.n_read))
 
 
 def _measured(

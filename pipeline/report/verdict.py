@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline.config import Dataset
 from pipeline.ledger import BatchState
-from pipeline.monitoring.findings import Finding, worst
+from pipeline.monitoring.findings import STRAYS, Finding, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 
@@ -62,6 +62,8 @@ def trust(
         why = "It was scored before there was monitoring."
         return Trust("warn", "not measured", "Scored, but never measured", why, next_step)
     grave = [f for f in findings if f.severity != "notice"]
+    if any(finding.key == STRAYS for finding in grave):
+        return Trust("warn", "set aside", "Nothing was scored: these records are strays", _said(grave))
     if worst(findings) == "alarm":
         return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave))
     if grave:

@@ -14,7 +14,7 @@ from pipeline.config import Dataset
 from pipeline.errors import StorageFailed
 from pipeline.experiment import flags_by_day
 from pipeline.ledger import BatchState
-from pipeline.monitoring.findings import Finding
+from pipeline.monitoring.findings import STRAYS, Finding
 from pipeline.monitoring.measures import ColumnDrift
 from pipeline.registry import ModelVersion
 from pipeline.report import batch, plots, sheet
@@ -43,6 +43,12 @@ NOTICE = Finding("backlog", "notice", "many wait", "review")
         ((), 3, "good", "Nothing speaks against"),
         ((), 0, "good", "Nothing speaks against"),
         ((WARNING, NOTICE), 20, "warn", "Look before"),
+        (
+            (Finding(STRAYS, "warning", "9 records are of another time", "look"),),
+            20,
+            "warn",
+            "Nothing was scored",
+        ),
         ((ALARM, WARNING), 20, "bad", "Do not rely"),
         (None, 0, "warn", "never measured"),
     ],
