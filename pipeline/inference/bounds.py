@@ -2,9 +2,8 @@
 
 Belongs here: from how a sample lies to its bounds. Does not: which columns are numbers (guesses.py).
 
-A record beyond a bound is set aside: nobody is asked about it, and it is never scored. So a bound that is too
-tight hides the best anomalies, while one that is too wide costs little: what passes is judged by the model
-(docs/decisions/bounds.md).
+A record beyond a bound is set aside: nobody is asked about it, and it is never scored. A bound that is too
+tight hides the best anomalies; one that is too wide leaves them to the model (docs/decisions/bounds.md).
 """
 
 from __future__ import annotations

@@ -214,8 +214,8 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
     quantiles = f"quantile_cont(x, {share}), median(x), quantile_cont(x, {1 - share})"
     spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
     guess.rules = dict(spread.bounds)
-    if not spread.is_bounded:
-        guess.why += "; hardly ever another value: no bounds"
+    if not spread.width:
+        guess.why += f"; hardly ever but {spread.middle:.6g}: no bounds"
     far = []
     for side, line in spread.far.items():
         beyond, way = (f"above {line:.6g}", "up") if side == "max" else (f"below {line:.6g}", "down")

@@ -83,11 +83,11 @@ def validate(
     inspected: dict[str, list[FileReport]] = {}
     width = width_of(batch.batch_id for batch in chosen)
     for batch in chosen:
-        state, details = current.get(batch.batch_id), list[str]()
-        work = partial(_validate, say=details.append)
+        state, lines = current.get(batch.batch_id), list[str]()
+        work = partial(_validate, say=lines.append)
         receipts.append(guarded(batch.batch_id, work, here, dataset, batch, state, force, inspected))
         if receipts[-1].outcome != "unchanged":
-            say_batch(say, receipts[-1], width, details)
+            say_batch(say, receipts[-1], width, lines)
         if receipts[-1].outcome == "refused":
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):

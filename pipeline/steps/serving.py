@@ -72,11 +72,11 @@ def score(
         detector, judged = fetch(here, champion), judgement(here, dataset, champion)
         width = width_of(state.batch_id for state in waiting)
         for state in waiting:
-            details = list[str]()
-            work = partial(_score, alone=not width, say=details.append)
+            lines = list[str]()
+            work = partial(_score, alone=not width, say=lines.append)
             of = here, dataset, state, detector, champion, judged, current
             receipts.append(guarded(state.batch_id, work, *of))
-            say_batch(say, receipts[-1], width, details)
+            say_batch(say, receipts[-1], width, lines)
             if receipts[-1].outcome == "scored":
                 tell(here, dataset, state.batch_id, say, aloud=not width)
         if here.ledger.serving_version(dataset.dataset) != champion.version:
