@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 import time
@@ -126,11 +125,10 @@ def _sample_data() -> tuple[Installation, Feed]:
 
 def _own_data(folder: Path) -> tuple[Installation, Feed]:
     """Someone's own files, untouched: links to them land one after another in a folder of the demo's."""
-    from pipeline.inference import propose
+    from pipeline.inference import default_name, propose
 
     folder = folder.expanduser().absolute()
-    plain = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
-    name = re.sub("[^A-Za-z0-9_-]+", "-", plain).strip("-") or "data"
+    name = default_name(folder)
     home = Installation().settings.home.parent / "var" / f"demo-{name}"
     os.environ |= {"VAEWATCH_HOME": str(home), "VAEWATCH_DATASETS": str(home / "datasets")}
     here = Installation(Settings())

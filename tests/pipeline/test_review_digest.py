@@ -96,6 +96,8 @@ def test_it_goes_to_a_file_and_a_webhook(
     digest.tell(here, dataset(digest_file="told/digest.txt", webhook=SECRET), "2026-01-30", said.append)
     assert said == [received[0]["text"]]
     assert said[0] in (here.settings.home / "told" / "digest.txt").read_text(encoding="utf-8")
+    digest.tell(here, dataset(webhook=SECRET), "2026-01-30", said.append, aloud=False)
+    assert [one["text"] for one in received] == said * 2  # of many batches the log has a line each
 
 
 @pytest.mark.parametrize("address", [None, "http://127.0.0.1:9/secret", "not an address", "refusing"])
