@@ -1,131 +1,124 @@
 """What a person is shown who decides whether a challenger becomes champion.
 
-Belongs here: the evidence, in Markdown. Does not: where it is asked (dags/), or what was measured (tags and
-metrics of the versions, whoever wrote them).
+Belongs here: the evidence, in Markdown. Does not: where it is asked (dags/), or which words and numbers
+(evaluation/told.py: the same as on a training's page and in `vaewatch compare`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from pipeline.evaluation.told import OUTCOME, Told, bare, made_of, told
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
-DIGITS = 5
-ABOUT = {
-    "window": "learned from the batches",
-    "contract_hash": "contract",
-    "code_version": "code",
-    "seed": "seed",
-}
 
-
-def evidence(challenger: ModelVersion, champion: ModelVersion | None, objection: str = "") -> str:
-    """The decision with its reasons where one was taken, what was measured of both versions, and what they
+def evidence(
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    kept: Mapping[str, Any] | None,
+    objection: str = "",
+) -> str:
+    """The decision with its reasons where one was taken, every gate, what the two disagree on, and what they
     are made of.
 
     Args:
+        kept: the challenger's evaluation, as it was logged; None where it was not judged here, or that is
+            gone.
         objection: what speaks against promoting it; an approval overrides that.
     """
     beside = f"version {champion.version}, which serves" if champion else "none: no version serves yet"
+    said = told(kept, challenger.tags.get("decision_reason", "")) if kept else None
     parts = [
         f"**Version {challenger.version}** of {challenger.dataset}, of {challenger.created_at:%Y-%m-%d %H:%M} UTC, "
         f"beside {beside}.",
-        "\n".join(_decision(challenger)),
-        "\n".join(_measured(challenger, champion)),
-        "\n".join(_made(challenger, champion)),
-        f"Every gate, and records that the two disagree on: {_compare(challenger, champion)}"
+        f"**Against it**: {_plain(objection)}. Approving overrides that." if objection else "",
+        ""
+        if "challenger" in challenger.aliases
+        else "It is **not the challenger**: it was refused or rejected, or a newer version that passed has taken that place.",
+        *_elsewhere(challenger.tags),
+        _decision(challenger),
+        *(_measured(said) if said else ()),
+        "\n".join(_table(("Made of", *_names(challenger, champion)), _made(challenger, champion))),
+        f"The same on the records of now: `vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
         if champion
         else "",
     ]
-    if "challenger" not in challenger.aliases:
-        parts.insert(
-            1,
-            "It is **not the challenger**: it was refused or rejected, or a newer version that passed has taken that place.",
-        )
-    if objection:
-        parts.insert(1, f"**Against it**: {_plain(objection)}. Approving overrides that.")
     return "\n\n".join(part for part in parts if part)
 
 
-def _compare(challenger: ModelVersion, champion: ModelVersion) -> str:
-    return f"`vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
-
-
-def _decision(challenger: ModelVersion) -> Iterator[str]:
-    """What the gates said, as tags keep it."""
-    tags = challenger.tags
+def _elsewhere(tags: Mapping[str, str]) -> Iterator[str]:
+    """What was said of the version where it was copied from."""
     if "copied_from" in tags:
         yield f"It was copied from {_plain(tags['copied_from'])} by {_plain(tags.get('copied_by', 'somebody'))}."
-        if "source.decision" in tags:
-            said = f"**{_plain(tags['source.decision'])}**: {_plain(tags.get('source.decision_reason', ''))}"
-            yield f"The gates there said {said}."
-        if "source.promoted_by" in tags:
-            why = _plain(tags.get("source.promoted_reason", "no reason given"))
-            yield f"It became champion there by {_plain(tags['source.promoted_by'])}: {why}."
-        yield ""
+    if "source.decision" in tags:
+        said = _outcome(tags["source.decision"], tags.get("source.decision_reason", ""))
+        yield f"The gates there said {said}."
+    if "source.promoted_by" in tags:
+        why = _plain(tags.get("source.promoted_reason", "no reason given"))
+        yield f"It became champion there by {_plain(tags['source.promoted_by'])}: {why}."
+
+
+def _decision(challenger: ModelVersion) -> str:
+    """What the gates said, as tags keep it."""
+    tags = challenger.tags
     if "decision" not in tags:
-        yield "It was not evaluated here: the numbers below are all there is."
-        return
-    yield f"The gates say **{_plain(tags['decision'])}**: {_plain(tags.get('decision_reason', 'no reason given'))}."
-    yield ""
-    for note in _notes(tags.get("decision_notes", "")):
-        yield f"- {_plain(note)}"
+        return f"It was not judged here: `vaewatch evaluate {challenger.dataset} --version {challenger.version}` does that."
+    return f"The gates say {_outcome(tags['decision'], tags.get('decision_reason', ''))}."
 
 
-def _notes(text: str) -> list[str]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return []
-    return [str(note) for note in found] if isinstance(found, list) else []
+def _outcome(decision: str, reason: str) -> str:
+    return f"**{_plain(OUTCOME.get(decision, decision))}**: {_plain(bare(reason)) or 'no reason given'}"
 
 
-def _measured(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[str]:
-    names = sorted({*challenger.metrics, *(champion.metrics if champion else {})})
-    if names:
-        yield from _head(challenger, champion)
-    for name in names:
-        yield _row(
-            name, [_number(version.metrics.get(name)) for version in (challenger, champion) if version]
+def _measured(said: Told) -> Iterator[str]:
+    """Every gate and its reason, anomalies by kind, and records that the two disagree on."""
+    yield f"Measured on {_plain(said.measured_on)}. Chance is allowed for on top of every bound."
+    judged = [row for row in said.rows if row.verdict != "not judged"]
+    gates = ((r.gate, r.level, r.verdict, r.value, r.beside, f"{r.what}; {r.bound}") for r in judged)
+    head = ("Gate", "Level", "Outcome", *map(str.capitalize, said.heads), "What is measured, what passes")
+    yield "\n".join(_table(head, gates))
+    yield "\n".join(
+        f"- {_plain(row.gate)}, {row.level}, {row.verdict}: {_plain(row.reason)}"
+        for row in said.rows
+        if row.reason
+    )
+    if said.kinds:
+        yield "\n".join(_table(("Injected anomalies found", *map(str.capitalize, said.heads)), said.kinds))
+    if said.differ:
+        yield f"{_plain(said.differ)}{', the most severe:' if said.examples else '.'}"
+    if said.examples:
+        above = (
+            f"{name.capitalize()}{f', above {value}' if value else ''}"
+            for name, value in zip(said.heads, said.thresholds, strict=True)
         )
+        examples = ((e.flagged_by, e.batch_id, e.record_key, e.score, e.beside) for e in said.examples)
+        yield "\n".join(_table(("Flagged by", "Batch", "Record", *above), examples))
 
 
-def _made(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[str]:
-    yield from _head(challenger, champion)
-    for tag, name in ABOUT.items():
-        yield _row(
-            name,
-            [version.tags.get(tag, "–") for version in (challenger, champion) if version],
-        )
-    yield _row("MLflow run", [version.run_id or "–" for version in (challenger, champion) if version])
-    for version in (challenger, champion):
-        if version and (review := version.tags.get("review")):
-            said = ", ".join(
-                f"{name.replace('_', ' ')} {_number(value)}" for name, value in json.loads(review).items()
-            )
-            yield _row(
-                "verdicts say", [said if one is version else "" for one in (challenger, champion) if one]
-            )
+def _names(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[str]:
+    yield f"Version {challenger.version}"
+    if champion:
+        yield f"Version {champion.version}, which serves"
 
 
-def _head(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[str]:
-    names = [
-        f"version {challenger.version}",
-        *([f"champion, version {champion.version}"] if champion else []),
-    ]
-    yield _row("", names)
-    yield "|---" * (1 + len(names)) + "|"
+def _made(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[tuple[str, ...]]:
+    for row in made_of(challenger, champion):
+        yield row if champion else row[:2]
 
 
-def _row(name: str, values: Sequence[str]) -> str:
-    return f"| {_plain(name.replace('_', ' '))} | {' | '.join(map(_plain, values))} |"
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    names = tuple(head)
+    yield _row(names)
+    yield "|---" * len(names) + "|"
+    for row in rows:
+        yield _row(row)
 
 
-def _number(value: Any) -> str:
-    return "–" if value is None else f"{value:.{DIGITS}g}"
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_plain(cell) or '–' for cell in cells)} |"
 
 
 def _plain(text: str) -> str:

@@ -75,45 +75,48 @@ _Kept = Annotated[Kept, BeforeValidator(_spelled_out, json_schema_input_type=Kep
 
 class Gates(BaseModel):
     """What is asked of a challenger: a level for each gate, or a level and bounds; what is not given stays at
-    its default.
+    its default. A description is what is measured, in the words in which it is shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     collapse: _Least = Field(
-        Least(least=0.9), description="chance that a gross error scores above an ordinary record"
+        Least(least=0.9), description="how often a gross error scores above an ordinary record"
     )
     recall: _Margin = Field(
-        Margin(margin=0.1), description="injected anomalies found at the own threshold, against the champion"
+        Margin(margin=0.1), description="injected anomalies found, each version at its own threshold"
+    )
+    recall_floor: _Least = Field(
+        Least(level="advisory", least=0.05),
+        description="injected anomalies found, beside flags among the records that they were made from",
     )
     baselines: _Margin = Field(
         Margin(margin=0.05),
-        description="the same at equal budgets, against probabilistic PCA and IsolationForest",
+        description="injected anomalies found at equal ranks, beside probabilistic PCA and IsolationForest",
     )
     negative_elbo: _Margin = Field(
-        Margin(margin=1), description="nats per record of the holdout, against the champion"
+        Margin(margin=1), description="nats to describe a record of the holdout; fewer are better"
     )
     flag_rate: _Band = Field(
         Band(lowest=0.1, highest=3), description="flags among the newest days' holdout, over those promised"
     )
     p_values: _Band = Field(
         Band(level="advisory", lowest=0.1, highest=2),
-        description="share of the newest days' holdout in the 5 % tail, over 5 %",
+        description="share of the newest days' holdout with p-values up to 5 %, over 5 %",
     )
     churn: _Most = Field(
-        Most(level="advisory", most=0.8), description="share of both versions' flags that differ, newest days"
+        Most(level="advisory", most=0.8),
+        description="share of both versions' flags of the newest days that one alone gives",
     )
     seed_variance: _Most = Field(
         Most(level="off", most=0.05), description="how far another seed moves recall; costs a training"
     )
-    cost: _Most = Field(
-        Most(level="advisory", most=3), description="CPU time of scoring, over the champion's"
+    cost: _Most = Field(Most(level="advisory", most=3), description="CPU time of scoring a record")
+    precision: _Gate = Field(Gate(), description="confirmed anomalies among judged flags")
+    confirmed: _Gate = Field(Gate(), description="confirmed anomalies that are flagged")
+    kept: _Kept = Field(
+        Kept(), description="confirmed anomalies that the champion flags and the challenger finds ordinary"
     )
-    precision: _Gate = Field(
-        Gate(), description="confirmed anomalies among judged flags, against the champion"
-    )
-    confirmed: _Gate = Field(Gate(), description="confirmed anomalies that are flagged, against the champion")
-    kept: _Kept = Field(Kept(), description="no confirmed anomaly that the champion flags is clearly lost")
 
     @model_validator(mode="before")
     @classmethod

@@ -83,22 +83,31 @@ def compare(
     from pipeline import steps
     from pipeline.display.models import print_comparison
 
-    evidence, decision = steps.compare(dataset, version, other)
+    found = steps.compare(dataset, version, other)
     if as_json:
-        return print_json({"decision": decision.as_dict(), "evidence": evidence.as_dict()})
-    return print_comparison(evidence, decision)
+        return print_json({"decision": found.decision.as_dict(), "evidence": found.evidence.as_dict()})
+    return print_comparison(found)
 
 
 @verbs.command()
-def versions(dataset: DatasetName, as_json: AsJson = False) -> None:
-    """Every model version: its alias, when and on what it was trained, what was measured, and whether pruning
-    keeps it.
+def versions(
+    dataset: DatasetName,
+    version: Annotated[
+        int | None, typer.Argument(help="number of one, to see all that is known of it")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every model version: its alias, when and on what it was trained, what it finds, what the gates said,
+    and whether pruning keeps it; or all that is known of one.
     """
     from pipeline import steps
-    from pipeline.display.models import print_versions
+    from pipeline.display.models import print_version, print_versions
 
+    if version is not None:
+        one = steps.version(dataset, version)
+        return print_json(one) if as_json else print_version(one)
     found = steps.versions(dataset)
-    print_json(found) if as_json else print_versions(found)
+    return print_json(found) if as_json else print_versions(dataset, found)
 
 
 @verbs.command()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import as_bytes, console, in_utc, shortened
+from pipeline.display import as_bytes, columns, console, in_utc, print_lines, shortened
+from pipeline.evaluation.told import OUTCOME, bare, made_of, told
 
 if TYPE_CHECKING:
-    from pipeline.evaluation import Decision, Evidence
+    from pipeline.evaluation.told import Row, Told
+    from pipeline.steps.judging import Comparison
 
 WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
-DECIDED = {"promote": "passed", "refuse": "refused", "wait": "in its shadow"}
-N_EXAMPLES = 5  # records that two versions disagree on; the review page has more
 EVENT = {
     "promoted": "green",
     "refused": "red",
@@ -49,21 +49,19 @@ def print_pruning(found: dict[str, Any]) -> None:
     )
 
 
-def print_gates(findings: Sequence[Mapping[str, Any]]) -> None:
-    """The gates of an evaluation, a sentence each; those not judged together, by reason.
-
-    findings: decision.Finding as dictionaries.
-    """
-    table = Table("gate", "", "what was measured, and what passes (chance is allowed for on top)", box=None)
+def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
+    """The gates of an evaluation, a row each; those not judged together, by reason."""
+    table = columns("gate", "outcome", *heads, "what is measured; what passes", right=heads[:1])
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     unjudged: dict[str, list[str]] = {}
-    for finding in findings:
-        verdict, advisory = finding["verdict"], finding["level"] == "advisory"
-        if verdict == "not judged":
-            unjudged.setdefault(finding["reason"], []).append(finding["gate"])
+    for row in rows:
+        if row.verdict == "not judged":
+            unjudged.setdefault(row.reason, []).append(row.gate)
             continue
-        style = "green" if verdict == "passed" else "yellow" if advisory else "red"
-        told = f"{finding['sentence']}{' (advisory)' if advisory else ''}"
-        table.add_row(finding["gate"], f"[{style}]{verdict}[/]", escape(told))
+        style = "green" if row.verdict == "passed" else "yellow" if row.level == "advisory" else "red"
+        name, outcome = f"{row.gate}\n[dim]{row.level}[/dim]", f"[{style}]{row.verdict}[/]"
+        noted = f"; {row.reason}" if row.verdict == "passed" and row.reason else ""
+        table.add_row(name, outcome, row.value, escape(row.beside), escape(f"{row.what}; {row.bound}{noted}"))
     console().print(table)
     for reason, names in unjudged.items():
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
@@ -78,101 +76,113 @@ def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str) -> None:
         console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
 
 
-def print_comparison(evidence: Evidence, decision: Decision) -> None:
+def print_comparison(found: Comparison) -> None:
     """Two versions side by side, what follows, and records that they disagree on."""
-    one, other = evidence.challenger, evidence.champion
-    out = console()
-    names = f"version {one.version}", f"version {other.version}" if other else ""
-    beside = f"against {names[1]}" if other else "alone"
+    said, decision, out = found.told, found.decision, console()
+    one, other = said.heads
+    beside = f"beside {other}" if found.champion else "alone, as none serves"
     out.print(
-        f"[bold]{escape(evidence.dataset)}[/bold] version {one.version} {beside}, on batches {evidence.first_batch} to "
-        f"{evidence.last_batch}: {evidence.n_holdout} records that neither has seen; flags that differ are of {evidence.n_newest} records of the newest days"
+        f"[bold]{escape(found.evidence.dataset)} {one} {WOULD[decision.outcome]}[/bold] {beside}: {escape(said.sentence)}"
     )
-    print_gates([asdict(finding) for finding in decision.findings])
-    kinds = Table("injected anomalies found", *names, box=None)
-    for column in kinds.columns[1:]:
-        column.justify = "right"
-    for kind, share in one.recall_of.items():
-        kinds.add_row(kind, f"{share:.1%}", f"{other.recall_of[kind]:.1%}" if other else "")
-    if one.recall_of:
-        out.print(kinds)
+    out.print(f"measured on {said.measured_on}")
+    out.print()
+    print_gates(said.rows, said.heads)
     print_reasons([asdict(finding) for finding in decision.findings], decision.cause)
-    out.print(f"[bold]{names[0]} {WOULD[decision.outcome]}{f' beside {names[1]}' if other else ''}[/bold]")
-    if evidence.churn and evidence.churn.examples:
-        print_disagreements(evidence.churn.examples[:N_EXAMPLES], *names)
+    for note in decision.notes:
+        out.print(f"  [yellow]note[/yellow] {escape(note)}")
+    _print_beside("injected anomalies found", said.heads, said.kinds)
+    _print_disagreements(said)
+    _print_beside("made of", said.heads, made_of(found.challenger, found.champion))
 
 
-def print_disagreements(examples: Sequence[Mapping[str, Any]], one: str, other: str) -> None:
-    """Records that one of two versions flags."""
-    table = Table("flagged by one alone", "batch", "record", f"p-value, {one}", other, box=None)
-    for row in examples:
-        p_values = (f"{row[name]:.2g}" for name in ("p_value", "p_value_champion"))
+def _print_beside(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str, str]]) -> None:
+    """Facts of two versions, or of one where none stands beside it."""
+    found = list(rows)
+    shown = 3 if any(theirs for *_, theirs in found) else 2
+    table = columns(*(title, *heads)[:shown])
+    for row in found:
+        table.add_row(*map(escape, row[:shown]))
+    if found:
+        console().print()
+        console().print(table)
+
+
+def _print_disagreements(said: Told) -> None:
+    """Records that one of two versions flags, with the scores that each holds against its own threshold."""
+    if not said.differ:
+        return
+    console().print(f"\n{said.differ}{', the most severe:' if said.examples else ''}")
+    heads = [
+        f"{name}, above {value}" if value else name
+        for name, value in zip(said.heads, said.thresholds, strict=True)
+    ]
+    table = columns("flagged by", "batch", "record", *heads, right=heads)
+    for row in said.examples:
         table.add_row(
-            one if row["by"] == "challenger" else other,
-            row["batch_id"],
-            escape(shortened(str(row["record_key"]), 40)),
-            *p_values,
+            row.flagged_by, row.batch_id, escape(shortened(row.record_key, 40)), row.score, row.beside
         )
-    console().print(table)
+    if said.examples:
+        console().print(table)
 
 
-def print_versions(versions: Sequence[Mapping[str, Any]]) -> None:
-    """A line a version, newest last: what it is, what it learned, how it measured, and why it stays."""
+def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
+    """A line a version, newest last: what it is, what it learned, what it finds, and whether it stays."""
     if not versions:
         console().print("nothing was trained yet")
         return
-    table = Table(
-        "version",
-        "",
-        "trained",
-        "on batches",
-        "records",
-        "threshold",
-        "gates",
-        "measured on",
-        "pruning",
-        box=None,
-    )
-    for column in table.columns[:6]:
-        column.no_wrap = True
-    for column in table.columns[4:6]:
-        column.justify = "right"
+    table = columns("version", "trained", "learned batches", "finds", "gates", "kept", right=["finds"])
     for version in versions:
-        metrics, kept = version["metrics"], [why for why in version["kept"] if why not in version["aliases"]]
-        learned = sum(metrics.get(name, 0) for name in ("n_training", "n_calibrating"))
-        stays = "keeps it" + (f": {'; '.join(kept)}" if kept else "")
+        recall, alias = version["holdout"].get("recall"), ", ".join(version["aliases"])
         table.add_row(
-            str(version["version"]),
-            f"[green]{', '.join(version['aliases'])}[/green]",
-            in_utc(version["trained_at"]),
-            escape(version["window"].replace("..", " … ")),
-            f"{learned:,.0f}" if learned else "",
-            _rounded(metrics.get("threshold"), ".2f"),
-            f"{DECIDED.get(version['decision'], 'not evaluated')}{', rejected' if version['rejected_by'] else ''}",
-            _measured_on(version["holdout"], metrics),
-            escape(stays) if version["kept"] else "[yellow]takes it[/yellow]",
+            f"{version['version']} [green]{alias}[/green]",
+            version["trained_at"][:10],
+            escape(version["window"].replace("..", " to ")),
+            "–" if recall is None else f"{recall:.0%}",
+            _gates(version),
+            "yes" if version["kept"] else "[yellow]no[/yellow]",
         )
     console().print(table)
     console().print(
-        "[dim]holdout: records that no version learned; finds: of the anomalies injected into them, at the version's threshold, which the review "
-        "budget sets; nats a record (negative ELBO), in the columns' own units. calibration: on the version's own days and in its own units, as the "
-        "threshold is. Holdouts of two nights differ: which version is better says vaewatch compare[/dim]"
+        "[dim]finds: of the anomalies injected into records that no version learned, at the version's threshold; kept: by pruning. "
+        f"All of one: vaewatch versions {escape(dataset)} N; which of two is better: vaewatch compare {escape(dataset)} A B[/dim]"
     )
 
 
-def _measured_on(holdout: Mapping[str, float], calibration: Mapping[str, float]) -> str:
-    """What was measured of a version, and on what: the holdout where it was judged, else the records that
-    calibrated it.
-    """
-    recall = holdout.get("recall")
-    nats = holdout.get("negative_elbo") if holdout else calibration.get("calibration_negative_elbo")
-    said = [f"finds {recall:.0%}"] if recall is not None else []
-    said += [f"{nats:.2f} nats"] if nats is not None else []
-    return f"{'holdout' if holdout else 'calibration'}: {', '.join(said) or 'too few records'}"
+def _gates(version: Mapping[str, Any]) -> str:
+    """What became of it: a person's no is the last word."""
+    return (
+        "[yellow]rejected[/yellow]"
+        if version["rejected_by"]
+        else OUTCOME.get(version["decision"], "not judged")
+    )
 
 
-def _rounded(number: float | None, style: str) -> str:
-    return "" if number is None else format(number, style)
+def print_version(found: Mapping[str, Any]) -> None:
+    """All that is known of one version."""
+    out, kept = console(), [why for why in found["kept"] if why not in found["aliases"]]
+    alias = f": {', '.join(found['aliases'])}" if found["aliases"] else ""
+    out.print(f"[bold]{escape(found['dataset'])} version {found['version']}{alias}[/bold]")
+    promoted = found["promoted"]
+    lines = {
+        **found["made_of"],
+        "threshold": f"{found['metrics']['threshold']:.4g} nats" if "threshold" in found["metrics"] else "",
+        "copied from": found["copied_from"],
+        "promoted": f"{in_utc(promoted['at'])} by {promoted['by']}: {promoted['reason']}" if promoted else "",
+        "rejected by": found["rejected_by"],
+        "pruning": f"keeps it{': ' if kept else ''}{'; '.join(kept)}" if found["kept"] else "takes it",
+        "gates": _gates(found)
+        + (
+            f" {in_utc(found['evaluated_at'])}: {bare(found['decision_reason'])}" if found["decision"] else ""
+        ),
+    }
+    print_lines((name, text) for name, text in lines.items() if text)
+    for note in found["notes"]:
+        out.print(f"  [yellow]note[/yellow] {escape(note)}")
+    if found["evaluation"]:
+        said = told(found["evaluation"], found["decision_reason"])
+        out.print(f"\nmeasured on {said.measured_on}\n")
+        print_gates(said.rows, said.heads)
+        _print_beside("injected anomalies found", said.heads, said.kinds)
 
 
 def print_history(events: Sequence[Mapping[str, Any]]) -> None:

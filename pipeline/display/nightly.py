@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.display import LONGEST, columns, console, shortened
 from pipeline.display.models import print_gates, print_reasons
+from pipeline.evaluation.told import heads, rows
 from pipeline.receipts import Receipt, oddness
 
 NO_DATASETS = (
@@ -45,7 +46,7 @@ def print_receipt(receipt: Receipt) -> None:
         for line in receipt.details.get(heading, ()):
             console().print(f"  {SAID[heading]}: {escape(line)}")
     if findings:
-        print_gates(findings)
+        print_gates(rows(findings), heads(receipt.model_version, receipt.details["against"]))
         print_reasons(findings, receipt.details["cause"])
     for line in receipt.details.get("notes", ()):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")

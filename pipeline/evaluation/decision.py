@@ -7,13 +7,14 @@ Belongs here: bounds, chance, likely causes and next steps. Does not: measuring 
 Chance is allowed for beside every bound: a gate fails only where the value is beyond it by Z standard errors,
 or where the whole interval is. A gate that cannot be judged refuses nobody, or a small team's first weeks
 would never see a second model; it says why. `collapse` can always be judged: a first model that has learned
-nothing does not serve.
+nothing does not serve. One whose threshold lies above nearly all anomalies does, and every batch's page says
+so (`recall_floor`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Share
@@ -28,24 +29,9 @@ QUIETER = 0.6  # of what the champion's say
 WIDER = 3.0  # margin of a single kind of anomaly, over that of all
 
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
-EXPLAINED = ("churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
+EXPLAINED = ("recall_floor", "churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
 NONE_LOST = "none may be, but those in promote.gates.kept.allowed"
-SAYS = {  # each gate's value in a sentence
-    "collapse": "a gross error scores above an ordinary record {} of the time",
-    "recall": "finds {} of the injected anomalies",
-    "baselines": "finds {} of the injected anomalies at equal ranks",
-    "negative_elbo": "describes a record of the holdout in {} nats",
-    "flag_rate": "flags {} times as many records of the newest days as promised",
-    "p_values": "{} times as many records of the newest days as there should be have p-values up to 5 %",
-    "churn": "{} of both versions' flags of the newest days are one version's alone",
-    "seed_variance": "another seed moves recall by {}",
-    "cost": "scoring a record takes {} of CPU time",
-    "precision": "{} of its judged flags are anomalies",
-    "confirmed": "flags {} of the confirmed anomalies",
-    "kept": "finds {} of the confirmed anomalies ordinary that the champion flags",
-}
-
 Verdict = Literal["passed", "failed", "not judged"]
 Outcome = Literal["promote", "refuse", "wait"]
 
@@ -57,7 +43,6 @@ class Finding:
     Attributes:
         value, champion: as they are shown; champion: what it is held against, with its name.
         bound: what passes, in words.
-        sentence: all of it, where it was judged.
         reason: why it failed or was not judged, or a note.
     """
 
@@ -68,7 +53,6 @@ class Finding:
     champion: str = ""
     bound: str = ""
     reason: str = ""
-    sentence: str = ""
 
     @property
     def refuses(self) -> bool:
@@ -116,7 +100,9 @@ class Decision:
         beside = (
             f"as good as version {self.against}" if self.against is not None else "good enough to be first"
         )
-        return f"{beside} by {', '.join(judged)}"
+        failed = [f.gate for f in self.findings if f.verdict == "failed"]
+        told = f"; failed, but advisory: {', '.join(failed)}" if failed else ""
+        return f"{beside} by {', '.join(judged)}{told}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -147,19 +133,7 @@ class _Judge:
         for name in type(self.gates).model_fields:
             level = getattr(self.gates, name).level
             if level != "off":
-                found = Finding(name, level, *getattr(self, f"_{name}")())
-                yield (
-                    found if found.verdict == "not judged" else replace(found, sentence=self._sentence(found))
-                )
-
-    def _sentence(self, found: Finding) -> str:
-        named = (
-            found.champion
-            if found.gate == "baselines"
-            else f"version {self.other and self.other.version}: {found.champion}"
-        )
-        beside = f" ({named})" if found.champion else ""
-        return f"{SAYS[found.gate].format(found.value)}{beside}; {found.bound}"
+                yield Finding(name, level, *getattr(self, f"_{name}")())
 
     @property
     def one(self) -> Measured:
@@ -206,6 +180,22 @@ class _Judge:
         if _behind(by_kind[kind], WIDER * margin):
             return "failed", *row, f"finds {single}"
         return "passed", *row
+
+    def _recall_floor(self) -> tuple[Any, ...]:
+        """Better than chance at the threshold: a record is flagged once it is altered, and not before."""
+        least, above = self.gates.recall_floor.least, self.evidence.differences.get("unaltered")
+        if self.one.recall is None or above is None:
+            return "not judged", "", "", "", self._few()
+        unaltered = _share(max(0.0, self.one.recall - above.value))
+        bound = f"{100 * least:g} percentage points more than unaltered pass"
+        row = _share(self.one.recall), f"unaltered: {unaltered}", bound
+        if above.value + Z * above.error >= least:
+            return "passed", *row
+        why = (
+            f"at its threshold it finds {self.one.recall:.1%} of the injected anomalies, and flags {unaltered} of the same records "
+            "unaltered; see what sets the threshold (the training's page), or let more be flagged (flag in the dataset's file)"
+        )
+        return "failed", *row, why
 
     def _baselines(self) -> tuple[Any, ...]:
         margin, known = self.gates.baselines.margin, self.evidence.baselines
@@ -266,8 +256,8 @@ class _Judge:
         value, low, high = ratio
         theirs = _ratio(self.other, what) if self.other else None
         row = (
-            f"{value:.2f}",
-            f"{theirs[0]:.2f}" if theirs else "",
+            f"{value:.2f} times",
+            f"{theirs[0]:.2f} times" if theirs else "",
             f"{band.lowest:g} to {band.highest:g} times pass",
         )
         inside = high >= band.lowest and low <= band.highest
@@ -415,7 +405,7 @@ def _share(value: float | None) -> str:
 
 
 def _nats(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else f"{value:.2f} nats"
 
 
 def _counted(share: Share) -> str:

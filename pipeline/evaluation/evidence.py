@@ -36,7 +36,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Difference:
-    """The challenger's value less the other's, measured on the same records. error: its standard error, of
+    """The challenger's value less another, measured on the same records. error: its standard error, of
     these records.
     """
 
@@ -111,8 +111,9 @@ class Evidence:
         budget: share of the holdout above the threshold for `ranked_recall`.
         champion: None where none serves. incomparable: why the champion could not be measured.
         baselines: ranked recall of each.
-        differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a baseline
-            or another seed, by name.
+        differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a
+            baseline, another seed, or its own flags on the records that anomalies were injected into
+            (unaltered), by name.
         shadow_days: days of batches that landed since the challenger was trained; where there are any and a
             shadow is asked for, these are the newest days of all that is measured.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.

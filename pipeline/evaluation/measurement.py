@@ -104,12 +104,13 @@ def measure(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What every version is asked about. injected: falsified copies of `based`, the first of the holdout's
-    records.
+    """What every version is asked about. injected: falsified copies of `based`, which is each step-th of the
+    holdout's records.
     """
 
     held: HeldOut
     records: pa.Table
+    step: int
     based: pa.Table
     injected: Mapping[str, pa.Table]
     newest: pa.Table
@@ -122,7 +123,7 @@ class _Asked:
         based = held.records.take(pa.array(range(0, held.records.num_rows, step), pa.int64()))
         kinds = injected(dataset, based) if held.records.num_rows >= FEWEST else {}
         ordinary = held.newest.slice(0, N_GROSS)
-        return cls(held, held.records, based, kinds, held.newest, ordinary, gross(dataset, ordinary))
+        return cls(held, held.records, step, based, kinds, held.newest, ordinary, gross(dataset, ordinary))
 
 
 class _Scored:
@@ -252,6 +253,9 @@ def _differences(
     one: _Scored, other: _Scored | None, rivals: Mapping[str, _Rival], again: _Scored | None
 ) -> dict[str, Difference]:
     found = {}
+    if one.injected:
+        before = one.flags(one.normal[:: one.asked.step])
+        found["unaltered"] = _paired([hits * 1.0 - before for hits in one.found.values()])
     if other and one.injected:
         mine, theirs = one.found, other.found
         found["recall"] = _paired([mine[k] * 1.0 - theirs[k] for k in mine])

@@ -6,17 +6,18 @@ has judged. Does not: judging (evaluation/), or how it looks (templates/).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import Dataset
+from pipeline.evaluation.told import Told, told
 from pipeline.installation import Installation
 from pipeline.report import sheet, training
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
+FLOOR = "recall_floor"  # the gate that tells whether no flags mean anything
 BEGIN, END = (
     "<!-- judgement -->",
     "<!-- end of judgement -->",
@@ -28,23 +29,25 @@ class Judgement:
     """What was decided of a version, and why.
 
     Attributes:
-        sentence: the decision's, without its first word, which is the outcome.
         against: the version that served then; empty where none did.
-        gates: decision.Finding as dictionaries.
         model, run: addresses in MLflow; review: of the records that the two disagree on. Empty where they
             have none.
     """
 
     dataset: str
     version: int
-    outcome: str
-    sentence: str
+    told: Told
     against: str
     at: str
-    gates: Sequence[Mapping[str, Any]]
     model: str = ""
     run: str = ""
     review: str = ""
+
+    @property
+    def misses(self) -> str:
+        """Why what the version does not flag says little; empty where nothing is known against it."""
+        failed = (row.reason for row in self.told.rows if row.gate == FLOOR and row.verdict == "failed")
+        return next(failed, "")
 
 
 def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Judgement | None:
@@ -60,11 +63,9 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
     return Judgement(
         dataset=name,
         version=version.version,
-        outcome=tags["decision"],
-        sentence=tags["decision_reason"].removeprefix("refused: ").removeprefix("waits: "),
+        told=told(kept, tags["decision_reason"]),
         against=tags.get("evaluated_against", ""),
         at=sheet.when(tags["evaluated_at"]),
-        gates=kept["decision"]["findings"],
         model=here.model_page(name, version.version) or "",
         run=here.run_page(version.run_id) or "",
         review=f"{page.rstrip('/')}/disagreements/{name}" if page else "",

@@ -17,7 +17,7 @@ from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
 from pipeline.steps.judging import compare, evaluate, history
-from pipeline.steps.keeping import copy, prune, reproduce, versions
+from pipeline.steps.keeping import copy, prune, reproduce, version, versions
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
 from pipeline.steps.serving import evidence, promote, reject, rollback, score
@@ -40,6 +40,7 @@ __all__ = [
     "score",
     "train",
     "validate",
+    "version",
     "versions",
 ]
 

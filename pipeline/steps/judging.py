@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.detector import Detector
     from pipeline.evaluation import Decision, Evidence
     from pipeline.evaluation.measurement import Contender
+    from pipeline.evaluation.told import Told
     from pipeline.registry import ModelVersion
     from pipeline.training import Window
 
@@ -114,13 +116,32 @@ def _next(dataset: Dataset, version: int, outcome: str, alias: str) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions, measured as an evaluation would. champion: what it is held against; None where none
+    serves.
+    """
+
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    evidence: Evidence
+    decision: Decision
+
+    @property
+    def told(self) -> Told:
+        from pipeline.evaluation.told import told
+
+        kept = {"decision": self.decision.as_dict(), "evidence": self.evidence.as_dict()}
+        return told(kept, self.decision.sentence)
+
+
 def compare(
     dataset_name: str,
     one: int | None = None,
     other: int | None = None,
     *,
     installation: Installation | None = None,
-) -> tuple[Evidence, Decision]:
+) -> Comparison:
     """Measure a version (default: the one that an evaluation would judge) against another (default: the
     champion); nothing is kept.
 
@@ -139,7 +160,8 @@ def compare(
         raise NotReady(
             f"{dataset.dataset}: version {chosen.version} is all there is to compare; name another one"
         )
-    return _judged(here, dataset, _window(here, dataset), chosen, champion)
+    judged = _judged(here, dataset, _window(here, dataset), chosen, champion)
+    return Comparison(chosen, champion, *judged)
 
 
 def history(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What is done with registered versions: listed, trained again, copied, removed.
 
-Belongs here: the steps reproduce, copy, versions and prune. Does not: which version serves (serving.py), or
-how any part works.
+Belongs here: the steps reproduce, copy and prune, and what versions and version tell. Does not: which version
+serves (serving.py), or how any part works.
 """
 
 from __future__ import annotations
@@ -147,6 +147,29 @@ def versions(dataset_name: str, *, installation: Installation | None = None) -> 
         }
         for version in found
     ]
+
+
+def version(dataset_name: str, number: int, *, installation: Installation | None = None) -> dict[str, Any]:
+    """One model version: what `versions` says of it, and besides `made_of`, `promoted`, and `evaluation` as
+    it was kept (None where it was not judged).
+
+    Raises:
+        NotReady: there is no such version.
+    """
+    from pipeline.evaluation.told import made_of
+
+    here = installation or Installation()
+    found = here.registry.version(dataset_name, number)
+    (row,) = (one for one in versions(dataset_name, installation=here) if one["version"] == number)
+    promoted = {name: found.tags.get(f"promoted_{name}", "") for name in ("at", "by", "reason")}
+    return row | {
+        "dataset": dataset_name,
+        "made_of": {name: text for name, text, _ in made_of(found, None)},
+        "notes": json.loads(found.tags.get("decision_notes", "[]")),
+        "evaluated_at": found.tags.get("evaluated_at", ""),
+        "promoted": promoted if promoted["by"] else None,
+        "evaluation": here.registry.evaluation(found) if row["decision"] else None,
+    }
 
 
 def _reasons_to_keep(

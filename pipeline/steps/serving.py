@@ -309,8 +309,9 @@ def evidence(
         raise NotReady(f"{dataset_name} has no challenger; see `vaewatch history {dataset_name}`")
     serves = champion is not None and champion.version == chosen.version
     objection = _objection(chosen, champion)
+    kept = here.registry.evaluation(chosen) if "decision" in chosen.tags else None
     details = {
-        "markdown": approval.evidence(chosen, champion, objection),
+        "markdown": approval.evidence(chosen, champion, kept, objection),
         "objection": objection,
         "is_challenger": "challenger" in chosen.aliases,
     }

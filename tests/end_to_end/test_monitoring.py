@@ -13,6 +13,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import NotReady, StorageFailed
+from pipeline.evaluation.told import measured_by
 from pipeline.gates import Gates
 from pipeline.monitoring import store
 from pipeline.report import batch, gates
@@ -210,7 +211,8 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     for finding, row in zip(findings, told, strict=True):
         assert row[0] == f"{finding['gate']} {finding['level']}"
         assert row[1].startswith(finding["verdict"])
-        assert row[2:] == [finding[name] or "–" for name in ("value", "champion", "bound")]
+        assert row[2:4] == [finding[name] or "–" for name in ("value", "champion")]
+        assert row[4] == f"{measured_by(finding['gate'])} {finding['bound']}".strip()
         assert finding["reason"] in row[1]
     assert "<code>vaewatch compare payments 2 1</code>" in text
     assert "not judged yet" not in text

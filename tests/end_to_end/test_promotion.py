@@ -118,13 +118,15 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     }  # fmt: skip
     code, output, errors = validated.run("versions", validated.name)
     assert code == 0, errors
-    judged = one["challenger"]
-    told_of = (
-        "holdout: finds",
-        f"{judged['recall']:.0%},",
-        f"{judged['negative_elbo']:.2f}",
-    )  # a cell of several lines
-    assert all(said in output for said in told_of)
+    assert f"{one['challenger']['recall']:.0%}" in output
+    code, output, errors = validated.run("versions", validated.name, "2")
+    assert code == 0, errors
+    assert f"{one['challenger']['negative_elbo']:.2f} nats" in output
+    asked = steps.evidence(validated.name, installation=validated.here).details["markdown"]
+    assert f"{one['challenger']['recall']:.1%} | {one['champion']['recall']:.1%}" in asked
+    known = steps.version(validated.name, 2, installation=validated.here)
+    assert known["evaluation"]["evidence"] == one
+    assert known["made_of"]["code"] in asked.replace("\\", "")
     done = promote(validated, reason="")
     assert (done.model_version, done.details["previous"]) == (2, 1)
     assert steps.history(validated.name, installation=validated.here)[-1]["reason"] == "no reason was given"

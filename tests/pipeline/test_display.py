@@ -1,13 +1,19 @@
-"""Tables on a terminal: nothing that is said of a batch is cut where there is room for it."""
+"""Tables on a terminal: nothing that is said of a batch or a version is cut where there is room for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from pipeline.display import nightly
+from pipeline import display
+from pipeline.display import models, nightly
+from pipeline.evaluation import decide
+from pipeline.gates import Gates
+
+from .evidence_data import evidence_of
 
 REASON = "2026-01-26.parquet: the file is cut short: 88536 bytes and no footer; deliver it again, whole, and [1] run validate"
 
@@ -76,3 +82,83 @@ def test_a_dataset_without_batches_has_no_table_of_them(
     first, last = capsys.readouterr().out.splitlines()
     assert "no batches yet" in first
     assert last == "tables: var/tables/new"
+
+
+NUMBERS = {"n_training": 40232, "n_calibrating": 10058, "threshold": 21.2379}
+
+
+def listed(number: int, *aliases: str, **said: Any) -> dict[str, Any]:
+    """A version as the steps tell it."""
+    return {
+        "version": number, "aliases": list(aliases), "trained_at": "2026-01-29T02:00:00.000+00:00",
+        "window": "2026-01-01..2026-01-28", "metrics": NUMBERS, "holdout": {"n": 6295, "recall": 0.678, "negative_elbo": 51.5},
+        "decision": "promote", "decision_reason": "as good as version 1 by collapse, recall", "rejected_by": "", "copied_from": "",
+        "kept": ["published scores of 28 batches are its", "one of the newest 10"], **said,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """The lines that a call prints in a terminal of a width."""
+
+    def shown(width: int, call: Callable[..., None], *arguments: Any) -> list[str]:
+        for module in (models, display):
+            monkeypatch.setattr(module, "console", lambda: Console(width=width, highlight=False))
+        call(*arguments)
+        return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return shown
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_version_is_a_line(width: int, terminal: Callable[..., list[str]]) -> None:
+    """Ten versions are looked over at a glance, in a terminal as it opens."""
+    versions = [
+        listed(11, "previous"),
+        listed(12, rejected_by="ann", kept=[]),
+        listed(13, "challenger", holdout={}, decision=""),
+    ]
+    lines = terminal(width, models.print_versions, "payments", versions)
+    assert [line.split() for line in lines[1:4]] == [
+        ["11", "previous", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "passed", "yes"],
+        ["12", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "rejected", "no"],
+        ["13", "challenger", "2026-01-29", "2026-01-01", "to", "2026-01-28", "–", "not", "judged", "yes"],
+    ]
+    assert lines[4].startswith("finds: of the anomalies injected")
+    assert max(map(len, lines)) <= width
+
+
+def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
+    terminal: Callable[..., list[str]],
+) -> None:
+    """What the list leaves out, and every gate."""
+    evidence = evidence_of(recall=0.002, above=0.001)
+    decision = decide(evidence, Gates())
+    found = {
+        **listed(2, "champion", decision_reason=decision.sentence), "dataset": "payments",
+        "made_of": {"contract": "c1", "code": "0.1.0"}, "notes": list(decision.notes), "evaluated_at": evidence.measured_at,
+        "promoted": {"at": "2026-02-01T03:00:00.000+00:00", "by": "ann", "reason": "[newer] days"},
+        "evaluation": {"decision": decision.as_dict(), "evidence": evidence.as_dict()},
+    }  # fmt: skip
+    lines = terminal(100, models.print_version, found)
+    said = " ".join(" ".join(lines).split())
+    for words in (
+        "payments version 2: champion",
+        "contract c1",
+        "threshold 21.24 nats",
+        "promoted 2026-02-01 03:00 UTC by ann: [newer] days",
+        "keeps it: published scores of 28 batches are its; one of the newest 10",
+        "passed 2026-02-01 02:00 UTC: as good as version 1 by",
+        "note recall_floor: at its threshold it finds 0.2% of the injected anomalies",
+        "measured on 1,000 records that neither has seen and 5,000 of the newest days",
+        "shifted 70.0% 72.0%",
+    ):
+        assert words in said
+    (floor,) = (i for i, line in enumerate(lines) if line.startswith(" recall_floor"))
+    assert lines[floor].split()[:4] == ["recall_floor", "failed", "0.2%", "unaltered:"]
+    assert lines[floor + 1].split()[0] == "advisory"
+    assert max(map(len, lines)) <= 100
+    unjudged = terminal(
+        100, models.print_version, found | {"evaluation": None, "decision": "", "promoted": None}
+    )
+    assert any("not judged" in line for line in unjudged)

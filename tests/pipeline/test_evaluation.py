@@ -22,13 +22,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.calibration import DAY
+from pipeline.calibration import DAY, Calibration
 from pipeline.config import Dataset
 from pipeline.dataset_files import load_dataset
 from pipeline.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
 from pipeline.evaluation.injection import injected
 from pipeline.evaluation.measurement import Contender, measure
+from pipeline.evaluation.told import measured_by, rows
 from pipeline.gates import Gates
 from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
 from pipeline.sample import SamplePlan, generate
@@ -267,27 +268,57 @@ def test_where_no_injected_kind_tells_the_latents_do(judged: Callable[..., Evide
         assert decide(evidence, gates).cause.startswith(words)
 
 
-def test_each_judged_gate_is_a_sentence_with_its_number_unit_and_bound(
+def test_each_judged_gate_says_its_number_its_unit_what_it_is_and_what_passes(
     judged: Callable[..., Evidence],
 ) -> None:
     """Who decides at night must not have to look up what `kept 0 lost` means."""
-    said = {f.gate: f.sentence for f in decide(judged("other seed", "good"), Gates()).findings}
-    assert not [gate for gate, sentence in said.items() if "None" in sentence or "{" in sentence]
-    assert re.fullmatch(
-        r"finds [\d.]+% of the injected anomalies \(version 1: [\d.]+%\); up to 10 percentage points fewer pass",
-        said["recall"],
-    )
-    assert re.fullmatch(
-        r"finds [\d.]+% of the injected anomalies at equal ranks \([\w ]+: [\d.]+%\); up to 5 percentage points fewer pass",
-        said["baselines"],
-    )
-    assert re.fullmatch(
-        r"flags [\d.]+ times as many records of the newest days as promised \(version 1: [\d.]+\); 0.1 to 3 times pass",
-        said["flag_rate"],
-    )
-    kept = "finds none of the confirmed anomalies ordinary that the champion flags; none may be, but those in promote.gates.kept.allowed"
-    assert said["kept"] == kept
-    assert said["precision"] == ""  # nobody has judged anything yet
+    findings = decide(judged("other seed", "good"), Gates()).as_dict()["findings"]
+    said = {row.gate: row for row in rows(findings)}
+    assert said.keys() == Gates.model_fields.keys() - {"seed_variance"}  # which is off
+    assert all(row.what and row.bound and row.value for row in said.values() if row.verdict != "not judged")
+    for gate, value, beside, bound in (
+        ("recall", r"[\d.]+%", r"[\d.]+%", "up to 10 percentage points fewer pass"),
+        ("recall_floor", r"[\d.]+%", r"unaltered: [\d.]+%", "5 percentage points more than unaltered pass"),
+        ("baselines", r"[\d.]+%", r"[\w ]+: [\d.]+%", "up to 5 percentage points fewer pass"),
+        ("negative_elbo", r"-?[\d.]+ nats", r"-?[\d.]+ nats", "up to 1 nats more pass"),
+        ("flag_rate", r"[\d.]+ times", r"[\d.]+ times", "0.1 to 3 times pass"),
+        ("kept", "none", "", "none may be, but those in promote.gates.kept.allowed"),
+    ):
+        row = said[gate]
+        assert re.fullmatch(value, row.value)
+        assert re.fullmatch(beside, row.beside)
+        assert row.bound == bound
+    assert said["precision"].verdict == "not judged"  # nobody has judged anything yet
+    assert measured_by("a gate of an earlier release") == ""
+
+
+def test_a_first_model_that_flags_no_altered_record_serves_and_says_so(
+    judged: Callable[..., Evidence], trained: Trained, held: HeldOut, learned: pa.Table
+) -> None:
+    """One event in the days that set the threshold, and later nights are quiet for the wrong reason."""
+    heard = decide(judged("good", None), Gates())
+    assert next(f for f in heard.findings if f.gate == "recall_floor").verdict == "passed"
+    good = trained("good").detector
+    above = Calibration(good.calibration.scores + np.float32(1e4))
+    deaf = Contender(replace(good, calibration=above), 1, N_LEARNED)
+    evidence = evidence_of(deaf, None, held, learned)
+    gates = {"flag_rate": "off"}  # on the day of the event the promised number was flagged
+    decision = decide(evidence, Gates.model_validate(gates))
+    assert decision.outcome == "promote", decision.sentence
+    assert "; failed, but advisory: recall_floor" in decision.sentence
+    assert any("see what sets the threshold" in note for note in decision.notes)
+    strict = decide(evidence, Gates.model_validate(gates | {"recall_floor": "required"}))
+    assert failed(strict) == {"recall_floor"}
+
+
+def test_finding_no_more_than_chance_would_is_finding_nothing(judged: Callable[..., Evidence]) -> None:
+    """Where half of all records are flagged, half of the anomalies are found by nobody."""
+    evidence = judged("good", None)
+    for above, passes in ((0.001, False), (0.08, True)):
+        unaltered = {**evidence.differences, "unaltered": Difference(above, 0.005, 2000)}
+        judged_so = decide(replace(evidence, differences=unaltered), Gates())
+        found = next(f for f in judged_so.findings if f.gate == "recall_floor")
+        assert (found.verdict == "passed") == passes
 
 
 def test_chance_is_allowed_for_on_top_of_the_margin(judged: Callable[..., Evidence]) -> None:

@@ -1,0 +1,178 @@
+"""An evaluation in words, the same ones wherever it is shown: a training's page, the question in Airflow, the
+terminal.
+
+Belongs here: which rows, from what was kept of it (evaluation.json) and what versions are made of. Pure. Does
+not: how they look (report/templates/, approval.py, display/models.py), or what decides (decision.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.gates import Gates
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+
+OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waits"}
+N_EXAMPLES = 5  # records that two versions disagree on; the review page has more
+MADE = {"window": "learned from batches", "contract_hash": "contract", "code_version": "code", "seed": "seed"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One gate. value: of the version that is judged; beside: what it is held against; what: what both are;
+    bound: what passes; reason: why it failed or was not judged.
+    """
+
+    gate: str
+    level: str
+    verdict: str
+    value: str
+    beside: str
+    what: str
+    bound: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A record that one version alone flags, with both scores, in nats of their own."""
+
+    flagged_by: str
+    batch_id: str
+    record_key: str
+    score: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was measured of two versions, and what follows.
+
+    Attributes:
+        heads: of the columns that hold values: the version that is judged, and what stands beside it.
+        measured_on: which records.
+        kinds: the share found of each kind of injected anomaly, by both.
+        differ: how many flags differ, and of how many records.
+        thresholds: what each version flags above, nats of its own.
+    """
+
+    outcome: str
+    sentence: str
+    heads: tuple[str, str]
+    measured_on: str
+    rows: tuple[Row, ...]
+    kinds: tuple[tuple[str, str, str], ...] = ()
+    differ: str = ""
+    thresholds: tuple[str, str] = ("", "")
+    examples: tuple[Example, ...] = field(default=())
+
+
+def told(kept: Mapping[str, Any], sentence: str) -> Told:
+    """An evaluation as it was kept, in words.
+
+    Args:
+        kept: decision and evidence as dictionaries.
+        sentence: the decision's.
+    """
+    decision, evidence = kept["decision"], kept["evidence"]
+    one, other = evidence["challenger"], evidence["champion"]
+    names = heads(one["version"], other["version"] if other else None)
+    churn = evidence["churn"] or {"either": 0, "differ": 0, "examples": ()}
+    differ = f"{churn['differ']} of {churn['either']} flags among {evidence['n_newest']:,} records of the newest days are one version's alone"
+    return Told(
+        outcome=OUTCOME[decision["outcome"]],
+        sentence=bare(sentence),
+        heads=names,
+        measured_on=_measured_on(evidence),
+        rows=rows(decision["findings"]),
+        kinds=tuple(_kinds(one["recall_of"], other["recall_of"] if other else {})),
+        differ=differ if other else "",
+        thresholds=(_nats(churn.get("threshold")), _nats(churn.get("threshold_champion"))),
+        examples=tuple(_examples(churn["examples"][:N_EXAMPLES], names)),
+    )
+
+
+def bare(sentence: str) -> str:
+    """A decision without its first word, which is the outcome."""
+    return sentence.removeprefix("refused: ").removeprefix("waits: ")
+
+
+def heads(version: int | None, against: int | None) -> tuple[str, str]:
+    """What stands above the values of a version and of what it is held against."""
+    return f"version {version}", "beside it" if against is None else f"version {against}"
+
+
+def rows(findings: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
+    """Every gate that is not off, from decision.Finding as dictionaries."""
+    return tuple(
+        Row(
+            gate=found["gate"],
+            level=found["level"],
+            verdict=found["verdict"],
+            value=found["value"],
+            beside=found["champion"],
+            what=measured_by(found["gate"]),
+            bound=found["bound"],
+            reason=found["reason"],
+        )
+        for found in findings
+    )
+
+
+def measured_by(gate: str) -> str:
+    """What a gate's value is; empty for a gate that there is no longer."""
+    known = Gates.model_fields.get(gate)
+    return (known.description or "") if known else ""
+
+
+def made_of(one: ModelVersion, other: ModelVersion | None) -> Iterator[tuple[str, str, str]]:
+    """What two versions are made of, and what people's verdicts say of them; where they are alike, it is said
+    once. Nothing stands beside where there is no other.
+    """
+    mine, theirs = _facts(one), _facts(other) if other else {}
+    for name in dict.fromkeys([*mine, *theirs]):
+        beside = theirs.get(name, "–") if other else ""
+        yield name, mine.get(name, "–"), "the same" if mine.get(name) == beside else beside
+
+
+def _facts(version: ModelVersion) -> dict[str, str]:
+    learned = sum(int(version.metrics.get(name, 0)) for name in ("n_training", "n_calibrating"))
+    found = {"trained": f"{version.created_at:%Y-%m-%d %H:%M} UTC"}
+    found |= {name: version.tags[tag] for tag, name in MADE.items() if tag in version.tags}
+    if MADE["window"] in found:
+        found[MADE["window"]] = found[MADE["window"]].replace("..", " to ")
+    found |= {"records learned": f"{learned:,}"} if learned else {}
+    found |= {"MLflow run": version.run_id} if version.run_id else {}
+    if review := version.tags.get("review"):
+        said = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in json.loads(review).items())
+        found["verdicts say"] = ", ".join(said)
+    return found
+
+
+def _measured_on(evidence: Mapping[str, Any]) -> str:
+    seen = "neither has seen" if evidence["champion"] else "it has not seen"
+    return (
+        f"{evidence['n_holdout']:,} records that {seen} and {evidence['n_newest']:,} of the newest days, "
+        f"of batches {evidence['first_batch']} to {evidence['last_batch']}"
+    )
+
+
+def _kinds(mine: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+    for kind, share in mine.items():
+        yield kind, f"{share:.1%}", f"{theirs[kind]:.1%}" if kind in theirs else ""
+
+
+def _examples(found: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> Iterator[Example]:
+    for row in found:
+        by = names[0] if row["by"] == "challenger" else names[1]
+        scores = (_nats(row.get(name)) for name in ("score", "score_champion"))
+        yield Example(by, str(row["batch_id"]), str(row["record_key"]), *scores)
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
