@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from pipeline.batches import is_undated
 from pipeline.config import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
+from pipeline.evaluation.told import OUTCOME
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Flagged
 from pipeline.monitoring import store
@@ -115,7 +116,12 @@ def write(
     )
     serving = here.ledger.serving_version(dataset.dataset)
     verdict = trust(
-        dataset, state, gathered(watched.findings, dataset) if watched else None, len(earlier), serving
+        dataset,
+        state,
+        gathered(watched.findings, dataset) if watched else None,
+        len(earlier),
+        serving,
+        judged.misses if judged else "",
     )
     html = sheet.render(
         "batch.html",
@@ -209,6 +215,8 @@ def evidence(version: ModelVersion) -> list[tuple[str, str]]:
         tags["evaluated_against"] = (
             f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"
         )
+    if "decision" in tags:
+        tags["decision"] = OUTCOME.get(tags["decision"], tags["decision"])
     said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
     return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
 

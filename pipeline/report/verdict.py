@@ -38,6 +38,7 @@ def trust(
     findings: Sequence[Finding] | None,
     n_earlier: int,
     serving: int | None = None,
+    misses: str = "",
 ) -> Trust:
     """Whether a batch's flags can be acted on.
 
@@ -45,6 +46,7 @@ def trust(
         findings: None where the batch was never measured.
         n_earlier: batches measured before it.
         serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
+        misses: why what its version does not flag says little, where an evaluation found so.
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
@@ -64,10 +66,13 @@ def trust(
     grave = [f for f in findings if f.severity != "notice"]
     if any(finding.key == STRAYS for finding in grave):
         return Trust("warn", "set aside", "Nothing was scored: these records are strays", _said(grave))
+    deaf = f"Version {state.model_version} misses most anomalies: {misses}." if misses else ""
     if worst(findings) == "alarm":
-        return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave))
+        return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave, deaf))
     if grave:
-        return Trust("warn", "look first", "Look before you rely on these flags", _said(grave))
+        return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
+    if misses:
+        return Trust("warn", "misses much", "That little is flagged says little", deaf)
     if n_earlier < FEWEST_EARLIER:
         known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
         so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
@@ -77,10 +82,10 @@ def trust(
     return Trust("good", "trusted", "These flags can be trusted", why)
 
 
-def _said(findings: Sequence[Finding]) -> str:
+def _said(findings: Sequence[Finding], deaf: str = "") -> str:
     first, *others = findings
-    more = f" And {len(others)} more." if others else ""
-    return _sentence(first.what) + more
+    more = f"And {len(others)} more." if others else ""
+    return " ".join(part for part in (_sentence(first.what), more, deaf) if part)
 
 
 def _sentence(text: str) -> str:

@@ -64,6 +64,18 @@ def test_the_first_sentence_follows_from_the_worst_finding(
         assert findings[0].what in found.why
 
 
+def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> None:
+    """Few flags are good news only from a model that would have flagged something."""
+    scored = replace(STATE, model_version=3)
+    quiet = trust(SENSORS, scored, (NOTICE,), 20, misses="it finds 0.0% of the injected anomalies")
+    assert (quiet.tone, quiet.headline) == ("warn", "That little is flagged says little")
+    assert quiet.why == "Version 3 misses most anomalies: it finds 0.0% of the injected anomalies."
+    alarmed = trust(SENSORS, scored, (ALARM, WARNING), 20, misses="it finds none")
+    assert (alarmed.tone, alarmed.why) == (
+        "bad", "a: values moved. And 1 more. Version 3 misses most anomalies: it finds none."
+    )  # fmt: skip
+
+
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
     refused = trust(SENSORS, replace(STATE, status="refused", reason="no column fee"), None, 9)
     assert (refused.tone, refused.why) == ("bad", "no column fee.")
@@ -91,7 +103,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         window="a..b",
     )
     assert batch.evidence(first) == [
-        ("decision", "promote"),
+        ("decision", "passed"),
         ("evaluated against", "no other"),
         ("evaluated at", "2026-11-21 22:05 UTC"),
         ("review", "precision 0.5"),
