@@ -110,7 +110,7 @@ def promote(of: DatasetDags) -> None:
                 params["reason"] or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
             )
             by_hand = version is not None and not dag_run.partition_key
-            receipt = steps.promote(name, version, by=by, reason=reason, override=by_hand)
+            receipt = steps.promote(name, version, by=by, reason=reason, override=by_hand, say=log.info)
             return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
 
         promote()
@@ -162,7 +162,7 @@ def approve(of: DatasetDags) -> None:
                 known = bool(shown["objection"])  # what has come up since the question is not overridden
                 held = shown.get("is_challenger", False)  # if not, the question said so
                 receipt = steps.promote(
-                    name, version, by=by, reason=reason, override=known, as_challenger=held
+                    name, version, by=by, reason=reason, override=known, as_challenger=held, say=log.info
                 )
             else:
                 receipt = steps.reject(name, version, by=by, reason=reason)

@@ -57,7 +57,8 @@ def promote(
     from pipeline import steps
 
     who, named = by or getpass.getuser(), version is not None
-    finish([steps.promote(dataset, version, by=who, reason=reason, override=named)], as_json)
+    given = partial(steps.promote, dataset, version, by=who, reason=reason, override=named)
+    finish([told(as_json, given)], as_json)
 
 
 @verbs.command()

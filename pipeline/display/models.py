@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import as_bytes, columns, console, in_utc, print_lines, shortened
+from pipeline.display import LONGEST, as_bytes, columns, console, in_utc, print_lines, shortened
 from pipeline.evaluation.told import OUTCOME, bare, made_of, told
 
 if TYPE_CHECKING:
@@ -204,6 +204,6 @@ def print_history(events: Sequence[Mapping[str, Any]]) -> None:
             f"[{EVENT.get(event['what'], '')}]{event['what']}[/]",
             f"{event['version']}{replaced}",
             escape(str(event["by"])),
-            escape(shortened(f"{event['reason'].removeprefix('refused: ')}{evidence}", 300)),
+            escape(shortened(f"{event['reason'].removeprefix('refused: ')}{evidence}", LONGEST)),
         )
     console().print(table)

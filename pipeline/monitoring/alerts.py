@@ -55,6 +55,17 @@ def tell_refusal(
     digest.send(text, digest.channels(here, dataset), say)
 
 
+def tell_deaf(
+    here: Installation, dataset: Dataset, version: int, misses: str, say: Callable[[str], None]
+) -> None:
+    """A version that serves from now on and hardly flags anything: its quiet nights pass for good ones."""
+    text = (
+        f"{dataset.dataset}: version {version} serves from now on, and misses most anomalies\n"
+        f"  warning: {misses}\n    next: vaewatch versions {dataset.dataset} {version}"
+    )
+    digest.send(text, digest.channels(here, dataset), say)
+
+
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
     """A message: the counts in its first line, then each with its next step."""
     counted = Counter(finding.severity for finding in findings)

@@ -87,7 +87,9 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         if judged.outcome != "unchanged":
             yield _gone_on(judged) if promotes or judged.alias == "champion" else judged
         if promotes:
-            yield promote(name, judged.model_version, by="vaewatch", reason="automatic", installation=here)
+            yield promote(
+                name, judged.model_version, by="vaewatch", reason="automatic", say=say, installation=here
+            )
 
 
 def _gone_on(judged: Receipt) -> Receipt:

@@ -84,7 +84,7 @@ def evaluate(
     gates.onto_training_page(here, dataset, chosen)
     outcome = OUTCOME[chosen.tags["decision"]]
     if outcome == "passed" and champion is None:
-        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, installation=here)
+        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, say=say, installation=here)
         seat = place.Place("champion")
     else:
         seat = place.settle(here.registry, chosen, champion)

@@ -160,6 +160,7 @@ def promote(
     reason: str,
     override: bool = False,
     as_challenger: bool = False,
+    say: Say = lambda _: None,
     installation: Installation | None = None,
 ) -> Receipt:
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
@@ -209,7 +210,20 @@ def promote(
     details: dict[str, Any] = {"previous": done.previous}
     if done.changed:
         details["reason"] = f"overrides: {against}" if against else _evidence(chosen)
+        _tell_deaf(here, dataset, chosen, seen, say)
     return Receipt("promote", dataset.dataset, outcome, (), done.champion, "champion", details)
+
+
+def _tell_deaf(
+    here: Installation, dataset: Dataset, chosen: ModelVersion | None, before: ModelVersion | None, say: Say
+) -> None:
+    """Told once: not again where the version that served before misses as much."""
+    from pipeline.monitoring import alerts
+    from pipeline.report.gates import judgement
+
+    now, then = (judgement(here, dataset, version) if version else None for version in (chosen, before))
+    if now and now.misses and not (then and then.misses):
+        alerts.tell_deaf(here, dataset, now.version, now.misses, say)
 
 
 def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> str:

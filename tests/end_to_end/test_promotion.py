@@ -123,7 +123,8 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     assert code == 0, errors
     assert f"{one['challenger']['negative_elbo']:.2f} nats" in output
     asked = steps.evidence(validated.name, installation=validated.here).details["markdown"]
-    assert f"{one['challenger']['recall']:.1%} | {one['champion']['recall']:.1%}" in asked
+    mine, theirs = (one[which]["recall_of"]["shifted"] for which in ("challenger", "champion"))
+    assert f"| shifted | {mine:.1%} | {theirs:.1%} |" in asked
     known = steps.version(validated.name, 2, installation=validated.here)
     assert known["evaluation"]["evidence"] == one
     assert known["made_of"]["code"] in asked.replace("\\", "")
@@ -217,6 +218,27 @@ def test_a_night_with_a_challenger_that_is_refused_goes_on_with_the_champion(sco
     code, output, errors = scored.run("history", scored.name)
     assert code == 0, errors
     assert "refused" in output
+
+
+def test_a_version_that_misses_most_anomalies_serves_and_everybody_who_is_told_of_nights_is_told_once(
+    validated: Place,
+) -> None:
+    """Nobody looks at gates on a quiet night, and this one is quiet for the wrong reason."""
+    with_gates(validated, f"{LENIENT[:-1]}, recall_floor: {{least: 1}}}}\nreview: {{digest_file: told.txt}}")
+    steps.train(validated.name, installation=validated.here)
+    first = evaluate(validated)
+    assert (first.outcome, first.alias) == ("passed", "champion")
+    assert first.details["reason"].endswith("failed, but advisory: recall_floor")
+    told = (validated.settings.home / "told.txt").read_text(encoding="utf-8")
+    assert "payments: version 1 serves from now on, and misses most anomalies" in told
+    validated.edit("steps: 60", "steps: 70")
+    steps.train(validated.name, installation=validated.here)
+    evaluate(validated)
+    said: list[str] = []
+    assert promote(validated, say=said.append).outcome == "promoted"
+    assert (validated.settings.home / "told.txt").read_text(encoding="utf-8") == told
+    steps.score(validated.name, "2026-01-01", say=said.append, installation=validated.here)
+    assert any(line.startswith("2026-01-01: That little is flagged says little: ") for line in said)
 
 
 def test_a_challenger_judged_against_another_champion_is_judged_again_first(trained: Place) -> None:
