@@ -41,7 +41,7 @@ def evidence(
         *_elsewhere(challenger.tags),
         _decision(challenger),
         *(_measured(said) if said else ()),
-        "\n".join(_table(("Made of", *_names(challenger, champion)), _made(challenger, champion))),
+        "\n".join(_table(("Made of", *_names(challenger, champion)), _made(challenger, champion, said))),
         f"The same on the records of now: `vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
         if champion
         else "",
@@ -104,9 +104,13 @@ def _names(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[
         yield f"Version {champion.version}, which serves"
 
 
-def _made(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[tuple[str, ...]]:
+def _made(
+    challenger: ModelVersion, champion: ModelVersion | None, said: Told | None
+) -> Iterator[tuple[str, ...]]:
     for row in made_of(challenger, champion):
         yield row if champion else row[:2]
+    if champion and said and said.heads[1] == f"version {champion.version}":
+        yield from said.settings
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

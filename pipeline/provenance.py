@@ -135,13 +135,19 @@ def elsewhere(then: Note, code_version: str) -> list[str]:
 
 def changed_settings(then: Note, today: Dataset) -> list[str]:
     """Settings and promises that are not what they were, the file's keys with both values."""
-    was, now = (dict(_leaves(settings)) for settings in (then.settings, _settings(today)))
+    changed = settings_between(then.settings, _settings(today))
+    return [f"{name} was {was}, is {now}" for name, (was, now) in changed.items()]
+
+
+def settings_between(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Settings of two notes that differ and make the model, the file's keys with both values."""
+    before, after = dict(_leaves(was)), dict(_leaves(now))
     skipped = tuple(f"train.{name}" for name in NOT_OF_THE_MODEL)
-    return [
-        f"{name} was {_shown(was.get(name))}, is {_shown(now.get(name))}"
-        for name in dict.fromkeys([*was, *now])
-        if was.get(name) != now.get(name) and not name.startswith(skipped)
-    ]
+    return {
+        name: (_shown(before.get(name)), _shown(after.get(name)))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name) and not name.startswith(skipped)
+    }
 
 
 def changed_batches(then: Note, current: Mapping[str, BatchState]) -> list[str]:

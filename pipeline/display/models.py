@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -84,15 +83,13 @@ def print_comparison(found: Comparison) -> None:
     out.print(
         f"[bold]{escape(found.evidence.dataset)} {one} {WOULD[decision.outcome]}[/bold] {beside}: {escape(said.sentence)}"
     )
-    out.print(f"measured on {said.measured_on}")
-    out.print()
+    out.print(f"\nmeasured on {said.measured_on}\n")
     print_gates(said.rows, said.heads)
-    print_reasons([asdict(finding) for finding in decision.findings], decision.cause)
     for note in decision.notes:
         out.print(f"  [yellow]note[/yellow] {escape(note)}")
     _print_beside("injected anomalies found", said.heads, said.kinds)
     _print_disagreements(said)
-    _print_beside("made of", said.heads, made_of(found.challenger, found.champion))
+    _print_beside("made of", said.heads, [*made_of(found.challenger, found.champion), *said.settings])
 
 
 def _print_beside(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str, str]]) -> None:
@@ -183,6 +180,7 @@ def print_version(found: Mapping[str, Any]) -> None:
         out.print(f"\nmeasured on {said.measured_on}\n")
         print_gates(said.rows, said.heads)
         _print_beside("injected anomalies found", said.heads, said.kinds)
+        _print_beside("settings that differ", said.heads, said.settings)
 
 
 def print_history(events: Sequence[Mapping[str, Any]]) -> None:

@@ -26,6 +26,7 @@ DISTINCT = 0.5  # share of different scores; a model of little but categories ha
 FEW_LEARNED = 0.2  # of what the champion learned from
 SILENT = 0.05  # nats a record: latents that say nothing
 QUIETER = 0.6  # of what the champion's say
+MOST_CHANGED = 3  # settings that are named
 WIDER = 3.0  # margin of a single kind of anomaly, over that of all
 
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
@@ -352,6 +353,13 @@ class _Judge:
 
     def cause(self) -> str:
         """What is likely behind a failure, and what to do."""
+        changed = [f"{name} {now} (was {was})" for name, (was, now) in self.evidence.changed.items()]
+        if not changed:
+            return self._measured_cause()
+        more = f" and {len(changed) - MOST_CHANGED} more" if len(changed) > MOST_CHANGED else ""
+        return f"other settings than the champion's: {', '.join(changed[:MOST_CHANGED])}{more}; else, {self._measured_cause()}"
+
+    def _measured_cause(self) -> str:
         one, other = self.one, self.other
         if one.distinct < DISTINCT:
             return "training broke down: look at its curves in MLflow and at the columns' values"

@@ -116,6 +116,7 @@ class Evidence:
             (unaltered), by name.
         shadow_days: days of batches that landed since the challenger was trained; where there are any and a
             shadow is asked for, these are the newest days of all that is measured.
+        changed: settings that are not the champion's, with its value and the challenger's.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
     """
 
@@ -136,6 +137,7 @@ class Evidence:
     differences: Mapping[str, Difference] = field(default_factory=dict)
     churn: Churn | None = None
     lost: tuple[str, ...] = ()
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -64,6 +64,7 @@ def measure(
     learned: pa.Table | None = None,
     other_seed: Detector | None = None,
     shadow_days: float = 0.0,
+    changed: Mapping[str, tuple[str, str]] | None = None,
 ) -> Evidence:
     """Measure a challenger, and a champion beside it.
 
@@ -72,6 +73,7 @@ def measure(
         learned: training records, to fit the baselines to; None leaves them out.
         other_seed: the challenger's training under another seed.
         shadow_days: of batches that landed since the challenger was trained.
+        changed: settings that are not the champion's, with its value and the challenger's.
 
     Raises:
         ModelUnusable: the challenger cannot score the records.
@@ -99,6 +101,7 @@ def measure(
         differences=_differences(one, other, rivals, again),
         churn=_churn(asked.newest, one, other) if other else None,
         lost=_lost(dataset, held.anomalies, one, other) if other else (),
+        changed=changed or {},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.gates import Gates
@@ -59,6 +59,7 @@ class Told:
         kinds: the share found of each kind of injected anomaly, by both.
         differ: how many flags differ, and of how many records.
         thresholds: what each version flags above, nats of its own.
+        settings: those that differ, with the value of either.
     """
 
     outcome: str
@@ -69,7 +70,8 @@ class Told:
     kinds: tuple[tuple[str, str, str], ...] = ()
     differ: str = ""
     thresholds: tuple[str, str] = ("", "")
-    examples: tuple[Example, ...] = field(default=())
+    examples: tuple[Example, ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
 
 
 def told(kept: Mapping[str, Any], sentence: str) -> Told:
@@ -94,6 +96,7 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
         differ=differ if other else "",
         thresholds=(_nats(churn.get("threshold")), _nats(churn.get("threshold_champion"))),
         examples=tuple(_examples(churn["examples"][:N_EXAMPLES], names)),
+        settings=tuple((name, now, was) for name, (was, now) in evidence.get("changed", {}).items()),
     )
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
-from pipeline.errors import NotReady
+from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import place
@@ -255,8 +255,20 @@ def _judged(
         learned=learned if share and dataset.promote.gates.baselines.level != "off" else None,
         other_seed=seed,
         shadow_days=days if shadow else 0.0,
+        changed=_changed(here, chosen, champion) if champion else None,
     )
     return evidence, decide(evidence, dataset.promote.gates, shadow_days=dataset.promote.shadow_days)
+
+
+def _changed(here: Installation, chosen: ModelVersion, champion: ModelVersion) -> dict[str, tuple[str, str]]:
+    """Settings that are not the champion's; none where they were not noted."""
+    from pipeline import provenance
+
+    try:
+        now, was = (here.registry.note(chosen.dataset, one.version)[1] for one in (chosen, champion))
+    except ModelUnusable:
+        return {}
+    return provenance.settings_between(was["settings"], now["settings"])
 
 
 def _contender(here: Installation, version: ModelVersion) -> Contender:

@@ -41,4 +41,5 @@ def evidence_of(
         champion=other if against else None, baselines={"IsolationForest": 0.5},
         differences=differences | (beside if against else {}),
         churn=Churn(30, 1, (example,), 20.0, 22.0) if against else None,
+        changed={"train.recipe.steps": ("1200", "150")} if against else {},
     )  # fmt: skip

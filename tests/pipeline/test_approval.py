@@ -63,6 +63,7 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     assert told["version 1"] == ["2026-01-30", "r\\_7", "12.5", "41"]
     assert told["contract"] == ["c1", "the same"]
     assert told["seed"] == ["8", "7"]
+    assert told["train.recipe.steps"] == ["150", "1200"]
     assert told["verdicts say"] == ["–", "review precision 0.75"]
     assert lines[-1] == "The same on the records of now: `vaewatch compare orders 2 1`"
     text = "\n".join(lines)

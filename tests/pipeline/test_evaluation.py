@@ -311,6 +311,18 @@ def test_a_first_model_that_flags_no_altered_record_serves_and_says_so(
     assert failed(strict) == {"recall_floor"}
 
 
+def test_what_was_set_otherwise_is_the_first_thing_to_look_at(judged: Callable[..., Evidence]) -> None:
+    """Whoever changed a setting yesterday should not be sent to look for odd batches."""
+    changed = {
+        f"train.recipe.{name}": ("1200", "150") for name in ("steps", "minibatch", "seed", "n_latents")
+    }
+    cause = decide(replace(judged("shuffled", "good"), changed=changed), Gates()).cause
+    assert cause.startswith(
+        "other settings than the champion's: train.recipe.steps 150 (was 1200), train.recipe.minibatch 150 (was 1200), "
+        "train.recipe.seed 150 (was 1200) and 1 more; else, what goes together in a record was not learned"
+    )
+
+
 def test_finding_no_more_than_chance_would_is_finding_nothing(judged: Callable[..., Evidence]) -> None:
     """Where half of all records are flagged, half of the anomalies are found by nobody."""
     evidence = judged("good", None)
