@@ -176,6 +176,8 @@ def promote(
         not overridden; or
             another promotion, or another challenger, came first.
     """
+    from pipeline.monitoring import alerts
+
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     seen = here.registry.champion(dataset.dataset)
@@ -197,6 +199,7 @@ def promote(
     if against and not reason:
         raise NotReady(f"{dataset.dataset}: {against}; say why it is promoted all the same: --reason")
     overriding = f"; overrides: {against}" if against else ""
+    misses = _misses(here, dataset, chosen, seen)
     with here.ledger.changing_champion(dataset.dataset) as note:
         now = here.registry.champion(dataset.dataset)
         if now and now.version not in {seen.version if seen else None, chosen.version if chosen else None}:
@@ -210,20 +213,21 @@ def promote(
     details: dict[str, Any] = {"previous": done.previous}
     if done.changed:
         details["reason"] = f"overrides: {against}" if against else _evidence(chosen)
-        _tell_deaf(here, dataset, chosen, seen, say)
+        if misses:
+            alerts.tell_deaf(here, dataset, done.champion, misses, say)
     return Receipt("promote", dataset.dataset, outcome, (), done.champion, "champion", details)
 
 
-def _tell_deaf(
-    here: Installation, dataset: Dataset, chosen: ModelVersion | None, before: ModelVersion | None, say: Say
-) -> None:
-    """Told once: not again where the version that served before misses as much."""
-    from pipeline.monitoring import alerts
+def _misses(
+    here: Installation, dataset: Dataset, chosen: ModelVersion | None, serves: ModelVersion | None
+) -> str:
+    """Why a version's quiet nights will say little; empty where nothing is known against it, or the one that
+    serves misses as much.
+    """
     from pipeline.report.gates import judgement
 
-    now, then = (judgement(here, dataset, version) if version else None for version in (chosen, before))
-    if now and now.misses and not (then and then.misses):
-        alerts.tell_deaf(here, dataset, now.version, now.misses, say)
+    now, then = (judgement(here, dataset, version) if version else None for version in (chosen, serves))
+    return now.misses if now and not (then and then.misses) else ""
 
 
 def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> str:
@@ -348,11 +352,23 @@ def rollback(dataset_name: str, *, by: str, reason: str, installation: Installat
     here = installation or Installation()
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.dataset) as note:
+        left = here.registry.champion(dataset.dataset)
         done = here.registry.rollback(dataset.dataset, by=by, reason=reason or NO_REASON)
         note(done.champion)
-    return Receipt(
-        "rollback", dataset.dataset, "rolled back", (), done.champion, "champion", {"previous": done.previous}
-    )
+    follows = _scored_before(here, dataset, left.version if left else None, done.champion)
+    details = {"previous": done.previous, "next": follows}
+    return Receipt("rollback", dataset.dataset, "rolled back", (), done.champion, "champion", details)
+
+
+def _scored_before(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:
+    """What becomes of the batches that a version scored which serves no longer."""
+    name = dataset.dataset
+    batches = sorted(one.batch_id for one in here.ledger.flagged(name, before)) if before is not None else []
+    if not batches:
+        return f"nothing: version {now} scores what lands from now on"
+    keep = f"{len(batches)} batches keep" if len(batches) > 1 else "one batch keeps"
+    again = f"vaewatch score {name} {'..'.join(dict.fromkeys((batches[0], batches[-1])))} --force"
+    return f"{keep} the flags of version {before}; to score them again by version {now}: {again}"
 
 
 def fetch(here: Installation, version: ModelVersion) -> Detector:

@@ -79,11 +79,16 @@ class Place:
 def judge(registry: Registry, name: str, number: int) -> None:
     """What an evaluation leaves of a version that passes; a record in dispute has a key to be escaped."""
     found = evidence_of(recall=0.6 + number / 100, record_key="7 | <b>odd</b>")
-    found = replace(found, challenger=replace(found.challenger, version=number))
+    assert found.champion
+    versions = {
+        "challenger": replace(found.challenger, version=number),
+        "champion": replace(found.champion, version=number - 1),
+    }
+    found = replace(found, **versions)
     decision = decide(found, Gates())
     tags = {
         "decision": decision.outcome, "decision_reason": decision.sentence,
-        "evaluated_against": str(number - 1), "decision_notes": "[]",
+        "evaluated_against": str(number - 1), "evaluated_at": found.measured_at, "decision_notes": "[]",
     }  # fmt: skip
     whole = {"decision": decision.as_dict(), "evidence": found.as_dict()}
     registry.log_evaluation(name, number, whole, tags)

@@ -353,6 +353,11 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
 
     back = steps.rollback(scored.name, installation=scored.here, **DECIDED)
     assert back.model_version == 1
+    again = f"vaewatch score {scored.name} {day} --force"
+    assert (
+        back.details["next"]
+        == f"one batch keeps the flags of version 2; to score them again by version 1: {again}"
+    )
     scored.score(day, force=True)
     assert scores_of(scored, day).equals(before)
     with pytest.raises(NotReady, match="no earlier one to go back to"):
