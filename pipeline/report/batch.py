@@ -122,6 +122,7 @@ def write(
         len(earlier),
         serving,
         judged.misses if judged else "",
+        withdrawn(version, serving) if version else "",
     )
     html = sheet.render(
         "batch.html",
@@ -208,6 +209,15 @@ def _thresholds(here: Installation, dataset: Dataset, state: BatchState) -> list
     return threshold_changes(dataset, [*others, Flagged(at, state.batch_id, version, value)])
 
 
+def withdrawn(version: ModelVersion, serving: int | None) -> str:
+    """Who rolled a version back, and why; empty where nobody did, or it serves again."""
+    tags = version.tags
+    if version.version == serving or tags.get("rolled_back_at", "") <= tags.get("promoted_at", ""):
+        return ""
+    at, by = sheet.when(tags["rolled_back_at"]), tags.get("rolled_back_by", "somebody")
+    return f"Version {version.version} was rolled back by {by}, {at}: {tags.get('rolled_back_reason', '')}"
+
+
 def evidence(version: ModelVersion) -> list[tuple[str, str]]:
     """What is on record with a version about its promotion, as names and words; what is empty is left out."""
     tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
@@ -217,8 +227,17 @@ def evidence(version: ModelVersion) -> list[tuple[str, str]]:
         )
     if "decision" in tags:
         tags["decision"] = OUTCOME.get(tags["decision"], tags["decision"])
+    if "evaluated_holdout" in tags:
+        tags["evaluated_holdout"] = _holdout(json.loads(tags["evaluated_holdout"]))
     said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
     return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
+
+
+def _holdout(held: Mapping[str, float]) -> str:
+    found = [f"{held.get('n', 0):,} records"]
+    found += [f"{held['recall']:.1%} of the injected anomalies found"] if "recall" in held else []
+    found += [f"{held['negative_elbo']:.2f} nats a record"] if "negative_elbo" in held else []
+    return ", ".join(found)
 
 
 def _plain(text: str) -> str:

@@ -39,6 +39,7 @@ def trust(
     n_earlier: int,
     serving: int | None = None,
     misses: str = "",
+    withdrawn: str = "",
 ) -> Trust:
     """Whether a batch's flags can be acted on.
 
@@ -47,6 +48,7 @@ def trust(
         n_earlier: batches measured before it.
         serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
         misses: why what its version does not flag says little, where an evaluation found so.
+        withdrawn: who took its version back, and why; empty where nobody did.
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
@@ -69,6 +71,10 @@ def trust(
     deaf = f"Version {state.model_version} misses most anomalies: {misses}." if misses else ""
     if worst(findings) == "alarm":
         return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave, deaf))
+    if withdrawn:
+        next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
+        headline = "The version that flagged these was taken back"
+        return Trust("warn", "taken back", headline, _sentence(withdrawn), next_step)
     if grave:
         return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
     if misses:

@@ -76,6 +76,25 @@ def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> 
     )  # fmt: skip
 
 
+def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() -> None:
+    """Somebody had a reason to take it back; unless it serves again."""
+    went = {
+        "rolled_back_at": "2026-02-12T01:00:00.000+00:00",
+        "rolled_back_by": "ann",
+        "rolled_back_reason": "too many",
+    }
+    said = batch.withdrawn(version_with(promoted_at="2026-02-11T01:00:00.000+00:00", **went), 1)
+    assert said == "Version 2 was rolled back by ann, 2026-02-12 01:00 UTC: too many"
+    found = trust(SENSORS, STATE, (WARNING,), 20, withdrawn=said)
+    assert (found.tone, found.why, found.next_step) == (
+        "warn", f"{said}.", "score it again: vaewatch score sensors b --force"
+    )  # fmt: skip
+    assert trust(SENSORS, STATE, (ALARM,), 20, withdrawn=said).tone == "bad"
+    assert batch.withdrawn(version_with(promoted_at="2026-02-13T01:00:00.000+00:00", **went), 1) == ""
+    assert batch.withdrawn(version_with(**went), 2) == ""
+    assert batch.withdrawn(version_with(), 1) == ""
+
+
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
     refused = trust(SENSORS, replace(STATE, status="refused", reason="no column fee"), None, 9)
     assert (refused.tone, refused.why) == ("bad", "no column fee.")
@@ -99,6 +118,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         decision_notes="[]",
         evaluated_against="",
         evaluated_at="2026-11-21T22:05:41.239+00:00",
+        evaluated_holdout='{"n": 6295, "recall": 0.6108, "negative_elbo": 51.4}',
         review='{"precision": 0.5}',
         window="a..b",
     )
@@ -106,6 +126,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         ("decision", "passed"),
         ("evaluated against", "no other"),
         ("evaluated at", "2026-11-21 22:05 UTC"),
+        ("evaluated holdout", "6,295 records, 61.1% of the injected anomalies found, 51.40 nats a record"),
         ("review", "precision 0.5"),
     ]
     later = version_with(evaluated_against="1", decision_notes='["cost: high", "churn: high"]')
