@@ -79,7 +79,8 @@ def print_comparison(found: Comparison) -> None:
     """Two versions side by side, what follows, and records that they disagree on."""
     said, decision, out = found.told, found.decision, console()
     one, other = said.heads
-    beside = f"beside {other}" if found.champion else "alone, as none serves"
+    alone = f"alone: {found.evidence.incomparable or 'none serves'}"
+    beside = f"beside {other}" if found.evidence.champion else escape(alone)
     out.print(
         f"[bold]{escape(found.evidence.dataset)} {one} {WOULD[decision.outcome]}[/bold] {beside}: {escape(said.sentence)}"
     )
@@ -159,15 +160,16 @@ def print_version(found: Mapping[str, Any]) -> None:
     out, kept = console(), [why for why in found["kept"] if why not in found["aliases"]]
     alias = f": {', '.join(found['aliases'])}" if found["aliases"] else ""
     out.print(f"[bold]{escape(found['dataset'])} version {found['version']}{alias}[/bold]")
-    promoted = found["promoted"]
     lines = {
         **found["made_of"],
         "threshold": f"{found['metrics']['threshold']:.4g} nats" if "threshold" in found["metrics"] else "",
         "copied from": found["copied_from"],
-        "promoted": f"{in_utc(promoted['at'])} by {promoted['by']}: {promoted['reason']}" if promoted else "",
-        "rejected by": found["rejected_by"],
+        **{
+            what.replace("_", " "): f"{in_utc(one['at'])} by {one['by']}: {one['reason']}"
+            for what, one in found["became"].items()
+        },
         "pruning": f"keeps it{': ' if kept else ''}{'; '.join(kept)}" if found["kept"] else "takes it",
-        "gates": _gates(found)
+        "gates": OUTCOME.get(found["decision"], "not judged")
         + (
             f" {in_utc(found['evaluated_at'])}: {bare(found['decision_reason'])}" if found["decision"] else ""
         ),

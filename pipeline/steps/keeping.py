@@ -150,8 +150,8 @@ def versions(dataset_name: str, *, installation: Installation | None = None) -> 
 
 
 def version(dataset_name: str, number: int, *, installation: Installation | None = None) -> dict[str, Any]:
-    """One model version: what `versions` says of it, and besides `made_of`, `promoted`, and `evaluation` as
-    it was kept (None where it was not judged).
+    """One model version: what `versions` says of it, and besides `made_of`, what it `became` by whom, and
+    `evaluation` as it was kept (None where it was not judged).
 
     Raises:
         NotReady: there is no such version.
@@ -161,13 +161,16 @@ def version(dataset_name: str, number: int, *, installation: Installation | None
     here = installation or Installation()
     found = here.registry.version(dataset_name, number)
     (row,) = (one for one in versions(dataset_name, installation=here) if one["version"] == number)
-    promoted = {name: found.tags.get(f"promoted_{name}", "") for name in ("at", "by", "reason")}
+    became = {
+        what: {name: found.tags.get(f"{what}_{name}", "") for name in ("at", "by", "reason")}
+        for what in ("promoted", "rolled_back", "rejected")
+    }
     return row | {
         "dataset": dataset_name,
         "made_of": {name: text for name, text, _ in made_of(found, None)},
         "notes": json.loads(found.tags.get("decision_notes", "[]")),
         "evaluated_at": found.tags.get("evaluated_at", ""),
-        "promoted": promoted if promoted["by"] else None,
+        "became": {what: told for what, told in became.items() if told["by"]},
         "evaluation": here.registry.evaluation(found) if row["decision"] else None,
     }
 

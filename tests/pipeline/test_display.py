@@ -137,7 +137,10 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     found = {
         **listed(2, "champion", decision_reason=decision.sentence), "dataset": "payments",
         "made_of": {"contract": "c1", "code": "0.1.0"}, "notes": list(decision.notes), "evaluated_at": evidence.measured_at,
-        "promoted": {"at": "2026-02-01T03:00:00.000+00:00", "by": "ann", "reason": "[newer] days"},
+        "became": {
+            "promoted": {"at": "2026-02-01T03:00:00.000+00:00", "by": "ann", "reason": "[newer] days"},
+            "rolled_back": {"at": "2026-02-02T03:00:00.000+00:00", "by": "bob", "reason": "too many flags"},
+        },
         "evaluation": {"decision": decision.as_dict(), "evidence": evidence.as_dict()},
     }  # fmt: skip
     lines = terminal(100, models.print_version, found)
@@ -147,6 +150,7 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
         "contract c1",
         "threshold 21.24 nats",
         "promoted 2026-02-01 03:00 UTC by ann: [newer] days",
+        "rolled back 2026-02-02 03:00 UTC by bob: too many flags",
         "keeps it: published scores of 28 batches are its; one of the newest 10",
         "passed 2026-02-01 02:00 UTC: as good as version 1 by",
         "note recall_floor: at its threshold it finds 0.2% of the injected anomalies",
@@ -158,7 +162,5 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     assert lines[floor].split()[:4] == ["recall_floor", "failed", "0.2%", "unaltered:"]
     assert lines[floor + 1].split()[0] == "advisory"
     assert max(map(len, lines)) <= 100
-    unjudged = terminal(
-        100, models.print_version, found | {"evaluation": None, "decision": "", "promoted": None}
-    )
+    unjudged = terminal(100, models.print_version, found | {"evaluation": None, "decision": "", "became": {}})
     assert any("not judged" in line for line in unjudged)
