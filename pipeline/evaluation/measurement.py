@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.calibration import DAY, usual_hits
+from pipeline.calibration import DAY, usual_hits, without_excess
 from pipeline.config import Dataset
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable
@@ -97,7 +97,7 @@ def measure(
         champion=other.measured() if other else None,
         shadow_days=shadow_days,
         incomparable=why,
-        baselines={name: _mean(rival.ranked(one.budget)) for name, rival in rivals.items()},
+        baselines={name: _mean(rival.found(one.budget)) for name, rival in rivals.items()},
         differences=_differences(one, other, rivals, again),
         churn=_churn(asked.newest, one, other) if other else None,
         lost=_lost(dataset, held.anomalies, one, other) if other else (),
@@ -158,8 +158,9 @@ class _Scored:
         """Which injected anomalies are above the version's own threshold, by kind."""
         return {kind: self.flags(values) for kind, values in self.injected.items()}
 
-    def ranked(self, budget: float) -> dict[str, Array]:
-        return _ranked(self.normal, self.injected, budget)
+    @cached_property
+    def ranks(self) -> _Ranks:
+        return _Ranks.of(self.asked, self.normal, self.injected)
 
     @cached_property
     def nats(self) -> Array | None:
@@ -192,7 +193,7 @@ class _Scored:
             n_learned=self.contender.n_learned,
             recall=_mean(found) if found else None,
             recall_of={kind: float(hits.mean()) for kind, hits in found.items()},
-            ranked_recall=_mean(self.ranked(self.budget)) if found else None,
+            ranked_recall=_mean(self.ranks.found(self.budget)) if found else None,
             negative_elbo=None if self.nats is None else _trimmed(self.nats).value,
             kl_divergence=float(self.records["kl_divergence"].to_numpy().mean()) if len(self.normal) else 0.0,
             flagged=self._recent(self.flags(self.normal)),
@@ -213,14 +214,28 @@ class _Scored:
 
 
 @dataclass(frozen=True)
-class _Rival:
-    """A baseline's scores."""
+class _Ranks:
+    """Scores that are compared by their order alone, whoever gave them.
+
+    usual: which of the holdout's records say what is normal: as where thresholds are set, a day of an event
+        has no more of the highest than others.
+    """
 
     normal: Array
+    usual: Array
     injected: Mapping[str, Array]
 
-    def ranked(self, budget: float) -> dict[str, Array]:
-        return _ranked(self.normal, self.injected, budget)
+    @classmethod
+    def of(cls, asked: _Asked, normal: Array, injected: Mapping[str, Array]) -> _Ranks:
+        return cls(normal, without_excess(normal, asked.records[DAY].to_numpy()), injected)
+
+    def found(
+        self, budget: float, records: Array | slice = slice(None), based: Array | slice = slice(None)
+    ) -> dict[str, Array]:
+        """Which injected anomalies are above this share of the usual records, by kind; of the chosen ones."""
+        usual = self.normal[records][self.usual[records]]
+        threshold = np.quantile(usual, 1 - budget) if len(usual) else np.inf
+        return {kind: values[based] > threshold for kind, values in self.injected.items()}
 
 
 def _scored_or_not(
@@ -235,25 +250,20 @@ def _scored_or_not(
         return None, str(fault)
 
 
-def _rivals(detector: Detector, asked: _Asked, learned: pa.Table | None) -> dict[str, _Rival]:
+def _rivals(detector: Detector, asked: _Asked, learned: pa.Table | None) -> dict[str, _Ranks]:
     if learned is None or learned.num_rows < FEWEST or not asked.injected:
         return {}
     scores = baselines.fitted(
         detector.features, learned, detector.vae.recipe.latents_for(detector.features.layout)
     )
     return {
-        name: _Rival(of(asked.records), {kind: of(table) for kind, table in asked.injected.items()})
+        name: _Ranks.of(asked, of(asked.records), {kind: of(table) for kind, table in asked.injected.items()})
         for name, of in scores.items()
     }
 
 
-def _ranked(normal: Array, found: Mapping[str, Array], budget: float) -> dict[str, Array]:
-    threshold = np.quantile(normal, 1 - budget) if len(normal) else np.inf
-    return {kind: values > threshold for kind, values in found.items()}
-
-
 def _differences(
-    one: _Scored, other: _Scored | None, rivals: Mapping[str, _Rival], again: _Scored | None
+    one: _Scored, other: _Scored | None, rivals: Mapping[str, _Ranks], again: _Scored | None
 ) -> dict[str, Difference]:
     found = {}
     if one.injected:
@@ -278,15 +288,12 @@ def _paired(differences: Sequence[Array]) -> Difference:
     return Difference(float(each.mean()), float(each.std() / np.sqrt(max(1, len(each)))), len(each))
 
 
-def _bootstrapped(one: _Scored, rival: _Rival) -> Difference:
+def _bootstrapped(one: _Scored, rival: _Ranks) -> Difference:
     """At equal ranks the thresholds are chance's, too: both are drawn anew with the records (Efron 1979)."""
     random = np.random.default_rng(0)
 
-    def difference(normal: Array, based: Array) -> float:
-        mine, theirs = (
-            _ranked(x.normal[normal], {k: v[based] for k, v in x.injected.items()}, one.budget)
-            for x in (one, rival)
-        )
+    def difference(records: Array, based: Array) -> float:
+        mine, theirs = (ranks.found(one.budget, records, based) for ranks in (one.ranks, rival))
         return _mean(mine) - _mean(theirs)
 
     n, n_based = len(one.normal), one.asked.based.num_rows

@@ -27,7 +27,7 @@ from pipeline.config import Dataset
 from pipeline.dataset_files import load_dataset
 from pipeline.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
-from pipeline.evaluation.injection import injected
+from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import Contender, measure
 from pipeline.evaluation.told import measured_by, rows
 from pipeline.gates import Gates
@@ -208,6 +208,27 @@ def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
     assert (
         "times as many of these records as promised: many odd ones were learned as normal" in decision.cause
     )
+
+
+def test_a_day_of_an_event_in_the_holdout_hides_nobody_who_finds_anomalies(
+    trained: Trained, held: HeldOut, learned: pa.Table
+) -> None:
+    """Half of a day's records are grossly wrong, more than the budget of all days: whatever is injected ranks
+    behind them.
+    """
+    day = held.records[DAY].to_numpy()
+    spoiled = (day == day.max()) & (np.arange(len(day)) % 2 == 0)
+    wrong = gross(PAYMENTS, held.records).select(held.records.column_names)
+    columns = zip(wrong.columns, held.records.columns, strict=True)
+    mixture = [pc.if_else(pa.array(spoiled), *(x.combine_chunks() for x in pair)) for pair in columns]
+    event = pa.table(mixture, names=held.records.column_names)
+    calm, stormy = (
+        evidence_of(trained("good"), None, held_out(records), learned).challenger.ranked_recall
+        for records in (held.records, event)
+    )
+    assert calm
+    assert stormy
+    assert stormy > 0.6 * calm
 
 
 def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOut, learned: pa.Table) -> None:
