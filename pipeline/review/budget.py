@@ -12,13 +12,15 @@ is where the sum is largest. Its interval is that of the same place in 400 resam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from pipeline.review.estimates import Share, wilson
+from pipeline.review.filters import Unindexed
 from pipeline.review.schema import queue, queue_batches, scorings
 from pipeline.verdicts import NORMAL, NOT_LEARNED
 
@@ -61,36 +63,47 @@ class Suggestion:
 
 
 def suggest(
-    judged: Sequence[tuple[float, bool]], now: float, *, shares: Sequence[float] = (), seed: int = 7
+    judged: Sequence[tuple[float, bool]],
+    now: float,
+    *,
+    above: Callable[[float], float] | None = None,
+    seed: int = 7,
 ) -> Suggestion | None:
     """The budget that verdicts speak for; None while they are too few.
 
     Args:
         judged: (severity, was it worth the time) of each judged flagged record.
         now: records a day at present.
-        shares: severities of all flagged records, judged or not; by default those of the judged.
+        above: the share of all flagged records, judged or not, that are at least so severe; by default that
+            of the judged.
     """
     import numpy as np
 
     if len(judged) < FEWEST:
         return None
     severities, gains = np.array([s for s, _ in judged]), np.array([1 if hit else -1 for _, hit in judged])
-    everything = np.sort(np.asarray(shares if len(shares) else severities, float))
+    levels, level = np.unique(-severities, return_inverse=True)  # those of one severity stay together
 
-    def budget(chosen: Any) -> float:
-        order = np.argsort(-severities[chosen], kind="stable")
-        sums = np.cumsum(gains[chosen][order])
+    def place(chosen: Any) -> float:
+        """The severity from which on people look."""
+        sums = np.cumsum(np.bincount(level[chosen], gains[chosen], len(levels)))
         if sums.max() <= 0:
+            return math.inf
+        is_there = np.bincount(level[chosen], minlength=len(levels)) > 0
+        return float(-levels[np.flatnonzero(is_there & (sums == sums.max()))[-1]])
+
+    def budget(severity: float) -> float:
+        if severity == math.inf:
             return 0.0
-        cut = severities[chosen][order][int(np.flatnonzero(sums == sums.max())[-1])]
-        return now * float((everything >= cut).mean())
+        return now * (above(severity) if above else float((severities >= severity).mean()))
 
     rng, n = np.random.default_rng(seed), len(judged)
-    drawn = [budget(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
-    low, high = np.quantile(drawn, [0.05, 0.95])
+    drawn = np.sort([place(rng.integers(0, n, n)) for _ in range(RESAMPLES)])
+    low, high = drawn[-RESAMPLES // 20], drawn[RESAMPLES // 20 - 1]
     least = gains[np.argsort(severities, kind="stable")[: n // 3]]
     share = wilson(int((least > 0).sum()), len(least))
-    return Suggestion(now, budget(np.arange(n)), float(low), float(high), share, n)
+    best = budget(place(np.arange(n)))
+    return Suggestion(now, best, min(budget(low), best), max(budget(high), best), share, n)
 
 
 def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
@@ -98,20 +111,29 @@ def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
     version = here.ledger.serving_version(dataset.dataset)
     if version is None:
         return None
-    mine = (scorings.c.dataset == dataset.dataset) & (scorings.c.model_version == version)
-    flags = mine & (scorings.c.kind == "flagged")
-    same = (queue.c.anomaly_id == scorings.c.anomaly_id) & queue.c.state.in_([*NOT_LEARNED, *NORMAL])
+    flags = (scorings.c.model_version == version) & (scorings.c.kind == "flagged")
+    same = (scorings.c.dataset == queue.c.dataset) & (scorings.c.anomaly_id == queue.c.anomaly_id)
+    severity = sa.select(scorings.c.severity).where(same, flags).scalar_subquery()  # looked up one by one
+    found = (
+        sa
+        .select(severity.label("severity"), queue.c.state)
+        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), Unindexed(queue.c.dataset) == dataset.dataset)
+        .order_by(queue.c.anomaly_id)  # what is drawn is the same each time
+    )
+    everything = sa.select(sa.func.count()).where(scorings.c.dataset == dataset.dataset, flags)
+    days = sa.select(sa.func.count(sa.distinct(queue_batches.c.day))).where(
+        queue_batches.c.dataset == dataset.dataset, queue_batches.c.model_version == version
+    )
     with here.ledger.transaction() as connection:
-        found = (
-            sa.select(scorings.c.severity, queue.c.state).select_from(queue.join(scorings, same)).where(flags)
-        )
-        judged = [(row.severity, row.state in NOT_LEARNED) for row in connection.execute(found)]
-        shares = (
-            list(connection.execute(sa.select(scorings.c.severity).where(flags)).scalars()) if judged else []
-        )
-        days = sa.select(sa.func.count(sa.distinct(queue_batches.c.day))).where(
-            queue_batches.c.dataset == dataset.dataset, queue_batches.c.model_version == version
-        )
-        n_days = connection.execute(days).scalar_one()
-    now = dataset.flag.review_budget or (len(shares) / n_days if n_days else 0.0)
-    return suggest(judged, now, shares=shares) if now else None
+        rows = connection.execute(found).all()
+        judged = [(row.severity, row.state in NOT_LEARNED) for row in rows if row.severity is not None]
+        if len(judged) < FEWEST:
+            return None
+        n_flagged, n_days = (connection.execute(query).scalar_one() for query in (everything, days))
+
+        def above(severity: float) -> float:
+            n: int = connection.execute(everything.where(scorings.c.severity >= severity)).scalar_one()
+            return n / n_flagged
+
+        now = dataset.flag.review_budget or (n_flagged / n_days if n_days else 0.0)
+        return suggest(judged, now, above=above) if now else None

@@ -16,8 +16,16 @@ import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
 from pipeline.review.queue import CHUNK as CHUNK  # rows a statement
-from pipeline.review.schema import group_tallies, queue, queue_batches, scorings, tallies, tally_sums
-from pipeline.verdicts import read_history, standing
+from pipeline.review.schema import (
+    group_tallies,
+    queue,
+    queue_batches,
+    scorings,
+    tallies,
+    tally_sums,
+    version_tallies,
+)
+from pipeline.verdicts import NORMAL, NOT_LEARNED, read_history, standing
 
 _SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
 _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]
@@ -115,6 +123,7 @@ def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -
         names = [*(column.name for column in _TALLIED), "suppressed", "n"]
         connection.execute(sa.insert(tallies).from_select(names, counted))
         _regroup(connection, dataset, batch_id)
+        _count_versions(connection, dataset, batch_id)
         change.update(_summed(connection, mine))
     for key, by in sorted(change.items()):
         if by:
@@ -131,6 +140,25 @@ def _regroup(connection: sa.Connection, dataset: str, batch_id: str) -> None:
     counted = sa.select(*columns, sa.func.count(), sa.func.max(queue.c.severity)).where(mine)
     names = [*(column.name for column in columns), "n", "severest"]
     connection.execute(sa.insert(group_tallies).from_select(names, counted.group_by(*columns)))
+
+
+def _count_versions(connection: sa.Connection, dataset: str, batch_id: str) -> None:
+    """Count anew what people found the records to be that each version flagged in a batch."""
+    same = (version_tallies.c.dataset == dataset) & (version_tallies.c.batch_id == batch_id)
+    connection.execute(sa.delete(version_tallies).where(same))
+    hits = sa.func.sum(sa.case((queue.c.state.in_(NOT_LEARNED), 1), else_=0))
+    columns = [scorings.c[name] for name in ("dataset", "batch_id", "model_version")]
+    flagged = (scorings.c.dataset == queue.c.dataset) & (scorings.c.anomaly_id == queue.c.anomaly_id)
+    counted = (
+        sa
+        .select(*columns, sa.func.count(), hits)
+        .join_from(queue, scorings, flagged & (scorings.c.kind == "flagged"))
+        .where(queue.c.dataset == dataset, queue.c.batch_id == batch_id)
+        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]))
+        .group_by(*columns)
+    )
+    names = [*(column.name for column in columns), "n_judged", "n_hits"]
+    connection.execute(sa.insert(version_tallies).from_select(names, counted))
 
 
 def _summed(connection: sa.Connection, mine: sa.ColumnElement[bool]) -> dict[tuple[Any, ...], int]:

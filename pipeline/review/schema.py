@@ -10,6 +10,7 @@ Belongs here: columns and what they hold. Does not: making or changing the table
                     the queue
     tally_sums      the same over all batches
     group_tallies   how many flagged records are odd alike, per batch
+    version_tallies what people found each model version's flagged records to be, per batch
     scorings        each model version's word on each record that was ever in the queue
     record_claims   who is looking at a record right now
     suppressions    rules that keep records out of sight until a day
@@ -48,6 +49,12 @@ verdicts = sa.Table(
     sa.Column("act", sa.String(32), nullable=False, server_default=""),  # given together, undone together
     sa.Index("ix_verdicts_record", "dataset", "anomaly_id"),
     sa.Index("ix_verdicts_act", "act"),
+    sa.Index(
+        "ix_verdicts_withdraws",
+        "withdraws",
+        sqlite_where=sa.text("withdraws IS NOT NULL"),
+        postgresql_where=sa.text("withdraws IS NOT NULL"),
+    ),
 )
 queue = sa.Table(
     "queue",
@@ -168,6 +175,15 @@ group_tallies = sa.Table(  # of flagged rows that no rule hides
     sa.Index("ix_group_tallies_batch", "dataset", "batch_id"),
     sa.Index("ix_group_tallies_signature", "dataset", "signature"),
 )
+version_tallies = sa.Table(  # of the records that a version flagged, whoever scored them since
+    "version_tallies",
+    metadata,
+    sa.Column("dataset", sa.String(63), primary_key=True),
+    sa.Column("batch_id", sa.String(250), primary_key=True),
+    sa.Column("model_version", sa.Integer, primary_key=True),
+    sa.Column("n_judged", sa.BigInteger, nullable=False),  # worth the time or not; unsure is neither
+    sa.Column("n_hits", sa.BigInteger, nullable=False),  # worth the time
+)
 scorings = sa.Table(
     "scorings",
     metadata,
@@ -181,6 +197,7 @@ scorings = sa.Table(
     sa.Column("threshold", sa.Float, nullable=False),
     sa.Column("scored_at", instant, nullable=False),
     sa.Index("ix_scorings_batch", "dataset", "batch_id", "model_version"),
+    sa.Index("ix_scorings_version", "dataset", "model_version", "kind", "severity"),
 )
 record_claims = sa.Table(
     "record_claims",

@@ -15,12 +15,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.ledger import Ledger
 from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
 from pipeline.review.filters import BANDS, Datasets, of
-from pipeline.review.schema import queue, queue_batches, scorings, tallies, tally_sums, verdicts
+from pipeline.review.schema import queue_batches, scorings, tallies, tally_sums, verdicts, version_tallies
 from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES, WITHDRAWN
 
 LONGEST_PLOT = 60  # days
@@ -147,23 +149,14 @@ def _day(day: str, count: Counter[str]) -> Day:
 
 def _precision(connection: sa.Connection, dataset: Datasets) -> dict[tuple[str, int], Share]:
     """A version's precision is that of the records which *it* flagged, whoever scored them since."""
-    columns = (scorings.c.dataset, scorings.c.model_version, queue.c.state)
-    query = (
-        sa
-        .select(*columns, sa.func.count())
-        .select_from(
-            queue.join(
-                scorings,
-                (scorings.c.anomaly_id == queue.c.anomaly_id) & (scorings.c.dataset == queue.c.dataset),
-            )
-        )
-        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), scorings.c.kind == "flagged")
-        .group_by(*columns)
-    )
-    counted: dict[tuple[str, int], Counter[bool]] = defaultdict(Counter)
-    for name, version, state, n in connection.execute(of(query, scorings, dataset)):
-        counted[name, version][state in NOT_LEARNED] += n
-    return {key: wilson(counted[key][True], counted[key].total()) for key in sorted(counted)}
+    columns = version_tallies.c
+    query = sa.select(
+        columns.dataset, columns.model_version, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)
+    ).group_by(columns.dataset, columns.model_version)
+    found = connection.execute(of(query, version_tallies, dataset))
+    return {
+        (name, version): wilson(int(hits), int(n)) for name, version, hits, n in sorted(map(tuple, found))
+    }
 
 
 def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
@@ -217,26 +210,30 @@ def _holds(said: sa.FromClause) -> sa.ColumnElement[bool]:
 def _agreement(connection: sa.Connection, dataset: Datasets) -> Share:
     """Records that two or more judged, each by their last word; words that settled a disagreement are no
     opinion on it.
+
+    Of most records one thing was said: the others are looked for first, in an index alone.
     """
     names = (verdicts.c.dataset, verdicts.c.anomaly_id)
-    last = sa.func.max(verdicts.c.number).label("number")
+    again = of(sa.select(*names), verdicts, dataset).group_by(*names).having(sa.func.count() > 1).subquery()
+    same_record = sa.and_(*(column == again.c[column.name] for column in names))
     lasts = (
         _counting(dataset)
+        .join(again, same_record)
         .where(~verdicts.c.settles)
-        .with_only_columns(last)
+        .with_only_columns(sa.func.max(verdicts.c.number).label("number"))
         .group_by(*names, verdicts.c.by)
         .subquery()
     )
-    same = sa.case((sa.func.min(verdicts.c.verdict) == sa.func.max(verdicts.c.verdict), 1), else_=0)
+    agree = sa.case((sa.func.min(verdicts.c.verdict) == sa.func.max(verdicts.c.verdict), 1), else_=0)
     said = (
         sa
-        .select(same.label("same"))
+        .select(agree.label("agree"))
         .join(lasts, lasts.c.number == verdicts.c.number)
         .group_by(*names)
         .having(sa.func.count() > 1)
         .subquery()
     )
-    n, hits = connection.execute(sa.select(sa.func.count(), sa.func.sum(said.c.same)).select_from(said)).one()
+    n, hits = connection.execute(sa.select(sa.func.count(), sa.func.sum(said.c.agree))).one()
     return wilson(int(hits or 0), int(n))
 
 
@@ -260,11 +257,28 @@ def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
         earlier.c.number < verdicts.c.number,
         _holds(earlier),
     )
-    firsts = _counting(dataset).where(~before).with_only_columns(verdicts.c.decided_at, scored_at)
-    newest = firsts.order_by(verdicts.c.number.desc())
-    pairs = connection.execute(newest.limit(MOST_WAITS))
-    gaps = [(said - known).total_seconds() / 3600 for said, known in pairs if known is not None]
-    return [gap for gap in gaps if gap >= 0]
+    waited: sa.ColumnElement[float] = Hours(scored_at, verdicts.c.decided_at)
+    firsts = _counting(dataset).where(~before).with_only_columns(waited)
+    newest = connection.execute(firsts.order_by(verdicts.c.number.desc()).limit(MOST_WAITS)).scalars()
+    return [float(gap) for gap in newest if gap is not None and gap >= 0]
+
+
+class Hours(FunctionElement[float]):
+    """From one instant to another, told by the database: to read thousands of texts as times is slow here."""
+
+    inherit_cache = True
+
+
+@compiles(Hours)
+def _by_epoch(element: Hours, compiler: Any, **options: Any) -> str:
+    since, until = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"extract(epoch FROM {until} - {since}) / 3600"
+
+
+@compiles(Hours, "sqlite")
+def _by_day(element: Hours, compiler: Any, **options: Any) -> str:
+    since, until = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"24 * (julianday({until}) - julianday({since}))"
 
 
 def as_dict(found: Review) -> dict[str, Any]:

@@ -38,6 +38,8 @@ from pipeline.verdicts import OPINIONS, anomaly_id
 from tests.pipeline.postgresql import server
 
 N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")
+SERVES = 4  # the version on whose flags most verdicts are
+DATASET = "dataset: {name}\nincoming: {{path: incoming}}\ncolumns:\n  column_0: {{type: float, role: numeric}}\n"
 SCORED_AT = datetime(2026, 6, 1, tzinfo=UTC)
 
 
@@ -82,6 +84,9 @@ def _browser(ledger: Ledger, url: str, home: Path) -> Iterator[TestClient]:
     identify.__annotations__ = {"request": Request}
     here = Installation(Settings(home=home, datasets=home, ledger_url=url))
     here.ledger = ledger
+    for name in DATASETS:  # served, so that a budget is suggested
+        (home / f"{name}.yaml").write_text(DATASET.format(name=name))
+        ledger.set_serving(name, SERVES)
     yield TestClient(create_app(here, identify=identify, secret=b"bench"), base_url="http://localhost")
 
 
@@ -160,6 +165,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "groups of all days": lambda: groups(ledger, Filters(state="open")),
         "groups of 30 days": lambda: groups(ledger, Filters(state="open", since="2026-05-01")),
         "overview": lambda: review_statistics.review(ledger),
+        "overview, one dataset": lambda: review_statistics.review(ledger, "payments"),
         "a verdict and its undo": lambda: judging.undo(
             ledger, judging.give(ledger, [first["anomaly_id"]], "normal", by="bench").act, by="bench"
         ),
@@ -168,6 +174,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "page of a record": lambda: _get(browser, f"/record/{first['anomaly_id']}"),
         "page of the groups": lambda: _get(browser, "/groups"),
         "page of the overview": lambda: _get(browser, "/overview"),
+        "page of it, one dataset": lambda: _get(browser, "/overview?dataset=payments"),
     }  # fmt: skip
     print(f"{'':32} median    worst of 9, ms")
     for name, ask in asked.items():

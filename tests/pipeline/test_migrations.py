@@ -17,7 +17,7 @@ from pipeline.errors import StorageFailed
 from pipeline.ledger import Ledger
 from pipeline.ledger_schema import metadata
 from pipeline.monitoring import store
-from pipeline.review import judging, schema
+from pipeline.review import judging, schema, statistics
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
 
@@ -118,13 +118,17 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     put(ledger, [row("other", "2026-01-29", signature="fee↓")])
     judging.give(ledger, [row("k1")["anomaly_id"]], "normal", by="ann")
     before = groups(ledger, Filters()), groups(ledger, Filters(state="open"))
+    precision = statistics.review(ledger).precision
     with ledger.transaction(write=True) as connection:
-        connection.exec_driver_sql("DROP TABLE group_tallies")
+        for table in ("group_tallies", "version_tallies"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("DROP INDEX ix_queue_id")
         else:
             connection.exec_driver_sql("DROP INDEX ix_queue_page")
             connection.exec_driver_sql("CREATE INDEX ix_queue_order ON queue (day)")
+        for index in ("ix_scorings_version", "ix_verdicts_withdraws"):
+            connection.exec_driver_sql(f"DROP INDEX {index}")
         for name in ("kl_weight", "terms"):
             connection.exec_driver_sql(f"ALTER TABLE queue DROP COLUMN {name}")
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0005'")
@@ -132,4 +136,6 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     again = Ledger(database_url)
     assert (groups(again, Filters()), groups(again, Filters(state="open"))) == before
     assert [group.n for group in before[0]] == [2, 1]
+    assert statistics.review(again).precision == precision
+    assert (precision["payments", 3].hits, precision["payments", 3].n) == (0, 1)
     again.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,17 @@ def test_it_is_between_nothing_and_now_and_silent_on_little(
     if found:
         assert 0 <= found.low <= found.high <= now + 1e-6
         assert 0 <= found.best <= now + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(2, 5), st.booleans()), min_size=30, max_size=60), st.randoms())
+def test_it_is_the_same_in_whatever_order_people_judged(
+    judged: list[tuple[float, bool]], chance: Any
+) -> None:
+    """Records of one severity are looked at together or not at all."""
+    found, again = (suggest(order, 20.0) for order in (judged, chance.sample(judged, len(judged))))
+    assert found
+    assert again
+    assert found.best == again.best
 
 
 @pytest.fixture
