@@ -23,12 +23,11 @@ def _refused_by_duckdb(pattern: str) -> str:
     """Why DuckDB, which will match it, refuses a pattern: it knows no look-around and no back-references."""
     import duckdb
 
-    try:
-        duckdb.execute(
-            "SELECT regexp_full_match('', ?)", [pattern]
-        )  # the process's shared connection: no opening
-    except duckdb.Error as fault:
-        return str(fault)
+    with duckdb.cursor() as connection:  # opens no database; the process's own connection may be busy
+        try:
+            connection.execute("SELECT regexp_full_match('', ?)", [pattern])
+        except duckdb.Error as fault:
+            return str(fault)
     return ""
 
 

@@ -97,12 +97,15 @@ def faults(dataset: Dataset) -> list[tuple[str, str]]:
     """Derived columns whose expression DuckDB would refuse, and why."""
     import duckdb
 
-    found = []
-    for name in dataset.derived:
-        try:
-            duckdb.execute(_trial(dataset, name))
-        except duckdb.Error as fault:
-            found.append((name, str(fault).partition("\n")[0]))
+    found: list[tuple[str, str]] = []
+    if not dataset.derived:
+        return found
+    with duckdb.cursor() as connection:  # one of our own: the process's refuses who comes while it is busy
+        for name in dataset.derived:
+            try:
+                connection.execute(_trial(dataset, name))
+            except duckdb.Error as fault:
+                found.append((name, str(fault).partition("\n")[0]))
     return found
 
 

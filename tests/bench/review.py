@@ -39,7 +39,9 @@ from tests.pipeline.postgresql import server
 
 N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")
 SERVES = 4  # the version on whose flags most verdicts are
-DATASET = "dataset: {name}\nincoming: {{path: incoming}}\ncolumns:\n  column_0: {{type: float, role: numeric}}\n"
+DATASET = (
+    "dataset: {name}\nincoming: {{path: incoming}}\ncolumns:\n  column_0: {{type: float, role: numeric}}\n"
+)
 SCORED_AT = datetime(2026, 6, 1, tzinfo=UTC)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from pipeline.columns import Column
 from pipeline.config import RECIPE, Dataset
 from pipeline.dataset_files import load_dataset, load_datasets
+from pipeline.derived import faults
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings
 from vae_core import Recipe
@@ -337,6 +340,18 @@ def test_the_json_schema_refuses_unknown_keys_and_explains_the_known_ones() -> N
     assert all("description" in field for field in schema["$defs"]["Column"]["properties"].values())
     with pytest.raises(jsonschema.ValidationError, match="datset"):
         jsonschema.validate(yaml.safe_load(GOOD) | {"datset": 1}, schema)
+
+
+def test_a_file_is_read_by_several_at_once(read: Callable[[str], Dataset]) -> None:
+    """The review page's threads do: of six hundred, a hundred were told that DuckDB is busy."""
+    derived = "derived:\n  step: {sql: amount - lag(amount) OVER by_time}\n  twice: {sql: 2 * amount}\n"
+    dataset = read(GOOD.replace("flag:", f"{derived}flag:"))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: faults(dataset), range(400)))
+        patterns = [re.escape(f"x{i}") for i in range(400)]
+        columns = list(pool.map(lambda text: Column(type="string", pattern=text), patterns))
+    assert found == [[]] * 400
+    assert [column.pattern for column in columns] == patterns
 
 
 @given(st.text(max_size=40))
