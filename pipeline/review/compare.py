@@ -49,10 +49,12 @@ class Near:
 def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int = 3) -> list[Near]:
     """The unflagged records of a record's batch that are most like it, the nearest first; those of its first
     `MOST_READ` are compared.
+
+    By the file's own columns: a derived one is not stored, those that it is computed from are.
     """
-    names = tuple(
-        name for name in dataset.columns_with("numeric", "categorical", "context") if name in dataset.columns
-    )
+    modelled = dataset.columns_with("numeric", "categorical", "context")
+    own = [name for name in modelled if name in dataset.columns]
+    names = tuple(dict.fromkeys([*own, *dataset.sources(dataset.derived)]))
     return known(here, "nearest", row, n, names, answer=lambda: _nearest(here, dataset, row, names, n))
 
 

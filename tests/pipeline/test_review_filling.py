@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from pipeline.columns import Derived
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
@@ -485,6 +486,12 @@ def test_nearest_are_the_unflagged_records_that_are_most_alike(
     assert [one.record_key[-3:] for one in found] == ["005", "002", "006"]
     assert [round(one.distance, 3) for one in found] == sorted(round(one.distance, 3) for one in found)
     assert found[0].differs == ("amount",)
+    ignored = {name: one.model_copy(update={"role": "ignored"}) for name, one in dataset.columns.items()}
+    step = Derived(sql='"amount" - lag("amount") OVER by_time')
+    by_steps = dataset.model_copy(update={"columns": ignored, "derived": {"step": step}})
+    by_steps.__dict__.pop("with_derived", None)  # what it was before
+    near = compare.nearest(here, by_steps, row)  # the model reads what is derived from it alone
+    assert (near[0].record_key[-3:], near[0].differs) == ("005", ("amount",))
     sampled = record.one(here.ledger, queue.page(here.ledger, Filters(kind="sampled")).rows[0]["anomaly_id"])
     assert sampled["record_key"] not in {one.record_key for one in compare.nearest(here, dataset, sampled)}
     assert compare.clearing(here, dataset, sampled).why_not == "it is not flagged"

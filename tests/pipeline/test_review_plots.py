@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.review.record import Distribution
+from pipeline.review.statistics import Day
 from pipeline.review.web import plots
 
 COUNTRIES = Distribution(1000, "b", categories=(("DE", 0.6), ("FR", 0.3), ("XX", 0.001), ("<b>", 0.0)))
@@ -50,3 +51,15 @@ def test_what_was_likely_is_read_from_the_reason(
 ) -> None:
     """Nothing is made of a reason that says it otherwise."""
     assert plots.likely(reason("x", expected, low=low)) == found
+
+
+@pytest.mark.parametrize("n_days", [1, 2, 5, 60])
+def test_a_day_is_a_bar_however_few_there_are(n_days: int) -> None:
+    """The first day that is flagged is no grey wall, and the last bar is inside the plot."""
+    drawn = str(plots.per_day([Day(f"2026-01-{i:02}", 78, 0, 0) for i in range(n_days)]))
+    bars = [
+        tuple(map(float, found)) for found in re.findall(r'"waiting" x="([\d.]+)".*? width="([\d.]+)"', drawn)
+    ]
+    assert len(bars) == n_days
+    assert max(width for _, width in bars) <= plots.WIDEST_DAY
+    assert bars[-1][0] + bars[-1][1] <= 720

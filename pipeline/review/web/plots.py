@@ -17,7 +17,7 @@ from pipeline.review.record import LONGEST_CATEGORY, Distribution
 from pipeline.review.statistics import Day, Share, share_text
 
 WIDE, HIGH, FOOT = 420, 84, 16
-SHOWN_DAYS = 60
+WIDEST_DAY = 120  # room for a day's name
 
 
 def usual(found: Distribution | None, reason: Mapping[str, Any]) -> Markup:
@@ -159,7 +159,7 @@ def per_day(days: Sequence[Day]) -> Markup:
         return Markup("")
     wide, high, left, foot = 720, 180, 34, 20
     most = max([day.n_flagged for day in days] + [1])
-    top, step = _round_up(most), (wide - left) / len(days)
+    top, step = _round_up(most), min((wide - left) / len(days), WIDEST_DAY)
     parts = [_grid(value, left, wide, high, foot, top) for value in (0, top // 2, top)]
     for i, day in enumerate(days):
         x, y = left + i * step, float(high - foot)
