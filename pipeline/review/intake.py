@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
+from pipeline.review.filters import Unindexed
 from pipeline.review.queue import CHUNK as CHUNK  # rows a statement
 from pipeline.review.schema import (
     group_tallies,
@@ -148,13 +149,13 @@ def _count_versions(connection: sa.Connection, dataset: str, batch_id: str) -> N
     connection.execute(sa.delete(version_tallies).where(same))
     hits = sa.func.sum(sa.case((queue.c.state.in_(NOT_LEARNED), 1), else_=0))
     columns = [scorings.c[name] for name in ("dataset", "batch_id", "model_version")]
-    flagged = (scorings.c.dataset == queue.c.dataset) & (scorings.c.anomaly_id == queue.c.anomaly_id)
     counted = (
         sa
         .select(*columns, sa.func.count(), hits)
-        .join_from(queue, scorings, flagged & (scorings.c.kind == "flagged"))
-        .where(queue.c.dataset == dataset, queue.c.batch_id == batch_id)
-        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]))
+        .join_from(scorings, queue, queue.c.anomaly_id == scorings.c.anomaly_id)
+        .where(scorings.c.dataset == dataset, scorings.c.batch_id == batch_id)
+        .where(Unindexed(scorings.c.kind) == "flagged")  # SQLite is to begin with the batch
+        .where(Unindexed(queue.c.state).in_([*NOT_LEARNED, *NORMAL]))
         .group_by(*columns)
     )
     names = [*(column.name for column in columns), "n_judged", "n_hits"]
