@@ -76,7 +76,7 @@ def address(here: Installation) -> Iterator[str]:
     assert found
     yield found[0]
     served.terminate()
-    served.wait(timeout=20)
+    served.wait(timeout=60)  # a record that was open may be importing torch
 
 
 @pytest.fixture
