@@ -190,6 +190,6 @@ def test_missing_readings_are_missing_in_what_is_derived(plant: Place) -> None:
     table = training.read_window(
         dataset, window, here.tables(dataset), scratch=plant.root / "read", threads=1
     ).table
-    assert table.column_names[:-1] == ["at", "level_change", "level_from_hour", "level_from_day"]
+    assert table.column_names[:-2] == ["at", "level_change", "level_from_hour", "level_from_day"]
     assert pc.sum(pc.is_null(table["level_change"])).as_py() == 2
     assert table["level_from_day"].null_count == 0

@@ -387,12 +387,12 @@ def test_scores_do_not_depend_on_slices_threads_or_order(
     """A score that moves with the machine's load cannot be explained to anybody."""
     import torch
 
-    from pipeline import scoring
+    from pipeline import accepted
     from pipeline.detector import Detector
 
     day = sample.batch_ids[0]
     before = scores_of(scored, day)
-    monkeypatch.setattr(scoring, "SLICE", 37)
+    monkeypatch.setattr(accepted, "SLICE", 37)
     scored.score(day, force=True)
     assert scores_of(scored, day).equals(before)
 

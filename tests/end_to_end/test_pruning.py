@@ -38,6 +38,8 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     assert listed[2]["window"] == second.tags["window"]
     assert listed[2]["metrics"]["threshold"] > 0
     code, output, _ = scored.run("versions", scored.name)
+    assert (code, sum(line.rstrip().endswith(" no") for line in output.splitlines())) == (0, 1)
+    code, output, _ = scored.run("versions", scored.name, "2")
     assert (code, output.count("takes it")) == (0, 1)
 
     code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
