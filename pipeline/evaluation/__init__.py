@@ -5,7 +5,8 @@ reasons. Does not: reading records (holdout.py), or acting on a decision (steps/
 imports nothing heavy.
 """
 
-from pipeline.evaluation.decision import Decision, Finding, decide
+from pipeline.evaluation.decision import Decision, Finding
 from pipeline.evaluation.evidence import Churn, Difference, Evidence, Measured, Share
+from pipeline.evaluation.judging import decide
 
 __all__ = ["Churn", "Decision", "Difference", "Evidence", "Finding", "Measured", "Share", "decide"]

@@ -2,7 +2,7 @@
 terminal.
 
 Belongs here: which rows, from what was kept of it (evaluation.json) and what versions are made of. Pure. Does
-not: how they look (report/templates/, approval.py, display/models.py), or what decides (decision.py).
+not: how they look (report/templates/, approval.py, display/models.py), or what decides (judging.py).
 """
 
 from __future__ import annotations
