@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 15  # seconds
+ANSWERS = 4  # seconds, of a page that stays
 
 
 class Page:
@@ -22,9 +23,15 @@ class Page:
     def _get(self, address: str) -> None:
         """Until it is drawn: what is pressed before is dropped by Chromium."""
         self.browser.get(address)
-        drawn = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
         if self.scripted:
-            self.browser.execute_async_script(drawn)
+            self.until(self._is_drawn)
+
+    def _is_drawn(self) -> bool:
+        """A page that sends its reader on, to a login say, takes the answer with it: the next is asked."""
+        self.browser.set_script_timeout(ANSWERS)
+        drawn = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));"
+        self.browser.execute_async_script(drawn)
+        return True
 
     def all(self, selector: str) -> list[Any]:
         found: list[Any] = self.browser.find_elements("css selector", selector)
