@@ -200,7 +200,10 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
 
 def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     drift = now.columns[name]
-    step = f"ask the source what changed in {name!r}; if it is there to stay, train again: vaewatch train {dataset.dataset}"
+    again = f"if it is there to stay, train again: vaewatch train {dataset.dataset}"
+    step = f"ask the source what changed in {name!r}; {again}"
+    if name in dataset.derived:
+        step = f"see what changed in the columns that {name!r} is computed from; {again}"
     key = f"drift:{name}"
     usual = _of(history, key, name, lambda d: d.divergence, DIVERGENCE)
     moved = _beyond(drift.divergence, usual, noise=drift.noise)

@@ -110,7 +110,7 @@ def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
         return Markup("")
     xs, ys = zip(*points, strict=True)
     ordered = sorted(ys)
-    low, top = ordered[0], ordered[int(0.98 * (len(ys) - 1))]  # the first steps are far above all others
+    low, top = ordered[0], ordered[int(0.98 * (len(ys) - 1))]  # the first steps may be far above all others
     span, length = (top - low) or 1.0, (xs[-1] - xs[0]) or 1.0
     places = [
         (8 + (wide - 16) * (x - xs[0]) / length, high - 8 - (high - 36) * min(1.05, (y - low) / span))
@@ -118,12 +118,13 @@ def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
     ]
     path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     above = min(y for x, y in places if x >= 0.9 * wide) - 6  # the last number stands clear of the line
-    ends = '<text x="8" y="12">{:.4g}</text><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
+    cut = f"cut at {top:.4g}" if ordered[-1] > top else f"{top:.4g}"
+    ends = '<text x="8" y="12">{}</text><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
     return _svg(
         wide,
         high,
         said,
-        [_draw('<path class="trend" d="M{}"/>', path), _draw(ends, top, wide - 8, above, ys[-1])],
+        [_draw('<path class="trend" d="M{}"/>', path), _draw(ends, cut, wide - 8, above, ys[-1])],
     )
 
 

@@ -91,18 +91,19 @@ def evaluate(
     if seat.words:
         say(f"version {chosen.version} {outcome}: {seat.words}")
         details["notes"] = [*details["notes"], seat.words]
-    details["next"] = _next(dataset, chosen.version, outcome, seat.alias)
+    details["next"] = _next(dataset, chosen.version, outcome, seat.alias, champion is not None)
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 
 
-def _next(dataset: Dataset, version: int, outcome: str, alias: str) -> str:
+def _next(dataset: Dataset, version: int, outcome: str, alias: str, serves: bool) -> str:
     """What follows from a decision, and who has to do it."""
     name, mode = dataset.dataset, dataset.promote.mode
     override = f"vaewatch promote {name} --version {version} --reason WHY"
     if outcome != "refused" and not alias:
         return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
     if outcome == "refused":
-        return f"the champion serves on; train again once the reason is gone, or override it: {override}"
+        meanwhile = "the champion serves on" if serves else "no model serves, and batches wait"
+        return f"{meanwhile}; train again once the reason is gone, or override it: {override}"
     if outcome == "waiting":
         return f"evaluate it again as batches land (each night does); sooner: {override}"
     if alias == "champion":

@@ -300,6 +300,16 @@ def test_each_thing_that_goes_wrong_is_told_by_itself_with_what_to_do(
     assert last[0].next_step
 
 
+def test_nobody_asks_the_source_about_a_column_that_it_does_not_have() -> None:
+    """What is derived is computed here."""
+    derived = PLAIN.model_copy(update={"derived": {"level": "lag(flow) OVER by_time"}})
+    steps = [told([*[QUIET] * 21, moved(0.5)], dataset=one)[-1][0].next_step for one in (PLAIN, derived)]
+    assert steps[0].startswith("ask the source what changed in 'level'; if it is there to stay")
+    assert steps[1].startswith(
+        "see what changed in the columns that 'level' is computed from; if it is there to stay"
+    )
+
+
 def test_a_batch_is_odd_as_a_whole_by_what_its_own_dataset_does_and_only_upwards() -> None:
     """Where 39 % above a normal one is every day's, so is tonight's; a quieter batch is not odd to a
     reader.
