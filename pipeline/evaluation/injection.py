@@ -82,6 +82,14 @@ def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
     )
 
 
+def falsifiable(dataset: Dataset, records: pa.Table) -> pa.Table:
+    """The records that have a value to falsify: of one without any a copy is the record itself."""
+    there = np.zeros(records.num_rows, bool)
+    for column in _columns(dataset, records):
+        there |= column.there
+    return records.filter(pa.array(there))
+
+
 class _Draws:
     """Numbers in [0, 1) by a record's key and a purpose: the same on every machine and night. (n_records,)"""
 

@@ -28,7 +28,7 @@ from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
 from pipeline.evaluation.evidence import Churn, Difference, Evidence, Measured, Share
 from pipeline.evaluation.injection import MOST as MOST_INJECTED
-from pipeline.evaluation.injection import gross, injected
+from pipeline.evaluation.injection import falsifiable, gross, injected
 from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut
 from pipeline.scoring import check_derived
 from pipeline.verdicts import anomaly_id
@@ -125,8 +125,16 @@ class _Asked:
         step = max(1, -(-held.records.num_rows // MOST_INJECTED))
         based = held.records.take(pa.array(range(0, held.records.num_rows, step), pa.int64()))
         kinds = injected(dataset, based) if held.records.num_rows >= FEWEST else {}
-        ordinary = held.newest.slice(0, N_GROSS)
+        ordinary = _every(held.newest, N_GROSS, dataset)
         return cls(held, held.records, step, based, kinds, held.newest, ordinary, gross(dataset, ordinary))
+
+
+def _every(newest: pa.Table, most: int, dataset: Dataset) -> pa.Table:
+    """So many of the records that can be falsified, evenly from all of the days; all where none can."""
+    some = falsifiable(dataset, newest)
+    some = some if some.num_rows else newest
+    step = max(1, -(-some.num_rows // most))
+    return some.take(pa.array(range(0, some.num_rows, step), pa.int64()))
 
 
 class _Scored:

@@ -231,6 +231,21 @@ def test_a_day_of_an_event_in_the_holdout_hides_nobody_who_finds_anomalies(
     assert stormy > 0.6 * calm
 
 
+def test_records_without_a_value_say_nothing_of_a_model(
+    trained: Trained, held: HeldOut, learned: pa.Table
+) -> None:
+    """All sensors of a plant are silent for most of a day: a copy of such a record is the record itself."""
+    silent = held.newest
+    for i, name in enumerate(silent.column_names):
+        if name not in {BATCH_ID, RECORD_KEY, DAY}:
+            half = pc.if_else(
+                pa.array(np.arange(silent.num_rows) % 4 > 0), None, silent[name].combine_chunks()
+            )
+            silent = silent.set_column(i, name, half)
+    evidence = evidence_of(trained("good"), None, replace(held, newest=silent), learned)
+    assert evidence.challenger.gross > 0.95
+
+
 def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOut, learned: pa.Table) -> None:
     """A small team's first weeks: the model serves; one that knows nothing does not."""
     few = replace(held_out(held.records.slice(0, 8)), newest=held.newest.slice(0, 60))
