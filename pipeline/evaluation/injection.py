@@ -82,12 +82,14 @@ def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
     )
 
 
-def falsifiable(dataset: Dataset, records: pa.Table) -> pa.Table:
-    """The records that have a value to falsify: of one without any a copy is the record itself."""
+def falsifiable(dataset: Dataset, records: pa.Table) -> Array:
+    """Which records have a value to falsify, (n_records,) bool: of one without any a copy is the record
+    itself.
+    """
     there = np.zeros(records.num_rows, bool)
     for column in _columns(dataset, records):
         there |= column.there
-    return records.filter(pa.array(there))
+    return there
 
 
 class _Draws:

@@ -107,14 +107,13 @@ def measure(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What every version is asked about. injected: falsified copies of `based`, which is each step-th of the
-    holdout's records.
+    """What every version is asked about. injected: falsified copies of the holdout's records `based`, which
+    are row numbers.
     """
 
     held: HeldOut
     records: pa.Table
-    step: int
-    based: pa.Table
+    based: Array
     injected: Mapping[str, pa.Table]
     newest: pa.Table
     ordinary: pa.Table
@@ -122,19 +121,18 @@ class _Asked:
 
     @classmethod
     def of(cls, dataset: Dataset, held: HeldOut) -> _Asked:
-        step = max(1, -(-held.records.num_rows // MOST_INJECTED))
-        based = held.records.take(pa.array(range(0, held.records.num_rows, step), pa.int64()))
-        kinds = injected(dataset, based) if held.records.num_rows >= FEWEST else {}
-        ordinary = _every(held.newest, N_GROSS, dataset)
-        return cls(held, held.records, step, based, kinds, held.newest, ordinary, gross(dataset, ordinary))
+        records, newest = held.records, held.newest
+        based = _every(records, MOST_INJECTED, dataset)
+        kinds = injected(dataset, records.take(pa.array(based))) if records.num_rows >= FEWEST else {}
+        ordinary = newest.take(pa.array(_every(newest, N_GROSS, dataset)))
+        return cls(held, records, based, kinds, newest, ordinary, gross(dataset, ordinary))
 
 
-def _every(newest: pa.Table, most: int, dataset: Dataset) -> pa.Table:
-    """So many of the records that can be falsified, evenly from all of the days; all where none can."""
-    some = falsifiable(dataset, newest)
-    some = some if some.num_rows else newest
-    step = max(1, -(-some.num_rows // most))
-    return some.take(pa.array(range(0, some.num_rows, step), pa.int64()))
+def _every(records: pa.Table, most: int, dataset: Dataset) -> Array:
+    """So many of the records that can be falsified, evenly from all of the days; of all where none can."""
+    rows = np.flatnonzero(falsifiable(dataset, records))
+    rows = rows if len(rows) else np.arange(records.num_rows)
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 class _Scored:
@@ -275,7 +273,7 @@ def _differences(
 ) -> dict[str, Difference]:
     found = {}
     if one.injected:
-        before = one.flags(one.normal[:: one.asked.step])
+        before = one.flags(one.normal[one.asked.based])
         found["unaltered"] = _paired([hits * 1.0 - before for hits in one.found.values()])
     if other and one.injected:
         mine, theirs = one.found, other.found
@@ -304,7 +302,7 @@ def _bootstrapped(one: _Scored, rival: _Ranks) -> Difference:
         mine, theirs = (ranks.found(one.budget, records, based) for ranks in (one.ranks, rival))
         return _mean(mine) - _mean(theirs)
 
-    n, n_based = len(one.normal), one.asked.based.num_rows
+    n, n_based = len(one.normal), len(one.asked.based)
     drawn = [
         difference(random.integers(n, size=n), random.integers(n_based, size=n_based))
         for _ in range(N_BOOTSTRAPS)
