@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags import links, notes
 from dags.frame import DatasetDags, log, skipped
 from dags.lineage import tell
+from dags.mail import installation
 from pipeline.errors import NotReady
 
 
@@ -43,12 +44,12 @@ def train(of: DatasetDags) -> None:
         @task(pool="gpu", multiple_outputs=False)
         def train(*, params: Any = None) -> dict[str, Any]:
             from pipeline import lineage, steps
-            from pipeline.installation import Installation
 
+            here = installation()
             try:
-                receipt = steps.train(name, force=params["force"], say=log.info)
+                receipt = steps.train(here, name, force=params["force"], say=log.info)
             except NotReady as early:
-                if Installation().ledger.serving_version(name) is None:
+                if here.ledger.serving_version(name) is None:
                     raise AirflowSkipException(str(early)) from early
                 raise
             if receipt.outcome == "skipped":
@@ -69,7 +70,7 @@ def train(of: DatasetDags) -> None:
             from pipeline import steps
 
             try:
-                judged = steps.evaluate(name, say=log.info)
+                judged = steps.evaluate(installation(), name, say=log.info)
             except NotReady as early:
                 raise AirflowSkipException(str(early)) from early
             log.info("%s", judged.details.get("reason", ""))
@@ -110,7 +111,9 @@ def promote(of: DatasetDags) -> None:
                 params["reason"] or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
             )
             by_hand = version is not None and not dag_run.partition_key
-            receipt = steps.promote(name, version, by=by, reason=reason, override=by_hand, say=log.info)
+            receipt = steps.promote(
+                installation(), name, version, by=by, reason=reason, override=by_hand, say=log.info
+            )
             return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
 
         promote()
@@ -131,7 +134,7 @@ def approve(of: DatasetDags) -> None:
             from pipeline import steps
 
             version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
-            receipt = steps.evidence(name, version)
+            receipt = steps.evidence(installation(), name, version)
             if receipt.outcome == "serving":
                 raise skipped(f"version {receipt.model_version} is champion already")
             number, details, asked = receipt.model_version, receipt.details, open_questions(ti, name)
@@ -162,10 +165,17 @@ def approve(of: DatasetDags) -> None:
                 known = bool(shown["objection"])  # what has come up since the question is not overridden
                 held = shown.get("is_challenger", False)  # if not, the question said so
                 receipt = steps.promote(
-                    name, version, by=by, reason=reason, override=known, as_challenger=held, say=log.info
+                    installation(),
+                    name,
+                    version,
+                    by=by,
+                    reason=reason,
+                    override=known,
+                    as_challenger=held,
+                    say=log.info,
                 )
             else:
-                receipt = steps.reject(name, version, by=by, reason=reason)
+                receipt = steps.reject(installation(), name, version, by=by, reason=reason)
             return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}
 
         evidence() >> approve >> settle()
@@ -190,7 +200,7 @@ def prune(of: DatasetDags) -> None:
         def prune() -> dict[str, Any]:
             from pipeline import steps
 
-            receipt = steps.prune(name, say=log.info)
+            receipt = steps.prune(installation(), name, say=log.info)
             gone = receipt.details["removed"]
             return {
                 "outcome": receipt.outcome,

@@ -34,7 +34,7 @@ def discover(of: DatasetDags) -> None:
         def look(*, outlet_events: Any = None) -> int:
             from pipeline import steps
 
-            keys = steps.discover(name, group=group, claim=True)
+            keys = steps.discover(installation(), name, group=group, claim=True)
             if not keys:
                 raise skipped("nothing is due")
             outlet_events[landed].add_partitions(keys)
@@ -60,7 +60,7 @@ def score(of: DatasetDags) -> None:
             from pipeline import lineage, steps
 
             key = key_of(dag_run, params)
-            checked = steps.validate(name, key, say=log.info)
+            checked = steps.validate(installation(), name, key, say=log.info)
             links.show_checked(checked)
             tell(lineage.validated, name, key)
             return brief(checked)
@@ -70,7 +70,7 @@ def score(of: DatasetDags) -> None:
             from pipeline import lineage, steps
 
             key = key_of(dag_run, params)
-            receipt = steps.score(name, key, say=log.info, installation=installation())
+            receipt = steps.score(installation(), name, key, say=log.info)
             links.show_scored(receipt)
             tell(lineage.scored, name, key)
             done = brief(receipt)
@@ -101,15 +101,16 @@ def rescore(of: DatasetDags) -> None:
         def rescore(*, params: Any = None, outlet_events: Any = None) -> dict[str, Any]:
             from pipeline import lineage, steps
 
-            key = f"{params['first']}{steps.RANGE}{params['last'] or params['first']}"
-            checked = steps.validate(name, key, force=True, say=log.info) if params["check_again"] else None
-            receipt = steps.score(name, key, force=True, say=log.info, installation=installation())
+            here, key = installation(), f"{params['first']}{steps.RANGE}{params['last'] or params['first']}"
+            again = params["check_again"]
+            checked = steps.validate(here, name, key, force=True, say=log.info) if again else None
+            receipt = steps.score(here, name, key, force=True, say=log.info)
             if checked:
                 tell(lineage.validated, name, key)
             links.show_scored(receipt)
             tell(lineage.scored, name, key)
-            if again := [batch.batch_id for batch in receipt.with_outcome("scored")]:
-                outlet_events[scored].add_partitions(again)
+            if keys := [batch.batch_id for batch in receipt.with_outcome("scored")]:
+                outlet_events[scored].add_partitions(keys)
             done = brief(receipt)
             complain(name, done["failed"], ModelUnusable)
             if checked:

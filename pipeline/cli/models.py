@@ -39,8 +39,9 @@ def evaluate(
     serves at once.
     """
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish([told(as_json, partial(steps.evaluate, dataset, version))], as_json)
+    finish([told(as_json, partial(steps.evaluate, Installation(), dataset, version))], as_json)
 
 
 @verbs.command()
@@ -55,9 +56,10 @@ def promote(
 ) -> None:
     """Make a model version champion; the champion until now becomes `previous`."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
     who, named = by or getpass.getuser(), version is not None
-    given = partial(steps.promote, dataset, version, by=who, reason=reason, override=named)
+    given = partial(steps.promote, Installation(), dataset, version, by=who, reason=reason, override=named)
     finish([told(as_json, given)], as_json)
 
 
@@ -65,8 +67,9 @@ def promote(
 def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: AsJson = False) -> None:
     """Make the previous champion champion again."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish([steps.rollback(dataset, by=by or getpass.getuser(), reason=reason)], as_json)
+    finish([steps.rollback(Installation(), dataset, by=by or getpass.getuser(), reason=reason)], as_json)
 
 
 @verbs.command()
@@ -83,8 +86,9 @@ def compare(
     """
     from pipeline import steps
     from pipeline.display.models import print_comparison
+    from pipeline.installation import Installation
 
-    found = steps.compare(dataset, version, other)
+    found = steps.compare(Installation(), dataset, version, other)
     if as_json:
         return print_json({"decision": found.decision.as_dict(), "evidence": found.evidence.as_dict()})
     return print_comparison(found)
@@ -103,11 +107,12 @@ def versions(
     """
     from pipeline import steps
     from pipeline.display.models import print_version, print_versions
+    from pipeline.installation import Installation
 
     if version is not None:
-        one = steps.version(dataset, version)
+        one = steps.version(Installation(), dataset, version)
         return print_json(one) if as_json else print_version(one)
-    found = steps.versions(dataset)
+    found = steps.versions(Installation(), dataset)
     return print_json(found) if as_json else print_versions(dataset, found)
 
 
@@ -116,8 +121,9 @@ def history(dataset: DatasetName, as_json: AsJson = False) -> None:
     """What was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
     from pipeline import steps
     from pipeline.display.models import print_history
+    from pipeline.installation import Installation
 
-    events = steps.history(dataset)
+    events = steps.history(Installation(), dataset)
     print_json(events) if as_json else print_history(events)
 
 
@@ -127,9 +133,12 @@ def reproduce(dataset: DatasetName, version: Version, as_json: AsJson = False) -
     why.
     """
     from pipeline import steps
+    from pipeline.installation import Installation
 
     with training_progress(as_json) as on_progress:
-        receipt = told(as_json, partial(steps.reproduce, dataset, version, on_progress=on_progress))
+        receipt = told(
+            as_json, partial(steps.reproduce, Installation(), dataset, version, on_progress=on_progress)
+        )
     finish([receipt], as_json)
 
 
@@ -147,8 +156,9 @@ def copy(
     other.
     """
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish([steps.copy(dataset, version, to=to, by=by or getpass.getuser())], as_json)
+    finish([steps.copy(Installation(), dataset, version, to=to, by=by or getpass.getuser())], as_json)
 
 
 @verbs.command()
@@ -162,8 +172,9 @@ def prune(
     """Remove model versions that retention does not keep, with their runs and files, for good."""
     from pipeline import steps
     from pipeline.display.models import print_pruning
+    from pipeline.installation import Installation
 
-    receipt = steps.prune(dataset, dry_run=dry_run)
+    receipt = steps.prune(Installation(), dataset, dry_run=dry_run)
     if as_json:
         return print_json(receipt.as_dict())
     return print_pruning(receipt.details)

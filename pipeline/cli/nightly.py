@@ -72,8 +72,9 @@ def validate(
 ) -> None:
     """Check batches against their contract: accept them, set records aside, or refuse them whole."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish([told(as_json, partial(steps.validate, dataset, batch, force=force))], as_json)
+    finish([told(as_json, partial(steps.validate, Installation(), dataset, batch, force=force))], as_json)
 
 
 @verbs.command()
@@ -84,9 +85,12 @@ def train(
 ) -> None:
     """Train on the accepted records of the newest days; log and register the model."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
     with training_progress(as_json) as on_progress:
-        receipt = told(as_json, partial(steps.train, dataset, force=force, on_progress=on_progress))
+        receipt = told(
+            as_json, partial(steps.train, Installation(), dataset, force=force, on_progress=on_progress)
+        )
     finish([receipt], as_json)
 
 
@@ -99,8 +103,9 @@ def score(
 ) -> None:
     """Score accepted batches with the champion; publish scores and flagged records."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish([told(as_json, partial(steps.score, dataset, batch, force=force))], as_json)
+    finish([told(as_json, partial(steps.score, Installation(), dataset, batch, force=force))], as_json)
 
 
 @verbs.command()
@@ -120,7 +125,7 @@ def run(
     if not names and not as_json:
         console().print(NO_DATASETS)
     for name in names:
-        receipts += told(as_json, partial(steps.run, name, installation=here))
+        receipts += told(as_json, partial(steps.run, here, name))
     finish(receipts, as_json)
 
 

@@ -45,5 +45,6 @@ def quarantine_show(
 def quarantine_release(dataset: DatasetName, batch: BatchId, as_json: AsJson = False) -> None:
     """Check a batch again after its contract was mended, and score what now passes."""
     from pipeline import steps
+    from pipeline.installation import Installation
 
-    finish(steps.release(dataset, batch), as_json)
+    finish(steps.release(Installation(), dataset, batch), as_json)

@@ -45,30 +45,26 @@ __all__ = [
 ]
 
 
-def release(dataset_name: str, batch_id: str, *, installation: Installation | None = None) -> list[Receipt]:
+def release(here: Installation, dataset_name: str, batch_id: str) -> list[Receipt]:
     """Check a batch again with the contract as it is now, and score it again: set-aside records that pass
     come in.
     """
-    here = installation or Installation()
-    checked = validate(dataset_name, batch_id, force=True, installation=here)
-    return [checked, score(dataset_name, batch_id, force=True, installation=here)]
+    checked = validate(here, dataset_name, batch_id, force=True)
+    return [checked, score(here, dataset_name, batch_id, force=True)]
 
 
-def run(
-    dataset_name: str, *, say: Say = lambda _: None, installation: Installation | None = None
-) -> list[Receipt]:
+def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> list[Receipt]:
     """Everything due: validate what landed; train where there is no champion or the schedule says so,
     evaluate, promote; score.
     """
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
-    receipts = [validate(dataset_name, say=say, installation=here)]
+    receipts = [validate(here, dataset_name, say=say)]
     try:
         for receipt in _learn(here, dataset, say):
             receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
     except NotReady as early:
         receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": str(early)}))
-    receipts.append(score(dataset_name, say=say, installation=here))
+    receipts.append(score(here, dataset_name, say=say))
     return receipts
 
 
@@ -77,19 +73,17 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     name = dataset.dataset
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):
-        trained = train(name, say=say, installation=here)
+        trained = train(here, name, say=say)
         yield trained
         waits |= trained.outcome != "skipped"
     if waits or dataset.promote.shadow_days:
-        judged = evaluate(name, say=say, installation=here)
+        judged = evaluate(here, name, say=say)
         passed = judged.outcome == "passed" and judged.alias == "challenger"
         promotes = passed and dataset.promote.mode == "automatic"
         if judged.outcome != "unchanged":
             yield _gone_on(judged) if promotes or judged.alias == "champion" else judged
         if promotes:
-            yield promote(
-                name, judged.model_version, by="vaewatch", reason="automatic", say=say, installation=here
-            )
+            yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
 
 
 def _gone_on(judged: Receipt) -> Receipt:

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 CLAIM = timedelta(minutes=30)
 
 
-def discover(
-    dataset_name: str, *, group: int = 1, claim: bool = False, installation: Installation | None = None
-) -> list[str]:
+def discover(here: Installation, dataset_name: str, *, group: int = 1, claim: bool = False) -> list[str]:
     """Keys of the batches that are due: landed and not validated as they are now, or accepted and a champion
     serves.
 
@@ -38,7 +36,6 @@ def discover(
             between.
         claim: leave out what an earlier call claimed within half an hour, and claim the rest.
     """
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     due = [batch.batch_id for batch in _due(here, dataset)]
     if claim:
@@ -48,12 +45,12 @@ def discover(
 
 
 def validate(
+    here: Installation,
     dataset_name: str,
     key: str | None = None,
     *,
     force: bool = False,
     say: Say = lambda _: None,
-    installation: Installation | None = None,
 ) -> Receipt:
     """Check batches against the contract and publish their records.
 
@@ -67,7 +64,6 @@ def validate(
     """
     from pipeline.monitoring import alerts, metrics
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     chosen = _chosen(key, landed(dataset, here.ledger))
     if not chosen and key is not None and RANGE not in key:

@@ -36,11 +36,7 @@ MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
 
 
 def evaluate(
-    dataset_name: str,
-    version: int | None = None,
-    *,
-    say: Say = lambda _: None,
-    installation: Installation | None = None,
+    here: Installation, dataset_name: str, version: int | None = None, *, say: Say = lambda _: None
 ) -> Receipt:
     """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the
     challenger's place or not.
@@ -59,7 +55,6 @@ def evaluate(
     """
     from pipeline.report import gates
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)
     chosen = _chosen(here, dataset, version)
@@ -84,7 +79,7 @@ def evaluate(
     gates.onto_training_page(here, dataset, chosen)
     outcome = OUTCOME[chosen.tags["decision"]]
     if outcome == "passed" and champion is None:
-        promote(dataset_name, chosen.version, by="vaewatch", reason=FIRST, say=say, installation=here)
+        promote(here, dataset_name, chosen.version, by="vaewatch", reason=FIRST, say=say)
         seat = place.Place("champion")
     else:
         seat = place.settle(here.registry, chosen, champion)
@@ -137,11 +132,7 @@ class Comparison:
 
 
 def compare(
-    dataset_name: str,
-    one: int | None = None,
-    other: int | None = None,
-    *,
-    installation: Installation | None = None,
+    here: Installation, dataset_name: str, one: int | None = None, other: int | None = None
 ) -> Comparison:
     """Measure a version (default: the one that an evaluation would judge) against another (default: the
     champion); nothing is kept.
@@ -149,7 +140,6 @@ def compare(
     Raises:
         NotReady: there is no such version.
     """
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     champion = (
         here.registry.champion(dataset.dataset)
@@ -165,11 +155,10 @@ def compare(
     return Comparison(chosen, champion, *judged)
 
 
-def history(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
+def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     """What was trained, judged, promoted and rolled back, by whom, why and on what evidence, and where its
     threshold was changed; oldest first.
     """
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     events = here.registry.history(dataset.dataset)
     for version in here.registry.versions(dataset.dataset):

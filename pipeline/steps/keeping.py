@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def reproduce(
+    here: Installation,
     dataset_name: str,
     version: int,
     *,
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
-    installation: Installation | None = None,
 ) -> Receipt:
     """Train a version again from what was noted of it; its outcome is `equal`, to the bit, or `different`.
 
@@ -45,7 +45,6 @@ def reproduce(
     from pipeline import reproduction
     from pipeline.provenance import Note
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     chosen, noted = here.registry.note(dataset.dataset, version)
     registered = here.registry.fetch(chosen, here.settings.home / "models")
@@ -69,9 +68,7 @@ def reproduce(
     )
 
 
-def copy(
-    dataset_name: str, version: int, *, to: str, by: str, installation: Installation | None = None
-) -> Receipt:
+def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: str) -> Receipt:
     """Copy a version with its evidence to another environment's registry, where it is judged like any other,
     or promoted by its number.
 
@@ -88,7 +85,6 @@ def copy(
     """
     from pipeline import copying
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     there = copying.environment(to, here.settings)
     target = there.dataset(dataset_name)
@@ -118,7 +114,7 @@ def copy(
     )
 
 
-def versions(dataset_name: str, *, installation: Installation | None = None) -> list[dict[str, Any]]:
+def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and
     decided, why it stays.
 
@@ -127,7 +123,6 @@ def versions(dataset_name: str, *, installation: Installation | None = None) -> 
 
     A version without a reason in `kept` goes with the next pruning.
     """
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     found = here.registry.versions(dataset.dataset)
     reasons = _reasons_to_keep(here, dataset, found)
@@ -149,7 +144,7 @@ def versions(dataset_name: str, *, installation: Installation | None = None) -> 
     ]
 
 
-def version(dataset_name: str, number: int, *, installation: Installation | None = None) -> dict[str, Any]:
+def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any]:
     """One model version: what `versions` says of it, and besides `made_of`, what it `became` by whom, and
     `evaluation` as it was kept (None where it was not judged).
 
@@ -158,9 +153,8 @@ def version(dataset_name: str, number: int, *, installation: Installation | None
     """
     from pipeline.evaluation.told import made_of
 
-    here = installation or Installation()
     found = here.registry.version(dataset_name, number)
-    (row,) = (one for one in versions(dataset_name, installation=here) if one["version"] == number)
+    (row,) = (one for one in versions(here, dataset_name) if one["version"] == number)
     became = {
         what: {name: found.tags.get(f"{what}_{name}", "") for name in ("at", "by", "reason")}
         for what in ("promoted", "rolled_back", "rejected")
@@ -193,11 +187,7 @@ def _reasons_to_keep(
 
 
 def prune(
-    dataset_name: str,
-    *,
-    dry_run: bool = False,
-    say: Say = lambda _: None,
-    installation: Installation | None = None,
+    here: Installation, dataset_name: str, *, dry_run: bool = False, say: Say = lambda _: None
 ) -> Receipt:
     """Remove for good what retention does not keep: model versions, their runs and files, and what lies here
     of them.
@@ -210,7 +200,6 @@ def prune(
     """
     from pipeline import retention
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     name, registry, home = dataset.dataset, here.registry, here.settings.home
     fetched = sorted((home / "models" / name).glob("[0-9]*"))  # before the versions: what is new stays

@@ -24,12 +24,12 @@ AGAIN = "trained again, with the records for calibration:"
 
 
 def train(
+    here: Installation,
     dataset_name: str,
     *,
     force: bool = False,
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
-    installation: Installation | None = None,
 ) -> Receipt:
     """Train on the accepted window, log and register the model; it is challenger once it was judged well, and
     serves once it is promoted.
@@ -51,7 +51,6 @@ def train(
     from pipeline.report import sheet
     from pipeline.review.loop import log_review
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     batches = list(here.ledger.current(dataset.dataset).values())
     judged = verdicts.judged(here.ledger, dataset.dataset)

@@ -28,12 +28,12 @@ NO_REASON = "no reason was given"
 
 
 def score(
+    here: Installation,
     dataset_name: str,
     key: str | None = None,
     *,
     force: bool = False,
     say: Say = lambda _: None,
-    installation: Installation | None = None,
 ) -> Receipt:
     """Score accepted batches with the champion and publish scores and flagged records.
 
@@ -49,7 +49,6 @@ def score(
     from pipeline.report.gates import judgement
     from pipeline.review.digest import tell
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.dataset)
     states = [current[b] for b in sorted(current) if matches(key, b)]
@@ -153,6 +152,7 @@ def _score(
 
 
 def promote(
+    here: Installation,
     dataset_name: str,
     version: int | None = None,
     *,
@@ -161,7 +161,6 @@ def promote(
     override: bool = False,
     as_challenger: bool = False,
     say: Say = lambda _: None,
-    installation: Installation | None = None,
 ) -> Receipt:
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
@@ -178,7 +177,6 @@ def promote(
     """
     from pipeline.monitoring import alerts
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     seen = here.registry.champion(dataset.dataset)
     chosen = (
@@ -301,9 +299,7 @@ def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None)
     )
 
 
-def evidence(
-    dataset_name: str, version: int | None = None, *, installation: Installation | None = None
-) -> Receipt:
+def evidence(here: Installation, dataset_name: str, version: int | None = None) -> Receipt:
     """What a person should see before a version (default: the challenger) becomes champion; its details hold
     it as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
     challenger.
@@ -315,7 +311,6 @@ def evidence(
     """
     from pipeline import approval
 
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)
     chosen = (
@@ -337,19 +332,15 @@ def evidence(
     return Receipt("evidence", dataset.dataset, outcome, (), chosen.version, None, details)
 
 
-def reject(
-    dataset_name: str, version: int, *, by: str, reason: str, installation: Installation | None = None
-) -> Receipt:
+def reject(here: Installation, dataset_name: str, version: int, *, by: str, reason: str) -> Receipt:
     """Put on record that a version shall not serve; it is challenger no longer."""
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     changed = here.registry.reject(dataset.dataset, version, by=by, reason=reason)
     return Receipt("reject", dataset.dataset, "rejected" if changed else "unchanged", (), version)
 
 
-def rollback(dataset_name: str, *, by: str, reason: str, installation: Installation | None = None) -> Receipt:
+def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> Receipt:
     """Make the previous champion champion again."""
-    here = installation or Installation()
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.dataset) as note:
         left = here.registry.champion(dataset.dataset)

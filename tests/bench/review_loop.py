@@ -108,7 +108,7 @@ class _Feed:
             generate(sample, SamplePlan(days=n_days, hostile=False, seed=seed))
             incoming = self.here.dataset(NAME).incoming_path
             shutil.copytree(sample / "incoming" / NAME, incoming, dirs_exist_ok=True)
-            steps.validate(NAME, installation=self.here)
+            steps.validate(self.here, NAME)
             done.touch()
         self.dataset: Dataset = self.here.dataset(NAME)
         current = self.here.ledger.current(NAME)

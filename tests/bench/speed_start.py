@@ -261,7 +261,7 @@ def validate(root: Path, n: int) -> dict[str, Any]:
     Tables.replace = watched  # type: ignore[method-assign]
     settings = Settings(home=root / "home", datasets=root / "datasets", threads=2)
     start = time.perf_counter()
-    receipt = steps.validate("mixed", force=True, installation=Installation(settings))
+    receipt = steps.validate(Installation(settings), "mixed", force=True)
     seconds = time.perf_counter() - start
     if receipt.batches[0].outcome != "accepted":
         raise RuntimeError(f"the sample was to be accepted, is {receipt}")

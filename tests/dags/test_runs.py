@@ -160,8 +160,15 @@ def test_the_first_night(
     assert Run("orders.discover").tasks == {"look": "skipped"}
 
 
-def test_a_refused_batch_turns_its_run_red_and_stops_no_other(land: Land) -> None:
-    """Somebody is told at once, with the reason; the good batches of the same run are done."""
+def test_a_refused_batch_turns_its_run_red_and_stops_no_other(
+    land: Land, dataset_file: DatasetFile, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody is told at once, with the reason, by Airflow's own mail; the good batches of the run are
+    done.
+    """
+    dataset_file("orders", "train: {min_records: 300, recipe: {steps: 30}}\nreview: {email: ann@example.com}")
+    server = f"smtp://127.0.0.1:{mailbox.port}/?disable_ssl=true&disable_tls=true"
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", server)
     land(1)
     land(2, broken=True)
     land(3)
@@ -171,6 +178,11 @@ def test_a_refused_batch_turns_its_run_red_and_stops_no_other(land: Land) -> Non
     assert list(run.result("validate")["refused"]) == ["day02"]
     assert run.link("validate", "Batch report") == "/review/report/orders/day02/run.html"
     assert "b" in run.result("validate")["refused"]["day02"]
+    (alarm,) = mailbox.messages
+    assert alarm["subject"] == "orders day02: 1 alarm"
+    text = alarm.get_body(("html",))
+    assert text
+    assert "the delivery was refused" in text.get_content()
     states = Installation().ledger.current("orders")
     assert {batch: state.status for batch, state in states.items()} == {
         "day01": "accepted",

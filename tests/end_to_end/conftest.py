@@ -57,20 +57,18 @@ class Place:
         return self.opened[-1]
 
     def validate(self, key: str | None = None, **options: Any) -> Receipt:
-        return steps.validate(self.name, key, installation=self.here, **options)
+        return steps.validate(self.here, self.name, key, **options)
 
     def train(self) -> Receipt:
         """A first model serves without being asked: what these tests train is too quick to pass any gate."""
-        receipt = steps.train(self.name, installation=self.here)
+        receipt = steps.train(self.here, self.name)
         if self.here.registry.champion(self.name) is None:
-            steps.promote(
-                self.name, receipt.model_version, by="ann", reason="the first", installation=self.here
-            )
+            steps.promote(self.here, self.name, receipt.model_version, by="ann", reason="the first")
             return replace(receipt, alias="champion")
         return receipt
 
     def score(self, key: str | None = None, **options: Any) -> Receipt:
-        return steps.score(self.name, key, installation=self.here, **options)
+        return steps.score(self.here, self.name, key, **options)
 
     def edit(self, old: str, new: str) -> None:
         """Change the dataset's file."""

@@ -133,7 +133,7 @@ class Shop:
             assert words in html.unescape(page)
         (again,) = self.place.validate().batches
         assert again.outcome == "unchanged"
-        assert steps.discover("orders", installation=self.place.here) == []
+        assert steps.discover(self.place.here, "orders") == []
 
     def accepted(self, delivery: pa.Table, **set_aside: int) -> BatchReceipt:
         """The batch is accepted but for so many records for a reason."""
@@ -204,7 +204,7 @@ def scoring_shop(trained_shop: Place, open_copy: Callable[[Place], Place]) -> Pl
 
 def test_an_empty_folder_is_nothing_to_do(shop: Shop) -> None:
     """A feed that has not begun yet is no fault."""
-    assert steps.discover("orders", installation=shop.place.here) == []
+    assert steps.discover(shop.place.here, "orders") == []
     assert shop.place.validate().outcome == "unchanged"
     with pytest.raises(NotReady, match=r"no settled batch 'b1' in .*/incoming/orders"):
         shop.place.validate("b1")
@@ -285,9 +285,9 @@ def test_a_refused_batch_is_due_again_once_its_contract_is_mended(shop: Shop) ->
     """The page says so: nobody should have to deliver a sound file twice."""
     shop.refused(orders().drop_columns("kind"), "column 'kind' (string) is missing")
     shop.place.edit("  kind: {type: string, role: categorical}\n", "")
-    assert steps.discover("orders", installation=shop.place.here) == ["b1"]
+    assert steps.discover(shop.place.here, "orders") == ["b1"]
     assert [b.outcome for b in shop.place.validate().batches] == ["accepted"]
-    assert steps.discover("orders", installation=shop.place.here) == []
+    assert steps.discover(shop.place.here, "orders") == []
 
 
 @pytest.mark.parametrize("name", ["день 1", "a[b]*?", "it's; DROP", "100%20 #+&=", "tab\there"])
@@ -570,13 +570,13 @@ def test_an_unreachable_registry_is_said_and_nothing_is_changed(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nowhere = scoring_shop.with_settings(tracking_uri="http://127.0.0.1:9")
     pq.write_table(orders(first=5000), scoring_shop.incoming / "b1.parquet")
-    assert steps.validate("orders", installation=nowhere).outcome == "done"
+    assert steps.validate(nowhere, "orders").outcome == "done"
     before = scoring_shop.ledger(times=True), scoring_shop.versions()
     said = r"MLflow at http://127.0.0.1:9 could not look up .*refused; check that it runs and that VAEWATCH_TRACKING_URI"
     with pytest.raises(RegistryUnreachable, match=said):
-        steps.score("orders", installation=nowhere)
+        steps.score(nowhere, "orders")
     with pytest.raises(RegistryUnreachable, match=said):
-        steps.train("orders", installation=nowhere)
+        steps.train(nowhere, "orders")
     assert (scoring_shop.ledger(times=True), scoring_shop.versions()) == before
     assert scoring_shop.score("b1").batches[0].outcome == "scored"
 

@@ -97,8 +97,8 @@ def water(root: Path) -> Place:
 
 def challenge(place: Place) -> Receipt:
     """Train another version and have it judged."""
-    steps.train(place.name, force=True, installation=place.here)
-    return steps.evaluate(place.name, installation=place.here)
+    steps.train(place.here, place.name, force=True)
+    return steps.evaluate(place.here, place.name)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def good(served: Place) -> Place:
     served.edit(BRIEF, GOOD[served.name])
     judged = challenge(served)
     assert judged.outcome == "passed", judged.details
-    steps.promote(served.name, installation=served.here, **ANN)
+    steps.promote(served.here, served.name, **ANN)
     return served
 
 
@@ -133,15 +133,15 @@ def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(go
     found = {}
     for version in (1, 2, 1, 2):
         if version == 1:
-            steps.rollback(good.name, installation=good.here, **ANN)
+            steps.rollback(good.here, good.name, **ANN)
         else:
-            steps.promote(good.name, 2, installation=good.here, override=True, **ANN)
+            steps.promote(good.here, good.name, 2, override=True, **ANN)
         good.score(day, force=True)
         now = scores(good, day)
         assert set(now["model_version"].to_pylist()) == {version}
         assert now.equals(found.setdefault(version, now))
     assert not found[1]["anomaly_score"].equals(found[2]["anomaly_score"])
-    again = steps.reproduce(good.name, 2, installation=good.here)
+    again = steps.reproduce(good.here, good.name, 2)
     assert (again.outcome, again.details["since"]) == ("equal", ())
 
 
@@ -173,8 +173,8 @@ def test_a_worse_challenger_is_refused_with_its_reason(
         with monkeypatch.context() as patched:
             if callable(what):
                 spoil(patched, what)
-            steps.train(good.name, force=True, installation=good.here)
-        judged = steps.evaluate(good.name, installation=good.here)
+            steps.train(good.here, good.name, force=True)
+        judged = steps.evaluate(good.here, good.name)
     finally:
         good.edit(f"train:\n  seed: {seed}\n", "train:\n")
         if what == "collapsed":
@@ -192,6 +192,6 @@ def test_ten_records_make_no_version(good: Place, monkeypatch: pytest.MonkeyPatc
     good.edit("train:\n", "train:\n  seed: 5\n")
     spoil(monkeypatch, ten)
     with pytest.raises(NotReady, match="too few to calibrate on"):
-        steps.train(good.name, force=True, installation=good.here)
+        steps.train(good.here, good.name, force=True)
     good.edit("train:\n  seed: 5\n", "train:\n")
     assert good.models() == before

@@ -36,7 +36,7 @@ def production(trained: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def copy(place: Place, version: int = 1, to: str = "prod") -> Receipt:
-    return steps.copy(place.name, version, to=to, by="ann", installation=place.here)
+    return steps.copy(place.here, place.name, version, to=to, by="ann")
 
 
 def client(here: Installation) -> Any:
@@ -90,11 +90,11 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
 
     again = copy(trained)
     assert (again.outcome, again.model_version) == ("unchanged", 1)
-    steps.promote(production.name, 1, by="ann", reason="good in staging", installation=there)
+    steps.promote(there, production.name, 1, by="ann", reason="good in staging")
     folder = there.registry.fetch(made, production.settings.home / "models")
     assert runs.digest(folder) == before.tags["detector_digest"]
     with pytest.raises(NotReady, match="none of the batches"):
-        steps.reproduce(production.name, 1, installation=there)
+        steps.reproduce(there, production.name, 1)
 
     import mlflow
 

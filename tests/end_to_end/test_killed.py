@@ -99,7 +99,7 @@ def children_seconds() -> float:
 def steps_due(place: Place) -> list[str]:
     from pipeline import steps
 
-    return steps.discover(place.name, installation=place.here)
+    return steps.discover(place.here, place.name)
 
 
 def prepared(landed: Place, copy: Callable[[Place], Place]) -> dict[str, Place]:

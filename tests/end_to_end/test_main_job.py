@@ -193,9 +193,9 @@ def test_scoring_says_how_much_there_is_to_look_at_and_where(trained: Place) -> 
 def test_running_everything_again_changes_nothing(scored: Place) -> None:
     """Schedulers run things twice; the second time must be free of consequences."""
     before = scored.versions(), scored.models(), scored.ledger(times=True)
-    outcomes = [receipt.outcome for receipt in steps.run(scored.name, installation=scored.here)]
+    outcomes = [receipt.outcome for receipt in steps.run(scored.here, scored.name)]
     assert scored.train().outcome == "unchanged"
-    assert steps.discover(scored.name, installation=scored.here) == []
+    assert steps.discover(scored.here, scored.name) == []
     assert (scored.versions(), scored.models(), scored.ledger(times=True)) == before
     assert set(outcomes) == {"unchanged"}
     assert scored.left_over() == []
@@ -284,9 +284,9 @@ def test_a_file_delivered_again_with_other_content_takes_the_place_of_the_first(
     earlier, version = scores_of(scored, last), scored.versions()["scores"]
     table = pq.read_table(file)
     pq.write_table(table.slice(0, table.num_rows - 7), file)
-    assert steps.discover(scored.name, installation=scored.here) == [last]
+    assert steps.discover(scored.here, scored.name) == [last]
     assert [b.outcome for b in scored.validate(last).batches] == ["accepted"]
-    assert steps.discover(scored.name, installation=scored.here) == [last]
+    assert steps.discover(scored.here, scored.name) == [last]
     assert [b.outcome for b in scored.score(last).batches] == ["scored"]
 
     later = scores_of(scored, last)
@@ -315,9 +315,9 @@ def test_the_same_content_touched_is_done_already(scored: Place, sample: SampleR
     before = scored.versions(), scored.ledger()
     for batch_id in sample.batch_ids[:2]:
         os.utime(scored.incoming / f"{batch_id}.parquet")
-    assert steps.discover(scored.name, installation=scored.here) == list(sample.batch_ids[:2])
+    assert steps.discover(scored.here, scored.name) == list(sample.batch_ids[:2])
     assert {b.outcome for b in scored.validate().batches} == {"unchanged"}
-    assert steps.discover(scored.name, installation=scored.here) == []
+    assert steps.discover(scored.here, scored.name) == []
     assert (scored.versions(), scored.ledger()) == before
 
 
@@ -326,11 +326,11 @@ def test_batches_wait_for_the_first_champion_and_are_scored_once_there_is_one(
 ) -> None:
     """The first nights have no model; nobody should have to remember to score them later."""
     assert {b.outcome for b in validated.score().batches} == {"waiting", "unchanged"}
-    assert steps.discover(validated.name, installation=validated.here) == []
+    assert steps.discover(validated.here, validated.name) == []
     assert "scores" not in validated.versions()
     assert validated.train().alias == "champion"
     first = sample.batch_ids[0]
-    assert first in steps.discover(validated.name, installation=validated.here)
+    assert first in steps.discover(validated.here, validated.name)
     assert [b.outcome for b in validated.score(first).batches] == ["scored"]
 
 
@@ -343,7 +343,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     assert (trained.outcome, trained.alias, list(scored.models())) == ("trained", "", [1, 2])
     assert scored.score(day, force=True).model_version == 1
 
-    promoted = steps.promote(scored.name, 2, installation=scored.here, **DECIDED)
+    promoted = steps.promote(scored.here, scored.name, 2, **DECIDED)
     assert (promoted.model_version, promoted.details["previous"]) == (2, 1)
     assert scored.score(day, force=True).model_version == 2
     other = scores_of(scored, day)
@@ -351,7 +351,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     assert other["anomaly_score"].to_pylist() != before["anomaly_score"].to_pylist()
     assert other.filter(other["flagged"]).num_rows != 0
 
-    back = steps.rollback(scored.name, installation=scored.here, **DECIDED)
+    back = steps.rollback(scored.here, scored.name, **DECIDED)
     assert back.model_version == 1
     again = f"vaewatch score {scored.name} {day} --force"
     assert (
@@ -361,17 +361,17 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     scored.score(day, force=True)
     assert scores_of(scored, day).equals(before)
     with pytest.raises(NotReady, match="no earlier one to go back to"):
-        steps.rollback(scored.name, installation=scored.here, **DECIDED)
+        steps.rollback(scored.here, scored.name, **DECIDED)
 
 
 def test_another_budget_without_a_training_is_told_in_the_history_and_on_the_page(scored: Place) -> None:
     """The version is the same and the flags are others: whoever compares two nights must find out why."""
-    assert all(e["what"] != "threshold" for e in steps.history(scored.name, installation=scored.here))
+    assert all(e["what"] != "threshold" for e in steps.history(scored.here, scored.name))
     rows = [row for row in scored.ledger() if row["status"] == "scored"]
     day, before = rows[-1]["batch_id"], rows[-1]["threshold"]
     scored.edit("review_budget: 20", "review_budget: 2")
     scored.score(day, force=True)
-    newest = steps.history(scored.name, installation=scored.here)[-1]
+    newest = steps.history(scored.here, scored.name)[-1]
     now = next(row["threshold"] for row in scored.ledger() if row["batch_id"] == day)
     assert now > before
     assert (newest["what"], newest["version"]) == ("threshold", 1)
@@ -510,7 +510,7 @@ def test_records_are_released_once_the_contract_is_mended(scored: Place, sample:
     before = {row["batch_id"]: row for row in scored.ledger()}
     n_manual = before[day]["set_aside"]["not_in_set:channel"]
     scored.edit("online, atm]", "online, atm, manual]")
-    checked, done = steps.release(scored.name, day, installation=scored.here)
+    checked, done = steps.release(scored.here, scored.name, day)
     assert (checked.outcome, done.outcome) == ("done", "done")
     after = {row["batch_id"]: row for row in scored.ledger()}
     assert "not_in_set:channel" not in after[day]["set_aside"]

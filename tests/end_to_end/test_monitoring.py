@@ -77,7 +77,7 @@ def test_a_step_that_dies_before_the_ledger_measures_again(
     with monkeypatch.context() as patched:
         patched.setattr(type(here.ledger), "record_scores", dies)
         with pytest.raises(StorageFailed, match="killed here"):
-            serving.score("payments", "2026-01-01", installation=here)
+            serving.score(here, "payments", "2026-01-01")
     assert store.one(here.ledger, "payments", "2026-01-01")
     trained.score("2026-01-01")
     assert [one.batch_id for one in store.newest(here.ledger, "payments", 99)] == ["2026-01-01"]
@@ -196,8 +196,8 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     """Whoever asks whether the model deserves to serve reads it where the question comes up."""
     with_gates(trained, LENIENT)
     trained.edit("steps: 60", "steps: 70")
-    steps.train("payments", installation=trained.here)
-    judged = steps.evaluate("payments", installation=trained.here)
+    steps.train(trained.here, "payments")
+    judged = steps.evaluate(trained.here, "payments")
     here = trained.here
     version = here.registry.version("payments", 2)
     page = here.training_page(here.dataset("payments"), version.training_key)
@@ -218,10 +218,10 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     assert "not judged yet" not in text
 
     page.unlink()  # as on another machine, or where a process died before it
-    steps.evaluate("payments", installation=trained.here)
+    steps.evaluate(trained.here, "payments")
     assert page.read_text(encoding="utf-8") == text
 
-    steps.promote("payments", 2, by="ann", reason="good", installation=trained.here)
+    steps.promote(trained.here, "payments", 2, by="ann", reason="good")
     trained.score("2026-01-01")
     batch_page = batch.path_of(here, here.dataset("payments"), "2026-01-01")
     scored_text = batch_page.read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def test_a_night_that_is_refused_leaves_the_challenger_that_waits_for_an_answer(
     """Whoever is asked on Friday can still say yes on Monday, whatever the nights between have trained."""
     with_gates(trained, f"{LENIENT}\n  mode: approval")
     trained.edit("steps: 60", "steps: 70")
-    steps.train(trained.name, installation=trained.here)
+    steps.train(trained.here, trained.name)
     assert challenger(trained) is None
     code, output, errors = trained.run("promote", trained.name, "--by", "ann", "--reason", "early")
     assert code == 2, output
@@ -41,7 +41,7 @@ def test_a_night_that_is_refused_leaves_the_challenger_that_waits_for_an_answer(
 
     trained.edit("margin: 30", "margin: 0")
     trained.edit("steps: 70", "steps: 60, kl_weight: 1000")
-    steps.train(trained.name, installation=trained.here)
+    steps.train(trained.here, trained.name)
     assert challenger(trained) == 2
     for _ in range(2):  # again, the answer is the same
         refused = evaluate(trained)
@@ -57,13 +57,14 @@ def test_an_evaluation_killed_between_its_parts_is_completed_by_a_repeat(trained
     """Killed as it makes one of MLflow's requests: nobody has the place; then whoever was judged has it."""
     with_gates(trained, LENIENT)
     trained.edit("steps: 60", "steps: 70")
-    steps.train(trained.name, installation=trained.here)
+    steps.train(trained.here, trained.name)
     code = f"""
         import os, signal
         from mlflow import MlflowClient
         from pipeline import steps
+        from pipeline.installation import Installation
         setattr(MlflowClient, {moment!r}, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
-        steps.evaluate("payments")
+        steps.evaluate(Installation(), "payments")
         """
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=trained.environment, check=False, timeout=240

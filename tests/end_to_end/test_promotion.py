@@ -44,11 +44,11 @@ LENIENT = "{baselines: off, recall: {margin: 0.5}, negative_elbo: {margin: 30}, 
 
 
 def evaluate(place: Place, version: int | None = None) -> Any:
-    return steps.evaluate(place.name, version, installation=place.here)
+    return steps.evaluate(place.here, place.name, version)
 
 
 def promote(place: Place, version: int | None = None, **how: Any) -> Any:
-    return steps.promote(place.name, version, installation=place.here, **{**ANN, **how})
+    return steps.promote(place.here, place.name, version, **{**ANN, **how})
 
 
 def scores(place: Place, batch_id: str) -> pa.Table:
@@ -85,7 +85,7 @@ def test_no_training_sees_the_holdout_and_evaluations_see_nothing_else(validated
 def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promoted(validated: Place) -> None:
     """And each step leaves what somebody will ask for in a year."""
     with_gates(validated, LENIENT)
-    trained = steps.train(validated.name, installation=validated.here)
+    trained = steps.train(validated.here, validated.name)
     assert (trained.model_version, trained.alias) == (1, "")
     assert {b.outcome for b in validated.score().batches} == {"waiting", "unchanged"}
     first = evaluate(validated)
@@ -94,7 +94,7 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     assert evaluate(validated).outcome == "unchanged"
 
     validated.edit("steps: 60", "steps: 70")
-    steps.train(validated.name, installation=validated.here)
+    steps.train(validated.here, validated.name)
     second = evaluate(validated)
     assert (second.outcome, second.alias, second.details["against"]) == ("passed", "challenger", 1)
     again = evaluate(validated)
@@ -109,9 +109,7 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     served = [one.state for one in review.records if one.flagged_by == 1]
     assert served
     assert all(served)
-    held = {
-        row["version"]: row["holdout"] for row in steps.versions(validated.name, installation=validated.here)
-    }
+    held = {row["version"]: row["holdout"] for row in steps.versions(validated.here, validated.name)}
     one = _evaluation(validated, 2)["evidence"]
     assert held[2] == {
         "n": one["n_holdout"], **{name: one["challenger"][name] for name in ("recall", "negative_elbo")}
@@ -122,15 +120,15 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     code, output, errors = validated.run("versions", validated.name, "2")
     assert code == 0, errors
     assert f"{one['challenger']['negative_elbo']:.2f} nats" in output
-    asked = steps.evidence(validated.name, installation=validated.here).details["markdown"]
+    asked = steps.evidence(validated.here, validated.name).details["markdown"]
     mine, theirs = (one[which]["recall_of"]["shifted"] for which in ("challenger", "champion"))
     assert f"| shifted | {mine:.1%} | {theirs:.1%} |" in asked
-    known = steps.version(validated.name, 2, installation=validated.here)
+    known = steps.version(validated.here, validated.name, 2)
     assert known["evaluation"]["evidence"] == one
     assert known["made_of"]["code"] in asked.replace("\\", "")
     done = promote(validated, reason="")
     assert (done.model_version, done.details["previous"]) == (2, 1)
-    assert steps.history(validated.name, installation=validated.here)[-1]["reason"] == "no reason was given"
+    assert steps.history(validated.here, validated.name)[-1]["reason"] == "no reason was given"
 
     registry = validated.here.registry
     tags = registry.version(validated.name, 2).tags
@@ -138,9 +136,7 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     kept = _evaluation(validated, 2)
     assert kept["evidence"]["challenger"]["version"] == 2
     assert kept["decision"]["outcome"] == "promote"
-    told = [
-        (e["what"], e["version"], e["by"]) for e in steps.history(validated.name, installation=validated.here)
-    ]
+    told = [(e["what"], e["version"], e["by"]) for e in steps.history(validated.here, validated.name)]
     assert told == [
         ("trained", 1, "vaewatch"),
         ("passed", 1, "vaewatch"),
@@ -171,7 +167,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
         "{baselines: off, collapse: {least: 0.5}, recall: advisory, flag_rate: advisory, negative_elbo: {margin: 0}}",
     )
     scored.edit("steps: 60", "steps: 60, kl_weight: 1000")
-    steps.train(scored.name, installation=scored.here)
+    steps.train(scored.here, scored.name)
     refused = evaluate(scored)
     assert (refused.outcome, refused.alias) == ("refused", "")
     assert scored.here.registry.challenger(scored.name) is None
@@ -188,14 +184,14 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     done = promote(scored, 2, override=True, reason="we want to see it")
     assert (done.outcome, done.model_version) == ("promoted", 2)
     assert "overrides: version 2 was refused" in done.details["reason"]
-    newest = steps.history(scored.name, installation=scored.here)[-1]
+    newest = steps.history(scored.here, scored.name)[-1]
     assert newest["what"] == "promoted"
     assert newest["reason"].startswith("we want to see it; overrides: version 2 was refused")
     assert newest["decision"] == "refuse"
     scored.score(day, force=True)
     assert set(scores(scored, day)["model_version"].to_pylist()) == {2}
-    steps.rollback(scored.name, by="ann", reason="", installation=scored.here)
-    assert steps.history(scored.name, installation=scored.here)[-1]["reason"] == "no reason was given"
+    steps.rollback(scored.here, scored.name, by="ann", reason="")
+    assert steps.history(scored.here, scored.name)[-1]["reason"] == "no reason was given"
     scored.score(day, force=True)
     assert scores(scored, day).equals(before)
 
@@ -225,19 +221,19 @@ def test_a_version_that_misses_most_anomalies_serves_and_everybody_who_is_told_o
 ) -> None:
     """Nobody looks at gates on a quiet night, and this one is quiet for the wrong reason."""
     with_gates(validated, f"{LENIENT[:-1]}, recall_floor: {{least: 1}}}}\nreview: {{digest_file: told.txt}}")
-    steps.train(validated.name, installation=validated.here)
+    steps.train(validated.here, validated.name)
     first = evaluate(validated)
     assert (first.outcome, first.alias) == ("passed", "champion")
     assert first.details["reason"].endswith("failed, but advisory: recall_floor")
     told = (validated.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "payments: version 1 serves from now on, and misses most anomalies" in told
     validated.edit("steps: 60", "steps: 70")
-    steps.train(validated.name, installation=validated.here)
+    steps.train(validated.here, validated.name)
     evaluate(validated)
     said: list[str] = []
     assert promote(validated, say=said.append).outcome == "promoted"
     assert (validated.settings.home / "told.txt").read_text(encoding="utf-8") == told
-    steps.score(validated.name, "2026-01-01", say=said.append, installation=validated.here)
+    steps.score(validated.here, validated.name, "2026-01-01", say=said.append)
     assert any(line.strip().startswith("That little is flagged says little: ") for line in said), said
 
 
@@ -246,7 +242,7 @@ def test_a_challenger_judged_against_another_champion_is_judged_again_first(trai
     with_gates(trained, LENIENT)
     for n in (70, 80):
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
-        steps.train(trained.name, installation=trained.here)
+        steps.train(trained.here, trained.name)
         assert evaluate(trained).outcome == "passed"
     promote(trained, 2, override=True)
     with pytest.raises(NotReady, match=r"version 3 was judged against version 1, and now version 2 serves"):
@@ -260,7 +256,7 @@ def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(tr
     with_gates(trained, LENIENT)
     for n in (70, 80):
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
-        steps.train(trained.name, installation=trained.here)
+        steps.train(trained.here, trained.name)
         judged = evaluate(trained)
     assert (
         judged.details["notes"][-1]
@@ -270,7 +266,7 @@ def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(tr
         NotReady, match=r"version 2 was not promoted: .*; version 3 is, which passed its gates"
     ):
         promote(trained, 2, override=True, as_challenger=True)
-    steps.reject(trained.name, 3, **ANN, installation=trained.here)
+    steps.reject(trained.here, trained.name, 3, **ANN)
     with pytest.raises(
         NotReady, match=r"there is none now\. What to do: to promote version 2 all the same: "
     ):
@@ -297,7 +293,7 @@ PROMOTES = """
 
     Registry.champion = champion
     try:
-        done = steps.promote("payments", version, by=f"process {version}", reason="at once")
+        done = steps.promote(Installation(), "payments", version, by=f"process {version}", reason="at once")
         print("won", done.model_version, done.details["previous"])
     except NotReady as late:
         print("lost", late)
@@ -309,7 +305,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(trained: Place
     """Two people press the button in one minute: both have to know which version serves."""
     for n in (70, 80):
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
-        steps.train(trained.name, installation=trained.here)
+        steps.train(trained.here, trained.name)
     marks = {version: trained.root / f"looked {version}" for version in (2, 3)}
     with trained.here.ledger.changing_champion(
         trained.name
@@ -349,14 +345,15 @@ def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be
     rest.
     """
     trained.edit("steps: 60", "steps: 70")
-    steps.train(trained.name, installation=trained.here)
+    steps.train(trained.here, trained.name)
     trained.here.registry.set_challenger(trained.name, 2)
     code = f"""
         import os, signal
         from mlflow import MlflowClient
         from pipeline import steps
+        from pipeline.installation import Installation
         setattr(MlflowClient, {moment!r}, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
-        steps.promote("payments", by="ann", reason="a test")
+        steps.promote(Installation(), "payments", by="ann", reason="a test")
         """
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=trained.environment, check=False, timeout=240
@@ -384,7 +381,7 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
     with_gates(trained, f"{LENIENT}\n  shadow_days: 2")
     for n in (70, 80):
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
-        steps.train(trained.name, installation=trained.here)
+        steps.train(trained.here, trained.name)
         waits = evaluate(trained)
         assert (waits.outcome, waits.model_version) == ("waiting", 2)
         assert waits.details["reason"] == "waits: 0 of 2 days in the shadow of version 1"
@@ -415,7 +412,7 @@ def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
     trained.edit("steps: 60", "steps: 70")
     here = trained.here
     here.ledger.set_trained(trained.name, datetime.now(UTC) - timedelta(days=2))
-    receipts = {receipt.step: receipt for receipt in steps.run(trained.name, installation=here)}
+    receipts = {receipt.step: receipt for receipt in steps.run(here, trained.name)}
     assert receipts["evaluate"].outcome == "passed"
     assert ("promote" in receipts) == (mode == "automatic")
     assert ("next" in receipts["evaluate"].details) == (mode == "manual")

@@ -21,7 +21,7 @@ from .conftest import Place
 
 
 def reproduce(place: Place, version: int = 1) -> Receipt:
-    return steps.reproduce(place.name, version, installation=place.here)
+    return steps.reproduce(place.here, place.name, version)
 
 
 def test_an_untouched_version_is_reproduced_to_the_bit_and_leaves_nothing(trained: Place) -> None:
