@@ -29,6 +29,7 @@ ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
 FILE_SIZE = (
     24 * 2**20
 )  # bytes of a file, which a writer holds in memory, and more than once, until it is full
+KEEP_HOURS = 7 * 24  # a reader who opened the table before a batch was replaced still finds its files
 UNIQUE = ("row_number", "record_key")
 REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values
 
@@ -189,12 +190,45 @@ class Tables:
                 found.setdefault(version, set()).add(batch_id)
         return {version: len(batch_ids) for version, batch_ids in found.items()}
 
-    def vacuum(self, table: TableName, *, keep_hours: float) -> int:
-        """Delete files of versions older than `keep_hours`; returns how many."""
-        removed = self._open(table).vacuum(
-            retention_hours=int(keep_hours), dry_run=False, enforce_retention_duration=False
-        )
-        return len(removed)
+    def vacuum(
+        self,
+        table: TableName,
+        *,
+        keep_versions: Sequence[int] = (),
+        keep_hours: int = KEEP_HOURS,
+        dry_run: bool = False,
+    ) -> list[int]:
+        """Delete files whose rows were replaced more than `keep_hours` ago; returns their sizes in bytes.
+
+        Args:
+            keep_versions: of the table; their files stay, as far as its log still knows them.
+            dry_run: delete nothing.
+
+        Raises:
+            StorageFailed: the table cannot be read; some files may be gone, and a retry goes on.
+        """
+        if not self.exists(table):
+            return []
+        opened, kept = self._open(table), [v for v in keep_versions if self._knows(table, v)]
+        settings = {"enforce_retention_duration": False, "keep_versions": kept or None}
+        dead = [
+            Path(self.uri(table), unquote(path))
+            for path in opened.vacuum(keep_hours, dry_run=True, **settings)
+        ]
+        sizes = [path.stat().st_size for path in dead if path.exists()]
+        if sizes and not dry_run:
+            opened.vacuum(keep_hours, dry_run=False, **settings)
+        return sizes
+
+    def _knows(self, table: TableName, version: int) -> bool:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            DeltaTable(self.uri(table), version=version)
+        except DeltaError:
+            return False
+        return True
 
     def _open(self, table: TableName) -> Any:
         from deltalake import DeltaTable

@@ -41,8 +41,13 @@ def print_pruning(found: dict[str, Any]) -> None:
         console().print(table)
     for folder in found["local"]:
         console().print(f"{goes}: {escape(folder)}")
-    room = f"{as_bytes(found['n_bytes'])} of models and runs, {as_bytes(found['n_bytes_local'])} here"
-    nothing = not found["removed"] and not found["local"]
+    if n_files := found["n_files_replaced"]:
+        console().print(
+            f"{goes}: {'a file' if n_files == 1 else f'{n_files} files'} of rows that were replaced in the tables"
+        )
+    here = as_bytes(found["n_bytes_local"] + found["n_bytes_replaced"])
+    room = f"{as_bytes(found['n_bytes'])} of models and runs, {here} here"
+    nothing = not found["removed"] and not found["local"] and not n_files
     console().print(
         "nothing is to go" if nothing else f"{room}{' would be freed' if found['dry_run'] else ' freed'}"
     )

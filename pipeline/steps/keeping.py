@@ -6,6 +6,7 @@ serves (serving.py), or how any part works.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -214,6 +215,7 @@ def prune(
     n_local = sum(map(retention.size, left))
     for path in [] if dry_run else left:
         retention.remove(path)
+    replaced = _replaced(here, dataset, [n for n, why in reasons.items() if why], dry_run=dry_run)
     details = {
         "dry_run": dry_run,
         "kept": {number: list(why) for number, why in reasons.items() if why},
@@ -221,10 +223,26 @@ def prune(
         "n_bytes": sum(one.n_bytes for one in removed),
         "local": [str(path.relative_to(home)) for path in left],
         "n_bytes_local": n_local,
+        "n_files_replaced": len(replaced),
+        "n_bytes_replaced": sum(replaced),
     }
-    outcome = "dry run" if dry_run else "pruned" if removed or left else "unchanged"
+    outcome = "dry run" if dry_run else "pruned" if removed or left or replaced else "unchanged"
     done = Receipt("prune", name, outcome, (), None, None, details)
     say(
-        f"{name}: {len(removed)} trainings and {len(left)} files and folders {'would go' if dry_run else 'are gone'}"
+        f"{name}: {len(removed)} trainings, {len(left)} files and folders and {len(replaced)} files of rows that were "
+        f"replaced {'would go' if dry_run else 'are gone'}"
     )
     return done
+
+
+def _replaced(here: Installation, dataset: Dataset, kept: Sequence[int], *, dry_run: bool) -> list[int]:
+    """Sizes of the tables' files that nobody reads any more; what kept versions learned from is not among
+    them, for it can be learned again.
+    """
+    learned = []
+    for version in kept:
+        with contextlib.suppress(ModelUnusable):  # nothing was noted: it cannot be reproduced either
+            learned.append(here.registry.note(dataset.dataset, version)[1]["records_version"])
+    tables = here.tables(dataset)
+    records = tables.vacuum("records", keep_versions=learned, dry_run=dry_run)
+    return [*records, *tables.vacuum("scores", dry_run=dry_run)]

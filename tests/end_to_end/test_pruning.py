@@ -64,3 +64,5 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     before = scored.table("scores")
     assert scored.score(day, force=True).model_version == 1
     assert scored.table("scores").equals(before)
+    # the file that was just replaced is left for a week to whoever reads it
+    assert steps.prune(scored.here, scored.name).outcome == "unchanged"
