@@ -1,7 +1,7 @@
 """What was measured of two versions: numbers only, fit for JSON.
 
 Belongs here: the records and their units. Does not: how they are measured (measurement.py), or what they mean
-(decision.py).
+(judging.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+Z = 2.33  # standard errors that chance is allowed: one-sided 1 %
+TAIL = 0.05  # p-values
+
+
+class Ratio(NamedTuple):
+    """What was observed over what was promised, and its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,13 @@ class Share:
         low, high = ((centre + sign * spread) / (1 + z * z / self.n) for sign in (-1, 1))
         return max(0.0, low), min(1.0, high)
 
+    def over(self, promised: float | None) -> Ratio | None:
+        """None where nothing was promised, or nothing observed."""
+        if not promised or self.value is None:
+            return None
+        low, high = self.interval(Z)
+        return Ratio(self.value / promised, low / promised, high / promised)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -53,8 +71,8 @@ class Measured:
         n_learned: records that it learned from.
         recall: share of the injected anomalies above its own threshold, mean over the kinds. recall_of: by
             kind.
-        ranked_recall: the same above the score that as large a share of the holdout exceeds as the budget
-            allows.
+        ranked_recall: share of the injected anomalies above a score that flags the budget's share of the
+            holdout.
         negative_elbo: nats per record in the columns' own units, without the lowest and highest 5 % of
             records; None where its training has no evidence bound.
         kl_divergence: mean nats that its latents say of a record.
@@ -83,6 +101,16 @@ class Measured:
     cpu_us: float
     precision: Share
     confirmed: Share
+
+    @property
+    def flag_rate(self) -> Ratio | None:
+        """Flags of the newest days over those promised."""
+        return self.flagged.over(self.promised_rate)
+
+    @property
+    def tail_rate(self) -> Ratio | None:
+        """P-values of 5 % at most over the 5 % that there should be."""
+        return self.in_tail.over(TAIL)
 
 
 @dataclass(frozen=True)
@@ -138,6 +166,12 @@ class Evidence:
     churn: Churn | None = None
     lost: tuple[str, ...] = ()
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def recall_differences(self) -> dict[str, Difference]:
+        """Of the challenger's recall from the champion's, by kind of injected anomaly."""
+        whole = "recall of "
+        return {k.removeprefix(whole): d for k, d in self.differences.items() if k.startswith(whole)}
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,7 +1,7 @@
 """Two versions on the same records, none of which either has learned from.
 
 Belongs here: what is measured, in which units, and how far chance alone would move it. Does not: bounds
-(decision.py).
+(judging.py).
 
 Recall is that of injected anomalies (injection.py), each version at its own threshold, since that is what
 reviewers will get: records of a contaminated holdout cannot raise it. Baselines have no threshold: with them,
@@ -26,7 +26,7 @@ from pipeline.config import Dataset
 from pipeline.detector import Detector
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
-from pipeline.evaluation.evidence import Churn, Difference, Evidence, Measured, Share
+from pipeline.evaluation.evidence import TAIL, Churn, Difference, Evidence, Measured, Share
 from pipeline.evaluation.injection import MOST as MOST_INJECTED
 from pipeline.evaluation.injection import falsifiable, gross, injected
 from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut
@@ -35,7 +35,6 @@ from pipeline.verdicts import anomaly_id
 
 FEWEST = 100  # holdout records for any comparison
 TRIM = 0.05  # of the records on either side, for means of nats: one absurd value would decide them
-TAIL = 0.05  # p-values
 FEWEST_ABOVE = 10  # records above a threshold by rank
 N_BOOTSTRAPS = 200
 CLEARLY = 3.0  # a confirmed anomaly is lost where its p-value is so many times the rate of flags

@@ -262,7 +262,7 @@ def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOu
     decision = decide(evidence, Gates())
     assert decision.outcome == "promote"
     assert {f.gate for f in decision.findings if f.verdict == "passed"} == {"collapse"}
-    assert any("8 holdout records, 100 tell" in f.reason for f in decision.findings)
+    assert any("only 8 records are held out, 100 are needed" in f.reason for f in decision.findings)
     nothing = replace(few, share=0.0, records=few.records.slice(0, 0), recent=few.recent.slice(0, 0))
     without = decide(evidence_of(trained("good"), trained("other seed"), nothing, learned), Gates())
     assert without.outcome == "promote"

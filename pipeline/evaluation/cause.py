@@ -1,0 +1,60 @@
+"""What is likely behind a challenger's failure, and what to do.
+
+Belongs here: reading causes off what was measured. Does not: what fails (judging.py).
+"""
+
+from __future__ import annotations
+
+from pipeline.evaluation.evidence import Evidence
+from pipeline.gates import Gates
+
+DISTINCT = 0.5  # share of different scores; a model of little but categories has ties
+FEW_LEARNED = 0.2  # of what the champion learned from
+SILENT = 0.05  # nats a record: latents that say nothing
+QUIETER = 0.6  # of what the champion's say
+MOST_NAMED = 3  # settings
+
+
+def likely_cause(evidence: Evidence, gates: Gates) -> str:
+    """The settings that differ from the champion's come first: somebody meant to change something."""
+    changed = [f"{name} {now} (was {was})" for name, (was, now) in evidence.changed.items()]
+    if not changed:
+        return _measured(evidence, gates)
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    named = f"{', '.join(changed[:MOST_NAMED])}{more}"
+    return f"other settings than the champion's: {named}; else, {_measured(evidence, gates)}"
+
+
+def _measured(evidence: Evidence, gates: Gates) -> str:
+    one, other = evidence.challenger, evidence.champion
+    if one.distinct < DISTINCT:
+        return "training broke down: look at its curves in MLflow and at the columns' values"
+    if other and one.n_learned < FEW_LEARNED * other.n_learned:
+        return f"it learned from {one.n_learned} records, the champion from {other.n_learned}: look at what the window holds (vaewatch status)"
+    if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
+        return f"its latents say {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
+    theirs = other.flag_rate if other else None
+    if theirs and theirs.low > gates.flag_rate.highest:
+        return (
+            f"the champion flags {theirs.value:.3g} times as many of these records as promised: many odd ones were learned as normal; "
+            "look at the newest batches, judge them, or keep them out"
+        )
+    return _of_recall(evidence) or (
+        "trained too briefly, or on records unlike today's, odd ones among them: look at its curves in MLflow and at the window's batches"
+    )
+
+
+def _of_recall(evidence: Evidence) -> str:
+    """By the kinds of anomalies that are not found any more, and by what the latents still say."""
+    one, other = evidence.challenger, evidence.champion
+    lost = {kind: difference.value for kind, difference in evidence.recall_differences.items()}
+    if one.flag_rate and one.flag_rate.high < 1 and lost.get("shifted", 0) < -0.1:
+        return "its threshold lies far above ordinary records, as where many odd ones were learned from: look at the window's batches"
+    if lost and min(lost, key=lambda kind: lost[kind]) in {"swapped", "several"}:
+        return "what goes together in a record was not learned: columns joined or sorted apart, too few steps (train.recipe), or too few records"
+    if other and one.kl_divergence < QUIETER * other.kl_divergence:
+        return (
+            f"its latents say {one.kl_divergence:.2g} nats of a record, the champion's {other.kl_divergence:.2g}: what goes together in a "
+            "record was learned less, as where columns were joined or sorted apart, or steps were few (train.recipe)"
+        )
+    return ""
