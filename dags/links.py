@@ -51,7 +51,7 @@ TRAINING, VERSION = Link("Training report"), Link("Model version")
 
 
 def attach(task: Any, *links: Link) -> Any:
-    """The same task, with links."""
+    """Give a task its links, and return it."""
     task.operator.operator_extra_links = links
     return task
 

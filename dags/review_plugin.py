@@ -78,7 +78,7 @@ def _allowed(method: str, user: Any, datasets: Collection[str]) -> frozenset[str
 
 
 def _secret() -> bytes:
-    """The same in every API server of a deployment, as the secret that signs its tokens is."""
+    """A secret that every API server of a deployment derives alike, as the one that signs its tokens is."""
     from airflow.configuration import conf
 
     known = conf.get("api_auth", "jwt_secret", fallback="") or secrets.token_hex()

@@ -170,18 +170,6 @@ class AirflowApi:
         state = self.wait_until(ended, f"the end of {dag_id} {run_id}", timeout)
         return str(state)
 
-    def wait_for_runs(
-        self, dag_id: str, count: int, timeout: float = 600, **filters: Any
-    ) -> list[dict[str, Any]]:
-        """Until at least `count` runs of a DAG have ended; those that have."""
-
-        def ended() -> list[dict[str, Any]]:
-            found = [run for run in self.runs(dag_id, **filters) if run["state"] in DONE]
-            return found if len(found) >= count else []
-
-        runs: list[dict[str, Any]] = self.wait_until(ended, f"{count} ended runs of {dag_id}", timeout)
-        return runs
-
     def wait_until(self, ready: Callable[[], Any], what: str, timeout: float) -> Any:
         """The first truthy answer of `ready`.
 

@@ -17,8 +17,8 @@ _LOOK = 0.1  # seconds between looks whether anybody still waits
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:
-    """The same items, at most n of them made before they are asked for. Faults are raised where the item
-    would have been.
+    """Yield the items while a thread makes up to n of them in advance. A fault is raised where the item would
+    have been.
     """
     made: Queue[tuple[T | None, BaseException | None]] = Queue(n)
     unwanted = Event()

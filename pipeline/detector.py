@@ -141,7 +141,7 @@ class Detector:
         on_progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Self:
-        """The same, with a model trained anew on all records, those it was calibrated on among them.
+        """Train the model anew on all records, those that this one was calibrated on among them.
 
         The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is
         worth. Calibration says how a model trained by this recipe scores days after the ones it knows, and

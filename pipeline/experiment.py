@@ -207,7 +207,8 @@ def _params(
 def _measure(
     dataset: Dataset, trained: Detector, learned: pa.Table, calibrating: pa.Table
 ) -> dict[str, float]:
-    scores = {name: column.to_numpy() for name, column in _columns(trained.score_table(calibrating))}
+    table = trained.score_table(calibrating)
+    scores = {name: table[name].to_numpy() for name in table.column_names}
     anomaly_score = scores["anomaly_score"]
     if not np.isfinite(anomaly_score).all() or float(anomaly_score.std()) == 0:
         raise ModelUnusable(
@@ -223,7 +224,6 @@ def _measure(
         "calibration_negative_elbo": float((scores["reconstruction"] + scores["kl_divergence"]).mean()),
         "calibration_anomaly_score_median": float(np.median(anomaly_score)),
         "calibration_anomaly_score_p99": float(np.quantile(anomaly_score, 0.99)),
-        "threshold": threshold.value,
         "threshold_error_rate": threshold.error_rate,
         "threshold_extrapolated": float(threshold.extrapolated),
         **flags_by_day(
@@ -249,7 +249,3 @@ def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:
         "calibration_flags_median_day": float(np.median(by_day)),
         "calibration_flags_largest_day": float(by_day.max()),
     }
-
-
-def _columns(table: pa.Table) -> list[tuple[str, Any]]:
-    return list(zip(table.column_names, table.columns, strict=True))

@@ -166,7 +166,7 @@ class Features:
 
     @cached_property
     def layout(self) -> Layout:
-        """The same for the model."""
+        """What the model is told of its columns."""
         context = [f"{n}" for n in self.context_numeric]
         context += [f"{n}={value}" for n, values in self.context_categorical.items() for value in values]
         context += [f"{n}:{part}" for n, weekday in self.context_time.items() for part in time_names(weekday)]

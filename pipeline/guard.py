@@ -80,7 +80,7 @@ def inspect(
 def survey(
     files: Sequence[Path], *, columns: Sequence[str] | None, time: str | None = None, split: str | None = None
 ) -> list[FileReport | UnreadableFile]:
-    """The same, with the error in a bad file's place."""
+    """Read what files say of themselves in another process; in a bad file's place stands its error."""
     found: list[FileReport | UnreadableFile] = []
     while len(found) < len(files):
         job = {

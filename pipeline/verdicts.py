@@ -112,7 +112,7 @@ def history(
 def read_history(
     connection: Any, dataset: str, anomaly_ids: Sequence[str] | None = None
 ) -> dict[str, list[Verdict]]:
-    """The same, inside a transaction of the caller's."""
+    """Read entries as `history` does, inside the caller's transaction."""
     import sqlalchemy as sa
 
     from pipeline.review.schema import verdicts

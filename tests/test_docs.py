@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -62,3 +63,20 @@ def test_every_setting_of_a_dataset_is_documented() -> None:
 def test_the_shipped_dataset_files_are_sound() -> None:
     """`make up` on a fresh clone shows DAGs, not import errors."""
     assert "payments" in load_datasets(ROOT / "dags" / "datasets")
+
+
+def test_modules_that_a_module_sends_its_reader_to_exist() -> None:
+    """`Does not: X (there.py)` is how a stranger finds X."""
+    sources = [
+        path for top in ("vae_core", "pipeline", "dags", "infra") for path in (ROOT / top).rglob("*.py")
+    ]
+    lost = [
+        f"{module.relative_to(ROOT)}: {name}"
+        for module in sources
+        for name in re.findall(
+            r"[\w/]+\.py", ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+        )
+        if not any((folder / name).exists() for folder in module.parents if folder.is_relative_to(ROOT))
+    ]
+    assert sources
+    assert not lost

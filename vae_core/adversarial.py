@@ -1,7 +1,7 @@
 """Networks that a fit plays against: what they can tell from the real thing, it does not match yet.
 
 Belongs here: discriminators of latents (adversarial autoencoder) and of records (VAE-GAN), what they and the
-model lose to each other. Does not: when either takes a step (training.py). A fitted model is stored without
+model lose to each other. Does not: when either takes a step (run.py). A fitted model is stored without
 them.
 """
 

@@ -1,7 +1,7 @@
 """Whether a trained model is one: latents that carry nothing, variances at their bounds.
 
 Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training
-itself notices and survives (training.py), or whether a model is better than another (the caller's).
+itself notices and survives (run.py), or whether a model is better than another (the caller's).
 """
 
 # M members, B records, Z latents, N numeric columns

@@ -2,7 +2,7 @@
 for each.
 
 Belongs here: where parameters lie, their gradient, its length by member, and Adam's step. Does not: the loss
-(training.py). torch's own Adam makes the same step; merely to import it takes a second and 800 modules, a
+(run.py). torch's own Adam makes the same step; merely to import it takes a second and 800 modules, a
 compiler's among them.
 """
 

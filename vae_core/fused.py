@@ -252,7 +252,7 @@ def _with_bias(layer: MemberLinear) -> Tensor:
 
 
 def _handing_on(layer: MemberLinear) -> Tensor:
-    """The same with one more output, which is one."""
+    """(M, outputs + 1, inputs + 1): as `_with_bias`, and one more output, which is always one."""
     weight = functional.pad(_with_bias(layer), (0, 0, 0, 1))
     weight[:, -1, -1] = 1
     return weight

@@ -4,7 +4,7 @@ for small nets.
 Belongs here: the same arithmetic as objectives.py on model.py, noise.py, posteriors.py and priors.py, and its
 derivative by hand, for models of numbers whose noise is Gaussian with a variance for every cell, whose
 posterior is diagonal and found by a network, with a mixture as prior. Does not: any other model or loss,
-which go through autograd; the optimiser (training.py).
+which go through autograd; the optimiser (run.py).
 
 A step of a small net costs as much as the calls it makes: this makes seventy where autograd makes three
 hundred. A test holds both equal to rounding.

@@ -32,7 +32,7 @@ class Known:
         return bool(self.anomalies or self.normals)
 
     def to(self, device: torch.device | str) -> Known:
-        """The same on a device."""
+        """Copy the records to a device."""
         return Known(*(part and part.to(device) for part in (self.anomalies, self.normals)))
 
     def penalty(

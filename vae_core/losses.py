@@ -3,7 +3,7 @@ it.
 
 Belongs here: how a recipe's parts make one loss per member. Does not: a part itself (objectives.py,
 distances.py, adversarial.py, known.py), the default family's shorter way (gradient.py), or the loop
-(training.py).
+(run.py).
 """
 
 # M members, B records of a minibatch, Z latents, K draws a record

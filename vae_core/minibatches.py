@@ -1,6 +1,6 @@
 """Which records and which noise each step of a fit sees, and how they get to the device.
 
-Belongs here: drawing, gathering, sending ahead. Does not: what a step makes of them (training.py).
+Belongs here: drawing, gathering, sending ahead. Does not: what a step makes of them (run.py).
 
 All is drawn on the CPU, in the order of the steps: a seed gives the same minibatches and the same noise on a
 CPU, on a GPU, on several, whether the records lie on it or not.

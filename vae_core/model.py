@@ -1,7 +1,7 @@
 """The networks: an ensemble of small variational autoencoders computed as one.
 
 Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the way from a
-model to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (training.py), the
+model to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (run.py), the
 score (scoring.py).
 """
 

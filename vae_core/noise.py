@@ -73,7 +73,7 @@ class Outputs:
         return binary.exp2_().add_(self.lowest_variance)  # powers of two cost a third of those of e
 
     def of(self, columns: Tensor) -> Outputs:
-        """The same for some of the columns, by position."""
+        """The outputs of some of the columns, by position."""
         place, spread, extra, lowest = (
             x[..., columns] for x in (self.place, self.spread, self.extra, self.lowest_variance)
         )

@@ -1,7 +1,7 @@
 """What training minimises.
 
 Belongs here: how posterior, likelihood and prior make one loss per record. Does not: the networks (model.py)
-or the loop (training.py). An objective's terms stay apart, per member and record, and are averaged later.
+or the loop (run.py). An objective's terms stay apart, per member and record, and are averaged later.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ElboTerms:
         return self.reconstruction + kl_weight * self.kl_divergence
 
     def with_free(self, nats: float) -> ElboTerms:
-        """The same with so many nats of the KL, mean over the records, free of charge: below them it costs
-        that much and has no gradient (free bits, Kingma et al. 2016, appendix C.8, all latents as one group).
+        """Let `nats` of the mean KL be free: a smaller KL costs that much and has no gradient
+        (free bits, Kingma et al. 2016, appendix C.8, all latents as one group).
         """
         if not nats:
             return self

@@ -2,7 +2,7 @@
 same step.
 
 Belongs here: joining the processes that torch's launcher started, and what they tell each other. Does not:
-the step (training.py).
+the step (run.py).
 
     torchrun --nproc-per-node 2 -m my.program
 

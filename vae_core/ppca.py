@@ -158,8 +158,8 @@ def _step(values: Tensor, observed: Tensor, condition: _Condition) -> tuple[Tens
 
 
 def _principal(weight: Tensor) -> Tensor:
-    """The same model with orthogonal columns, longest first, each with its largest entry positive: the
-    rotation is free (eq. 7).
+    """Turn the columns until they are orthogonal, longest first, each with its largest entry positive: the
+    model is the same under any rotation (eq. 7).
     """
     axes, lengths, _ = torch.linalg.svd(weight, full_matrices=False)
     turned = axes * lengths

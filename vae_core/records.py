@@ -136,7 +136,7 @@ class Records:
         return Records(self.numeric[index], self.categorical[index], self.context[index])
 
     def to(self, device: torch.device | str) -> Records:
-        """The same records on a device."""
+        """Copy the records to a device; themselves where they are there."""
         return Records(self.numeric.to(device), self.categorical.to(device), self.context.to(device))
 
     @property

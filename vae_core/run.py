@@ -253,7 +253,7 @@ class Run:
         noise: Tensor,
         sizes: Tensor,
     ) -> None:
-        """The same for the default family, without autograd; of tensors alone, so that it can be recorded."""
+        """Take a step of the default family without autograd. Takes tensors alone, to be recorded."""
         records = Records(numeric, categorical, context)
         found = gradient(
             self.vae, records, noise[0], kl_weight=sizes[0], n_trimmed=n_trimmed, share=self.share

@@ -185,7 +185,9 @@ def slice_size(vae: VAE) -> int:
 
 
 def fitting_slice(vae: VAE) -> int:
-    """The same on a CPU; on a GPU as many as there is room for."""
+    """How many records go through the networks together on the model's device: on a CPU `slice_size`, on a
+    GPU as many as there is room for.
+    """
     if vae.device.type != "cuda":
         return slice_size(vae)
     return _largest(min(_LARGEST_ON_GPU, room(vae.device, 4 * _TENSORS * _widest(vae))))

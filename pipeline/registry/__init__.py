@@ -1,7 +1,7 @@
 """Model versions: log and register one, say which serves, fetch it, move the champion there and back.
 
 Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version
-deserves to serve (evaluation.py), or what a detector holds (detector.py). Importing this package imports no
+deserves to serve (evaluation/), or what a detector holds (detector.py). Importing this package imports no
 MLflow.
 
 Here is what may be asked; the work is in the modules beside: making a version (registration.py, runs.py,

@@ -57,7 +57,7 @@ class Versions:
         return self._read(found) if found else None
 
     def known(self, which: str | int) -> ModelVersion:
-        """The same, where there has to be one.
+        """A version by its alias or number, where there has to be one.
 
         Raises:
             NotReady: there is none.
