@@ -26,34 +26,40 @@ def load_datasets(folder: Path) -> dict[str, Dataset]:
     """Every dataset file of a folder, by name.
 
     Raises:
-        ConfigError: with every fault of every file, or where two files name the same dataset.
+        ConfigError: with every fault of every file.
     """
+    found, faults = read_datasets(folder)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
+
+
+def read_datasets(folder: Path, only: str | None = None) -> tuple[dict[str, Dataset], list[str]]:
+    """The datasets of a folder whose files are in order, by name, and what is wrong with the others.
+
+    only: one dataset; where it has a file of its own, no other is read.
+    """
+    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    if only is not None:
+        paths = [path for path in paths if path.stem == only] or paths
     found: dict[str, Dataset] = {}
     faults = []
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+    for path in paths:
         try:
             dataset = load_dataset(path)
         except ConfigError as fault:
             faults.append(str(fault))
             continue
-        if dataset.dataset in found:
-            faults.append(f"{path}: dataset {dataset.dataset!r} is also in {found[dataset.dataset].file}")
-        twin = next(
-            (
-                other
-                for other in found
-                if _prefix(other) == _prefix(dataset.dataset) and other != dataset.dataset
-            ),
-            None,
-        )
-        if twin:
-            faults.append(
-                f"{path}: datasets {twin!r} and {dataset.dataset!r} have the same variables {_prefix(twin)}*"
-            )
-        found[dataset.dataset] = dataset
-    if faults:
-        raise ConfigError("\n".join(faults))
-    return found
+        name = dataset.dataset
+        if only not in {None, name}:
+            continue
+        twin = next((other for other in found if _prefix(other) == _prefix(name)), None)
+        if twin == name:
+            faults.append(f"{path}: dataset {name!r} is also in {found[name].file}, which is the one in use")
+        elif twin:
+            faults.append(f"{path}: datasets {twin!r} and {name!r} have the same variables {_prefix(name)}*")
+        found.setdefault(name, dataset)
+    return found, faults
 
 
 def load_dataset(path: Path) -> Dataset:

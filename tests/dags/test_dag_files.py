@@ -117,6 +117,14 @@ def test_two_files_for_one_dataset_are_a_fault(dataset_file: DatasetFile) -> Non
     assert "zz_copy.yaml: dataset 'orders' is also in" in next(iter(bag.import_errors.values()))
 
 
+def test_two_datasets_that_the_same_variable_would_set_are_a_fault(dataset_file: DatasetFile) -> None:
+    """VAEWATCH_ORDERS_EU__… would change the night of both."""
+    dataset_file("orders-eu")
+    dataset_file("orders_eu")
+    found = next(iter(parse().import_errors.values()))
+    assert "datasets 'orders-eu' and 'orders_eu' have the same variables VAEWATCH_ORDERS_EU__*" in found
+
+
 def test_a_missing_folder_of_datasets_is_said(datasets: Path) -> None:
     """An empty list of DAGs with no reason is what a wrong mount looks like otherwise."""
     datasets.rmdir()
