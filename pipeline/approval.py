@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.evaluation.told import OUTCOME, Told, bare, made_of, told
+from pipeline.evaluation.decision import OUTCOME
+from pipeline.evaluation.told import Told, bare, made_of, told
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.display import LONGEST, as_bytes, columns, console, in_utc, print_lines, shortened
-from pipeline.evaluation.told import OUTCOME, bare, made_of, told
+from pipeline.evaluation.decision import OUTCOME, WOULD
+from pipeline.evaluation.told import bare, made_of, told
 
 if TYPE_CHECKING:
     from pipeline.evaluation.told import Row, Told
     from pipeline.steps.judging import Comparison
 
-WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
 EVENT = {
     "promoted": "green",
     "refused": "red",
@@ -77,7 +77,7 @@ def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str) -> None:
     for finding in refusing:
         console().print(f"  [red]{finding['gate']}[/red]: {escape(finding['reason'])}")
     if cause:
-        console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
+        console().print(f"  [bold]{'likely' if refusing else 'waiting'}[/bold]: {escape(cause)}")
 
 
 def print_comparison(found: Comparison) -> None:

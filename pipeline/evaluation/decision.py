@@ -14,6 +14,8 @@ from pipeline.gates import Level
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
 Verdict = Literal["passed", "failed", "not judged"]
 Outcome = Literal["promote", "refuse", "wait"]
+OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waiting"}  # as it is told
+WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Decision:
         if self.outcome == "refuse":
             return f"refused: {'; '.join(self.reasons)}{f'. Likely: {self.cause}' if self.cause else ''}"
         if self.outcome == "wait":
-            return f"waits: {self.cause}"
+            return f"waiting: {self.cause}"
         judged = [f.gate for f in self.findings if f.verdict == "passed"]
         beside = (
             f"as good as version {self.against}" if self.against is not None else "good enough to be first"

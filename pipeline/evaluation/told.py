@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.evaluation.decision import OUTCOME
 from pipeline.gates import Gates
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
-OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waits"}
 N_EXAMPLES = 5  # records that two versions disagree on; the review page has more
 MADE = {"window": "learned from batches", "contract_hash": "contract", "code_version": "code", "seed": "seed"}
 
@@ -102,7 +102,7 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
 
 def bare(sentence: str) -> str:
     """A decision without its first word, which is the outcome."""
-    return sentence.removeprefix("refused: ").removeprefix("waits: ")
+    return sentence.removeprefix("refused: ").removeprefix("waiting: ")
 
 
 def heads(version: int | None, against: int | None) -> tuple[str, str]:

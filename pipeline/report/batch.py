@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from pipeline.batches import is_undated
 from pipeline.config import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
-from pipeline.evaluation.told import OUTCOME
+from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Flagged
 from pipeline.monitoring import store

@@ -14,14 +14,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
+from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.review import queue
 from pipeline.verdicts import anomaly_id
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
-
-OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waits in its shadow"}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
 from pipeline.errors import ModelUnusable, NotReady
+from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import place
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.training import Window
 
 FIRST = "the first model"
-OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waiting"}
 MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
 
 

@@ -384,7 +384,7 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
         steps.train(trained.here, trained.name)
         waits = evaluate(trained)
         assert (waits.outcome, waits.model_version) == ("waiting", 2)
-        assert waits.details["reason"] == "waits: 0 of 2 days in the shadow of version 1"
+        assert waits.details["reason"] == "waiting: 0 of 2 days in the shadow of version 1"
     with pytest.raises(
         NotReady, match=r"version 2 waits: 0 of 2 days in the shadow of version 1; to promote it"
     ):
