@@ -1,7 +1,7 @@
 """One record of the queue, whole: values, verdicts, what each model version said, and what it stands beside.
 
-Belongs here: looking things up for one record. Does not: lists of records (queue.py), or how it is drawn
-(web/plots.py).
+Belongs here: looking things up for one record. Does not: lists of records (queue.py), how a column
+usually lies (usual.py), or how it is drawn (web/plots.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -27,11 +26,6 @@ from pipeline.review.queue import read_claims
 from pipeline.review.schema import queue, scorings
 from pipeline.verdicts import read_history, standing
 
-N_BINS = 36
-MOST_READ = 200_000  # records behind a column's distribution
-SKEWED = 8.0  # 99 % quantile over the median, above which a positive column is drawn on a logarithmic axis
-MOST_CATEGORIES = 5
-LONGEST_CATEGORY = 200  # characters
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
 
 
@@ -85,72 +79,34 @@ def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """How a column's values usually lie.
+class Derivation:
+    """A derived column that a reason names.
 
     Attributes:
-        edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left
-            out.
-        is_logarithmic: the edges are equally far apart in their logarithm.
-        categories: of a categorical column: (value, share), the most frequent first, then those asked about.
-        n_records, batch_id: what it was read from.
+        observed: its value, as the reason has it: values of derived columns are not stored.
+        sql: what it is computed by, as the dataset's file has it now.
+        sources: the record's own columns that it is computed from.
     """
 
-    n_records: int
-    batch_id: str
-    edges: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
-    is_logarithmic: bool = False
-    categories: tuple[tuple[str, float], ...] = ()
+    column: str
+    observed: str
+    sql: str
+    sources: tuple[str, ...]
 
 
-def usual(
-    here: Installation, dataset: Dataset, batch_id: str, column: str, *, asked: Sequence[str] = ()
-) -> Distribution | None:
-    """A column's distribution among the accepted records of a batch; None where the column is not stored, or
-    empty.
+def derivations(dataset: Dataset, row: dict[str, Any]) -> list[Derivation]:
+    """The derived columns among a record's reasons, the first reason first.
 
     Args:
-        asked: categories that are told whatever their share.
+        row: as `one` gives it.
     """
-    if column not in dataset.columns:
-        return None
-    read = cells.read(here, dataset, [batch_id], [column], most=MOST_READ)
-    if read is None:
-        return None
-    values = read["0"].combine_chunks()
-    n_records = len(values)
-    if dataset.columns[column].is_number and dataset.columns[column].role != "categorical":
-        numbers = pc.cast(values.drop_null(), pa.float64()).to_numpy()
-        numbers = numbers[np.isfinite(numbers)]
-        return _histogram(numbers, n_records, batch_id) if len(numbers) else None
-    if not n_records:
-        return None
-    counted = pc.value_counts(pc.cast(values, pa.string())).to_pylist()
-    pairs = sorted(((one["counts"], one["values"]) for one in counted), key=lambda pair: -pair[0])
-    shares = {
-        "missing" if value is None else value[:LONGEST_CATEGORY] or "(empty)": n / n_records
-        for n, value in pairs
-    }
-    told = dict.fromkeys([*list(shares)[:MOST_CATEGORIES], *(text[:LONGEST_CATEGORY] for text in asked)])
-    return Distribution(n_records, batch_id, categories=tuple((name, shares.get(name, 0.0)) for name in told))
-
-
-def _histogram(numbers: Any, n_records: int, batch_id: str) -> Distribution:
-    low, middle, high = np.quantile(numbers, [0.005, 0.5, 0.99])
-    logarithmic = bool(low > 0 and high / max(middle, 1e-300) > SKEWED)
-    if high <= low:
-        low, high = low - 0.5, low + 0.5
-    if (
-        high - low < N_BINS and not (numbers % 1).any()
-    ):  # a bin a whole number: else some bins hold two, some none
-        edges, logarithmic = np.arange(low, high + 2) - 0.5, False
-    elif logarithmic:
-        edges = np.geomspace(low, high, N_BINS + 1)
-    else:
-        edges = np.linspace(low, high, N_BINS + 1)
-    counts, _ = np.histogram(numbers, edges)
-    return Distribution(n_records, batch_id, tuple(map(float, edges)), tuple(map(int, counts)), logarithmic)
+    return [
+        Derivation(
+            name, reason["observed"], dataset.derived[name].sql.strip(), tuple(dataset.sources([name]))
+        )
+        for reason in row["reasons"]
+        if (name := reason["column"]) in dataset.derived
+    ]
 
 
 @dataclass(frozen=True)
@@ -160,8 +116,8 @@ class Neighbours:
     Attributes:
         of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
         rows: in order, each with batch_id, row_number, record_key, record, and is_this.
-        columns: of the records, the time and those of the reasons first, without those that are the same for
-            all or name a record.
+        columns: of the records, the time and those of the reasons first, and those that derived ones of the
+            reasons are computed from; without those that are the same for all or name a record.
     """
 
     of: str = ""
@@ -195,8 +151,9 @@ def neighbours(
 
 def _telling(dataset: Dataset, row: dict[str, Any]) -> tuple[str, ...]:
     said = {*dataset.key, *dataset.entity}  # once, beside the records
-    first = [dataset.time, *(reason["column"] for reason in row["reasons"])]
-    names = dict.fromkeys([*first, *row["record"]])
+    blamed = [reason["column"] for reason in row["reasons"]]
+    behind = [name for column in blamed for name in (column, *dataset.sources([column]))]
+    names = dict.fromkeys([dataset.time, *behind, *row["record"]])
     return tuple(name for name in names if name in row["record"] and name not in said)
 
 

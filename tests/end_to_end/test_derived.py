@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from pipeline import derived, sql, training, views
 from pipeline.errors import ConfigError
 from pipeline.review import record, versions
+from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -142,10 +145,29 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     dataset = place.here.dataset("plant")
     (said,) = versions.scored_by(place.here, dataset, whole)  # its derived columns are computed again
     assert (said.anomaly_score, said.severity) == (whole["anomaly_score"], whole["severity"])
+    _says_what_it_is_made_of(place, whole)
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
     assert other.anomaly_score is None
     assert "made otherwise" in other.why_not
+
+
+def _says_what_it_is_made_of(place: Place, row: dict[str, Any]) -> None:
+    """On its page each reason has a plot, a value and its expression, and the column behind it is marked."""
+    dataset = place.here.dataset("plant")
+    page = as_role(place.here, may_write=False).get(f"/record/{row['anomaly_id']}").text
+    names = [reason["column"] for reason in row["reasons"]]
+    assert [name for name in names if re.search(rf'class="plot"[^>]*aria-label="{name}: ', page)] == names
+    assert page.count('class="bar') > 30 * len(names)
+    for reason in row["reasons"]:
+        expression = html.escape(dataset.derived[reason["column"]].sql)
+        made = (
+            rf"<dt>{reason['column']} <code>{re.escape(expression)}</code></dt><dd>{reason['observed']}</dd>"
+        )
+        assert re.search(made, page)
+    behind = re.findall(r'<div class="behind"><dt>(\w+) <small>in (.*?)</small>', page)
+    assert behind == [("level", ", ".join(names))]
+    assert record.neighbours(place.here, dataset, row).columns[:2] == ("at", "level")
 
 
 def test_a_model_that_knows_other_derived_columns_is_not_asked(

@@ -12,15 +12,20 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
 from pipeline.columns import Derived
 from pipeline.errors import ConfigError, NotReady
+from pipeline.features import Number
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
-from pipeline.review import cells, compare, judging, parts, queue, record, statistics, suppression
+from pipeline.monitoring import store
+from pipeline.monitoring.measures import ColumnDrift, Measures
+from pipeline.monitoring.reference import NumberShape
+from pipeline.review import cells, compare, judging, parts, queue, record, statistics, suppression, usual
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
@@ -275,15 +280,50 @@ def test_a_column_has_the_distribution_of_its_batch(
     """What an observed value is drawn against."""
     publish()
     dataset = here.dataset("payments")
-    amount = record.usual(here, dataset, "2026-01-30", "amount")
+    amount = usual.usual(here, dataset, "2026-01-30", "amount")
     assert amount
     assert (
         sum(amount.counts) == N - 2
     )  # the outermost are beyond the edges, or one outlier would hide the rest
-    card = record.usual(here, dataset, "2026-01-30", "card", asked=["c9"])
+    card = usual.usual(here, dataset, "2026-01-30", "card", asked=["c9"])
     assert card
     assert dict(card.categories) == dict.fromkeys((f"c{i}" for i in range(5)), 0.2) | {"c9": 0.0}
-    assert record.usual(here, dataset, "2026-01-30", "no such column") is None
+    assert usual.usual(here, dataset, "2026-01-30", "no such column") is None
+
+
+@pytest.mark.parametrize(
+    "share_same", [0.0, 0.6, 1.0], ids=["all different", "mostly one value", "always that value"]
+)
+def test_a_derived_column_has_the_distribution_that_the_model_learned(
+    here: Installation, share_same: float
+) -> None:
+    """It is not stored with the records; against numpy's count of the same values in the same bins."""
+    random = np.random.default_rng(7)
+    values = random.normal(0.0, 2.0, 20_000)
+    values[: int(share_same * 20_000)] = 0.25
+    shape = NumberShape.fit(pa.chunked_array([values]), Number.fit(values))
+    drift = ColumnDrift(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, usual=shape.counts, bins=shape.edges)
+    found = Measures(9, 9, 0, 0.0, None, None, 9, 0, columns={"amount_change": drift})
+    watched = store.Watched("b", date(2026, 1, 30), found, (), 3, datetime(2026, 1, 31, tzinfo=UTC))
+    store.replace(here.ledger, "payments", watched)
+
+    drawn = usual.usual(here, here.dataset("payments"), "b", "amount_change", around=[-4.5, 4.0])
+    assert drawn
+    assert drawn.known
+    assert (drawn.n_records, sum(drawn.counts)) == (20_000, pytest.approx(20_000))
+    assert drawn.edges[0] < -4.5
+    assert drawn.edges[-1] > 4.0
+    counted, _ = np.histogram(values, drawn.edges)
+    inside = [
+        i
+        for i in range(len(counted))
+        if drawn.known[0] <= drawn.edges[i] and drawn.edges[i + 1] <= drawn.known[1]
+    ]
+    np.testing.assert_allclose(np.array(drawn.counts)[inside], counted[inside], rtol=0.2)
+    if share_same:
+        most = int(np.argmax(drawn.counts))
+        assert drawn.counts[most] >= share_same * 20_000
+        assert (drawn.edges[most] + drawn.edges[most + 1]) / 2 == pytest.approx(0.25)
 
 
 def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(

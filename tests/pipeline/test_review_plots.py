@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.review.record import Distribution
 from pipeline.review.statistics import Day
+from pipeline.review.usual import Distribution
 from pipeline.review.web import plots
 
 COUNTRIES = Distribution(1000, "b", categories=(("DE", 0.6), ("FR", 0.3), ("XX", 0.001), ("<b>", 0.0)))

@@ -1,6 +1,6 @@
 """Small plots as inline SVG: drawn by the server, coloured by the style sheet, read without a script.
 
-Belongs here: geometry. Does not: numbers (statistics.py, record.py) or colours (assets/review.css). Every
+Belongs here: geometry. Does not: numbers (statistics.py, usual.py) or colours (assets/review.css). Every
 text goes through Markup.format, which escapes it.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.review.record import LONGEST_CATEGORY, Distribution
 from pipeline.review.statistics import Day, Share, share_text
+from pipeline.review.usual import LONGEST_CATEGORY, Distribution
 
 WIDE, HIGH, FOOT = 420, 84, 16
 WIDEST_DAY = 120  # room for a day's name
@@ -39,8 +39,9 @@ def _histogram(found: Distribution, reason: Mapping[str, Any]) -> Markup:
     for i, count in enumerate(found.counts):
         left, right = axis.x(found.edges[i]), axis.x(found.edges[i + 1])
         height = (top - 4) * math.sqrt(count / tallest)
-        bar = '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-        parts.append(_draw(bar, left + 0.5, top - height, max(right - left - 1, 0.5), height))
+        kind = "bar" if _is_known(found, i) else "bar somewhere"
+        bar = '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        parts.append(_draw(bar, kind, left + 0.5, top - height, max(right - left - 1, 0.5), height))
     expected, observed = axis.at(reason["expected"]), axis.at(reason["observed"])
     if expected is not None:
         parts.append(
@@ -54,9 +55,14 @@ def _histogram(found: Distribution, reason: Mapping[str, Any]) -> Markup:
     parts.append(_draw(ends, HIGH - 3, found.edges[0], WIDE - 2, found.edges[-1], scale))
     said = (
         f"{reason['column']}: observed {reason['observed']}, expected {reason['expected']}; "
-        f"the usual values of {found.n_records} records of {found.batch_id}"
+        f"the usual values of {found.n_records} {found.of}"
     )
     return _svg(WIDE, HIGH, said, parts)
+
+
+def _is_known(found: Distribution, i: int) -> bool:
+    """Whether a part of a bin lies where it is known which values there are."""
+    return found.known is None or (found.edges[i] < found.known[1] and found.edges[i + 1] > found.known[0])
 
 
 def _observed(x: float, top: float, beyond: int) -> Markup:
@@ -82,26 +88,27 @@ class _Axis:
         return min(max(along, 0.0), 1.0) * WIDE
 
     def at(self, value: Any) -> float | None:
-        number = _number(value)
-        return None if number is None else self.x(number)
+        found = number(value)
+        return None if found is None else self.x(found)
 
     def beyond(self, value: Any) -> int:
         """1 above the last edge, -1 below the first, else 0."""
-        number = _number(value)
-        if number is None:
+        found = number(value)
+        if found is None:
             return 0
-        return (number > self.edges[-1]) - (number < self.edges[0])
+        return (found > self.edges[-1]) - (found < self.edges[0])
 
     def _scaled(self, value: float) -> float:
         return math.log(max(value, 1e-300)) if self.is_logarithmic else value
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A number that a reason has, which may be text; None where it is none, or infinite."""
     try:
-        number = float(value)
+        found = float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def likely(reason: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -111,7 +118,7 @@ def likely(reason: Mapping[str, Any]) -> tuple[str, float | None]:
     value, _, chance = str(reason["expected"]).rpartition(" (")
     if reason["low"] is not None or not chance.endswith("%)"):
         return "", None
-    share = _number(chance.removesuffix("%)"))
+    share = number(chance.removesuffix("%)"))
     return value, None if share is None else share / 100
 
 
@@ -139,7 +146,7 @@ def _categories(found: Distribution, reason: Mapping[str, Any]) -> Markup:
             high += 13
     said = (
         f"{reason['column']}: observed {observed}, expected {reason['expected']}; "
-        f"how often the values are among {found.n_records} records of {found.batch_id}"
+        f"how often the values are among {found.n_records} {found.of}"
     )
     return _svg(WIDE, high + 2, said, parts)
 

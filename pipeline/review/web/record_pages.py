@@ -10,6 +10,7 @@ script puts it into the page as the reader comes near it; without a script there
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -17,7 +18,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from pipeline.errors import VaewatchError
-from pipeline.review import compare, parts, queue, record, versions
+from pipeline.review import compare, parts, queue, record, usual, versions
 from pipeline.review.filters import Filters, Place
 from pipeline.review.web import plots, scope, warmth
 from pipeline.review.web.render import page, query_of
@@ -44,6 +45,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         "record.html",
         row=row,
         plots=_plots(request, row),
+        derived=_derived(request, row),
         parts=parts.of_score(row),
         unnamed=parts.unnamed_share(row),
         may_write=request.state.reviewer.may_judge(row["dataset"]),
@@ -113,11 +115,19 @@ def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
     """One plot a reason; where the data behind it cannot be read, the words have to do."""
     here, drawn = request.app.state.here, []
     for reason in row["reasons"]:
-        try:
-            dataset = here.dataset(row["dataset"])
+        found = None
+        with contextlib.suppress(VaewatchError):
             asked = [text for text in (reason["observed"], plots.likely(reason)[0]) if text]
-            usual = record.usual(here, dataset, row["batch_id"], reason["column"], asked=asked)
-        except VaewatchError:
-            usual = None
-        drawn.append(plots.usual(usual, reason))
+            bounds = [plots.number(reason[end]) for end in ("low", "high")]
+            around = [bound for bound in bounds if bound is not None]
+            dataset, column = here.dataset(row["dataset"]), reason["column"]
+            found = usual.usual(here, dataset, row["batch_id"], column, asked=asked, around=around)
+        drawn.append(plots.usual(found, reason))
     return drawn
+
+
+def _derived(request: Request, row: dict[str, Any]) -> list[record.Derivation]:
+    """The derived columns of its reasons; none where the dataset's file is gone."""
+    with contextlib.suppress(VaewatchError):
+        return record.derivations(request.app.state.here.dataset(row["dataset"]), row)
+    return []
