@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.calibration import FEWEST, Calibration
 from pipeline.config import Dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_DRAWN = 20_000
+MOST_COLUMNS = 25
 INK, ACCENT, WARN = "#334155", "#2563eb", "#dc2626"
 
 
@@ -41,13 +43,20 @@ def draw(detector: Detector, dataset: Dataset, calibrating: pa.Table, folder: Pa
             folder, "score_histogram", lambda axes: _histogram(axes, detector, dataset, values)
         ),
         "calibration": _save(folder, "calibration", lambda axes: _calibration(axes, values)),
-        "columns": _save(folder, "columns", lambda axes: _columns(axes, detector, scores)),
+        "columns": _save(
+            folder,
+            "columns",
+            lambda axes: _columns(axes, detector, scores),
+            rows=scores.column_terms.shape[1],
+        ),
         "latent_map": _save(folder, "latent_map", lambda axes: _latents(axes, latents, values)),
     }
 
 
-def _save(folder: Path, title: str, paint: Any) -> Path:
-    figure = Figure(figsize=(8, 4.8), layout="constrained", dpi=110)
+def _save(folder: Path, title: str, paint: Any, *, rows: int = 0) -> Path:
+    """rows: with a label each, which should not touch."""
+    high = max(4.8, 1.2 + 0.25 * min(rows, MOST_COLUMNS))
+    figure = Figure(figsize=(8, high), layout="constrained", dpi=110)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     paint(axes)
@@ -56,24 +65,50 @@ def _save(folder: Path, title: str, paint: Any) -> Path:
 
 
 def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) -> None:
+    """Scores may be negative and reach over decades: the axis is straight where most of them lie, and
+    logarithmic beyond.
+    """
     threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
-    shift = float(values.min()) - 1.0  # scores may be negative: the axis shows their distance from the lowest
-    axes.hist(
-        values - shift,
-        bins=np.geomspace(1, max(2.0, float(values.max()) - shift), 80).tolist(),
-        color=ACCENT,
-        alpha=0.75,
-    )
+    first, centre, last = np.quantile(values, [0.05, 0.5, 0.95])
+    spread = float(last - first) / 2 or 1.0
+
+    def along(score: Any) -> Any:
+        return np.arcsinh((np.asarray(score) - centre) / spread)
+
+    def back(place: Any) -> Any:
+        return centre + spread * np.sinh(place)
+
+    line = [threshold.value] if np.isfinite(threshold.value) else []
+    low, high = min([values.min(), *line]), max([values.max(), values.min() + spread, *line])
+    between = back(np.linspace(along(low), along(high), 81))[1:-1]
+    axes.hist(values, bins=[low, *between, high], color=ACCENT, alpha=0.75)
     note = ", extrapolated" if threshold.extrapolated else ""
-    axes.axvline(threshold.value - shift, color=WARN, label=f"threshold {threshold.value:.4g} nats{note}")
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="anomaly score above the lowest (nats)",
-        ylabel="calibration records",
-    )
+    axes.axvline(threshold.value, color=WARN, label=f"threshold {threshold.value:.4g} nats{note}")
+    axes.set_xscale("function", functions=(along, back))
+    margin = 0.03 * (along(high) - along(low))
+    axes.set_xlim(back(along(low) - margin), back(along(high) + margin))
+    ticks = _apart(along, low, high, MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(first, last))
+    axes.set_xticks(ticks, [_short(tick) for tick in ticks])
+    axes.set(yscale="log", xlabel="anomaly score (nats)", ylabel="calibration records")
     axes.set_title(f"{dataset.dataset}: anomaly scores of the calibration records")
     axes.legend(frameon=False)
+
+
+def _apart(along: Any, low: float, high: float, inner: Any) -> list[float]:
+    """The inner ticks and powers of ten, those within low and high that leave room for a label each."""
+    decades = [sign * 10.0**power for power in range(15, -1, -1) for sign in (1, -1)]
+    room, kept = 0.09 * (along(high) - along(low)), list[float]()
+    for tick in [*inner, *decades]:
+        if low <= tick <= high and all(abs(along(tick) - along(other)) >= room for other in kept):
+            kept.append(float(tick))
+    return kept
+
+
+def _short(tick: float) -> str:
+    """A tick that is a power of ten is one in its label where digits would not fit."""
+    if abs(tick) < 1e6:
+        return f"{tick:,.10g}"
+    return f"${'-' if tick < 0 else ''}10^{{{np.log10(abs(tick)):.0f}}}$"
 
 
 def _calibration(axes: Axes, values: Any) -> None:
@@ -108,10 +143,13 @@ def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
     terms = scores.column_terms.numpy()
     worst = scores.anomaly_score.numpy() >= np.quantile(scores.anomaly_score.numpy(), 0.99)
     names, mean = detector.features.layout.columns, terms[worst].mean(axis=0)
-    order = np.argsort(mean)[-25:]
-    axes.barh([names[i][:32] for i in order], mean[order], color=WARN, alpha=0.8, label="highest-scoring 1 %")
-    axes.barh([names[i][:32] for i in order], terms.mean(axis=0)[order], color=INK, label="all")
-    axes.set(xlabel="nats above the column's mean in training", title="Which columns make scores high")
+    order = np.argsort(mean)[-MOST_COLUMNS:]
+    places = range(len(order))  # not the names, which may be the same once they are cut
+    axes.barh(places, mean[order], color=WARN, alpha=0.8, label="highest-scoring 1 %")
+    axes.barh(places, terms.mean(axis=0)[order], color=INK, label="all")
+    axes.set_yticks(places, [names[i] if len(names[i]) <= 32 else f"{names[i][:31]}…" for i in order])
+    some = f", {MOST_COLUMNS} of {len(names)}" if len(names) > MOST_COLUMNS else ""
+    axes.set(xlabel="nats above the column's mean in training", title=f"Which columns make scores high{some}")
     axes.set_xscale("symlog")
     axes.legend(frameon=False, loc="lower right")
 
