@@ -1,8 +1,7 @@
-"""What verdicts add up to: precision by model version, recall from the random sample, backlog, time,
-agreement.
+"""What verdicts add up to: backlog, days, precision by model version, recall from the random sample.
 
-Belongs here: the counts behind each number. Does not: the estimates and their intervals (estimates.py), the
-plots (web/plots.py), or what is done about them.
+Belongs here: the counts behind each number. Does not: how reviewers work (reviewers.py), the estimates and
+their intervals (estimates.py), the plots (web/plots.py), or what is done about them.
 """
 
 from __future__ import annotations
@@ -15,19 +14,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.ledger import Ledger
+from pipeline.review import reviewers
 from pipeline.review.estimates import Looked, Recall, both, recall, wilson
 from pipeline.review.estimates import Share as Share  # the plots take it from here
 from pipeline.review.filters import BANDS, Datasets, of
-from pipeline.review.schema import queue_batches, scorings, tallies, tally_sums, verdicts, version_tallies
-from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES, WITHDRAWN
+from pipeline.review.schema import queue_batches, tallies, tally_sums, version_tallies
+from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES
 
 LONGEST_PLOT = 60  # days
-RECENT = 90  # days of verdicts behind agreement, reviewers and time to verdict
-MOST_WAITS = 5000  # the newest of them, behind time to verdict
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Review:
         hours_to_verdict: median from scoring to the first verdict that was not taken back; None before there
             is one.
         agreement: records that two or more judged, and on how many they agree by their last words, settled or
-            not. It, hours_to_verdict and reviewers are of the last RECENT days.
+            not. It, hours_to_verdict and reviewers are of the last reviewers.RECENT days.
     """
 
     states: dict[str, int]
@@ -81,8 +77,8 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         by_day = _days(connection, dataset, min(days, LONGEST_PLOT))
         precision = _precision(connection, dataset)
         estimated = _recall(connection, dataset)
-        agreement, reviewers = _agreement(connection, dataset), _reviewers(connection, dataset)
-        waits = _waits(connection, dataset)
+        agreement, by = reviewers.agreement(connection, dataset), reviewers.judged(connection, dataset)
+        waits = reviewers.waits(connection, dataset)
     return Review(
         states=states,
         days=by_day,
@@ -94,7 +90,7 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         suppressed=hidden,
         hours_to_verdict=statistics.median(waits) if waits else None,
         agreement=agreement,
-        reviewers=reviewers,
+        reviewers=by,
     )
 
 
@@ -190,95 +186,6 @@ def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, di
         before = found[batch_id][kind].get(band, Looked(0, 0, 0))
         found[batch_id][kind][band] = both(before, Looked(int(n), judged, hits))
     return found
-
-
-def _counting(dataset: Datasets) -> sa.Select[Any]:
-    """The verdicts of the last days that nobody took back."""
-    since = datetime.now(UTC) - timedelta(days=RECENT)
-    recent = _holds(verdicts) & (verdicts.c.decided_at >= since)
-    query: sa.Select[Any] = of(sa.select(verdicts).where(recent), verdicts, dataset)
-    return query
-
-
-def _holds(said: sa.FromClause) -> sa.ColumnElement[bool]:
-    """That a row of `verdicts` is an opinion, and nobody took it back."""
-    withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
-    held: sa.ColumnElement[bool] = (said.c.verdict != WITHDRAWN) & said.c.number.not_in(withdrawn)
-    return held
-
-
-def _agreement(connection: sa.Connection, dataset: Datasets) -> Share:
-    """Records that two or more judged, each by their last word; words that settled a disagreement are no
-    opinion on it.
-
-    Of most records one thing was said: the others are looked for first, in an index alone.
-    """
-    names = (verdicts.c.dataset, verdicts.c.anomaly_id)
-    again = of(sa.select(*names), verdicts, dataset).group_by(*names).having(sa.func.count() > 1).subquery()
-    same_record = sa.and_(*(column == again.c[column.name] for column in names))
-    lasts = (
-        _counting(dataset)
-        .join(again, same_record)
-        .where(~verdicts.c.settles)
-        .with_only_columns(sa.func.max(verdicts.c.number).label("number"))
-        .group_by(*names, verdicts.c.by)
-        .subquery()
-    )
-    agree = sa.case((sa.func.min(verdicts.c.verdict) == sa.func.max(verdicts.c.verdict), 1), else_=0)
-    said = (
-        sa
-        .select(agree.label("agree"))
-        .join(lasts, lasts.c.number == verdicts.c.number)
-        .group_by(*names)
-        .having(sa.func.count() > 1)
-        .subquery()
-    )
-    n, hits = connection.execute(sa.select(sa.func.count(), sa.func.sum(said.c.agree))).one()
-    return wilson(int(hits or 0), int(n))
-
-
-def _reviewers(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:
-    """How many records each judged."""
-    n = sa.func.count(verdicts.c.anomaly_id.distinct())
-    query = _counting(dataset).with_only_columns(verdicts.c.by, n).group_by(verdicts.c.by)
-    return {by: int(n) for by, n in connection.execute(query.order_by(n.desc(), verdicts.c.by))}
-
-
-def _waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
-    """Hours from a record's first scoring to its first verdict that holds, of those that had it in the last
-    days.
-    """
-    same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
-    scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
-    earlier = verdicts.alias()
-    before = sa.exists().where(
-        earlier.c.dataset == verdicts.c.dataset,
-        earlier.c.anomaly_id == verdicts.c.anomaly_id,
-        earlier.c.number < verdicts.c.number,
-        _holds(earlier),
-    )
-    waited: sa.ColumnElement[float] = Hours(scored_at, verdicts.c.decided_at)
-    firsts = _counting(dataset).where(~before).with_only_columns(waited)
-    newest = connection.execute(firsts.order_by(verdicts.c.number.desc()).limit(MOST_WAITS)).scalars()
-    return [float(gap) for gap in newest if gap is not None and gap >= 0]
-
-
-class Hours(FunctionElement[float]):
-    """From one instant to another, told by the database: to read thousands of texts as times is slow here."""
-
-    inherit_cache = True
-
-
-@compiles(Hours)
-def _by_epoch(element: Hours, compiler: Any, **options: Any) -> str:
-    since, until = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"extract(epoch FROM {until} - {since}) / 3600"
-
-
-@compiles(Hours, "sqlite")
-def _by_day(element: Hours, compiler: Any, **options: Any) -> str:
-    since, until = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"24 * (julianday({until}) - julianday({since}))"
 
 
 def as_dict(found: Review) -> dict[str, Any]:
