@@ -1,6 +1,9 @@
-"""Answers about one record that are found once: what was asked of it again is not looked up again.
+"""Answers that are found once: what is asked again is not looked up again while nothing changed that it
+depends on.
 
-Belongs here: when an answer still holds. Does not: how one is found (compare.py, versions.py).
+Belongs here: when an answer still holds. Does not: how one is found (compare.py, versions.py, budget.py).
+Each process keeps its own; what an answer depends on is read anew each time, so that none misses what
+another process wrote.
 """
 
 from __future__ import annotations
@@ -21,15 +24,26 @@ class _Question:
     """What an answer depends on; how it is found is no part of that."""
 
     kind: str
-    record: tuple[object, ...]
     depends_on: tuple[object, ...]
     answer: Callable[[], Any] = field(compare=False)
+
+
+def kept(here: Installation, kind: str, *depends_on: object, answer: Callable[[], T]) -> T:
+    """What `answer` gives, or gave for the same; a fault is not kept.
+
+    Args:
+        kind: of question.
+        depends_on: all that the answer depends on, read before it is found: so it may be newer than it says,
+            never older.
+    """
+    found: T = _answered(_Question(kind, (here.settings.ledger, *depends_on), answer))
+    return found
 
 
 def known(
     here: Installation, kind: str, row: dict[str, Any], *depends_on: object, answer: Callable[[], T]
 ) -> T:
-    """What `answer` gives, or gave for the same record as it was delivered and scored; a fault is not kept.
+    """The same, of one record as it was delivered and scored.
 
     Args:
         kind: of question.
@@ -38,10 +52,9 @@ def known(
     """
     state = here.ledger.newest(row["dataset"], row["batch_id"])
     delivered = (state.fingerprint, state.validated_at) if state else ()
-    record = (here.settings.ledger, row["dataset"], row["batch_id"], row["row_number"], *delivered)
+    record = (row["dataset"], row["batch_id"], row["row_number"], *delivered)
     scored = (row["model_version"], row["scored_at"])
-    found: T = _answered(_Question(kind, record, (*scored, *depends_on), answer))
-    return found
+    return kept(here, kind, *record, *scored, *depends_on, answer=answer)
 
 
 @lru_cache(maxsize=KEPT)

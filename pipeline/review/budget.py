@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pipeline.review.answers import kept
 from pipeline.review.estimates import Share, wilson
 from pipeline.review.filters import Unindexed
-from pipeline.review.schema import queue, queue_batches, scorings
+from pipeline.review.schema import queue, queue_batches, scorings, verdicts
 from pipeline.verdicts import NORMAL, NOT_LEARNED
 
 if TYPE_CHECKING:
@@ -107,10 +108,38 @@ def suggest(
 
 
 def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
-    """What the verdicts on the serving version's flags speak for; None while they are too few."""
+    """What the verdicts on the serving version's flags speak for; None while they are too few.
+
+    Found anew once something was judged or scored, another version serves, or the budget is another.
+    """
     version = here.ledger.serving_version(dataset.dataset)
     if version is None:
         return None
+    asked = (dataset.dataset, version, dataset.flag.review_budget)
+    return kept(
+        here,
+        "budget",
+        *asked,
+        *_read_from(here, dataset.dataset),
+        answer=lambda: _suggested(here, dataset, version),
+    )
+
+
+def _read_from(here: Installation, dataset: str) -> tuple[object, ...]:
+    """What changes with the rows that a suggestion is read from.
+
+    To verdicts entries are added alone, one writer after another: the newest one's number stands for all. A
+    batch's rows are replaced together, with the moment they were scored at.
+    """
+    newest = sa.select(sa.func.max(verdicts.c.number)).where(verdicts.c.dataset == dataset)
+    scored_at = sa.type_coerce(queue_batches.c.scored_at, sa.String)  # as it lies there: compared alone
+    columns = (queue_batches.c.batch_id, queue_batches.c.model_version, queue_batches.c.n_flagged, scored_at)
+    scored = sa.select(*columns).where(queue_batches.c.dataset == dataset).order_by(queue_batches.c.batch_id)
+    with here.ledger.transaction() as connection:
+        return (connection.execute(newest).scalar_one(), *map(tuple, connection.execute(scored)))
+
+
+def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion | None:
     flags = (scorings.c.model_version == version) & (scorings.c.kind == "flagged")
     same = (scorings.c.dataset == queue.c.dataset) & (scorings.c.anomaly_id == queue.c.anomaly_id)
     severity = sa.select(scorings.c.severity).where(same, flags).scalar_subquery()  # looked up one by one

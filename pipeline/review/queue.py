@@ -174,7 +174,7 @@ def total(ledger: Ledger, filters: Filters) -> int:
 def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[str]:
     """The datasets that the queue holds records of, or that these records are of."""
     if anomaly_ids is None:
-        queries = [sa.select(tally_sums.c.dataset).distinct()]
+        queries = [sa.select(tally_sums.c.dataset).where(tally_sums.c.n > 0).distinct()]
     else:
         some = [anomaly_ids[i : i + CHUNK] for i in range(0, len(anomaly_ids), CHUNK)]
         queries = [sa.select(queue.c.dataset).where(queue.c.anomaly_id.in_(ids)).distinct() for ids in some]

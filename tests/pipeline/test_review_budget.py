@@ -4,7 +4,8 @@ was looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.review import judging
-from pipeline.review.budget import FEWEST, suggest, suggested
+from pipeline.review.budget import FEWEST, Suggestion, suggest, suggested
 from pipeline.settings import Settings
 
-from .review_data import put, row
+from .review_data import DATASET, SCORED_AT, put, row
 
 
 def feed(n: int, seed: int) -> list[tuple[float, bool]]:
@@ -108,3 +109,60 @@ def test_it_speaks_of_the_version_that_serves(here: Installation) -> None:
     assert (found.now, found.best, found.n_judged) == (20.0, 10.0, 40)
     here.ledger.set_serving("payments", 4)
     assert suggested(here, dataset) is None
+
+
+LATER = SCORED_AT + timedelta(days=1)
+BUDGET = "flag: {review_budget: 20}\n"
+ASK = """
+from pathlib import Path
+from pipeline.installation import Installation
+from pipeline.review import judging
+from pipeline.review.budget import suggested
+from pipeline.settings import Settings
+here = Installation(Settings(home=Path({home!r}), datasets=Path({datasets!r})))
+"""
+
+
+def known(found: Suggestion | None) -> Suggestion:
+    assert found
+    return found
+
+
+def test_it_is_found_anew_by_each_process_once_anything_changed(
+    here: Installation, at_once: Callable[..., list[str]]
+) -> None:
+    """What this process keeps is at every step what another one, which has kept nothing, finds."""
+    file = here.settings.datasets / "payments.yaml"
+    file.parent.mkdir()
+    file.write_text(DATASET + BUDGET)
+    rows = [row(f"k{i}", severity=2 + i / 10) for i in range(40)]
+    ids = [one["anomaly_id"] for one in rows]
+    ask = ASK.format(home=str(here.settings.home), datasets=str(here.settings.datasets))
+
+    def elsewhere(act: str = "") -> str:
+        (said,) = at_once(ask, f"{act}\nprint(suggested(here, here.dataset('payments')))", [[]])
+        return said
+
+    def now() -> Suggestion | None:
+        found = suggested(here, here.dataset("payments"))
+        assert str(found) == elsewhere()
+        assert suggested(here, here.dataset("payments")) is found, "nothing changed, so it is not looked for"
+        return found
+
+    put(here.ledger, rows)
+    here.ledger.set_serving("payments", 3)
+    assert now() is None
+    judging.give(here.ledger, ids[20:], "anomaly", by="ann")
+    said = judging.give(here.ledger, ids[:20], "normal", by="ann")
+    assert known(now()).best == 10.0
+    elsewhere(f"judging.undo(here.ledger, {said.act!r}, by='ann')")
+    assert now() is None, "twenty verdicts are too few"
+    elsewhere(f"judging.give(here.ledger, {ids[:30]!r}, 'normal', by='bob')")
+    assert known(now()).best == 5.0, "they differ on ten of the anomalies"
+    turned = [one | {"severity": 9.0 - one["severity"], "scored_at": LATER} for one in rows]
+    put(here.ledger, turned, scored_at=LATER)
+    assert known(now()).best == 0.0, "the most severe are false alarms now"
+    file.write_text(DATASET + BUDGET.replace("20", "40"))
+    assert known(now()).now == 40.0
+    here.ledger.set_serving("payments", 4)
+    assert now() is None

@@ -120,15 +120,16 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
     here = request.app.state.here
     ledger = here.ledger
     found = statistics.review(ledger, scope.datasets(request, dataset))
-    known = queue.counts(ledger, scope.seen(request, Filters()))["dataset"]
+    names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
+    chosen = [dataset] if dataset else names
     return page(
         request,
         "overview.html",
         found=found,
-        budgets=_budgets(here, [dataset] if dataset else list(known)),
-        serving=_serving(here, [dataset] if dataset else list(known)),
+        budgets=_budgets(here, chosen),
+        serving=_serving(here, chosen),
         dataset=dataset,
-        datasets=known,
+        datasets=names,
         per_day=plots.per_day(found.days),
         precision=plots.shares([
             (f"{name} v{version}", share) for (name, version), share in found.precision.items()
