@@ -176,7 +176,7 @@ class Retention(Strict):
     versions: int = Field(
         10,
         ge=1,
-        description="the newest n are kept, beside those that serve, are judged, or published scores name",
+        description="how many of the newest stay; so does any that serves, has verdicts, or has published scores",
     )
     schedule: str = Field("0 5 * * 0", description="cron, UTC: when the rest is removed")
 

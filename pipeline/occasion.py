@@ -117,15 +117,15 @@ def _tried(when: TrainingWhen, since: Since) -> Iterator[tuple[bool, str]]:
     if when.new_records is not None:
         yield (
             since.n_records >= when.new_records,
-            f"{since.n_records} new records, {when.new_records} are enough",
+            f"{since.n_records} new records (trains at {when.new_records})",
         )
     if when.new_share is not None:
-        yield share >= when.new_share, f"{share:.1%} new records, {when.new_share:.1%} are enough"
+        yield share >= when.new_share, f"{share:.1%} new records (trains at {when.new_share:.1%})"
     if when.new_verdicts is not None:
-        said = f"{since.n_verdicts} new verdicts, {when.new_verdicts} are enough"
+        said = f"{since.n_verdicts} new verdicts (trains at {when.new_verdicts})"
         yield since.n_verdicts >= when.new_verdicts, said
     if when.age_days is not None:
-        said = f"the newest version is {since.age_days:.1f} days old, {when.age_days:g} are enough"
+        said = f"the newest version is {since.age_days:.1f} days old (trains at {when.age_days:g})"
         yield since.age_days >= when.age_days, said
     if when.drift:
         n = len(since.drifted)

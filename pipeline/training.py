@@ -162,9 +162,10 @@ def amount(dataset: Dataset, window: Window) -> str:
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:
-    """The window's records without the holdout, sampled down to `train.max_records`; each record's fate
-    depends on its key; an anomaly stays, a judged normal one does not, or false alarms would crowd the
-    calibration.
+    """The window's records without the holdout, sampled down to `train.max_records`.
+
+    A record's key alone decides whether it is sampled. Confirmed anomalies always stay; records judged normal
+    are sampled like any other, or false alarms would crowd the calibration.
     """
     files = tables.files("records", [*window.batch_ids, *window.earlier], flag=False)
     learned = window.n_records * (1 - dataset.promote.holdout)

@@ -212,9 +212,7 @@ def review_fill(
     dataset: AnyDataset = None,
     force: Annotated[bool, typer.Option(help="fill in anew what the queue holds")] = False,
 ) -> None:
-    """Put scored batches into the queue that it does not hold: those of before there was one, or of an
-    earlier model.
-    """
+    """Add scored batches that are missing from the queue, or are there with an older model's scores."""
     from pipeline.installation import Installation
     from pipeline.review.filling import catch_up
 

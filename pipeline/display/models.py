@@ -77,7 +77,7 @@ def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str) -> None:
     for finding in refusing:
         console().print(f"  [red]{finding['gate']}[/red]: {escape(finding['reason'])}")
     if cause:
-        console().print(f"  [bold]{'likely' if refusing else 'waiting'}[/bold]: {escape(cause)}")
+        console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
 
 
 def print_comparison(found: Comparison) -> None:

@@ -77,7 +77,7 @@ class Decision:
         if self.outcome == "refuse":
             return f"refused: {'; '.join(self.reasons)}{f'. Likely: {self.cause}' if self.cause else ''}"
         if self.outcome == "wait":
-            return f"waiting: {self.cause}"
+            return f"waits: {self.cause}"
         judged = [f.gate for f in self.findings if f.verdict == "passed"]
         beside = (
             f"as good as version {self.against}" if self.against is not None else "good enough to be first"

@@ -102,7 +102,7 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
 
 def bare(sentence: str) -> str:
     """A decision without its first word, which is the outcome."""
-    return sentence.removeprefix("refused: ").removeprefix("waiting: ")
+    return sentence.removeprefix("refused: ").removeprefix("waits: ")
 
 
 def heads(version: int | None, against: int | None) -> tuple[str, str]:

@@ -167,13 +167,11 @@ def promote(
     Args:
         override: promote what was refused, or judged against another champion than serves now; it is kept
             with the version.
-        as_challenger: whoever decided took it for the challenger; where it is that no longer, it is not
-            promoted.
+        as_challenger: refuse if the version is no longer the challenger.
 
     Raises:
         NotReady: there is no such version; or it was refused, or judged against another champion, and that is
-        not overridden; or
-            another promotion, or another challenger, came first.
+            not overridden; or another promotion, or another challenger, came first.
     """
     from pipeline.monitoring import alerts
 
@@ -284,19 +282,13 @@ def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion)
 
 
 def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None) -> str:
-    judged = {"promote": "passed its gates", "refuse": "was refused by its gates", "wait": "waits"}
-    taken, instead = "there is none now", "to promote"
-    if now:
-        became = judged.get(now.tags.get("decision", ""), "is not evaluated")
-        taken, instead = (
-            f"version {now.version} is, which {became}",
-            f"decide on version {now.version}; to promote",
-        )
-    return (
-        f"{dataset.dataset}: version {chosen.version} was not promoted: it is not the challenger any more, as it was when this was asked; "
-        f"{taken}. What to do: {instead} version {chosen.version} all the same: "
-        f"vaewatch promote {dataset.dataset} --version {chosen.version} --reason WHY"
-    )
+    anyway = f"vaewatch promote {dataset.dataset} --version {chosen.version} --reason WHY"
+    lost = f"{dataset.dataset}: version {chosen.version} was not promoted: it is not the challenger any more"
+    if now is None:
+        return f"{lost}, and no other version is. To promote it anyway: {anyway}"
+    judged = {"promote": "passed its gates", "refuse": "was refused by its gates", "wait": "is in its shadow"}
+    became = judged.get(now.tags.get("decision", ""), "is not evaluated")
+    return f"{lost}; version {now.version} is, which {became}. Decide on version {now.version}, or promote version {chosen.version} anyway: {anyway}"
 
 
 def evidence(here: Installation, dataset_name: str, version: int | None = None) -> Receipt:

@@ -267,9 +267,7 @@ def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(tr
     ):
         promote(trained, 2, override=True, as_challenger=True)
     steps.reject(trained.here, trained.name, 3, **ANN)
-    with pytest.raises(
-        NotReady, match=r"there is none now\. What to do: to promote version 2 all the same: "
-    ):
+    with pytest.raises(NotReady, match=r"no other version is\. To promote it anyway: "):
         promote(trained, 2, as_challenger=True)
     assert trained.here.registry.champion(trained.name).version == 1  # type: ignore[union-attr]
     assert promote(trained, 2).outcome == "promoted"
@@ -384,7 +382,7 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
         steps.train(trained.here, trained.name)
         waits = evaluate(trained)
         assert (waits.outcome, waits.model_version) == ("waiting", 2)
-        assert waits.details["reason"] == "waiting: 0 of 2 days in the shadow of version 1"
+        assert waits.details["reason"] == "waits: 0 of 2 days in the shadow of version 1"
     with pytest.raises(
         NotReady, match=r"version 2 waits: 0 of 2 days in the shadow of version 1; to promote it"
     ):

@@ -445,7 +445,7 @@ def test_the_key_decides_the_anomaly(held: HeldOut) -> None:
 def test_a_challenger_waits_in_the_shadow_as_long_as_asked(judged: Callable[..., Evidence]) -> None:
     """Neither a first model, which nobody stands before, nor one that is refused waits."""
     equal = judged("other seed", "good")
-    assert decide(equal, Gates(), shadow_days=2).sentence == "waiting: 0 of 2 days in the shadow of version 1"
+    assert decide(equal, Gates(), shadow_days=2).sentence == "waits: 0 of 2 days in the shadow of version 1"
     assert decide(replace(equal, shadow_days=2.0), Gates(), shadow_days=2).outcome == "promote"
     assert decide(judged("good", None), Gates(), shadow_days=2).outcome == "promote"
     assert decide(judged("shuffled", "good"), Gates(), shadow_days=2).outcome == "refuse"

@@ -24,11 +24,11 @@ QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=(
 @pytest.mark.parametrize(
     ("when", "happened", "says"),
     [
-        ({"new_records": 100}, {"n_records": 100}, "100 new records, 100 are enough"),
-        ({"new_share": 0.1}, {"n_records": 100}, "10.0% new records, 10.0% are enough"),
-        ({"new_share": 0.1}, {"n_learned": 0}, "inf% new records, 10.0% are enough"),
-        ({"new_verdicts": 3}, {"n_verdicts": 4}, "4 new verdicts, 3 are enough"),
-        ({"age_days": 7}, {"age_days": 7.0}, "the newest version is 7.0 days old, 7 are enough"),
+        ({"new_records": 100}, {"n_records": 100}, "100 new records (trains at 100)"),
+        ({"new_share": 0.1}, {"n_records": 100}, "10.0% new records (trains at 10.0%)"),
+        ({"new_share": 0.1}, {"n_learned": 0}, "inf% new records (trains at 10.0%)"),
+        ({"new_verdicts": 3}, {"n_verdicts": 4}, "4 new verdicts (trains at 3)"),
+        ({"age_days": 7}, {"age_days": 7.0}, "the newest version is 7.0 days old (trains at 7)"),
         ({"drift": True}, {"drifted": ("day4 (b: moved)",)}, "1 batches since have drifted: day4 (b: moved)"),
     ],
 )
