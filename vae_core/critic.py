@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from vae_core.layers import CodeTable, MemberLinear
 from vae_core.records import Layout, Records
-from vae_core.scoring import filled_up
+from vae_core.slices import filled_up
 from vae_core.threads import one_thread_per_kernel
 
 _MEMBERS = 2

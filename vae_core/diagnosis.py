@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae_core.model import VAE
 from vae_core.records import Records
-from vae_core.scoring import in_slices
+from vae_core.slices import in_slices
 
 _ACTIVE = 0.01  # variance over the records of a latent's posterior mean (Burda et al. 2016, section 5.2)
 _WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given it up

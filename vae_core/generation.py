@@ -22,7 +22,7 @@ from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
 from vae_core.posteriors import FullGaussian
 from vae_core.records import MISSING, Records
-from vae_core.scoring import in_slices, slice_size
+from vae_core.slices import in_slices, slice_size
 from vae_core.threads import one_thread_per_kernel
 
 _NODES = 256  # draws of the latents, per member, that stand for p(z | observed cells)

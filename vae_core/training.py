@@ -21,8 +21,8 @@ from vae_core.parallel import Ranks
 from vae_core.recipe import Recipe
 from vae_core.records import Layout, Records
 from vae_core.run import Checkpoint, Progress, Run
-from vae_core.scoring import summarise_training
 from vae_core.stock import Stock, take_stock
+from vae_core.summary import summarise_training
 from vae_core.threads import one_thread_per_kernel
 
 

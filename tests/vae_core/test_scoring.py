@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from vae_core import MISSING, VAE, Expected, Layout, Recipe, Records, Scores, expect, fit, score
 from vae_core.fused import FusedScorer
-from vae_core.scoring import LARGEST_SLICE
+from vae_core.slices import LARGEST_SLICE
 
 Result = Scores | Expected
 

@@ -1,0 +1,112 @@
+"""Records go through the networks in slices of one size.
+
+Belongs here: how large a slice is, filling the last one up, and slices beside each other on threads. Does
+not: what is made of a slice (scoring.py, summary.py, diagnosis.py, generation.py).
+
+Every kernel sees one shape and aligned memory, and computes on one thread: what comes out for a record is the
+same to the bit whatever else is computed beside it. On a GPU slices are as large as its memory allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from vae_core.device import in_halves, room
+from vae_core.model import VAE
+from vae_core.records import Records
+from vae_core.threads import one_thread_per_kernel
+
+LARGEST_SLICE = 3072  # records that go through the networks together
+_SMALLEST_SLICE = 48
+_SEARCHED_SLICE = 64  # where their latents are searched for
+_LARGEST_ON_GPU = 512 * LARGEST_SLICE
+_TENSORS = 16  # of a slice's widest one, which together take as much memory as all that are held at once
+_SLICE_CELLS = 2**20  # of a slice's largest tensor
+
+
+def slice_size(vae: VAE) -> int:
+    """How many records go through the networks together: three times a power of two, by the model alone.
+
+    Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two
+    columns of a tensor compete for one place in the cache, as those of a power of two do.
+    """
+    if vae.recipe.encoder == "none":
+        return _SEARCHED_SLICE
+    return _largest(min(LARGEST_SLICE, _SLICE_CELLS // _widest(vae)))
+
+
+def fitting_slice(vae: VAE) -> int:
+    """How many records go through the networks together on the model's device: on a CPU `slice_size`, on a
+    GPU as many as there is room for.
+    """
+    if vae.device.type != "cuda":
+        return slice_size(vae)
+    return _largest(min(_LARGEST_ON_GPU, room(vae.device, 4 * _TENSORS * _widest(vae))))
+
+
+def _largest(bound: int) -> int:
+    size = _SMALLEST_SLICE
+    while 2 * size <= bound:
+        size *= 2
+    return size
+
+
+def _widest(vae: VAE) -> int:
+    """Cells of a slice's largest tensor for each record."""
+    return vae.recipe.n_members * max(vae.recipe.width, 2 * len(vae.layout.numeric) + sum(vae.layout.n_codes))
+
+
+def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
+    """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its
+    place; on a CPU beside each other on as many threads as torch was allowed.
+    """
+
+    def run(rows: slice, size: int) -> None:
+        work(filled_up(records[rows], size).to(vae.device), rows)
+
+    side_by_side(vae, len(records), run, fitting_slice(vae))
+
+
+def side_by_side(
+    vae: VAE, n_records: int, work: Callable[[slice, int], None], size: int, *, threads: int | None = None
+) -> int:
+    """Call ``work`` with the place of each slice and the size it is to be filled up to. Returns the size that
+    memory sufficed for.
+    """
+    starts = range(0, n_records, size)
+    run = torch.inference_mode()(work)
+
+    def run_from(start: int) -> None:
+        run(slice(start, min(start + size, n_records)), size)
+
+    with one_thread_per_kernel() as n_allowed:
+        n_threads = min(threads or n_allowed, len(starts))
+        if vae.device.type != "cpu":  # nothing is filled up: on a GPU few records cost what they need
+            wanted = min(size, n_records)
+            sufficient = in_halves(n_records, wanted, run)
+            return size if sufficient == wanted else sufficient
+        if n_threads < 2:
+            return in_halves(n_records, size, run)
+        with ThreadPoolExecutor(n_threads) as pool:
+            for _ in pool.map(run_from, starts):  # raises what a slice raised
+                pass
+    return size
+
+
+def filled_up(part: Records, size: int) -> Records:
+    """The records and, below them, as many zeros as make ``size`` rows."""
+    return Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
+
+
+def _filled(part: Tensor, n_rows: int) -> Tensor:
+    """A copy of (n_rows, n_columns), zeros below the given rows, each column contiguous
+    (layers.even_product).
+    """
+    filled = part.new_empty(part.shape[1], n_rows).T
+    filled[: len(part)] = part
+    filled[len(part) :] = 0
+    return filled
