@@ -1,13 +1,13 @@
 """What is usual of a dataset's batches, learned from the earlier ones.
 
-Usual is the median of batches of the same weekday where there are three of them, else of all. Allowed is the
-larger of a floor, an effect that a person would want to know of, and five times as far as one batch in ten is
-from its own weekday's median. While there is less than a week of history, ten floors.
+Usual is the median of batches of the same weekday where there are three of them and weekdays foretell better
+than all days do, else of all. Allowed is the larger of a floor, an effect that a person would want to know
+of, and five times as far as one batch in ten is from what the others foretell of it. While there is less than
+a week of history, ten floors.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,11 +17,12 @@ import numpy as np
 
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import Measures
+from pipeline.monitoring.reference import Array
 
 MOST_EARLIER = 56  # batches: eight weeks of days
 FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any
 # times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
-SPREAD = 5.0
+SPREAD, SHARE = 5.0, 0.9
 FEW = 10.0  # times the floor, while too little is known
 
 
@@ -50,6 +51,19 @@ class Usual:
         """How far from the median is not told of, on a value's side."""
         return max(self.floor, self.above if value > self.median else self.below)
 
+    def beyond(self, value: float, *, noise: float) -> float:
+        """How many times as far from the median as is allowed: beyond the floor without chance's part, and
+        beyond what days differ by, of which chance is a part.
+        """
+        apart = abs(value - self.median)
+        spread = self.above if value > self.median else self.below
+        by_floor = max(0.0, apart - noise) / self.floor if self.floor else np.inf
+        return float(min(by_floor, apart / spread if spread else np.inf))
+
+    def above_by(self, value: float, *, noise: float) -> float:
+        """The same of a number of which less is no news."""
+        return self.beyond(value, noise=noise) if value > self.median else 0.0
+
 
 @dataclass(frozen=True)
 class History:
@@ -72,20 +86,46 @@ class History:
         in_a_row = sum(1 for _ in takewhile(lambda x: _is_told(x[0], key), reversed(recent)))
         if 2 * in_a_row <= len(recent):  # else it is usual by now
             recent = recent[: len(recent) - in_a_row]
-        by_weekday = defaultdict[int, list[float]](list)
-        for p, value in recent:
-            by_weekday[p.day.weekday()].append(value)
-        overall = float(np.median([value for _, value in recent]))
-        middle = {
-            d: float(np.median(v)) if len(v) >= FEWEST_SIMILAR else overall for d, v in by_weekday.items()
-        }
-        apart = [value - middle[p.day.weekday()] for p, value in recent]
-        today = by_weekday[self.day.weekday()]
-        median = middle.get(self.day.weekday(), overall)
-        if len(today) < FEWEST_SIMILAR:  # one or two of the same weekday say little, but more than none
-            apart += [value - overall for value in today] * len(recent)
-        low, high = (float(x) for x in np.quantile(apart, [0.1, 0.9]))
+        values = np.array([value for _, value in recent])
+        weekdays, today = np.array([p.day.weekday() for p, _ in recent]), self.day.weekday()
+        median, apart = _foretold(values, weekdays, today)
+        same = values[weekdays == today]
+        if len(same) < FEWEST_SIMILAR:  # one or two of the same weekday say little, but more than none
+            apart = np.concatenate([apart, np.repeat(same - median, len(values))])
+        share = min(1.0, SHARE * (1 + 1 / len(values)))  # of few errors the largest: the next may be larger
+        low, high = (float(x) for x in np.quantile(apart, [1 - share, share]))
         return Usual(median, floor, max(0.0, -SPREAD * low), max(0.0, SPREAD * high), known=True)
+
+
+def _foretold(values: Array, weekdays: Array, today: int) -> tuple[float, Array]:
+    """What earlier batches foretell of one of a weekday, and how far from the like each of them was itself.
+
+    The median of its weekday where weekdays foretell better than all days do, else of all. Each batch is
+    foretold by the others alone: three equal weekdays that agree by chance would promise too much.
+
+    Returns:
+        median, errors: errors of the earlier batches, (n,).
+    """
+    overall = values - _medians_of_others(values)
+    weekly = overall.copy()
+    for d in set(weekdays.tolist()):
+        same = weekdays == d
+        if same.sum() >= FEWEST_SIMILAR:
+            weekly[same] = values[same] - _medians_of_others(values[same])
+    if np.abs(weekly).mean() >= np.abs(overall).mean():
+        return float(np.median(values)), overall
+    same = weekdays == today
+    return float(np.median(values[same] if same.sum() >= FEWEST_SIMILAR else values)), weekly
+
+
+def _medians_of_others(values: Array) -> Array:
+    """Of each value the median of all others: what it would have been judged by. (n,), n at least 2"""
+    n = len(values)
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(n, dtype=int)
+    rank[order] = np.arange(n)
+    low, high = (n - 2) // 2, (n - 1) // 2
+    return np.asarray((values[order[low + (low >= rank)]] + values[order[high + (high >= rank)]]) / 2)
 
 
 def _is_told(past: Past, key: str) -> bool:

@@ -98,7 +98,7 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
             not usual.known
         ):  # ten floors are beyond one; and half of them is what the model's own normal records do
             usual = replace(usual, floor=CLEARLY, known=True)
-        beyond = _beyond(now.above, usual, noise=4 * float(np.sqrt(1 / (12 * now.n_records))))
+        beyond = usual.beyond(now.above, noise=4 * float(np.sqrt(1 / (12 * now.n_records))))
         if beyond > 1 and now.above > usual.median:
             yield _finding(
                 "scores",
@@ -111,7 +111,7 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
             )
     if now.tail is not None:
         usual = history.usual("tail", lambda m: m.tail, 2 * TAIL, TAIL)
-        beyond = _beyond(now.tail, usual, noise=_noise_of_share(now.tail, now.n_sampled))
+        beyond = usual.beyond(now.tail, noise=_noise_of_share(now.tail, now.n_sampled))
         if beyond > 1 and now.tail > usual.median:
             yield _finding(
                 "tail",
@@ -133,7 +133,7 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
     if usual.median < expected:  # a feed cleaner than its budget is no reason to call the budget an excess
         usual = replace(usual, median=expected)
     noise = _noise_of_share(share, now.n_records)
-    beyond = _beyond(share, usual, noise=noise)
+    beyond = usual.beyond(share, noise=noise)
     # days that differ widely excuse much, but not this: calibration, too, says what to expect
     beyond_budget = min(share / (FAR * expected), (share - noise) / expected) if expected else 0.0
     if beyond_budget > max(1.0, beyond):
@@ -175,7 +175,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
     if now.n_read:
         aside = now.n_set_aside / now.n_read
         usual = history.usual("set_aside", lambda m: m.n_set_aside / max(1, m.n_read), SET_ASIDE, 0.0)
-        beyond = _beyond(aside, usual, noise=_noise_of_share(aside, now.n_read))
+        beyond = usual.beyond(aside, noise=_noise_of_share(aside, now.n_read))
         if beyond > 1 and aside > usual.median:
             yield _finding(
                 "set_aside",
@@ -187,7 +187,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
             )
     usual = history.usual("volume", lambda m: float(m.n_read), 0.0, 0.0)
     factor = now.n_read / usual.median if usual.known and usual.median else 1.0
-    if not 0.5 <= factor <= 2 and _beyond(now.n_read, usual, noise=0) > 1:
+    if not 0.5 <= factor <= 2 and usual.beyond(now.n_read, noise=0) > 1:
         yield Finding(
             "volume",
             "warning",
@@ -206,25 +206,25 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
         step = f"see what changed in the columns that {name!r} is computed from; {again}"
     key = f"drift:{name}"
     usual = _of(history, key, name, lambda d: d.divergence, DIVERGENCE)
-    moved = _beyond(drift.divergence, usual, noise=drift.noise)
+    moved = usual.above_by(drift.divergence, noise=drift.noise)
     if drift.shift is not None:
         n_seen = max(1, sum(drift.counts))
         chance = 2 * float(np.sqrt(1 / n_seen + 1 / max(1, sum(drift.usual))))
         by_shift = _of(history, key, name, lambda d: d.shift, SHIFT)
         moved = moved if drift.shift - chance > LEAST_SHIFT else 0.0
-        moved = max(moved, _beyond(drift.shift, by_shift, noise=chance))
+        moved = max(moved, by_shift.above_by(drift.shift, noise=chance))
     if moved > 1:
         yield _finding(key, moved, f"{name}: {moved_words(drift)}", step, drift.divergence, usual, name)
     key = f"missing:{name}"
     usual = _of(history, key, name, lambda d: d.missing, MISSING, drift.usual_missing)
-    beyond = _beyond(drift.missing, usual, noise=_noise_of_share(drift.missing, now.n_sampled))
+    beyond = usual.beyond(drift.missing, noise=_noise_of_share(drift.missing, now.n_sampled))
     if beyond > 1:
         what = f"{name}: {drift.missing:.1%} of the values are missing (usually {usual.median:.1%})"
         yield _finding(key, beyond, what, step, drift.missing, usual, name)
     if drift.new is not None:
         key = f"new:{name}"
         usual = _of(history, key, name, lambda d: d.new, NEW, drift.usual_new)
-        beyond = _beyond(drift.new, usual, noise=_noise_of_share(drift.new, now.n_sampled))
+        beyond = usual.beyond(drift.new, noise=_noise_of_share(drift.new, now.n_sampled))
         if beyond > 1 and drift.new > usual.median:
             named = ", ".join(map(repr, drift.new_values))
             what = f"{name}: {drift.new:.1%} of the values are rare or new to the model (usually {usual.median:.1%}): {named}"
@@ -240,7 +240,7 @@ def _correlations(now: Measures, history: History, dataset: Dataset) -> Iterator
             continue
         key = f"correlation:{'|'.join(sorted((name, drift.other)))}"
         usual = _of(history, key, name, lambda d: d.correlation, CORRELATION)
-        beyond = _beyond(drift.correlation, usual, noise=0.0)  # it is zero where chance could do it
+        beyond = usual.above_by(drift.correlation, noise=0.0)  # it is zero where chance could do it
         if beyond > 1:
             told |= {name, drift.other}
             yield _finding(
@@ -261,16 +261,6 @@ def _of(
         return read(measures.columns[name]) if name in measures.columns else None
 
     return history.usual(key, value, floor, expected)
-
-
-def _beyond(value: float, usual: Usual, *, noise: float) -> float:
-    """How many times as far from the median as is allowed: beyond the floor without chance's part, and beyond
-    what days differ by, of which chance is a part.
-    """
-    apart = abs(value - usual.median)
-    spread = usual.above if value > usual.median else usual.below
-    by_floor = max(0.0, apart - noise) / usual.floor if usual.floor else np.inf
-    return float(min(by_floor, apart / spread if spread else np.inf))
 
 
 def _noise_of_share(share: float, n: int) -> float:

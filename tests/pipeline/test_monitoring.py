@@ -310,6 +310,29 @@ def test_nobody_asks_the_source_about_a_column_that_it_does_not_have() -> None:
     )
 
 
+def test_a_batch_that_lies_nearer_to_training_than_usual_is_no_drift() -> None:
+    """It is what the model learned."""
+    assert not told([*[moved(0.3)] * 21, moved(0.05)])[-1]
+
+
+def test_days_that_wander_without_weekdays_are_seldom_told() -> None:
+    """Bounds come from how far earlier days lay from what the others foretold: three equal weekdays that
+    agree by chance promise nothing. Divergences of a wandering column: independent, with a long tail.
+    """
+    n_told, seeds, days = 0, 20, 36
+    for seed in range(seeds):
+        random = np.random.default_rng(seed)
+        found = told([moved(float(by)) for by in random.exponential(0.05, days).clip(0, 0.99)])
+        n_told += sum(bool(one) for one in found[14:])
+    assert n_told <= binom.isf(FALSE_ALARM_RATE, seeds * (days - 14), 0.005)
+
+
+def test_an_outage_of_a_week_does_not_make_full_columns_odd() -> None:
+    """Weekdays count where they foretell better than all days do."""
+    silent = [replace(QUIET, columns={"level": replace(STILL, missing=1.0)})] * 8
+    assert not any(told([*[QUIET] * 28, *silent, *[QUIET] * 42])[36:])
+
+
 def test_a_batch_is_odd_as_a_whole_by_what_its_own_dataset_does_and_only_upwards() -> None:
     """Where 39 % above a normal one is every day's, so is tonight's; a quieter batch is not odd to a
     reader.
