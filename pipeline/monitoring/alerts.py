@@ -68,14 +68,14 @@ def tell_deaf(
 
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
     """A message: the counts in its first line, then each with its next step."""
-    counted = Counter(finding.severity for finding in findings)
+    shown = gathered(findings, dataset)
+    counted = Counter(finding.severity for finding in shown)
     counts = ", ".join(
         f"{n} {severity}{'s' if n > 1 else ''}"
         for severity in reversed(SEVERITIES)
         if (n := counted[severity])
     )
     lines = [f"{dataset.dataset} {batch_id}: {counts}"]
-    shown = gathered(findings, dataset)
     for finding in shown[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
     if len(shown) > SHOWN:

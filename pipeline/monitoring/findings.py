@@ -17,6 +17,7 @@ from pipeline.config import Dataset
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
 STRAYS = "strays"  # the key of the one finding about a batch of records of another time
+MOVED = {"drift", "correlation"}  # kinds that say how values lie which are there and known
 MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
 
 
@@ -42,6 +43,15 @@ class Finding:
     allowed: float | None = None
     told: bool = False
 
+    @property
+    def kind(self) -> str:
+        return self.key.partition(":")[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that it is about: two of a correlation."""
+        return self.key.partition(":")[2].split("|") if self.kind == "correlation" else [self.column]
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -56,40 +66,71 @@ def worst(findings: Sequence[Finding]) -> Severity | None:
 
 
 def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
-    """For a reader: where a source fails, every column says so; more than five of a kind are told as one, the
-    most severe. Missing values are told of the contract's columns, not of what is derived from them.
+    """For a reader: one finding a cause. Columns that moved, with those computed from the same ones, are told
+    as one; missing values of the delivery's columns, not of what is computed from them; and where a source
+    fails, every column says so: more than five of a kind are told as one, the most severe.
     """
-    kinds = Counter(finding.key.partition(":")[0] for finding in findings)
+    told = _by_cause(findings, dataset)
+    kinds = Counter(finding.kind for finding, _ in told)
+    kinds["missing"] = sum(finding.kind == "missing" for finding in findings)
     found, seen = list[Finding](), set[str]()
-    for finding in findings:
-        kind = finding.key.partition(":")[0]
-        if kinds[kind] > MOST_ALIKE:
-            if kind in seen:
+    for finding, of_it in told:
+        if kinds[finding.kind] > MOST_ALIKE:
+            if finding.kind in seen:
                 continue
-            seen.add(kind)
-            alike = [f for f in findings if f.key.startswith(f"{kind}:")]
-            finding = _of_sources(alike, dataset) if kind == "missing" else _of_all(finding, alike)
+            seen.add(finding.kind)
+            of_it = [f for first, alike in told for f in alike if first.kind == finding.kind]
+            finding = max(of_it, key=_weight)
+        if finding.kind == "missing":
+            finding = _of_sources(of_it, dataset)
+        elif len(of_it) > 1:
+            finding = _with_others(finding, of_it)
         found.append(finding)
     return found
 
 
-def _of_all(first: Finding, alike: Sequence[Finding]) -> Finding:
-    others = [f.column for f in alike if f is not first]
-    return replace(first, what=f"{first.what}; likewise {len(others)} more columns: {_named(others)}")
+def _by_cause(findings: Sequence[Finding], dataset: Dataset) -> list[tuple[Finding, list[Finding]]]:
+    """The first of each cause and all of it, in the order in which they are told."""
+    causes: list[tuple[Finding, list[Finding]]] = []
+    for finding in sorted(findings, key=lambda f: -_weight(f)):
+        behind = set(dataset.sources(finding.columns))
+        for first, of_it in causes:
+            same = finding.kind == first.kind or {finding.kind, first.kind} <= MOVED
+            if finding.column and same and behind & set(dataset.sources(first.columns)):
+                of_it.append(finding)
+                break
+        else:
+            causes.append((finding, [finding]))
+    return sorted(causes, key=lambda cause: findings.index(cause[0]))
+
+
+def _weight(finding: Finding) -> float:
+    """By what a cause is told: the most severe, a column before a pair, the farthest."""
+    apart = abs((finding.value or 0.0) - (finding.usual or 0.0)) / (finding.allowed or 1.0)
+    a_pair = finding.kind == "correlation"
+    return 10 * SEVERITIES.index(finding.severity) - 5 * a_pair + apart / (1 + apart)
+
+
+def _with_others(first: Finding, alike: Sequence[Finding]) -> Finding:
+    others = [" with ".join(f.columns) for f in alike if f is not first]
+    many = f"{len(others)} more: " if len(others) > MOST_ALIKE else ""
+    return replace(first, what=f"{first.what}; likewise {many}{_named(others)}")
 
 
 def _of_sources(alike: Sequence[Finding], dataset: Dataset) -> Finding:
     """Of columns whose share of missing values changed: those of the delivery that are behind them."""
     most = max(alike, key=lambda f: abs((f.value or 0.0) - (f.usual or 0.0)))
+    names = dataset.sources(f.column for f in alike)
+    if len(alike) == 1 and names == [most.column]:
+        return most
     watched = [n for n in dataset.columns_with("numeric", "categorical", "context") if n != dataset.time]
-    names, of = dataset.sources(f.column for f in alike), dataset.sources(watched)
-    step = f"ask the source what changed in {_named(names)}"
+    of = dataset.sources(watched)
     share = f"all {len(of)}" if len(names) == len(of) else f"{len(names)} of {len(of)}"
     what = (
-        f"{share} columns: {most.value or 0.0:.1%} of what the model reads of them is missing "
+        f"{share} columns: {most.value or 0.0:.1%} of what the model reads of {'it' if len(names) == 1 else 'them'} is missing "
         f"(usually {most.usual or 0.0:.1%}): {_named(names)}"
     )
-    return replace(alike[0], what=what, next_step=step)
+    return replace(alike[0], what=what, next_step=f"ask the source what changed in {_named(names)}")
 
 
 def _named(columns: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from datetime import date
 import numpy as np
 
 from pipeline.config import Dataset
+from pipeline.monitoring.advice import about_column, about_pair, subject
 from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
@@ -200,10 +201,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
 
 def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     drift = now.columns[name]
-    again = f"if it is there to stay, train again: vaewatch train {dataset.dataset}"
-    step = f"ask the source what changed in {name!r}; {again}"
-    if name in dataset.derived:
-        step = f"see what changed in the columns that {name!r} is computed from; {again}"
+    step = about_column(dataset, name)
     key = f"drift:{name}"
     usual = _of(history, key, name, lambda d: d.divergence, DIVERGENCE)
     moved = usual.above_by(drift.divergence, noise=drift.noise)
@@ -214,7 +212,9 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
         moved = moved if drift.shift - chance > LEAST_SHIFT else 0.0
         moved = max(moved, by_shift.above_by(drift.shift, noise=chance))
     if moved > 1:
-        yield _finding(key, moved, f"{name}: {moved_words(drift)}", step, drift.divergence, usual, name)
+        yield _finding(
+            key, moved, f"{subject(dataset, name)}: {moved_words(drift)}", step, drift.divergence, usual, name
+        )
     key = f"missing:{name}"
     usual = _of(history, key, name, lambda d: d.missing, MISSING, drift.usual_missing)
     beyond = usual.beyond(drift.missing, noise=_noise_of_share(drift.missing, now.n_sampled))
@@ -246,8 +246,8 @@ def _correlations(now: Measures, history: History, dataset: Dataset) -> Iterator
             yield _finding(
                 key,
                 beyond,
-                f"{name} and {drift.other} go together differently: correlation {drift.r:.2f} (in training {drift.usual_r:.2f})",
-                f"ask the source whether one of them is filled from elsewhere; else train again: vaewatch train {dataset.dataset}",
+                f"{subject(dataset, name, drift.other)} go together differently: correlation {drift.r:.2f} (in training {drift.usual_r:.2f})",
+                about_pair(dataset, name, drift.other),
                 drift.correlation,
                 usual,
                 name,

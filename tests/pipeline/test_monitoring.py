@@ -300,14 +300,60 @@ def test_each_thing_that_goes_wrong_is_told_by_itself_with_what_to_do(
     assert last[0].next_step
 
 
+PLANT = Dataset.model_validate({
+    "dataset": "plant",
+    "incoming": {"path": "."},
+    "time": "at",
+    "columns": {
+        "at": {"type": "timestamp", "role": "context"},
+        "Redox": {"type": "float", "role": "ignored"},
+        "pH": {"type": "float", "role": "ignored"},
+        "load": {"type": "float", "role": "numeric"},
+    },
+    "derived": {
+        "Redox_change": '"Redox" - lag("Redox") OVER by_time',
+        "Redox_day": "Redox - median(Redox) OVER the_day",
+        "pH_change": '"pH" - lag("pH") OVER by_time',
+    },
+})
+
+
+def plant(above: float = 0.5, **columns: ColumnDrift) -> Measures:
+    still = dict.fromkeys(("load", *PLANT.derived), STILL)
+    return replace(QUIET, above=above, columns=still | columns)
+
+
+FAR_OUT = replace(STILL, divergence=0.4, shift=1.6)
+APART = replace(STILL, correlation=0.9, other="pH_change", r=0.9, usual_r=0.0)
+
+
 def test_nobody_asks_the_source_about_a_column_that_it_does_not_have() -> None:
-    """What is derived is computed here."""
-    derived = PLAIN.model_copy(update={"derived": {"level": "lag(flow) OVER by_time"}})
-    steps = [told([*[QUIET] * 21, moved(0.5)], dataset=one)[-1][0].next_step for one in (PLAIN, derived)]
-    assert steps[0].startswith("ask the source what changed in 'level'; if it is there to stay")
-    assert steps[1].startswith(
-        "see what changed in the columns that 'level' is computed from; if it is there to stay"
-    )
+    """What is derived is computed here: the columns behind it are named, and what to look for there."""
+    days = [plant()] * 21
+    (own,) = told([*days, plant(load=FAR_OUT)], dataset=PLANT)[-1]
+    assert own.next_step.startswith("ask the source what changed in 'load'; if it is there to stay")
+    (derived,) = told([*days, plant(Redox_day=FAR_OUT)], dataset=PLANT)[-1]
+    assert derived.what.startswith("Redox, seen in Redox_day: values moved by 1.6 standard deviations")
+    assert derived.next_step.startswith("look at 'Redox' in the delivery for jumps, spikes or a standstill")
+    (pair,) = told([*days, plant(Redox_day=APART)], dataset=PLANT)[-1]
+    assert pair.what.startswith("Redox and pH: Redox_day and pH_change go together differently")
+    assert "look at 'Redox' and 'pH' in the delivery for jumps or spikes that only one" in pair.next_step
+    assert not any("ask the source" in finding.next_step for finding in (derived, pair))
+
+
+def test_what_has_one_cause_is_one_finding_that_names_the_delivered_column_first() -> None:
+    """A sensor moves, and with it all that is computed from it, alone and beside other sensors."""
+    moved_day = replace(APART, divergence=0.5, shift=2.0)
+    found = told([*[plant()] * 21, plant(load=FAR_OUT, Redox_day=moved_day, Redox_change=FAR_OUT)], dataset=PLANT)[-1]  # fmt: skip
+    assert len(found) == 4
+    of_redox, of_load = sorted(gathered(found, PLANT), key=lambda f: f.column)
+    assert of_redox.what.startswith("Redox, seen in Redox_day: values moved by 2 standard deviations")
+    assert of_redox.what.endswith("; likewise Redox_change, Redox_day with pH_change")
+    assert of_load.what.startswith("load: values moved")
+    silent = plant(Redox_day=replace(STILL, missing=0.5), Redox_change=replace(STILL, missing=0.5))
+    (lost,) = gathered(told([*[plant()] * 21, silent], dataset=PLANT)[-1], PLANT)
+    assert lost.what.startswith("1 of 3 columns: 50.0% of what the model reads of it is missing")
+    assert lost.next_step == "ask the source what changed in Redox"
 
 
 def test_a_batch_that_lies_nearer_to_training_than_usual_is_no_drift() -> None:
@@ -487,7 +533,7 @@ def test_a_source_that_fails_is_told_once_and_not_column_by_column() -> None:
     alike = [Finding(f"drift:c{i}", "alarm", f"c{i}: values moved", "ask", column=f"c{i}") for i in range(12)]
     shown = gathered([OTHER, *alike], PLAIN)
     assert [finding.key for finding in shown] == ["flags", "drift:c0"]
-    assert "likewise 11 more columns: c1, c2" in shown[1].what
+    assert "likewise 11 more: c1, c2" in shown[1].what
     assert shown[1].what.endswith("…")
     assert gathered(alike[:5], PLAIN) == alike[:5]
 

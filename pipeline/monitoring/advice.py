@@ -1,0 +1,50 @@
+"""How a column is named, and what to do about it: of a delivered one its source is asked; of one that is
+computed here, the columns behind it are looked at.
+
+Belongs here: words. Does not: whether there is anything to say (judgement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.config import Dataset
+
+
+def subject(dataset: Dataset, *names: str) -> str:
+    """The columns, those of the delivery behind them first."""
+    seen = " and ".join(names)
+    if not _derived(dataset, names):
+        return seen
+    behind = " and ".join(dataset.sources(names)) or "order and times"
+    return f"{behind}, seen in {seen}" if len(names) == 1 else f"{behind}: {seen}"
+
+
+def about_column(dataset: Dataset, name: str) -> str:
+    """What to do about values that are not as they were."""
+    first = f"ask the source what changed in {name!r}"
+    if name in dataset.derived:
+        first = f"{_look(dataset, [name])} for jumps, spikes or a standstill that were not there before"
+    return f"{first}; if it is there to stay, {_again(dataset)}"
+
+
+def about_pair(dataset: Dataset, one: str, other: str) -> str:
+    """What to do about two columns that do not go together as they did."""
+    if not _derived(dataset, (one, other)):
+        return f"ask the source whether one of them is filled from elsewhere; else {_again(dataset)}"
+    behind = dataset.sources((one, other))
+    what = "for jumps or spikes that only one of them has" if len(behind) > 1 else "for jumps or spikes"
+    return f"{_look(dataset, (one, other))} {what}; if it is there to stay, {_again(dataset)}"
+
+
+def _derived(dataset: Dataset, names: Sequence[str]) -> bool:
+    return any(name in dataset.derived for name in names)
+
+
+def _look(dataset: Dataset, names: Sequence[str]) -> str:
+    behind = " and ".join(repr(name) for name in dataset.sources(names)) or "the records' order and times"
+    return f"look at {behind} in the delivery"
+
+
+def _again(dataset: Dataset) -> str:
+    return f"train again: vaewatch train {dataset.dataset}"
