@@ -6,6 +6,8 @@ telling it. Does not: whether one record is odd (detector.py), or what the contr
     reference    how each modelled column lay in training; saved with the detector
     measures     numbers of one batch against it
     judgement    numbers and history → findings with severity and words; pure
+    weighing     how much a finding says against tonight's flags; pure
+    advice       how columns are named, and what to do about them
     watch        where each number of a batch comes from, and the order of it
     alerts       telling people, once
     metrics      the same for Prometheus

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pipeline.config import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, news
 from pipeline.monitoring.judgement import redeliver
 from pipeline.report.batch import path_of
 from pipeline.review import digest
@@ -31,7 +31,7 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
     for watched in batches:
         untold = [f for f in watched.findings if not f.told]
         if untold:
-            new = news(untold, before)
+            new = [f for f in news(untold, before) if not _can_wait(f)]
             if new:
                 digest.send(
                     words(dataset, watched.batch_id, new, where(here, dataset, watched.batch_id)), to, say
@@ -39,6 +39,11 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
             done = tuple(replace(finding, told=True) for finding in watched.findings)
             store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
         before = watched.findings
+
+
+def _can_wait(finding: Finding) -> bool:
+    """What moved and does not show in the scores, or is known to last, is read on the page."""
+    return finding.severity == "notice" and finding.kind in MOVED
 
 
 def tell_refusal(

@@ -30,6 +30,7 @@ class Finding:
         what: a sentence: what, where, how much, and what is usual.
         next_step: what to do about it.
         told: people were told, or knew it from the batch before.
+        since: the day of the first of the batches in a row of which the same was told; empty for the first.
         value, usual, allowed: the number, the median of its like, and how far from it is not told of.
     """
 
@@ -42,6 +43,7 @@ class Finding:
     usual: float | None = None
     allowed: float | None = None
     told: bool = False
+    since: str = ""
 
     @property
     def kind(self) -> str:
@@ -85,7 +87,8 @@ def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
             finding = _of_sources(of_it, dataset)
         elif len(of_it) > 1:
             finding = _with_others(finding, of_it)
-        found.append(finding)
+        since = f"; lasting since {finding.since}" if finding.since else ""
+        found.append(replace(finding, what=finding.what + since))
     return found
 
 

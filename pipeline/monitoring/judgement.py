@@ -22,13 +22,12 @@ from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.movement import moved_words
+from pipeline.monitoring.weighing import noise_of_scores, usual_scores, weighed
 
 FAR = 3.0  # times what is allowed: beyond it is an alarm
 DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, of r
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
-ABOVE = 0.1  # of the chance that a record scores above a normal one
-CLEARLY = 0.25  # of the same, beyond the half that normal records have, while too little is known
 DAYS_OF_BACKLOG = 7
 # batches whose flags are counted, the least share of those expected, and how many these must be
 FEW_IN, FEW, FEWEST_EXPECTED = 7, 0.2, 20
@@ -54,6 +53,7 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
     for name in now.columns:
         found += _column(name, now, history, dataset)
     found += _correlations(now, history, dataset)
+    found = weighed(found, now, history)
     return tuple(sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), bool(f.column), f.key)))
 
 
@@ -94,13 +94,9 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
 def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     step = f"see which columns moved; if nothing is wrong with the data, train again: vaewatch train {dataset.dataset}"
     if now.above is not None:
-        usual = history.usual("scores", lambda m: m.above, ABOVE, 0.5)
-        if (
-            not usual.known
-        ):  # ten floors are beyond one; and half of them is what the model's own normal records do
-            usual = replace(usual, floor=CLEARLY, known=True)
-        beyond = usual.beyond(now.above, noise=4 * float(np.sqrt(1 / (12 * now.n_records))))
-        if beyond > 1 and now.above > usual.median:
+        usual, noise = usual_scores(history), noise_of_scores(now.n_records)
+        beyond = usual.above_by(now.above, noise=noise)
+        if beyond > 1:
             yield _finding(
                 "scores",
                 beyond,

@@ -13,14 +13,24 @@ import numpy as np
 
 from pipeline.monitoring.measures import ColumnDrift
 
+STILL = 0.99  # share of a batch's values in one bin of training
 # of which the first that moved is told
 QUANTILES = {"the median": 0.5, "the 90 % quantile": 0.9, "the 10 % quantile": 0.1}
+
+
+def stands_still(drift: ColumnDrift) -> bool:
+    """Whether next to all values of a number lie in one bin of training: it varies no more."""
+    return drift.shift is not None and max(drift.counts, default=0) >= STILL * max(1, sum(drift.counts))
 
 
 def moved_words(drift: ColumnDrift) -> str:
     """How a column moved, in words: a number's median, or another quantile where medians read alike; of a
     category the value that gained and the one that lost.
     """
+    if stands_still(drift):
+        place = int(np.argmax(drift.counts))
+        share, usual = (x[place] / max(1, sum(x)) for x in (drift.counts, drift.usual))
+        return f"hardly varies, {share:.1%} of the values are {_bin(place, drift.bins)} (in training {usual:.1%})"
     if drift.shift is not None:
         moved = f"values moved by {drift.shift:.2g} standard deviations"
         for name, share in QUANTILES.items():
@@ -51,6 +61,16 @@ def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
     low, high = edges[place - 1], edges[place]
     part = (sum(counts) * share - sum(counts[:place])) / max(1, counts[place])
     return plain(low + part * (high - low))
+
+
+def _bin(place: int, edges: Sequence[Any]) -> str:
+    """A bin as a person reads it; one that begins with a value and ends just above it is that value."""
+    if not edges:
+        return "alike"
+    if place in {0, len(edges)}:
+        return f"below {plain(edges[0])}" if place == 0 else f"{plain(edges[-1])} or more"
+    low, high = plain(edges[place - 1]), plain(edges[place])
+    return low if low == high else f"between {low} and {high}"
 
 
 def plain(edge: float) -> str:

@@ -84,7 +84,10 @@ def trust(
         so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
         why = f"{so_far}: until there are {FEWEST_EARLIER}, nothing but gross drift is told."
         return Trust("good", "trusted so far", "Nothing speaks against these flags", why)
-    why = f"Columns, scores and flags lie where the {n_earlier} batches before it lay."
+    before = f"lie where those of the {n_earlier} batches before lay"
+    why = f"Columns, scores and flags {before}."
+    if any(finding.column for finding in findings):
+        why = f"Scores and flags {before}; what changed in columns is listed below."
     return Trust("good", "trusted", "These flags can be trusted", why)
 
 

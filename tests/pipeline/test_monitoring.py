@@ -237,9 +237,13 @@ def test_drift_that_stays_is_told_every_day_until_it_is_usual() -> None:
 
 def test_with_little_history_only_gross_drift_is_told() -> None:
     """On the second day nobody knows what is usual."""
-    assert not told([moved(0.0), moved(0.04)])[1]
-    assert worst(told([moved(0.0), moved(0.2)])[1]) == "notice"
-    assert worst(told([moved(0.0), moved(0.5)])[1]) == "warning"
+
+    def second(by: float) -> Measures:
+        return replace(moved(by), above=None)  # nor what is usual of the scores
+
+    assert not told([moved(0.0), second(0.04)])[1]
+    assert worst(told([moved(0.0), second(0.2)])[1]) == "notice"
+    assert worst(told([moved(0.0), second(0.5)])[1]) == "warning"
 
 
 def test_a_finer_histogram_than_a_column_deserves_is_no_drift() -> None:
@@ -354,6 +358,60 @@ def test_what_has_one_cause_is_one_finding_that_names_the_delivered_column_first
     (lost,) = gathered(told([*[plant()] * 21, silent], dataset=PLANT)[-1], PLANT)
     assert lost.what.startswith("1 of 3 columns: 50.0% of what the model reads of it is missing")
     assert lost.next_step == "ask the source what changed in Redox"
+
+
+@pytest.mark.parametrize(("above", "severity"), [(0.5, "warning"), (0.7, "alarm"), (0.3, "alarm")])
+def test_what_does_not_show_in_the_scores_weighs_less(above: float, severity: str) -> None:
+    """Scores that lie lower than usual are no comfort: records that stand still hide what is odd."""
+    days = [plant()] * 21
+    (drift,) = (f for f in told([*days, plant(above, load=FAR_OUT)], dataset=PLANT)[-1] if f.column)
+    assert drift.severity == severity
+    near = replace(FAR_OUT, divergence=0.02, shift=0.13)
+    (slight,) = (f for f in told([*days, plant(above, load=near)], dataset=PLANT)[-1] if f.column)
+    assert slight.severity == ("notice" if severity == "warning" else "warning")
+    assert slight.next_step.startswith("no hurry, scores and flags lie as usual: ask") == (above == 0.5)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (replace(FAR_OUT, missing=0.5), "values moved by 1.6"),
+        (replace(FAR_OUT, counts=(0, 1000, 0), usual=(300, 400, 300), bins=(0.0, 1e-300)), "hardly varies, 100.0% of the values are 0 (in training 40.0%)"),
+    ],
+)  # fmt: skip
+def test_scores_that_lie_as_usual_say_nothing_of_what_is_lost_or_stands_still(
+    odd: ColumnDrift, words: str
+) -> None:
+    """A sensor that is stuck, or silent, raises no score, and hides what would have been odd in it."""
+    found = told([*[plant()] * 21, plant(load=odd)], dataset=PLANT)[-1]
+    (drift,) = (finding for finding in found if finding.kind == "drift")
+    assert drift.severity == "alarm"
+    assert words in drift.what
+
+
+def test_what_lasts_is_told_with_the_day_it_began_and_weighs_less_until_it_worsens() -> None:
+    """The second page that opens with the same is not read."""
+
+    def lost(share: float) -> Measures:
+        return plant(load=replace(STILL, missing=share))
+
+    days = [*[plant()] * 56, lost(0.05), lost(0.05), lost(0.5), lost(0.5), plant(), lost(0.05)]
+    found = told(days, dataset=PLANT)
+    said = [[(f.severity, f.since) for f in one] for one in found[56:]]
+    first = (START + timedelta(days=56)).isoformat()
+    assert said == [
+        [("warning", "")], [("notice", first)], [("alarm", first)], [("warning", first)], [], [("warning", "")],
+    ]  # fmt: skip
+    assert gathered(found[57], PLANT)[0].what.endswith(f"(usually 0.0%); lasting since {first}")
+    yesterday = Past("b", START + timedelta(days=57), days[57], found[57])  # all that is remembered
+    (still,) = judge(lost(0.5), [yesterday], START + timedelta(days=58), dataset=PLANT)
+    assert still.since == first
+
+
+def test_excess_of_flags_is_as_grave_on_the_second_night() -> None:
+    """An event that goes on flags other records every night."""
+    found = told([*[QUIET] * 21, *[replace(QUIET, n_flagged=90)] * 3])
+    assert [[(f.key, f.severity) for f in one] for one in found[21:]] == [[("flags", "warning")]] * 3
 
 
 def test_a_batch_that_lies_nearer_to_training_than_usual_is_no_drift() -> None:
@@ -494,6 +552,13 @@ def test_the_same_finding_is_told_once_until_it_clears_or_worsens(place: Install
         "    next: ask",
     ]
     assert sum(line.rstrip().endswith("run.html") for line in sent) == 4
+
+
+def test_what_moved_without_effect_waits_for_a_reader_of_the_page(place: Installation) -> None:
+    """Nobody is woken for what does not touch tonight's flags."""
+    quiet = replace(DRIFT, severity="notice")
+    assert not messages(place, [(quiet,), (quiet,)], SENT)
+    assert "warning: a moved" in "".join(messages(place, [(quiet,), (DRIFT,)], SENT))
 
 
 def test_what_was_told_is_not_told_again_by_another_process_and_what_was_not_is(place: Installation) -> None:

@@ -64,6 +64,16 @@ def test_the_first_sentence_follows_from_the_worst_finding(
         assert findings[0].what in found.why
 
 
+def test_a_trusted_page_does_not_say_that_columns_lie_as_usual_where_one_moved() -> None:
+    moved = Finding("drift:a", "notice", "a: values moved", "no hurry", column="a")
+    said = trust(SENSORS, STATE, (moved,), 20)
+    assert (said.tone, said.headline) == ("good", "These flags can be trusted")
+    assert said.why == (
+        "Scores and flags lie where those of the 20 batches before lay; what changed in columns is listed below."
+    )
+    assert trust(SENSORS, STATE, (NOTICE,), 20).why.startswith("Columns, scores and flags lie where")
+
+
 def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> None:
     """Few flags are good news only from a model that would have flagged something."""
     scored = replace(STATE, model_version=3)
