@@ -153,7 +153,7 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
     give.
     """
     last = [*(p.measures for p in history.past[1 - FEW_IN :]), now]
-    flagged, expected = sum(m.n_flagged for m in last), sum(m.expected_flagged for m in last)
+    flagged, expected = sum(m.n_flagged for m in last), sum(_expected_of_values(m) for m in last)
     if len(last) < FEW_IN or expected < FEWEST_EXPECTED or flagged >= FEW * expected:
         return
     yield Finding(
@@ -166,6 +166,12 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
         value=flagged,
         usual=expected,
     )
+
+
+def _expected_of_values(measures: Measures) -> float:
+    """As many flags as normal records would give; those without a value in any column give none."""
+    silent = min((drift.missing for drift in measures.columns.values()), default=0.0)
+    return measures.expected_flagged * (1 - silent)
 
 
 def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:

@@ -473,6 +473,8 @@ def test_a_week_that_flags_next_to_nothing_is_no_good_news() -> None:
     assert not any(told([replace(QUIET, n_flagged=0, expected_flagged=2.0)] * 9)), (
         "14 expected: too few to say"
     )
+    empty = replace(silent, n_flagged=0, columns={"level": replace(STILL, missing=1.0)})
+    assert not any(f.key == "few_flags" for one in told([QUIET] * 7 + [empty] * 9) for f in one)
 
 
 def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
