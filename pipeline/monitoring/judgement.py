@@ -113,8 +113,8 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
             yield _finding(
                 "tail",
                 beyond,
-                f"{now.tail:.1%} of the records have a p-value of {TAIL:g} or less (usually {usual.median:.1%}): p-values "
-                "do not hold tonight",
+                f"{now.tail:.1%} of the records have a p-value of {TAIL:g} or less (usually {usual.median:.1%}): more look "
+                "rare than should",
                 step,
                 now.tail,
                 usual,

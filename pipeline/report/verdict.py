@@ -15,6 +15,7 @@ from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import STRAYS, Finding, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
+from pipeline.monitoring.weighing import OF_SCORES
 
 Tone = Literal["good", "warn", "bad"]
 
@@ -70,7 +71,7 @@ def trust(
         return Trust("warn", "set aside", "Nothing was scored: these records are strays", _said(grave))
     deaf = f"Version {state.model_version} misses most anomalies: {misses}." if misses else ""
     if worst(findings) == "alarm":
-        return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave, deaf))
+        return _alarmed(grave, deaf)
     if withdrawn:
         next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         headline = "The version that flagged these was taken back"
@@ -78,7 +79,7 @@ def trust(
     if grave:
         return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
     if misses:
-        return Trust("warn", "misses much", "That little is flagged says little", deaf)
+        return Trust("warn", "misses much", "Few flags do not mean few anomalies", deaf)
     if n_earlier < FEWEST_EARLIER:
         known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
         so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
@@ -89,6 +90,14 @@ def trust(
     if any(finding.column for finding in findings):
         why = f"Scores and flags {before}; what changed in columns is listed below."
     return Trust("good", "trusted", "These flags can be trusted", why)
+
+
+def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
+    """Where nothing but scores and flags is at odds, the records may well be: an event is no fault."""
+    if all(finding.kind in OF_SCORES for finding in grave if finding.severity == "alarm"):
+        headline = "Far more is odd than usual: look at these flags together"
+        return Trust("bad", "an event?", headline, _said(grave, deaf))
+    return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave, deaf))
 
 
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:

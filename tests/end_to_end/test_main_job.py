@@ -152,7 +152,8 @@ def test_a_backlog_has_a_line_a_batch_and_more_only_where_something_needs_attent
     assert len([line for line in said[1:] if not line.startswith("  ")]) == n_waiting
     details = [line for line in said if line.startswith("  ")]
     assert all(
-        line.startswith(("  warning: ", "  alarm: ", "  Look before", "  Do not rely")) for line in details
+        line.startswith(("  warning: ", "  alarm: ", "  Look before", "  Do not rely", "  Far more"))
+        for line in details
     )
     assert not any("wait for review" in line for line in said)
 

@@ -30,6 +30,7 @@ SENSORS = Dataset.model_validate({
     "dataset": "sensors", "incoming": {"path": "x"}, "columns": {"a": {"type": "float", "role": "numeric"}},
     "file": Path("dags/datasets/sensors.yaml"),
 })  # fmt: skip
+FLAGS = Finding("flags", "alarm", "259 of 1440 records are flagged, usual are 14", "look at what they share")
 ALARM = Finding("drift:a", "alarm", "a: values moved", "ask")
 WARNING = Finding("volume", "warning", "half the records", "ask")
 NOTICE = Finding("backlog", "notice", "many wait", "review")
@@ -50,6 +51,8 @@ NOTICE = Finding("backlog", "notice", "many wait", "review")
             "Nothing was scored",
         ),
         ((ALARM, WARNING), 20, "bad", "Do not rely"),
+        ((FLAGS, WARNING), 20, "bad", "Far more is odd than usual"),
+        ((FLAGS, ALARM), 20, "bad", "Do not rely"),
         (None, 0, "warn", "never measured"),
     ],
 )
@@ -78,7 +81,7 @@ def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> 
     """Few flags are good news only from a model that would have flagged something."""
     scored = replace(STATE, model_version=3)
     quiet = trust(SENSORS, scored, (NOTICE,), 20, misses="it finds 0.0% of the injected anomalies")
-    assert (quiet.tone, quiet.headline) == ("warn", "That little is flagged says little")
+    assert (quiet.tone, quiet.headline) == ("warn", "Few flags do not mean few anomalies")
     assert quiet.why == "Version 3 misses most anomalies: it finds 0.0% of the injected anomalies."
     alarmed = trust(SENSORS, scored, (ALARM, WARNING), 20, misses="it finds none")
     assert (alarmed.tone, alarmed.why) == (
