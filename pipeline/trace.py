@@ -17,6 +17,7 @@ from pipeline.contracts import contract_hash
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.ledger import BatchState
+from pipeline.report import training
 from pipeline.report.batch import evidence, path_of
 from pipeline.review import record
 from pipeline.views import reasons_text
@@ -53,7 +54,7 @@ def trace(here: Installation, anomaly_id: str) -> dict[str, Any]:
     return {
         "record": {key: row[key] for key in RECORD},
         "scores": {key: row[key] for key in SCORES},
-        "model": _model(here, name, row["model_version"]),
+        "model": _model(here, name, row["model_version"], dataset),
         "contract": _contract(dataset, scored),
         "batch": _batch(here, dataset, scored),
         "delivery": _files(here, dataset, scored),
@@ -62,13 +63,14 @@ def trace(here: Installation, anomaly_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _model(here: Installation, dataset: str, number: int) -> dict[str, Any]:
+def _model(here: Installation, name: str, number: int, dataset: Dataset | None) -> dict[str, Any]:
     try:
-        version = next((v for v in here.registry.versions(dataset) if v.version == number), None)
+        version = next((v for v in here.registry.versions(name) if v.version == number), None)
     except RegistryUnreachable as fault:
         return {"version": number, "gone": str(fault)}
     if version is None:
         return {"version": number, "gone": "the registry has no such version: it was removed"}
+    page = training.path_of(here, dataset, version) if dataset else None
     return {
         "version": number,
         "aliases": list(version.aliases),
@@ -82,6 +84,7 @@ def _model(here: Installation, dataset: str, number: int) -> dict[str, Any]:
         "data_fingerprint": version.tags.get("data_fingerprint"),
         "window": version.tags.get("window"),
         "batches": _learned(here, version),
+        "page": str(page) if page else None,
         "promoted": dict(evidence(version)),
     }  # fmt: skip
 
@@ -227,5 +230,6 @@ def _model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
         ("made by", f"code {model['code_version'] or NOT_NOTED}, seed {model['seed'] or NOT_NOTED}, contract {model['contract_hash'] or NOT_NOTED}"),
         ("learned", f"{model['window'] or NOT_NOTED}, fingerprint {model['data_fingerprint'] or NOT_NOTED}"),
         *([("batches learned", f"{len(learned)}, {shown}")] if learned is not None else []),
+        *([("training's page", model["page"])] if model["page"] else []),
         *model["promoted"].items(),
     ]  # fmt: skip

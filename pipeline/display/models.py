@@ -167,6 +167,7 @@ def print_version(found: Mapping[str, Any]) -> None:
     out.print(f"[bold]{escape(found['dataset'])} version {found['version']}{alias}[/bold]")
     lines = {
         **found["made_of"],
+        "training's page": found["page"],
         "threshold": f"{found['metrics']['threshold']:.4g} nats" if "threshold" in found["metrics"] else "",
         "copied from": found["copied_from"],
         **{

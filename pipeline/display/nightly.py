@@ -50,6 +50,8 @@ def print_receipt(receipt: Receipt) -> None:
         print_reasons(findings, receipt.details["cause"])
     for line in receipt.details.get("notes", ()):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
+    if page := receipt.details.get("page"):
+        console().print(f"  the training's page: {escape(page)}", soft_wrap=True)
     if next_step := receipt.details.get("next"):
         console().print(f"  next: {escape(next_step)}")
     for batch in receipt.with_outcome("refused", "failed"):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -23,7 +24,7 @@ from pipeline.ledger import BatchState, Flagged
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
-from pipeline.report import plots, sheet
+from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.verdict import Trust, trust
 from pipeline.review import queue
@@ -257,8 +258,8 @@ def _plain(text: str) -> str:
 def _links(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in
-    MLflow.
+    """Addresses, where there are any: a batch's records on the review page, the page of its model's training
+    (from this one, on disk and on the review page alike), its model and the model's run in MLflow.
     """
     found = {}
     name = dataset.dataset
@@ -267,6 +268,8 @@ def _links(
     if dataset.review.page:
         asked = urlencode({"dataset": name, "batch": state.batch_id})
         found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
+    if version and (training_page := training.path_of(here, dataset, version)):
+        found["training"] = relpath(training_page, here.page(dataset, state.batch_id))
     if state.model_version and (model := here.model_page(name, state.model_version)):
         found["model"] = model
     if version and (run := here.run_page(version.run_id)):

@@ -24,11 +24,21 @@ from pipeline.training import Window
 
 if TYPE_CHECKING:
     from pipeline.detector import Detector
+    from pipeline.installation import Installation
+    from pipeline.registry import ModelVersion
 
 FILE = "report.html"
 DRAWN = 6  # columns
 FEWEST_MEANT = 8  # flags a day of which half or less is no work of chance
 MUCH = 0.03  # bits: the newest days are a fifth of what they are held against
+
+
+def path_of(here: Installation, dataset: Dataset, version: ModelVersion) -> Path | None:
+    """Where the page of a version's training lies on this machine; None where it does not: it was made on
+    another, or pruned.
+    """
+    path = here.training_page(dataset, version.training_key)
+    return path if path.exists() else None
 
 
 def write(

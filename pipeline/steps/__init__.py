@@ -7,7 +7,7 @@ Does not: how any part works; heavy libraries are imported by the step that need
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 
 from pipeline.config import Dataset
@@ -71,21 +71,24 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
 def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     """Train, evaluate, promote, as far as is due: a model that waited for its first evaluation gets it."""
     name = dataset.dataset
+    told = set[str]()
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):
         trained = train(here, name, say=say)
         yield trained
+        told |= trained.details.keys() & {"page"}
         waits |= trained.outcome != "skipped"
     if waits or dataset.promote.shadow_days:
         judged = evaluate(here, name, say=say)
         passed = judged.outcome == "passed" and judged.alias == "challenger"
         promotes = passed and dataset.promote.mode == "automatic"
         if judged.outcome != "unchanged":
-            yield _gone_on(judged) if promotes or judged.alias == "champion" else judged
+            told |= {"next"} if promotes or judged.alias == "champion" else set()
+            yield _without(judged, told)
         if promotes:
             yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
 
 
-def _gone_on(judged: Receipt) -> Receipt:
-    """Without what to do next, as that is done here."""
-    return replace(judged, details={name: said for name, said in judged.details.items() if name != "next"})
+def _without(judged: Receipt, told: Set[str]) -> Receipt:
+    """Without what is told already, and without what to do next where that is done here."""
+    return replace(judged, details={name: said for name, said in judged.details.items() if name not in told})

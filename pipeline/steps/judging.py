@@ -54,6 +54,7 @@ def evaluate(
         RegistryUnreachable, StorageFailed: nothing was written down; a retry may help.
     """
     from pipeline.report import gates
+    from pipeline.report.training import path_of
 
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)
@@ -86,6 +87,7 @@ def evaluate(
     if seat.words:
         say(f"version {chosen.version} {outcome}: {seat.words}")
         details["notes"] = [*details["notes"], seat.words]
+    details |= {"page": str(page)} if (page := path_of(here, dataset, chosen)) else {}
     details["next"] = _next(dataset, chosen.version, outcome, seat.alias, champion is not None)
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 

@@ -146,15 +146,18 @@ def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
 
 
 def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any]:
-    """One model version: what `versions` says of it, and besides `made_of`, what it `became` by whom, and
-    `evaluation` as it was kept (None where it was not judged).
+    """One model version: what `versions` says of it, and besides `made_of`, what it `became` by whom, the
+    `page` of its training (empty where it is not on this machine), and `evaluation` as it was kept (None
+    where it was not judged).
 
     Raises:
         NotReady: there is no such version.
     """
     from pipeline.evaluation.told import made_of
+    from pipeline.report.training import path_of
 
     found = here.registry.version(dataset_name, number)
+    page = path_of(here, here.dataset(dataset_name), found)
     (row,) = (one for one in versions(here, dataset_name) if one["version"] == number)
     became = {
         what: {name: found.tags.get(f"{what}_{name}", "") for name in ("at", "by", "reason")}
@@ -163,6 +166,7 @@ def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any
     return row | {
         "dataset": dataset_name,
         "made_of": {name: text for name, text, _ in made_of(found, None)},
+        "page": str(page) if page else "",
         "notes": json.loads(found.tags.get("decision_notes", "[]")),
         "evaluated_at": found.tags.get("evaluated_at", ""),
         "became": {what: told for what, told in became.items() if told["by"]},

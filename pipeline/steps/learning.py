@@ -49,6 +49,7 @@ def train(
     from pipeline import experiment, occasion, training, verdicts
     from pipeline.monitoring import metrics
     from pipeline.report import sheet
+    from pipeline.report.training import path_of
     from pipeline.review.loop import log_review
 
     dataset = here.dataset(dataset_name)
@@ -91,6 +92,7 @@ def train(
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
     details: dict[str, Any] = {"metrics": dict(version.metrics), "training_key": key}
+    details |= {"page": str(page)} if (page := path_of(here, dataset, version)) else {}
     if found:
         details["reason"] = "the same records, verdicts, settings and code made this version already"
     return Receipt(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline import steps
+from pipeline.display.models import print_version
 from pipeline.errors import NotReady, StorageFailed
 from pipeline.evaluation.told import measured_by
 from pipeline.gates import Gates
@@ -21,6 +22,7 @@ from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
 from pipeline.steps import serving
 from pipeline.trace import as_lines, trace
+from tests.pipeline.review_page import as_role
 
 from .test_promotion import LENIENT, with_gates
 
@@ -137,6 +139,30 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     assert "It was not judged yet: <code>vaewatch evaluate payments</code>" in text
     stored = sorted(path for path in trained.settings.home.parents[1].rglob("report.html") if path.is_file())
     assert text in [path.read_text(encoding="utf-8") for path in stored]
+
+
+def test_the_page_of_a_training_is_named_wherever_a_version_is(
+    scored: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page that nobody is told of is read by nobody."""
+    here = scored.here
+    dataset, champion = here.dataset("payments"), here.registry.champion("payments")
+    assert champion
+    page = here.training_page(dataset, champion.training_key)
+    assert steps.train(here, "payments", force=True).details["page"] == str(page)
+    told = steps.version(here, "payments", champion.version)
+    assert told["page"] == str(page)
+    print_version(told)
+    assert "training's page" in capsys.readouterr().out
+    flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
+    assert ("training's page", str(page)) in as_lines(trace(here, flagged["anomaly_id"]))
+    of_batch = batch.rewrite(here, dataset, "2026-01-05").path
+    (address,) = re.findall(r'<a href="([^"]+)">the training\'s page</a>', of_batch.read_text("utf-8"))
+    assert (of_batch.parent / address).resolve() == page.resolve()
+    served = f"/report/payments/2026-01-05/{address}".partition("/../../..")[2]
+    assert as_role(here, may_write=False).get(served).text == page.read_text("utf-8")
+    page.unlink()
+    assert steps.version(here, "payments", champion.version)["page"] == ""
 
 
 def test_a_flagged_record_leads_to_the_files_it_came_from_and_to_what_its_model_learned(

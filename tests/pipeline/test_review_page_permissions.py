@@ -65,10 +65,15 @@ def test_a_trainings_page_is_served_to_those_who_may_read_its_dataset(here: Inst
     answer = client.get(f"/training/payments/{key}")
     assert (answer.status_code, answer.text) == (200, "<p>learned</p>")
     assert "script" not in answer.headers["content-security-policy"]
+    assert (
+        client.get(f"/trainings/payments/{page.name}").text == "<p>learned</p>"
+    )  # as a batch's page links it
     for path in ("payments/..%2f..%2fledger", "payments/zzz", "other/0123456789abcdef"):
         assert client.get(f"/training/{path}").status_code in {404, 422}
+        assert client.get(f"/trainings/{path}.html").status_code in {404, 422}
     stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
     assert stranger.get(f"/training/payments/{key}").status_code == 404
+    assert stranger.get(f"/trainings/payments/{page.name}").status_code == 404
 
 
 def test_a_stranger_is_refused_on_every_route(app: FastAPI) -> None:

@@ -74,6 +74,7 @@ def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> 
 
 
 @router.get("/training/{dataset}/{training_key}")
+@router.get("/trainings/{dataset}/{training_key}.html")  # from a batch's page, as the files lie
 def training_page(
     request: Request, dataset: str, training_key: Annotated[str, Path(pattern="^[0-9a-f]+$")]
 ) -> Response:
