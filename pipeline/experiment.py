@@ -34,6 +34,7 @@ from pipeline.training import Window
 from vae_core import Progress, Recipe
 
 N_EXAMPLES = 5
+MOST_COMPARED = 10_000  # records, by which the two fits are compared
 
 
 @cache
@@ -68,7 +69,7 @@ def train(
     tables = replace(tables, as_of=tables.version("records"))  # what is noted is what is read
     fitted = fit(dataset, window, tables, scratch, checkpoints, threads, on_progress)
     known, trained, learned, calibrating = fitted.known, fitted.trained, fitted.learned, fitted.calibrating
-    metrics = _measure(dataset, known, learned, calibrating)
+    metrics = _measure(dataset, known, learned, calibrating) | _compared(known, trained, learned)
     plotted = plots.draw(known, dataset, calibrating, scratch / "plots")
     trained.save(scratch / "detector")
     metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
@@ -230,6 +231,20 @@ def _measure(
             anomaly_score > threshold.value, calibrating[calibration.DAY].to_numpy(), threshold.error_rate
         ),
     }
+
+
+def _compared(known: Detector, trained: Detector, learned: pa.Table) -> dict[str, float]:
+    """The median of what each fit makes of records that both learned, nats: their losses are means over
+    different records, and a few far out decide a mean.
+    """
+    some = learned.take(pa.array(range(0, learned.num_rows, 1 + learned.num_rows // MOST_COMPARED)))
+    medians = []
+    for fitted in (known, trained):
+        scores = fitted.score_table(some)
+        medians.append(
+            float(np.median(scores["reconstruction"].to_numpy() + scores["kl_divergence"].to_numpy()))
+        )
+    return dict(zip(("first_fit_median", "second_fit_median"), medians, strict=True))
 
 
 def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:

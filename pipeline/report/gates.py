@@ -13,15 +13,12 @@ from pipeline.config import Dataset
 from pipeline.evaluation.told import Told, told
 from pipeline.installation import Installation
 from pipeline.report import sheet, training
+from pipeline.report.standing import standing
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
 FLOOR = "recall_floor"  # the gate that tells whether no flags mean anything
-BEGIN, END = (
-    "<!-- judgement -->",
-    "<!-- end of judgement -->",
-)  # text from data cannot hold them: it is escaped
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class Judgement:
     """What was decided of a version, and why.
 
     Attributes:
-        against: the version that served then; empty where none did.
+        against: the version that it was held against; empty where there was none.
+        serves: whether a version served then, comparable or not.
         model, run: addresses in MLflow; review: of the records that the two disagree on. Empty where they
             have none.
     """
@@ -39,6 +37,7 @@ class Judgement:
     told: Told
     against: str
     at: str
+    serves: bool = False
     model: str = ""
     run: str = ""
     review: str = ""
@@ -66,6 +65,7 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
         told=told(kept, tags["decision_reason"]),
         against=tags.get("evaluated_against", ""),
         at=sheet.when(tags["evaluated_at"]),
+        serves=bool(kept["evidence"]["champion"] or kept["evidence"]["incomparable"]),
         model=here.model_page(name, version.version) or "",
         run=here.run_page(version.run_id) or "",
         review=f"{page.rstrip('/')}/disagreements/{name}" if page else "",
@@ -73,21 +73,23 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
 
 
 def onto_training_page(here: Installation, dataset: Dataset, version: ModelVersion) -> None:
-    """Put a judgement into the page of the version's training, in MLflow and here, in place of an earlier
-    one.
+    """Put what became of a version, and its judgement, into the page of its training, in MLflow and here, in
+    place of what was there.
 
     Raises:
         RegistryUnreachable, StorageFailed: a repeat completes it.
     """
     said = judgement(here, dataset, version)
-    if said is None:
-        return
-    section = sheet.render("judgement.html", judgement=said)
+    sections = {"answer": sheet.render("answer.html", answer=standing(dataset, version, said))}
+    if said is not None:
+        sections["judgement"] = sheet.render("judgement.html", judgement=said)
 
     def put(page: str) -> str:
-        before, begin, rest = page.partition(BEGIN)
-        _, end, after = rest.partition(END)
-        return f"{before}{begin}\n{section}\n{end}{after}" if end else page
+        for name, section in sections.items():
+            before, begin, rest = page.partition(f"<!-- {name} -->")
+            _, end, after = rest.partition(f"<!-- end of {name} -->")
+            page = f"{before}{begin}\n{section}\n{end}{after}" if end else page
+        return page
 
     page = here.registry.amend(version, training.FILE, put)
     if page is not None:

@@ -20,6 +20,7 @@ from pipeline.contracts import contract_hash
 from pipeline.monitoring.judgement import SHIFT
 from pipeline.monitoring.measures import ColumnDrift, column_drift
 from pipeline.report import plots, sheet
+from pipeline.report.standing import standing
 from pipeline.training import Window
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def write(
     Raises:
         StorageFailed: it could not be written.
     """
+    from vae_core import Recipe  # it brings torch, which who writes a page of a batch does without
+
     reference = trained.reference
     newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
     ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
@@ -67,6 +70,7 @@ def write(
         "training.html",
         dataset=dataset,
         judgement=None,
+        answer=standing(dataset, None, None),
         window=window,
         contract=contract_hash(dataset),
         metrics=metrics,
@@ -75,6 +79,7 @@ def write(
         drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
         pictures={title: _inline(path) for title, path in pictures.items()},
+        trimmed=Recipe.from_dict(dataset.train.recipe).trim,
         about=trained.about,
     )
     return sheet.write(path, html)

@@ -53,7 +53,7 @@ def trust(
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
-        return Trust("bad", "refused", headline, _sentence(state.reason), redeliver(dataset))
+        return Trust("bad", "refused", headline, sentence(state.reason), redeliver(dataset))
     if state.status == "accepted":
         if serving is None:
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
@@ -75,7 +75,7 @@ def trust(
     if withdrawn:
         next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         headline = "The version that flagged these was taken back"
-        return Trust("warn", "taken back", headline, _sentence(withdrawn), next_step)
+        return Trust("warn", "taken back", headline, sentence(withdrawn), next_step)
     if grave:
         return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
     if misses:
@@ -103,9 +103,10 @@ def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:
     first, *others = findings
     more = f"And {len(others)} more." if others else ""
-    return " ".join(part for part in (_sentence(first.what), more, deaf) if part)
+    return " ".join(part for part in (sentence(first.what), more, deaf) if part)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a full stop, where it ends without one."""
     text = text.strip()
     return text + ("" if text.endswith((".", "!", "?", "…")) or not text else ".")

@@ -18,6 +18,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.receipts import Receipt
+from pipeline.report.standing import next_step_of
 from pipeline.steps import place
 from pipeline.steps.keys import Say
 from pipeline.steps.serving import fetch, promote
@@ -88,30 +89,20 @@ def evaluate(
         say(f"version {chosen.version} {outcome}: {seat.words}")
         details["notes"] = [*details["notes"], seat.words]
     details |= {"page": str(page)} if (page := path_of(here, dataset, chosen)) else {}
-    details["next"] = _next(dataset, chosen.version, outcome, seat.alias, champion is not None)
+    details["champion"] = champion.version if champion else None  # which served when it was judged
+    details["next"] = _next(dataset, chosen, seat.alias, serves=champion is not None)
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 
 
-def _next(dataset: Dataset, version: int, outcome: str, alias: str, serves: bool) -> str:
-    """What follows from a decision, and who has to do it."""
-    name, mode = dataset.dataset, dataset.promote.mode
-    override = f"vaewatch promote {name} --version {version} --reason WHY"
-    if outcome != "refused" and not alias:
+def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool) -> str:
+    """What follows from a decision, and from the place that it gave."""
+    name, decision = dataset.dataset, judged.tags["decision"]
+    if decision != "refuse" and not alias:
+        override = f"vaewatch promote {name} --version {judged.version} --reason WHY"
         return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
-    if outcome == "refused":
-        meanwhile = "the champion serves on" if serves else "no model serves, and batches wait"
-        return f"{meanwhile}; train again once the reason is gone, or override it: {override}"
-    if outcome == "waiting":
-        return f"evaluate it again as batches land (each night does); sooner: {override}"
     if alias == "champion":
         return f"nothing: it serves; score what waits: vaewatch score {name}"
-    by_itself = {
-        "automatic": "the nightly run promotes it by itself; sooner",
-        "approval": f"answer in Airflow ({name}.approve); without Airflow",
-    }
-    return (
-        f"{by_itself.get(mode, 'make it champion')}: vaewatch promote {name} --version {version} --reason WHY"
-    )
+    return next_step_of(dataset, judged.version, decision, serves=serves)
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,7 @@ def promote(
             dataset.dataset, number, by=by, reason=f"{reason or NO_REASON}{overriding}"
         )
         note(done.champion)
+    _retell(here, dataset, done.champion)
     outcome = "promoted" if done.changed else "unchanged"
     details: dict[str, Any] = {"previous": done.previous}
     if done.changed:
@@ -328,6 +329,7 @@ def reject(here: Installation, dataset_name: str, version: int, *, by: str, reas
     """Put on record that a version shall not serve; it is challenger no longer."""
     dataset = here.dataset(dataset_name)
     changed = here.registry.reject(dataset.dataset, version, by=by, reason=reason)
+    _retell(here, dataset, version)
     return Receipt("reject", dataset.dataset, "rejected" if changed else "unchanged", (), version)
 
 
@@ -338,9 +340,18 @@ def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> 
         left = here.registry.champion(dataset.dataset)
         done = here.registry.rollback(dataset.dataset, by=by, reason=reason or NO_REASON)
         note(done.champion)
+    if left:
+        _retell(here, dataset, left.version)
     follows = _scored_before(here, dataset, left.version if left else None, done.champion)
     details = {"previous": done.previous, "next": follows}
     return Receipt("rollback", dataset.dataset, "rolled back", (), done.champion, "champion", details)
+
+
+def _retell(here: Installation, dataset: Dataset, number: int) -> None:
+    """Have the page of a version's training say what became of it."""
+    from pipeline.report import gates
+
+    gates.onto_training_page(here, dataset, here.registry.version(dataset.dataset, number))
 
 
 def _scored_before(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:

@@ -131,9 +131,10 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     champion = here.registry.champion("payments")
     assert champion
     text = here.training_page(here.dataset("payments"), champion.training_key).read_text(encoding="utf-8")
-    assert (
-        f"Learned {int(champion.metrics['n_training'] + champion.metrics['n_calibrating']):,} records" in text
-    )
+    n_learned = int(champion.metrics["n_training"] + champion.metrics["n_calibrating"])
+    assert f"learned <b>{n_learned:,}</b> records" in text
+    medians = (champion.metrics[f"{which}_fit_median"] for which in ("first", "second"))
+    assert "<b>{:.3g}</b> nats after the first, <b>{:.3g}</b> after the second".format(*medians) in text
     assert text.count("data:image/png;base64,") == 4
     assert "http" not in text.replace("http-equiv", "")
     assert "It was not judged yet: <code>vaewatch evaluate payments</code>" in text

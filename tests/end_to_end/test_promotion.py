@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,14 @@ def evaluate(place: Place, version: int | None = None) -> Any:
 
 def promote(place: Place, version: int | None = None, **how: Any) -> Any:
     return steps.promote(place.here, place.name, version, **{**ANN, **how})
+
+
+def headline(place: Place, version: int) -> str:
+    """What the page of a version's training says first."""
+    here = place.here
+    key = here.registry.version(place.name, version).training_key
+    text = here.training_page(here.dataset(place.name), key).read_text(encoding="utf-8")
+    return unescape(text.partition("<h1>")[2].partition("</h1>")[0])
 
 
 def scores(place: Place, batch_id: str) -> pa.Table:
@@ -173,6 +182,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     assert scored.here.registry.challenger(scored.name) is None
     assert "negative_elbo: describes the holdout worse" in refused.details["reason"]
     assert "Likely: " in refused.details["reason"]
+    assert headline(scored, 2).startswith("Refused: describes the holdout worse by ")
     with pytest.raises(
         NotReady, match=r"no challenger; version 2, the newest, was refused: .* --version 2 --reason WHY"
     ):
@@ -188,10 +198,12 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     assert newest["what"] == "promoted"
     assert newest["reason"].startswith("we want to see it; overrides: version 2 was refused")
     assert newest["decision"] == "refuse"
+    assert headline(scored, 2).startswith("Promoted 20")
     scored.score(day, force=True)
     assert set(scores(scored, day)["model_version"].to_pylist()) == {2}
     steps.rollback(scored.here, scored.name, by="ann", reason="")
     assert steps.history(scored.here, scored.name)[-1]["reason"] == "no reason was given"
+    assert headline(scored, 2).startswith("Rolled back, 20")
     scored.score(day, force=True)
     assert scores(scored, day).equals(before)
 

@@ -12,12 +12,15 @@ import pytest
 
 from pipeline.config import Dataset
 from pipeline.errors import StorageFailed
+from pipeline.evaluation.told import Row, Told
 from pipeline.experiment import flags_by_day
 from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import STRAYS, Finding
 from pipeline.monitoring.measures import ColumnDrift
 from pipeline.registry import ModelVersion
 from pipeline.report import batch, plots, sheet
+from pipeline.report.gates import Judgement
+from pipeline.report.standing import standing
 from pipeline.report.training import doubts_of
 from pipeline.report.verdict import trust
 
@@ -122,6 +125,76 @@ def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None
 
 def version_with(**tags: str) -> ModelVersion:
     return ModelVersion("sensors", 2, "r", "k", (), tags, datetime(2026, 1, 1, tzinfo=UTC), {})
+
+
+def judged(outcome: str, *rows: Row, sentence: str = "", against: str = "") -> Judgement:
+    told = Told(
+        outcome=outcome, sentence=sentence, heads=("version 2", "beside it"), measured_on="", rows=rows
+    )
+    return Judgement(dataset="sensors", version=2, told=told, against=against, at="")
+
+
+def gate(name: str, verdict: str, reason: str, level: str = "required") -> Row:
+    return Row(name, level, verdict, "", "", "", "", reason)
+
+
+def test_the_page_of_a_refused_version_says_so_first_with_the_reason_and_what_to_do() -> None:
+    """Its numbers look as good as any other's."""
+    rows = (
+        gate("collapse", "passed", ""),
+        gate("cost", "failed", "it is slow", "advisory"),
+        gate("baselines", "failed", "finds 9% where another finds 20%; look at the columns"),
+        gate("flag_rate", "failed", "flags 4 times as many"),
+    )
+    sentence = "baselines: finds 9%; flag_rate: flags 4 times. Likely: it learned too little"
+    found = standing(SENSORS, version_with(decision="refuse"), judged("refused", *rows, sentence=sentence))
+    assert (found.tone, found.headline) == ("bad", "Refused: finds 9% where another finds 20%")
+    assert found.why == (
+        "The gate baselines failed. Look at the columns. So did flag_rate: flags 4 times as many. Likely: it learned too little."
+    )
+    assert found.next_step.startswith("no model serves, and batches wait; ")
+    assert "vaewatch promote sensors --version 2 --reason WHY" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("mode", "headline", "next_step"),
+    [
+        ("automatic", "Passed", "the nightly run promotes it by itself"),
+        ("approval", "Passed, and awaits approval", "answer in Airflow (sensors.approve)"),
+        ("manual", "Passed, and awaits promotion", "make it champion: vaewatch promote"),
+    ],
+)
+def test_the_page_of_a_version_that_passed_says_what_it_waits_for(
+    mode: str, headline: str, next_step: str
+) -> None:
+    asks = SENSORS.model_copy(update={"promote": SENSORS.promote.model_copy(update={"mode": mode})})
+    found = standing(asks, version_with(decision="promote"), judged("passed", against="1"))
+    assert (found.tone, found.headline) == ("good", headline)
+    assert found.next_step.startswith(next_step)
+
+
+def test_the_page_of_a_version_says_what_became_of_it_last() -> None:
+    """Refused by its gates, promoted by a person, taken back: the last word counts."""
+    assert standing(SENSORS, None, None).headline == "Not judged yet"
+    tags = {"decision": "refuse", "promoted_at": "2026-02-11T01:00:00.000+00:00", "promoted_by": "ann", "promoted_reason": "to see it"}  # fmt: skip
+    found = standing(SENSORS, version_with(**tags), judged("refused"))
+    assert (found.tone, found.headline) == ("good", "Promoted 2026-02-11 01:00 UTC: it became champion")
+    assert found.why == "By ann: to see it."
+    deaf = judged("passed", gate("recall_floor", "failed", "it finds none", "advisory"))
+    missing = standing(SENSORS, version_with(**tags), deaf)
+    assert (missing.tone, missing.why) == (
+        "warn",
+        "By ann: to see it. It misses most anomalies: it finds none.",
+    )
+    back = tags | {"rolled_back_at": "2026-02-12T01:00:00.000+00:00", "rolled_back_by": "bob"}
+    assert standing(SENSORS, version_with(**back), deaf).headline == "Rolled back, 2026-02-12 01:00 UTC"
+    no = {"decision": "promote", "rejected_at": "2026-02-12T01:00:00.000+00:00", "rejected_by": "bob"}
+    rejected = standing(SENSORS, version_with(**no), judged("passed"))
+    assert (rejected.tone, rejected.headline) == ("bad", "Rejected, 2026-02-12 01:00 UTC")
+    waits = standing(
+        SENSORS, version_with(decision="wait"), judged("waiting", sentence="1 of 3 days", against="1")
+    )
+    assert (waits.headline, waits.why) == ("Waiting in its shadow", "1 of 3 days.")
 
 
 def test_what_is_on_record_with_a_version_reads_as_words() -> None:

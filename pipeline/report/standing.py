@@ -1,0 +1,108 @@
+"""The sentence at the top of a training's page: what became of the version, and what to do next.
+
+Belongs here: from a version's tags and its gates to words that stay true when they are read later. Pure. Does
+not: the gates one by one (gates.py), or what becomes of a version (registry/, steps/).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.config import Dataset
+from pipeline.report import sheet
+from pipeline.report.verdict import Trust, sentence
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+    from pipeline.report.gates import Judgement
+
+BECAME = ("promoted", "rolled_back", "rejected")  # tags _at, _by, _reason: the last word on a version
+AWAITED = {
+    "automatic": ("Passed", "The nightly run promotes it by itself."),
+    "approval": ("Passed, and awaits approval", "Somebody has to agree before it serves."),
+    "manual": ("Passed, and awaits promotion", "It serves once somebody promotes it."),
+}
+
+
+def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement | None) -> Trust:
+    """What became of a version: promoted, refused, or what it waits for.
+
+    Args:
+        version: None while it is not registered.
+        judged: None where nobody has judged it.
+    """
+    tags = dict(version.tags) if version else {}
+    at = {what: moment for what in BECAME if (moment := tags.get(f"{what}_at"))}
+    if version and at:
+        return _became(dataset, version, max(at, key=lambda what: at[what]), judged)
+    if version is None or judged is None:
+        next_step = f"judge it: vaewatch evaluate {dataset.dataset} (each night does, after the training)"
+        return Trust(
+            "warn", "not judged", "Not judged yet", "Nobody knows yet whether it may serve.", next_step
+        )
+    follows = next_step_of(dataset, version.version, tags["decision"], serves=judged.serves)
+    if tags["decision"] == "refuse":
+        return _refused(judged, follows)
+    if tags["decision"] == "wait":
+        return Trust("warn", "waiting", "Waiting in its shadow", sentence(judged.told.sentence), follows)
+    headline, why = AWAITED[dataset.promote.mode]
+    return Trust("warn" if judged.misses else "good", "passed", headline, f"{why}{_missing(judged)}", follows)
+
+
+def next_step_of(dataset: Dataset, number: int, decision: str, *, serves: bool) -> str:
+    """What follows from a decision, and who has to do it.
+
+    Args:
+        decision: promote, refuse or wait.
+        serves: whether another version does.
+    """
+    name, mode = dataset.dataset, dataset.promote.mode
+    override = f"vaewatch promote {name} --version {number} --reason WHY"
+    if decision == "refuse":
+        meanwhile = "the champion serves on" if serves else "no model serves, and batches wait"
+        return f"{meanwhile}; train again once the reason is gone, or override it: {override}"
+    if decision == "wait":
+        return f"evaluate it again as batches land (each night does); sooner: {override}"
+    by_itself = {
+        "automatic": "the nightly run promotes it by itself; sooner",
+        "approval": f"answer in Airflow ({name}.approve); without Airflow",
+    }
+    return f"{by_itself.get(mode, 'make it champion')}: {override}"
+
+
+def _became(dataset: Dataset, version: ModelVersion, what: str, judged: Judgement | None) -> Trust:
+    by, reason = (version.tags.get(f"{what}_{name}", "") for name in ("by", "reason"))
+    when = sheet.when(version.tags[f"{what}_at"])
+    said = f"{f'By {by}' if by != 'vaewatch' else 'By itself'}{f': {reason}' if reason else ''}"
+    now = f"see which version serves now: vaewatch versions {dataset.dataset}"
+    if what == "promoted":
+        missing = _missing(judged)
+        return Trust(
+            "warn" if missing else "good",
+            "promoted",
+            f"Promoted {when}: it became champion",
+            f"{sentence(said)}{missing}",
+            now,
+        )
+    if what == "rolled_back":
+        return Trust("warn", "rolled back", f"Rolled back, {when}", sentence(said), now)
+    return Trust("bad", "rejected", f"Rejected, {when}", sentence(said), now)
+
+
+def _refused(judged: Judgement, follows: str) -> Trust:
+    """The first reason is the headline; the others, and what is likely behind them, come after it."""
+    failed = [row for row in judged.told.rows if row.verdict == "failed" and row.level == "required"]
+    likely = judged.told.sentence.partition(". Likely: ")[2]
+    if not failed:
+        return Trust("bad", "refused", "Refused", sentence(judged.told.sentence), follows)
+    first, *others = failed
+    reason, _, advice = first.reason.partition("; ")
+    told = [f"The gate {first.gate} failed."]
+    told += [sentence(advice[:1].upper() + advice[1:])] if advice else []
+    told += [sentence(f"So did {row.gate}: {row.reason}") for row in others]
+    told += [sentence(f"Likely: {likely}")] if likely else []
+    return Trust("bad", "refused", f"Refused: {reason}", " ".join(told), follows)
+
+
+def _missing(judged: Judgement | None) -> str:
+    return f" It misses most anomalies: {judged.misses}." if judged and judged.misses else ""
