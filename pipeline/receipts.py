@@ -68,10 +68,12 @@ def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
 
 
 def summary(receipts: Sequence[BatchReceipt]) -> str:
-    """One word for many batches: unchanged, done, refused, or partly done."""
+    """One word for many batches: unchanged, waiting, done, refused, or partly done."""
     outcomes = {receipt.outcome for receipt in receipts}
     if not outcomes or outcomes == {"unchanged"}:
         return "unchanged"
+    if outcomes <= {"unchanged", "waiting"}:
+        return "waiting"
     bad = outcomes & {"refused", "failed"}
     return (
         "done"

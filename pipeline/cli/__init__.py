@@ -4,7 +4,7 @@ Belongs here: the program, its exit codes, and how errors end it; the verbs are 
 one. Does not: any work (steps/) or how a table is laid out (display/). Nothing heavy is imported before a
 verb needs it: `--help` must be instant.
 
-Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 refused: a contract, or a challenger; 4 partly done.
+Exit codes: 0 done; 1 failed; 2 usage, or not ready; 3 refused: a contract, or a model; 4 partly done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.cli.arguments import WholeSentences
 app = typer.Typer(
     cls=WholeSentences,
     help="Nightly anomaly detection for tabular Parquet: contract, train, registry, score, review.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 refused (contract, challenger), 4 partly done.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or not ready, 3 refused (contract, model), 4 partly done.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

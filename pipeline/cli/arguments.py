@@ -69,14 +69,27 @@ def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
     else:
         for receipt in receipts:
             print_receipt(receipt)
-    # beside other steps a refused challenger is a night as it should be: the champion serves on
-    outcomes = {r.outcome for r in receipts if r.step != "evaluate" or len(receipts) == 1}
+    outcomes = _outcomes(receipts)
     if "partly done" in outcomes or ("refused" in outcomes and len(outcomes) > 1):
         raise typer.Exit(PARTLY)
     if "refused" in outcomes:
         raise typer.Exit(REFUSED)
     if "different" in outcomes:
         raise typer.Exit(FAILED)
+
+
+def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
+    """What counts for the exit code.
+
+    Beside other steps a refused challenger is a night as it should be: the champion serves on. A refused
+    first model is all that counts of its dataset: nothing can be scored until somebody has looked.
+    """
+    if len(receipts) == 1:
+        return {receipts[0].outcome}
+    judged = [r for r in receipts if r.step == "evaluate"]
+    without = {r.dataset for r in judged if r.outcome == "refused" and r.details["champion"] is None}
+    counted = {r.outcome for r in receipts if r.step != "evaluate" and r.dataset not in without}
+    return counted | ({"refused"} if without else set())
 
 
 def print_json(value: Any) -> None:

@@ -78,6 +78,8 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         yield trained
         told |= trained.details.keys() & {"page"}
         waits |= trained.outcome != "skipped"
+    else:
+        yield Receipt("train", name, "unchanged", details={"reason": learning.not_due(here, dataset)})
     if waits or dataset.promote.shadow_days:
         judged = evaluate(here, name, say=say)
         passed = judged.outcome == "passed" and judged.alias == "challenger"

@@ -134,3 +134,10 @@ def is_due(here: Installation, dataset: Dataset) -> bool:
     """Whether nothing was trained within a day."""
     trained_at = here.ledger.trained_at(dataset.dataset)
     return trained_at is None or datetime.now(UTC) - trained_at > timedelta(days=1)
+
+
+def not_due(here: Installation, dataset: Dataset) -> str:
+    """Why not, where it is not, and how to have it all the same."""
+    trained_at = here.ledger.trained_at(dataset.dataset)
+    at = f" of {trained_at:%Y-%m-%d %H:%M} UTC" if trained_at else ""
+    return f"none is due, the newest training{at} is less than a day old; sooner: vaewatch train {dataset.dataset}"

@@ -228,6 +228,20 @@ def test_a_night_with_a_challenger_that_is_refused_goes_on_with_the_champion(sco
     assert "refused" in output
 
 
+def test_a_night_whose_first_model_is_refused_is_refused_until_one_serves(validated: Place) -> None:
+    """Batches pile up unscored: whoever schedules it must hear of it, every night."""
+    with_gates(validated, f"{LENIENT[:-1]}, recall_floor: {{level: required, least: 1}}}}")
+    for night in (1, 2):
+        code, output, errors = validated.run("run", validated.name)
+        assert code == 3, output + errors
+        assert "no model serves, and batches wait; train again" in output, night
+    assert output.count("the training's page: ") == 1
+    assert headline(validated, 1).startswith("Refused: at its threshold it finds ")
+    code, output, _ = validated.run("promote", validated.name, "--version", "1", "--reason", "to see it")
+    assert code == 0, output
+    assert validated.run("run", validated.name)[0] == 0
+
+
 def test_a_version_that_misses_most_anomalies_serves_and_everybody_who_is_told_of_nights_is_told_once(
     validated: Place,
 ) -> None:
