@@ -31,7 +31,7 @@ from rich.progress import (
 )
 
 from infra.airflow_api import DONE, AirflowApi
-from infra.demo_outcome import near, print_measured, print_places
+from infra.demo_outcome import near, print_measured, print_places, unserved
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
@@ -129,7 +129,8 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
 
     folder = folder.expanduser().absolute()
     name = default_name(folder)
-    home = Installation().settings.home.parent / "var" / f"demo-{name}"
+    home = Installation().settings.home
+    home = home if home.name == f"demo-{name}" else home / f"demo-{name}"  # the end of a demo says to set it
     os.environ |= {"VAEWATCH_HOME": str(home), "VAEWATCH_DATASETS": str(home / "datasets")}
     here = Installation(Settings())
     target = home / "datasets" / f"{name}.yaml"
@@ -215,10 +216,7 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
         )
     version = here.ledger.serving_version(feed.dataset)
     if version is None:
-        made = here.registry.versions(feed.dataset)
-        raise RuntimeError(
-            f"the first model was {made[-1].tags.get('decision_reason', 'not judged') if made else 'lost'}"
-        )
+        raise RuntimeError(unserved(here, here.dataset(feed.dataset)))
     console.print(
         f"train → register → evaluate → promote: version {version} is champion ({time.monotonic() - started:.0f} s)"
     )

@@ -15,6 +15,7 @@ from infra.layout import REPOSITORY
 from pipeline import views
 from pipeline.config import Dataset
 from pipeline.installation import Installation
+from pipeline.report.training import path_of
 
 
 def print_measured(
@@ -60,13 +61,24 @@ def print_measured(
     console.print(table)
 
 
+def unserved(here: Installation, dataset: Dataset) -> str:
+    """Why no model serves after the first training, where to read more, and what to do next."""
+    name, made = dataset.dataset, here.registry.versions(dataset.dataset)
+    if not made:
+        return "the training registered no version"
+    newest = made[-1]
+    lines = [f"the first model was {newest.tags.get('decision_reason', 'not judged')}"]
+    if page := path_of(here, dataset, newest):
+        lines.append(f"what it learned, and every gate: {near(page)}")
+    return "\n".join([
+        *lines,
+        f"next: mend the contract ({near(here.settings.datasets / f'{name}.yaml')}), leave out columns that say nothing, and run the demo again;",
+        f"or let it serve all the same, and run the demo again: {_shell(here)} promote {name} --version {newest.version} --reason WHY",
+    ])
+
+
 def print_places(console: Console, here: Installation, found: dict[str, Any]) -> None:
     home, name = here.settings.home, found["dataset"]
-    own = (
-        ""
-        if home == Path("var").absolute()
-        else f" VAEWATCH_HOME={near(home)} VAEWATCH_DATASETS={near(home)}/datasets"
-    )
     console.print("\n[bold]Where everything is[/bold]")
     places = {
         "scores and flagged records": Path(found["tables"]) / "scores",
@@ -77,9 +89,20 @@ def print_places(console: Console, here: Installation, found: dict[str, Any]) ->
     }
     for what, place in places.items():
         console.print(f"  {what:32} {near(place)}")
-    shell = f"{own.strip()} .venv/bin/vaewatch".strip()
-    console.print(f"  look closer: {shell} review list {name}")
-    console.print(f"  Airflow's and MLflow's pages: make up{own}")
+    console.print(f"  look closer: {_shell(here)} review list {name}")
+    console.print(f"  Airflow's and MLflow's pages: {' '.join(['make up', *_own(home)])}")
+
+
+def _shell(here: Installation) -> str:
+    """How vaewatch is called on the demo's installation."""
+    return " ".join([*_own(here.settings.home), ".venv/bin/vaewatch"])
+
+
+def _own(home: Path) -> list[str]:
+    """The settings of a demo that has a home of its own."""
+    if home == Path("var").absolute():
+        return []
+    return [f"VAEWATCH_HOME={near(home)}", f"VAEWATCH_DATASETS={near(home)}/datasets"]
 
 
 def near(path: Path) -> str:

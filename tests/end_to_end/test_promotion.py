@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from infra.demo_outcome import unserved
 from pipeline import holdout, steps, training
 from pipeline.errors import NotReady
 from pipeline.registry import EVALUATION
@@ -237,6 +238,10 @@ def test_a_night_whose_first_model_is_refused_is_refused_until_one_serves(valida
         assert "no model serves, and batches wait; train again" in output, night
     assert output.count("the training's page: ") == 1
     assert headline(validated, 1).startswith("Refused: at its threshold it finds ")
+    told = unserved(validated.here, validated.here.dataset(validated.name))  # the end of a demo
+    assert "the first model was refused: recall_floor: " in told
+    assert f"{validated.settings.home}/trainings/payments/" in told
+    assert "vaewatch promote payments --version 1 --reason WHY" in told
     code, output, _ = validated.run("promote", validated.name, "--version", "1", "--reason", "to see it")
     assert code == 0, output
     assert validated.run("run", validated.name)[0] == 0
