@@ -84,7 +84,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
         yield Finding(
             "backlog",
             "notice",
-            f"{now.backlog} flagged records wait for a person, more than {DAYS_OF_BACKLOG} batches' worth",
+            f"{now.backlog} flagged records waited for a person when this batch was scored, more than {DAYS_OF_BACKLOG} batches' worth",
             "review the most severe first, or lower the review budget: vaewatch review",
             value=now.backlog,
             usual=most,

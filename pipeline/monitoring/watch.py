@@ -58,9 +58,8 @@ def watch(
         and not is_undated(earlier.batch_id)
     ]
     n_open = queue.total(here.ledger, Filters(dataset=name, kind="flagged", state="open"))
-    now = _measured(
-        state, detector, scored, (scored_at - champion.created_at).total_seconds() / 86_400, n_open
-    )
+    champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
+    now = replace(_measured(state, detector, scored, champion_days, n_open), n_earlier=len(past))
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)

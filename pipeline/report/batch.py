@@ -120,7 +120,7 @@ def write(
         dataset,
         state,
         gathered(watched.findings, dataset) if watched else None,
-        len(earlier),
+        _held_against(watched, earlier),
         serving,
         judged.misses if judged else "",
         withdrawn(version, serving) if version else "",
@@ -141,9 +141,16 @@ def write(
         judgement=judged,
         thresholds=_thresholds(here, dataset, state),
         links=_links(here, dataset, state, version),
-        n_earlier=len(earlier),
+        n_earlier=_held_against(watched, earlier),
+        n_drawn=len(earlier) + 1,
     )
     return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+
+
+def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:
+    """How many batches were known when this one was measured: more may have come in since, out of turn."""
+    noted = watched.measures.n_earlier if watched else None
+    return len(earlier) if noted is None else noted
 
 
 def _drawn(watched: Watched, dataset: Dataset) -> list[dict[str, Any]]:

@@ -113,6 +113,24 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         batch.rewrite(here, dataset, "1999-01-01")
 
 
+def test_a_page_says_what_was_known_when_its_batch_was_scored_whenever_it_is_written(trained: Place) -> None:
+    """Of a backlog batches are scored side by side, and out of turn; what was not known was not looked at."""
+    trained.score("2026-01-05")
+    trained.score("2026-01-01..2026-01-04")
+    here = trained.here
+    dataset = here.dataset("payments")
+    found = store.one(here.ledger, "payments", "2026-01-05")
+    assert found
+    assert found.measures.n_earlier == 0
+    assert (
+        "No earlier batch was known when it was scored"
+        in batch.rewrite(here, dataset, "2026-01-05").trust.why
+    )
+    assert "the last 5 batches" in batch.path_of(here, dataset, "2026-01-05").read_text("utf-8")
+    trained.score("2026-01-05", force=True)
+    assert "Only 4 earlier batches were known" in batch.rewrite(here, dataset, "2026-01-05").trust.why
+
+
 def test_a_page_that_cannot_be_written_leaves_the_earlier_one(scored: Place) -> None:
     """And says so: nothing is half written."""
     here = scored.here

@@ -272,7 +272,11 @@ SCENES: list[tuple[str, Measures, str]] = [
         "200 records, 0.2 times the usual 1000",
     ),
     ("champion", replace(QUIET, champion_days=44.0), "the champion is 44 days old"),
-    ("backlog", replace(QUIET, backlog=900), "900 flagged records wait"),
+    (
+        "backlog",
+        replace(QUIET, backlog=900),
+        "900 flagged records waited for a person when this batch was scored",
+    ),
     ("reference", replace(QUIET, columns={}), "drift of columns is not measured"),
     (
         "missing:level",
