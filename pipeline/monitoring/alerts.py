@@ -8,7 +8,7 @@ between, it is told twice rather than never.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.config import Dataset
@@ -16,6 +16,7 @@ from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, news
 from pipeline.monitoring.judgement import redeliver
+from pipeline.monitoring.store import Watched
 from pipeline.report.batch import path_of
 from pipeline.review import digest
 
@@ -24,21 +25,49 @@ LOOKED_AT = 30  # batches: those that a killed step left untold are among them
 
 
 def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> None:
-    """Tell of every batch of which nothing was told yet, oldest first."""
+    """Tell of every batch of which nothing was told yet; of several before the newest one together."""
     to = digest.channels(here, dataset)
     batches = store.newest(here.ledger, dataset.dataset, LOOKED_AT)
     before: tuple[Finding, ...] = ()
+    untold, found = list[Watched](), dict[str, Sequence[Finding]]()
     for watched in batches:
-        untold = [f for f in watched.findings if not f.told]
-        if untold:
-            new = [f for f in news(untold, before) if not _can_wait(f)]
-            if new:
-                digest.send(
-                    words(dataset, watched.batch_id, new, where(here, dataset, watched.batch_id)), to, say
-                )
-            done = tuple(replace(finding, told=True) for finding in watched.findings)
-            store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
+        if unheard := [f for f in watched.findings if not f.told]:
+            untold.append(watched)
+            found[watched.batch_id] = [f for f in news(unheard, before) if not _can_wait(f)]
         before = watched.findings
+    for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
+        digest.send(text, to, say)
+    for watched in untold:
+        done = tuple(replace(finding, told=True) for finding in watched.findings)
+        store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
+
+
+def _messages(
+    here: Installation,
+    dataset: Dataset,
+    found: Mapping[str, Sequence[Finding]],
+    batches: Sequence[Watched],
+) -> Iterator[str]:
+    """Of the newest batch a message of its own; of those before it, where there are several, one together."""
+    older = {name: new for name, new in found.items() if name != batches[-1].batch_id}
+    if len(older) > 1:
+        yield _of_backlog(dataset, older)
+    for name, new in found.items():
+        if len(older) <= 1 or name not in older:
+            yield words(dataset, name, new, where(here, dataset, name))
+
+
+def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str:
+    """The batches of several that were found most wrong, the worst of each."""
+    name, ids = dataset.dataset, list(found)
+    worst = {one: max(new, key=lambda f: SEVERITIES.index(f.severity)) for one, new in found.items()}
+    order = sorted(worst, key=lambda one: -SEVERITIES.index(worst[one].severity))
+    lines = [
+        f"{name} {ids[0]} to {ids[-1]}: {_counts([f for new in found.values() for f in gathered(new, dataset)])} on {len(ids)} batches"
+    ]
+    lines += [f"  {worst[one].severity}: {one}: {worst[one].what}" for one in order[:SHOWN]]
+    more = [f"  and {len(order) - SHOWN} more batches"] if len(order) > SHOWN else []
+    return "\n".join([*lines, *more, f"    next: see each batch's page: vaewatch report {name} BATCH"])
 
 
 def _can_wait(finding: Finding) -> bool:
@@ -74,18 +103,21 @@ def tell_deaf(
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
     """A message: the counts in its first line, then each with its next step."""
     shown = gathered(findings, dataset)
-    counted = Counter(finding.severity for finding in shown)
-    counts = ", ".join(
-        f"{n} {severity}{'s' if n > 1 else ''}"
-        for severity in reversed(SEVERITIES)
-        if (n := counted[severity])
-    )
-    lines = [f"{dataset.dataset} {batch_id}: {counts}"]
+    lines = [f"{dataset.dataset} {batch_id}: {_counts(shown)}"]
     for finding in shown[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
     if len(shown) > SHOWN:
         lines.append(f"  and {len(shown) - SHOWN} more")
     return "\n".join([*lines, f"  {address}"])
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    counted = Counter(finding.severity for finding in findings)
+    return ", ".join(
+        f"{n} {severity}{'s' if n > 1 else ''}"
+        for severity in reversed(SEVERITIES)
+        if (n := counted[severity])
+    )
 
 
 def where(here: Installation, dataset: Dataset, batch_id: str) -> str:

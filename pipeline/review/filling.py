@@ -51,11 +51,14 @@ SCORES = (
 )
 
 
-def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: datetime) -> QueueBatch:
+def fill(
+    here: Installation, dataset: Dataset, state: BatchState, *, scored_at: datetime, told: bool = True
+) -> QueueBatch:
     """Put a scored batch into the queue, in the place of what was there of it. Done twice, it is done once.
 
     Args:
         state: as it was scored: n_accepted counts the records of the batch.
+        told: whether people were told of it, or need not be; else its digest is due.
     """
     tables = here.tables(dataset)
     newest = min(age(state)[0], state.validated_at)  # clocks of a source may be wrong
@@ -75,6 +78,7 @@ def fill(here: Installation, dataset: Dataset, state: BatchState, *, scored_at: 
         n_unflagged=state.n_accepted - len(flagged),
         n_sampled=len(sampled),
         n_suppressed=sum(row["suppressed"] != 0 for row in flagged),
+        told=told,
     )
     rows = [*flagged, *sampled]
     judged = judged_keys(here.ledger, dataset.dataset, state.batch_id)
@@ -100,7 +104,7 @@ def catch_up(
         batch = known.get(state.batch_id)
         as_scored = batch and (batch.model_version, batch.n_flagged) == (state.model_version, state.n_flagged)
         if force or batch is None or not as_scored:
-            done = fill(here, dataset, state, scored_at=state.scored_at)
+            done = fill(here, dataset, state, scored_at=state.scored_at, told=batch.told if batch else True)
             say(
                 f"{state.batch_id}: {done.n_flagged} flagged and {done.n_sampled} sampled records are in the queue"
             )

@@ -34,7 +34,7 @@ _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppress
 
 @dataclass(frozen=True)
 class QueueBatch:
-    """What the queue holds of a batch, as one model version scored it."""
+    """What the queue holds of a batch, as one model version scored it. told: whether its digest went out."""
 
     dataset: str
     batch_id: str
@@ -45,6 +45,7 @@ class QueueBatch:
     n_unflagged: int
     n_sampled: int
     n_suppressed: int
+    told: bool = True
 
 
 def replace_batch(
@@ -193,6 +194,21 @@ def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
             QueueBatch(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)
         ]
     return {batch.batch_id: batch for batch in found}
+
+
+def take_untold(ledger: Ledger, dataset: str, among: Iterable[str]) -> list[str]:
+    """The batches of some that nobody was told of, in order; from now on they count as told, so that of two
+    processes one tells.
+    """
+    mine = (queue_batches.c.dataset == dataset) & ~queue_batches.c.told
+    query = sa.select(queue_batches.c.batch_id).where(mine).order_by(queue_batches.c.batch_id)
+    wanted = set(among)
+    with ledger.transaction(write=True) as connection:
+        untold = [batch_id for batch_id in connection.execute(query).scalars() if batch_id in wanted]
+        for chunk in _chunks([{"one": batch_id} for batch_id in untold]):
+            same = queue_batches.c.batch_id == sa.bindparam("one")
+            connection.execute(sa.update(queue_batches).where(mine, same).values(told=True), chunk)
+    return untold
 
 
 def _chunks(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:

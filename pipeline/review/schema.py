@@ -117,6 +117,7 @@ queue_batches = sa.Table(
     sa.Column("n_unflagged", sa.BigInteger, nullable=False),
     sa.Column("n_sampled", sa.BigInteger, nullable=False),
     sa.Column("n_suppressed", sa.BigInteger, nullable=False),
+    sa.Column("told", sa.Boolean, nullable=False, server_default=sa.true()),  # its digest went out
 )
 
 

@@ -47,7 +47,7 @@ def score(
     """
     from pipeline.monitoring import alerts, metrics
     from pipeline.report.gates import judgement
-    from pipeline.review.digest import tell
+    from pipeline.review import digest
 
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.dataset)
@@ -76,11 +76,13 @@ def score(
             of = here, dataset, state, detector, champion, judged, current
             receipts.append(guarded(state.batch_id, work, *of))
             say_batch(say, receipts[-1], width, lines)
-            if receipts[-1].outcome == "scored":
-                tell(here, dataset, state.batch_id, say, aloud=not width)
+            alone = receipts[-1].outcome == "scored" and not width
+            if alone and (text := digest.digest(here, dataset, state.batch_id)):
+                say(text)
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
+    digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
     if waiting:
         metrics.publish(here, say)
@@ -130,7 +132,7 @@ def _score(
             )
         n_flagged, value = scored.n_flagged, scored.threshold.value
     scored_at = datetime.now(UTC)
-    fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at)
+    fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at, told=False)
     watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
     for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
         say(f"{finding.severity}: {finding.what}; {finding.next_step}")

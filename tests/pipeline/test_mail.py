@@ -21,7 +21,7 @@ from pipeline.review import digest
 from pipeline.settings import Settings, load_settings
 
 from .mail_server import Mailbox, mail_server
-from .review_data import put, row
+from .review_data import row, score
 
 PASSWORD = "s3cret%3A%2F%40"  # noqa: S105  # of a server that lives for a test; as an address holds it
 
@@ -77,16 +77,19 @@ def test_a_digest_arrives_in_every_mailbox(relay: Mailbox, tmp_path: Path) -> No
     """The first line is the subject, so that a night can be judged without opening it."""
     here = Installation(settings(f"smtp://127.0.0.1:{relay.port}", tmp_path))
     said: list[str] = []
-    digest.tell(here, dataset("ann@example.com"), "2026-01-30", said.append)
+    digest.tell(here, dataset("ann@example.com"), said.append)
     assert (said, relay.messages) == ([], [])  # nothing waits: nothing is sent
-    put(here.ledger, [row("k0", record={"country": "Österreich"})])
-    digest.tell(here, dataset("ann@example.com", "bob@example.com"), "2026-01-30", said.append)
+    score(here, [row("k0", record={"country": "Österreich"})])
+    text = digest.digest(here, dataset(), "2026-01-30")
+    digest.tell(here, dataset("ann@example.com", "bob@example.com"), said.append)
     here.close()
+    assert text
+    assert said == []
     (message,) = relay.messages
     assert message["to"] == "ann@example.com, bob@example.com"
     assert message["from"] == "vaewatch@example.com"
-    assert message["subject"] == said[0].splitlines()[0]
-    assert message.get_content().splitlines() == said[0].splitlines()
+    assert message["subject"] == text.splitlines()[0]
+    assert message.get_content().splitlines() == text.splitlines()
 
 
 def test_a_password_goes_over_an_encrypted_connection_only(

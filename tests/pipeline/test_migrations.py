@@ -20,6 +20,7 @@ from pipeline.monitoring import store
 from pipeline.review import judging, schema, statistics
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
+from pipeline.review.intake import take_untold
 
 from .review_data import put, row
 
@@ -131,6 +132,7 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
             connection.exec_driver_sql(f"DROP INDEX {index}")
         for name in ("kl_weight", "terms"):
             connection.exec_driver_sql(f"ALTER TABLE queue DROP COLUMN {name}")
+        connection.exec_driver_sql("ALTER TABLE queue_batches DROP COLUMN told")
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0005'")
     ledger.close()
     again = Ledger(database_url)
@@ -138,4 +140,5 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     assert [group.n for group in before[0]] == [2, 1]
     assert statistics.review(again).precision == precision
     assert (precision["payments", 3].hits, precision["payments", 3].n) == (0, 1)
+    assert take_untold(again, "payments", ["2026-01-29", "2026-01-30"]) == []  # nobody is told of what is old
     again.close()
