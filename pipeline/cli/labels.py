@@ -92,7 +92,7 @@ def label(
         given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle)
     if as_json:
         return print_json({**asdict(given), "states": queue.states(here.ledger, asked)})
-    return _tell(given, len(set(asked)), f"{verdict}, says {who}", of)
+    return _tell(given, len(set(asked)), verdict, who, of)
 
 
 def undo(
@@ -127,11 +127,13 @@ def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bo
         raise ConfigError("--settle is about records on which reviewers differ: a group has open ones only")
 
 
-def _tell(given: Judged, n_asked: int, said: str, of: str) -> None:
+def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
     """What was written, of how many records, and how to take it back."""
     n, n_before = len(given.anomaly_ids), n_asked - len(given.anomaly_ids)
     if not n:
-        return typer.echo(f"nothing changed: {said} before of {'it' if n_asked == 1 else f'all {n_asked}'}")
+        alike = "" if n_asked == 1 else f" of all {n_asked}"
+        return typer.echo(f"nothing changed: {who} said {verdict}{alike} before")
+    said = f"{verdict}, says {who}"
     what = given.anomaly_ids[0] if n == 1 else f"{n} records"
     before = f"; of {n_before} it was said before" if n_before else ""
     typer.echo(f"{what}{of}: {said}{before}{_some(given.anomaly_ids) if n > 1 else ''}")

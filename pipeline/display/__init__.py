@@ -18,6 +18,11 @@ from rich.table import Column, Table
 
 WIDE = 100  # characters a line, from which texts are wrapped and not cut
 LONGEST = 500
+BETWEEN = (
+    "reading the records",
+    "calibrating",
+    "learning what reasons need",
+)  # before, between, after the fits
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -43,21 +48,24 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[Any], None]]:
-    """A progress bar for training, on standard error; it moves to and fro before and after each fit, where
-    nothing is counted.
+    """A progress bar for training, on standard error: which of the two fits is at work, and how far; it moves
+    to and fro where nothing is counted, and says what that is.
     """
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", total=None, note="")
+        task, fit = progress.add_task("training", total=None, note=BETWEEN[0]), 1
+        started = progress.tasks[0].start_time
 
         def advance(now: Any) -> None:
-            nonlocal task
+            nonlocal task, fit
             if now.step < now.steps:
-                note = f"loss {now.loss:.3f} nats"
+                note = f"fit {fit} of 2, loss {now.loss:.3f} nats"
                 progress.update(task, total=now.steps, completed=now.step, note=note)
-            else:
-                progress.remove_task(task)
-                task = progress.add_task("training", total=None, note="")
+                return
+            progress.remove_task(task)
+            task = progress.add_task("training", total=None, note=BETWEEN[min(fit, 2)])
+            progress.tasks[0].start_time = started  # one clock for all of it
+            fit += 1
 
         yield advance
 
@@ -84,6 +92,11 @@ def columns(*names: str, right: Collection[str] = ()) -> Table:
 def fitted(text: str, most: int) -> str:
     """A text for a column: whole where the terminal is wide, but for the longest; else cut."""
     return shortened(text, most if console().width < WIDE else LONGEST)
+
+
+def shown(value: Any) -> str:
+    """A value of a record, which may be missing."""
+    return "missing" if value is None else str(value)
 
 
 def shortened(text: str, most: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pipeline.display import columns, console, fitted
+from pipeline.display import columns, console, fitted, shown
 
 if TYPE_CHECKING:
     from pipeline.review.compare import Clearing, Near
@@ -101,7 +101,7 @@ def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
 
 def _value(value: Any) -> str:
     """A value of a record; a time without parts of a second."""
-    text = "missing" if value is None else str(value)
+    text = shown(value)
     return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import LONGEST, columns, console, shortened
+from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
 from pipeline.receipts import Receipt, oddness
@@ -145,7 +145,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
     for row in found["records"]:
         blamed = [name for reason in row["reasons"] for name in reason.partition(":")[2].split("+")]
         names = dict.fromkeys([*(n for n in blamed if n in row["record"]), *row["record"]])
-        values = ", ".join(f"{name} {row['record'][name]}" for name in names)
+        values = ", ".join(f"{name} {shown(row['record'][name])}" for name in names)
         table.add_row(
             str(row["row_number"]),
             escape(shortened(row["record_key"], 28)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pipeline.display import columns, console, fitted
+from pipeline.display import columns, console, fitted, shown
 from pipeline.review.parts import of_score, unnamed_share
 from pipeline.review.schema import NO_COLUMN
 from pipeline.views import reasons_text
@@ -180,7 +180,7 @@ def _why(row: dict[str, Any]) -> Table:
     for name in dict.fromkeys([*why, *row["record"], *named]):
         reason = why.get(name)
         value = row["record"].get(name, reason["observed"] if reason else "(derived)")
-        cells = [escape(name), escape(fitted(str(value), 60)), *_expected(reason)]
+        cells = [escape(name), escape(fitted(shown(value), 60)), *_expected(reason)]
         table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
     share = row["kl_share"] or 0.0
     whole = "of no single column: KL divergence" if share >= LEAST_SHARE else "KL divergence"

@@ -146,7 +146,7 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
         guess.why = "a second time: ignored"
     missing = 1 - seen / n
     if guess.role != "ignored":
-        guess.why += f"; {missing:.1%} missing" if missing else "; never missing"
+        guess.why += f"; {missing:.1%} missing" if missing else "; none missing"
     return guess
 
 

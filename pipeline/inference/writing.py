@@ -39,7 +39,7 @@ ROLES = """\
 columns:
   # role: numeric and categorical are modelled, context is what they are judged by, ignored is checked and shown.
   # min, max: a record beyond is set aside, unscored. They are far out, for what cannot be: what is rare is for the model to judge.
-  # never missing, in the sample: where it must not be, add required: true.
+  # missing: in the sample, which is not all there is; where a value must not be missing, add required: true.
 """
 LEVELS = """\
   # Judged by its derived columns: a level wanders with the seasons, its changes do not; role: numeric judges it by itself, too.

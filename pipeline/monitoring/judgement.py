@@ -140,8 +140,8 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
         yield _finding(
             "flags",
             beyond,
-            f"{now.n_flagged} of {now.n_records} records are flagged, {'expected' if usual.median == expected else 'usual'} are "
-            f"{usual.median * now.n_records:.0f}",
+            f"{now.n_flagged} of {now.n_records} records are flagged where {usual.median * now.n_records:.0f} are "
+            f"{'expected' if usual.median == expected else 'usual'}",
             "look at what the flagged records share before judging them one by one: vaewatch review, page Groups",
             share,
             usual,
@@ -207,6 +207,7 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
     key = f"drift:{name}"
     usual = _of(history, key, name, lambda d: d.divergence, DIVERGENCE)
     moved = usual.above_by(drift.divergence, noise=drift.noise)
+    whole = name in dataset.columns and dataset.columns[name].type == "int"
     if drift.shift is not None:
         n_seen = max(1, sum(drift.counts))
         chance = 2 * float(np.sqrt(1 / n_seen + 1 / max(1, sum(drift.usual))))
@@ -215,7 +216,13 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
         moved = max(moved, by_shift.above_by(drift.shift, noise=chance))
     if moved > 1:
         yield _finding(
-            key, moved, f"{subject(dataset, name)}: {moved_words(drift)}", step, drift.divergence, usual, name
+            key,
+            moved,
+            f"{subject(dataset, name)}: {moved_words(drift, whole=whole)}",
+            step,
+            drift.divergence,
+            usual,
+            name,
         )
     key = f"missing:{name}"
     usual = _of(history, key, name, lambda d: d.missing, MISSING, drift.usual_missing)

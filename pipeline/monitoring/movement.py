@@ -23,22 +23,32 @@ def stands_still(drift: ColumnDrift) -> bool:
     return drift.shift is not None and max(drift.counts, default=0) >= STILL * max(1, sum(drift.counts))
 
 
-def moved_words(drift: ColumnDrift) -> str:
-    """How a column moved, in words: a number's median, or another quantile where medians read alike; of a
-    category the value that gained and the one that lost.
+def moved_words(drift: ColumnDrift, *, whole: bool = False) -> str:
+    """How a column moved, in words: a number's median, or another quantile where medians read alike, or the
+    share beyond where a quantile was seen to lie at most; of a category the value that gained and the one
+    that lost.
+
+    Args:
+        whole: the column holds whole numbers, and so do its quantiles.
     """
     if stands_still(drift):
         place = int(np.argmax(drift.counts))
         share, usual = (x[place] / max(1, sum(x)) for x in (drift.counts, drift.usual))
         return f"hardly varies, {share:.1%} of the values are {_bin(place, drift.bins)} (in training {usual:.1%})"
-    if drift.shift is not None:
-        moved = f"values moved by {drift.shift:.2g} standard deviations"
-        for name, share in QUANTILES.items():
-            now, before = (_quantile(share, x, drift.bins) for x in (drift.counts, drift.usual))
-            if now != before:
-                return f"{moved}, {name} from {before} to {now}"
-        return moved
     n, m = max(1, sum(drift.counts)), max(1, sum(drift.usual))
+    if drift.shift is not None:
+        far = f"{drift.shift:.2g}"
+        moved = f"values moved by {far} standard deviation{'s' * (far != '1')}"
+        for name, share in QUANTILES.items():
+            now, before = (_quantile(share, x, drift.bins, whole) for x in (drift.counts, drift.usual))
+            if now == before:
+                continue
+            for side, word in ((0, "below"), (-1, "above")):
+                if word in f"{now} {before}":
+                    shares = f"{drift.counts[side] / n:.1%} of them {word} {plain(float(drift.bins[side]))}"
+                    return f"{moved}, {shares} (in training {drift.usual[side] / m:.1%})"
+            return f"{moved}, {name} from {before} to {now}"
+        return moved
     names = [*map(str, drift.bins), "other values"]
     gain = [now / n - before / m for now, before in zip(drift.counts, drift.usual, strict=True)]
     order = sorted(range(len(gain)), key=gain.__getitem__)
@@ -49,7 +59,7 @@ def moved_words(drift: ColumnDrift) -> str:
     return ", ".join(told)
 
 
-def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
+def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any], whole: bool) -> str:
     """The value that this share of the records lies below, or the edge that it lies beyond."""
     if not sum(counts) or not edges:
         return "none"
@@ -60,7 +70,8 @@ def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any]) -> str:
         return f"above {plain(edges[-1])}"
     low, high = edges[place - 1], edges[place]
     part = (sum(counts) * share - sum(counts[:place])) / max(1, counts[place])
-    return plain(low + part * (high - low))
+    value = low + part * (high - low)
+    return plain(round(value) if whole else value)
 
 
 def _bin(place: int, edges: Sequence[Any]) -> str:

@@ -53,7 +53,7 @@ def trust(
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
-        return Trust("bad", "refused", headline, sentence(state.reason), redeliver(dataset))
+        return Trust("bad", "refused", headline, sentence(_begun(state.reason)), redeliver(dataset))
     if state.status == "accepted":
         if serving is None:
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"
@@ -103,7 +103,14 @@ def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:
     first, *others = findings
     more = f"And {len(others)} more." if others else ""
-    return " ".join(part for part in (sentence(first.what), more, deaf) if part)
+    is_named = bool(first.column) and first.what.startswith(first.column)
+    what = first.what if is_named else _begun(first.what)
+    return " ".join(part for part in (sentence(what), more, deaf) if part)
+
+
+def _begun(text: str) -> str:
+    """With a capital, as after a full stop; a file, or what has a colon after it, is written as it is."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def sentence(text: str) -> str:

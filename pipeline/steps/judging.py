@@ -141,11 +141,21 @@ def compare(
     )
     chosen = _chosen(here, dataset, one)
     if champion and champion.version == chosen.version:
-        raise NotReady(
-            f"{dataset.dataset}: version {chosen.version} is all there is to compare; name another one"
-        )
+        raise NotReady(_alone(dataset, chosen, len(here.registry.versions(dataset.dataset))))
     judged = _judged(here, dataset, _window(here, dataset), chosen, champion)
     return Comparison(chosen, champion, *judged)
+
+
+def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
+    """Why there is nothing to compare a version with."""
+    name, number = dataset.dataset, chosen.version
+    if n_versions == 1:
+        return (
+            f"{name} has version {number} alone, and nothing to compare it with until another one is trained; "
+            f"what its gates said: vaewatch versions {name} {number}"
+        )
+    others = f"name another one; there are {n_versions}: vaewatch versions {name}"
+    return f"{name}: version {number} would be compared with itself; {others}"
 
 
 def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:

@@ -172,6 +172,8 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     """And a rollback then gives the scores of before, to the bit."""
     day = scored.ledger()[0]["batch_id"]
     before = scores(scored, day)
+    with pytest.raises(NotReady, match="payments has version 1 alone, and nothing to compare it with"):
+        steps.compare(scored.here, scored.name)
     with_gates(
         scored,
         "{baselines: off, collapse: {least: 0.5}, recall: advisory, flag_rate: advisory, negative_elbo: {margin: 0}}",

@@ -137,6 +137,7 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     found = {
         **listed(2, "champion", decision_reason=decision.sentence), "dataset": "payments",
         "made_of": {"contract": "c1", "code": "0.1.0"}, "notes": list(decision.notes), "evaluated_at": evidence.measured_at,
+        "page": "/home/trainings/payments/k.html",
         "became": {
             "promoted": {"at": "2026-02-01T03:00:00.000+00:00", "by": "ann", "reason": "[newer] days"},
             "rolled_back": {"at": "2026-02-02T03:00:00.000+00:00", "by": "bob", "reason": "too many flags"},
@@ -164,3 +165,17 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     assert max(map(len, lines)) <= 100
     unjudged = terminal(100, models.print_version, found | {"evaluation": None, "decision": "", "became": {}})
     assert any("not judged" in line for line in unjudged)
+
+
+def test_a_value_that_is_missing_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """`None` is Python's word."""
+    record = {
+        "row_number": 4,
+        "record_key": "k4",
+        "reasons": ["missing_value:country"],
+        "record": {"country": None, "amount": 3.5},
+    }
+    nightly.print_set_aside({
+        "batch_id": "b", "status": "scored", "n_set_aside": 1, "n_read": 9, "reason": "", "records": [record], "report": "p",
+    })  # fmt: skip
+    assert "country missing, amount 3.5" in capsys.readouterr().out

@@ -407,7 +407,7 @@ def test_the_file_is_for_reading(guess: Callable[..., Guessed]) -> None:
             "share": VALUES.tolist() * 2,
         }
     }).proposal.text
-    assert "items: {type: int, role: numeric, min: 0, max: 170}  # sample: 0 to 8; never missing\n" in text
+    assert "items: {type: int, role: numeric, min: 0, max: 170}  # sample: 0 to 8; none missing\n" in text
     assert """'level of it_change': '"level of it" - lag("level of it") OVER by_time'""" in text
     assert "\\" not in text
     assert text.count("add required: true") == 1

@@ -255,10 +255,18 @@ def test_a_finer_histogram_than_a_column_deserves_is_no_drift() -> None:
 def test_where_medians_read_alike_another_quantile_says_what_moved() -> None:
     """ "The median from 0 to 0" is no headline."""
     wider = replace(STILL, shift=0.6, counts=(10, 10, 40, 20, 20), usual=(1, 2, 94, 2, 1), bins=(-2, 0, 0, 2))
-    assert "the 90 % quantile from 0 to" in moved_words(wider)
+    assert moved_words(wider).endswith(", 20.0% of them above 2 (in training 1.0%)")
     same = replace(wider, counts=wider.usual)
     assert moved_words(same) == "values moved by 0.6 standard deviations"
     assert "the median from" in moved_words(replace(wider, counts=(1, 2, 2, 94, 1)))
+
+
+def test_whole_numbers_move_by_whole_numbers_and_one_is_one() -> None:
+    """A median of 797.7 pieces is nobody's, and "1 standard deviations" nobody's English."""
+    pieces = replace(STILL, shift=1.0, counts=(0, 1, 2, 9, 1), usual=(0, 9, 2, 1, 1), bins=(0, 10, 21, 30))
+    words = moved_words(pieces, whole=True)
+    assert words == "values moved by 1 standard deviation, the median from 7 to 24"
+    assert "from 7.222 to " in moved_words(pieces)
 
 
 SCENES: list[tuple[str, Measures, str]] = [
@@ -458,7 +466,7 @@ def test_five_times_the_budget_is_told_however_widely_days_differ() -> None:
     *calm, blown = told([*noisy, replace(QUIET, n_flagged=100)])
     assert not any(calm)
     assert [(finding.key, finding.severity) for finding in blown] == [("flags", "warning")]
-    assert "100 of 1000 records are flagged, expected are 20" in blown[0].what
+    assert "100 of 1000 records are flagged where 20 are expected" in blown[0].what
     assert worst(told([replace(QUIET, n_flagged=190)])[0]) == "alarm"  # with no history, too
     both = told([*noisy, replace(moved(0.03), n_flagged=100)])[-1]
     assert [(f.key, f.severity) for f in both] == [

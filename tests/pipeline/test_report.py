@@ -67,7 +67,20 @@ def test_the_first_sentence_follows_from_the_worst_finding(
     assert found.tone == tone
     assert words in found.headline
     if findings and tone != "good":
-        assert findings[0].what in found.why
+        assert findings[0].what[1:] in found.why
+
+
+def test_what_follows_a_full_stop_begins_with_a_capital_unless_it_is_a_name() -> None:
+    """The shell prints it after the headline."""
+    odd = Finding("scores", "alarm", "the batch as a whole scores higher", "look")
+    assert trust(SENSORS, STATE, (odd,), 20).why == "The batch as a whole scores higher."
+    named = replace(ALARM, column="a")
+    assert trust(SENSORS, STATE, (named,), 20).why == "a: values moved."
+    for reason, said in (
+        ("column 'fee' is missing", "Column 'fee' is missing."),
+        ("a.parquet: cut", "a.parquet: cut."),
+    ):
+        assert trust(SENSORS, replace(STATE, status="refused", reason=reason), None, 9).why == said
 
 
 def test_a_trusted_page_does_not_say_that_columns_lie_as_usual_where_one_moved() -> None:
@@ -113,7 +126,7 @@ def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() ->
 
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
     refused = trust(SENSORS, replace(STATE, status="refused", reason="no column fee"), None, 9)
-    assert (refused.tone, refused.why) == ("bad", "no column fee.")
+    assert (refused.tone, refused.why) == ("bad", "No column fee.")
     assert refused.next_step.endswith("the contract wrong, mend dags/datasets/sensors.yaml")
     waits = trust(SENSORS, replace(STATE, status="accepted"), None, 9)
     assert (waits.tone, waits.next_step.rpartition(": ")[2]) == ("warn", "vaewatch history sensors")
