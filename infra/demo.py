@@ -350,4 +350,7 @@ def _history_ids(here: Installation, dataset: Dataset, feed: Feed) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # as the command line does: threads of native libraries do not all survive an orderly end

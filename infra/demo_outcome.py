@@ -84,6 +84,7 @@ def print_places(console: Console, here: Installation, found: dict[str, Any]) ->
         "scores and flagged records": Path(found["tables"]) / "scores",
         "every record read, with reasons": Path(found["tables"]) / "records",
         "checks, a page a batch": home / "reports" / name,
+        "trainings, a page each": home / "trainings" / name,
         "models and runs (MLflow)": home / "mlflow.db",
         "contract": here.settings.datasets / f"{name}.yaml",
     }
