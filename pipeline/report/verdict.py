@@ -94,10 +94,20 @@ def trust(
 
 def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
     """Where nothing but scores and flags is at odds, the records may well be: an event is no fault."""
-    if all(finding.kind in OF_SCORES for finding in grave if finding.severity == "alarm"):
-        headline = "Far more is odd than usual: look at these flags together"
-        return Trust("bad", "an event?", headline, _said(grave, deaf))
-    return Trust("bad", "do not rely on it", "Do not rely on these flags yet", _said(grave, deaf))
+    word = "an event?" if _is_event(grave) else "do not rely on it"
+    return Trust("bad", word, doubt(grave), _said(grave, deaf))
+
+
+def doubt(findings: Sequence[Finding]) -> str:
+    """What an alarm says of a batch's flags; empty where there is none."""
+    if worst(findings) != "alarm":
+        return ""
+    event = "Far more is odd than usual: look at these flags together"
+    return event if _is_event(findings) else "Do not rely on these flags yet"
+
+
+def _is_event(findings: Sequence[Finding]) -> bool:
+    return all(finding.kind in OF_SCORES for finding in findings if finding.severity == "alarm")
 
 
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:

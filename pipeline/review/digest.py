@@ -24,6 +24,7 @@ from pipeline.errors import NotDelivered, VaewatchError
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding, gathered
+from pipeline.report.verdict import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
 
@@ -43,9 +44,9 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
     hidden = f", {n_hidden} more hidden by rules" if n_hidden else ""
     alarms = _alarms(here, dataset, [batch_id])[batch_id]
-    doubt = "do not rely on these flags yet; " if alarms else ""
+    doubted = f"{doubt(alarms)}; " if alarms else ""
     lines = [
-        f"{dataset.dataset} {batch_id}: {doubt}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
+        f"{dataset.dataset} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
         f"(model version {held.model_version}{hidden})",
         *(f"  alarm: {alarm.what}" for alarm in alarms[:1]),
         *map(_line, queue.page(here.ledger, mine, limit=SHOWN).rows),
@@ -61,7 +62,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     if not waiting:
         return None
     doubted = [one for one, alarms in _alarms(here, dataset, list(map(str, waiting))).items() if alarms]
-    alarmed = f"; {len(doubted)} with an alarm, on whose flags not to rely yet" if doubted else ""
+    alarmed = f"; of {len(doubted)} read the page first, they have an alarm" if doubted else ""
     rows = [
         row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
     ]

@@ -174,9 +174,9 @@ def test_an_alarm_is_in_the_first_line(here: Installation) -> None:
         store.replace(here.ledger, "payments", one)
     digest.tell(here, dataset(**FILE), pytest.fail)
     assert told(here) == [
-        "payments 2026-01-28 to 2026-01-29: 2 records of 2 batches wait for review, of 2 scored; 1 with an alarm, on "
-        "whose flags not to rely yet",
-        "payments 2026-01-30: do not rely on these flags yet; 1 of 1000 records wait for review (model version 3)",
+        "payments 2026-01-28 to 2026-01-29: 2 records of 2 batches wait for review, of 2 scored; of 1 read the page first, "
+        "they have an alarm",
+        "payments 2026-01-30: Do not rely on these flags yet; 1 of 1000 records wait for review (model version 3)",
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "\n  alarm: amount: values moved by 3 standard deviations\n" in text
