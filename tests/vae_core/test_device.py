@@ -196,7 +196,7 @@ def test_the_fake_device_finds_what_it_should() -> None:
     """Otherwise the two tests above could not fail."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         there = torch.empty(3, device=THERE)
-        with pytest.raises(RuntimeError, match="two (different )?devices"):
+        with pytest.raises(RuntimeError, match=r"two (different )?devices"):
             there + torch.empty(3)
         with pytest.raises(DataDependentOutputException):
             bool(there.isnan().any())
