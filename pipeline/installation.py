@@ -26,7 +26,8 @@ from pipeline.settings import Settings, load_settings
 from pipeline.tables import Tables
 
 if TYPE_CHECKING:
-    from pipeline.registry import Registry
+    from pipeline.detector import Detector
+    from pipeline.registry import ModelVersion, Registry
 
 
 Post = Callable[[Sequence[str], str, str], None]  # to, subject, text; raises NotDelivered
@@ -78,6 +79,24 @@ class Installation:
     def tables(self, dataset: Dataset) -> Tables:
         folder = Path(dataset.storage).expanduser() if dataset.storage else self.settings.home / "tables"
         return Tables((self.settings.home / folder if not folder.is_absolute() else folder) / dataset.dataset)
+
+    def model(self, version: ModelVersion) -> Path:
+        """Folder of a version's files, fetched if they are not here yet.
+
+        Raises:
+            ModelUnusable: they are gone, or not what was registered.
+        """
+        return self.registry.fetch(version, self.settings.home / "models")
+
+    def detector(self, version: ModelVersion) -> Detector:
+        """A version's detector.
+
+        Raises:
+            ModelUnusable: it is gone, or cannot be read.
+        """
+        from pipeline.detector import Detector
+
+        return Detector.load(self.model(version))
 
     def page(self, dataset: Dataset, batch_id: str) -> Path:
         """Folder of a batch's Checkpoint result and Data Docs."""

@@ -38,7 +38,7 @@ PERIOD_FORMAT = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Checked:
     """What validation found. Every record read is either accepted or set aside.
 
     Attributes:
@@ -88,7 +88,7 @@ def validate(
     scratch: Path,
     page: Path,
     threads: int,
-) -> Verdict:
+) -> Checked:
     """Check a batch against its contract and, where it is accepted, publish its records.
 
     Args:
@@ -110,7 +110,7 @@ def validate(
     )
     if fit.refusals:
         report_refusal(dataset, batch, fit.refusals, page)
-        return Verdict(fingerprint, n_read, refusal="; ".join(fit.refusals), notes=notes)
+        return Checked(fingerprint, n_read, refusal="; ".join(fit.refusals), notes=notes)
     rules = [RowRule("outside_period", dataset.time, "true")] if batch.period == "" else row_rules(dataset)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -126,7 +126,7 @@ def validate(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     n_accepted = 0 if refusal else tally.n_accepted
-    return Verdict(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, tally.newest)
+    return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, tally.newest)
 
 
 def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path) -> None:

@@ -20,7 +20,8 @@ from pipeline.steps.judging import compare, evaluate, history
 from pipeline.steps.keeping import copy, prune, reproduce, version, versions
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
-from pipeline.steps.serving import evidence, promote, reject, rollback, score
+from pipeline.steps.scoring import score
+from pipeline.steps.serving import evidence, promote, reject, rollback
 
 __all__ = [
     "RANGE",

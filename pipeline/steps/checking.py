@@ -107,17 +107,56 @@ def _validate(
     say: Say,
 ) -> BatchReceipt:
     from pipeline import validation
-    from pipeline.report import batch as report
 
-    same_contract = state is not None and state.contract_hash == contract_hash(dataset)
-    if (
-        state
-        and not force
-        and state.signature == batch.signature
-        and (same_contract or state.status != "refused")
-    ):
-        return receipt_of(state, "unchanged")
-    fresh = BatchState(
+    promised, known = contract_hash(dataset), state if not force else None
+    mended = known is not None and known.status == "refused" and known.contract_hash != promised
+    if known and known.signature == batch.signature and not mended:
+        return receipt_of(known, "unchanged")
+    page, fresh = here.page(dataset, batch.batch_id), _unchecked(dataset, batch, promised)
+    try:
+        reports = _inspected(here, dataset, batch, inspected)
+    except UnreadableFile as fault:
+        validation.report_refusal(dataset, batch, [str(fault)], page)
+        return _recorded(here, dataset, replace(fresh, reason=str(fault)))
+    digests = (report.digest for report in reports)
+    if known and known.status != "refused" and known.fingerprint == batch.fingerprint(digests):
+        here.ledger.touch(known, batch.signature)
+        return receipt_of(known, "unchanged")
+    tables, threads = here.tables(dataset), here.settings.cores
+    with here.scratch(dataset, f"validate-{batch.batch_id}") as scratch:
+        found = validation.validate(
+            dataset, batch, reports, tables, scratch=scratch, page=page, threads=threads
+        )
+    if found.set_aside and not found.refusal:
+        say("set aside: " + ", ".join(f"{rule} {n}" for rule, n in found.set_aside.items()))
+    checked = replace(
+        fresh,
+        status="refused" if found.refusal else "accepted",
+        reason=found.refusal,
+        fingerprint=found.fingerprint,
+        notes=list(found.notes),
+        set_aside=dict(found.set_aside),
+        n_read=found.n_read,
+        n_accepted=found.n_accepted,
+        newest_record_at=found.newest_record_at,
+    )
+    return _recorded(here, dataset, checked)
+
+
+def _inspected(
+    here: Installation, dataset: Dataset, batch: LandedBatch, inspected: dict[str, list[FileReport]]
+) -> list[FileReport]:
+    """What the batch's files say of themselves; of a delivery of several batches it is asked once."""
+    from pipeline import validation
+
+    if batch.delivery not in inspected:
+        inspected.clear()  # only the delivery at hand is kept: its periods come one after another
+        inspected[batch.delivery] = validation.examine(dataset, batch, threads=here.settings.cores)
+    return inspected[batch.delivery]
+
+
+def _unchecked(dataset: Dataset, batch: LandedBatch, promised: str) -> BatchState:
+    return BatchState(
         dataset=dataset.dataset,
         batch_id=batch.batch_id,
         version=0,
@@ -125,7 +164,7 @@ def _validate(
         reason="",
         fingerprint=batch.signature,
         signature=batch.signature,
-        contract_hash=contract_hash(dataset),
+        contract_hash=promised,
         files=[file.relative for file in batch.files],
         notes=[],
         set_aside={},
@@ -134,51 +173,14 @@ def _validate(
         newest_record_at=None,
         validated_at=datetime.now(UTC),
     )
-    try:
-        if batch.delivery not in inspected:
-            inspected.clear()  # only the delivery at hand is kept: its periods come one after another
-            inspected[batch.delivery] = validation.examine(dataset, batch, threads=here.settings.cores)
-        reports = inspected[batch.delivery]
-    except UnreadableFile as fault:
-        validation.report_refusal(dataset, batch, [str(fault)], here.page(dataset, batch.batch_id))
-        refused = replace(fresh, reason=str(fault))
-        report.write(here, dataset, refused, None)
-        return receipt_of(here.ledger.record_validation(refused), "refused")
-    if (
-        state
-        and not force
-        and state.status != "refused"
-        and state.fingerprint == batch.fingerprint(report.digest for report in reports)
-    ):
-        here.ledger.touch(state, batch.signature)
-        return receipt_of(state, "unchanged")
-    with here.scratch(dataset, f"validate-{batch.batch_id}") as scratch:
-        verdict = validation.validate(
-            dataset,
-            batch,
-            reports,
-            here.tables(dataset),
-            scratch=scratch,
-            page=here.page(dataset, batch.batch_id),
-            threads=here.settings.cores,
-        )
-    checked = replace(
-        fresh,
-        status="refused" if verdict.refusal else "accepted",
-        reason=verdict.refusal,
-        fingerprint=verdict.fingerprint,
-        notes=list(verdict.notes),
-        set_aside=dict(verdict.set_aside),
-        n_read=verdict.n_read,
-        n_accepted=verdict.n_accepted,
-        newest_record_at=verdict.newest_record_at,
-    )
-    if verdict.refusal:
+
+
+def _recorded(here: Installation, dataset: Dataset, checked: BatchState) -> BatchReceipt:
+    from pipeline.report import batch as report
+
+    if checked.status == "refused":
         report.write(here, dataset, checked, None)
-    elif verdict.set_aside:
-        say("set aside: " + ", ".join(f"{rule} {n}" for rule, n in verdict.set_aside.items()))
-    written = here.ledger.record_validation(checked)
-    return receipt_of(written, "refused" if verdict.refusal else "accepted")
+    return receipt_of(here.ledger.record_validation(checked), checked.status)
 
 
 def _due(here: Installation, dataset: Dataset) -> Iterator[LandedBatch]:

@@ -21,7 +21,7 @@ from pipeline.receipts import Receipt
 from pipeline.report.standing import next_step_of
 from pipeline.steps import place
 from pipeline.steps.keys import Say
-from pipeline.steps.serving import fetch, promote
+from pipeline.steps.serving import promote
 from pipeline.views import threshold_changes
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _contender(here: Installation, version: ModelVersion) -> Contender:
     from pipeline.evaluation.measurement import Contender
 
     n_learned = sum(int(version.metrics.get(name, 0)) for name in ("n_training", "n_calibrating"))
-    return Contender(fetch(here, version), version.version, n_learned)
+    return Contender(here.detector(version), version.version, n_learned)
 
 
 def _another_seed(here: Installation, dataset: Dataset, window: Window) -> Detector | None:

@@ -48,7 +48,7 @@ def reproduce(
 
     dataset = here.dataset(dataset_name)
     chosen, noted = here.registry.note(dataset.dataset, version)
-    registered = here.registry.fetch(chosen, here.settings.home / "models")
+    registered = here.model(chosen)
     say(f"training version {version} again by what was noted of it")
     with here.scratch(dataset, "reproduce") as scratch:
         found = reproduction.reproduce(
@@ -92,7 +92,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     chosen = next((v for v in here.registry.versions(dataset.dataset) if v.version == version), None)
     if chosen is None:
         raise NotReady(f"{dataset_name} has no version {version}; see `vaewatch versions {dataset_name}`")
-    folder = here.registry.fetch(chosen, here.settings.home / "models")
+    folder = here.model(chosen)
     if reasons := copying.misfits(folder, chosen.tags.get("contract_hash", ""), target):
         raise ModelUnusable(
             f"version {version} of {dataset_name} does not fit the dataset of {to} ({target.file}): {'; '.join(reasons)}; "

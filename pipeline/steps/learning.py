@@ -7,8 +7,9 @@ Belongs here: the step train, and when it is due. Does not: the training (experi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Dataset
@@ -17,6 +18,9 @@ from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
 
 if TYPE_CHECKING:
+    from pipeline.provenance import Record
+    from pipeline.registry import ModelVersion
+    from pipeline.training import Window
     from vae_core import Progress
 
 PARTS = 5  # of a fit, between which its progress is said
@@ -46,9 +50,8 @@ def train(
         NotReady: too few accepted records.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
-    from pipeline import experiment, occasion, training, verdicts
+    from pipeline import experiment, training, verdicts
     from pipeline.monitoring import metrics
-    from pipeline.report import sheet
     from pipeline.report.training import path_of
     from pipeline.review.loop import log_review
 
@@ -57,35 +60,12 @@ def train(
     judged = verdicts.judged(here.ledger, dataset.dataset)
     window = training.choose_window(dataset, batches, *judged)
     key = training.training_key(dataset, window, experiment.code_version())
-    version = here.registry.made_by(dataset.dataset, key)
-    found = version is not None
     checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
-    if version is None and not force:
-        tonight = occasion.find(dataset, window, judged, here.registry, here.ledger, datetime.now(UTC))
-        why = "; ".join(tonight.reasons)
-        if not tonight.train:
-            say(f"no occasion to train: {why}")
-            return Receipt("train", dataset.dataset, "skipped", details={"reason": why})
-        if why:
-            say(f"an occasion to train: {why}")
+    version = known = here.registry.made_by(dataset.dataset, key)
     if version is None:
-        say(training.amount(dataset, window))
-        if dataset.train.recipe.get("trim") != 0:
-            say("a loss counts all records, and may rise by the few that are too odd to be learned from")
-        with here.scratch(dataset, "train") as scratch:
-            run = experiment.train(
-                dataset,
-                window,
-                here.tables(dataset),
-                key,
-                scratch,
-                checkpoints,
-                here.settings.cores,
-                follow(dataset, say, on_progress),
-            )
-            if run.report is not None:
-                sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
-            version = here.registry.register(run)
+        if not force and (why_not := _no_occasion(here, dataset, window, judged, say)):
+            return Receipt("train", dataset.dataset, "skipped", details={"reason": why_not})
+        version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
     log_review(here, dataset)
@@ -93,17 +73,54 @@ def train(
     metrics.publish(here, say)
     details: dict[str, Any] = {"metrics": dict(version.metrics), "training_key": key}
     details |= {"page": str(page)} if (page := path_of(here, dataset, version)) else {}
-    if found:
+    if known:
         details["reason"] = "the same records, verdicts, settings and code made this version already"
-    return Receipt(
-        "train",
-        dataset.dataset,
-        "unchanged" if found else "trained",
-        (),
-        version.version,
-        ", ".join(version.aliases),
-        details,
-    )
+    outcome, alias = "unchanged" if known else "trained", ", ".join(version.aliases)
+    return Receipt("train", dataset.dataset, outcome, (), version.version, alias, details)
+
+
+def _no_occasion(
+    here: Installation,
+    dataset: Dataset,
+    window: Window,
+    judged: tuple[Sequence[Record], Sequence[Record]],
+    say: Say,
+) -> str:
+    """Why not to train tonight, by `train.when`; empty where there is an occasion."""
+    from pipeline import occasion
+
+    tonight = occasion.find(dataset, window, judged, here.registry, here.ledger, datetime.now(UTC))
+    why = "; ".join(tonight.reasons)
+    if not tonight.train:
+        say(f"no occasion to train: {why}")
+        return why
+    if why:
+        say(f"an occasion to train: {why}")
+    return ""
+
+
+def _trained(
+    here: Installation,
+    dataset: Dataset,
+    window: Window,
+    key: str,
+    checkpoints: Path,
+    say: Say,
+    on_progress: Callable[[Progress], None] | None,
+) -> ModelVersion:
+    """Train, put the training's page beside the others, and register."""
+    from pipeline import experiment, training
+    from pipeline.report import sheet
+
+    say(training.amount(dataset, window))
+    if dataset.train.recipe.get("trim") != 0:
+        say("a loss counts all records, and may rise by the few that are too odd to be learned from")
+    tables, shown = here.tables(dataset), follow(dataset, say, on_progress)
+    with here.scratch(dataset, "train") as scratch:
+        run = experiment.train(dataset, window, tables, key, scratch, checkpoints, here.settings.cores, shown)
+        if run.report is not None:
+            sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
+        return here.registry.register(run)
 
 
 def follow(

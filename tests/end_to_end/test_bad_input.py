@@ -554,7 +554,7 @@ def test_without_a_champion_batches_wait(shop: Shop) -> None:
     shop.check(orders())
     receipt = shop.place.score("b1")
     assert [(b.outcome, b.reason) for b in receipt.batches] == [("waiting", "no champion yet")]
-    assert receipt.outcome == "done"
+    assert receipt.outcome == "waiting"
     assert shop.state().status == "accepted"
     with pytest.raises(NotReady, match="batch 'b2' was never validated; run `vaewatch validate orders`"):
         shop.place.score("b2")

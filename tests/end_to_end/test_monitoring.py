@@ -20,7 +20,6 @@ from pipeline.monitoring import store
 from pipeline.report import batch, gates
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
-from pipeline.steps import serving
 from pipeline.trace import as_lines, trace
 from tests.pipeline.review_page import as_role
 
@@ -79,7 +78,7 @@ def test_a_step_that_dies_before_the_ledger_measures_again(
     with monkeypatch.context() as patched:
         patched.setattr(type(here.ledger), "record_scores", dies)
         with pytest.raises(StorageFailed, match="killed here"):
-            serving.score(here, "payments", "2026-01-01")
+            steps.score(here, "payments", "2026-01-01")
     assert store.one(here.ledger, "payments", "2026-01-01")
     trained.score("2026-01-01")
     assert [one.batch_id for one in store.newest(here.ledger, "payments", 99)] == ["2026-01-01"]

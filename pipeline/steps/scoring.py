@@ -1,0 +1,165 @@
+"""Score what was accepted with the champion.
+
+Belongs here: the step score, and what follows from a scored batch: queue, measures, page, messages. Does not:
+the scores themselves (pipeline/scoring.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pipeline.config import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.ledger import BatchState
+from pipeline.receipts import BatchReceipt, Receipt, receipt_of, summary
+from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
+
+if TYPE_CHECKING:
+    from pipeline.detector import Detector
+    from pipeline.registry import ModelVersion
+    from pipeline.report.gates import Judgement
+
+
+def score(
+    here: Installation,
+    dataset_name: str,
+    key: str | None = None,
+    *,
+    force: bool = False,
+    say: Say = lambda _: None,
+) -> Receipt:
+    """Score accepted batches with the champion and publish scores and flagged records.
+
+    Args:
+        key: a batch_id, a range "first..last", or None for all that wait.
+        force: score again what was scored before.
+
+    Raises:
+        NotReady: the batch was never validated.
+        RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
+    """
+    from pipeline.monitoring import alerts, metrics
+    from pipeline.review import digest
+
+    dataset = here.dataset(dataset_name)
+    current = here.ledger.current(dataset.dataset)
+    states = [current[b] for b in sorted(current) if matches(key, b)]
+    if not states and key is not None and RANGE not in key:
+        raise NotReady(
+            f"{dataset_name}: batch {key!r} was never validated; run `vaewatch validate {dataset_name}`"
+        )
+    waiting = [s for s in states if s.status == "accepted" or (force and s.status == "scored")]
+    receipts = [  # a refused batch is news only to who asks for it: validation told, once
+        receipt_of(s, "refused" if key and s.status == "refused" else "unchanged")
+        for s in states
+        if s not in waiting
+    ]
+    champion = here.registry.champion(dataset.dataset) if waiting else None
+    if champion is None:
+        receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
+    else:
+        receipts += _scored_by(champion, here, dataset, waiting, current, say)
+    here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
+    digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
+    alerts.tell(here, dataset, say)
+    if waiting:
+        metrics.publish(here, say)
+    receipts.sort(key=lambda receipt: receipt.batch_id)
+    version = champion.version if champion else None
+    n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
+    name = dataset.dataset
+    look = {"next": f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"}
+    details = look if n_flagged else {}
+    return Receipt("score", name, summary(receipts), tuple(receipts), version, details=details)
+
+
+def _scored_by(
+    champion: ModelVersion,
+    here: Installation,
+    dataset: Dataset,
+    waiting: Sequence[BatchState],
+    current: Mapping[str, BatchState],
+    say: Say,
+) -> list[BatchReceipt]:
+    from pipeline.report.gates import judgement
+    from pipeline.review import digest
+
+    if len(waiting) > 1:
+        say(f"{len(waiting)} batches to score with version {champion.version}")
+    detector, judged = here.detector(champion), judgement(here, dataset, champion)
+    width, receipts = width_of(state.batch_id for state in waiting), list[BatchReceipt]()
+    for state in waiting:
+        lines = list[str]()
+        work = partial(_score, alone=not width, say=lines.append)
+        of = here, dataset, state, detector, champion, judged, current
+        receipts.append(guarded(state.batch_id, work, *of))
+        say_batch(say, receipts[-1], width, lines)
+        alone = receipts[-1].outcome == "scored" and not width
+        if alone and (text := digest.digest(here, dataset, state.batch_id)):
+            say(text)
+    if here.ledger.serving_version(dataset.dataset) != champion.version:
+        here.ledger.set_serving(dataset.dataset, champion.version)
+    return receipts
+
+
+def _score(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    champion: ModelVersion,
+    judged: Judgement | None,
+    current: Mapping[str, BatchState],
+    *,
+    alone: bool,
+    say: Say,
+) -> BatchReceipt:
+    """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
+    from pipeline.monitoring.findings import gathered
+    from pipeline.monitoring.watch import watch
+    from pipeline.report import batch as report
+    from pipeline.review.filling import fill
+    from pipeline.scoring import score_batch
+
+    if state.n_accepted == 0:
+        threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
+        scored, n_flagged, value = None, 0, threshold.value
+    else:
+        with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
+            tables = here.tables(dataset)
+            scored = score_batch(
+                dataset,
+                state,
+                detector,
+                champion.version,
+                tables,
+                batches=list(current.values()),
+                scratch=scratch,
+                threads=here.settings.cores,
+            )
+        n_flagged, value = scored.n_flagged, scored.threshold.value
+    scored_at = datetime.now(UTC)
+    fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at, told=False)
+    watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
+    for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
+        say(f"{finding.severity}: {finding.what}; {finding.next_step}")
+    done = replace(
+        state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at
+    )
+    page = report.write(here, dataset, done, champion, judged)
+    if alone or page.trust.tone != "good":
+        say(f"{page.trust.headline}: {page.path}")
+    written = here.ledger.record_scores(
+        state,
+        model_version=champion.version,
+        threshold=value,
+        n_flagged=n_flagged,
+        above_usual=scored.above if scored else None,
+        is_odd=any(finding.key == "scores" for finding in watched.findings) if scored else None,
+    )
+    return receipt_of(written, "scored")
