@@ -171,7 +171,10 @@ def test_a_batch_that_comes_alone_says_what_is_in_it_and_where_its_page_is(score
 def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> None:
     """A log that stays empty for minutes is that of a training that hangs."""
     code, output, errors = validated.run("train", validated.name)
-    assert (code, output.count("\n")) == (0, 1), errors
+    first, second = output.splitlines()
+    assert (code, first.partition(":")[0]) == (0, f"train {validated.name}"), errors
+    assert second.endswith(".html"), second
+    assert Path(second.partition(": ")[2]).exists(), second
     said = [line.strip() for line in errors.splitlines()]
     assert said[0].startswith("training on about ")
     assert [line.partition(" of ")[0] for line in said if " of 60 steps" in line][-1].endswith(": 60")
