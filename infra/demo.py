@@ -38,9 +38,11 @@ from infra.supervisor import StartFailed
 from pipeline import batches, views
 from pipeline.config import Dataset
 from pipeline.display.nightly import print_batches
-from pipeline.display.review import print_flagged
+from pipeline.display.review import print_queue
 from pipeline.errors import VaewatchError
 from pipeline.installation import Installation
+from pipeline.review import queue
+from pipeline.review.filters import Filters
 from pipeline.settings import Settings
 
 DAYS = 30
@@ -333,8 +335,9 @@ def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     print_batches(found["batches"])
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
-    worst = [row for row in views.flagged(here, feed.dataset, limit=2000) if row["batch_id"] in following]
-    print_flagged(worst[:10])
+    flagged = queue.page(here.ledger, Filters(dataset=feed.dataset, kind="flagged"), limit=2000).rows
+    worst = sorted((row for row in flagged if row.batch_id in following), key=lambda row: -row.severity)
+    print_queue(worst[:10], "any", None, has_more=False) if worst else console.print("nothing flagged")
     if feed.truth:
         print_measured(console, here, dataset, feed.truth, following)
     print_places(console, here, found)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import verdicts
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
+from pipeline.review.queued import Reason
 from pipeline.views import reasons_text, stands
 
 _WHEN = pa.timestamp("us", "UTC")
@@ -112,7 +113,8 @@ def _write_csv(stream: Any, table: pa.Table) -> None:
     for row in _rows(table):
         if "terms" in row:
             row["terms"] = "; ".join(f"{term['column']} {term['nats']:.6g}" for term in row["terms"] or [])
-        values = [row[name] for name in plain] + ([reasons_text(row["reasons"])] if nested else [])
+        why = reasons_text(Reason(**reason) for reason in row.get("reasons") or [])
+        values = [row[name] for name in plain] + ([why] if nested else [])
         values += [(row["record"] or {}).get(name) for name in record]
         writer.writerow([_harmless(value) for value in values])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.batches import landed
@@ -20,6 +21,8 @@ from pipeline.ledger import BatchState
 from pipeline.report import training
 from pipeline.report.batch import evidence, path_of
 from pipeline.review import record
+from pipeline.review.queued import Scoring, Whole
+from pipeline.verdicts import Verdict
 from pipeline.views import reasons_text
 
 if TYPE_CHECKING:
@@ -31,7 +34,34 @@ NOT_NOTED = "not noted"
 VERDICT = ("verdict", "by", "decided_at", "note")
 
 
-def trace(here: Installation, anomaly_id: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chain:
+    """A record of the review queue, and what is known of the links behind it; of one that is gone, why."""
+
+    record: Whole
+    model: dict[str, Any]
+    contract: dict[str, Any]
+    batch: dict[str, Any]
+    delivery: dict[str, Any]
+
+    @property
+    def other_versions(self) -> list[Scoring]:
+        return [said for said in self.record.versions if said.model_version != self.record.model_version]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for a machine."""
+        row, links = asdict(self.record), {**vars(self)}
+        del links["record"]
+        return {
+            "record": {key: row[key] for key in RECORD},
+            "scores": {key: row[key] for key in SCORES},
+            **links,
+            "verdicts": [{key: given[key] for key in VERDICT} | {"holds": given["number"] in row["holding"]} for given in row["verdicts"]],
+            "other_versions": [asdict(said) for said in self.other_versions],
+        }  # fmt: skip
+
+
+def trace(here: Installation, anomaly_id: str) -> Chain:
     """The chain behind a record of the review queue, from the record to the files of its batch and of its
     model's training.
 
@@ -42,25 +72,21 @@ def trace(here: Installation, anomaly_id: str) -> dict[str, Any]:
         NotReady: no such record is in the queue, or more than one.
     """
     row = record.one(here.ledger, record.find(here.ledger, anomaly_id))
-    name, batch_id = row["dataset"], row["batch_id"]
     try:
-        dataset = here.dataset(name)
+        dataset = here.dataset(row.dataset)
     except ConfigError:
         dataset = None
-    states = here.ledger.history(name, batch_id)
+    states = here.ledger.history(row.dataset, row.batch_id)
     scored = next(
         (s for s in reversed(states) if s.model_version is not None), states[-1] if states else None
     )
-    return {
-        "record": {key: row[key] for key in RECORD},
-        "scores": {key: row[key] for key in SCORES},
-        "model": _model(here, name, row["model_version"], dataset),
-        "contract": _contract(dataset, scored),
-        "batch": _batch(here, dataset, scored),
-        "delivery": _files(here, dataset, scored),
-        "verdicts": [{key: given[key] for key in VERDICT} | {"holds": given["number"] in row["holding"]} for given in row["verdicts"]],
-        "other_versions": [dict(said) for said in row["versions"] if said["model_version"] != row["model_version"]],
-    }  # fmt: skip
+    return Chain(
+        record=row,
+        model=_model(here, row.dataset, row.model_version, dataset),
+        contract=_contract(dataset, scored),
+        batch=_batch(here, dataset, scored),
+        delivery=_files(here, dataset, scored),
+    )
 
 
 def _model(here: Installation, name: str, number: int, dataset: Dataset | None) -> dict[str, Any]:
@@ -157,42 +183,43 @@ def _files(here: Installation, dataset: Dataset | None, scored: BatchState | Non
     return {"unchanged": same, "files": found}
 
 
-def as_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+def as_lines(found: Chain) -> list[tuple[str, str]]:
     """The chain for a terminal: names and what belongs to them."""
-    row, scores, batch, delivery = found["record"], found["scores"], found["batch"], found["delivery"]
+    row, batch, delivery = found.record, found.batch, found.delivery
+    said = (_verdict(given, holds=given.number in row.holding) for given in row.verdicts)
     same = {True: "what was scored", False: "not what was scored", None: "not to be found"}
     return [
         (
             "record",
-            f"{row['anomaly_id']}  {row['dataset']} {row['batch_id']}, row {row['row_number']}: {row['record_key']}",
+            f"{row.anomaly_id}  {row.dataset} {row.batch_id}, row {row.row_number}: {row.record_key}",
         ),
-        ("why", reasons_text(scores["reasons"]) or "of no single column"),
+        ("why", reasons_text(row.reasons) or "of no single column"),
         (
             "score",
-            f"{scores['anomaly_score']:.5g} nats, threshold {scores['threshold']:.5g}, severity {row['severity']:.2f}, "
-            f"p-value {scores['p_value']:.3g}",
+            f"{row.anomaly_score:.5g} nats, threshold {row.threshold:.5g}, severity {row.severity:.2f}, "
+            f"p-value {row.p_value:.3g}",
         ),
-        ("verdicts", "; ".join(map(_verdict, found["verdicts"])) or "none yet"),
+        ("verdicts", "; ".join(said) or "none yet"),
         ("batch", batch.get("gone") or _counts(batch)),
         *(("file", f"{one['file']}  {_digest(one)}") for one in delivery["files"]),
         ("files are", same[delivery["unchanged"]]),
-        ("contract", _promise(found["contract"])),
+        ("contract", _promise(found.contract)),
         ("report", batch.get("report") or "none"),
-        *_model_lines(found["model"]),
+        *_model_lines(found.model),
         *(
             (
                 "other version",
-                f"{one['model_version']}: {one['anomaly_score']:.5g} nats, severity {one['severity']:.2f}",
+                f"{one.model_version}: {one.anomaly_score:.5g} nats, severity {one.severity:.2f}",
             )
-            for one in found["other_versions"]
+            for one in found.other_versions
         ),
     ]
 
 
-def _verdict(given: dict[str, Any]) -> str:
-    note = f": {given['note']}" if given["note"] else ""
-    stands = "" if given["holds"] else " (no longer counts)"
-    return f"{given['decided_at']:%Y-%m-%d %H:%M UTC} {given['by']}: {given['verdict']}{note}{stands}"
+def _verdict(given: Verdict, *, holds: bool) -> str:
+    note = f": {given.note}" if given.note else ""
+    stands = "" if holds else " (no longer counts)"
+    return f"{given.decided_at:%Y-%m-%d %H:%M UTC} {given.by}: {given.verdict}{note}{stands}"
 
 
 def _counts(batch: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from pipeline.config import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.ledger import Flagged
+from pipeline.review.queued import Reason
 
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
 
@@ -157,9 +158,8 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
     }
 
 
-def reasons_text(reasons: list[dict[str, Any]] | None) -> str:
+def reasons_text(reasons: Iterable[Reason]) -> str:
     """Reasons as one line: amount 900 (expected 12.5, 81 %)."""
     return "; ".join(
-        f"{reason['column']} {reason['observed']} (expected {reason['expected']}, {reason['share']:.0%})"
-        for reason in reasons or []
+        f"{one.column} {one.observed} (expected {one.expected}, {one.share:.0%})" for one in reasons
     )

@@ -167,7 +167,7 @@ def _group(
 
     if like:
         row = record.one(here.ledger, record.find(here.ledger, like, dataset))
-        signature, dataset = row["signature"], row["dataset"]
+        signature, dataset = row.signature, row.dataset
     signature = NO_COLUMN if signature == OF_NONE else signature
     found = _open_groups(here, dataset, since, signature) if signature else []
     if not found:

@@ -211,4 +211,4 @@ def trace(
     from pipeline.trace import trace as follow
 
     found = follow(Installation(), anomaly_id)
-    print_json(found) if as_json else print_lines(as_lines(found))
+    print_json(found.as_dict()) if as_json else print_lines(as_lines(found))

@@ -76,6 +76,8 @@ def review_list(
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a person: the newest day first, on a day the most severe first."""
+    from dataclasses import asdict
+
     from pipeline.display.review import print_queue
     from pipeline.installation import Installation
     from pipeline.review import queue
@@ -98,7 +100,7 @@ def review_list(
     )
     found = queue.page(here.ledger, chosen, limit=limit)
     if as_json:
-        print_json(found.rows)
+        print_json([asdict(row) for row in found.rows])
     else:
         counted = None if search else queue.counts(here.ledger, chosen)["kind"]
         if counted and kind != "any":
@@ -127,6 +129,8 @@ def review_show(
     """One record whole: original values, scores, reasons and verdicts; and what it stands beside, where asked
     for.
     """
+    from dataclasses import asdict
+
     from pipeline.display.beside import as_dicts, print_beside
     from pipeline.display.review import print_one
     from pipeline.installation import Installation
@@ -135,11 +139,7 @@ def review_show(
 
     here = Installation()
     found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
-    of = (
-        (here, here.dataset(found["dataset"]), found)
-        if clearing or nearest or neighbours or versions
-        else None
-    )
+    of = (here, here.dataset(found.dataset), found) if clearing or nearest or neighbours or versions else None
     beside: dict[str, Any] = {}
     if of and clearing:
         beside["clearing"] = compare.clearing(*of)
@@ -150,7 +150,7 @@ def review_show(
     if of and versions:
         beside["scored_by"] = scored_by(*of)
     if as_json:
-        return print_json(found | as_dicts(beside))
+        return print_json(asdict(found) | as_dicts(beside))
     print_one(found)
     return print_beside(found, beside)
 

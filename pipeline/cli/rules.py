@@ -136,7 +136,7 @@ def _rule(here: Installation, dataset: str, signature: str, like: str, where: li
 
     name = here.dataset(dataset).dataset
     if like:
-        signature = record.one(here.ledger, record.find(here.ledger, like, name))["signature"]
+        signature = record.one(here.ledger, record.find(here.ledger, like, name)).signature
         if not signature:
             raise ConfigError(f"record {like} was not flagged: rules hide flagged records only")
     pairs = [said.partition("=") for said in where or []]

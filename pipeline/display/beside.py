@@ -15,6 +15,7 @@ from pipeline.display import columns, console, fitted, shown
 
 if TYPE_CHECKING:
     from pipeline.review.compare import Clearing, Near
+    from pipeline.review.queued import Whole
     from pipeline.review.record import Neighbours
     from pipeline.review.versions import Scored
 
@@ -36,14 +37,13 @@ def as_dicts(beside: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def print_beside(row: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+def print_beside(row: Whole, beside: Mapping[str, Any]) -> None:
     """What was asked for of a record, in the order it was looked up.
 
     Args:
-        row: as `record.one` gives it.
         beside: clearing, nearest, neighbours, scored_by; those that were asked for.
     """
-    printed: dict[str, Callable[[Mapping[str, Any], Any], None]] = {
+    printed: dict[str, Callable[[Whole, Any], None]] = {
         "clearing": print_clearing,
         "nearest": print_nearest,
         "neighbours": print_neighbours,
@@ -54,7 +54,7 @@ def print_beside(row: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
         printed[name](row, found)
 
 
-def print_clearing(row: Mapping[str, Any], found: Clearing) -> None:
+def print_clearing(row: Whole, found: Clearing) -> None:
     """The smallest change after which a record would not have been flagged."""
     if not found.changes or found.score is None:
         console().print(f"what would clear the flag: {escape(found.why_not)}")
@@ -64,11 +64,11 @@ def print_clearing(row: Mapping[str, Any], found: Clearing) -> None:
         for one in found.changes
     )
     console().print(
-        f"it would not have been flagged had {told} (score {found.score:.2f} nats, threshold {row['threshold']:.2f})"
+        f"it would not have been flagged had {told} (score {found.score:.2f} nats, threshold {row.threshold:.2f})"
     )
 
 
-def print_nearest(row: Mapping[str, Any], found: Sequence[Near]) -> None:
+def print_nearest(row: Whole, found: Sequence[Near]) -> None:
     """Records of its batch that were not flagged and are most like it."""
     if not found:
         console().print("there is no unflagged record in its batch to compare with")
@@ -76,14 +76,13 @@ def print_nearest(row: Mapping[str, Any], found: Sequence[Near]) -> None:
     table = columns("normal record like it", "distance, 0 to 1", "differs in (this one's value)")
     for one in found:
         differs = (
-            f"{name} {_value(one.record.get(name))} ({_value(row['record'].get(name))})"
-            for name in one.differs
+            f"{name} {_value(one.record.get(name))} ({_value(row.record.get(name))})" for name in one.differs
         )
         table.add_row(escape(one.record_key), f"{one.distance:.2f}", escape("; ".join(differs) or "nothing"))
     console().print(table)
 
 
-def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
+def print_neighbours(_: Whole, found: Neighbours) -> None:
     """Records around it in time."""
     if len(found.rows) < 2:
         console().print(f"there is no other record {f'of {escape(found.of)} ' if found.of else ''}around it")
@@ -93,9 +92,9 @@ def print_neighbours(_: Mapping[str, Any], found: Neighbours) -> None:
     table = columns("record", *map(escape, names))
     table.columns[0].no_wrap = True
     for one in found.rows:
-        values = (escape(_value(one["record"].get(name))) for name in names)
-        key = escape(fitted(one["record_key"], LONGEST)) + " ←" * one["is_this"]
-        table.add_row(key, *values, style="bold" if one["is_this"] else None)
+        values = (escape(_value(one.record.get(name))) for name in names)
+        key = escape(fitted(one.record_key, LONGEST)) + " ←" * one.is_this
+        table.add_row(key, *values, style="bold" if one.is_this else None)
     console().print(table)
 
 
@@ -105,7 +104,7 @@ def _value(value: Any) -> str:
     return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 
 
-def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:
+def print_versions(row: Whole, found: Sequence[Scored]) -> None:
     """What registered model versions say of one record now; the one that scored it in bold."""
     if not found:
         console().print("no model version of this dataset is registered any more")
@@ -128,6 +127,6 @@ def print_versions(row: Mapping[str, Any], found: Sequence[Scored]) -> None:
             "" if one.anomaly_score is None else f"{one.anomaly_score:.2f}",
             "" if one.threshold is None else f"{one.threshold:.2f}",
             escape(one.why_not or flagged),
-            style="bold" if one.model_version == row["model_version"] else None,
+            style="bold" if one.model_version == row.model_version else None,
         )
     console().print(table)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.review.groups import Group
+    from pipeline.review.queued import Listed, Reason, Whole
 
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
 WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
@@ -26,34 +27,8 @@ LEGEND = (
 )
 
 
-def print_flagged(found: list[dict[str, Any]], n_all: int = 0) -> None:
-    """Flagged records with their reasons. n_all: how many there are, where these are the first of them."""
-    if not found:
-        console().print("nothing flagged")
-        return
-    table = columns("id", "batch", "record", "severity", "score", WHY, right=NUMBERS)
-    judged = any(row.get("verdict") for row in found)
-    if judged:
-        table.add_column("verdict")
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for row in found:
-        table.add_row(
-            row["anomaly_id"],
-            row["batch_id"],
-            escape(fitted(row["record_key"], 28)),
-            f"{row['severity']:.1f}",
-            f"{row['anomaly_score']:.2f}",
-            escape(fitted(reasons_text(row["reasons"]), 200)),
-            *([row["verdict"] or ""] if judged else []),
-        )
-    console().print(table)
-    if len(found) < n_all:
-        console().print(f"the {len(found)} most severe of {n_all}; more: vaewatch review list")
-
-
 def print_queue(
-    found: list[dict[str, Any]], state: str, counted: Mapping[str, int] | None, *, has_more: bool
+    found: Sequence[Listed], state: str, counted: Mapping[str, int] | None, *, has_more: bool
 ) -> None:
     """Records of the review queue with their reasons.
 
@@ -67,17 +42,17 @@ def print_queue(
     for column in table.columns[:2]:
         column.no_wrap = True
     for row in found:
-        why = reasons_text(row["reasons"]) or (
-            "of no single column" if row["kind"] == "flagged" else "not flagged: random sample"
+        why = reasons_text(row.reasons) or (
+            "of no single column" if row.kind == "flagged" else "not flagged: random sample"
         )
         table.add_row(
-            row["anomaly_id"],
-            row["day"],
-            escape(fitted(row["record_key"], 28)),
-            f"{row['severity']:.1f}",
-            f"{row['anomaly_score']:.2f}",
+            row.anomaly_id,
+            row.day,
+            escape(fitted(row.record_key, 28)),
+            f"{row.severity:.1f}",
+            f"{row.anomaly_score:.2f}",
             escape(fitted(why, 200)),
-            row["state"],
+            row.state,
         )
     console().print(table)
     if counted is not None:
@@ -106,7 +81,7 @@ def print_groups(found: Sequence[Group]) -> None:
             escape("no single column" if group.signature == NO_COLUMN else group.signature),
             first if first == last else f"{first} to {last}",
             f"{group.severest:.1f}",
-            group.exemplar["anomaly_id"],
+            group.exemplar.anomaly_id,
         )
     console().print(table)
     console().print("label a whole group: vaewatch review label --group 'ODD IN' VERDICT, or --like ID")
@@ -148,41 +123,39 @@ def print_rules(found: list[dict[str, Any]], today: str) -> None:
     console().print(table)
 
 
-def print_one(row: dict[str, Any]) -> None:
+def print_one(row: Whole) -> None:
     """One flagged record whole."""
     out = console()
+    out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
     out.print(
-        f"[bold]{row['anomaly_id']}[/bold]  batch {row['batch_id']}, record {escape(row['record_key'])}"
-    )
-    out.print(
-        f"severity {row['severity']:.2f}, p-value {row['p_value']:.3g}; score {row['anomaly_score']:.2f} nats, "
-        f"threshold {row['threshold']:.2f}; model version {row['model_version']}"
+        f"severity {row.severity:.2f}, p-value {row.p_value:.3g}; score {row.anomaly_score:.2f} nats, "
+        f"threshold {row.threshold:.2f}; model version {row.model_version}"
     )
     out.print(_why(row))
-    for line in LEGEND[: 3 if row["kl_weight"] is not None else 1] if row["reasons"] else ():
+    for line in LEGEND[: 3 if row.kl_weight is not None else 1] if row.reasons else ():
         out.print(f"[dim]{line}[/dim]")
-    for given in row["verdicts"]:
-        stands = "" if given["number"] in row["holding"] or given["withdraws"] else ", no longer counts"
-        note = f": {given['note']}" if given["note"] else ""
+    for given in row.verdicts:
+        stands = "" if given.number in row.holding or given.withdraws else ", no longer counts"
+        note = f": {given.note}" if given.note else ""
         out.print(
-            f"{given['decided_at']:%Y-%m-%d %H:%M UTC} {escape(given['by'])}: [bold]{given['verdict']}[/bold]{escape(note)}{stands}"
+            f"{given.decided_at:%Y-%m-%d %H:%M UTC} {escape(given.by)}: [bold]{given.verdict}[/bold]{escape(note)}{stands}"
         )
 
 
-def _why(row: dict[str, Any]) -> Table:
+def _why(row: Whole) -> Table:
     """A line for each column, those that explain most first; then what is of no column, and the sums."""
-    why = {reason["column"]: reason for reason in row["reasons"]}
+    why = {reason.column: reason for reason in row.reasons}
     parts = of_score(row)
     adds = {part.column or part.kind: f"{part.nats:.2f}" for part in parts}
     names = ["column", "observed", "expected", "95 % interval", "explains", *(["adds"] if parts else [])]
     table = columns(*names, right=("explains", "adds"))
     named = [part.column for part in parts if part.column]  # derived columns are not in the record
-    for name in dict.fromkeys([*why, *row["record"], *named]):
+    for name in dict.fromkeys([*why, *row.record, *named]):
         reason = why.get(name)
-        value = row["record"].get(name, reason["observed"] if reason else "(derived)")
+        value = row.record.get(name, reason.observed if reason else "(derived)")
         cells = [escape(name), escape(fitted(shown(value), 60)), *_expected(reason)]
         table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
-    share = row["kl_share"] or 0.0
+    share = row.kl_share or 0.0
     whole = "of no single column: KL divergence" if share >= LEAST_SHARE else "KL divergence"
     for kind, name, explained in (
         ("others", "other columns", unnamed_share(row)),
@@ -192,19 +165,20 @@ def _why(row: dict[str, Any]) -> Table:
             told = f"{explained:.0%}" if explained >= LEAST_SHARE else ""
             table.add_row(f"({name})", "", "", "", told, *([adds.get(kind, "")] if parts else []))
     if parts:
-        table.add_row("score", "", "", "", "", f"{row['anomaly_score']:.2f}", style="bold")
+        table.add_row("score", "", "", "", "", f"{row.anomaly_score:.2f}", style="bold")
     return table
 
 
-def _expected(reason: dict[str, Any] | None) -> list[str]:
+def _expected(reason: Reason | None) -> list[str]:
     """What a reason says beside what was observed."""
     if reason is None:
         return ["", "", ""]
-    interval = "" if reason["low"] is None else f"{reason['low']:.5g} … {reason['high']:.5g}"
-    return [escape(fitted(str(reason["expected"]), 60)), interval, f"{reason['share']:.0%}"]
+    low, high = reason.low, reason.high  # text where they are infinite
+    interval = "" if low is None or high is None else f"{float(low):.5g} … {float(high):.5g}"
+    return [escape(fitted(str(reason.expected), 60)), interval, f"{reason.share:.0%}"]
 
 
-def _weight(row: dict[str, Any]) -> str:
+def _weight(row: Whole) -> str:
     """What verdicts taught of the KL divergence, if anything."""
-    weight = row["kl_weight"]
-    return "" if weight in {None, 1.0} else f", {row['kl_divergence']:.2f} × {weight:.3g}"
+    weight = row.kl_weight
+    return "" if weight in {None, 1.0} else f", {row.kl_divergence:.2f} × {weight:.3g}"

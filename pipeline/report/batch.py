@@ -29,6 +29,7 @@ from pipeline.report.gates import Judgement, judgement
 from pipeline.report.verdict import Trust, trust
 from pipeline.review import queue
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Listed
 from pipeline.views import ThresholdChange, threshold_changes
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]
     return found
 
 
-def _flagged(here: Installation, dataset: Dataset, state: BatchState) -> Sequence[Mapping[str, Any]]:
+def _flagged(here: Installation, dataset: Dataset, state: BatchState) -> Sequence[Listed]:
     mine = Filters(dataset=dataset.dataset, batch=state.batch_id, kind="flagged")
     return queue.page(here.ledger, mine, limit=SHOWN).rows
 

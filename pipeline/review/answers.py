@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from pipeline.installation import Installation
+from pipeline.review.queued import Whole
 
 KEPT = 512  # answers of a process; the oldest unasked ones go first
 T = TypeVar("T")
@@ -40,20 +41,17 @@ def kept(here: Installation, kind: str, *depends_on: object, answer: Callable[[]
     return found
 
 
-def known(
-    here: Installation, kind: str, row: dict[str, Any], *depends_on: object, answer: Callable[[], T]
-) -> T:
+def known(here: Installation, kind: str, row: Whole, *depends_on: object, answer: Callable[[], T]) -> T:
     """The same, of one record as it was delivered and scored.
 
     Args:
         kind: of question.
-        row: as `record.one` gives it.
         depends_on: what else the answer depends on.
     """
-    state = here.ledger.newest(row["dataset"], row["batch_id"])
+    state = here.ledger.newest(row.dataset, row.batch_id)
     delivered = (state.fingerprint, state.validated_at) if state else ()
-    record = (row["dataset"], row["batch_id"], row["row_number"], *delivered)
-    scored = (row["model_version"], row["scored_at"])
+    record = (row.dataset, row.batch_id, row.row_number, *delivered)
+    scored = (row.model_version, row.scored_at)
     return kept(here, kind, *record, *scored, *depends_on, answer=answer)
 
 

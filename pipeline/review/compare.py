@@ -20,6 +20,7 @@ from pipeline.installation import Installation
 from pipeline.review import cells
 from pipeline.review.answers import known
 from pipeline.review.filling import plain
+from pipeline.review.queued import Reason, Whole
 from pipeline.review.versions import loaded, stored
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Near:
     differs: tuple[str, ...]
 
 
-def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int = 3) -> list[Near]:
+def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> list[Near]:
     """The unflagged records of a record's batch that are most like it, the nearest first; those of its first
     `MOST_READ` are compared.
 
@@ -58,10 +59,8 @@ def nearest(here: Installation, dataset: Dataset, row: dict[str, Any], *, n: int
     return known(here, "nearest", row, n, names, answer=lambda: _nearest(here, dataset, row, names, n))
 
 
-def _nearest(
-    here: Installation, dataset: Dataset, row: dict[str, Any], names: Sequence[str], n: int
-) -> list[Near]:
-    batch_id, number = row["batch_id"], row["row_number"]
+def _nearest(here: Installation, dataset: Dataset, row: Whole, names: Sequence[str], n: int) -> list[Near]:
+    batch_id, number = row.batch_id, row.row_number
     table = cells.read(here, dataset, [batch_id], names, most=MOST_READ) if names else None
     this = cells.read(here, dataset, [batch_id], names, only={batch_id: [number]})
     if table is None or not this:
@@ -131,66 +130,63 @@ class Clearing:
     why_not: str = ""
 
 
-def clearing(here: Installation, dataset: Dataset, row: dict[str, Any]) -> Clearing:
+def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
     """What would have to be otherwise for a flag to go: the reasons' columns, one after another, on the way
     to what was expected.
-
-    Args:
-        row: as `record.one` gives it.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
         RegistryUnreachable, ModelUnusable: the model version that flagged it cannot be read.
     """
-    if row["kind"] != "flagged":
+    if row.kind != "flagged":
         return Clearing(why_not="it is not flagged")
     if dataset.derived:
         return Clearing(
             why_not="derived columns look back at earlier records: a change of one value is not the whole change"
         )
     version = next(
-        (v for v in here.registry.versions(dataset.dataset) if v.version == row["model_version"]), None
+        (v for v in here.registry.versions(dataset.dataset) if v.version == row.model_version), None
     )
     if version is None:
-        return Clearing(why_not=f"model version {row['model_version']} is no longer in the registry")
+        return Clearing(why_not=f"model version {row.model_version} is no longer in the registry")
     return known(here, "clearing", row, version.run_id, answer=lambda: _clearing(here, dataset, row, version))
 
 
-def _clearing(here: Installation, dataset: Dataset, row: dict[str, Any], version: ModelVersion) -> Clearing:
+def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
     detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
     record = stored(here, dataset, row)
     changed: list[Change] = []
-    for reason in row["reasons"]:
+    for reason in row.reasons:
         tried = _on_the_way(record, reason, dataset)
         if tried is None:
             continue
         scores = detector.score_table(tried)["anomaly_score"].to_numpy()
-        below = np.flatnonzero(scores < row["threshold"])
+        below = np.flatnonzero(scores < row.threshold)
         at = int(below[0]) if len(below) else tried.num_rows - 1
         record = tried.slice(at, 1)
-        value = record[reason["column"]].to_pylist()[0]
+        value = record[reason.column].to_pylist()[0]
         needed = f"{value:.6g}" if isinstance(value, float) else str(value)
-        changed.append(Change(reason["column"], reason["observed"], needed))
+        changed.append(Change(reason.column, reason.observed, needed))
         if len(below):
             return Clearing(tuple(changed), float(scores[at]))
     return Clearing(why_not="no change of the columns named brings the score below the threshold")
 
 
-def _on_the_way(record: pa.Table, reason: dict[str, Any], dataset: Dataset) -> pa.Table | None:
+def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:
     """The record with one column going, in steps, from what was observed to what was expected; None where it
     cannot.
     """
-    name, field = reason["column"], record.schema.field(reason["column"])
+    name, field = reason.column, record.schema.field(reason.column)
     if dataset.columns[name].is_number:
         observed = record[name].to_pylist()[0]
-        end = float(reason["expected"])
+        end = float(reason.expected)
         start = end if observed is None else float(observed)
         values: list[Any] = np.linspace(start, end, STEPS)[1:].tolist()
         if pa.types.is_integer(field.type):
             values = [round(value) for value in values]
         filled = pc.cast(pa.array(values), field.type, safe=False)
     else:
-        likely = reason["expected"].rpartition(" (")[0]
+        likely = reason.expected.rpartition(" (")[0]
         if likely == "(other)":
             return None
         try:

@@ -9,13 +9,12 @@ in the log; the batch is scored all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from pipeline.batches import is_undated, landed
@@ -27,6 +26,7 @@ from pipeline.monitoring.findings import Finding, gathered
 from pipeline.report.verdict import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Listed
 
 SHOWN = 3
 PATIENCE = 10.0  # seconds
@@ -66,11 +66,11 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     rows = [
         row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
     ]
-    rows.sort(key=lambda row: -row["severity"])
+    rows.sort(key=lambda row: -row.severity)
     lines = [
         f"{dataset.dataset} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
         f"wait for review, of {len(batch_ids)} scored{alarmed}",
-        *(f"{_line(row)}, batch {row['batch_id']}" for row in rows[:SHOWN]),
+        *(f"{_line(row)}, batch {row.batch_id}" for row in rows[:SHOWN]),
         *_link(dataset),
     ]
     return "\n".join(lines)
@@ -84,13 +84,12 @@ def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> d
     }
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Listed) -> str:
     """One record: how severe, which, and why."""
     why = "; ".join(
-        f"{reason['column']} {reason['observed'][:40]} (expected {reason['expected'][:40]})"
-        for reason in row["reasons"]
+        f"{reason.column} {reason.observed[:40]} (expected {reason.expected[:40]})" for reason in row.reasons
     )
-    return f"  {row['severity']:.1f}  {row['record_key'][:60]}  {why or 'of no single column'}"
+    return f"  {row.severity:.1f}  {row.record_key[:60]}  {why or 'of no single column'}"
 
 
 def _link(dataset: Dataset, **asked: str) -> list[str]:

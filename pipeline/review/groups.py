@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
 from pipeline.review.filters import Filters, Unindexed, of
 from pipeline.review.queue import read_rows
+from pipeline.review.queued import Listed
 from pipeline.review.schema import group_tallies, queue
 
 COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
@@ -29,7 +30,7 @@ class Group:
     """Records that are odd in the same columns and directions.
 
     Attributes:
-        exemplar: the most severe of them, as `queue.page` shows it.
+        exemplar: the most severe of them.
     """
 
     dataset: str
@@ -38,7 +39,7 @@ class Group:
     severest: float
     first_day: str
     last_day: str
-    exemplar: dict[str, Any]
+    exemplar: Listed
 
 
 def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
@@ -94,7 +95,7 @@ def _wanted(query: Any, filters: Filters) -> Any:
 
 def _exemplars(
     connection: sa.Connection, filters: Filters, groups: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], dict[str, Any]]:
+) -> dict[tuple[str, str], Listed]:
     """The most severe of each group, looked for in its batch alone; of one that was judged since they were
     counted none.
     """
@@ -117,7 +118,7 @@ def _exemplars(
     ranked = members.where(*in_sight).subquery()
     chosen = sa.select(ranked.c.anomaly_id).where(ranked.c.place == 1)
     rows = read_rows(connection, lambda query: query.where(queue.c.anomaly_id.in_(chosen)))
-    return {(row["dataset"], row["signature"]): row for row in rows}
+    return {(row.dataset, row.signature): row for row in rows}
 
 
 def _severest_batches(filters: Filters, groups: Sequence[tuple[str, str]]) -> sa.Subquery:

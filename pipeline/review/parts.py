@@ -10,9 +10,10 @@ too, and has all of the blame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from pipeline.review.queued import Whole
 
 DIGITS = 2  # of nats: what is shown adds up as shown
 LEAST = 0.01  # of the score: what a column adds to be told on its own
@@ -31,28 +32,23 @@ class Part:
     nats: float
 
 
-def of_score(row: Mapping[str, Any]) -> list[Part]:
+def of_score(row: Whole) -> list[Part]:
     """A score as a sum: the largest columns first, then the others, the KL divergence last. Empty where it
     was not kept.
-
-    Args:
-        row: as `record.one` gives it.
     """
-    if row["kl_weight"] is None:
+    if row.kl_weight is None:
         return []
-    told = [term for term in row["terms"] if abs(term["nats"]) >= LEAST * abs(row["anomaly_score"])]
-    columns = [Part("column", term["column"], round(term["nats"], DIGITS)) for term in told]
-    kl = Part("kl", "", round(row["kl_weight"] * row["kl_divergence"], DIGITS))
-    shown = round(
-        row["anomaly_score"], DIGITS
-    )  # rounded first: half a cent would be taken off again by the rest
+    told = [term for term in row.terms if abs(term.nats) >= LEAST * abs(row.anomaly_score)]
+    columns = [Part("column", term.column, round(term.nats, DIGITS)) for term in told]
+    kl = Part("kl", "", round(row.kl_weight * row.kl_divergence, DIGITS))
+    shown = round(row.anomaly_score, DIGITS)  # first: half a cent would be taken off again by the rest
     rest = round(shown - kl.nats - sum(part.nats for part in columns), DIGITS)
     return [*columns, *([Part("others", "", rest)] if rest else []), kl]
 
 
-def unnamed_share(row: Mapping[str, Any]) -> float:
+def unnamed_share(row: Whole) -> float:
     """The share of columns that are no reasons, each too little to be one: what is left of 1, to whole
     percents.
     """
-    told = [row["kl_share"] or 0.0, *(reason["share"] for reason in row["reasons"])]
-    return max(0, 100 - sum(round(100 * share) for share in told)) / 100 if row["reasons"] else 0.0
+    told = [row.kl_share or 0.0, *(reason.share for reason in row.reasons)]
+    return max(0, 100 - sum(round(100 * share) for share in told)) / 100 if row.reasons else 0.0

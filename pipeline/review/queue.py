@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
 from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, conditions, of
+from pipeline.review.queued import Claim, Listed, Reason
 from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
 from pipeline.verdicts import STATES
 
@@ -30,18 +31,15 @@ LOOKED_UP = (
     2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
 )
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
-LISTED = [
-    column
-    for column in queue.c
-    if column.name not in {"record", "record_key", "row_number", "kl_weight", "terms"}
-]
+NOT_LISTED = {"record", "record_key", "key_start", "row_number", "kl_weight", "terms"}
+LISTED = [column for column in queue.c if column.name not in NOT_LISTED]
 
 
 @dataclass(frozen=True)
 class Page:
     """Rows in order, and the place after which there are more; None at the end."""
 
-    rows: list[dict[str, Any]]
+    rows: list[Listed]
     more_after: Place | None
 
 
@@ -55,7 +53,7 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
     if len(rows) <= limit:
         return Page(rows, None)
     shown, last = rows[:limit], rows[limit - 1]
-    return Page(shown, Place(last["day"], last["severity"], last["anomaly_id"]))
+    return Page(shown, Place(last.day, last.severity, last.anomaly_id))
 
 
 def _ids(
@@ -237,25 +235,29 @@ def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, 
     return next(iter(before), None), next(iter(after), None)
 
 
-def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, Claim]:
     """Who is at which of these records, and until when."""
     query = sa.select(record_claims).where(
         record_claims.c.anomaly_id.in_(anomaly_ids), record_claims.c.expires_at > datetime.now(UTC)
     )
-    return {row.anomaly_id: {"by": row.by, "until": row.expires_at} for row in connection.execute(query)}
+    return {row.anomaly_id: Claim(row.by, row.expires_at) for row in connection.execute(query)}
 
 
-def read_rows(
-    connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.Select[Any]]
-) -> list[dict[str, Any]]:
+def read_rows(connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.Select[Any]]) -> list[Listed]:
     """Rows as a list shows them, with who is at each.
 
     Args:
         wanted: says which rows, and in which order.
     """
     query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
-    rows = [dict(row._mapping) for row in connection.execute(wanted(query))]
-    claims = read_claims(connection, [row["anomaly_id"] for row in rows])
+    rows = connection.execute(wanted(query)).all()
+    claims = read_claims(connection, [row.anomaly_id for row in rows])
     return [
-        row | {"reasons": json.loads(row["reasons"]), "claim": claims.get(row["anomaly_id"])} for row in rows
+        Listed(**{**row._mapping, "reasons": read_reasons(row), "claim": claims.get(row.anomaly_id)})
+        for row in rows
     ]
+
+
+def read_reasons(row: Any) -> tuple[Reason, ...]:
+    """The reasons of a row of the queue."""
+    return tuple(Reason(**reason) for reason in json.loads(row.reasons))

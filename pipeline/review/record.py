@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,8 @@ from pipeline.ledger import Ledger
 from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
-from pipeline.review.queue import read_claims
+from pipeline.review.queue import read_claims, read_reasons
+from pipeline.review.queued import Scoring, Term, Whole
 from pipeline.review.schema import queue, scorings
 from pipeline.verdicts import read_history, standing
 
@@ -49,7 +50,7 @@ def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
     return str(found[0])
 
 
-def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
+def one(ledger: Ledger, anomaly_id: str) -> Whole:
     """A record with its verdicts, what they come to, who is at it, and each version's word on it.
 
     Raises:
@@ -57,7 +58,9 @@ def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
     """
     anomaly_id = without_nul(anomaly_id)
     with ledger.transaction() as connection:
-        row = connection.execute(sa.select(queue).where(queue.c.anomaly_id == anomaly_id)).one_or_none()
+        columns = [column for column in queue.c if column.name != "key_start"]
+        asked = sa.select(*columns).where(queue.c.anomaly_id == anomaly_id)
+        row = connection.execute(asked).one_or_none()
         if row is None:
             raise NotReady(f"record {anomaly_id!r} is not in the queue; see `vaewatch review list`")
         entries = read_history(connection, row.dataset, [anomaly_id]).get(anomaly_id, [])
@@ -66,16 +69,18 @@ def one(ledger: Ledger, anomaly_id: str) -> dict[str, Any]:
             scorings.c.dataset == row.dataset, scorings.c.anomaly_id == anomaly_id
         )
         versions = connection.execute(said.order_by(scorings.c.model_version)).mappings().all()
-    found = {name: value for name, value in row._mapping.items() if name != "key_start"}
-    return found | {
-        "reasons": json.loads(row.reasons),
-        "terms": json.loads(row.terms),
+    as_read = {
+        "reasons": read_reasons(row),
+        "terms": tuple(Term(**term) for term in json.loads(row.terms)),
         "record": json.loads(row.record),
-        "claim": claim,
-        "verdicts": [asdict(entry) for entry in entries],
-        "holding": [entry.number for entry in standing(entries).holding],
-        "versions": [dict(version) for version in versions],
     }
+    return Whole(
+        **{**row._mapping, **as_read},
+        claim=claim,
+        verdicts=tuple(entries),
+        holding=tuple(entry.number for entry in standing(entries).holding),
+        versions=tuple(Scoring(**version) for version in versions),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,19 +99,24 @@ class Derivation:
     sources: tuple[str, ...]
 
 
-def derivations(dataset: Dataset, row: dict[str, Any]) -> list[Derivation]:
-    """The derived columns among a record's reasons, the first reason first.
-
-    Args:
-        row: as `one` gives it.
-    """
+def derivations(dataset: Dataset, row: Whole) -> list[Derivation]:
+    """The derived columns among a record's reasons, the first reason first."""
     return [
-        Derivation(
-            name, reason["observed"], dataset.derived[name].sql.strip(), tuple(dataset.sources([name]))
-        )
-        for reason in row["reasons"]
-        if (name := reason["column"]) in dataset.derived
+        Derivation(name, reason.observed, dataset.derived[name].sql.strip(), tuple(dataset.sources([name])))
+        for reason in row.reasons
+        if (name := reason.column) in dataset.derived
     ]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A record before or after one, or the one itself."""
+
+    batch_id: str
+    row_number: int
+    record_key: str
+    record: dict[str, Any]
+    is_this: bool
 
 
 @dataclass(frozen=True)
@@ -115,46 +125,42 @@ class Neighbours:
 
     Attributes:
         of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
-        rows: in order, each with batch_id, row_number, record_key, record, and is_this.
+        rows: in order, the record itself among them; empty: not stored.
         columns: of the records, the time and those of the reasons first, and those that derived ones of the
             reasons are computed from; without those that are the same for all or name a record.
     """
 
     of: str = ""
-    rows: tuple[dict[str, Any], ...] = ()
+    rows: tuple[Neighbour, ...] = ()
     columns: tuple[str, ...] = ()
 
 
-def neighbours(
-    here: Installation, dataset: Dataset, row: dict[str, Any], *, each_side: int = 3
-) -> Neighbours:
+def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: int = 3) -> Neighbours:
     """The records before and after one, of the same entity; without an entity, those of its batch."""
-    owner = {name: row["record"].get(name) for name in dataset.entity}
-    batch_ids = _around(here, dataset, row["batch_id"]) if owner else [row["batch_id"]]
+    owner = {name: row.record.get(name) for name in dataset.entity}
+    batch_ids = _around(here, dataset, row.batch_id) if owner else [row.batch_id]
     read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
     if read is None:
         return Neighbours()
     pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time))
-    this = (row["batch_id"], row["row_number"])
+    this = (row.batch_id, row.row_number)
     if this not in pairs:
         return Neighbours()
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
-    rows = [
-        {"batch_id": batch_id, "row_number": number, "record_key": key, "record": plain(values)}
-        | {"is_this": (batch_id, number) == this}
-        for (batch_id, number), (key, values) in cells.whole(here, dataset, chosen).items()
-    ]
-    return Neighbours(of, tuple(rows), _telling(dataset, row))
+    rows = tuple(
+        Neighbour(*place, key, plain(values), is_this=place == this)
+        for place, (key, values) in cells.whole(here, dataset, chosen).items()
+    )
+    return Neighbours(of, rows, _telling(dataset, row))
 
 
-def _telling(dataset: Dataset, row: dict[str, Any]) -> tuple[str, ...]:
+def _telling(dataset: Dataset, row: Whole) -> tuple[str, ...]:
     said = {*dataset.key, *dataset.entity}  # once, beside the records
-    blamed = [reason["column"] for reason in row["reasons"]]
-    behind = [name for column in blamed for name in (column, *dataset.sources([column]))]
-    names = dict.fromkeys([dataset.time, *behind, *row["record"]])
-    return tuple(name for name in names if name in row["record"] and name not in said)
+    behind = [name for one in row.reasons for name in (one.column, *dataset.sources([one.column]))]
+    names = dict.fromkeys([dataset.time, *behind, *row.record])
+    return tuple(name for name in names if name in row.record and name not in said)
 
 
 def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import derived
 from pipeline.config import Dataset
@@ -23,6 +23,7 @@ from pipeline.errors import ModelUnusable, NotReady, VaewatchError
 from pipeline.installation import Installation
 from pipeline.review.answers import known
 from pipeline.review.filters import without_nul
+from pipeline.review.queued import Whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,11 +59,8 @@ class Scored:
         return self.anomaly_score > self.threshold
 
 
-def scored_by(here: Installation, dataset: Dataset, row: dict[str, Any], *, most: int = MOST) -> list[Scored]:
+def scored_by(here: Installation, dataset: Dataset, row: Whole, *, most: int = MOST) -> list[Scored]:
     """What the newest versions say of a record, the newest first.
-
-    Args:
-        row: as `record.one` gives it.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
@@ -87,13 +85,13 @@ def warm(here: Installation, dataset: str) -> None:
 
 
 def _ask(
-    here: Installation, dataset: Dataset, row: dict[str, Any], versions: list[ModelVersion]
+    here: Installation, dataset: Dataset, row: Whole, versions: list[ModelVersion]
 ) -> tuple[Scored, ...]:
     record = stored(here, dataset, row)
     return tuple(_score(here, dataset, record, version) for version in versions)
 
 
-def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Table:
+def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
     """A record of the queue as models read it: one row, derived columns beside the others.
 
     Raises:
@@ -101,22 +99,22 @@ def stored(here: Installation, dataset: Dataset, row: dict[str, Any]) -> pa.Tabl
     """
     from pipeline.accepted import KEY, read_record
 
-    state, tables = here.ledger.newest(dataset.dataset, row["batch_id"]), here.tables(dataset)
+    state, tables = here.ledger.newest(dataset.dataset, row.batch_id), here.tables(dataset)
     if state is not None and tables.exists("records"):
-        with here.scratch(dataset, f"show-{row['anomaly_id']}") as scratch:
+        with here.scratch(dataset, f"show-{row.anomaly_id}") as scratch:
             found = read_record(
                 dataset,
                 state,
                 tables,
-                row["row_number"],
+                row.row_number,
                 batches=[*here.ledger.current(dataset.dataset).values()] if dataset.derived else [],
                 scratch=scratch,
                 threads=here.settings.cores,
             )
-        if [without_nul(key) for key in found[KEY].to_pylist()] == [row["record_key"]]:
+        if [without_nul(key) for key in found[KEY].to_pylist()] == [row.record_key]:
             return found
     raise NotReady(
-        f"{dataset.dataset} {row['batch_id']}: the record was delivered again since, or is not stored"
+        f"{dataset.dataset} {row.batch_id}: the record was delivered again since, or is not stored"
     )
 
 

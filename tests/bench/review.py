@@ -141,7 +141,7 @@ def _some(ledger: Ledger, rng: np.random.Generator, n: int) -> list[str]:
     """Records to judge: of the newest days mostly, as people do."""
     rows = queue.page(ledger, Filters(), limit=n * 3).rows
     chosen = rng.choice(len(rows), min(n, len(rows)), replace=False)
-    return [rows[i]["anomaly_id"] for i in chosen.tolist()]
+    return [rows[i].anomaly_id for i in chosen.tolist()]
 
 
 def _ask(ledger: Ledger, browser: TestClient) -> None:
@@ -169,7 +169,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "overview": lambda: review_statistics.review(ledger),
         "overview, one dataset": lambda: review_statistics.review(ledger, "payments"),
         "a verdict and its undo": lambda: judging.undo(
-            ledger, judging.give(ledger, [first["anomaly_id"]], "normal", by="bench").act, by="bench"
+            ledger, judging.give(ledger, [first.anomaly_id], "normal", by="bench").act, by="bench"
         ),
         "rules, as they are": lambda: effects.effects(ledger, suppression.rules(ledger)),
         "page of the list": lambda: _get(browser, "/"),
@@ -190,7 +190,7 @@ def _after_writing(ledger: Ledger, browser: TestClient) -> None:
     waiting = iter(queue.page(ledger, Filters(state="open"), limit=100).rows)
 
     def judge() -> None:
-        body = {"anomaly_ids": [next(waiting)["anomaly_id"]], "verdict": "normal"}
+        body = {"anomaly_ids": [next(waiting).anomaly_id], "verdict": "normal"}
         browser.post("/api/verdicts", json=body).raise_for_status()
 
     _time("a verdict, by the API", judge)

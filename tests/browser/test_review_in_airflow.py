@@ -110,7 +110,7 @@ def test_a_stranger_is_sent_to_the_login_and_sees_nothing(
 
 def here_id(here: Installation) -> str:
     (row,) = queue.page(here.ledger, Filters(search="key-0")).rows
-    name: str = row["anomaly_id"]
+    name: str = row.anomaly_id
     return name
 
 
@@ -127,8 +127,8 @@ def test_a_user_filters_judges_from_the_keyboard_and_takes_it_back(
     page.press("j", "1")
     page.until(lambda: "anomaly: key-0" in page.text("#toast"))
     assert states(here) == {"open": 8, "anomaly": 1}
-    (said,) = record.one(here.ledger, here_id(here))["verdicts"]
-    assert (said["by"], said["verdict"]) == ("uma", "anomaly")
+    (said,) = record.one(here.ledger, here_id(here)).verdicts
+    assert (said.by, said.verdict) == ("uma", "anomaly")
     page.press("u")
     page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
     assert states(here) == {"open": 9}

@@ -57,7 +57,7 @@ def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: I
 
 
 def said_of(here: Installation, *keys: str) -> list[str]:
-    return [record.one(here.ledger, row(key)["anomaly_id"])["state"] for key in keys]
+    return [record.one(here.ledger, row(key)["anomaly_id"]).state for key in keys]
 
 
 def test_keys_that_are_quicker_than_the_answers_mean_one_record_each(page: Page, here: Installation) -> None:
@@ -184,8 +184,8 @@ def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Ins
     page.press("1")
     page.until(lambda: page.text("h1") == "key-1")
     assert "anomaly: key-0" in page.text("#toast")
-    (entry,) = record.one(here.ledger, row("key-0")["anomaly_id"])["verdicts"]
-    assert (entry["verdict"], entry["note"], entry["by"]) == ("anomaly", "asked the shop", "ann")
+    (entry,) = record.one(here.ledger, row("key-0")["anomaly_id"]).verdicts
+    assert (entry.verdict, entry.note, entry.by) == ("anomaly", "asked the shop", "ann")
     page.press("u")
     page.until(lambda: page.text("h1") == "key-0")
     page.until(lambda: "withdrawn" in page.text(".history"))
@@ -211,7 +211,7 @@ def test_what_takes_longer_comes_as_one_reaches_it(
 
 def claims(here: Installation) -> dict[str, str]:
     rows = queue.page(here.ledger, Filters()).rows
-    return {one["record_key"]: one["claim"]["by"] for one in rows if one["claim"]}
+    return {one.record_key: one.claim.by for one in rows if one.claim}
 
 
 def test_a_record_is_marked_while_one_is_at_it_and_not_after(page: Page, here: Installation) -> None:
@@ -268,7 +268,7 @@ def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Ins
 
 def test_what_a_stranger_wrote_does_not_run(page: Page, here: Installation) -> None:
     """On every page that shows it."""
-    evil = queue.page(here.ledger, Filters(driver="country")).rows[0]["anomaly_id"]
+    evil = queue.page(here.ledger, Filters(driver="country")).rows[0].anomaly_id
     for path in ("/?state=any", f"/record/{evil}", "/groups", "/overview"):
         page.go(path)
         assert page.browser.title != "broken into"
@@ -283,10 +283,10 @@ def test_a_record_is_claimed_while_it_is_open_and_free_again_when_it_is_left(
     """Others see who is at it; walking through records does not leave them all taken."""
     name = row("key-0")["anomaly_id"]
     page.go(f"/record/{name}")
-    page.until(lambda: (record.one(here.ledger, name)["claim"] or {}).get("by") == "ann")
+    page.until(lambda: getattr(record.one(here.ledger, name).claim, "by", "") == "ann")
     page.press("j")
     page.until(lambda: page.text("h1") == "key-1")
-    page.until(lambda: record.one(here.ledger, name)["claim"] is None)
+    page.until(lambda: record.one(here.ledger, name).claim is None)
 
 
 def test_a_disagreement_shows_both_and_is_settled_here(page: Page, here: Installation) -> None:
@@ -300,7 +300,7 @@ def test_a_disagreement_shows_both_and_is_settled_here(page: Page, here: Install
     assert {"bob", "ann"} <= {one.text for one in page.all(".history li:not(.past) b")}
     assert "Reviewers differ" in page.text(".conflict-note")
     page.press("2")
-    page.until(lambda: record.one(here.ledger, name)["state"] == "normal")
+    page.until(lambda: record.one(here.ledger, name).state == "normal")
 
 
 @pytest.mark.parametrize("path", ["/", "/groups", "/overview", "/rules?dataset=payments&signature=fee↓"])

@@ -19,6 +19,7 @@ import pytest
 from pipeline import derived, sql, training, views
 from pipeline.errors import ConfigError
 from pipeline.review import record, versions
+from pipeline.review.queued import Whole
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     assert worst["record_key"] in {day["id"][row].as_py() for row in (201, 203)}  # there, or on the way back
     assert worst["reasons"][0]["column"].startswith("level_")
     whole = record.one(place.here.ledger, worst["anomaly_id"])
-    assert set(whole["record"]) == {"id", "at", "pump", "level"}
+    assert set(whole.record) == {"id", "at", "pump", "level"}
     dataset = place.here.dataset("plant")
     (said,) = versions.scored_by(place.here, dataset, whole)  # its derived columns are computed again
-    assert (said.anomaly_score, said.severity) == (whole["anomaly_score"], whole["severity"])
+    assert (said.anomaly_score, said.severity) == (whole.anomaly_score, whole.severity)
     _says_what_it_is_made_of(place, whole)
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
@@ -152,18 +153,16 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     assert "made otherwise" in other.why_not
 
 
-def _says_what_it_is_made_of(place: Place, row: dict[str, Any]) -> None:
+def _says_what_it_is_made_of(place: Place, row: Whole) -> None:
     """On its page each reason has a plot, a value and its expression, and the column behind it is marked."""
     dataset = place.here.dataset("plant")
-    page = as_role(place.here, may_write=False).get(f"/record/{row['anomaly_id']}").text
-    names = [reason["column"] for reason in row["reasons"]]
+    page = as_role(place.here, may_write=False).get(f"/record/{row.anomaly_id}").text
+    names = [reason.column for reason in row.reasons]
     assert [name for name in names if re.search(rf'class="plot"[^>]*aria-label="{name}: ', page)] == names
     assert page.count('class="bar') > 30 * len(names)
-    for reason in row["reasons"]:
-        expression = html.escape(dataset.derived[reason["column"]].sql)
-        made = (
-            rf"<dt>{reason['column']} <code>{re.escape(expression)}</code></dt><dd>{reason['observed']}</dd>"
-        )
+    for reason in row.reasons:
+        expression = html.escape(dataset.derived[reason.column].sql)
+        made = rf"<dt>{reason.column} <code>{re.escape(expression)}</code></dt><dd>{reason.observed}</dd>"
         assert re.search(made, page)
     behind = re.findall(r'<div class="behind"><dt>(\w+) <small>in (.*?)</small>', page)
     assert behind == [("level", ", ".join(names))]

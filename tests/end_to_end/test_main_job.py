@@ -244,8 +244,8 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     without = scored.train()
     assert (without.outcome, without.alias) == ("trained", "")
     scored.run(*label, "unsure", "--by", "bob")
-    given = record.one(here.ledger, worst["anomaly_id"])["verdicts"]
-    assert [(v["verdict"], v["by"], v["note"]) for v in given] == [
+    given = record.one(here.ledger, worst["anomaly_id"]).verdicts
+    assert [(v.verdict, v.by, v.note) for v in given] == [
         ("anomaly", "ann", "asked the holder"),
         ("unsure", "bob", ""),
     ]
@@ -461,7 +461,7 @@ def test_every_flagged_record_has_its_reasons_and_its_values_and_no_other_has(sc
     assert [row["severity"] for row in shown] == sorted(flagged["severity"].to_pylist(), reverse=True)[:3]
     ledger = scored.here.ledger
     whole = record.one(ledger, record.find(ledger, shown[0]["anomaly_id"][:10]))
-    assert whole["record_key"] == shown[0]["record_key"]
+    assert whole.record_key == shown[0]["record_key"]
 
 
 def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None:
@@ -470,12 +470,12 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
     dataset = here.dataset(scored.name)
     rows = queue.page(here.ledger, Filters(kind="flagged")).rows[:5]
     assert rows
-    found = [compare.clearing(here, dataset, record.one(here.ledger, row["anomaly_id"])) for row in rows]
+    found = [compare.clearing(here, dataset, record.one(here.ledger, row.anomaly_id)) for row in rows]
     assert any(one.changes for one in found)
     for row, one in zip(rows, found, strict=True):
         assert bool(one.changes) != bool(one.why_not)
-        assert one.score is None or one.score < row["threshold"]
-        named = [reason["column"] for reason in row["reasons"]]
+        assert one.score is None or one.score < row.threshold
+        named = [reason.column for reason in row.reasons]
         assert [column for column, _, _ in one.changes] == named[: len(one.changes)]
 
 
@@ -486,7 +486,7 @@ def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place)
     here = scored.here
     dataset = here.dataset(scored.name)
     flagged, sampled = (
-        [record.one(here.ledger, row["anomaly_id"]) for row in queue.page(here.ledger, Filters(kind=kind)).rows[:3]]
+        [record.one(here.ledger, row.anomaly_id) for row in queue.page(here.ledger, Filters(kind=kind)).rows[:3]]
         for kind in ("flagged", "sampled")
     )  # fmt: skip
     rows = [*flagged, *sampled]
@@ -494,13 +494,13 @@ def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place)
     for row in rows:
         (said,) = versions.scored_by(here, dataset, row)
         assert (said.model_version, said.aliases) == (1, ("champion",))
-        assert (said.anomaly_score, said.severity) == (row["anomaly_score"], row["severity"])
-        assert (said.threshold, said.would_flag) == (row["threshold"], row["kind"] == "flagged")
+        assert (said.anomaly_score, said.severity) == (row.anomaly_score, row.severity)
+        assert (said.threshold, said.would_flag) == (row.threshold, row.kind == "flagged")
     scored.edit("steps: 60", "steps: 90")
     assert scored.train().model_version == 2
     later, earlier = versions.scored_by(here, dataset, rows[0])
     assert (later.model_version, later.aliases) == (2, ())
-    assert later.anomaly_score != earlier.anomaly_score == rows[0]["anomaly_score"]
+    assert later.anomaly_score != earlier.anomaly_score == rows[0].anomaly_score
     assert [one.model_version for one in versions.scored_by(here, dataset, rows[0], most=1)] == [2]
     shutil.rmtree(here.tables(dataset).root)
     assert versions.scored_by(here, dataset, rows[0]) == [later, earlier]  # known by now

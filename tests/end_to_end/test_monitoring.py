@@ -173,7 +173,7 @@ def test_the_page_of_a_training_is_named_wherever_a_version_is(
     print_version(told)
     assert "training's page" in capsys.readouterr().out
     flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
-    assert ("training's page", str(page)) in as_lines(trace(here, flagged["anomaly_id"]))
+    assert ("training's page", str(page)) in as_lines(trace(here, flagged.anomaly_id))
     of_batch = batch.rewrite(here, dataset, "2026-01-05").path
     (address,) = re.findall(r'<a href="([^"]+)">the training\'s page</a>', of_batch.read_text("utf-8"))
     assert (of_batch.parent / address).resolve() == page.resolve()
@@ -191,22 +191,22 @@ def test_a_flagged_record_leads_to_the_files_it_came_from_and_to_what_its_model_
     """
     here = scored.here
     flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
-    judging.give(here.ledger, [flagged["anomaly_id"]], "anomaly", by="ann", note="asked")
-    found = trace(here, flagged["anomaly_id"][:8])
-    state = here.ledger.current("payments")[flagged["batch_id"]]
-    file = scored.incoming / f"{flagged['batch_id']}.parquet"
+    judging.give(here.ledger, [flagged.anomaly_id], "anomaly", by="ann", note="asked")
+    found = trace(here, flagged.anomaly_id[:8])
+    state = here.ledger.current("payments")[flagged.batch_id]
+    file = scored.incoming / f"{flagged.batch_id}.parquet"
     champion = here.registry.champion("payments")
     assert champion
-    assert found["delivery"]["unchanged"] is True
-    assert [one["sha256"] for one in found["delivery"]["files"]] == [
+    assert found.delivery["unchanged"] is True
+    assert [one["sha256"] for one in found.delivery["files"]] == [
         hashlib.sha256(file.read_bytes()).hexdigest()
     ]
-    assert found["batch"]["fingerprint"] == state.fingerprint
-    assert found["contract"] == {"hash": state.contract_hash, "now": state.contract_hash, "unchanged": True, "file": str(scored.yaml)}  # fmt: skip
-    assert found["model"]["detector_digest"] == champion.tags["detector_digest"]
-    assert found["model"]["data_fingerprint"] == champion.tags["data_fingerprint"]
-    assert all(one["unchanged"] for one in found["model"]["batches"])
-    assert [(given["verdict"], given["by"], given["holds"]) for given in found["verdicts"]] == [
+    assert found.batch["fingerprint"] == state.fingerprint
+    assert found.contract == {"hash": state.contract_hash, "now": state.contract_hash, "unchanged": True, "file": str(scored.yaml)}  # fmt: skip
+    assert found.model["detector_digest"] == champion.tags["detector_digest"]
+    assert found.model["data_fingerprint"] == champion.tags["data_fingerprint"]
+    assert all(one["unchanged"] for one in found.model["batches"])
+    assert [(given["verdict"], given["by"], given["holds"]) for given in found.as_dict()["verdicts"]] == [
         ("anomaly", "ann", True)
     ]
     lines = dict(as_lines(found))
@@ -218,18 +218,18 @@ def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored:
     """Files are archived, contracts mended, versions pruned; the question comes a year later."""
     here = scored.here
     flagged = queue.page(here.ledger, queue.Filters(dataset="payments", kind="flagged"), limit=1).rows[0]
-    file = scored.incoming / f"{flagged['batch_id']}.parquet"
+    file = scored.incoming / f"{flagged.batch_id}.parquet"
     file.write_bytes(file.read_bytes() + b"x")
     scored.edit("max: 100000", "max: 99999")
-    changed = trace(here, flagged["anomaly_id"])
-    assert changed["delivery"]["unchanged"] is False
-    assert changed["contract"]["unchanged"] is False
+    changed = trace(here, flagged.anomaly_id)
+    assert changed.delivery["unchanged"] is False
+    assert changed.contract["unchanged"] is False
     file.unlink()
-    found = trace(here, flagged["anomaly_id"])
-    assert found["delivery"]["unchanged"] is False
+    found = trace(here, flagged.anomaly_id)
+    assert found.delivery["unchanged"] is False
     lines = as_lines(found)
     assert any("it is not there any more" in text for _, text in lines)
-    assert dict(lines)["score"].startswith(f"{flagged['anomaly_score']:.5g} nats")
+    assert dict(lines)["score"].startswith(f"{flagged.anomaly_score:.5g} nats")
     with pytest.raises(NotReady, match="no record"):
         trace(here, "ffffffffffffffff")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from pipeline.installation import Installation
 from pipeline.review import queue, record
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Whole
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def browser(here: Installation) -> TestClient:
     return as_role(here, may_write=False)
 
 
-def of_kind(here: Installation, kind: str) -> dict[str, Any]:
+def of_kind(here: Installation, kind: str) -> Whole:
     (row,) = queue.page(here.ledger, Filters(kind=kind), limit=1).rows
-    return record.one(here.ledger, row["anomaly_id"])
+    return record.one(here.ledger, row.anomaly_id)
 
 
 def test_who_opens_the_list_finds_the_models_loaded(here: Installation, browser: TestClient) -> None:
@@ -59,7 +60,7 @@ def test_each_part_of_a_record_comes_by_itself_and_is_a_page_too(
         "flagged": ["clearing", "nearest", "versions", "neighbours"],
         "sampled": ["nearest", "versions", "neighbours"],
     }.items():
-        address = f"/record/{of_kind(here, kind)['anomaly_id']}"
+        address = f"/record/{of_kind(here, kind).anomaly_id}"
         page = browser.get(address).text
         assert re.findall(r'data-part="(.+?)\?part=true"', page) == [f"{address}/{name}" for name in names]
         for name in names:
@@ -77,27 +78,27 @@ def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
     """The same functions behind all three, typed; what is unusable says so."""
     dataset = here.dataset(scored.name)
     flagged = [
-        record.one(here.ledger, one["anomaly_id"])
+        record.one(here.ledger, one.anomaly_id)
         for one in queue.page(here.ledger, Filters(kind="flagged")).rows
     ]
     row = next(one for one in flagged if len(record.neighbours(here, dataset, one).rows) > 1)
     api = {
-        name: browser.get(f"/api/records/{row['anomaly_id']}/{name}").json()
+        name: browser.get(f"/api/records/{row.anomaly_id}/{name}").json()
         for name in ("clearing", "nearest", "neighbours", "versions")
     }
-    named = [reason["column"] for reason in row["reasons"]]
+    named = [reason.column for reason in row.reasons]
     assert (
         [one["column"] for one in api["clearing"]["changes"]]
         == named[: len(api["clearing"]["changes"])]
         != []
     )
-    assert api["clearing"]["score"] < row["threshold"]
+    assert api["clearing"]["score"] < row.threshold
     assert (len(api["nearest"]), api["nearest"][0]["distance"] > 0) == (3, True)
     (this,) = (one for one in api["neighbours"]["rows"] if one["is_this"])
-    assert (this["record_key"], this["record"]) == (row["record_key"], row["record"])
-    assert api["neighbours"]["columns"][:2] == ["time", row["reasons"][0]["column"]]
+    assert (this["record_key"], this["record"]) == (row.record_key, row.record)
+    assert api["neighbours"]["columns"][:2] == ["time", row.reasons[0].column]
     asked = ["--clearing", "--nearest", "--neighbours", "--versions"]
-    code, output, _ = scored.run("review", "show", row["anomaly_id"], *asked, "--json")
+    code, output, _ = scored.run("review", "show", row.anomaly_id, *asked, "--json")
     told = json.loads(output)
     assert code == 0
     assert {name: told[name] for name in ("clearing", "nearest", "neighbours")} == {
@@ -106,15 +107,15 @@ def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
     assert [one["anomaly_score"] for one in told["scored_by"]] == [
         one["anomaly_score"] for one in api["versions"]
     ]
-    code, output, _ = scored.run("review", "show", row["anomaly_id"], *asked)
+    code, output, _ = scored.run("review", "show", row.anomaly_id, *asked)
     change = api["clearing"]["changes"][0]
     assert f"had {change['column']} been {change['needed']} instead of {change['observed']}" in " ".join(
         output.split()
     )
-    assert f"{row['record_key']} ←" in output
+    assert f"{row.record_key} ←" in output
     assert api["nearest"][0]["record_key"] in output
 
-    sampled = of_kind(here, "sampled")["anomaly_id"]
+    sampled = of_kind(here, "sampled").anomaly_id
     assert browser.get(f"/api/records/{sampled}/clearing").json() == {
         "changes": [], "score": None, "why_not": "it is not flagged",
     }  # fmt: skip

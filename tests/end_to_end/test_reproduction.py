@@ -94,13 +94,13 @@ def test_verdicts_are_those_of_then(scored: Place) -> None:
     """
     here = scored.here
     first, second = queue.page(here.ledger, Filters(kind="flagged"), limit=2).rows
-    given = judging.give(here.ledger, [first["anomaly_id"]], "anomaly", by="ann")
-    judging.give(here.ledger, [second["anomaly_id"]], "normal", by="ann")
+    given = judging.give(here.ledger, [first.anomaly_id], "anomaly", by="ann")
+    judging.give(here.ledger, [second.anomaly_id], "normal", by="ann")
     version = scored.train().model_version
     assert version == 2
     _, note = here.registry.note(scored.name, version)
-    assert (note["left_out"], note["normal"]) == ([first["anomaly_id"]], [second["anomaly_id"]])
-    keys = [record.one(here.ledger, row["anomaly_id"])["record_key"] for row in (first, second)]
+    assert (note["left_out"], note["normal"]) == ([first.anomaly_id], [second.anomaly_id])
+    keys = [record.one(here.ledger, row.anomaly_id).record_key for row in (first, second)]
     assert not [key for key in keys if key in json.dumps(note)]
 
     judging.undo(here.ledger, given.act, by="ann")

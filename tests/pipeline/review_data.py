@@ -12,6 +12,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState, Ledger
 from pipeline.review.filters import BANDS
 from pipeline.review.intake import QueueBatch, replace_batch
+from pipeline.review.queued import Whole
 from pipeline.verdicts import anomaly_id
 
 DATASET = (
@@ -22,6 +23,13 @@ TOKEN = "a token that only the terminal knows"  # noqa: S105  # made up
 SITE = "http://localhost"
 SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)
 BATCH = QueueBatch("payments", "2026-01-30", "2026-01-30", 3, SCORED_AT, 0, 0, 0, 0)
+WHOLE = Whole(
+    anomaly_id="0123456789abcdef", dataset="payments", batch_id="2026-01-30", day="2026-01-30", kind="flagged",
+    driver="amount", signature="amount↑", state="open", reviewer="", decided_at=None, band=3, suppressed=0,
+    model_version=3, severity=3.5, anomaly_score=350.0, reconstruction=315.0, kl_divergence=35.0, kl_share=0.1,
+    p_value=0.0003, threshold=20.0, scored_at=SCORED_AT, reasons=(), record_key="k", claim=None, row_number=0,
+    kl_weight=1.0, terms=(), record={}, verdicts=(), holding=(), versions=(),
+)  # fmt: skip
 
 
 def refused(batch_id: str) -> BatchState:

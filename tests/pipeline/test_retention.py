@@ -232,7 +232,7 @@ def test_a_verdict_keeps_the_version_that_put_the_record_before_a_person(ledger:
     put(ledger, [row("a"), row("b")])
     assert retention.judged(ledger, "payments") == {}
     first, _ = page(ledger, Filters()).rows
-    given = judging.give(ledger, [first["anomaly_id"]], "normal", by="ann")
+    given = judging.give(ledger, [first.anomaly_id], "normal", by="ann")
     assert retention.judged(ledger, "payments") == {3: 1}
     judging.undo(ledger, given.act, by="ann")
     assert retention.judged(ledger, "payments") == {3: 1}

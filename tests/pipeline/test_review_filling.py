@@ -119,14 +119,14 @@ def test_a_scored_batch_is_in_the_queue_whole_and_once(
     dataset = here.dataset("payments")
     assert catch_up(here, dataset) == ["2026-01-30"]
     rows = queue.page(here.ledger, Filters()).rows
-    assert [(one["record_key"], one["kind"]) for one in rows if one["kind"] == "flagged"] == [
+    assert [(one.record_key, one.kind) for one in rows if one.kind == "flagged"] == [
         ("2026-01-30-004", "flagged"),
         ("2026-01-30-003", "flagged"),
     ]
-    assert [one["kind"] for one in rows].count("sampled") == 1
+    assert [one.kind for one in rows].count("sampled") == 1
     found = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
-    assert found["record"] == {"at": "2026-01-30T04:00:00+00:00", "card": "c4", "amount": 4.0}
-    assert (found["driver"], found["signature"], found["band"]) == ("amount", "amount↑", 0)
+    assert found.record == {"at": "2026-01-30T04:00:00+00:00", "card": "c4", "amount": 4.0}
+    assert (found.driver, found.signature, found.band) == ("amount", "amount↑", 0)
     assert catch_up(here, dataset) == []
     assert catch_up(here, dataset, force=True) == ["2026-01-30"]
     assert queue.page(here.ledger, Filters()).rows == rows
@@ -143,9 +143,9 @@ def test_a_score_is_the_sum_that_was_published(
     catch_up(here, here.dataset("payments"))
     found, scores = {}, {}
     for one in queue.page(here.ledger, Filters()).rows:
-        scores[one["day"], one["kind"]] = one["anomaly_score"]
-        whole = record.one(here.ledger, one["anomaly_id"])
-        found[one["day"], one["kind"]] = [(part.kind, part.nats) for part in parts.of_score(whole)]
+        scores[one.day, one.kind] = one.anomaly_score
+        whole = record.one(here.ledger, one.anomaly_id)
+        found[one.day, one.kind] = [(part.kind, part.nats) for part in parts.of_score(whole)]
     assert found["2026-01-30", "flagged"] == [("column", 2.25), ("others", 0.25), ("kl", 0.5)]
     assert found["2026-01-30", "sampled"] == [("others", scores["2026-01-30", "sampled"] - 0.5), ("kl", 0.5)]
     assert found["2026-01-31", "flagged"] == found["2026-01-31", "sampled"] == []
@@ -162,12 +162,12 @@ def test_the_sample_is_the_same_whichever_model_scored(
     for version in (3, 4):
         publish(flagged=(0, 1, 2, 3), version=version)
         catch_up(here, dataset)
-        chosen.append({one["record_key"] for one in queue.page(here.ledger, Filters(kind="sampled")).rows})
+        chosen.append({one.record_key for one in queue.page(here.ledger, Filters(kind="sampled")).rows})
     assert chosen[0] == chosen[1]
     assert len(chosen[0]) == 2
     others = dataset.model_copy(update={"review": dataset.review.model_copy(update={"seed": 8})})
     catch_up(here, others, force=True)
-    assert {one["record_key"] for one in queue.page(here.ledger, Filters(kind="sampled")).rows} != chosen[0]
+    assert {one.record_key for one in queue.page(here.ledger, Filters(kind="sampled")).rows} != chosen[0]
 
 
 def test_the_queue_follows_a_batch_that_was_scored_again(
@@ -182,14 +182,14 @@ def test_the_queue_follows_a_batch_that_was_scored_again(
     publish(flagged=(4, 5), version=4)
     assert catch_up(here, dataset) == ["2026-01-30"]
     found = record.one(here.ledger, name)
-    assert (found["state"], found["model_version"]) == ("anomaly", 4)
-    assert [version["model_version"] for version in found["versions"]] == [3, 4]
+    assert (found.state, found.model_version) == ("anomaly", 4)
+    assert [version.model_version for version in found.versions] == [3, 4]
     publish(flagged=(5,), version=5)
     for _ in range(2):
         catch_up(here, dataset, force=True)
     words = [
-        (word["model_version"], word["kind"], round(word["severity"], 3))
-        for word in record.one(here.ledger, name)["versions"]
+        (word.model_version, word.kind, round(word.severity, 3))
+        for word in record.one(here.ledger, name).versions
     ]
     assert words == [(3, "flagged", 0.4), (4, "flagged", 0.4), (5, "cleared", 0.4)]
 
@@ -201,12 +201,10 @@ def test_records_that_no_column_explains_are_a_group_of_their_own(store: Ledger)
     put(store, [row("whole", signature=NO_COLUMN, reasons=[]), row("amount")])
     (lone,) = [group for group in groups(store, Filters()) if group.signature == NO_COLUMN]
     assert lone.n == 1
-    assert [one["record_key"] for one in queue.page(store, Filters(signature=lone.signature)).rows] == [
-        "whole"
-    ]
+    assert [one.record_key for one in queue.page(store, Filters(signature=lone.signature)).rows] == ["whole"]
     last = datetime.now(UTC).date().isoformat()
     suppression.save(store, suppression.Rule("payments", lone.signature, {}, last, "known", "ann"))
-    assert [one["record_key"] for one in queue.page(store, Filters()).rows] == ["amount"]
+    assert [one.record_key for one in queue.page(store, Filters()).rows] == ["amount"]
 
 
 def test_a_record_dated_in_the_future_does_not_move_the_windows(
@@ -267,11 +265,11 @@ def test_neighbours_are_the_entitys_records_around_it(
     row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
     found = record.neighbours(here, dataset, row, each_side=2)
     assert found.of == "card c4"
-    times = [one["record"]["at"] for one in found.rows]
+    times = [one.record["at"] for one in found.rows]
     assert times == sorted(times)
-    assert {one["record"]["card"] for one in found.rows} == {"c4"}
-    assert [one["is_this"] for one in found.rows].count(True) == 1
-    assert len({one["batch_id"] for one in found.rows}) == 2
+    assert {one.record["card"] for one in found.rows} == {"c4"}
+    assert [one.is_this for one in found.rows].count(True) == 1
+    assert len({one.batch_id for one in found.rows}) == 2
 
 
 def test_a_column_has_the_distribution_of_its_batch(
@@ -342,7 +340,7 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(
     narrow = replace(draft, conditions={"card": "c3"})
     assert suppression.preview(ledger, narrow).n_hidden == 2
     kept = suppression.save(ledger, narrow)
-    shown = {one["anomaly_id"] for one in queue.page(ledger, Filters(kind="flagged")).rows}
+    shown = {one.anomaly_id for one in queue.page(ledger, Filters(kind="flagged")).rows}
     assert shown == {ids[1]}
     assert queue.total(ledger, Filters(suppressed=True)) == 2
     catch_up(here, dataset, force=True)
@@ -360,7 +358,7 @@ def test_what_a_rule_hid_stays_hidden_by_another(store: Ledger) -> None:
     second = suppression.save(store, replace(everyone, signature="", conditions={"country": "FR"})).number
     assert queue.total(store, Filters(suppressed=True)) == 2
     assert suppression.end(store, first, by="bob") == 1
-    assert [one["record_key"] for one in queue.page(store, Filters()).rows] == ["de"]
+    assert [one.record_key for one in queue.page(store, Filters()).rows] == ["de"]
     assert suppression.end(store, second, by="bob") == 1
     assert queue.total(store, Filters()) == 2
     for number in (first, 99, 10**23):
@@ -401,9 +399,9 @@ def test_no_rule_hides_what_was_judged(here: Installation, publish: Callable[...
     judging.give(ledger, [second], "anomaly", by="ann")
     for _ in range(2):
         judged = queue.page(ledger, Filters(kind="flagged", state="anomaly")).rows
-        assert {one["anomaly_id"] for one in judged} == {first, second}
+        assert {one.anomaly_id for one in judged} == {first, second}
         hidden = queue.page(ledger, Filters(suppressed=True)).rows
-        assert [one["anomaly_id"] for one in hidden] == [third]
+        assert [one.anomaly_id for one in hidden] == [third]
         catch_up(here, dataset, force=True)
 
 
@@ -532,7 +530,7 @@ def test_nearest_are_the_unflagged_records_that_are_most_alike(
     by_steps.__dict__.pop("with_derived", None)  # what it was before
     near = compare.nearest(here, by_steps, row)  # the model reads what is derived from it alone
     assert (near[0].record_key[-3:], near[0].differs) == ("005", ("amount",))
-    sampled = record.one(here.ledger, queue.page(here.ledger, Filters(kind="sampled")).rows[0]["anomaly_id"])
-    assert sampled["record_key"] not in {one.record_key for one in compare.nearest(here, dataset, sampled)}
+    sampled = record.one(here.ledger, queue.page(here.ledger, Filters(kind="sampled")).rows[0].anomaly_id)
+    assert sampled.record_key not in {one.record_key for one in compare.nearest(here, dataset, sampled)}
     assert compare.clearing(here, dataset, sampled).why_not == "it is not flagged"
     assert compare.clearing(here, dataset, row).why_not == "model version 3 is no longer in the registry"

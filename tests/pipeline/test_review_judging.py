@@ -35,7 +35,7 @@ def ids(store: Ledger) -> list[str]:
 
 
 def state(store: Ledger, anomaly_id: str) -> str:
-    return str(record.one(store, anomaly_id)["state"])
+    return str(record.one(store, anomaly_id).state)
 
 
 def test_a_verdict_says_who_when_and_why_and_the_queue_follows(store: Ledger, ids: list[str]) -> None:
@@ -43,11 +43,11 @@ def test_a_verdict_says_who_when_and_why_and_the_queue_follows(store: Ledger, id
     given_now = judging.give(store, ids[:3], "data_error", by="ann", note="the gateway was down")
     assert set(given_now.anomaly_ids) == set(ids[:3])
     found = record.one(store, ids[0])
-    (entry,) = found["verdicts"]
-    assert (entry["verdict"], entry["by"], entry["note"], entry["act"]) == (
+    (entry,) = found.verdicts
+    assert (entry.verdict, entry.by, entry.note, entry.act) == (
         "data_error", "ann", "the gateway was down", given_now.act,
     )  # fmt: skip
-    assert datetime.now(UTC) - entry["decided_at"] < timedelta(minutes=1)
+    assert datetime.now(UTC) - entry.decided_at < timedelta(minutes=1)
     assert queue.counts(store, Filters())["state"] == {"open": 3, "data_error": 3}
     assert judged(store, "payments")[0] == [("2026-01-30", key) for key in KEYS[:3]]
 
@@ -57,7 +57,7 @@ def test_said_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None:
     judging.give(store, ids[:1], "normal", by="ann")
     again = judging.give(store, ids[:1], "normal", by="ann")
     assert again.anomaly_ids == ()
-    assert len(record.one(store, ids[0])["verdicts"]) == 1
+    assert len(record.one(store, ids[0]).verdicts) == 1
     assert len(judging.give(store, ids[:1], "normal", by="ann", note="looked again").anomaly_ids) == 1
 
 
@@ -73,7 +73,7 @@ def test_reviewers_who_differ_are_both_heard_until_somebody_settles_it(store: Le
     judging.give(store, this, "unsure", by="cid")
     settled = judging.give(store, this, "normal", by="ann", settle=True)
     assert (settled.conflicts, state(store, ids[0])) == ((), "normal")
-    assert len(record.one(store, ids[0])["verdicts"]) == 5
+    assert len(record.one(store, ids[0]).verdicts) == 5
 
 
 def test_settled_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None:
@@ -108,7 +108,7 @@ def test_nobody_comes_between_the_look_at_a_group_and_the_word_on_it(
         ledger, Filters(dataset="payments", signature="amount↑"), "normal", by="ann", n=len(rows)
     )
     other.join()
-    assert [entry["by"] for entry in record.one(ledger, first)["verdicts"]] == ["ann", "bob"]
+    assert [entry.by for entry in record.one(ledger, first).verdicts] == ["ann", "bob"]
 
 
 def test_a_group_of_any_size_is_judged_in_statements_of_a_few_hundred(ledger: Ledger) -> None:
@@ -137,8 +137,8 @@ def test_undo_withdraws_and_deletes_nothing(store: Ledger, ids: list[str]) -> No
     assert len(judging.undo(store, act, by="ann").anomaly_ids) == 6
     assert queue.counts(store, Filters())["state"] == {"open": 4, "normal": 2}
     assert judging.undo(store, act, by="ann").anomaly_ids == ()
-    entries = record.one(store, ids[0])["verdicts"]
-    assert [entry["verdict"] for entry in entries] == ["normal", "anomaly", WITHDRAWN]
+    entries = record.one(store, ids[0]).verdicts
+    assert [entry.verdict for entry in entries] == ["normal", "anomaly", WITHDRAWN]
 
 
 def test_nobody_takes_back_what_another_said(store: Ledger, ids: list[str]) -> None:
@@ -172,13 +172,13 @@ def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger,
     """Two people on one record is one person's time lost; a claim that never ends loses the record."""
     assert judging.claim(store, ids[0], by="ann")[0] == "ann"
     assert judging.claim(store, ids[0], by="bob")[0] == "ann"
-    assert record.one(store, ids[0])["claim"]["by"] == "ann"
+    assert record.one(store, ids[0]).claim.by == "ann"
     judging.claim(store, ids[1], by="ann", lasts=timedelta(seconds=-1))
     assert judging.claim(store, ids[1], by="bob")[0] == "bob"
     judging.release(store, ids[1], by="ann")
-    assert record.one(store, ids[1])["claim"]["by"] == "bob"
+    assert record.one(store, ids[1]).claim.by == "bob"
     judging.give(store, ids[:1], "normal", by="bob")
-    assert record.one(store, ids[0])["claim"] is None
+    assert record.one(store, ids[0]).claim is None
 
 
 def test_threads_that_judge_the_same_records_lose_nothing(store: Ledger, ids: list[str]) -> None:

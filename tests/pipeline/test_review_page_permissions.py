@@ -319,4 +319,4 @@ def test_a_program_with_the_token_needs_no_page(app: FastAPI, here: Installation
     program = TestClient(app, base_url=SITE, headers={"authorization": f"Bearer {TOKEN}"})
     said = {"anomaly_ids": ids[:1], "verdict": "anomaly"}
     assert program.post("/api/verdicts", json=said).status_code == 200
-    assert record.one(here.ledger, ids[0])["verdicts"][0]["by"] == "ann"
+    assert record.one(here.ledger, ids[0]).verdicts[0].by == "ann"

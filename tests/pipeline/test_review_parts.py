@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.review import parts
+from pipeline.review.queued import Reason, Term
 from pipeline.review.web.words import nats, rarity
+
+from .review_data import WHOLE
 
 NATS = st.floats(-1e6, 1e6, width=32)
 
@@ -24,12 +27,13 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(
     terms: list[float], others: float, kl: float, weight: float
 ) -> None:
     """A reader with a pencil comes to the number at the foot, to the digit."""
-    row: dict[str, Any] = {
-        "terms": [{"column": f"c{i}", "nats": term} for i, term in enumerate(terms)],
-        "kl_weight": weight,
-        "kl_divergence": kl,
-        "anomaly_score": sum(terms) + others + weight * kl,
-    }
+    row = replace(
+        WHOLE,
+        terms=tuple(Term(f"c{i}", term) for i, term in enumerate(terms)),
+        kl_weight=weight,
+        kl_divergence=kl,
+        anomaly_score=sum(terms) + others + weight * kl,
+    )
 
     def cents(value: float) -> int:
         return int(
@@ -40,14 +44,15 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(
         )
 
     found = parts.of_score(row)
-    assert sum(cents(part.nats) for part in found) == cents(row["anomaly_score"])
+    assert sum(cents(part.nats) for part in found) == cents(row.anomaly_score)
     assert [part.kind for part in found][-1] == "kl"
 
 
 @given(shares=st.lists(st.floats(0, 0.3), max_size=3), kl=st.floats(0, 0.1))
 def test_shares_add_up_to_a_hundred(shares: list[float], kl: float) -> None:
     """With those of the columns that are not named."""
-    row = {"reasons": [{"share": share} for share in shares], "kl_share": kl}
+    reasons = tuple(Reason("amount", "1", "2", None, None, share) for share in shares)
+    row = replace(WHOLE, reasons=reasons, kl_share=kl)
     shown = [round(100 * share) for share in (*shares, kl, parts.unnamed_share(row))]
     assert sum(shown) == (100 if shares else round(100 * kl))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
+from pipeline.review.queued import Reason
 from pipeline.review.statistics import Day
 from pipeline.review.usual import Distribution
 from pipeline.review.web import plots
@@ -14,9 +14,8 @@ from pipeline.review.web import plots
 COUNTRIES = Distribution(1000, "b", categories=(("DE", 0.6), ("FR", 0.3), ("XX", 0.001), ("<b>", 0.0)))
 
 
-def reason(observed: str, expected: str, **given: Any) -> dict[str, Any]:
-    plain = {"column": "country", "observed": observed, "expected": expected, "low": None, "high": None}
-    return plain | given
+def reason(observed: str, expected: str, *, low: float | None = None, unknown: bool = False) -> Reason:
+    return Reason("country", observed, expected, low, low, 0.9, unknown)
 
 
 def test_a_categorys_reason_shows_observed_expected_and_usual_shares() -> None:
@@ -37,7 +36,7 @@ def test_a_categorys_reason_shows_observed_expected_and_usual_shares() -> None:
 def test_a_category_of_any_name_is_text() -> None:
     """A parenthesis in it, markup, and more than a line."""
     odd = Distribution(10, "b", categories=(("a (b)", 0.5), ("<script>" + "x" * 500, 0.5)))
-    drawn = str(plots.usual(odd, reason("<script>" + "x" * 500, "a (b) (50%)", unknown=False)))
+    drawn = str(plots.usual(odd, reason("<script>" + "x" * 500, "a (b) (50%)")))
     assert "50% expected here" in drawn
     assert "<script>" not in drawn
 

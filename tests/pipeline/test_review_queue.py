@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -110,7 +110,7 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         if after is None:
             break
         assert len(page.rows) == 3
-    assert [one["anomaly_id"] for one in found] == [one["anomaly_id"] for one in expected]
+    assert [one.anomaly_id for one in found] == [one["anomaly_id"] for one in expected]
     assert set(queue.members(store, replace(filters, search=None))) == {
         one["anomaly_id"] for one in rows if lets_through(replace(filters, search=None), one)
     }
@@ -140,8 +140,8 @@ def test_pages_and_counts_are_those_of_a_plain_search(
     assert {group.signature: group.n for group in found} == Counter(one["signature"] for one in members)
     for group in found:
         mine = [one for one in members if one["signature"] == group.signature]
-        assert group.severest == group.exemplar["severity"] == max(one["severity"] for one in mine)
-        assert group.exemplar["anomaly_id"] in {one["anomaly_id"] for one in mine}
+        assert group.severest == group.exemplar.severity == max(one["severity"] for one in mine)
+        assert group.exemplar.anomaly_id in {one["anomaly_id"] for one in mine}
         days = [one["day"] for one in mine]
         assert (group.first_day, group.last_day) == (min(days), max(days))
 
@@ -149,18 +149,18 @@ def test_pages_and_counts_are_those_of_a_plain_search(
 def test_a_batch_scored_again_takes_the_place_of_the_first_and_verdicts_stay(store: Ledger) -> None:
     """Another model flags others; what a person said of a record is still there, and still found."""
     put(store, [row("gone"), row("judged"), row("both")])
-    first = {one["record_key"]: one["anomaly_id"] for one in queue.page(store, Filters()).rows}
+    first = {one.record_key: one.anomaly_id for one in queue.page(store, Filters()).rows}
     judging.give(store, [first["judged"], first["both"]], "anomaly", by="ann")
     again = [row("both", model_version=4, severity=5.0), row("new", model_version=4)]
     for _ in range(2):
         put(store, again)
-    rows = {one["record_key"]: one for one in queue.page(store, Filters()).rows}
-    assert {key: (one["kind"], one["state"], one["model_version"]) for key, one in rows.items()} == {
+    rows = {one.record_key: one for one in queue.page(store, Filters()).rows}
+    assert {key: (one.kind, one.state, one.model_version) for key, one in rows.items()} == {
         "both": ("flagged", "anomaly", 4),
         "judged": ("cleared", "anomaly", 3),
         "new": ("flagged", "open", 4),
     }
-    assert rows["both"]["anomaly_id"] == first["both"]
+    assert rows["both"].anomaly_id == first["both"]
     assert queue.counts(store, Filters())["kind"] == {"flagged": 2, "cleared": 1}
     assert intake.held(store, "payments")["2026-01-30"].model_version == 4
 
@@ -174,7 +174,7 @@ def test_records_that_are_odd_alike_are_gathered(store: Ledger) -> None:
         ("amount↑ fee↓", 4, 5.0),
         ("items↑", 1, 3.5),
     ]
-    assert found[0].exemplar["record_key"] == "k3"
+    assert found[0].exemplar.record_key == "k3"
     judging.give(
         store, queue.members(store, Filters(state="open", signature="amount↑ fee↓")), "normal", by="ann"
     )
@@ -197,7 +197,7 @@ def test_any_text_can_be_a_key_and_be_searched_for(store: Ledger, key: str) -> N
     """Keys are a stranger's: they are compared, never interpreted."""
     put(store, [row(key), row("plain")])
     found = queue.page(store, Filters(search=key)).rows
-    assert [one["record_key"] for one in found] == [key]
+    assert [one.record_key for one in found] == [key]
 
 
 def test_a_search_that_finds_many_shows_the_newest_first(
@@ -208,9 +208,9 @@ def test_a_search_that_finds_many_shows_the_newest_first(
     put(store, [row(f"card-{i:03}", "2026-01-28") for i in range(60)])
     put(store, [row("card-new", "2026-01-30"), row("card-fee", "2026-01-29", driver="fee")])
     found = queue.page(store, Filters(search="card-"), limit=3).rows
-    assert [one["record_key"] for one in found[:2]] == ["card-new", "card-fee"]
+    assert [one.record_key for one in found[:2]] == ["card-new", "card-fee"]
     (only,) = queue.page(store, Filters(search="card-", driver="fee")).rows
-    assert only["record_key"] == "card-fee"
+    assert only.record_key == "card-fee"
     assert len(queue.page(store, Filters(search="card-"), limit=100).rows) == 62
 
 
@@ -243,7 +243,7 @@ def test_a_search_is_for_a_prefix_in_a_database_of_any_language(postgresql: str)
     store = Ledger(postgresql.format(name="english"))
     put(store, [row(key) for key in ("xy", "XY", "x_y", "x-y", "y")])
     for start, keys in (("x", {"xy", "x_y", "x-y"}), ("X", {"XY"}), ("x_", {"x_y"}), ("x-", {"x-y"})):
-        assert {one["record_key"] for one in queue.page(store, Filters(search=start)).rows} == keys
+        assert {one.record_key for one in queue.page(store, Filters(search=start)).rows} == keys
     store.close()
 
 
@@ -274,15 +274,15 @@ def test_a_search_reads_as_many_characters_as_it_was_given(store: Ledger) -> Non
     """Keys may differ late: after the 120 characters that are in the index."""
     put(store, [row("k" * 150 + "a"), row("k" * 150 + "b")])
     (found,) = queue.page(store, Filters(search="k" * 150 + "b")).rows
-    assert found["record_key"].endswith("b")
+    assert found.record_key.endswith("b")
 
 
 def test_a_record_as_large_as_they_come_is_held_and_not_dragged_through_lists(store: Ledger) -> None:
     """A megabyte in a cell makes one page slow, not every page."""
     put(store, [row("k" * 1_000_000, record={"note": "x" * 1_000_000})])
     (listed,) = queue.page(store, Filters()).rows
-    assert "record" not in listed
-    assert len(json.dumps(listed, default=str)) < 3000
+    assert not hasattr(listed, "record")
+    assert len(json.dumps(asdict(listed), default=str)) < 3000
 
 
 def test_the_character_that_no_database_holds_finds_nothing_and_breaks_nothing(store: Ledger) -> None:
@@ -290,7 +290,7 @@ def test_the_character_that_no_database_holds_finds_nothing_and_breaks_nothing(s
     put(store, [row("k1"), row("k\N{REPLACEMENT CHARACTER}")])
     nul = "k\0"
     (found,) = queue.page(store, Filters(search=nul)).rows
-    assert found["record_key"] == "k\N{REPLACEMENT CHARACTER}"
+    assert found.record_key == "k\N{REPLACEMENT CHARACTER}"
     for filters in (Filters(driver=nul), Filters(signature=nul), Filters(reviewer=nul), Filters(batch=nul)):
         assert queue.page(store, filters).rows == []
     for filters in (Filters(signature=nul), Filters(batch=nul), Filters(dataset=nul)):

@@ -66,7 +66,7 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
     ledger, after = request.app.state.here.ledger, read_place(choice.after)
     found = queue.page(ledger, scope.seen(request, choice.filters()), after=after, limit=choice.limit)
     more = str(found.more_after) if found.more_after else None
-    return Records(records=[Listed.model_validate(row) for row in found.rows], more_after=more)
+    return Records(records=[Listed.model_validate(asdict(row)) for row in found.rows], more_after=more)
 
 
 @router.get("/counts")
@@ -82,7 +82,7 @@ def counts(request: Request, choice: Annotated[Choice, Query()]) -> Counts:
 @router.get("/records/{anomaly_id}")
 def one(request: Request, anomaly_id: str) -> Whole:
     """One record whole."""
-    return Whole.model_validate(scope.one(request, anomaly_id))
+    return Whole.model_validate(asdict(scope.one(request, anomaly_id)))
 
 
 @router.get("/records/{anomaly_id}/versions")
@@ -90,7 +90,7 @@ def versions(request: Request, anomaly_id: str) -> list[Rescored]:
     """How the newest model versions that are still registered score a record now, the newest first."""
     here = request.app.state.here
     row = scope.one(request, anomaly_id)
-    found = rescoring.scored_by(here, here.dataset(row["dataset"]), row)
+    found = rescoring.scored_by(here, here.dataset(row.dataset), row)
     return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
 
 
@@ -102,7 +102,7 @@ def neighbours(
 ) -> Neighbours:
     """The records before and after one in time, of the same entity; without an entity, those of its batch."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = looking.neighbours(here, here.dataset(row["dataset"]), row, each_side=each_side)
+    found = looking.neighbours(here, here.dataset(row.dataset), row, each_side=each_side)
     return Neighbours.model_validate(asdict(found))
 
 
@@ -112,7 +112,7 @@ def nearest(
 ) -> list[Near]:
     """The records of its batch that are most like one and were not flagged, the nearest first."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = compare.nearest(here, here.dataset(row["dataset"]), row, n=n)
+    found = compare.nearest(here, here.dataset(row.dataset), row, n=n)
     return [Near.model_validate(asdict(one)) for one in found]
 
 
@@ -120,7 +120,7 @@ def nearest(
 def clearing(request: Request, anomaly_id: str) -> Clearing:
     """The smallest change, along a record's reasons, after which it would not have been flagged."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = compare.clearing(here, here.dataset(row["dataset"]), row)
+    found = compare.clearing(here, here.dataset(row.dataset), row)
     changes = [one._asdict() for one in found.changes]
     return Clearing.model_validate(vars(found) | {"changes": changes})
 

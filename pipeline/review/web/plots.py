@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.review.queued import Reason
 from pipeline.review.statistics import Day, Share, share_text
 from pipeline.review.usual import LONGEST_CATEGORY, Distribution
 
@@ -20,18 +21,18 @@ WIDE, HIGH, FOOT = 420, 84, 16
 WIDEST_DAY = 120  # room for a day's name
 
 
-def usual(found: Distribution | None, reason: Mapping[str, Any]) -> Markup:
+def usual(found: Distribution | None, reason: Reason) -> Markup:
     """A reason's column: how it usually lies, what was expected with its interval, and what was there."""
     if found is None:
         return Markup("")
     return _categories(found, reason) if found.categories else _histogram(found, reason)
 
 
-def _histogram(found: Distribution, reason: Mapping[str, Any]) -> Markup:
+def _histogram(found: Distribution, reason: Reason) -> Markup:
     axis = _Axis(found)
     top, tallest = HIGH - FOOT, max(max(found.counts), 1)
     parts = []
-    low, high = axis.at(reason["low"]), axis.at(reason["high"])
+    low, high = axis.at(reason.low), axis.at(reason.high)
     if low is not None and high is not None:
         width = max(high - low, 2.0)
         band = '<rect class="interval" x="{:.1f}" y="0" width="{:.1f}" height="{}"/>'
@@ -42,19 +43,19 @@ def _histogram(found: Distribution, reason: Mapping[str, Any]) -> Markup:
         kind = "bar" if _is_known(found, i) else "bar somewhere"
         bar = '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
         parts.append(_draw(bar, kind, left + 0.5, top - height, max(right - left - 1, 0.5), height))
-    expected, observed = axis.at(reason["expected"]), axis.at(reason["observed"])
+    expected, observed = axis.at(reason.expected), axis.at(reason.observed)
     if expected is not None:
         parts.append(
             _draw('<line class="expected" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/>', expected, top)
         )
     if observed is not None:
-        parts.append(_observed(observed, top, axis.beyond(reason["observed"])))
+        parts.append(_observed(observed, top, axis.beyond(reason.observed)))
     parts.append(Markup('<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>').format(WIDE, top, top))
     scale = " (log)" if found.is_logarithmic else ""
     ends = '<text x="2" y="{0}">{1:.4g}</text><text x="{2}" y="{0}" text-anchor="end">{3:.4g}{4}</text>'
     parts.append(_draw(ends, HIGH - 3, found.edges[0], WIDE - 2, found.edges[-1], scale))
     said = (
-        f"{reason['column']}: observed {reason['observed']}, expected {reason['expected']}; "
+        f"{reason.column}: observed {reason.observed}, expected {reason.expected}; "
         f"the usual values of {found.n_records} {found.of}"
     )
     return _svg(WIDE, HIGH, said, parts)
@@ -111,26 +112,26 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def likely(reason: Mapping[str, Any]) -> tuple[str, float | None]:
+def likely(reason: Reason) -> tuple[str, float | None]:
     """What a category was expected to be and how likely, of "DE (93%)"; a number's reason has no such
     thing.
     """
-    value, _, chance = str(reason["expected"]).rpartition(" (")
-    if reason["low"] is not None or not chance.endswith("%)"):
+    value, _, chance = str(reason.expected).rpartition(" (")
+    if reason.low is not None or not chance.endswith("%)"):
         return "", None
     share = number(chance.removesuffix("%)"))
     return value, None if share is None else share / 100
 
 
-def _categories(found: Distribution, reason: Mapping[str, Any]) -> Markup:
+def _categories(found: Distribution, reason: Reason) -> Markup:
     """How often each value is, a bar each; under the expected one's, how likely the model held it here."""
-    observed, (expected, chance) = str(reason["observed"])[:LONGEST_CATEGORY], likely(reason)
+    observed, (expected, chance) = str(reason.observed)[:LONGEST_CATEGORY], likely(reason)
     longest = max([share for _, share in found.categories] + [chance or 0.0, 0.01])
     high, parts = 0, []
     for value, share in found.categories:
         kind = "observed" if value == observed else "expected" if value == expected else ""
         width, told = _along(share, longest), _frequency(share)
-        if kind == "observed" and reason.get("unknown"):
+        if kind == "observed" and reason.unknown:
             told += ", not seen in training"
         row = (
             '<text class="{0}" x="146" y="{1}" text-anchor="end">{2}</text>'
@@ -145,7 +146,7 @@ def _categories(found: Distribution, reason: Mapping[str, Any]) -> Markup:
             parts.append(_draw(bar, high, width, 158 + width, high + 8, chance))
             high += 13
     said = (
-        f"{reason['column']}: observed {observed}, expected {reason['expected']}; "
+        f"{reason.column}: observed {observed}, expected {reason.expected}; "
         f"how often the values are among {found.n_records} {found.of}"
     )
     return _svg(WIDE, high + 2, said, parts)

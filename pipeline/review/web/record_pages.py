@@ -20,6 +20,7 @@ from starlette.responses import Response
 from pipeline.errors import VaewatchError
 from pipeline.review import compare, parts, queue, record, usual, versions
 from pipeline.review.filters import Filters, Place
+from pipeline.review.queued import Whole
 from pipeline.review.web import plots, scope, warmth
 from pipeline.review.web.render import page, query_of
 from pipeline.review.web.shapes import Paged, open_unless
@@ -35,10 +36,10 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
     warmth.begin(request)
     here, filters = request.app.state.here, scope.seen(request, open_unless(choice))
     row = scope.one(request, anomaly_id)
-    place = Place(row["day"], row["severity"], row["anomaly_id"])
+    place = Place(row.day, row.severity, row.anomaly_id)
     previous, following = queue.beside(here.ledger, filters, place)
-    alike = Filters(dataset=row["dataset"], signature=row["signature"], state="open", kind="flagged")
-    has_alike = row["signature"] and row["kind"] != "sampled"
+    alike = Filters(dataset=row.dataset, signature=row.signature, state="open", kind="flagged")
+    has_alike = row.signature and row.kind != "sampled"
     n_alike = queue.size(here.ledger, alike) if has_alike else 0
     return page(
         request,
@@ -48,13 +49,13 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         derived=_derived(request, row),
         parts=parts.of_score(row),
         unnamed=parts.unnamed_share(row),
-        may_write=request.state.reviewer.may_judge(row["dataset"]),
+        may_write=request.state.reviewer.may_judge(row.dataset),
         previous=previous,
         following=following,
         has_alike=has_alike,
         n_alike=n_alike,
         query=query_of(filters, after=choice.after),
-        cleared=next((one for one in reversed(row["verdicts"]) if one["number"] in row["holding"]), None),
+        cleared=next((one for one in reversed(row.verdicts) if one.number in row.holding), None),
     )
 
 
@@ -62,7 +63,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Records around one in time."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = record.neighbours(here, here.dataset(row["dataset"]), row)
+    found = record.neighbours(here, here.dataset(row.dataset), row)
     columns = found.columns[:MOST_COLUMNS]
     return _part(request, part, "neighbours", row, "before and after", found=found, columns=columns)
 
@@ -71,7 +72,7 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
 def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """The normal records that are most like it."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    near = compare.nearest(here, here.dataset(row["dataset"]), row)
+    near = compare.nearest(here, here.dataset(row.dataset), row)
     return _part(request, part, "nearest", row, "against normal records", near=near)
 
 
@@ -79,7 +80,7 @@ def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Respo
 def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """The smallest change after which it would not have been flagged."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    dataset = here.dataset(row["dataset"])
+    dataset = here.dataset(row.dataset)
     try:
         cleared = compare.clearing(here, dataset, row)
     except VaewatchError as fault:
@@ -93,7 +94,7 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
     here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
     found: list[versions.Scored] = []
     try:
-        found = versions.scored_by(here, here.dataset(row["dataset"]), row)
+        found = versions.scored_by(here, here.dataset(row.dataset), row)
     except VaewatchError as fault:
         said = str(fault)
     return _part(
@@ -101,9 +102,7 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
     )
 
 
-def _part(
-    request: Request, is_part: bool, name: str, row: dict[str, Any], heading: str, **given: Any
-) -> Response:
+def _part(request: Request, is_part: bool, name: str, row: Whole, heading: str, **given: Any) -> Response:
     """A part for the script, or the same as a page of its own."""
     part = f"{name}_part.html"
     return page(
@@ -111,23 +110,23 @@ def _part(
     )
 
 
-def _plots(request: Request, row: dict[str, Any]) -> list[Markup]:
+def _plots(request: Request, row: Whole) -> list[Markup]:
     """One plot a reason; where the data behind it cannot be read, the words have to do."""
     here, drawn = request.app.state.here, []
-    for reason in row["reasons"]:
+    for reason in row.reasons:
         found = None
         with contextlib.suppress(VaewatchError):
-            asked = [text for text in (reason["observed"], plots.likely(reason)[0]) if text]
-            bounds = [plots.number(reason[end]) for end in ("low", "high")]
+            asked = [text for text in (reason.observed, plots.likely(reason)[0]) if text]
+            bounds = [plots.number(end) for end in (reason.low, reason.high)]
             around = [bound for bound in bounds if bound is not None]
-            dataset, column = here.dataset(row["dataset"]), reason["column"]
-            found = usual.usual(here, dataset, row["batch_id"], column, asked=asked, around=around)
+            dataset, column = here.dataset(row.dataset), reason.column
+            found = usual.usual(here, dataset, row.batch_id, column, asked=asked, around=around)
         drawn.append(plots.usual(found, reason))
     return drawn
 
 
-def _derived(request: Request, row: dict[str, Any]) -> list[record.Derivation]:
+def _derived(request: Request, row: Whole) -> list[record.Derivation]:
     """The derived columns of its reasons; none where the dataset's file is gone."""
     with contextlib.suppress(VaewatchError):
-        return record.derivations(request.app.state.here.dataset(row["dataset"]), row)
+        return record.derivations(request.app.state.here.dataset(row.dataset), row)
     return []

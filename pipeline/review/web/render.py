@@ -77,7 +77,7 @@ def _templated() -> Environment:
         "cut": cut,
         "percent": words.percent,
         "rarity": words.rarity,
-        "likely": lambda reason: plots.likely(reason)[0] or reason["expected"],
+        "likely": lambda reason: plots.likely(reason)[0] or reason.expected,
         "rounded": words.rounded,
         "cell": words.cell,
         "when": words.when,

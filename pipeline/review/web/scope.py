@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from fastapi import HTTPException, Request
 
@@ -18,6 +17,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Whole
 from pipeline.review.web.access import known
 
 
@@ -57,14 +57,14 @@ def _no_dataset(dataset: str) -> str:
     return f"there is no dataset {dataset!r} here, or it is not yours to read"
 
 
-def one(request: Request, anomaly_id: str) -> dict[str, Any]:
+def one(request: Request, anomaly_id: str) -> Whole:
     """A record, see `record.one`; one that the reviewer may not read is not there.
 
     Raises:
         NotReady: it is not in the queue.
     """
     row, reviewer = record.one(_ledger(request), anomaly_id), known(request)
-    if not reviewer.may_read(row["dataset"]):
+    if not reviewer.may_read(row.dataset):
         raise NotReady(f"record {anomaly_id!r} is not in the queue; see `vaewatch review list`")
     return row
 
