@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,5 +94,9 @@ def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
 
 
 def print_json(value: Any) -> None:
-    """For machines, on standard output."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    """For machines, on standard output: a dataclass as an object, what JSON has no word for as text."""
+    typer.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -32,13 +32,11 @@ def groups(dataset: AnyDataset = None, since: Since = None, as_json: AsJson = Fa
     """Open records that are odd alike, the largest groups first: each is likely one cause, and can be
     labelled at once.
     """
-    from dataclasses import asdict
-
     from pipeline.display.review import print_groups
     from pipeline.installation import Installation
 
     found = _open_groups(Installation(), dataset, since)
-    print_json([asdict(group) for group in found]) if as_json else print_groups(found)
+    print_json(found) if as_json else print_groups(found)
 
 
 def label(
@@ -74,8 +72,6 @@ def label(
     """Say what records were: one, several, or a whole group. The next training leaves anomalies and data
     errors out; both kinds weigh the score.
     """
-    from dataclasses import asdict
-
     from pipeline.installation import Installation
     from pipeline.review import judging, queue, record
 
@@ -91,7 +87,7 @@ def label(
         asked, of = [record.find(here.ledger, beginning) for beginning in anomaly_ids], ""
         given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle)
     if as_json:
-        return print_json({**asdict(given), "states": queue.states(here.ledger, asked)})
+        return print_json({**vars(given), "states": queue.states(here.ledger, asked)})
     return _tell(given, len(set(asked)), verdict, who, of)
 
 
@@ -103,15 +99,13 @@ def undo(
     """Take back what was said at once, of one record or of many: the entries stay in the history, others
     withdraw them.
     """
-    from dataclasses import asdict
-
     from pipeline.installation import Installation
     from pipeline.review import judging
 
     ledger, who = Installation().ledger, by or getpass.getuser()
     done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
     if as_json:
-        return print_json(asdict(done))
+        return print_json(done)
     n = len(done.anomaly_ids)
     return typer.echo(f"withdrawn: {n} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
 

@@ -76,8 +76,6 @@ def review_list(
     as_json: AsJson = False,
 ) -> None:
     """Records that wait for a person: the newest day first, on a day the most severe first."""
-    from dataclasses import asdict
-
     from pipeline.display.review import print_queue
     from pipeline.installation import Installation
     from pipeline.review import queue
@@ -100,7 +98,7 @@ def review_list(
     )
     found = queue.page(here.ledger, chosen, limit=limit)
     if as_json:
-        print_json([asdict(row) for row in found.rows])
+        print_json(found.rows)
     else:
         counted = None if search else queue.counts(here.ledger, chosen)["kind"]
         if counted and kind != "any":
@@ -131,7 +129,7 @@ def review_show(
     """
     from dataclasses import asdict
 
-    from pipeline.display.beside import as_dicts, print_beside
+    from pipeline.display.beside import print_beside
     from pipeline.display.review import print_one
     from pipeline.installation import Installation
     from pipeline.review import compare, record
@@ -150,7 +148,7 @@ def review_show(
     if of and versions:
         beside["scored_by"] = scored_by(*of)
     if as_json:
-        return print_json(asdict(found) | as_dicts(beside))
+        return print_json(asdict(found) | beside)
     print_one(found)
     return print_beside(found, beside)
 
@@ -200,9 +198,7 @@ def review_stats(
     budgets = {name: one for name in names if (one := suggested(here, here.dataset(name)))}
     found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
     if as_json:
-        return print_json(
-            statistics.as_dict(found) | {"budgets": {name: asdict(one) for name, one in budgets.items()}}
-        )
+        return print_json(asdict(found) | {"budgets": budgets})
     lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
     return print_lines([*statistics.as_lines(found), *lines])
 

@@ -37,16 +37,12 @@ def rules_list(dataset: AnyDataset = None, as_json: AsJson = False) -> None:
     """Every rule, newest first, those that hold no longer too; how many records each hides now, and how many
     like these were confirmed.
     """
-    from dataclasses import asdict
-
     from pipeline.display.review import print_rules
     from pipeline.installation import Installation
     from pipeline.review import effects, suppression
 
     ledger = Installation().ledger
-    rules = suppression.rules(ledger, dataset)
-    at_work = effects.effects(ledger, rules)
-    found = [asdict(rule) | asdict(at_work.get(rule.number, effects.Effect())) for rule in rules]
+    found = effects.effects(ledger, suppression.rules(ledger, dataset))
     print_json(found) if as_json else print_rules(found, datetime.now(UTC).date().isoformat())
 
 
@@ -59,15 +55,13 @@ def rules_preview(
     as_json: AsJson = False,
 ) -> None:
     """What a rule would have hidden in the last 30 days, and how many of these were confirmed anomalies."""
-    from dataclasses import asdict
-
     from pipeline.installation import Installation
     from pipeline.review import suppression
 
     here = Installation()
     tried = suppression.preview(here.ledger, _rule(here, dataset, signature, like, where))
     if as_json:
-        return print_json(asdict(tried))
+        return print_json(tried)
     typer.echo(tried.text)
     if tried.examples:
         typer.echo(f"such as {', '.join(tried.examples)}; see `vaewatch review show`")
@@ -88,7 +82,7 @@ def rules_add(
     """Keep a rule, and hide what it matches among the open records; they stay in every table and are
     counted.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from pipeline.installation import Installation
     from pipeline.review import suppression
@@ -100,7 +94,7 @@ def rules_add(
     tried = suppression.preview(here.ledger, draft)
     kept = suppression.save(here.ledger, draft)
     if as_json:
-        return print_json({**asdict(kept), "preview": asdict(tried)})
+        return print_json({**vars(kept), "preview": tried})
     typer.echo(tried.text)
     typer.echo(
         f"rule {kept.number} holds until {last}; end it with `vaewatch review rules end {kept.number}`"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 6  # of neighbours
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 LONGEST = 40  # characters of a value
-
-
-def as_dicts(beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a machine, as the JSON API sends it."""
-    found: dict[str, Any] = {}
-    for name, value in beside.items():
-        if name == "clearing":
-            found[name] = vars(value) | {"changes": [one._asdict() for one in value.changes]}
-        elif name == "scored_by":
-            found[name] = [asdict(one) | {"would_flag": one.would_flag} for one in value]
-        else:
-            found[name] = [asdict(one) for one in value] if isinstance(value, list) else asdict(value)
-    return found
 
 
 def print_beside(row: Whole, beside: Mapping[str, Any]) -> None:

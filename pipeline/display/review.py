@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -15,6 +15,7 @@ from pipeline.views import reasons_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pipeline.review.effects import RuleAtWork
     from pipeline.review.groups import Group
     from pipeline.review.queued import Listed, Reason, Whole
 
@@ -87,7 +88,7 @@ def print_groups(found: Sequence[Group]) -> None:
     console().print("label a whole group: vaewatch review label --group 'ODD IN' VERDICT, or --like ID")
 
 
-def print_rules(found: list[dict[str, Any]], today: str) -> None:
+def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
     """Suppression rules, what they hide and until when; those that hold no longer are faint."""
     if not found:
         console().print("no rules; `vaewatch review rules preview` shows what one would hide")
@@ -106,18 +107,18 @@ def print_rules(found: list[dict[str, Any]], today: str) -> None:
         right=("hides", "confirmed alike"),
     )
     for rule in found:
-        past = rule["ended_by"] or rule["ends_on"] < today
+        past = rule.ended_by or rule.ends_on < today
         table.add_row(
-            str(rule["number"]),
-            rule["dataset"],
-            escape(fitted(rule["signature"] or "any", 40)),
-            escape(", ".join(f"{name} = {value}" for name, value in rule["conditions"].items())),
-            rule["ends_on"],
-            str(rule["n_hidden"]),
-            str(rule["n_confirmed"]),
-            escape(fitted(rule["note"], 60)),
-            escape(rule["by"]),
-            escape(f"ended by {rule['ended_by']}" if rule["ended_by"] else ""),
+            str(rule.number),
+            rule.dataset,
+            escape(fitted(rule.signature or "any", 40)),
+            escape(", ".join(f"{name} = {value}" for name, value in rule.conditions.items())),
+            rule.ends_on,
+            str(rule.n_hidden),
+            str(rule.n_confirmed),
+            escape(fitted(rule.note, 60)),
+            escape(rule.by),
+            escape(f"ended by {rule.ended_by}" if rule.ended_by else ""),
             style="dim" if past else None,
         )
     console().print(table)

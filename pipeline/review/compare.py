@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from pipeline.config import Dataset
 from pipeline.installation import Installation
@@ -33,18 +34,17 @@ STEPS = 33  # values tried on the way from what was observed to what was expecte
 
 @dataclass(frozen=True)
 class Near:
-    """A record that was not flagged, and how like the one asked about it is.
+    """A record of the same batch that was not flagged.
 
-    Attributes:
-        distance: Gower's: the mean over columns of a difference in ranks, or of being another category; 0 to
-            1.
-        differs: columns in which it differs most, the most telling first.
+    Its distance is the mean over columns of a difference in ranks, or of being another category.
     """
 
     record_key: str
     record: dict[str, Any]
-    distance: float
-    differs: tuple[str, ...]
+    distance: Annotated[float, Field(description="Gower's: 0, alike in every column, to 1")]
+    differs: Annotated[
+        tuple[str, ...], Field(description="columns in which it differs most, the most telling first")
+    ]
 
 
 def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> list[Near]:
@@ -107,8 +107,9 @@ def _apart(values: Any, own: Any, *, is_number: bool) -> Any:
     )
 
 
-class Change(NamedTuple):
-    """A column of a record, what was observed, and what it would have to be."""
+@dataclass(frozen=True)
+class Change:
+    """A column of a record, as it was and as it would have to be."""
 
     column: str
     observed: str
@@ -117,17 +118,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Clearing:
-    """The smallest change along the reasons after which a record would not be flagged.
+    """The smallest change, along a record's reasons, after which it would not have been flagged."""
 
-    Attributes:
-        changes: empty where no such change was found.
-        score: with the changes, nats; None without.
-        why_not: in words, where nothing can be said.
-    """
-
-    changes: tuple[Change, ...] = ()
-    score: float | None = None
-    why_not: str = ""
+    changes: Annotated[tuple[Change, ...], Field(description="all of them together; empty: see why_not")]
+    score: Annotated[float | None, Field(description="with the changes, nats")]
+    why_not: Annotated[str, Field(description="where there is no such change, or nothing can be said")]
 
 
 def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
@@ -139,16 +134,15 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
         RegistryUnreachable, ModelUnusable: the model version that flagged it cannot be read.
     """
     if row.kind != "flagged":
-        return Clearing(why_not="it is not flagged")
+        return Clearing((), None, "it is not flagged")
     if dataset.derived:
-        return Clearing(
-            why_not="derived columns look back at earlier records: a change of one value is not the whole change"
-        )
+        why = "derived columns look back at earlier records: a change of one value is not the whole change"
+        return Clearing((), None, why)
     version = next(
         (v for v in here.registry.versions(dataset.dataset) if v.version == row.model_version), None
     )
     if version is None:
-        return Clearing(why_not=f"model version {row.model_version} is no longer in the registry")
+        return Clearing((), None, f"model version {row.model_version} is no longer in the registry")
     return known(here, "clearing", row, version.run_id, answer=lambda: _clearing(here, dataset, row, version))
 
 
@@ -168,8 +162,8 @@ def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVe
         needed = f"{value:.6g}" if isinstance(value, float) else str(value)
         changed.append(Change(reason.column, reason.observed, needed))
         if len(below):
-            return Clearing(tuple(changed), float(scores[at]))
-    return Clearing(why_not="no change of the columns named brings the score below the threshold")
+            return Clearing(tuple(changed), float(scores[at]), "")
+    return Clearing((), None, "no change of the columns named brings the score below the threshold")
 
 
 def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from pipeline.config import Dataset
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.review import queue
-from pipeline.verdicts import anomaly_id
+from pipeline.verdicts import State, anomaly_id
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -25,74 +27,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One record that one of the two alone flags.
-
-    Attributes:
-        flagged_by: the version that does.
-        score, score_against: nats under the judged version, and under the one that it was measured beside,
-            each in its own; None where the evaluation did not keep them.
-        p_value, p_value_against: the same two, comparable.
-        state: what verdicts come to; None where the record is not in the queue.
-    """
+    """A record that one of two versions alone flags: its score under each, in that version's own nats."""
 
     anomaly_id: str
     batch_id: str
     record_key: str
-    flagged_by: int
-    score: float | None
-    score_against: float | None
-    p_value: float
-    p_value_against: float
-    state: str | None
+    flagged_by: Annotated[int, Field(description="model version")]
+    score: Annotated[float | None, Field(description="nats, under the judged version; null: not kept")]
+    score_against: Annotated[
+        float | None,
+        Field(description="nats, under the version that it was measured beside; null: not kept"),
+    ]
+    p_value: Annotated[float, Field(description="under the judged version")]
+    p_value_against: Annotated[float, Field(description="under the version that it was measured beside")]
+    state: Annotated[State | None, Field(description="null: not in the queue")]
 
 
 @dataclass(frozen=True)
 class Shadow:
     """How long a challenger was measured beside the champion, in days of batches that landed after its
     training.
-
-    Attributes:
-        after: the last batch that it learned from.
-        days, asked, left: so far, by `promote.shadow_days` as it is now, and from here on.
     """
 
     trained_at: datetime
-    after: str
+    after: Annotated[str, Field(description="the last batch that was learned from")]
     days: float
-    asked: float
+    asked: Annotated[float, Field(description="by promote.shadow_days as it is now")]
     left: float
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What an evaluation says of two versions' flags.
-
-    Attributes:
-        against: the champion of that time. champion: the one of now.
-        n_records, either, differ: records of the newest days; those that one or both flag; those that one
-            alone flags.
-        threshold, threshold_against: the score that each version flags above, nats; None where it was not
-            kept.
-        records: the most severe that one alone flags.
-        shadow: None where none runs.
-        in_shadow: the records are of batches that landed after its training.
-    """
+class TwoMeasured:
+    """What an evaluation says of two versions' flags."""
 
     version: int
     aliases: tuple[str, ...]
-    against: int
-    champion: int | None
+    against: Annotated[int, Field(description="the champion of that time")]
+    champion: Annotated[int | None, Field(description="the version that serves now")]
     evaluated_at: datetime
     outcome: str
     last_batch: str
-    n_records: int
-    either: int
-    differ: int
-    threshold: float | None
-    threshold_against: float | None
-    records: tuple[Disagreement, ...]
-    shadow: Shadow | None
-    in_shadow: bool
+    n_records: Annotated[int, Field(description="of the newest days")]
+    either: Annotated[int, Field(description="records that one or both flag")]
+    differ: Annotated[int, Field(description="records that one alone flags")]
+    threshold: Annotated[
+        float | None, Field(description="score that the judged version flags above, nats; null: not kept")
+    ]
+    threshold_against: Annotated[float | None, Field(description="the same of the other version")]
+    records: Annotated[tuple[Disagreement, ...], Field(description="the most severe of these")]
+    shadow: Annotated[Shadow | None, Field(description="null: none runs")]
+    in_shadow: Annotated[bool, Field(description="the records are of batches that landed after the training")]
 
     @property
     def share(self) -> float | None:
@@ -100,15 +84,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is known of a dataset; where nothing is, why, and the command that would change it."""
+class TwoVersions:
+    """Where two versions disagree; where nothing is known, why, and a command that changes it."""
 
-    measured: Measured | None = None
-    why_not: str = ""
-    command: str = ""
+    measured: TwoMeasured | None
+    why_not: str
+    command: str
 
 
-def newest(here: Installation, dataset: Dataset) -> Found:
+def newest(here: Installation, dataset: Dataset) -> TwoVersions:
     """Of the challenger, or where there is none of the version that was judged last.
 
     Raises:
@@ -116,27 +100,29 @@ def newest(here: Installation, dataset: Dataset) -> Found:
     """
     name, versions = dataset.dataset, here.registry.versions(dataset.dataset)
     if not versions:
-        return Found(None, "no model version is registered yet", f"vaewatch train {name}")
+        return TwoVersions(None, "no model version is registered yet", f"vaewatch train {name}")
     challenger = next((one for one in versions if "challenger" in one.aliases), None)
     if challenger and "decision" not in challenger.tags:
         why = f"version {challenger.version}, the challenger, was not evaluated yet"
-        return Found(None, why, f"vaewatch evaluate {name}")
+        return TwoVersions(None, why, f"vaewatch evaluate {name}")
     judged = [one for one in versions if one.tags.get("evaluated_against")]
     chosen = challenger or max(judged, key=lambda one: one.tags["evaluated_at"], default=None)
     if chosen is None:
         why = "no version was measured beside another yet; train a second one, then evaluate it"
-        return Found(None, why, f"vaewatch train {name} && vaewatch evaluate {name}")
+        return TwoVersions(None, why, f"vaewatch train {name} && vaewatch evaluate {name}")
     kept = here.registry.evaluation(chosen)
     if kept is None:
         anew = f"vaewatch compare {name} {chosen.version} {chosen.tags.get('evaluated_against', '')}".rstrip()
-        return Found(None, f"the evidence of version {chosen.version} is gone; it can be measured anew", anew)
+        return TwoVersions(
+            None, f"the evidence of version {chosen.version} is gone; it can be measured anew", anew
+        )
     evidence = kept["evidence"]
     if not evidence.get("churn"):
         why = evidence.get("incomparable") or "no other version served"
         said = f"version {chosen.version} was measured alone ({why}); what the gates said of it"
-        return Found(None, said, f"vaewatch versions {name}")
+        return TwoVersions(None, said, f"vaewatch versions {name}")
     champion = next((one.version for one in versions if "champion" in one.aliases), None)
-    return Found(_measured(here, dataset, chosen, champion, evidence))
+    return TwoVersions(_measured(here, dataset, chosen, champion, evidence), "", "")
 
 
 def _measured(
@@ -145,14 +131,14 @@ def _measured(
     version: ModelVersion,
     champion: int | None,
     evidence: Mapping[str, Any],
-) -> Measured:
+) -> TwoMeasured:
     churn, against = evidence["churn"], int(evidence["champion"]["version"])
     decision, days = version.tags["decision"], float(evidence.get("shadow_days", 0))
     runs = decision == "wait" and "challenger" in version.aliases
     asked = dataset.promote.shadow_days
     after = version.tags.get("window", "").rpartition("..")[2]
     shadow = Shadow(version.created_at, after, days, asked, max(0.0, asked - days)) if runs else None
-    return Measured(
+    return TwoMeasured(
         version=version.version,
         aliases=version.aliases,
         against=against,

@@ -12,9 +12,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from pipeline.ledger import Ledger
 from pipeline.review.filters import Filters
@@ -26,23 +27,22 @@ from pipeline.verdicts import NOT_LEARNED
 MOST_CONFIRMED = 1000  # of a dataset, of each kind of verdict that confirms
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What a rule does.
+@dataclass(frozen=True, kw_only=True)
+class RuleAtWork(Rule):
+    """A saved rule and what it does. It hides no confirmed record, but these say what hidden ones may be."""
 
-    Attributes:
-        n_hidden: open records that it hides now.
-        n_confirmed: records that it matches and that are confirmed, as anomalies or data errors, among the
-            newest `MOST_CONFIRMED` of each of the dataset: no rule hides these, but they say what the hidden
-            ones may be.
-    """
+    n_hidden: Annotated[int, Field(description="open records that it hides now")]
+    n_confirmed: Annotated[
+        int,
+        Field(
+            description="records that it matches and that were confirmed, among the newest thousand anomalies "
+            "and data errors"
+        ),
+    ]
 
-    n_hidden: int = 0
-    n_confirmed: int = 0
 
-
-def effects(ledger: Ledger, rules: Sequence[Rule]) -> dict[int, Effect]:
-    """By a rule's number: those that are in force, or hide something still."""
+def effects(ledger: Ledger, rules: Sequence[Rule]) -> list[RuleAtWork]:
+    """What each rule does; one that was ended and hides nothing any more does nothing."""
     hidden = _hidden(ledger)
     at_work = [rule for rule in rules if rule.ended_by is None or rule.number in hidden]
     confirmed: Counter[int] = Counter()
@@ -50,7 +50,10 @@ def effects(ledger: Ledger, rules: Sequence[Rule]) -> dict[int, Effect]:
         mine = [rule for rule in at_work if rule.dataset == dataset]
         for signature, record in _confirmed(ledger, dataset):
             confirmed.update(rule.number for rule in mine if rule.hides(signature, record))
-    return {rule.number: Effect(hidden.get(rule.number, 0), confirmed[rule.number]) for rule in at_work}
+    return [
+        RuleAtWork(**vars(rule), n_hidden=hidden.get(rule.number, 0), n_confirmed=confirmed[rule.number])
+        for rule in rules
+    ]
 
 
 def _hidden(ledger: Ledger) -> dict[int, int]:

@@ -15,6 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 Z95, Z975 = 1.959964, 2.241403
 WIDE = 0.3  # length of an interval above which no point in it is told
@@ -31,28 +34,24 @@ class Share:
     n: int
     low: float
     high: float
-
-    @property
-    def value(self) -> float | None:
-        return self.hits / self.n if self.n else None
+    value: float | None
 
 
 @dataclass(frozen=True)
 class Recall:
-    """How many of the anomalies were flagged, as the random sample tells; None where it tells nothing yet.
+    """How many of the anomalies were flagged, as the random sample tells."""
 
-    Attributes:
-        missed: estimated anomalies among the unflagged records of the batches whose sample was looked at.
-        sampled: judged records of the sample, and how many of them are anomalies.
-        why_not: where it is None for another reason than that too little is judged.
-    """
-
-    value: float | None
+    value: Annotated[float | None, Field(description="null where the sample tells nothing yet")]
     low: float
     high: float
-    missed: float
-    sampled: Share
-    why_not: str = ""
+    missed: Annotated[
+        float,
+        Field(description="estimated, among the unflagged records of the batches whose sample was looked at"),
+    ]
+    sampled: Annotated[Share, Field(description="judged records of the sample, and those that are anomalies")]
+    why_not: Annotated[str, Field(description="where another reason than too few verdicts makes it null")] = (
+        ""
+    )
 
     @property
     def is_wide(self) -> bool:
@@ -63,8 +62,8 @@ class Recall:
 def wilson(hits: int, n: int) -> Share:
     """A share with Wilson's score interval; without observations it may be anything."""
     if not n:
-        return Share(0, 0, 0.0, 1.0)
-    return Share(hits, n, *_ends(hits / n, n, Z95))
+        return Share(0, 0, 0.0, 1.0, None)
+    return Share(hits, n, *_ends(hits / n, n, Z95), hits / n)
 
 
 def _ends(share: float, n: float, z: float) -> tuple[float, float]:

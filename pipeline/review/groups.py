@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from pipeline.errors import ConfigError
 from pipeline.ledger import Ledger
@@ -27,11 +28,7 @@ COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
 
 @dataclass(frozen=True)
 class Group:
-    """Records that are odd in the same columns and directions.
-
-    Attributes:
-        exemplar: the most severe of them.
-    """
+    """Records that are odd in the same columns and directions."""
 
     dataset: str
     signature: str
@@ -39,7 +36,7 @@ class Group:
     severest: float
     first_day: str
     last_day: str
-    exemplar: Listed
+    exemplar: Annotated[Listed, Field(description="the most severe of them")]
 
 
 def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:

@@ -20,6 +20,7 @@ from pipeline.ledger import Ledger
 from pipeline.review.filters import Filters, without_nul
 from pipeline.review.intake import CHUNK, retally, stands
 from pipeline.review.queue import read_members
+from pipeline.review.queued import Claim
 from pipeline.review.schema import queue, record_claims, verdicts
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 
@@ -150,7 +151,7 @@ def datasets(ledger: Ledger, act: str) -> set[str]:
         return set(connection.execute(query).scalars()) if act else set()
 
 
-def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> tuple[str, datetime]:
+def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> Claim:
     """Say that one is at a record; returns who is, and until when: somebody else, where they were first.
 
     A claim tells, it does not bar: a verdict is taken from anybody who may give one.
@@ -165,12 +166,12 @@ def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM)
         mine = record_claims.c.anomaly_id == anomaly_id
         held = connection.execute(sa.select(record_claims).where(mine)).one_or_none()
         if held is not None and held.by != by:
-            return held.by, held.expires_at
+            return Claim(held.by, held.expires_at)
         connection.execute(sa.delete(record_claims).where(mine))
         connection.execute(
             sa.insert(record_claims).values(anomaly_id=anomaly_id, by=by, expires_at=now + lasts)
         )
-    return by, now + lasts
+    return Claim(by, now + lasts)
 
 
 def release(ledger: Ledger, anomaly_id: str, *, by: str) -> None:

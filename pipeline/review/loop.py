@@ -31,7 +31,8 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
         {version.version for version in here.registry.versions(dataset.dataset)} if found.precision else set()
     )
     told = []
-    for (_, version), share in found.precision.items():
+    for share in found.precision:
+        version = share.model_version
         if version not in known or share.value is None:
             continue
         metrics = {

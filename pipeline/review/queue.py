@@ -23,7 +23,7 @@ from pipeline.ledger import Ledger
 from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, conditions, of
 from pipeline.review.queued import Claim, Listed, Reason
 from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
-from pipeline.verdicts import STATES
+from pipeline.verdicts import STATES, State
 
 PAGE = 50
 CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
@@ -217,9 +217,9 @@ def size(ledger: Ledger, filters: Filters) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, Any]:
+def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
     """What some records' verdicts come to."""
-    found: dict[str, Any] = {}
+    found: dict[str, State] = {}
     with ledger.transaction() as connection:
         for i in range(0, len(anomaly_ids), CHUNK):
             these = queue.c.anomaly_id.in_(anomaly_ids[i : i + CHUNK])

@@ -1,6 +1,6 @@
 """A record of the review queue: what a list shows of it, and the whole of it.
 
-Belongs here: the types, with what each field means to whoever reads the API. Does not: reading them from the
+Belongs here: the types, described for whoever reads the API. Does not: reading them from the
 database (queue.py, record.py), or what else is looked up for a record (compare.py, versions.py).
 """
 
@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from pipeline.verdicts import State, Verdict
 
 
 @dataclass(frozen=True)
 class Reason:
-    """A column that explains a share of the score.
-
-    Attributes:
-        low, high: the 95 % interval of a number, which may be text: infinite; None for a category.
-        unknown: a category that training did not have, or hardly ever; None: scored before that was kept.
-    """
+    """A column that explains a share of the score."""
 
     column: str
     observed: str
     expected: str
-    low: float | str | None
+    low: Annotated[float | str | None, Field(description="of the 95 % interval; null: a category")]
     high: float | str | None
     share: float
-    unknown: bool | None = None
+    unknown: Annotated[
+        bool | None, Field(description="a category that training did not have, or hardly ever")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Scoring:
     anomaly_id: str
     model_version: int
     batch_id: str
-    kind: str
+    kind: Annotated[str, Field(description="flagged, sampled, or cleared: no longer flagged")]
     severity: float
     anomaly_score: float
     threshold: float
@@ -64,29 +63,20 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Listed:
-    """A record as a list shows it.
-
-    Attributes:
-        day: of the batch's newest record, ISO.
-        kind: flagged, sampled, or cleared: flagged no longer.
-        driver: the column with the largest share of what makes it odd.
-        suppressed: the number of the rule that hides it; 0: none.
-        record_key: here cut after 200 characters.
-        claim: None where nobody is at it.
-    """
+    """A record as a list shows it."""
 
     anomaly_id: str
     dataset: str
     batch_id: str
-    day: str
-    kind: str
-    driver: str
+    day: Annotated[str, Field(description="of the batch's newest record")]
+    kind: Annotated[str, Field(description="flagged, sampled, or cleared: no longer flagged")]
+    driver: Annotated[str, Field(description="the column with the largest share of what makes it odd")]
     signature: str
     state: State
     reviewer: str
     decided_at: datetime | None
     band: int
-    suppressed: int
+    suppressed: Annotated[int, Field(description="number of the rule that hides it; 0: none")]
     model_version: int
     severity: float
     anomaly_score: float
@@ -97,26 +87,21 @@ class Listed:
     threshold: float
     scored_at: datetime
     reasons: tuple[Reason, ...]
-    record_key: str
-    claim: Claim | None
+    record_key: Annotated[str, Field(description="in a list: cut after 200 characters")]
+    claim: Annotated[Claim | None, Field(description="null: nobody is at it")]
 
 
 @dataclass(frozen=True)
 class Whole(Listed):
-    """A record with its values, what was said of it, and each model version's word on it.
-
-    Attributes:
-        record_key: not cut.
-        kl_weight: of the KL divergence in the score; None: not kept.
-        terms: the largest; the score is all terms and kl_weight × kl_divergence.
-        verdicts: the whole history, oldest first.
-        holding: numbers of the verdicts that count.
-    """
+    """A record with its values, what was said of it, and each model version's word on it."""
 
     row_number: int
-    kl_weight: float | None
-    terms: tuple[Term, ...]
+    kl_weight: Annotated[float | None, Field(description="of the KL divergence in the score; null: not kept")]
+    terms: Annotated[
+        tuple[Term, ...],
+        Field(description="the largest; the score is all terms and kl_weight × kl_divergence"),
+    ]
     record: dict[str, Any]
-    verdicts: tuple[Verdict, ...]
-    holding: tuple[int, ...]
+    verdicts: Annotated[tuple[Verdict, ...], Field(description="the whole history, oldest first")]
+    holding: Annotated[tuple[int, ...], Field(description="numbers of the verdicts that count")]
     versions: tuple[Scoring, ...]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
+from pydantic import Field
 
 from pipeline.config import Dataset
 from pipeline.errors import NotReady
@@ -116,23 +117,28 @@ class Neighbour:
     row_number: int
     record_key: str
     record: dict[str, Any]
-    is_this: bool
+    is_this: Annotated[bool, Field(description="the record that was asked about")]
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Records around one, in time.
+    """Records around one, in time."""
 
-    Attributes:
-        of: whose they are, e.g. "card_id c000012"; empty where the dataset names no entity.
-        rows: in order, the record itself among them; empty: not stored.
-        columns: of the records, the time and those of the reasons first, and those that derived ones of the
-            reasons are computed from; without those that are the same for all or name a record.
-    """
-
-    of: str = ""
-    rows: tuple[Neighbour, ...] = ()
-    columns: tuple[str, ...] = ()
+    of: Annotated[
+        str,
+        Field(description="whose they are; empty: the dataset names no entity, so they are its batch's"),
+    ]
+    rows: Annotated[
+        tuple[Neighbour, ...],
+        Field(description="in order, the record itself among them; empty: not stored"),
+    ]
+    columns: Annotated[
+        tuple[str, ...],
+        Field(
+            description="of the records, the time and those of the reasons first, and those that derived ones "
+            "of the reasons are computed from; without those that are the same for all or name a record"
+        ),
+    ]
 
 
 def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: int = 3) -> Neighbours:
@@ -141,11 +147,11 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
     batch_ids = _around(here, dataset, row.batch_id) if owner else [row.batch_id]
     read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
     if read is None:
-        return Neighbours()
+        return Neighbours("", (), ())
     pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time))
     this = (row.batch_id, row.row_number)
     if this not in pairs:
-        return Neighbours()
+        return Neighbours("", (), ())
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())

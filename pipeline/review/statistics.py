@@ -9,16 +9,16 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from pipeline.ledger import Ledger
 from pipeline.review import reviewers
-from pipeline.review.estimates import Looked, Recall, both, recall, wilson
-from pipeline.review.estimates import Share as Share  # the plots take it from here
+from pipeline.review.estimates import Looked, Recall, Share, both, recall, wilson
 from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.review.schema import queue_batches, tallies, tally_sums, version_tallies
 from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES
@@ -39,33 +39,39 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Review:
-    """The state of review of one dataset, or of all.
+class Precision(Share):
+    """Of the flagged records of a model version that were judged, those that were worth the time.
 
-    Attributes:
-        precision: by (dataset, model version): judged flagged records, and how many are anomalies or data
-            errors. Of those judged: people begin with the most severe, so it is not the share of all that are
-            flagged.
-        states: flagged records that no rule hides, by what verdicts came to.
-        backlog: those that are open; oldest_open: the day of the oldest. sampled_open: of the random sample,
-            told beside it.
-        hours_to_verdict: median from scoring to the first verdict that was not taken back; None before there
-            is one.
-        agreement: records that two or more judged, and on how many they agree by their last words, settled or
-            not. It, hours_to_verdict and reviewers are of the last reviewers.RECENT days.
+    People begin with the most severe, so it is not the share of all that are flagged.
     """
 
-    states: dict[str, int]
+    dataset: str
+    model_version: int
+
+
+@dataclass(frozen=True)
+class Review:
+    """The state of review of one dataset, or of all; how reviewers work, of the last 90 days."""
+
+    states: Annotated[
+        dict[str, int], Field(description="flagged records that no rule hides, by what verdicts came to")
+    ]
     days: tuple[Day, ...]
-    precision: dict[tuple[str, int], Share]
+    precision: tuple[Precision, ...]
     recall: Recall
-    backlog: int
-    oldest_open: str | None
-    sampled_open: int
+    backlog: Annotated[int, Field(description="flagged records that are open")]
+    oldest_open: Annotated[str | None, Field(description="the day of the oldest of them")]
+    sampled_open: Annotated[int, Field(description="of the random sample, beside them")]
     suppressed: int
-    hours_to_verdict: float | None
-    agreement: Share
-    reviewers: dict[str, int]
+    hours_to_verdict: Annotated[
+        float | None,
+        Field(description="median from scoring to the first verdict that was not taken back"),
+    ]
+    agreement: Annotated[
+        Share,
+        Field(description="records that two or more judged, and those on which their last words agree"),
+    ]
+    reviewers: Annotated[dict[str, int], Field(description="how many records each judged")]
 
 
 def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
@@ -143,16 +149,17 @@ def _day(day: str, count: Counter[str]) -> Day:
     return Day(day, count.total(), n_judged, sum(count[state] for state in NOT_LEARNED))
 
 
-def _precision(connection: sa.Connection, dataset: Datasets) -> dict[tuple[str, int], Share]:
+def _precision(connection: sa.Connection, dataset: Datasets) -> tuple[Precision, ...]:
     """A version's precision is that of the records which *it* flagged, whoever scored them since."""
     columns = version_tallies.c
     query = sa.select(
         columns.dataset, columns.model_version, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)
     ).group_by(columns.dataset, columns.model_version)
     found = connection.execute(of(query, version_tallies, dataset))
-    return {
-        (name, version): wilson(int(hits), int(n)) for name, version, hits, n in sorted(map(tuple, found))
-    }
+    return tuple(
+        Precision(**vars(wilson(int(hits), int(n))), dataset=name, model_version=version)
+        for name, version, hits, n in sorted(map(tuple, found))
+    )
 
 
 def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
@@ -188,20 +195,6 @@ def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, di
     return found
 
 
-def as_dict(found: Review) -> dict[str, Any]:
-    """The same as JSON can hold it."""
-    by_version = [
-        {"dataset": dataset, "model_version": version, **asdict(share), "value": share.value}
-        for (dataset, version), share in found.precision.items()
-    ]
-    rest = {name: value for name, value in vars(found).items() if name != "precision"}
-    shares = {
-        "recall": asdict(found.recall),
-        "agreement": asdict(found.agreement) | {"value": found.agreement.value},
-    }
-    return {**rest, **shares, "days": [asdict(day) for day in found.days], "precision": by_version}
-
-
 def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     """What a terminal shows of it: a name and a text a line."""
     yield (
@@ -211,8 +204,11 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     yield "random sample", f"{found.sampled_open} open, beside the flagged ones"
     yield "suppressed", str(found.suppressed)
     yield "states", ", ".join(f"{state} {n}" for state, n in found.states.items()) or "nothing flagged yet"
-    for (dataset, version), share in found.precision.items():
-        yield f"precision of {dataset} version {version}, of those judged", share_text(share)
+    for share in found.precision:
+        yield (
+            f"precision of {share.dataset} version {share.model_version}, of those judged",
+            share_text(share),
+        )
     yield "recall, estimated", recall_text(found.recall)
     hours = found.hours_to_verdict
     yield "time to verdict", "no verdict yet" if hours is None else f"{wait_text(hours)} (median)"

@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
+from pydantic import Field
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
@@ -33,18 +34,13 @@ EXAMPLES = 5
 class Rule:
     """Hide flagged records of one signature whose columns have these values, up to a day; then they come
     back.
-
-    Attributes:
-        signature: as the queue has it; every one where it is empty.
-        conditions: column → value, as text; all must hold.
-        ends_on: the last day, ISO.
     """
 
     dataset: str
-    signature: str
-    conditions: Mapping[str, str]
-    ends_on: str
-    note: str
+    signature: Annotated[str, Field(description="as records have it; empty: any")]
+    conditions: Annotated[Mapping[str, str], Field(description="column → value as text; all must hold")]
+    ends_on: Annotated[str, Field(description="the last day")]
+    note: Annotated[str, Field(description="what is known about these")]
     by: str
     number: int = 0
     made_at: datetime | None = None
@@ -58,18 +54,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule would have hidden in the last days.
+    """What a rule would have hidden in the last 30 days."""
 
-    Attributes:
-        n_hidden: flagged records, judged or not.
-        n_judged, n_confirmed: of these; confirmed are anomalies and data errors.
-        examples: anomaly_ids of confirmed ones first, then others.
-    """
-
-    n_hidden: int
+    n_hidden: Annotated[int, Field(description="flagged records, judged or not")]
     n_judged: int
-    n_confirmed: int
-    examples: tuple[str, ...]
+    n_confirmed: Annotated[int, Field(description="anomalies and data errors")]
+    examples: Annotated[tuple[str, ...], Field(description="anomaly_ids, confirmed ones first")]
 
     @property
     def text(self) -> str:

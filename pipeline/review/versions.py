@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from pipeline import derived
 from pipeline.config import Dataset
@@ -36,27 +38,16 @@ MOST = 8  # versions that are asked, the newest ones
 
 @dataclass(frozen=True)
 class Scored:
-    """What one version says of the record now.
-
-    Attributes:
-        aliases: champion, challenger, previous, or none.
-        anomaly_score, severity: None where the version cannot say, see why_not.
-        threshold: by the dataset's file as it is now; None where it depends on the whole batch.
-    """
+    """What one registered model version says of a record now, by the dataset's file as it is now."""
 
     model_version: int
     aliases: tuple[str, ...]
     trained_at: datetime
     anomaly_score: float | None = None
     severity: float | None = None
-    threshold: float | None = None
-    why_not: str = ""
-
-    @property
-    def would_flag(self) -> bool | None:
-        if self.anomaly_score is None or self.threshold is None:
-            return None
-        return self.anomaly_score > self.threshold
+    threshold: Annotated[float | None, Field(description="null where it depends on the whole batch")] = None
+    would_flag: bool | None = None
+    why_not: Annotated[str, Field(description="where the version cannot say")] = ""
 
 
 def scored_by(here: Installation, dataset: Dataset, row: Whole, *, most: int = MOST) -> list[Scored]:
@@ -142,6 +133,8 @@ def _score(here: Installation, dataset: Dataset, record: pa.Table, version: Mode
     flag = dataset.flag
     alone = flag.false_discovery_rate is None and flag.cap is None
     threshold = detector.calibration.threshold(flag, detector.records_per_day).value if alone else None
+    score = scores["anomaly_score"]
+    flags = None if threshold is None else score > threshold
     return replace(
-        said, anomaly_score=scores["anomaly_score"], severity=scores["severity"], threshold=threshold
+        said, anomaly_score=score, severity=scores["severity"], threshold=threshold, would_flag=flags
     )

@@ -476,7 +476,7 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
         assert bool(one.changes) != bool(one.why_not)
         assert one.score is None or one.score < row.threshold
         named = [reason.column for reason in row.reasons]
-        assert [column for column, _, _ in one.changes] == named[: len(one.changes)]
+        assert [change.column for change in one.changes] == named[: len(one.changes)]
 
 
 def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place) -> None:

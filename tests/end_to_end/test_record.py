@@ -101,6 +101,14 @@ def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
     code, output, _ = scored.run("review", "show", row.anomaly_id, *asked, "--json")
     told = json.loads(output)
     assert code == 0
+    sent = browser.get(f"/api/records/{row.anomaly_id}").json()
+    assert told.keys() - {"clearing", "nearest", "neighbours", "scored_by"} == sent.keys()
+    assert (told["reasons"], told["terms"], told["record"]) == (
+        sent["reasons"],
+        sent["terms"],
+        sent["record"],
+    )
+    assert told["versions"][0].keys() == sent["versions"][0].keys()
     assert {name: told[name] for name in ("clearing", "nearest", "neighbours")} == {
         name: api[name] for name in ("clearing", "nearest", "neighbours")
     }

@@ -170,11 +170,11 @@ def test_what_cannot_be_a_verdict_is_refused_and_nothing_is_written(store: Ledge
 
 def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger, ids: list[str]) -> None:
     """Two people on one record is one person's time lost; a claim that never ends loses the record."""
-    assert judging.claim(store, ids[0], by="ann")[0] == "ann"
-    assert judging.claim(store, ids[0], by="bob")[0] == "ann"
+    assert judging.claim(store, ids[0], by="ann").by == "ann"
+    assert judging.claim(store, ids[0], by="bob").by == "ann"
     assert record.one(store, ids[0]).claim.by == "ann"
     judging.claim(store, ids[1], by="ann", lasts=timedelta(seconds=-1))
-    assert judging.claim(store, ids[1], by="bob")[0] == "bob"
+    assert judging.claim(store, ids[1], by="bob").by == "bob"
     judging.release(store, ids[1], by="ann")
     assert record.one(store, ids[1]).claim.by == "bob"
     judging.give(store, ids[:1], "normal", by="bob")

@@ -155,7 +155,7 @@ def test_verdicts_add_up(store: Ledger) -> None:
     judging.give(store, [row("s1", "2026-01-28")["anomaly_id"]], "normal", by="ann")
     put(store, [row("k1", model_version=4), row("k3", model_version=4)])  # version 4 clears k0 and k2
     found = statistics.review(store)
-    shares = {key: (share.hits, share.n) for key, share in found.precision.items()}
+    shares = {(one.dataset, one.model_version): (one.hits, one.n) for one in found.precision}
     assert shares == {
         ("payments", 3): (1, 2),
         ("payments", 4): (1, 1),

@@ -7,7 +7,6 @@ above).
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -30,32 +29,26 @@ from pipeline.review import groups as gathering
 from pipeline.review import record as looking
 from pipeline.review import versions as rescoring
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Whole
 from pipeline.review.web import scope
 from pipeline.review.web.access import Known
-from pipeline.review.web.beside import Clearing, Near, Neighbours, Rescored
 from pipeline.review.web.shapes import (
     LARGEST,
     Choice,
     Claimed,
+    Counts,
     Ended,
     Grouped,
-    GroupFound,
     GroupSaying,
-    Listed,
     Paged,
     Records,
     Rule,
-    RuleAtWork,
     RuleMade,
     Said,
     Saying,
     Text,
-    Tried,
-    TwoVersions,
-    Whole,
     read_place,
 )
-from pipeline.review.web.sums import Counts, Stats
 
 router = APIRouter()
 
@@ -66,7 +59,7 @@ def records(request: Request, choice: Annotated[Paged, Query()]) -> Records:
     ledger, after = request.app.state.here.ledger, read_place(choice.after)
     found = queue.page(ledger, scope.seen(request, choice.filters()), after=after, limit=choice.limit)
     more = str(found.more_after) if found.more_after else None
-    return Records(records=[Listed.model_validate(asdict(row)) for row in found.rows], more_after=more)
+    return Records(records=found.rows, more_after=more)
 
 
 @router.get("/counts")
@@ -82,16 +75,14 @@ def counts(request: Request, choice: Annotated[Choice, Query()]) -> Counts:
 @router.get("/records/{anomaly_id}")
 def one(request: Request, anomaly_id: str) -> Whole:
     """One record whole."""
-    return Whole.model_validate(asdict(scope.one(request, anomaly_id)))
+    return scope.one(request, anomaly_id)
 
 
 @router.get("/records/{anomaly_id}/versions")
-def versions(request: Request, anomaly_id: str) -> list[Rescored]:
+def versions(request: Request, anomaly_id: str) -> list[rescoring.Scored]:
     """How the newest model versions that are still registered score a record now, the newest first."""
-    here = request.app.state.here
-    row = scope.one(request, anomaly_id)
-    found = rescoring.scored_by(here, here.dataset(row.dataset), row)
-    return [Rescored.model_validate(asdict(one) | {"would_flag": one.would_flag}) for one in found]
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    return rescoring.scored_by(here, here.dataset(row.dataset), row)
 
 
 @router.get("/records/{anomaly_id}/neighbours")
@@ -99,51 +90,44 @@ def neighbours(
     request: Request,
     anomaly_id: str,
     each_side: Annotated[int, Query(ge=1, le=100, description="how many before, and after")] = 3,
-) -> Neighbours:
+) -> looking.Neighbours:
     """The records before and after one in time, of the same entity; without an entity, those of its batch."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = looking.neighbours(here, here.dataset(row.dataset), row, each_side=each_side)
-    return Neighbours.model_validate(asdict(found))
+    return looking.neighbours(here, here.dataset(row.dataset), row, each_side=each_side)
 
 
 @router.get("/records/{anomaly_id}/nearest")
 def nearest(
     request: Request, anomaly_id: str, n: Annotated[int, Query(ge=1, le=50, description="how many")] = 3
-) -> list[Near]:
+) -> list[compare.Near]:
     """The records of its batch that are most like one and were not flagged, the nearest first."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = compare.nearest(here, here.dataset(row.dataset), row, n=n)
-    return [Near.model_validate(asdict(one)) for one in found]
+    return compare.nearest(here, here.dataset(row.dataset), row, n=n)
 
 
 @router.get("/records/{anomaly_id}/clearing")
-def clearing(request: Request, anomaly_id: str) -> Clearing:
+def clearing(request: Request, anomaly_id: str) -> compare.Clearing:
     """The smallest change, along a record's reasons, after which it would not have been flagged."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = compare.clearing(here, here.dataset(row.dataset), row)
-    changes = [one._asdict() for one in found.changes]
-    return Clearing.model_validate(vars(found) | {"changes": changes})
+    return compare.clearing(here, here.dataset(row.dataset), row)
 
 
 @router.get("/disagreements/{dataset}")
-def two_versions(request: Request, dataset: Text) -> TwoVersions:
+def two_versions(request: Request, dataset: Text) -> disagreements.TwoVersions:
     """Records that the challenger or the champion alone flags, as the newest evaluation kept them."""
-    found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
-    return TwoVersions.model_validate(asdict(found))
+    return disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
 
 
 @router.get("/groups")
-def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[GroupFound]:
+def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[gathering.Group]:
     """The largest groups of flagged records that are odd alike and that no rule hides."""
-    found = gathering.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
-    return [GroupFound.model_validate(asdict(group)) for group in found]
+    return gathering.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
 
 
 @router.get("/stats")
-def stats(request: Request, dataset: str | None = None) -> Stats:
+def stats(request: Request, dataset: str | None = None) -> statistics.Review:
     """What verdicts add up to."""
-    which = scope.datasets(request, dataset)
-    return Stats.model_validate(statistics.as_dict(statistics.review(request.app.state.here.ledger, which)))
+    return statistics.review(request.app.state.here.ledger, scope.datasets(request, dataset))
 
 
 @router.get("/export/{dataset}", response_class=FileResponse)
@@ -168,14 +152,9 @@ def export_file(
 
 
 @router.get("/rules")
-def rules(request: Request, dataset: Text | None = None) -> list[RuleAtWork]:
+def rules(request: Request, dataset: Text | None = None) -> list[effects.RuleAtWork]:
     """Suppression rules, newest first, those that were ended too, with what each hides now."""
-    kept = scope.rules(request, dataset)
-    at_work = effects.effects(request.app.state.here.ledger, kept)
-    return [
-        RuleAtWork.model_validate({**vars(rule), **vars(at_work.get(rule.number, effects.Effect()))})
-        for rule in kept
-    ]
+    return effects.effects(request.app.state.here.ledger, scope.rules(request, dataset))
 
 
 @router.get("/rules/preview")
@@ -185,7 +164,7 @@ def preview(
     signature: Text = "",
     column: Annotated[list[Text] | None, Query()] = None,
     value: Annotated[list[Text] | None, Query()] = None,
-) -> Tried:
+) -> suppression.Preview:
     """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a
     condition.
     """
@@ -193,7 +172,7 @@ def preview(
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     said = suppression.Rule(dataset, signature, pairs, "", "", "")
     draft = rule_words.fitted(request.app.state.here, said)
-    return Tried.model_validate(asdict(suppression.preview(request.app.state.here.ledger, draft)))
+    return suppression.preview(request.app.state.here.ledger, draft)
 
 
 @router.post("/rules", status_code=201)
@@ -204,8 +183,8 @@ def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleMade:
     scope.write(request, rule.dataset)
     here = request.app.state.here
     given = rule_words.fitted(here, suppression.Rule(**rule.model_dump(), by=reviewer.name))
-    tried = asdict(suppression.preview(here.ledger, given))
-    return RuleMade.model_validate({**vars(suppression.save(here.ledger, given)), "preview": tried})
+    tried = suppression.preview(here.ledger, given)
+    return RuleMade(**vars(suppression.save(here.ledger, given)), preview=tried)
 
 
 @router.post("/rules/{number}/end")
@@ -254,8 +233,8 @@ def undo_newest(request: Request, reviewer: Known) -> Said:
 def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
     """Say that one is at a record; tells who is, if somebody else was first."""
     scope.write_records(request, [anomaly_id])
-    by, until = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
-    return Claimed(by=by, until=until, is_mine=by == reviewer.name)
+    held = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    return Claimed(**vars(held), is_mine=held.by == reviewer.name)
 
 
 @router.delete("/records/{anomaly_id}/claim", status_code=204)
@@ -266,6 +245,4 @@ def release(request: Request, anomaly_id: str, reviewer: Known) -> None:
 
 def _said(request: Request, given: judging.Judged, anomaly_ids: Any) -> Said:
     states = queue.states(request.app.state.here.ledger, list(anomaly_ids)[:500])
-    return Said(
-        act=given.act, anomaly_ids=list(given.anomaly_ids), conflicts=list(given.conflicts), states=states
-    )
+    return Said(**vars(given), states=states)

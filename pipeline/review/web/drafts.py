@@ -72,8 +72,7 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
     return page(
         request,
         "rules.html",
-        rules=rules,
-        effects=effects.effects(here.ledger, rules),
+        rules=effects.effects(here.ledger, rules),
         n_hidden=queue.total(here.ledger, scope.seen(request, Filters(suppressed=True))),
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,

@@ -133,7 +133,7 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         datasets=names,
         per_day=plots.per_day(found.days),
         precision=plots.shares([
-            (f"{name} v{version}", share) for (name, version), share in found.precision.items()
+            (f"{share.dataset} v{share.model_version}", share) for share in found.precision
         ]),
         query="",
     )

@@ -13,8 +13,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.review.estimates import Share
 from pipeline.review.queued import Reason
-from pipeline.review.statistics import Day, Share, share_text
+from pipeline.review.statistics import Day, share_text
 from pipeline.review.usual import LONGEST_CATEGORY, Distribution
 
 WIDE, HIGH, FOOT = 420, 84, 16

@@ -84,7 +84,7 @@ def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
     try:
         cleared = compare.clearing(here, dataset, row)
     except VaewatchError as fault:
-        cleared = compare.Clearing(why_not=str(fault))
+        cleared = compare.Clearing((), None, str(fault))
     return _part(request, part, "clearing", row, "what would clear the flag", cleared=cleared)
 
 

@@ -1,18 +1,20 @@
-"""Shapes of requests and answers: what an address or a body may hold, and what is sent back.
+"""Shapes of requests, and of the answers that nothing but the API has.
 
-Belongs here: pydantic models. Does not: routes (api.py, pages.py, forms.py), what a record stands beside
-(beside.py), sums (sums.py), or what a value means.
+Belongs here: what an address or a body may hold. Does not: routes (api.py, pages.py, forms.py), or what is
+sent as it is found: those types are described where they are made (queued.py, statistics.py and others).
 """
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.review import judging, queue
+from pipeline.review import judging, queue, suppression
 from pipeline.review.filters import Filters, Place
+from pipeline.review.queued import Claim, Listed
 from pipeline.verdicts import Opinion, State
 
 LARGEST = 2**31 - 1  # what a column of the database holds
@@ -100,173 +102,11 @@ class Paged(Choice):
     limit: int = Field(queue.PAGE, ge=1, le=500)
 
 
-class Reason(BaseModel):
-    """A column that explains a share of the score."""
-
-    column: str
-    observed: str
-    expected: str
-    low: float | str | None
-    high: float | str | None
-    share: float
-    unknown: bool | None = Field(None, description="a category that training did not have, or hardly ever")
-
-
-class Term(BaseModel):
-    """What a column adds to the score."""
-
-    column: str
-    nats: float
-
-
-class Claim(BaseModel):
-    """Who is at a record, until when."""
-
-    by: str
-    until: datetime
-
-
-class Claimed(Claim):
-    """The same, told to who asked."""
-
-    is_mine: bool
-
-
-class Listed(BaseModel):
-    """A record as a list shows it."""
-
-    anomaly_id: str
-    dataset: str
-    batch_id: str
-    day: str
-    kind: str
-    record_key: str = Field(description="cut after 200 characters")
-    severity: float
-    anomaly_score: float
-    p_value: float
-    threshold: float
-    model_version: int
-    driver: str
-    signature: str
-    reasons: list[Reason]
-    state: State
-    reviewer: str
-    claim: Claim | None
-
-
-class Entry(BaseModel):
-    """One entry of a record's history."""
-
-    number: int
-    verdict: str
-    note: str
-    by: str
-    decided_at: datetime
-    withdraws: int | None
-    settles: bool
-    act: str
-
-
-class Version(BaseModel):
-    """What one model version said of a record."""
-
-    model_version: int
-    kind: str
-    severity: float
-    anomaly_score: float
-    threshold: float
-    scored_at: datetime
-
-
-class Disagreement(BaseModel):
-    """A record that one of two versions alone flags."""
-
-    anomaly_id: str
-    batch_id: str
-    record_key: str
-    flagged_by: int = Field(description="model version")
-    score: float | None = Field(description="nats, under the judged version; null: not kept")
-    score_against: float | None = Field(
-        description="nats, under the version that it was measured beside; null: not kept"
-    )
-    p_value: float = Field(description="under the judged version")
-    p_value_against: float = Field(description="under the version that it was measured beside")
-    state: State | None = Field(description="null: not in the queue")
-
-
-class Shadow(BaseModel):
-    """Days of batches that landed after the training."""
-
-    trained_at: datetime
-    after: str = Field(description="the last batch that was learned from")
-    days: float
-    asked: float
-    left: float
-
-
-class TwoMeasured(BaseModel):
-    """What an evaluation says of two versions' flags."""
-
-    version: int
-    aliases: list[str]
-    against: int
-    champion: int | None = Field(description="the version that serves now")
-    evaluated_at: datetime
-    outcome: str
-    last_batch: str
-    n_records: int
-    either: int = Field(description="records that one or both flag")
-    differ: int = Field(description="records that one alone flags")
-    threshold: float | None = Field(
-        description="score that the judged version flags above, nats; null: not kept"
-    )
-    threshold_against: float | None = Field(description="the same of the other version")
-    records: list[Disagreement] = Field(description="the most severe of these")
-    shadow: Shadow | None = Field(description="null: none runs")
-    in_shadow: bool = Field(description="the records are of batches that landed after the training")
-
-
-class TwoVersions(BaseModel):
-    """Where two versions disagree; where nothing is known, why, and a command that changes it."""
-
-    measured: TwoMeasured | None
-    why_not: str
-    command: str
-
-
-class Whole(Listed):
-    """A record with its values and history."""
-
-    row_number: int
-    reconstruction: float
-    kl_divergence: float
-    kl_weight: float | None = Field(description="of the KL divergence in the score; null: not kept")
-    kl_share: float | None
-    terms: list[Term] = Field(description="the largest; the score is all terms and kl_weight × kl_divergence")
-    scored_at: datetime
-    record: dict[str, Any]
-    verdicts: list[Entry]
-    holding: list[int] = Field(description="numbers of the entries that count")
-    versions: list[Version]
-
-
 class Records(BaseModel):
     """A page of records, and what to give as `after` for the next."""
 
     records: list[Listed]
     more_after: str | None
-
-
-class GroupFound(BaseModel):
-    """Records that are odd in the same columns and directions."""
-
-    dataset: str
-    signature: str
-    n: int
-    severest: float
-    first_day: str
-    last_day: str
-    exemplar: Listed
 
 
 class Saying(BaseModel):
@@ -303,39 +143,13 @@ class Rule(BaseModel):
     note: str = Field(min_length=1, max_length=judging.LONGEST_NOTE, description="what is known about these")
 
 
-class RuleKept(Rule):
-    """A saved rule."""
-
-    number: int
-    by: str
-    made_at: datetime
-    ended_by: str | None
-
-
-class RuleAtWork(RuleKept):
-    """A saved rule and what it does."""
-
-    n_hidden: int = Field(description="open records that it hides now")
-    n_confirmed: int = Field(
-        description="records that it matches and that were confirmed, among the newest thousand anomalies and data errors"
-    )
-
-
-class Tried(BaseModel):
-    """What a rule would have hidden in the last 30 days."""
-
-    n_hidden: int
-    n_judged: int
-    n_confirmed: int
-    examples: list[str] = Field(description="anomaly_ids, confirmed ones first")
-
-
-class RuleMade(RuleKept):
+@dataclass(frozen=True, kw_only=True)
+class RuleMade(suppression.Rule):
     """A rule that was just saved, and what it would have hidden: nothing, where it does not say what was
     meant.
     """
 
-    preview: Tried
+    preview: suppression.Preview
 
 
 class Ended(BaseModel):
@@ -344,13 +158,30 @@ class Ended(BaseModel):
     n_released: int
 
 
-class Said(BaseModel):
+@dataclass(frozen=True)
+class Said(judging.Judged):
     """What a call changed, and what undoes it."""
 
-    act: str
-    anomaly_ids: list[str]
-    conflicts: list[str]
     states: dict[str, State]
+
+
+@dataclass(frozen=True)
+class Claimed(Claim):
+    """Who is at a record, told to who asked."""
+
+    is_mine: bool
+
+
+class Counts(BaseModel):
+    """Of each filter, how many records each of its choices would show, the others being as they are."""
+
+    dataset: dict[str, int]
+    state: dict[str, int]
+    driver: dict[str, int] = Field(description="by the column that is most at odds")
+    band: dict[str, int] = Field(description="by severity: at least")
+    kind: dict[str, int] = Field(description="flagged, and the random sample")
+    model_version: dict[str, int]
+    reviewer: dict[str, int]
 
 
 def open_unless(choice: Choice) -> Filters:
