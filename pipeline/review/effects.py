@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from pipeline.ledger import Ledger
-from pipeline.review.filters import Filters
-from pipeline.review.queue import CHUNK, newest
+from pipeline.review.filters import Filters, chunks
+from pipeline.review.queue import newest
 from pipeline.review.schema import queue
 from pipeline.review.suppression import Rule
 from pipeline.verdicts import NOT_LEARNED
@@ -73,7 +73,7 @@ def _confirmed(ledger: Ledger, dataset: str) -> list[tuple[str, dict[str, Any]]]
     ]
     columns, found = (queue.c.signature, queue.c.record), []
     with ledger.transaction() as connection:
-        for i in range(0, len(names), CHUNK):
-            some = sa.select(*columns).where(queue.c.anomaly_id.in_(names[i : i + CHUNK]))
+        for part in chunks(names):
+            some = sa.select(*columns).where(queue.c.anomaly_id.in_(part))
             found += [(row.signature, json.loads(row.record)) for row in connection.execute(some)]
     return found

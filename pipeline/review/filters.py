@@ -6,10 +6,11 @@ groups.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
@@ -17,7 +18,9 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.review.schema import queue
 
+T = TypeVar("T")
 Datasets = str | Collection[str] | None  # one, several, or all
+CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
 BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
 
 
@@ -109,6 +112,13 @@ def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnEleme
         return sa.and_(column >= start, column < f"{start}\U0010ffff")
     beginning: sa.ColumnElement[bool] = column.startswith(start, autoescape=True)
     return beginning
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Items in parts that a statement has room for."""
+    rest = iter(items)
+    while part := list(islice(rest, CHUNK)):
+        yield part
 
 
 class Unindexed(FunctionElement[Any]):

@@ -15,8 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
-from pipeline.review.filters import Unindexed
-from pipeline.review.queue import CHUNK as CHUNK  # rows a statement
+from pipeline.review.filters import Unindexed, chunks
 from pipeline.review.schema import (
     group_tallies,
     queue,
@@ -73,7 +72,7 @@ def replace_batch(
         connection.execute(
             sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
         )
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows):
             _put(connection, batch, chunk, kept)
         if cleared:
             connection.execute(sa.insert(scorings), cleared)
@@ -205,18 +204,7 @@ def take_untold(ledger: Ledger, dataset: str, among: Iterable[str]) -> list[str]
     wanted = set(among)
     with ledger.transaction(write=True) as connection:
         untold = [batch_id for batch_id in connection.execute(query).scalars() if batch_id in wanted]
-        for chunk in _chunks([{"one": batch_id} for batch_id in untold]):
-            same = queue_batches.c.batch_id == sa.bindparam("one")
-            connection.execute(sa.update(queue_batches).where(mine, same).values(told=True), chunk)
+        for some in chunks(untold):
+            these = queue_batches.c.batch_id.in_(some)
+            connection.execute(sa.update(queue_batches).where(mine, these).values(told=True))
     return untold
-
-
-def _chunks(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

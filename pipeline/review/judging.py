@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.filters import Filters, without_nul
-from pipeline.review.intake import CHUNK, retally, stands
+from pipeline.review.filters import Filters, chunks, without_nul
+from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_members
 from pipeline.review.queued import Claim
 from pipeline.review.schema import queue, record_claims, verdicts
@@ -194,8 +194,8 @@ def _give(
     told: list[str] = []
     for dataset, records in _records(connection, anomaly_ids).items():
         given: dict[str, list[Verdict]] = {}
-        for i in range(0, len(records), CHUNK):
-            given |= read_history(connection, dataset, [one.anomaly_id for one in records[i : i + CHUNK]])
+        for some in chunks(records):
+            given |= read_history(connection, dataset, [one.anomaly_id for one in some])
         entries = [
             _entry(record, opinion, note, by, now, act) | {"settles": settle}
             for record in records
@@ -221,9 +221,9 @@ def _records(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str,
     """What names the records, by dataset."""
     wanted = list(dict.fromkeys(map(without_nul, anomaly_ids)))
     found: dict[str, list[Any]] = {}
-    for i in range(0, len(wanted), CHUNK):
+    for some in chunks(wanted):
         columns = (queue.c.dataset, queue.c.anomaly_id, queue.c.batch_id, queue.c.record_key)
-        query = sa.select(*columns).where(queue.c.anomaly_id.in_(wanted[i : i + CHUNK]))
+        query = sa.select(*columns).where(queue.c.anomaly_id.in_(some))
         for row in connection.execute(query):
             found.setdefault(row.dataset, []).append(row)
     n_found = sum(map(len, found.values()))
@@ -251,9 +251,8 @@ def _says_already(
 
 def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str, Any]]) -> None:
     """Bring the queue in line with the verdicts of these records."""
-    ids = [entry["anomaly_id"] for entry in entries]
-    for i in range(0, len(ids), CHUNK):
-        given = read_history(connection, dataset, ids[i : i + CHUNK])
+    for ids in chunks(entry["anomaly_id"] for entry in entries):
+        given = read_history(connection, dataset, ids)
         connection.execute(
             sa
             .update(queue)
@@ -262,7 +261,7 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             .values(suppressed=sa.case((sa.bindparam("judged"), 0), else_=queue.c.suppressed)),
             [_stands(anomaly_id, said) for anomaly_id, said in given.items()],
         )
-        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids[i : i + CHUNK])))
+        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids)))
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
 
 
@@ -273,9 +272,7 @@ def _stands(anomaly_id: str, said: Sequence[Verdict]) -> dict[str, Any]:
 
 def _in_conflict(connection: sa.Connection, anomaly_ids: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
-    for i in range(0, len(anomaly_ids), CHUNK):
-        some = queue.c.anomaly_id.in_(anomaly_ids[i : i + CHUNK])
-        found += connection.execute(
-            sa.select(queue.c.anomaly_id).where(some, queue.c.state == "conflict")
-        ).scalars()
+    for some in chunks(anomaly_ids):
+        these = queue.c.anomaly_id.in_(some) & (queue.c.state == "conflict")
+        found += connection.execute(sa.select(queue.c.anomaly_id).where(these)).scalars()
     return tuple(sorted(found))

@@ -20,13 +20,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger import Ledger
-from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, conditions, of
+from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, chunks, conditions, of
 from pipeline.review.queued import Claim, Listed, Reason
 from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
 from pipeline.verdicts import STATES, State
 
 PAGE = 50
-CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
 LOOKED_UP = (
     2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
 )
@@ -174,8 +173,8 @@ def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[st
     if anomaly_ids is None:
         queries = [sa.select(tally_sums.c.dataset).where(tally_sums.c.n > 0).distinct()]
     else:
-        some = [anomaly_ids[i : i + CHUNK] for i in range(0, len(anomaly_ids), CHUNK)]
-        queries = [sa.select(queue.c.dataset).where(queue.c.anomaly_id.in_(ids)).distinct() for ids in some]
+        named = (queue.c.anomaly_id.in_(some) for some in chunks(anomaly_ids))
+        queries = [sa.select(queue.c.dataset).where(these).distinct() for these in named]
     with ledger.transaction() as connection:
         return {name for query in queries for name in connection.execute(query).scalars()}
 
@@ -221,8 +220,8 @@ def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
     """What some records' verdicts come to."""
     found: dict[str, State] = {}
     with ledger.transaction() as connection:
-        for i in range(0, len(anomaly_ids), CHUNK):
-            these = queue.c.anomaly_id.in_(anomaly_ids[i : i + CHUNK])
+        for some in chunks(anomaly_ids):
+            these = queue.c.anomaly_id.in_(some)
             rows = connection.execute(sa.select(queue.c.anomaly_id, queue.c.state).where(these))
             found |= {row.anomaly_id: row.state for row in rows}
     return found

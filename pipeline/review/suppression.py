@@ -19,8 +19,8 @@ from pydantic import Field
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
-from pipeline.review.filters import without_nul
-from pipeline.review.intake import CHUNK, retally
+from pipeline.review.filters import CHUNK, chunks, without_nul
+from pipeline.review.intake import retally
 from pipeline.review.queue import newest_day
 from pipeline.review.schema import queue, suppressions, tally_sums
 from pipeline.verdicts import NOT_LEARNED
@@ -177,8 +177,8 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
     with ledger.transaction(write=True) as connection:
         number = connection.execute(sa.insert(suppressions).values(values)).inserted_primary_key
         assert number is not None  # noqa: S101  # SQLAlchemy gives it for one row
-        for i in range(0, len(hit), CHUNK):
-            some = queue.c.anomaly_id.in_([anomaly_id for anomaly_id, _ in hit[i : i + CHUNK]])
+        for ids in chunks(anomaly_id for anomaly_id, _ in hit):
+            some = queue.c.anomaly_id.in_(ids)
             connection.execute(sa.update(queue).where(some, in_sight).values(suppressed=number[0]))
         retally(connection, rule.dataset, (batch_id for _, batch_id in hit))
     return next(kept for kept in rules(ledger, rule.dataset) if kept.number == number[0])

@@ -17,8 +17,7 @@ from pipeline import verdicts
 from pipeline.errors import ConfigError, NotReady
 from pipeline.ledger import Ledger
 from pipeline.review import judging, queue, record
-from pipeline.review.filters import Filters
-from pipeline.review.intake import CHUNK
+from pipeline.review.filters import CHUNK, Filters
 from pipeline.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
 
 from .review_data import put, row
