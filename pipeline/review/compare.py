@@ -147,7 +147,7 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
 
 
 def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
-    detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
+    detector = loaded(here.model(version))
     record = stored(here, dataset, row)
     changed: list[Change] = []
     for reason in row.reasons:

@@ -124,7 +124,7 @@ def loaded(folder: Path) -> Detector:
 def _score(here: Installation, dataset: Dataset, record: pa.Table, version: ModelVersion) -> Scored:
     said = Scored(version.version, version.aliases, version.created_at)
     try:
-        detector = loaded(here.registry.fetch(version, here.settings.home / "models"))
+        detector = loaded(here.model(version))
         if detector.about.get("derived", {}) != derived.definitions(dataset):
             return replace(said, why_not="it knows derived columns that are made otherwise")
         scores = detector.score_table(record).to_pylist()[0]
