@@ -91,7 +91,7 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
     axes.set_xticks(ticks, [_short(tick) for tick in ticks])
     axes.set(yscale="log", xlabel="anomaly score (nats)", ylabel="calibration records")
     axes.set_title(f"{dataset.dataset}: anomaly scores of the calibration records")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
 
 
 def _apart(along: Any, low: float, high: float, inner: Any) -> list[float]:
@@ -136,7 +136,7 @@ def _calibration(axes: Axes, values: Any) -> None:
         ylabel="p-value",
         title="Calibration of p-values",
     )
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
 
 
 def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
@@ -173,7 +173,7 @@ def _latents(axes: Axes, latents: Any, values: Any) -> None:
         axes.scatter(
             flat[which, 0], flat[which, 1], color=colour, s=size, alpha=0.5, linewidths=0, label=label
         )
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     axes.set(
         xlabel="first direction",
         ylabel="second direction",
