@@ -30,7 +30,7 @@ from pipeline.provenance import note
 from pipeline.registry import DatasetInput, TrainingRun
 from pipeline.report import training as training_page
 from pipeline.tables import Tables
-from pipeline.training import Window
+from pipeline.window import Window
 from vae_core import Progress, Recipe
 
 N_EXAMPLES = 5

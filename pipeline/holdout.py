@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.config import Dataset
     from pipeline.ledger import BatchState
     from pipeline.tables import Tables
-    from pipeline.training import Window
+from pipeline.window import Window, among, day_of, readable
 
 MOST, MOST_NEWEST = 20_000, 10_000  # records of the holdout, and of the newest days, that an evaluation reads
 NEWEST_DAYS = 7
@@ -84,8 +84,6 @@ def read(
         share: held out from every version that is to be compared.
         newest: batches of the newest days; by default those of the newest seven.
     """
-    from pipeline.training import among, day_of, readable
-
     newest = newest or window.newest(timedelta(days=NEWEST_DAYS))
     new = f"{BATCH} IN ({', '.join(sql.text(batch.batch_id) for batch in newest)})"
     few = below(MOST_NEWEST / max(1, sum(batch.n_accepted for batch in newest)), "newest")

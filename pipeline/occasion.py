@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import Dataset, TrainingWhen
 from pipeline.errors import ModelUnusable
 from pipeline.provenance import Note, Record, turned
-from pipeline.training import Window
+from pipeline.window import Window
 
 if TYPE_CHECKING:
     from pipeline.ledger import BatchState, Ledger

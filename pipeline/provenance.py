@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from pipeline.config import Dataset
 from pipeline.errors import ModelUnusable
 from pipeline.ledger import BatchState
-from pipeline.training import NOT_OF_THE_MODEL, Window
+from pipeline.training import NOT_OF_THE_MODEL
 from pipeline.verdicts import anomaly_id
+from pipeline.window import Window
 
 FORMAT = 1
 PARTS = ("dataset", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag")

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import provenance, training, verdicts
+from pipeline import provenance, verdicts
 from pipeline.config import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.ledger import Ledger
 from pipeline.provenance import Note
 from pipeline.tables import Tables
-from pipeline.training import Window
+from pipeline.window import Window, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +118,7 @@ def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]
         lost.append(f"{len(missing)} verdicts are not in the database any more")
     odd, normal = (tuple(records[i] for i in ids if i in records) for ids in (note.left_out, note.normal))
     n_records = sum(state.n_accepted for state in states)
-    known_as = training.fingerprint(states, odd, normal)
+    known_as = fingerprint(states, odd, normal)
     return Window(tuple(states), n_records, note.records_per_day, known_as, odd, normal), lost
 
 

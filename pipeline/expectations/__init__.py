@@ -1,7 +1,8 @@
 """A batch's contract as a Great Expectations suite, run over every record with DuckDB as the engine.
 
 Belongs here: the only use of Great Expectations in vaewatch: rules into expectations (suite.py), running them
-(checkpoint.py), the engine's dialect (dialect.py), and the report (wording.py, page.py). Does not: what the
+(checkpoint.py), what came of it (outcome.py), the engine's dialect (dialect.py), and the report (wording.py,
+page.py). Does not: what the
 rules are (contracts.py), or which records are set aside and what becomes of the batch (validation.py).
 
 Importing this package costs nothing; the first `check` of a process imports Great Expectations (about 4
@@ -12,57 +13,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline.errors import StorageFailed
+from pipeline.expectations.outcome import CheckpointResult, Outcome
 
 if TYPE_CHECKING:
     from pipeline.contracts import BatchRule, RowRule
 
 __all__ = ["CheckpointResult", "Outcome", "check", "report_refusal"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What Great Expectations found for one rule.
-
-    Attributes:
-        code, column: the rule's own.
-        severity: "critical" rules decide over the batch, "warning" rules over single records.
-        success: the promise is kept; for a row rule by at least the share `mostly` of the values.
-        n_unexpected: records that break the rule; None where a rule is not about single records.
-        promise, observed: what was promised and what was found, as a person reads it.
-        expectation: Great Expectations' name for the check.
-        examples: a few values that break the rule.
-    """
-
-    code: str
-    column: str | None
-    severity: Literal["warning", "critical"]
-    success: bool
-    n_unexpected: int | None
-    promise: str
-    observed: str
-    expectation: str
-    examples: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CheckpointResult:
-    """One run of a suite over one batch.
-
-    Attributes:
-        success: every critical rule is kept.
-        outcomes: one for each rule, in the order of the rules.
-    """
-
-    success: bool
-    outcomes: tuple[Outcome, ...]
-    n_records: int
 
 
 def check(

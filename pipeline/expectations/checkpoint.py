@@ -17,7 +17,8 @@ from typing import Any
 from pipeline import sql
 from pipeline.contracts import BatchRule, RowRule
 from pipeline.errors import CheckCrashed
-from pipeline.expectations import CheckpointResult, Outcome, wording
+from pipeline.expectations import wording
+from pipeline.expectations.outcome import CheckpointResult, Outcome
 
 EXAMPLES, LOOKED_AT = 5, 100
 

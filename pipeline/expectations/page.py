@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from pipeline.expectations import CheckpointResult, Outcome
+from pipeline.expectations.outcome import CheckpointResult, Outcome
 from pipeline.expectations.wording import many, share
 
 NAMES = {

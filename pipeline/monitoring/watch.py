@@ -24,7 +24,7 @@ from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
 from pipeline.review import queue
 from pipeline.review.filters import Filters
-from pipeline.training import age
+from pipeline.window import age
 
 if TYPE_CHECKING:
     from pipeline.detector import Detector

@@ -21,7 +21,7 @@ from pipeline.monitoring.judgement import SHIFT
 from pipeline.monitoring.measures import ColumnDrift, column_drift
 from pipeline.report import plots, sheet
 from pipeline.report.standing import standing
-from pipeline.training import Window
+from pipeline.window import Window
 
 if TYPE_CHECKING:
     from pipeline.detector import Detector

@@ -30,8 +30,8 @@ from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
 from pipeline.review.schema import NO_COLUMN
 from pipeline.tables import Tables
-from pipeline.training import age
 from pipeline.verdicts import anomaly_id
+from pipeline.window import age
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.measurement import Contender
     from pipeline.evaluation.told import Told
     from pipeline.registry import ModelVersion
-    from pipeline.training import Window
+    from pipeline.window import Window
 
 FIRST = "the first model"
 MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
@@ -200,10 +200,11 @@ def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelV
 
 
 def _window(here: Installation, dataset: Dataset) -> Window:
-    from pipeline import training, verdicts
+    from pipeline import verdicts
+    from pipeline.window import choose_window
 
     batches = list(here.ledger.current(dataset.dataset).values())
-    return training.choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
+    return choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
 
 
 def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str:

@@ -20,7 +20,7 @@ from pipeline.steps.keys import Say
 if TYPE_CHECKING:
     from pipeline.provenance import Record
     from pipeline.registry import ModelVersion
-    from pipeline.training import Window
+    from pipeline.window import Window
     from vae_core import Progress
 
 PARTS = 5  # of a fit, between which its progress is said
@@ -54,11 +54,12 @@ def train(
     from pipeline.monitoring import metrics
     from pipeline.report.training import path_of
     from pipeline.review.loop import log_review
+    from pipeline.window import choose_window
 
     dataset = here.dataset(dataset_name)
     batches = list(here.ledger.current(dataset.dataset).values())
     judged = verdicts.judged(here.ledger, dataset.dataset)
-    window = training.choose_window(dataset, batches, *judged)
+    window = choose_window(dataset, batches, *judged)
     key = training.training_key(dataset, window, experiment.code_version())
     checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
     version = known = here.registry.made_by(dataset.dataset, key)

@@ -32,6 +32,7 @@ from pipeline.installation import Installation
 from pipeline.ledger import BatchState
 from pipeline.sample import DUPLICATED, SamplePlan, generate
 from pipeline.settings import Settings
+from pipeline.window import choose_window
 from tests.bench.ranking import mean_and_error
 from vae_core import VAE, Known, Records, weigh
 
@@ -139,7 +140,7 @@ class _Feed:
 
     def window(self, odd: Sequence[Record], normal: Sequence[Record]) -> tuple[float, Parts]:
         """Records a day, and what there is to learn from, as the nightly run reads it."""
-        window = training.choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
+        window = choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
         tables, scratch = self.here.tables(self.dataset), self.folder / "scratch"
         records = training.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
         parts = training.split_calibration(self.dataset, records.table)

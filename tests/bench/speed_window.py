@@ -118,7 +118,7 @@ def train(root: Path, n: int) -> dict[str, Any]:
 
     from pipeline import experiment
     from pipeline.tables import Tables
-    from pipeline.training import choose_window
+    from pipeline.window import choose_window
 
     torch.set_num_threads(CORES)
     began = time.perf_counter()

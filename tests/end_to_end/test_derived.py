@@ -20,6 +20,7 @@ from pipeline import derived, sql, training, views
 from pipeline.errors import ConfigError
 from pipeline.review import record, versions
 from pipeline.review.queued import Whole
+from pipeline.window import choose_window
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def test_a_derived_column_is_what_its_expression_says(plant: Place) -> None:
     """Against pandas, within each pump; nothing looks ahead and nothing looks at the other pump."""
     here = plant.here
     dataset, states = here.dataset("plant"), list(here.ledger.current("plant").values())
-    window = training.choose_window(dataset, states)
+    window = choose_window(dataset, states)
     files = here.tables(dataset).files("records", window.batch_ids, flag=False)
     with sql.database(plant.root / "derived", threads=1) as connection:
         ours = connection.sql(f'SELECT * FROM ({derived.accepted(dataset, files)}) ORDER BY pump, "at"').df()
@@ -207,7 +208,7 @@ def test_missing_readings_are_missing_in_what_is_derived(plant: Place) -> None:
     """The very first change is unknown, and is treated as any missing cell."""
     here = plant.here
     dataset, states = here.dataset("plant"), list(here.ledger.current("plant").values())
-    window = training.choose_window(dataset, states)
+    window = choose_window(dataset, states)
     table = training.read_window(
         dataset, window, here.tables(dataset), scratch=plant.root / "read", threads=1
     ).table

@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, NotReady
 from pipeline.review import compare, queue, record, versions
 from pipeline.review.filters import Filters
 from pipeline.sample import DUPLICATED, SampleReceipt
+from pipeline.window import choose_window
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -221,7 +222,7 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
 
     dataset, states = here.dataset(scored.name), list(here.ledger.current(scored.name).values())
     judged = [((), ()), ([named], ()), ([("elsewhere", named[1])], ()), ((), [named])]
-    windows = [training.choose_window(dataset, states, *pair) for pair in judged]
+    windows = [choose_window(dataset, states, *pair) for pair in judged]
     read = [
         training.read_window(dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1)
         for window in windows
@@ -266,7 +267,7 @@ def test_an_anomaly_that_people_found_is_remembered_when_its_batch_is_old(scored
     train = dataset.train.model_copy(update={"window_days": 1.5, "min_records": 1})
     short = dataset.model_copy(update={"train": train})
     plain, taught = (
-        training.choose_window(short, states, odd, [(oldest, keys[1])]) for odd in ((), [(oldest, keys[0])])
+        choose_window(short, states, odd, [(oldest, keys[1])]) for odd in ((), [(oldest, keys[0])])
     )
     assert oldest not in taught.batch_ids
     assert taught.earlier == [oldest]

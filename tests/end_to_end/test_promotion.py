@@ -23,6 +23,7 @@ from pipeline import holdout, steps, training
 from pipeline.errors import NotReady
 from pipeline.registry import EVALUATION
 from pipeline.review import disagreements
+from pipeline.window import age, choose_window
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -70,7 +71,7 @@ def test_no_training_sees_the_holdout_and_evaluations_see_nothing_else(validated
     """One record in both, and the comparison measures memory."""
     here, root = validated.here, validated.root
     dataset = here.dataset(validated.name)
-    window = training.choose_window(dataset, list(here.ledger.current(validated.name).values()))
+    window = choose_window(dataset, list(here.ledger.current(validated.name).values()))
     tables = here.tables(dataset)
     learned = [
         training.read_window(
@@ -425,10 +426,10 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
 
     here = trained.here
     dataset, states = here.dataset(trained.name), list(here.ledger.current(trained.name).values())
-    window = training.choose_window(dataset, states)
+    window = choose_window(dataset, states)
     since, days = window.after(window.batch_ids[-4])
     assert [batch.batch_id for batch in since] == window.batch_ids[-3:]
-    span = training.age(window.batches[-1])[0] - training.age(window.batches[-4])[0]
+    span = age(window.batches[-1])[0] - age(window.batches[-4])[0]
     assert days == pytest.approx(span.total_seconds() / 86_400)
     assert days > 2
     assert window.after("2025-01-01")[0] == list(window.batches)

@@ -15,8 +15,8 @@ from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.measures import Measures
 from pipeline.occasion import Since
 from pipeline.provenance import Note
-from pipeline.training import Window
 from pipeline.verdicts import anomaly_id
+from pipeline.window import Window
 
 QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=())
 

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.calibration import DAY
 from pipeline.tables import Tables
-from pipeline.training import amount, choose_window, read_window
+from pipeline.training import amount, read_window
+from pipeline.window import choose_window
 from tests.bench import speed_window
 
 N = 3_000
