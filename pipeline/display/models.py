@@ -14,7 +14,7 @@ from pipeline.evaluation.told import bare, made_of, told
 
 if TYPE_CHECKING:
     from pipeline.evaluation.told import Row, Told
-    from pipeline.steps.judging import Comparison
+    from pipeline.steps.evaluating import Comparison
 
 EVENT = {
     "promoted": "green",

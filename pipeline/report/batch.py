@@ -1,7 +1,7 @@
 """The page of one batch, and the facts on it.
 
 Belongs here: where each fact comes from: the ledger, the queue, the registry's word on the version. Does not:
-the verdict (verdict.py), or how it looks (templates/).
+whether it can be trusted (trust.py), or how it looks (templates/).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
-from pipeline.report.verdict import Trust, trust
+from pipeline.report.trust import Trust, trust
 from pipeline.review import queue
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Listed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Dataset
 from pipeline.report import sheet
-from pipeline.report.verdict import Trust, sentence
+from pipeline.report.trust import Trust, sentence
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

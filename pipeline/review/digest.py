@@ -23,7 +23,7 @@ from pipeline.errors import NotDelivered, VaewatchError
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding, gathered
-from pipeline.report.verdict import doubt
+from pipeline.report.trust import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Listed

@@ -2,8 +2,8 @@
 them.
 
 Belongs here: which version's evidence is shown, and where its shadow stands. Does not: measuring
-(evaluation/), or when a version is judged (steps/judging.py). Nothing is scored here: what is shown is as old
-as the evaluation.
+(evaluation/), or when a version is judged (steps/evaluating.py). Nothing is scored here: what is shown is
+as old as the evaluation.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pipeline.installation import Installation
 from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
-from pipeline.steps.judging import compare, evaluate, history
+from pipeline.steps.evaluating import compare, evaluate, history
 from pipeline.steps.keeping import copy, prune, reproduce, version, versions
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train

@@ -1,7 +1,7 @@
 """Who stands as challenger: the version to judge next, and who has the place once it was judged.
 
 Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and
-deciding (judging.py), or what becomes of a challenger (serving.py).
+deciding (evaluating.py), or what becomes of a challenger (serving.py).
 
 Only a judgement gives the place, after it was written down: a version that nobody judged never stands there,
 and a process that dies in between leaves the place as it was; the next evaluation finds the judgement and

@@ -1,7 +1,7 @@
 """Which version serves, by somebody's word or by itself.
 
 Belongs here: the steps promote, reject and rollback, and the evidence that whoever decides is shown. Does
-not: judging (judging.py), or aliases (registry/).
+not: judging (evaluating.py), or aliases (registry/).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from pipeline.report import batch, plots, sheet
 from pipeline.report.gates import Judgement
 from pipeline.report.standing import standing
 from pipeline.report.training import doubts_of
-from pipeline.report.verdict import trust
+from pipeline.report.trust import trust
 
 HOSTILE = "<script>alert('x')</script>&\x00\ud800"
 STATE = BatchState(
