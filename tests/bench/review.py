@@ -173,7 +173,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         ),
         "rules, as they are": lambda: effects.effects(ledger, suppression.rules(ledger)),
         "page of the list": lambda: _get(browser, "/"),
-        "page of a record": lambda: _get(browser, f"/record/{first['anomaly_id']}"),
+        "page of a record": lambda: _get(browser, f"/record/{first.anomaly_id}"),
         "page of the groups": lambda: _get(browser, "/groups"),
         "page of the overview": lambda: _get(browser, "/overview"),
         "page of it, one dataset": lambda: _get(browser, "/overview?dataset=payments"),
