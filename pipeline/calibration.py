@@ -236,23 +236,25 @@ def most_of_a_day(usual: float) -> float:
 
 
 def usual_hits(hits: Array, days: Array) -> int:
-    """How many of the records would be hits if no day had more than `most_of_a_day`: Huber's M-estimate, as
+    """How many of the records would be hits if no day had more than `most_of_a_day` by the other days, as
     where thresholds are set.
 
     Args:
         hits, days: whether each record is one, and a number for its day. (n,)
     """
     _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
-    by_day: list[float] = np.bincount(day_of, hits, minlength=len(sizes)).tolist()
-    usual, before = sum(by_day), math.inf
-    while len(sizes) >= FEWEST_DAYS and before - usual > 0.5:
-        most = (most_of_a_day(usual * size / len(hits)) for size in sizes.tolist())
-        usual, before = sum(map(min, by_day, most)), usual
-    return round(usual)
+    counted: list[float] = np.bincount(day_of, hits, minlength=len(sizes)).tolist()
+    to_others = (sizes / np.maximum(1, len(hits) - sizes)).tolist()
+    total, before = sum(counted), math.inf
+    while len(sizes) >= FEWEST_DAYS and before - total > 0.5:
+        counted = [min(n, most_of_a_day((total - n) * to)) for n, to in zip(counted, to_others, strict=True)]
+        total, before = sum(counted), total
+    return round(total)
 
 
 def without_excess(scores: Array, days: Array) -> Array:
-    """Which records stay so that above any level no day has more than `most_of_a_day` of them. (n,) bool.
+    """Which records stay so that above any level no day has more than `most_of_a_day` by the others' mean.
+    (n,) bool.
 
     An event fills its day with high scores. Counted like others, one such day among six takes all that an
     error rate allows, and other days flag nothing. Bounded in this way it decides no more than any other
@@ -266,10 +268,11 @@ def without_excess(scores: Array, days: Array) -> Array:
     if len(sizes) < FEWEST_DAYS:
         return np.ones(len(scores), bool)
     highest_first = np.argsort(-scores, kind="stable")
-    shares, n_of_day, n_staying = (sizes / len(scores)).tolist(), [0] * len(sizes), 0
+    to_others, n_of_day, n_staying = (sizes / (len(scores) - sizes)).tolist(), [0] * len(sizes), 0
     staying = np.zeros(len(scores), bool)
     for record, day in zip(highest_first.tolist(), day_of[highest_first].tolist(), strict=True):
-        if n_of_day[day] + 1 <= most_of_a_day((n_staying + 1) * shares[day]):
+        of_others = n_staying - n_of_day[day]
+        if n_of_day[day] + 1 <= most_of_a_day((of_others + 1) * to_others[day]):
             staying[record] = True
             n_of_day[day] += 1
             n_staying += 1
