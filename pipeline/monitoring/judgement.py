@@ -85,7 +85,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
             "backlog",
             "notice",
             f"{now.backlog} flagged records waited for a person when this batch was scored, more than {DAYS_OF_BACKLOG} batches' worth",
-            "review the most severe first, or lower the review budget: vaewatch review",
+            f"review the most severe first (vaewatch review), or have fewer flagged (flag in {dataset.named_file})",
             value=now.backlog,
             usual=most,
         )

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipeline.config import Dataset
 from pipeline.ledger import BatchState
-from pipeline.monitoring.findings import STRAYS, Finding, worst
+from pipeline.monitoring.findings import MOVED, STRAYS, Finding, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
@@ -93,7 +93,6 @@ def trust(
 
 
 def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
-    """Where nothing but scores and flags is at odds, the records may well be: an event is no fault."""
     word = "an event?" if _is_event(grave) else "do not rely on it"
     return Trust("bad", word, doubt(grave), _said(grave, deaf))
 
@@ -107,7 +106,11 @@ def doubt(findings: Sequence[Finding]) -> str:
 
 
 def _is_event(findings: Sequence[Finding]) -> bool:
-    return all(finding.kind in OF_SCORES for finding in findings if finding.severity == "alarm")
+    """Whether far more is odd than usual, and nothing speaks against the data but that values moved: an
+    event moves values, too, and is no fault.
+    """
+    kinds = {finding.kind for finding in findings if finding.severity == "alarm"}
+    return bool(kinds & OF_SCORES) and kinds <= OF_SCORES | MOVED
 
 
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:

@@ -76,7 +76,7 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):
         trained = train(here, name, say=say)
-        yield trained
+        yield _without(trained, {"next"})
         told |= trained.details.keys() & {"page"}
         waits |= trained.outcome != "skipped"
     else:
@@ -92,6 +92,7 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
             yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
 
 
-def _without(judged: Receipt, told: Set[str]) -> Receipt:
+def _without(receipt: Receipt, told: Set[str]) -> Receipt:
     """Without what is told already, and without what to do next where that is done here."""
-    return replace(judged, details={name: said for name, said in judged.details.items() if name not in told})
+    kept = {name: said for name, said in receipt.details.items() if name not in told}
+    return replace(receipt, details=kept)

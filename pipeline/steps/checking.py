@@ -117,7 +117,7 @@ def _validate(
         reports = _inspected(here, dataset, batch, inspected)
     except UnreadableFile as fault:
         validation.report_refusal(dataset, batch, [str(fault)], page)
-        return _recorded(here, dataset, replace(fresh, reason=str(fault)))
+        return _recorded(here, dataset, replace(fresh, reason=str(fault)), say)
     digests = (report.digest for report in reports)
     if known and known.status != "refused" and known.fingerprint == batch.fingerprint(digests):
         here.ledger.touch(known, batch.signature)
@@ -140,7 +140,7 @@ def _validate(
         n_accepted=found.n_accepted,
         newest_record_at=found.newest_record_at,
     )
-    return _recorded(here, dataset, checked)
+    return _recorded(here, dataset, checked, say)
 
 
 def _inspected(
@@ -175,11 +175,12 @@ def _unchecked(dataset: Dataset, batch: LandedBatch, promised: str) -> BatchStat
     )
 
 
-def _recorded(here: Installation, dataset: Dataset, checked: BatchState) -> BatchReceipt:
+def _recorded(here: Installation, dataset: Dataset, checked: BatchState, say: Say) -> BatchReceipt:
     from pipeline.report import batch as report
 
     if checked.status == "refused":
-        report.write(here, dataset, checked, None)
+        page = report.write(here, dataset, checked, None)
+        say(f"next: {page.trust.next_step}; its page: {page.path}")
     return receipt_of(here.ledger.record_validation(checked), checked.status)
 
 

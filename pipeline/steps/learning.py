@@ -76,6 +76,8 @@ def train(
     details |= {"page": str(page)} if (page := path_of(here, dataset, version)) else {}
     if known:
         details["reason"] = "the same records, verdicts, settings and code made this version already"
+    else:
+        details["next"] = f"have it judged: vaewatch evaluate {dataset.dataset}"
     outcome, alias = "unchanged" if known else "trained", ", ".join(version.aliases)
     return Receipt("train", dataset.dataset, outcome, (), version.version, alias, details)
 

@@ -145,7 +145,8 @@ def test_a_backlog_has_a_line_a_batch_and_more_only_where_something_needs_attent
     assert len([line for line in said[1:] if not line.startswith("  ")]) == len(checked.batches)
     details = [line for line in said if line.startswith("  ")]
     assert details
-    assert all(line.startswith("  set aside: ") for line in details)
+    assert all(line.startswith(("  set aside: ", "  next: ")) for line in details)
+    assert sum(line.endswith("run.html") for line in details) == len(checked.with_outcome("refused"))
     assert any("pattern:currency" in line for line in details)
     said.clear()
     n_waiting = len([row for row in trained.ledger() if row["status"] == "accepted"])
@@ -172,10 +173,11 @@ def test_a_batch_that_comes_alone_says_what_is_in_it_and_where_its_page_is(score
 def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> None:
     """A log that stays empty for minutes is that of a training that hangs."""
     code, output, errors = validated.run("train", validated.name)
-    first, second = output.splitlines()
+    first, second, third = output.splitlines()
     assert (code, first.partition(":")[0]) == (0, f"train {validated.name}"), errors
     assert second.endswith(".html"), second
     assert Path(second.partition(": ")[2]).exists(), second
+    assert third == f"  next: have it judged: vaewatch evaluate {validated.name}"
     said = [line.strip() for line in errors.splitlines()]
     assert said[0].startswith("training on about ")
     assert [line.partition(" of ")[0] for line in said if " of 60 steps" in line][-1].endswith(": 60")

@@ -33,6 +33,7 @@ SENSORS = Dataset.model_validate({
     "dataset": "sensors", "incoming": {"path": "x"}, "columns": {"a": {"type": "float", "role": "numeric"}},
     "file": Path("dags/datasets/sensors.yaml"),
 })  # fmt: skip
+LOST = Finding("missing:b", "alarm", "b: 68.0% of the values are missing", "ask the source")
 FLAGS = Finding("flags", "alarm", "259 of 1440 records are flagged, usual are 14", "look at what they share")
 ALARM = Finding("drift:a", "alarm", "a: values moved", "ask")
 WARNING = Finding("volume", "warning", "half the records", "ask")
@@ -55,7 +56,8 @@ NOTICE = Finding("backlog", "notice", "many wait", "review")
         ),
         ((ALARM, WARNING), 20, "bad", "Do not rely"),
         ((FLAGS, WARNING), 20, "bad", "Far more is odd than usual"),
-        ((FLAGS, ALARM), 20, "bad", "Do not rely"),
+        ((ALARM, FLAGS), 20, "bad", "Far more is odd than usual"),
+        ((FLAGS, LOST), 20, "bad", "Do not rely"),
         (None, 0, "warn", "never measured"),
     ],
 )
