@@ -6,8 +6,10 @@ Belongs here: status, counts and history, each change in one transaction. Does n
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,6 +70,7 @@ class BatchState:
         return {name: getattr(self, name) for name in FIELDS}
 
 
+SWITCHES = 20  # tries, ten seconds in all
 FIELDS = tuple(field.name for field in fields(BatchState))
 
 
@@ -329,5 +332,17 @@ class Ledger:
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch to a write-ahead log. Where others switch or create tables in the same moment SQLite says so at
+    once, whatever the busy timeout: the file is nearly always switched already by then.
+    """
+    for attempt in range(SWITCHES):
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        time.sleep(0.05 * (attempt + 1))
+    connection.execute("PRAGMA journal_mode = WAL")
