@@ -7,8 +7,8 @@ on. The DAGs of the broken dataset are away until its file is mended; Airflow lo
 from __future__ import annotations
 
 from dags.catalogue import read_catalogue
+from pipeline.config.settings import load_settings
 from pipeline.errors import ConfigError
-from pipeline.settings import load_settings
 
 settings = load_settings()
 if faults := read_catalogue(settings.datasets, only=settings.demo).faults:

@@ -1,8 +1,8 @@
 """Which datasets there are, and which files in the folder are none.
 
 Belongs here: that a broken file costs no other dataset a night, and what Airflow asks of a file on top. Does
-not: what a dataset file may say (pipeline/config.py). Every parse of every DAG file passes here: nothing
-heavy is imported.
+not: what a dataset file may say (pipeline/config/dataset.py). Every parse of every DAG file passes here:
+nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from airflow.sdk import CronTriggerTimetable
 
-from pipeline.config import Dataset
-from pipeline.dataset_files import read_datasets
+from pipeline.config.dataset import Dataset
+from pipeline.config.files import read_datasets
 from pipeline.errors import ConfigError
 
 

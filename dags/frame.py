@@ -14,7 +14,7 @@ from airflow.sdk import DAG, Asset, AssetWatcher, ExceptionRetryPolicy, RetryAct
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.watcher import SettledFiles
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed, RegistryUnreachable, StorageFailed, VaewatchError
 
 log = logging.getLogger("vaewatch")

@@ -1,6 +1,6 @@
 """What a task read and wrote, told to whoever collects OpenLineage's events from this Airflow.
 
-Belongs here: the facts (pipeline/lineage.py) in OpenLineage's words, through the public functions of
+Belongs here: the facts (pipeline/steps/lineage.py) in OpenLineage's words, through the public functions of
 Airflow's provider. Does not: who is told, which is Airflow's configuration ([openlineage] transport). Where
 that names nobody, or the provider is not installed, nothing is looked up or imported. Lineage that cannot be
 told fails no task.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
 
-    from pipeline.lineage import Lineage, Place
+    from pipeline.steps.lineage import Lineage, Place
 
 log = logging.getLogger("vaewatch")
 FactsOf = Callable[..., "Lineage"]
@@ -26,7 +26,7 @@ def tell(facts: FactsOf, *of: Any) -> None:
     """Have the running task's event say what a step read and wrote.
 
     Args:
-        facts: of pipeline.lineage.
+        facts: of pipeline.steps.lineage.
         of: its arguments after the installation.
     """
     if not _is_asked():

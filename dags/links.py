@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperatorLink
 from dags.review_plugin import PREFIX
 
 if TYPE_CHECKING:
-    from pipeline.receipts import Receipt
+    from pipeline.steps.receipts import Receipt
 
 
 class Link(BaseOperatorLink):

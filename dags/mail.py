@@ -1,6 +1,6 @@
 """E-mail the way this Airflow sends it: by its connection `smtp_default`, through its SMTP provider.
 
-Belongs here: handing a message to the provider. Does not: the message (pipeline/review/digest.py). Where
+Belongs here: handing a message to the provider. Does not: the message (pipeline/notify/digest.py). Where
 Airflow has no such connection, the environment's server is asked, as without Airflow (pipeline/mail.py).
 """
 
@@ -18,8 +18,8 @@ CONNECTION = "smtp_default"  # the provider's own default
 
 def installation() -> Installation:
     """The environment's installation, with Airflow's mail."""
+    from pipeline.config.settings import load_settings
     from pipeline.installation import Installation
-    from pipeline.settings import load_settings
 
     settings = load_settings()
 

@@ -43,7 +43,8 @@ def train(of: DatasetDags) -> None:
 
         @task(pool="gpu", multiple_outputs=False)
         def train(*, params: Any = None) -> dict[str, Any]:
-            from pipeline import lineage, steps
+            from pipeline import steps
+            from pipeline.steps import lineage
 
             here = installation()
             try:

@@ -35,8 +35,8 @@ def build() -> FastAPI:
 
     from pipeline.installation import Installation
     from pipeline.review import queue
-    from pipeline.review.web.access import Reviewer
-    from pipeline.review.web.app import create_app
+    from pipeline.web.access import Reviewer
+    from pipeline.web.app import create_app
 
     here = Installation()
 

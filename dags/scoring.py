@@ -57,7 +57,8 @@ def score(of: DatasetDags) -> None:
 
         @task(multiple_outputs=False)
         def validate(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-            from pipeline import lineage, steps
+            from pipeline import steps
+            from pipeline.steps import lineage
 
             key = key_of(dag_run, params)
             checked = steps.validate(installation(), name, key, say=log.info)
@@ -67,7 +68,8 @@ def score(of: DatasetDags) -> None:
 
         @task(multiple_outputs=False, outlets=[of.scored])
         def score(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-            from pipeline import lineage, steps
+            from pipeline import steps
+            from pipeline.steps import lineage
 
             key = key_of(dag_run, params)
             receipt = steps.score(installation(), name, key, say=log.info)
@@ -99,7 +101,8 @@ def rescore(of: DatasetDags) -> None:
 
         @task(multiple_outputs=False, outlets=[scored])
         def rescore(*, params: Any = None, outlet_events: Any = None) -> dict[str, Any]:
-            from pipeline import lineage, steps
+            from pipeline import steps
+            from pipeline.steps import lineage
 
             here, key = installation(), f"{params['first']}{steps.RANGE}{params['last'] or params['first']}"
             again = params["check_again"]

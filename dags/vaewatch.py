@@ -12,7 +12,7 @@ from airflow.sdk import get_parsing_context
 from dags import models, scoring
 from dags.catalogue import read_catalogue
 from dags.frame import DatasetDags
-from pipeline.settings import load_settings
+from pipeline.config.settings import load_settings
 
 settings = load_settings()
 # set where a task is about to run: the other datasets need not be read then

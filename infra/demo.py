@@ -35,15 +35,16 @@ from infra.demo_outcome import near, print_measured, print_places, unserved
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
-from pipeline import batches, views
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
 from pipeline.display.nightly import print_batches
 from pipeline.display.review import print_queue
 from pipeline.errors import VaewatchError
+from pipeline.incoming import batches
 from pipeline.installation import Installation
+from pipeline.results import views
 from pipeline.review import queue
 from pipeline.review.filters import Filters
-from pipeline.settings import Settings
 
 DAYS = 30
 HISTORY_SHARE = 2 / 3

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.layout import REPOSITORY
-from pipeline import views
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 from pipeline.report.training import path_of
+from pipeline.results import views
 
 
 def print_measured(

@@ -27,7 +27,7 @@ from infra.airflow_api import AirflowApi
 from infra.layout import REPOSITORY, USER, Layout, read_state
 from infra.processes import Mark
 from infra.supervisor import ALREADY_RUNNING, START_PATIENCE, StartFailed, Supervisor, end_leftovers
-from pipeline.settings import load_settings
+from pipeline.config.settings import load_settings
 
 STOP_PATIENCE = 90.0
 

@@ -92,7 +92,7 @@ def _compute(here: Installation) -> str:
 
 
 def _dataset(here: Installation, name: str) -> str:
-    from pipeline.batches import landed
+    from pipeline.incoming.batches import landed
 
     dataset = here.dataset(name)
     found = landed(dataset, here.ledger)

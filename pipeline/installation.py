@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pipeline import mail
-from pipeline.config import Dataset
-from pipeline.dataset_files import load_dataset, load_datasets
+from pipeline.config.dataset import Dataset
+from pipeline.config.files import load_dataset, load_datasets
+from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
-from pipeline.ledger import Ledger
-from pipeline.settings import Settings, load_settings
-from pipeline.tables import Tables
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.tables import Tables
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion, Registry
 
 
@@ -94,7 +94,7 @@ class Installation:
         Raises:
             ModelUnusable: it is gone, or cannot be read.
         """
-        from pipeline.detector import Detector
+        from pipeline.detection.detector import Detector
 
         return Detector.load(self.model(version))
 

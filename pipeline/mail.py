@@ -1,6 +1,6 @@
 """A plain message by e-mail, through the server that the environment names.
 
-Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (review/digest.py).
+Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (notify/digest.py).
 Inside Airflow its own SMTP connection comes first, see dags/mail.py.
 """
 
@@ -15,7 +15,7 @@ from pipeline.errors import NotDelivered
 if TYPE_CHECKING:
     from smtplib import SMTP
 
-    from pipeline.settings import Settings
+    from pipeline.config.settings import Settings
 
 PATIENCE = 10.0  # seconds
 LONGEST_LINE = (

@@ -14,8 +14,8 @@ import pytest
 import torch
 from scipy.stats import friedmanchisquare
 
-from pipeline.calibration import Calibration
-from pipeline.config import Flagging
+from pipeline.config.dataset import Flagging
+from pipeline.detection.calibration import Calibration
 from tests.bench import adbench, measure, ranking, threshold
 
 

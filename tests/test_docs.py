@@ -10,8 +10,8 @@ import pytest
 import typer.main
 
 from pipeline.cli import app
-from pipeline.config import Dataset
-from pipeline.dataset_files import load_datasets
+from pipeline.config.dataset import Dataset
+from pipeline.config.files import load_datasets
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.receipts import Receipt
+    from pipeline.steps.receipts import Receipt
 
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="a dataset's name, see `vaewatch status`")

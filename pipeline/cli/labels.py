@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.arguments import AnyDataset, AsJson, By, print_json
-from pipeline.verdicts import Opinion
+from pipeline.records.verdicts import Opinion
 
 if TYPE_CHECKING:
     from pipeline.installation import Installation
@@ -157,7 +157,7 @@ def _group(
     """
     from pipeline.errors import ConfigError, NotReady
     from pipeline.review import record
-    from pipeline.review.schema import NO_COLUMN
+    from pipeline.storage.review_schema import NO_COLUMN
 
     if like:
         row = record.one(here.ledger, record.find(here.ledger, like, dataset))
@@ -190,6 +190,6 @@ def _filters(dataset: str | None, since: datetime | None, signature: str | None)
 
 
 def _named(signature: str) -> str:
-    from pipeline.review.schema import NO_COLUMN
+    from pipeline.storage.review_schema import NO_COLUMN
 
     return OF_NONE if signature == NO_COLUMN else signature

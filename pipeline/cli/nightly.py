@@ -1,6 +1,6 @@
 """What a night is made of, a verb per step, and how it stands.
 
-Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, views.py).
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, results/views.py).
 """
 
 from __future__ import annotations
@@ -135,9 +135,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """What landed, what was accepted, set aside and flagged, and which model serves."""
-    from pipeline import views
     from pipeline.display.nightly import print_status
     from pipeline.installation import Installation
+    from pipeline.results import views
 
     found = views.status(Installation(), dataset)
     print_json(found) if as_json else print_status(found, whole=dataset is not None)
@@ -158,7 +158,7 @@ def doctor(as_json: AsJson = False) -> None:
 @verbs.command()
 def schema() -> None:
     """Print the JSON Schema of a dataset file, for editors."""
-    from pipeline.config import Dataset
+    from pipeline.config.dataset import Dataset
 
     print_json(Dataset.model_json_schema())
 
@@ -189,7 +189,7 @@ def metrics(
     step.
     """
     from pipeline.installation import Installation
-    from pipeline.monitoring.metrics import exposition, write
+    from pipeline.report.metrics import exposition, write
 
     here = Installation()
     typer.echo(write(here, out) if out else exposition(here), nl=bool(out))
@@ -207,8 +207,8 @@ def trace(
     """
     from pipeline.display import print_lines
     from pipeline.installation import Installation
-    from pipeline.trace import as_lines
-    from pipeline.trace import trace as follow
+    from pipeline.report.trace import as_lines
+    from pipeline.report.trace import trace as follow
 
     found = follow(Installation(), anomaly_id)
     print_json(found.as_dict()) if as_json else print_lines(as_lines(found))

@@ -1,6 +1,6 @@
 """`vaewatch quarantine`: what was set aside, and letting it in again.
 
-Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, views.py).
+Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, results/views.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ verbs = typer.Typer(help="Records and batches set aside, and letting them in aga
 @verbs.command("list")
 def quarantine_list(dataset: DatasetName, as_json: AsJson = False) -> None:
     """Batches that were refused or have records set aside, with counts by reason."""
-    from pipeline import views
     from pipeline.display.nightly import print_quarantined
     from pipeline.installation import Installation
+    from pipeline.results import views
 
     found = views.quarantined(Installation(), dataset)
     print_json(found) if as_json else print_quarantined(found)
@@ -33,9 +33,9 @@ def quarantine_show(
     as_json: AsJson = False,
 ) -> None:
     """Records of a batch that were set aside, with their reasons."""
-    from pipeline import views
     from pipeline.display.nightly import print_set_aside
     from pipeline.installation import Installation
+    from pipeline.results import views
 
     found = views.set_aside(Installation(), dataset, batch, limit=limit)
     print_json(found) if as_json else print_set_aside(found)

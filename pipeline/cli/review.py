@@ -41,7 +41,7 @@ def review_page(
 ) -> None:
     """Without a verb: serve the review page on this machine, and print the address to open."""
     if context.invoked_subcommand is None:
-        from pipeline.review.web.alone import serve
+        from pipeline.web.alone import serve
 
         serve(host, port, by or getpass.getuser(), names=name or [], only=only or [], say=typer.echo)
 
@@ -168,8 +168,8 @@ def review_export(
     ] = False,
 ) -> None:
     """Write flagged records with what their verdicts come to, or the history of verdicts, to a file."""
-    from pipeline import export
     from pipeline.installation import Installation
+    from pipeline.results import export
 
     write, what = (export.history, "entries") if history else (export.flagged, "flagged records")
     typer.echo(f"wrote {write(Installation(), dataset, out, batch_id=batch)} {what} to {out}")

@@ -1,7 +1,7 @@
 """What the command line prints: layout and colour.
 
 Belongs here: what every verb prints with; tables are in nightly.py, models.py and review.py. Does not: where
-the numbers come from (views.py, steps/).
+the numbers come from (results/views.py, steps/).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from rich.table import Table
 from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
-from pipeline.receipts import Receipt, oddness
+from pipeline.steps.receipts import Receipt, oddness
 
 NO_DATASETS = (
     "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "

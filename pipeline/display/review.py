@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from pipeline.display import columns, console, fitted, shown
+from pipeline.results.views import reasons_text
 from pipeline.review.parts import of_score, unnamed_share
-from pipeline.review.schema import NO_COLUMN
-from pipeline.views import reasons_text
+from pipeline.storage.review_schema import NO_COLUMN
 
 if TYPE_CHECKING:
     from rich.table import Table

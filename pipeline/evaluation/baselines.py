@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.features import Features
+from pipeline.detection.features import Features
 from vae_core import fit_ppca
 
 MOST_LEARNED = 4_000  # records: both have learned what they can by then

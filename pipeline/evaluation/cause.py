@@ -5,8 +5,8 @@ Belongs here: reading causes off what was measured. Does not: what fails (judgin
 
 from __future__ import annotations
 
+from pipeline.config.gates import Gates
 from pipeline.evaluation.evidence import Evidence
-from pipeline.gates import Gates
 
 DISTINCT = 0.5  # share of different scores; a model of little but categories has ties
 FEW_LEARNED = 0.2  # of what the champion learned from

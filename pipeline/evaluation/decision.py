@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.gates import Level
+from pipeline.config.gates import Level
 
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
 Verdict = Literal["passed", "failed", "not judged"]

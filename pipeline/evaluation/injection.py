@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import Dataset
-from pipeline.holdout import RECORD_KEY
+from pipeline.config.dataset import Dataset
+from pipeline.records.holdout import RECORD_KEY
 
 MOST = 2_000  # records of each kind
 SMALLEST, LARGEST, GROSS = 0.5, 16.0, 10.0  # spans that a number is moved by

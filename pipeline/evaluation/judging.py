@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from pipeline.config.gates import Band, Gates
 from pipeline.evaluation.cause import DISTINCT, likely_cause
 from pipeline.evaluation.decision import Decision, Finding, Verdict
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, Share, Z
-from pipeline.gates import Band, Gates
 
 FEWEST_HELD, FEWEST_RECENT, FEWEST_JUDGED, FEWEST_FLAGS = 100, 100, 20, 20
 WIDER = 3.0  # margin of a single kind of anomaly, over that of all

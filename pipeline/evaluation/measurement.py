@@ -21,17 +21,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.calibration import DAY, usual_hits, without_excess
-from pipeline.config import Dataset
-from pipeline.detector import Detector
+from pipeline.config.dataset import Dataset
+from pipeline.detection.calibration import usual_hits, without_excess
+from pipeline.detection.detector import Detector
+from pipeline.detection.scoring import check_derived
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
 from pipeline.evaluation.evidence import TAIL, Churn, Difference, Evidence, Measured, Share
 from pipeline.evaluation.injection import MOST as MOST_INJECTED
 from pipeline.evaluation.injection import falsifiable, gross, injected
-from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut
-from pipeline.scoring import check_derived
-from pipeline.verdicts import anomaly_id
+from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut
+from pipeline.records.verdicts import anomaly_id
+from pipeline.records.window import DAY
 
 FEWEST = 100  # holdout records for any comparison
 TRIM = 0.05  # of the records on either side, for means of nats: one absurd value would decide them

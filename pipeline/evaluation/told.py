@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.gates import Gates
 from pipeline.evaluation.decision import OUTCOME
-from pipeline.gates import Gates
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

@@ -2,8 +2,8 @@
 
 Belongs here: the only use of Great Expectations in vaewatch: rules into expectations (suite.py), running them
 (checkpoint.py), what came of it (outcome.py), the engine's dialect (dialect.py), and the report (wording.py,
-page.py). Does not: what the
-rules are (contracts.py), or which records are set aside and what becomes of the batch (validation.py).
+page.py). Does not: what the rules are (config/contracts.py), or which records are set aside and what becomes
+of the batch (incoming/validation.py).
 
 Importing this package costs nothing; the first `check` of a process imports Great Expectations (about 4
 CPU-seconds).
@@ -23,7 +23,7 @@ from pipeline.errors import StorageFailed
 from pipeline.expectations.outcome import CheckpointResult, Outcome
 
 if TYPE_CHECKING:
-    from pipeline.contracts import BatchRule, RowRule
+    from pipeline.config.contracts import BatchRule, RowRule
 
 __all__ = ["CheckpointResult", "Outcome", "check", "report_refusal"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import sql
-from pipeline.contracts import BatchRule, RowRule
+from pipeline.config.contracts import BatchRule, RowRule
 from pipeline.errors import CheckCrashed
 from pipeline.expectations import wording
 from pipeline.expectations.outcome import CheckpointResult, Outcome

@@ -41,7 +41,7 @@ from great_expectations.expectations.metrics.map_metric_provider.column_map_metr
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from pipeline.contracts import BatchRule, RowRule
+from pipeline.config.contracts import BatchRule, RowRule
 
 BOOKKEEPING = ("vaewatch_row", "vaewatch_set_aside", "vaewatch_reasons")
 COUNTING = -1

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline.contracts import BatchRule, RowRule
+from pipeline.config.contracts import BatchRule, RowRule
 
 LISTED = 6
 LONGEST = 80

@@ -1,7 +1,7 @@
 """A dataset file written from a sample: what `vaewatch init` guesses, and why.
 
 Belongs here: choosing and reading the sample, and the proposal as a whole. Does not: what the settings mean
-(config.py).
+(config/dataset.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline import guard, sql
-from pipeline.batches import path_shape
-from pipeline.columns import Column
-from pipeline.config import NAME
-from pipeline.contracts import contract_type, fits, reserved, typed
+from pipeline import sql
+from pipeline.config.columns import Column
+from pipeline.config.contracts import contract_type, fits, reserved, typed
+from pipeline.config.dataset import NAME
 from pipeline.errors import ConfigError, UnreadableFile
+from pipeline.incoming import guard
+from pipeline.incoming.batches import path_shape
 from pipeline.inference.guesses import FILE, guess
 from pipeline.inference.shapes import files_a_day, parquet_files, shape_of
 from pipeline.inference.writing import Sample, written

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.batches import DATE, UNFINISHED, path_shape
 from pipeline.errors import ConfigError
+from pipeline.incoming.batches import DATE, UNFINISHED, path_shape
 
 MOST_SHAPES = 20
 ENOUGH_PATHS = 0.9

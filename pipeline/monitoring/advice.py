@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 
 
 def subject(dataset: Dataset, *names: str) -> str:

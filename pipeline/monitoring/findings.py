@@ -2,7 +2,7 @@
 told as one.
 
 Belongs here: findings once they are made. Does not: making them (judgement.py), or whom they are told
-(alerts.py).
+(notify/alerts.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")

@@ -15,9 +15,9 @@ from itertools import takewhile
 
 import numpy as np
 
+from pipeline.detection.measures import Measures
+from pipeline.detection.reference import Array
 from pipeline.monitoring.findings import Finding
-from pipeline.monitoring.measures import Measures
-from pipeline.monitoring.reference import Array
 
 MOST_EARLIER = 56  # batches: eight weeks of days
 FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any

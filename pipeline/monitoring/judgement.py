@@ -2,7 +2,7 @@
 to do next.
 
 Belongs here: what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the
-numbers (measures.py), what is usual (history.py), or whom they are told (alerts.py).
+numbers (detection/measures.py), what is usual (history.py), or whom they are told (notify/alerts.py).
 
 Too much is farther from what is usual than is allowed there; what chance does in a batch of that size is
 taken off first. While too little is known, what is beyond is told a step lower.
@@ -16,11 +16,11 @@ from datetime import date
 
 import numpy as np
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.detection.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.advice import about_column, about_pair, subject
 from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
-from pipeline.monitoring.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.movement import moved_words
 from pipeline.monitoring.weighing import noise_of_scores, usual_scores, weighed
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.monitoring.measures import ColumnDrift
+from pipeline.detection.measures import ColumnDrift
 
 STILL = 0.99  # share of a batch's values in one bin of training
 # of which the first that moved is told

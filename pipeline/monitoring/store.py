@@ -13,11 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.ledger import Ledger
-from pipeline.ledger_schema import instant, metadata
+from pipeline.detection.measures import Measures
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.history import Past
-from pipeline.monitoring.measures import Measures
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_schema import instant, metadata
 
 # earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others
 MOST_READ = 90

@@ -1,7 +1,7 @@
 """Measure a batch that has just been scored, hold it against earlier ones, and keep both.
 
-Belongs here: where each number comes from. Does not: how it is computed (measures.py), or what it means
-(judgement.py).
+Belongs here: where each number comes from. Does not: how it is computed (detection/measures.py), or what it
+means (judgement.py).
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.batches import is_undated
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.detection.measures import TAIL, Measures, column_drift
+from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import STRAYS, Finding, news
 from pipeline.monitoring.judgement import judge
-from pipeline.monitoring.measures import TAIL, Measures, column_drift
 from pipeline.monitoring.store import Watched
-from pipeline.review import queue
-from pipeline.review.filters import Filters
-from pipeline.window import age
+from pipeline.records.window import age
+from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
+    from pipeline.detection.scoring import ScoredBatch
     from pipeline.registry import ModelVersion
-    from pipeline.scoring import ScoredBatch
 
 
 def watch(
@@ -41,12 +39,14 @@ def watch(
     scored: ScoredBatch | None,
     current: Mapping[str, BatchState],
     *,
+    backlog: int,
     scored_at: datetime,
 ) -> Watched:
     """Measure, judge and keep. Done twice, it is done once.
 
     Args:
         scored: None for a batch without an accepted record.
+        backlog: flagged records of the dataset that wait for a person.
         current: every batch as the ledger has it; one that was refused since it was measured is no history.
     """
     name, day = dataset.dataset, age(state)[0].date()
@@ -57,9 +57,8 @@ def watch(
         and known.status != "refused"
         and not is_undated(earlier.batch_id)
     ]
-    n_open = queue.total(here.ledger, Filters(dataset=name, kind="flagged", state="open"))
     champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
-    now = replace(_measured(state, detector, scored, champion_days, n_open), n_earlier=len(past))
+    now = replace(_measured(state, detector, scored, champion_days, backlog), n_earlier=len(past))
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)
@@ -86,7 +85,7 @@ def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
 
 
 def _measured(
-    state: BatchState, detector: Detector, scored: ScoredBatch | None, champion_days: float, n_open: int
+    state: BatchState, detector: Detector, scored: ScoredBatch | None, champion_days: float, backlog: int
 ) -> Measures:
     columns = {}
     if scored is not None and detector.reference is not None:
@@ -102,6 +101,6 @@ def _measured(
         n_read=state.n_read,
         n_set_aside=state.n_set_aside,
         champion_days=max(0.0, champion_days),
-        backlog=n_open,
+        backlog=backlog,
         columns=columns,
     )

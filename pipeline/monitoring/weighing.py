@@ -15,9 +15,9 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 from itertools import takewhile
 
+from pipeline.detection.measures import Measures
 from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, Severity
 from pipeline.monitoring.history import History, Past, Usual
-from pipeline.monitoring.measures import Measures
 from pipeline.monitoring.movement import stands_still
 
 ABOVE = 0.1  # of the chance that a record scores above a normal one

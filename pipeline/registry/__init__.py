@@ -1,8 +1,8 @@
 """Model versions: log and register one, say which serves, fetch it, move the champion there and back.
 
 Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version
-deserves to serve (evaluation/), or what a detector holds (detector.py). Importing this package imports no
-MLflow.
+deserves to serve (evaluation/), or what a detector holds (detection/detector.py). Importing this package
+imports no MLflow.
 
 Here is what may be asked; the work is in the modules beside: making a version (registration.py, runs.py,
 copying.py), which one serves (serving.py), its files (fetching.py), and its end (removal.py).

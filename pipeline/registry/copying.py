@@ -1,9 +1,9 @@
 """A version's run and model, logged again at another MLflow, or under another name at the same one: all
 evidence and the files.
 
-Belongs here: what travels. Does not: whether it may (pipeline/copying.py), or making a version of it
-(registration.py). The copy has files of its own, unlike one of MLflow's `copy_model_version`: what becomes of
-the original does not matter to it.
+Belongs here: what travels. Does not: whether it may (pipeline/evaluation/copying.py), or making a version of
+it (registration.py). The copy has files of its own, unlike one of MLflow's `copy_model_version`: what becomes
+of the original does not matter to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A version's files, from wherever MLflow keeps them to a folder here.
 
 Belongs here: one whole copy, however many tasks want it, of exactly what was registered. Does not: reading a
-detector (pipeline/detector.py).
+detector (pipeline/detection/detector.py).
 """
 
 from __future__ import annotations

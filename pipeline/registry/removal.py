@@ -1,9 +1,10 @@
 """Training runs and models that no version needs any more, and removing them for good.
 
 Belongs here: what MLflow keeps of a training beside its version, and the order in which it goes. Does not:
-which versions are kept (pipeline/retention.py). MLflow's own `delete_run` and `delete_logged_model` only
-mark: the files stay, and the rows. Files go through MLflow's artifact store; rows by what `mlflow gc` calls,
-which only a database has: a tracking server's rows stay marked until somebody runs `mlflow gc` there.
+which versions are kept (pipeline/evaluation/retention.py). MLflow's own `delete_run` and
+`delete_logged_model` only mark: the files stay, and the rows. Files go through MLflow's artifact store; rows
+by what `mlflow gc` calls, which only a database has: a tracking server's rows stay marked until somebody runs
+`mlflow gc` there.
 """
 
 from __future__ import annotations

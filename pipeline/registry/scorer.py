@@ -1,8 +1,8 @@
 """A detector as MLflow loads it: a copy of this file travels with every version (models from code, no
 pickle).
 
-Belongs here: pandas in, pandas out. Does not: how a record is scored (detector.py of the installed package).
-vaewatch's own steps do not come this way: they fetch the folder and load the Detector.
+Belongs here: pandas in, pandas out. Does not: how a record is scored (detection/detector.py of the installed
+package). vaewatch's own steps do not come this way: they fetch the folder and load the Detector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
 
 class Scorer(PythonModel):
@@ -34,7 +34,7 @@ class Scorer(PythonModel):
         Raises:
             ModelUnusable: its folder cannot be read.
         """
-        from pipeline.detector import Detector  # torch, only where something is scored
+        from pipeline.detection.detector import Detector  # torch, only where something is scored
 
         self.detector = Detector.load(Path(context.artifacts["detector"]))
 

@@ -3,9 +3,13 @@
 Belongs here: pages that need nothing but themselves, no script and no network, written beside the contract's
 page. Does not: numbers (monitoring/), or the review page, which serves them.
 
-    verdict    facts → the sentence at the top; pure
+    trust      facts → the sentence at the top; pure
+    standing   what became of a training, for the top of its page
     batch      the facts of a batch, and its page
     training   the facts of a training, and its page
+    gates      what an evaluation measured, for both pages
     plots      inline SVG
     sheet      templates, and writing a page whole or not at all
+    metrics    the same facts for Prometheus
+    trace      from a flagged record back to everything that made it so
 """

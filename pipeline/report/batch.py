@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from pipeline.batches import is_undated
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.evaluation.decision import OUTCOME
+from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState, Flagged
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.trust import Trust, trust
+from pipeline.results.views import ThresholdChange, threshold_changes
 from pipeline.review import queue
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Listed
-from pipeline.views import ThresholdChange, threshold_changes
+from pipeline.storage.ledger import BatchState, Flagged
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

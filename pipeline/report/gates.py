@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.evaluation.told import Told, told
 from pipeline.installation import Installation
 from pipeline.report import sheet, training

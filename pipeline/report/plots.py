@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.monitoring.measures import ColumnDrift
+from pipeline.detection.measures import ColumnDrift
 from pipeline.monitoring.movement import plain
 
 WIDE, HIGH, FOOT = 420, 110, 18

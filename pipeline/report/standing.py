@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.report import sheet
 from pipeline.report.trust import Trust, sentence
 

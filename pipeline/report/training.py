@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipeline.calibration import FEWEST_DAYS
-from pipeline.config import Dataset
-from pipeline.contracts import contract_hash
+from pipeline.config.contracts import contract_hash
+from pipeline.config.dataset import Dataset
+from pipeline.detection.calibration import FEWEST_DAYS
+from pipeline.detection.measures import ColumnDrift, column_drift
 from pipeline.monitoring.judgement import SHIFT
-from pipeline.monitoring.measures import ColumnDrift, column_drift
+from pipeline.records.window import Window
 from pipeline.report import plots, sheet
 from pipeline.report.standing import standing
-from pipeline.window import Window
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
     from pipeline.installation import Installation
     from pipeline.registry import ModelVersion
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import Dataset
-from pipeline.ledger import BatchState
+from pipeline.config.dataset import Dataset
 from pipeline.monitoring.findings import MOVED, STRAYS, Finding, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
+from pipeline.storage.ledger import BatchState
 
 Tone = Literal["good", "warn", "bad"]
 

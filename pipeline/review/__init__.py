@@ -2,6 +2,6 @@
 all.
 
 Belongs here: everything between a published batch of scores and a person's word on a record. Does not: which
-records are flagged (scoring.py, calibration.py), or learning from verdicts (training.py). Importing this
-costs nothing.
+records are flagged (detection/scoring.py, detection/calibration.py), or learning from verdicts
+(training/training_set.py). Importing this costs nothing.
 """

@@ -2,7 +2,7 @@
 person.
 
 Belongs here: from verdicts in the order of severity to a budget with its interval. Does not: flagging
-(calibration.py).
+(detection/calibration.py).
 
 A budget is a place in the order of severity: above it people look, below it they do not. Going down, each
 record that is worth the time gains one and each that is not costs one (a target of one half); the best place
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pipeline.records.verdicts import NORMAL, NOT_LEARNED
 from pipeline.review.answers import kept
 from pipeline.review.estimates import Share, wilson
 from pipeline.review.filters import Unindexed
-from pipeline.review.schema import queue, queue_batches, scorings, verdicts
-from pipeline.verdicts import NORMAL, NOT_LEARNED
+from pipeline.storage.review_schema import queue, queue_batches, scorings, verdicts
 
 if TYPE_CHECKING:
-    from pipeline.config import Dataset
+    from pipeline.config.dataset import Dataset
     from pipeline.installation import Installation
 
 FEWEST = 30  # verdicts, below which nothing is suggested

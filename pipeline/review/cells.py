@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 
 SLICE = 65_536  # rows that are read at once

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 from pipeline.review import cells
 from pipeline.review.answers import known

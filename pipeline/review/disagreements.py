@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
+from pipeline.records.verdicts import State, anomaly_id
 from pipeline.review import queue
-from pipeline.verdicts import State, anomaly_id
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field
 
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import NOT_LEARNED
 from pipeline.review.filters import Filters, chunks
 from pipeline.review.queue import newest
-from pipeline.review.schema import queue
 from pipeline.review.suppression import Rule
-from pipeline.verdicts import NOT_LEARNED
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue
 
 MOST_CONFIRMED = 1000  # of a dataset, of each kind of verdict that confirms
 

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.records.verdicts import anomaly_id
+from pipeline.records.window import age
 from pipeline.review import suppression
 from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
-from pipeline.review.schema import NO_COLUMN
-from pipeline.tables import Tables
-from pipeline.verdicts import anomaly_id
-from pipeline.window import age
+from pipeline.storage.ledger import BatchState
+from pipeline.storage.review_schema import NO_COLUMN
+from pipeline.storage.tables import Tables
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads

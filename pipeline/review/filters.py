@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from pipeline.review.schema import queue
+from pipeline.storage.review_schema import queue
 
 T = TypeVar("T")
 Datasets = str | Collection[str] | None  # one, several, or all

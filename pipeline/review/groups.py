@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from pipeline.errors import ConfigError
-from pipeline.ledger import Ledger
 from pipeline.review.filters import Filters, Unindexed, of
 from pipeline.review.queue import read_rows
 from pipeline.review.queued import Listed
-from pipeline.review.schema import group_tallies, queue
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import group_tallies, queue
 
 COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import NORMAL, NOT_LEARNED, read_history, standing
 from pipeline.review.filters import Unindexed, chunks
-from pipeline.review.schema import (
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import (
     group_tallies,
     queue,
     queue_batches,
@@ -25,7 +26,6 @@ from pipeline.review.schema import (
     tally_sums,
     version_tallies,
 )
-from pipeline.verdicts import NORMAL, NOT_LEARNED, read_history, standing
 
 _SUMMED = [column.name for column in tally_sums.c if column.name != "n"]
 _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppressed"}]

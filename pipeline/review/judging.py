@@ -1,8 +1,8 @@
 """Saying what a record is, taking it back, and telling others that one is at it.
 
 Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to
-(pipeline/verdicts.py) or are good for (training.py, statistics.py). A writer locks before it looks: of two
-who judge at once, the second sees what the first said, and both verdicts stay.
+(pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py). A writer locks
+before it looks: of two who judge at once, the second sees what the first said, and both verdicts stay.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import ConfigError, NotReady
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_members
 from pipeline.review.queued import Claim
-from pipeline.review.schema import queue, record_claims, verdicts
-from pipeline.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue, record_claims, verdicts
 
 CLAIM = timedelta(minutes=10)
 LONGEST_NOTE = 4000

@@ -1,7 +1,7 @@
 """From verdicts back to the models: what people found goes on record with the version that flagged it.
 
 Belongs here: what is written to the registry, and when it is news. Does not: the numbers (statistics.py), or
-learning from verdicts (training.py).
+learning from verdicts (training/training_set.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.review import statistics
 
 if TYPE_CHECKING:
-    from pipeline.config import Dataset
+    from pipeline.config.dataset import Dataset
     from pipeline.installation import Installation
 
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import STATES, State
 from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, chunks, conditions, of
 from pipeline.review.queued import Claim, Listed, Reason
-from pipeline.review.schema import queue, queue_batches, record_claims, tallies, tally_sums
-from pipeline.verdicts import STATES, State
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue, queue_batches, record_claims, tallies, tally_sums
 
 PAGE = 50
 LOOKED_UP = (

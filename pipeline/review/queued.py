@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from pipeline.verdicts import State, Verdict
+from pipeline.records.verdicts import State, Verdict
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from pydantic import Field
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import read_history, standing
 from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
 from pipeline.review.queue import read_claims, read_reasons
 from pipeline.review.queued import Scoring, Term, Whole
-from pipeline.review.schema import queue, scorings
-from pipeline.verdicts import read_history, standing
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue, scorings
 
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
 

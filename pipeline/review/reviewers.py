@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from pipeline.records.verdicts import WITHDRAWN
 from pipeline.review.estimates import Share, wilson
 from pipeline.review.filters import Datasets, of
-from pipeline.review.schema import scorings, verdicts
-from pipeline.verdicts import WITHDRAWN
+from pipeline.storage.review_schema import scorings, verdicts
 
 RECENT = 90  # days of verdicts that are read
 MOST_WAITS = 5000  # the newest of them, behind time to verdict

@@ -1,7 +1,7 @@
 """Suppression rules in a dataset's own words: columns that it has, values as its records hold them.
 
 Belongs here: what a rule may name, and how a value that a person typed is written in a record. Does not: what
-a rule hides (suppression.py), or rules about rows of a batch (contracts.py).
+a rule hides (suppression.py), or rules about rows of a batch (config/contracts.py).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pipeline.columns import Column
-from pipeline.contracts import kept_columns
+from pipeline.config.columns import Column
+from pipeline.config.contracts import kept_columns
 from pipeline.errors import ConfigError
-from pipeline.ledger import Ledger
 from pipeline.review.filters import without_nul
-from pipeline.review.schema import NO_COLUMN, queue
 from pipeline.review.suppression import Rule, as_text
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import NO_COLUMN, queue
 
 if TYPE_CHECKING:
     from pipeline.installation import Installation

@@ -16,12 +16,12 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import Field
 
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import NORMAL, NOT_LEARNED, STATES
 from pipeline.review import reviewers
 from pipeline.review.estimates import Looked, Recall, Share, both, recall, wilson
 from pipeline.review.filters import BANDS, Datasets, of
-from pipeline.review.schema import queue_batches, tallies, tally_sums, version_tallies
-from pipeline.verdicts import NORMAL, NOT_LEARNED, STATES
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue_batches, tallies, tally_sums, version_tallies
 
 LONGEST_PLOT = 60  # days
 

@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from pipeline.errors import ConfigError, NotReady
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import NOT_LEARNED
 from pipeline.review.filters import CHUNK, chunks, without_nul
 from pipeline.review.intake import retally
 from pipeline.review.queue import newest_day
-from pipeline.review.schema import queue, suppressions, tally_sums
-from pipeline.verdicts import NOT_LEARNED
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue, suppressions, tally_sums
 
 LOOK_BACK = 30  # days that a draft is tried on
 LONGEST = 366  # days that a rule may hold

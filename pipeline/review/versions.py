@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from pipeline import derived
-from pipeline.config import Dataset
+from pipeline.config import derived
+from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady, VaewatchError
 from pipeline.installation import Installation
 from pipeline.review.answers import known
@@ -30,7 +30,7 @@ from pipeline.review.queued import Whole
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion
 
 MOST = 8  # versions that are asked, the newest ones
@@ -69,7 +69,7 @@ def warm(here: Installation, dataset: str) -> None:
     """Load what it takes to score one record, so that who asks first does not wait for it: torch, MLflow, its
     database.
     """
-    import pipeline.detector  # noqa: F401  # torch comes with it
+    import pipeline.detection.detector  # noqa: F401  # torch comes with it
 
     with contextlib.suppress(VaewatchError):  # told to who asks
         here.registry.versions(dataset)
@@ -88,7 +88,7 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
     Raises:
         NotReady: its batch was delivered again since, or its tables are gone.
     """
-    from pipeline.accepted import KEY, read_record
+    from pipeline.records.accepted import KEY, read_record
 
     state, tables = here.ledger.newest(dataset.dataset, row.batch_id), here.tables(dataset)
     if state is not None and tables.exists("records"):
@@ -116,7 +116,7 @@ def loaded(folder: Path) -> Detector:
     Raises:
         ModelUnusable: it cannot be read.
     """
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
     return Detector.load(folder)
 

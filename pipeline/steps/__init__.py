@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
 from pipeline.steps.evaluating import compare, evaluate, history
 from pipeline.steps.keeping import copy, prune, reproduce, version, versions
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train
+from pipeline.steps.receipts import Receipt
 from pipeline.steps.scoring import score
 from pipeline.steps.serving import evidence, promote, reject, rollback
 

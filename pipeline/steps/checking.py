@@ -1,7 +1,7 @@
 """Find what has landed and check it against the contract.
 
-Belongs here: the steps discover and validate. Does not: rules (validation.py) or listing folders
-(batches.py).
+Belongs here: the steps discover and validate. Does not: rules (incoming/validation.py) or listing folders
+(incoming/batches.py).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.batches import LandedBatch, landed, unsettled
-from pipeline.config import Dataset
-from pipeline.contracts import contract_hash
+from pipeline.config.contracts import contract_hash
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, UnreadableFile
+from pipeline.incoming.batches import LandedBatch, landed, unsettled
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
-from pipeline.receipts import BatchReceipt, Receipt, receipt_of, summary
 from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
+from pipeline.steps.receipts import BatchReceipt, Receipt, receipt_of, summary
+from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
-    from pipeline.guard import FileReport
+    from pipeline.incoming.guard import FileReport
 
 CLAIM = timedelta(minutes=30)
 
@@ -62,7 +62,8 @@ def validate(
         NotReady: no batch of that name has landed.
         StorageFailed, CheckCrashed: nothing was published for the batch at hand; a retry may help.
     """
-    from pipeline.monitoring import alerts, metrics
+    from pipeline.notify import alerts
+    from pipeline.report import metrics
 
     dataset = here.dataset(dataset_name)
     chosen = _chosen(key, landed(dataset, here.ledger))
@@ -106,7 +107,7 @@ def _validate(
     inspected: dict[str, list[FileReport]],
     say: Say,
 ) -> BatchReceipt:
-    from pipeline import validation
+    from pipeline.incoming import validation
 
     promised, known = contract_hash(dataset), state if not force else None
     mended = known is not None and known.status == "refused" and known.contract_hash != promised
@@ -147,7 +148,7 @@ def _inspected(
     here: Installation, dataset: Dataset, batch: LandedBatch, inspected: dict[str, list[FileReport]]
 ) -> list[FileReport]:
     """What the batch's files say of themselves; of a delivery of several batches it is asked once."""
-    from pipeline import validation
+    from pipeline.incoming import validation
 
     if batch.delivery not in inspected:
         inspected.clear()  # only the delivery at hand is kept: its periods come one after another

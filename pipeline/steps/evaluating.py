@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.report.standing import next_step_of
+from pipeline.results.views import threshold_changes
 from pipeline.steps import place
 from pipeline.steps.keys import Say
+from pipeline.steps.receipts import Receipt
 from pipeline.steps.serving import promote
-from pipeline.views import threshold_changes
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
     from pipeline.evaluation import Decision, Evidence
     from pipeline.evaluation.measurement import Contender
     from pipeline.evaluation.told import Told
+    from pipeline.records.window import Window
     from pipeline.registry import ModelVersion
-    from pipeline.window import Window
 
 FIRST = "the first model"
 MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
@@ -200,8 +200,8 @@ def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelV
 
 
 def _window(here: Installation, dataset: Dataset) -> Window:
-    from pipeline import verdicts
-    from pipeline.window import choose_window
+    from pipeline.records import verdicts
+    from pipeline.records.window import choose_window
 
     batches = list(here.ledger.current(dataset.dataset).values())
     return choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
@@ -221,9 +221,10 @@ def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str
 def _judged(
     here: Installation, dataset: Dataset, window: Window, chosen: ModelVersion, champion: ModelVersion | None
 ) -> tuple[Evidence, Decision]:
-    from pipeline import holdout, training
     from pipeline.evaluation import decide
     from pipeline.evaluation.measurement import measure
+    from pipeline.records import holdout
+    from pipeline.training import training_set
 
     tables, threads = here.tables(dataset), here.settings.cores
     share = min(
@@ -237,7 +238,7 @@ def _judged(
     shadow = since if champion and dataset.promote.shadow_days else ()
     with here.scratch(dataset, "evaluate") as scratch:
         held = holdout.read(dataset, window, share, tables, newest=shadow, scratch=scratch, threads=threads)
-        learned = training.read_window(few, window, tables, scratch=scratch, threads=threads).table
+        learned = training_set.read_window(few, window, tables, scratch=scratch, threads=threads).table
         seed = _another_seed(here, dataset, window)
     evidence = measure(
         dataset,
@@ -256,7 +257,7 @@ def _judged(
 
 def _changed(here: Installation, chosen: ModelVersion, champion: ModelVersion) -> dict[str, tuple[str, str]]:
     """Settings that are not the champion's; none where they were not noted."""
-    from pipeline import provenance
+    from pipeline.training import provenance
 
     try:
         now, was = (here.registry.note(chosen.dataset, one.version)[1] for one in (chosen, champion))
@@ -276,7 +277,7 @@ def _another_seed(here: Installation, dataset: Dataset, window: Window) -> Detec
     """The same training from another start, where the gate asks for it."""
     if dataset.promote.gates.seed_variance.level == "off":
         return None
-    from pipeline import experiment
+    from pipeline.training import experiment
 
     train = dataset.train.model_copy(update={"seed": dataset.train.seed + 1})
     other = dataset.model_copy(update={"train": train})

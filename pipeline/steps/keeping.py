@@ -13,12 +13,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
 from pipeline.steps.learning import follow
+from pipeline.steps.receipts import Receipt
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -43,8 +43,8 @@ def reproduce(
         NotReady: there is no such version, or hardly any of its records are there any more.
         ModelUnusable: what it was made of was not noted, or cannot be read.
     """
-    from pipeline import reproduction
-    from pipeline.provenance import Note
+    from pipeline.training import reproduction
+    from pipeline.training.provenance import Note
 
     dataset = here.dataset(dataset_name)
     chosen, noted = here.registry.note(dataset.dataset, version)
@@ -84,7 +84,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
         NotReady: there is no such version.
         ModelUnusable: it does not fit the dataset's contract there; nothing was copied.
     """
-    from pipeline import copying
+    from pipeline.evaluation import copying
 
     dataset = here.dataset(dataset_name)
     there = copying.environment(to, here.settings)
@@ -177,7 +177,7 @@ def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any
 def _reasons_to_keep(
     here: Installation, dataset: Dataset, versions: Sequence[ModelVersion]
 ) -> dict[int, tuple[str, ...]]:
-    from pipeline import retention
+    from pipeline.evaluation import retention
 
     name = dataset.dataset
     previous = here.registry.previous(name)
@@ -203,7 +203,7 @@ def prune(
     Raises:
         RegistryUnreachable, StorageFailed: what went until then is gone; a retry goes on.
     """
-    from pipeline import retention
+    from pipeline.evaluation import retention
 
     dataset = here.dataset(dataset_name)
     name, registry, home = dataset.dataset, here.registry, here.settings.home

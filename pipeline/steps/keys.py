@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pipeline.errors import VaewatchError
-from pipeline.receipts import BatchReceipt, sentence
+from pipeline.steps.receipts import BatchReceipt, sentence
 
 RANGE = ".."
 Say = Callable[[str], None]

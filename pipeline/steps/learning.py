@@ -1,7 +1,7 @@
 """Train on what was accepted and register the version.
 
-Belongs here: the step train, and when it is due. Does not: the training (experiment.py) or the window
-(training.py).
+Belongs here: the step train, and when it is due. Does not: the training (training/experiment.py) or the
+window (training/training_set.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
+from pipeline.steps.receipts import Receipt
 
 if TYPE_CHECKING:
-    from pipeline.provenance import Record
+    from pipeline.records.window import Window
     from pipeline.registry import ModelVersion
-    from pipeline.window import Window
+    from pipeline.training.provenance import Record
     from vae_core import Progress
 
 PARTS = 5  # of a fit, between which its progress is said
@@ -50,17 +50,18 @@ def train(
         NotReady: too few accepted records.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
-    from pipeline import experiment, training, verdicts
-    from pipeline.monitoring import metrics
+    from pipeline.records import verdicts
+    from pipeline.records.window import choose_window
+    from pipeline.report import metrics
     from pipeline.report.training import path_of
     from pipeline.review.loop import log_review
-    from pipeline.window import choose_window
+    from pipeline.training import experiment, training_set
 
     dataset = here.dataset(dataset_name)
     batches = list(here.ledger.current(dataset.dataset).values())
     judged = verdicts.judged(here.ledger, dataset.dataset)
     window = choose_window(dataset, batches, *judged)
-    key = training.training_key(dataset, window, experiment.code_version())
+    key = training_set.training_key(dataset, window, experiment.code_version())
     checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
     version = known = here.registry.made_by(dataset.dataset, key)
     if version is None:
@@ -90,7 +91,7 @@ def _no_occasion(
     say: Say,
 ) -> str:
     """Why not to train tonight, by `train.when`; empty where there is an occasion."""
-    from pipeline import occasion
+    from pipeline.training import occasion
 
     tonight = occasion.find(dataset, window, judged, here.registry, here.ledger, datetime.now(UTC))
     why = "; ".join(tonight.reasons)
@@ -112,10 +113,10 @@ def _trained(
     on_progress: Callable[[Progress], None] | None,
 ) -> ModelVersion:
     """Train, put the training's page beside the others, and register."""
-    from pipeline import experiment, training
     from pipeline.report import sheet
+    from pipeline.training import experiment, training_set
 
-    say(training.amount(dataset, window))
+    say(training_set.amount(dataset, window))
     if dataset.train.recipe.get("trim") != 0:
         say("a loss counts all records, and may rise by the few that are too odd to be learned from")
     tables, shown = here.tables(dataset), follow(dataset, say, on_progress)

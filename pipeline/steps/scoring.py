@@ -1,7 +1,7 @@
 """Score what was accepted with the champion.
 
 Belongs here: the step score, and what follows from a scored batch: queue, measures, page, messages. Does not:
-the scores themselves (pipeline/scoring.py).
+the scores themselves (pipeline/detection/scoring.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
-from pipeline.receipts import BatchReceipt, Receipt, receipt_of, summary
 from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
+from pipeline.steps.receipts import BatchReceipt, Receipt, receipt_of, summary
+from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion
     from pipeline.report.gates import Judgement
 
@@ -43,8 +43,8 @@ def score(
         NotReady: the batch was never validated.
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
-    from pipeline.monitoring import alerts, metrics
-    from pipeline.review import digest
+    from pipeline.notify import alerts, digest
+    from pipeline.report import metrics
 
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.dataset)
@@ -86,8 +86,8 @@ def _scored_by(
     current: Mapping[str, BatchState],
     say: Say,
 ) -> list[BatchReceipt]:
+    from pipeline.notify import digest
     from pipeline.report.gates import judgement
-    from pipeline.review import digest
 
     if len(waiting) > 1:
         say(f"{len(waiting)} batches to score with version {champion.version}")
@@ -120,11 +120,13 @@ def _score(
     say: Say,
 ) -> BatchReceipt:
     """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
+    from pipeline.detection.scoring import score_batch
     from pipeline.monitoring.findings import gathered
     from pipeline.monitoring.watch import watch
     from pipeline.report import batch as report
+    from pipeline.review import queue
     from pipeline.review.filling import fill
-    from pipeline.scoring import score_batch
+    from pipeline.review.filters import Filters
 
     if state.n_accepted == 0:
         threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
@@ -145,7 +147,10 @@ def _score(
         n_flagged, value = scored.n_flagged, scored.threshold.value
     scored_at = datetime.now(UTC)
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at, told=False)
-    watched = watch(here, dataset, state, detector, champion, scored, current, scored_at=scored_at)
+    waiting = queue.total(here.ledger, Filters(dataset=dataset.dataset, kind="flagged", state="open"))
+    watched = watch(
+        here, dataset, state, detector, champion, scored, current, backlog=waiting, scored_at=scored_at
+    )
     for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
         say(f"{finding.severity}: {finding.what}; {finding.next_step}")
     done = replace(

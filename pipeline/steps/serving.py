@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.steps.keys import Say
+from pipeline.steps.receipts import Receipt
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -43,7 +43,7 @@ def promote(
         NotReady: there is no such version; or it was refused, or judged against another champion, and that is
             not overridden; or another promotion, or another challenger, came first.
     """
-    from pipeline.monitoring import alerts
+    from pipeline.notify import alerts
 
     dataset = here.dataset(dataset_name)
     seen = here.registry.champion(dataset.dataset)
@@ -172,7 +172,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
     Raises:
         NotReady: there is no such version, or no challenger.
     """
-    from pipeline import approval
+    from pipeline.evaluation import approval
 
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.dataset)

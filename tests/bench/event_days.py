@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.calibration import DAY, Calibration
-from pipeline.config import Flagging
-from pipeline.detector import Detector
-from pipeline.training import split_calibration
+from pipeline.config.dataset import Flagging
+from pipeline.detection.calibration import Calibration
+from pipeline.detection.detector import Detector
+from pipeline.records.window import DAY
+from pipeline.training.training_set import split_calibration
 from tests.bench import water
 
 PER_DAY, WEEK = 1440, 7

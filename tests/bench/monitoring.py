@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import beta
 
-from pipeline.dataset_files import load_dataset
-from pipeline.features import Features
+from pipeline.config.files import load_dataset
+from pipeline.detection.features import Features
+from pipeline.detection.measures import Measures, column_drift
+from pipeline.detection.reference import Reference
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.judgement import judge
-from pipeline.monitoring.measures import Measures, column_drift
-from pipeline.monitoring.reference import Reference
 from pipeline.sample import SamplePlan, generate
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -24,17 +24,17 @@ import sqlalchemy as sa
 from fastapi import Request
 from fastapi.testclient import TestClient
 
+from pipeline.config.settings import Settings
 from pipeline.installation import Installation
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import OPINIONS, anomaly_id
 from pipeline.review import effects, judging, queue, suppression
 from pipeline.review import statistics as review_statistics
 from pipeline.review.filters import BANDS, Filters, Place
 from pipeline.review.groups import groups
 from pipeline.review.intake import QueueBatch, replace_batch
-from pipeline.review.web.access import Reviewer
-from pipeline.review.web.app import create_app
-from pipeline.settings import Settings
-from pipeline.verdicts import OPINIONS, anomaly_id
+from pipeline.storage.ledger import Ledger
+from pipeline.web.access import Reviewer
+from pipeline.web.app import create_app
 from tests.pipeline.postgresql import server
 
 N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")

@@ -24,15 +24,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import derived, sql, steps, training
-from pipeline.calibration import Calibration
-from pipeline.config import Dataset
-from pipeline.detector import Detector
+from pipeline import sql, steps
+from pipeline.config import derived
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
+from pipeline.detection.calibration import Calibration
+from pipeline.detection.detector import Detector
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.records.window import choose_window
 from pipeline.sample import DUPLICATED, SamplePlan, generate
-from pipeline.settings import Settings
-from pipeline.window import choose_window
+from pipeline.storage.ledger import BatchState
+from pipeline.training import training_set
 from tests.bench.ranking import mean_and_error
 from vae_core import VAE, Known, Records, weigh
 
@@ -142,8 +144,8 @@ class _Feed:
         """Records a day, and what there is to learn from, as the nightly run reads it."""
         window = choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
         tables, scratch = self.here.tables(self.dataset), self.folder / "scratch"
-        records = training.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
-        parts = training.split_calibration(self.dataset, records.table)
+        records = training_set.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
+        parts = training_set.split_calibration(self.dataset, records.table)
         return window.records_per_day, (self.dataset, *parts, records.anomalies)
 
     def fitted(self, name: str, records_per_day: float, parts: Parts) -> tuple[Detector, Detector]:

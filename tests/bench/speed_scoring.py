@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from tests.bench.speed import Line, Plan, child, ratios
 
 if TYPE_CHECKING:
-    from pipeline.config import Dataset
-    from pipeline.detector import Detector
-    from pipeline.tables import Tables
+    from pipeline.config.dataset import Dataset
+    from pipeline.detection.detector import Detector
+    from pipeline.storage.tables import Tables
     from vae_core import VAE
 
 N_COLUMNS, BATCH, CORES = 32, "b1", 2
@@ -45,7 +45,7 @@ def drawn(n: int, seed: int) -> Array:
 
 def dataset() -> Dataset:
     """32 numbers and a key, the rest as `vaewatch init` leaves it."""
-    from pipeline.config import Dataset
+    from pipeline.config.dataset import Dataset
 
     numbers = {name: {"type": "float", "role": "numeric"} for name in NAMES}
     return Dataset.model_validate({
@@ -59,7 +59,7 @@ def dataset() -> Dataset:
 
 def detector(folder: Path) -> Detector:
     """The default one, trained once."""
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
     if not folder.exists():
         parts = (drawn(20_000, 0), drawn(20_000, 1))
@@ -138,9 +138,9 @@ def measure(what: str, root: Path, n: int, repeats: int) -> dict[str, Any]:
     """
     import torch
 
-    from pipeline import scoring
-    from pipeline.ledger import BatchState
-    from pipeline.tables import Tables
+    from pipeline.detection import scoring
+    from pipeline.storage.ledger import BatchState
+    from pipeline.storage.tables import Tables
 
     torch.set_num_threads(CORES)
     model, tables = detector(root / "detector"), Tables(root / f"tables-{n}")

@@ -246,9 +246,9 @@ def validate(root: Path, n: int) -> dict[str, Any]:
     copy: 1.8 GB).
     """
     from pipeline import steps
+    from pipeline.config.settings import Settings
     from pipeline.installation import Installation
-    from pipeline.settings import Settings
-    from pipeline.tables import Tables
+    from pipeline.storage.tables import Tables
 
     _mixed_dataset(root, n)
     replace, publishing = Tables.replace, [0.0]

@@ -19,8 +19,8 @@ import pyarrow as pa
 from tests.bench.speed import Line, Plan, child
 
 if TYPE_CHECKING:
-    from pipeline.config import Dataset
-    from pipeline.ledger import BatchState
+    from pipeline.config.dataset import Dataset
+    from pipeline.storage.ledger import BatchState
 
 N_DAYS, BLOCK, CORES = 30, 131_072, 2
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ def dataset() -> Dataset:
     """Twenty columns: a key, the time, twelve floats, three integers and three categories; the rest as
     `vaewatch init` leaves it.
     """
-    from pipeline.config import Dataset
+    from pipeline.config.dataset import Dataset
 
     columns: dict[str, dict[str, str]] = {"id": {"type": "int"}, "time": {"type": "timestamp_utc"}}
     columns |= {name: {"type": "float", "role": "numeric"} for name in FLOATS}
@@ -63,7 +63,7 @@ def cells(first: int, n: int, day: int) -> pa.StructArray:
 
 def land(root: Path, n: int) -> dict[str, Any]:
     """A `records` table of so many accepted records in thirty daily batches."""
-    from pipeline.tables import Tables
+    from pipeline.storage.tables import Tables
 
     per_day = n // N_DAYS
     for day in range(N_DAYS):
@@ -97,7 +97,7 @@ def _name(day: int) -> str:
 
 
 def states(n: int) -> list[BatchState]:
-    from pipeline.ledger import BatchState
+    from pipeline.storage.ledger import BatchState
 
     ends = [FIRST + timedelta(days=day, hours=23) for day in range(N_DAYS)]
     return [
@@ -116,9 +116,9 @@ def train(root: Path, n: int) -> dict[str, Any]:
     """
     import torch
 
-    from pipeline import experiment
-    from pipeline.tables import Tables
-    from pipeline.window import choose_window
+    from pipeline.records.window import choose_window
+    from pipeline.storage.tables import Tables
+    from pipeline.training import experiment
 
     torch.set_num_threads(CORES)
     began = time.perf_counter()

@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import betabinom, binom
 
-from pipeline.config import Dataset, Flagging
-from pipeline.detector import Detector
+from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection.detector import Detector
 from tests.bench.adbench import Array, generator, names, rows
 from vae_core import DataWarning
 

@@ -32,10 +32,10 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.config import Dataset
-from pipeline.derived import BATCH, KEY, ROW, beside
-from pipeline.detector import Detector
-from pipeline.training import split_calibration
+from pipeline.config.dataset import Dataset
+from pipeline.config.derived import BATCH, KEY, ROW, beside
+from pipeline.detection.detector import Detector
+from pipeline.training.training_set import split_calibration
 
 DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "water"
 SENSORS = ["Tp", "Cl", "pH", "Redox", "Leit", "Trueb", "Cl_2", "Fm", "Fm_2"]

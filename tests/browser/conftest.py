@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.settings import Settings
 from pipeline.installation import Installation
-from pipeline.settings import Settings
 from tests.pipeline.review_data import put, reason, row
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ import pytest
 from infra.airflow_api import AirflowApi
 from infra.layout import USER
 from infra.stack import Stack
+from pipeline.config.gates import Gates
 from pipeline.evaluation import decide
-from pipeline.gates import Gates
 from pipeline.registry import ModelVersion, Registry
 from tests.pipeline.evidence_data import evidence_of
 

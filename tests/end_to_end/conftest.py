@@ -19,10 +19,10 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline import steps
+from pipeline.config.settings import Settings
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.sample import SamplePlan, SampleReceipt, generate
-from pipeline.settings import Settings
+from pipeline.steps.receipts import Receipt
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = SamplePlan(days=14, records_per_day=400)

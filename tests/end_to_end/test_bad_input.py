@@ -26,7 +26,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import NotReady, RegistryUnreachable, StorageFailed
-from pipeline.receipts import BatchReceipt
+from pipeline.steps.receipts import BatchReceipt
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place

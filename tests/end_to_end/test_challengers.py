@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipeline import steps, training
+from pipeline import steps
 from pipeline.errors import NotReady
-from pipeline.receipts import Receipt
+from pipeline.steps.receipts import Receipt
+from pipeline.training import training_set
 
 from .conftest import Place
 
@@ -113,13 +114,13 @@ def good(served: Place) -> Place:
 
 def spoil(patched: pytest.MonkeyPatch, what: Callable[[pa.Table], pa.Table]) -> None:
     """From now on trainings read other records than there are."""
-    read = training.read_window
+    read = training_set.read_window
 
     def spoiled(*args: Any, **kwargs: Any) -> Any:
         found = read(*args, **kwargs)
         return replace(found, table=what(found.table))
 
-    patched.setattr(training, "read_window", spoiled)
+    patched.setattr(training_set, "read_window", spoiled)
 
 
 def scores(place: Place, batch_id: str) -> pa.Table:

@@ -11,11 +11,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from pipeline import copying, steps
+from pipeline import steps
 from pipeline.errors import ConfigError, ModelUnusable, NotReady
+from pipeline.evaluation import copying
 from pipeline.installation import Installation
-from pipeline.receipts import Receipt
 from pipeline.registry import runs
+from pipeline.steps.receipts import Receipt
 
 from .conftest import Place
 

@@ -16,11 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import derived, sql, training, views
+from pipeline import sql
+from pipeline.config import derived
 from pipeline.errors import ConfigError
+from pipeline.records.window import choose_window
+from pipeline.results import views
 from pipeline.review import record, versions
 from pipeline.review.queued import Whole
-from pipeline.window import choose_window
+from pipeline.training import training_set
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -209,7 +212,7 @@ def test_missing_readings_are_missing_in_what_is_derived(plant: Place) -> None:
     here = plant.here
     dataset, states = here.dataset("plant"), list(here.ledger.current("plant").values())
     window = choose_window(dataset, states)
-    table = training.read_window(
+    table = training_set.read_window(
         dataset, window, here.tables(dataset), scratch=plant.root / "read", threads=1
     ).table
     assert table.column_names[:-2] == ["at", "level_change", "level_from_hour", "level_from_day"]

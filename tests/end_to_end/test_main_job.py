@@ -20,12 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import steps, training, verdicts, views
+from pipeline import steps
 from pipeline.errors import ConfigError, NotReady
+from pipeline.records import verdicts
+from pipeline.records.window import choose_window
+from pipeline.results import views
 from pipeline.review import compare, queue, record, versions
 from pipeline.review.filters import Filters
 from pipeline.sample import DUPLICATED, SampleReceipt
-from pipeline.window import choose_window
+from pipeline.training import training_set
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -226,7 +229,9 @@ def test_what_people_found_to_be_an_anomaly_is_not_learned_as_normal(scored: Pla
     judged = [((), ()), ([named], ()), ([("elsewhere", named[1])], ()), ((), [named])]
     windows = [choose_window(dataset, states, *pair) for pair in judged]
     read = [
-        training.read_window(dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1)
+        training_set.read_window(
+            dataset, window, here.tables(dataset), scratch=scored.root / "read", threads=1
+        )
         for window in windows
     ]
     n = read[0].table.num_rows
@@ -274,7 +279,7 @@ def test_an_anomaly_that_people_found_is_remembered_when_its_batch_is_old(scored
     assert oldest not in taught.batch_ids
     assert taught.earlier == [oldest]
     read = [
-        training.read_window(short, window, tables, scratch=scored.root / "read", threads=1)
+        training_set.read_window(short, window, tables, scratch=scored.root / "read", threads=1)
         for window in (plain, taught)
     ]
     assert read[0].table.equals(read[1].table)
@@ -394,8 +399,8 @@ def test_scores_do_not_depend_on_slices_threads_or_order(
     """A score that moves with the machine's load cannot be explained to anybody."""
     import torch
 
-    from pipeline import accepted
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
+    from pipeline.records import accepted
 
     day = sample.batch_ids[0]
     before = scores_of(scored, day)

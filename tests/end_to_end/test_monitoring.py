@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline import steps
+from pipeline.config.gates import Gates
 from pipeline.display.models import print_version
 from pipeline.errors import NotReady, StorageFailed
 from pipeline.evaluation.told import measured_by
-from pipeline.gates import Gates
 from pipeline.monitoring import store
 from pipeline.report import batch, gates
+from pipeline.report.trace import as_lines, trace
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
-from pipeline.trace import as_lines, trace
 from tests.pipeline.review_page import as_role
 
 from .test_promotion import LENIENT, with_gates

@@ -19,11 +19,13 @@ import pyarrow.compute as pc
 import pytest
 
 from infra.demo_outcome import unserved
-from pipeline import holdout, steps, training
+from pipeline import steps
 from pipeline.errors import NotReady
+from pipeline.records import holdout
+from pipeline.records.window import age, choose_window
 from pipeline.registry import EVALUATION
 from pipeline.review import disagreements
-from pipeline.window import age, choose_window
+from pipeline.training import training_set
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
@@ -74,7 +76,7 @@ def test_no_training_sees_the_holdout_and_evaluations_see_nothing_else(validated
     window = choose_window(dataset, list(here.ledger.current(validated.name).values()))
     tables = here.tables(dataset)
     learned = [
-        training.read_window(
+        training_set.read_window(
             dataset.model_copy(update={"train": dataset.train.model_copy(update={"seed": seed})}),
             window,
             tables,

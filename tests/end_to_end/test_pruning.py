@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from pipeline import retention, steps
+from pipeline import steps
+from pipeline.evaluation import retention
 
 from .conftest import Place
 

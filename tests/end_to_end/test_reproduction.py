@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import detector, experiment, steps, verdicts
+from pipeline import steps
+from pipeline.detection import detector
 from pipeline.errors import ModelUnusable, NotReady
-from pipeline.receipts import Receipt
+from pipeline.records import verdicts
 from pipeline.registry import runs
 from pipeline.review import judging, queue, record
 from pipeline.review.filters import Filters
 from pipeline.sample import SampleReceipt
+from pipeline.steps.receipts import Receipt
+from pipeline.training import experiment
 
 from .conftest import Place
 

@@ -19,11 +19,11 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
 from pipeline.installation import Installation
-from pipeline.ledger import Ledger
 from pipeline.registry import DatasetInput, Registry, TrainingRun
-from pipeline.settings import Settings
+from pipeline.storage.ledger import Ledger
 
 from .postgresql import missing, server
 from .registry_data import CONTRACT, ELSEWHERE, finish, orders, start, tracking_uri
@@ -115,7 +115,7 @@ def unsync(connection: Any, _record: Any) -> None:
 @pytest.fixture(scope="session")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real detector's folder."""
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
     dataset = Dataset.model_validate(CONTRACT)
     folder = tmp_path_factory.mktemp("detector")
@@ -245,7 +245,7 @@ def ids(here: Installation) -> list[str]:
 @pytest.fixture
 def app(here: Installation) -> FastAPI:
     """The review page alone, for ann."""
-    from pipeline.review.web.alone import alone
+    from pipeline.web.alone import alone
 
     return alone(here, "ann", TOKEN, hosts=["localhost"])
 

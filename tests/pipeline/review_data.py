@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState, Ledger
+from pipeline.records.verdicts import anomaly_id
 from pipeline.review.filters import BANDS
 from pipeline.review.intake import QueueBatch, replace_batch
 from pipeline.review.queued import Whole
-from pipeline.verdicts import anomaly_id
+from pipeline.storage.ledger import BatchState, Ledger
 
 DATASET = (
     "dataset: payments\nincoming: {path: ../incoming}\ncolumns:\n  amount: {type: float, role: numeric}\n"

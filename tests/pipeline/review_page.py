@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
-from pipeline.review.web.access import Reviewer
-from pipeline.review.web.app import create_app
+from pipeline.web.access import Reviewer
+from pipeline.web.app import create_app
 
 from .review_data import SITE
 

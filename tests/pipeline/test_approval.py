@@ -9,9 +9,9 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.approval import evidence
+from pipeline.config.gates import Gates
 from pipeline.evaluation import decide
-from pipeline.gates import Gates
+from pipeline.evaluation.approval import evidence
 from pipeline.registry import ModelVersion
 
 from .evidence_data import evidence_of

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline import guard
-from pipeline.batches import BATCH_ID, LandedBatch, LandedFile, landed, path_shape, safe_id
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, StorageFailed
-from pipeline.ledger import Ledger
-from pipeline.validation import count_records, examine
+from pipeline.incoming import guard
+from pipeline.incoming.batches import BATCH_ID, LandedBatch, LandedFile, landed, path_shape, safe_id
+from pipeline.incoming.validation import count_records, examine
+from pipeline.storage.ledger import Ledger
 
 COLUMNS = {"at": {"type": "timestamp"}, "amount": {"type": "float", "role": "numeric"}}
 

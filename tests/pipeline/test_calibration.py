@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.calibration import (
+from pipeline.config.dataset import Flagging
+from pipeline.detection.calibration import (
     FEWEST,
     MOST_KEPT,
     Calibration,
@@ -20,7 +21,6 @@ from pipeline.calibration import (
     usual_hits,
     without_excess,
 )
-from pipeline.config import Flagging
 from pipeline.errors import NotReady
 
 FALSE_ALARM_RATE = 1e-6  # one needless failure in a million runs of a statistical test

@@ -16,12 +16,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.columns import Column
-from pipeline.config import RECIPE, Dataset
-from pipeline.dataset_files import load_dataset, load_datasets
-from pipeline.derived import faults
+from pipeline.config.columns import Column
+from pipeline.config.dataset import RECIPE, Dataset
+from pipeline.config.derived import faults
+from pipeline.config.files import load_dataset, load_datasets
+from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings, load_settings
 from vae_core import Recipe
 
 GOOD = """\

@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import sql
-from pipeline.columns import Column
-from pipeline.config import Dataset
-from pipeline.contracts import (
+from pipeline.config.columns import Column
+from pipeline.config.contracts import (
     batch_rules,
     contract_hash,
     contract_type,
@@ -30,6 +29,7 @@ from pipeline.contracts import (
     row_rules,
     typed,
 )
+from pipeline.config.dataset import Dataset
 
 INTEGERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
 FIRST, EVE, LAST = map(

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from pipeline.config import Dataset, Flagging
-from pipeline.detector import Detector
-from pipeline.features import Features
-from pipeline.reasons import explanations
-from pipeline.verdicts import JUDGED_NORMAL, PLACE
+from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection.detector import Detector
+from pipeline.detection.features import Features
+from pipeline.detection.reasons import explanations
+from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
 from vae_core import Attribution, Expected
 
 CONTRACT = {

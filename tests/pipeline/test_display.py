@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from pipeline import display
+from pipeline.config.gates import Gates
 from pipeline.display import models, nightly
 from pipeline.evaluation import decide
-from pipeline.gates import Gates
 
 from .evidence_data import evidence_of
 

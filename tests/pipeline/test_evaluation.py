@@ -22,16 +22,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.calibration import DAY, Calibration
-from pipeline.config import Dataset
-from pipeline.dataset_files import load_dataset
-from pipeline.detector import Detector
+from pipeline.config.dataset import Dataset
+from pipeline.config.files import load_dataset
+from pipeline.config.gates import Gates
+from pipeline.detection.calibration import Calibration
+from pipeline.detection.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
 from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import Contender, measure
 from pipeline.evaluation.told import measured_by, rows
-from pipeline.gates import Gates
-from pipeline.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
+from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
+from pipeline.records.window import DAY
 from pipeline.sample import SamplePlan, generate
 
 pytestmark = pytest.mark.filterwarnings("ignore::vae_core.DataWarning", "ignore::vae_core.TrainingWarning")

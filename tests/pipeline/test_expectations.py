@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import expectations, sql
-from pipeline.config import Dataset
-from pipeline.contracts import BatchRule, RowRule, batch_rules, kept_columns, row_rules, typed
+from pipeline.config.contracts import BatchRule, RowRule, batch_rules, kept_columns, row_rules, typed
+from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed, StorageFailed
 from pipeline.expectations import dialect, wording
 from pipeline.expectations.page import render
@@ -601,7 +601,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 from pathlib import Path
 from pipeline import expectations
-from pipeline.contracts import RowRule
+from pipeline.config.contracts import RowRule
 rules = [RowRule("out_of_range", "x", "coalesce(x > 1, false)", maximum=1.0)]
 expectations.check(Path(sys.argv[1]), dataset="d", batch_id="b", rules=rules, mostly=1.0, report=Path(sys.argv[2]))
 print("great_expectations" in sys.modules)

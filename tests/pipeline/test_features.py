@@ -16,9 +16,17 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.columns import Column
-from pipeline.config import Dataset
-from pipeline.features import MOST_CATEGORIES, RARE, Features, Number, describe, time_names, time_parts
+from pipeline.config.columns import Column
+from pipeline.config.dataset import Dataset
+from pipeline.detection.features import (
+    MOST_CATEGORIES,
+    RARE,
+    Features,
+    Number,
+    describe,
+    time_names,
+    time_parts,
+)
 
 MAGNITUDES = st.floats(1e-30, 1e60).flatmap(lambda x: st.sampled_from([x, -x])) | st.just(0.0)
 ORDINARY = st.floats(-1e3, 1e3) | st.sampled_from([1.0, 2.0, 3.0])

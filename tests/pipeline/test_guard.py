@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import guard
 from pipeline.errors import CheckCrashed, ContractRefused, StorageFailed, UnreadableFile
-from pipeline.guard import FileReport, inspect, survey
+from pipeline.incoming import guard
+from pipeline.incoming.guard import FileReport, inspect, survey
 
 TABLE = pa.table({
     "id": pa.array([str(i) for i in range(5000)]),

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import holdout
-from pipeline.derived import KEY
-from pipeline.features import Number
+from pipeline.config.derived import KEY
+from pipeline.detection.features import Number
+from pipeline.records import holdout
 
 N = 40_000
 

@@ -17,10 +17,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.columns import Column
-from pipeline.config import NAME, Dataset
-from pipeline.contracts import fit_schema, row_rules
-from pipeline.dataset_files import load_dataset
+from pipeline.config.columns import Column
+from pipeline.config.contracts import fit_schema, row_rules
+from pipeline.config.dataset import NAME, Dataset
+from pipeline.config.files import load_dataset
 from pipeline.errors import ConfigError
 from pipeline.inference import Proposal, default_name, propose
 from pipeline.inference.bounds import Spread, unusual_share

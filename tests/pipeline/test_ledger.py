@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.settings import Settings
 from pipeline.errors import StorageFailed
-from pipeline.ledger import BatchState, Ledger
-from pipeline.settings import Settings
+from pipeline.storage.ledger import BatchState, Ledger
 
 STATE = BatchState(
     dataset="payments",
@@ -237,7 +237,7 @@ def test_a_change_that_fails_leaves_nothing_behind(ledger: Ledger, tmp_path: Pat
 OPEN = """
 from datetime import timedelta
 from dataclasses import replace
-from pipeline.ledger import Ledger, BatchState
+from pipeline.storage.ledger import Ledger, BatchState
 """
 ACT = """
 ledger = Ledger(args[0])

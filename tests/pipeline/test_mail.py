@@ -13,12 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError, NotDelivered
 from pipeline.installation import Installation
 from pipeline.mail import post
-from pipeline.review import digest
-from pipeline.settings import Settings, load_settings
+from pipeline.notify import digest
 
 from .mail_server import Mailbox, mail_server
 from .review_data import row, score

@@ -19,12 +19,13 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.config.settings import Settings
+from pipeline.detection.measures import ColumnDrift, Measures
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
-from pipeline.monitoring import metrics, store
+from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
-from pipeline.monitoring.measures import ColumnDrift, Measures
-from pipeline.settings import Settings
+from pipeline.report import metrics
+from pipeline.storage.ledger import BatchState
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 RULES = yaml.safe_load((INFRA / "prometheus" / "vaewatch.rules.yml").read_text(encoding="utf-8"))

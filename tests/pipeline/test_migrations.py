@@ -12,15 +12,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from pipeline import migrations, verdicts
 from pipeline.errors import StorageFailed
-from pipeline.ledger import Ledger
-from pipeline.ledger_schema import metadata
 from pipeline.monitoring import store
-from pipeline.review import judging, schema, statistics
+from pipeline.records import verdicts
+from pipeline.review import judging, statistics
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
 from pipeline.review.intake import take_untold
+from pipeline.storage import migrations, review_schema
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_schema import metadata
 
 from .review_data import put, row
 
@@ -38,7 +39,7 @@ INSERT INTO verdicts VALUES (2, 'payments', 'aa', '2026-01-01', 'k1', 'unsure', 
 
 def test_the_tables_are_those_that_the_code_knows(database_url: str) -> None:
     """A column that only the code, or only the database has, is found by a user otherwise."""
-    assert schema.queue.metadata is store.measures.metadata is metadata
+    assert review_schema.queue.metadata is store.measures.metadata is metadata
     Ledger(database_url).close()
     engine = sa.create_engine(database_url)
     with engine.connect() as connection:
@@ -105,8 +106,10 @@ def test_the_database_itself_keeps_verdicts_from_being_changed(database_url: str
         "by": "x",
     }
     with engine.begin() as connection:
-        connection.execute(sa.insert(schema.verdicts).values(values | {"decided_at": datetime.now(UTC)}))
-    for change in (sa.update(schema.verdicts).values(by="y"), sa.delete(schema.verdicts)):
+        connection.execute(
+            sa.insert(review_schema.verdicts).values(values | {"decided_at": datetime.now(UTC)})
+        )
+    for change in (sa.update(review_schema.verdicts).values(by="y"), sa.delete(review_schema.verdicts)):
         with pytest.raises(sa.exc.DBAPIError, match="append-only"), engine.begin() as connection:
             connection.execute(change)
     engine.dispose()

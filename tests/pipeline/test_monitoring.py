@@ -18,16 +18,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, wasserstein_distance
 
-from pipeline.config import Dataset
-from pipeline.features import Features
-from pipeline.installation import Installation
-from pipeline.ledger import BatchState, Ledger
-from pipeline.monitoring import alerts
-from pipeline.monitoring import store as measured
-from pipeline.monitoring.findings import Finding, gathered, worst
-from pipeline.monitoring.history import Past
-from pipeline.monitoring.judgement import judge
-from pipeline.monitoring.measures import (
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
+from pipeline.detection.features import Features
+from pipeline.detection.measures import (
     CHANCE,
     MOST_SAMPLED,
     ColumnDrift,
@@ -37,16 +31,22 @@ from pipeline.monitoring.measures import (
     jensen_shannon,
     wasserstein,
 )
+from pipeline.detection.reference import Reference
+from pipeline.installation import Installation
+from pipeline.monitoring import store as measured
+from pipeline.monitoring.findings import Finding, gathered, worst
+from pipeline.monitoring.history import Past
+from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.movement import moved_words
-from pipeline.monitoring.reference import Reference
 from pipeline.monitoring.watch import watch
+from pipeline.notify import alerts
 from pipeline.registry import ModelVersion
 from pipeline.sample import DRIFTS, SamplePlan
-from pipeline.settings import Settings
+from pipeline.storage.ledger import BatchState, Ledger
 from tests.bench import monitoring as bench
 
 if TYPE_CHECKING:
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
 FALSE_ALARM_RATE = 1e-6
 START = date(2026, 1, 5)  # a Monday
@@ -671,7 +671,7 @@ def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
     detector = cast("Detector", None)  # a batch without an accepted record asks for none
     said = {}
     for name, state in known.items():
-        found = watch(place, PLAIN, state, detector, version, None, known, scored_at=at)
+        found = watch(place, PLAIN, state, detector, version, None, known, backlog=0, scored_at=at)
         ((said[name], step),) = [(f.what, f.next_step) for f in found.findings]
         assert step == f"look at them: vaewatch quarantine show sensors {name}"
     assert said == {

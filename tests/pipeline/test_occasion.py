@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import occasion
-from pipeline.config import TrainingWhen
-from pipeline.ledger import BatchState, Ledger
+from pipeline.config.dataset import TrainingWhen
+from pipeline.detection.measures import Measures
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
-from pipeline.monitoring.measures import Measures
-from pipeline.occasion import Since
-from pipeline.provenance import Note
-from pipeline.verdicts import anomaly_id
-from pipeline.window import Window
+from pipeline.records.verdicts import anomaly_id
+from pipeline.records.window import Window
+from pipeline.storage.ledger import BatchState, Ledger
+from pipeline.training import occasion
+from pipeline.training.occasion import Since
+from pipeline.training.provenance import Note
 
 QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=())
 

@@ -15,9 +15,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline import plots
-from pipeline.config import Dataset
-from pipeline.detector import Detector
+from pipeline.config.dataset import Dataset
+from pipeline.detection import plots
+from pipeline.detection.detector import Detector
 
 N_COLUMNS = 27
 

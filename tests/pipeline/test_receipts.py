@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.receipts import BatchReceipt, sentence
+from pipeline.steps.receipts import BatchReceipt, sentence
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Dataset
-from pipeline.validation import _record_key
+from pipeline.config.dataset import Dataset
+from pipeline.incoming.validation import _record_key
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4) | st.sampled_from([
     "|",

@@ -196,7 +196,7 @@ def test_a_fresh_process_scores_bit_for_bit_the_same_through_mlflow(
     """Spark jobs and notebooks load the model by MLflow alone; with and without missing values, and without
     pickle.
     """
-    from pipeline.detector import Detector
+    from pipeline.detection.detector import Detector
 
     registry.register(training)
     frames = {"whole": orders(40, 4), "gaps": orders(40, 5, missing=0.2), "one": orders(1, 6)}

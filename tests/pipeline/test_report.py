@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.detection.measures import ColumnDrift
 from pipeline.errors import StorageFailed
 from pipeline.evaluation.told import Row, Told
-from pipeline.experiment import flags_by_day
-from pipeline.ledger import BatchState
 from pipeline.monitoring.findings import STRAYS, Finding
-from pipeline.monitoring.measures import ColumnDrift
 from pipeline.registry import ModelVersion
 from pipeline.report import batch, plots, sheet
 from pipeline.report.gates import Judgement
 from pipeline.report.standing import standing
 from pipeline.report.training import doubts_of
 from pipeline.report.trust import trust
+from pipeline.storage.ledger import BatchState
+from pipeline.training.experiment import flags_by_day
 
 HOSTILE = "<script>alert('x')</script>&\x00\ud800"
 STATE = BatchState(

@@ -19,12 +19,12 @@ import pytest
 import sqlalchemy as sa
 
 from infra.layout import any_free_port
-from pipeline import retention
-from pipeline.ledger import Ledger
+from pipeline.evaluation import retention
 from pipeline.registry import ModelVersion, Registry, TrainingRun
 from pipeline.review import judging
 from pipeline.review.filters import Filters
 from pipeline.review.queue import page
+from pipeline.storage.ledger import Ledger
 
 from .registry_data import ELSEWHERE, client, tracking_uri
 from .review_data import put, row

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
 from pipeline.installation import Installation
 from pipeline.review import judging
 from pipeline.review.budget import FEWEST, Suggestion, suggest, suggested
-from pipeline.settings import Settings
 
 from .review_data import DATASET, SCORED_AT, put, row
 
@@ -118,7 +118,7 @@ from pathlib import Path
 from pipeline.installation import Installation
 from pipeline.review import judging
 from pipeline.review.budget import suggested
-from pipeline.settings import Settings
+from pipeline.config.settings import Settings
 here = Installation(Settings(home=Path({home!r}), datasets=Path({datasets!r})))
 """
 

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 from pipeline import display
 from pipeline.cli import app
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
-from pipeline.ledger import Ledger
 from pipeline.review import effects, judging, queue, rule_words, suppression
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
-from pipeline.settings import Settings
+from pipeline.storage.ledger import Ledger
 
 from .review_data import DATASET, put, reason, row
 

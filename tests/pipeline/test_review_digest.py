@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
+from pipeline.config.settings import Settings
+from pipeline.detection.measures import Measures
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
-from pipeline.monitoring.measures import Measures
-from pipeline.review import digest, judging
-from pipeline.settings import Settings
+from pipeline.notify import digest
+from pipeline.review import judging
 
 from .review_data import put, refused, row, score
 

@@ -17,21 +17,21 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from pipeline.columns import Derived
+from pipeline.config.columns import Derived
+from pipeline.detection.features import Number
+from pipeline.detection.measures import ColumnDrift, Measures
+from pipeline.detection.reference import NumberShape
+from pipeline.detection.scoring import scores_schema
 from pipeline.errors import ConfigError, NotReady
-from pipeline.features import Number
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState, Ledger
 from pipeline.monitoring import store
-from pipeline.monitoring.measures import ColumnDrift, Measures
-from pipeline.monitoring.reference import NumberShape
+from pipeline.records.verdicts import anomaly_id
 from pipeline.review import cells, compare, judging, parts, queue, record, statistics, suppression, usual
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
-from pipeline.review.schema import NO_COLUMN, suppressions
-from pipeline.scoring import scores_schema
-from pipeline.verdicts import anomaly_id
+from pipeline.storage.ledger import BatchState, Ledger
+from pipeline.storage.review_schema import NO_COLUMN, suppressions
 
 from .review_data import put, reason, row
 

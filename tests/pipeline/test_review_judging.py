@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import verdicts
 from pipeline.errors import ConfigError, NotReady
-from pipeline.ledger import Ledger
+from pipeline.records import verdicts
+from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
 from pipeline.review import judging, queue, record
 from pipeline.review.filters import CHUNK, Filters
-from pipeline.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
+from pipeline.storage.ledger import Ledger
 
 from .review_data import put, row
 
@@ -207,9 +207,7 @@ def test_processes_that_judge_at_once_lose_nothing(at_once: Callable[..., list[s
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     rows = [row(f"k{i}") for i in range(25)]
     put(ledger := Ledger(url), rows)
-    prepare = (
-        "from pipeline.ledger import Ledger; from pipeline.review import judging; ledger = Ledger(args[0])"
-    )
+    prepare = "from pipeline.storage.ledger import Ledger; from pipeline.review import judging; ledger = Ledger(args[0])"
     act = "print(sum(len(judging.give(ledger, [i], args[2], by=args[1]).anomaly_ids) for i in args[3:]))"
     names = [one["anomaly_id"] for one in rows]
     written = at_once(prepare, act, [[url, f"r{i}", OPINIONS[i % 2], *names] for i in range(4)])

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
 from pipeline.review import suppression
-from pipeline.review.web.access import POLICY
+from pipeline.web.access import POLICY
 
 from .review_data import put, reason, row
 from .review_page import csrf, every_route

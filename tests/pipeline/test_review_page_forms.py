@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from pipeline import export
 from pipeline.installation import Installation
+from pipeline.results import export
 from pipeline.review import judging, queue
 from pipeline.review.filters import Filters
 

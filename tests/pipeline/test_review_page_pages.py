@@ -20,9 +20,10 @@ from fastapi.testclient import TestClient
 
 from pipeline.display.review import print_queue
 from pipeline.installation import Installation
-from pipeline.review import digest, judging, queue, statistics
+from pipeline.notify import digest
+from pipeline.review import judging, queue, statistics
 from pipeline.review.filters import BANDS, Filters
-from pipeline.review.web.shapes import Band
+from pipeline.web.shapes import Band
 
 from .review_data import SITE, put, reason, refused, row
 
@@ -274,7 +275,7 @@ def test_what_a_line_cuts_is_there_whole(here: Installation, browser: TestClient
         assert re.search(rf'<span class="cut c\d+" title="{whole}↑?">{whole}↑?</span>', page), path
         assert not re.search(r"[xyv]…", page[page.index("<main") :]), path
     style = browser.get("/assets/review.css").text
-    templates = files("pipeline.review.web").joinpath("templates").iterdir()
+    templates = files("pipeline.web").joinpath("templates").iterdir()
     used = {
         n for template in templates for n in re.findall(r"\|(?:cut|signature)\((\d+)\)", template.read_text())
     }

@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 from pipeline.installation import Installation
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
-from pipeline.review.web.alone import COOKIE, alone
+from pipeline.web.alone import COOKIE, alone
 
 from .review_data import SITE, TOKEN, put, refused, row
 from .review_page import as_role, create_app_of, csrf, every_route, snapshot

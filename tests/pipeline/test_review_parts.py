@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.review import parts
 from pipeline.review.queued import Reason, Term
-from pipeline.review.web.words import nats, rarity
+from pipeline.web.words import nats, rarity
 
 from .review_data import WHOLE
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.review.queued import Reason
 from pipeline.review.statistics import Day
 from pipeline.review.usual import Distribution
-from pipeline.review.web import plots
+from pipeline.web import plots
 
 COUNTRIES = Distribution(1000, "b", categories=(("DE", 0.6), ("FR", 0.3), ("XX", 0.001), ("<b>", 0.0)))
 

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, NotReady
-from pipeline.ledger import Ledger
+from pipeline.records.verdicts import OPINIONS
 from pipeline.review import intake, judging, queue, record
 from pipeline.review.filling import label
 from pipeline.review.filters import BANDS, Filters, Place, begins
 from pipeline.review.groups import groups
-from pipeline.review.schema import queue as queue_table
-from pipeline.verdicts import OPINIONS
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.review_schema import queue as queue_table
 
 from .review_data import BATCH, put, row
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from pipeline.ledger import Ledger
 from pipeline.review import judging, statistics
 from pipeline.review.estimates import Looked, both, recall, wilson
+from pipeline.storage.ledger import Ledger
 
 from .review_data import SCORED_AT, put, row
 

@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import accepted, scoring
-from pipeline.config import Dataset, Flagging
-from pipeline.detector import Detector
+from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection import scoring
+from pipeline.detection.detector import Detector
+from pipeline.detection.reasons import N_TERMS
+from pipeline.detection.scoring import ScoredBatch, score_batch
 from pipeline.errors import ModelUnusable
-from pipeline.ledger import BatchState
-from pipeline.reasons import N_TERMS
-from pipeline.scoring import ScoredBatch, score_batch
-from pipeline.tables import Tables
+from pipeline.records import accepted
+from pipeline.storage.ledger import BatchState
+from pipeline.storage.tables import Tables
 from tests.bench.speed_scoring import BATCH, NAMES, dataset, drawn, land
 
 N = 1_500

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.steps.learning import follow
 from vae_core import Progress
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, StorageFailed
-from pipeline.tables import Tables
+from pipeline.storage.tables import Tables
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_waits_to_be_written_is_little_however_large_the_batch(
     """Rows that come faster than they can be written wait where they are, not in memory: ten million would be
     gigabytes.
     """
-    monkeypatch.setattr("pipeline.tables.FILE_SIZE", 2 << 20)
+    monkeypatch.setattr("pipeline.storage.tables.FILE_SIZE", 2 << 20)
     n_slices, m, sizes = 200, 16_384, []
     texts = pa.array([f"{x:.12f}" for x in np.random.default_rng(0).normal(size=m)])
     record = pa.StructArray.from_arrays([texts] * 4, names=list("abcd"))
@@ -269,7 +269,7 @@ def test_a_reader_sees_a_batch_whole_while_it_is_being_replaced(tables: Tables) 
 PREPARE = """
 import pyarrow as pa
 from pathlib import Path
-from pipeline.tables import Tables
+from pipeline.storage.tables import Tables
 import deltalake, pyarrow.dataset
 root, batch_id, value = args
 table = pa.table({"batch_id": [batch_id] * 50, "set_aside": [False] * 50, "row_number": range(50), "value": [int(value)] * 50})

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calibration import DAY
-from pipeline.tables import Tables
-from pipeline.training import amount, read_window
-from pipeline.window import choose_window
+from pipeline.records.window import DAY, choose_window
+from pipeline.storage.tables import Tables
+from pipeline.training.training_set import amount, read_window
 from tests.bench import speed_window
 
 N = 3_000

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import export, views
+from pipeline.detection.scoring import scores_schema
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
-from pipeline.ledger import BatchState
+from pipeline.results import export, views
 from pipeline.review import judging
-from pipeline.scoring import scores_schema
+from pipeline.storage.ledger import BatchState
 
 from .review_data import put, row
 

@@ -1,0 +1,299 @@
+"""What a person may say of a dataset: batches, columns, training, flagging, promotion.
+
+Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a
+file (files.py), one column by itself (columns.py), or what a rule means for data (contracts.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from pipeline.config.coherence import between_settings
+from pipeline.config.columns import Column, Derived, Role, Strict
+from pipeline.config.gates import Gates
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_UNWRITABLE = re.compile(
+    r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
+)  # deltalake or a database URL loses such paths
+
+
+RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test holds them equal
+    "n_members", "width", "n_latents", "encoder", "posterior", "prior", "n_components", "noise", "column_noise", "sigma",
+    "sigma_floor", "step_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
+    "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
+    "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
+    "linear_trim", "critic_steps",
+)  # fmt: skip
+
+
+class Incoming(Strict):
+    """Where batches land, and how a path becomes a batch_id."""
+
+    path: str = Field(description="folder that grows; relative to the YAML file")
+    files: str = Field(
+        "{batch_id}.parquet",
+        description="path under the folder; {batch_id} names the batch, and may stand for several nested folders; "
+        "* matches anything within a name",
+    )
+    split: Literal["day", "hour", "month"] | None = Field(
+        None, description="cut each delivery into batches by the time column"
+    )
+    settle_seconds: float = Field(
+        30, ge=0, description="a file touched more recently is left for the next look"
+    )
+
+    @field_validator("files")
+    @classmethod
+    def _names_batch(cls, files: str) -> str:
+        if files.count("{batch_id}") != 1 or files.startswith("/") or ".." in files.split("/"):
+            raise ValueError("must be a relative path with {batch_id} in it exactly once")
+        return files
+
+
+class BatchRules(Strict):
+    """Rules that refuse a whole batch."""
+
+    min_records: int = Field(1, ge=0)
+    max_records: int | None = Field(None, ge=1)
+    max_set_aside: float = Field(
+        0.05, ge=0, le=1, description="largest share of records that row rules may set aside"
+    )
+    max_age_days: float | None = Field(
+        None, gt=0, description="newest record's age when the batch landed, at most"
+    )
+    new_columns: Literal["record", "refuse"] = Field(
+        "record", description="columns that the contract does not know"
+    )
+
+
+class TrainingWhen(Strict):
+    """When a night is worth a training: any one of these is enough; none given, every night is."""
+
+    new_records: int | None = Field(None, ge=1, description="accepted since the newest version's window")
+    new_share: float | None = Field(None, gt=0, description="the same, as a share of that window's records")
+    new_verdicts: int | None = Field(None, ge=1, description="records judged otherwise than it has learned")
+    age_days: float | None = Field(None, gt=0, description="of the newest version")
+    drift: bool = Field(False, description="a batch since then has drifted, as monitoring tells it")
+
+
+class Training(Strict):
+    """When to retrain, on what, and how."""
+
+    schedule: str = Field("0 2 * * *", description="cron, UTC")
+    window_days: float = Field(30, gt=0, description="batches of the newest n days are learned from")
+    min_records: int = Field(1000, ge=50, description="no training below this many accepted records")
+    max_records: int = Field(
+        200_000, ge=50, description="sampled down to this many, the same ones every time"
+    )
+    calibration: float = Field(
+        0.2, gt=0, lt=1, description="newest share of the window, kept from the first fit, to calibrate on"
+    )
+    seed: int = Field(7, ge=0)
+    deadline_hours: float = Field(
+        4, gt=0, description="a training still running after n hours raises an alert"
+    )
+    when: TrainingWhen = TrainingWhen()
+    recipe: dict[str, float | int | str | dict[str, str] | None] = Field(
+        default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
+    )
+
+    @field_validator("recipe")
+    @classmethod
+    def _known_settings(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        faults = []
+        for setting in recipe:
+            if setting not in RECIPE:
+                near = difflib.get_close_matches(setting, RECIPE, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(RECIPE)}"
+                faults.append(f"unknown setting {setting!r}; {hint}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return recipe
+
+
+class Scheduling(Strict):
+    """How Airflow works a dataset off."""
+
+    discover: str = Field("*/5 * * * *", description="cron, UTC: when the folder is listed, doorbell or not")
+    group: int = Field(25, ge=1, le=1000, description="a backlog is worked off in runs of up to n batches")
+    parallel: int = Field(2, ge=1, description="runs at the same time")
+
+
+class Flagging(Strict):
+    """Which scores are put before a person: one of three rules, and an optional cap."""
+
+    review_budget: float | None = Field(None, gt=0, description="records a normal day flags")
+    error_rate: float | None = Field(None, gt=0, lt=1, description="share of normal records flagged")
+    false_discovery_rate: float | None = Field(
+        None, gt=0, lt=1, description="share of flags that may be normal"
+    )
+    cap: int | None = Field(
+        None, ge=1, description="at most this many flags a batch, the most severe; ties stay"
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Flagging:
+        rules = [self.review_budget, self.error_rate, self.false_discovery_rate]
+        if sum(rule is not None for rule in rules) != 1:
+            raise ValueError("give exactly one of review_budget, error_rate, false_discovery_rate")
+        return self
+
+
+class Promotion(Strict):
+    """How a challenger becomes champion. The first good model serves in any mode."""
+
+    mode: Literal["automatic", "approval", "manual"] = Field(
+        "automatic", description="a challenger that passes: is promoted, waits for approval, or for a command"
+    )
+    approval_hours: float = Field(
+        24, gt=0, description="a question that nobody has answered for n hours is a rejection"
+    )
+    holdout: float = Field(
+        0.1, ge=0, le=0.5, description="share of records that no version learns from, to compare versions on"
+    )
+    shadow_days: float = Field(
+        0, ge=0, description="days of new batches that a challenger has to be measured on beside the champion"
+    )
+    gates: Gates = Gates()
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+class Retention(Strict):
+    """Which model versions are kept. The rest goes for good, with runs and files."""
+
+    versions: int = Field(
+        10,
+        ge=1,
+        description="how many of the newest stay; so does any that serves, has verdicts, or has published scores",
+    )
+    schedule: str = Field("0 5 * * 0", description="cron, UTC: when the rest is removed")
+
+
+class Reviewing(Strict):
+    """What joins the flagged records in the review queue, so that what was missed can be estimated."""
+
+    sample_share: float = Field(
+        0.1, ge=0, le=10, description="random unflagged records a batch adds, as a share of its flagged ones"
+    )
+    seed: int = Field(7, ge=0, description="of the choice; the same seed chooses the same records")
+    page: str | None = Field(None, description="address of the review page, for links in digests")
+    digest_file: str | None = Field(
+        None, description="file that each batch's digest is appended to; relative to the home folder"
+    )
+    webhook: str | None = Field(
+        None, description="environment variable that holds the address of a webhook that takes {text} (Slack)"
+    )
+    email: Annotated[
+        list[Annotated[str, Field(pattern=r"^[^@\s,;]+@[^@\s,;]+$")]],
+        BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None),
+    ] = Field(default_factory=list, description="addresses that each batch's digest is sent to")
+
+
+def _as_derived(value: Any) -> Any:
+    return {"sql": value} if isinstance(value, str) else value
+
+
+def holds_tables(path: Path) -> Path:
+    """The path, where tables can lie under it."""
+    if found := _UNWRITABLE.search(str(path)):
+        raise ValueError(f"tables cannot lie in {str(path)!r}: {found[0]!r} in a folder's name")
+    return path
+
+
+class Dataset(Strict):
+    """One dataset's file: dags/datasets/<dataset>.yaml."""
+
+    dataset: str = Field(description="name; letters, digits, - and _")
+    description: str = ""
+    incoming: Incoming
+    key: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None)] = (
+        Field(default_factory=list, description="columns that identify a record; none: its content does")
+    )
+    time: str | None = Field(None, description="column that says when a record happened")
+    columns: dict[str, Column]
+    entity: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None)] = (
+        Field(
+            default_factory=list,
+            description="columns that say whose record it is; derived columns look back within one",
+        )
+    )
+    derived: dict[
+        str, Annotated[Derived, BeforeValidator(_as_derived, json_schema_input_type=Derived | str)]
+    ] = Field(
+        default_factory=dict, description="columns computed by SQL: name: expression, or name: {sql, role}"
+    )
+    look_back_days: float = Field(1, ge=0, description="how far derived columns may look back before a batch")
+    batch: BatchRules = BatchRules()
+    train: Training = Training()
+    schedule: Scheduling = Scheduling()
+    flag: Flagging = Flagging(review_budget=20)
+    review: Reviewing = Reviewing()
+    promote: Promotion = Promotion()
+    retention: Retention = Retention()
+    storage: str | None = Field(
+        None, description="folder of the output tables; default: under the home folder"
+    )
+    file: SkipJsonSchema[Path | None] = Field(None, exclude=True)  # where it was read from
+
+    @field_validator("dataset")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} must start with a letter and hold letters, digits, - and _ only (63 at most)"
+            )
+        return name
+
+    @field_validator("storage")
+    @classmethod
+    def _can_hold_tables(cls, storage: str | None) -> str | None:
+        if storage is not None:
+            holds_tables(Path(storage))
+        return storage
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Dataset:
+        faults = between_settings(
+            self.model_dump(include={"key", "time", "incoming", "columns", "entity", "derived", "train"})
+        )
+        if faults:
+            raise ValueError("; ".join(message for _, message in faults))
+        return self
+
+    @property
+    def named_file(self) -> str:
+        """The dataset's file, as a sentence names it."""
+        return str(self.file or f"the file of dataset {self.dataset}")
+
+    @cached_property
+    def incoming_path(self) -> Path:
+        """The folder that grows, absolute."""
+        base = self.file.parent if self.file else Path.cwd()
+        return (base / Path(self.incoming.path).expanduser()).resolve()
+
+    @cached_property
+    def with_derived(self) -> dict[str, Column]:
+        """The columns, and after them the derived ones."""
+        return {**self.columns, **{name: derived.column for name, derived in self.derived.items()}}
+
+    def sources(self, names: Iterable[str]) -> list[str]:
+        """The file's own columns behind these: themselves, and those that a derived one is computed from."""
+        read = " ".join(self.derived[name].sql if name in self.derived else f'"{name}"' for name in names)
+        words = {(quoted or plain).lower() for quoted, plain in re.findall(r'"([^"]+)"|(\w+)', read)}
+        return [name for name in self.columns if name.lower() in words]
+
+    def columns_with(self, *roles: Role) -> list[str]:
+        """Names of the columns with one of these roles, derived ones among them, in the file's order."""
+        return [name for name, column in self.with_derived.items() if column.role in roles]

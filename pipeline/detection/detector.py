@@ -1,0 +1,335 @@
+"""Features + VAE + calibration + critic: the one thing that is trained, versioned, saved, loaded and
+explained.
+
+Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle.
+Does not: which records are read (training/training_set.py, scoring.py) or where versions live (registry/).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipeline.config import derived
+from pipeline.config.contracts import contract_hash
+from pipeline.config.dataset import Dataset
+from pipeline.detection.calibration import Calibration
+from pipeline.detection.features import Features
+from pipeline.detection.reasons import Explanation, explanations
+from pipeline.detection.reference import Reference
+from pipeline.errors import ModelUnusable
+from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
+from pipeline.records.window import DAY
+from vae_core import (
+    VAE,
+    CellCritic,
+    Checkpoint,
+    Known,
+    Progress,
+    Recipe,
+    Scorer,
+    attribute,
+    fit,
+    fit_critic,
+    score,
+    weigh,
+)
+
+FORMAT = 2
+MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
+
+SCORE_COLUMNS = pa.schema([
+    ("anomaly_score", pa.float32()),
+    ("reconstruction", pa.float32()),
+    ("kl_divergence", pa.float32()),
+    ("p_value", pa.float64()),
+    ("severity", pa.float32()),
+])
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained model with all that it needs to judge a table.
+
+    Attributes:
+        records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
+        about: where it comes from: dataset, contract_hash, versions.
+        reference: how each column lay in the training window; None in a detector of before there was one,
+            which scores all the same.
+        critic: a second witness for reasons; None in one that does not serve, where the recipe wants none,
+            and in one of before there was one.
+    """
+
+    features: Features
+    vae: VAE
+    calibration: Calibration
+    records_per_day: float
+    about: Mapping[str, Any]
+    reference: Reference | None = None
+    critic: CellCritic | None = None
+
+    @classmethod
+    def train(
+        cls,
+        dataset: Dataset,
+        training: pa.Table,
+        calibrating: pa.Table,
+        anomalies: pa.Table | None = None,
+        *,
+        records_per_day: float,
+        device: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Fit features and model on `training`, calibrate on `calibrating`: later records, none of them
+        trained on.
+
+        The features know the latter's categories and ranges, so that a model can learn them later, see
+        `refit`.
+
+        Args:
+            training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to
+                be normal.
+            anomalies: records that people found to be anomalous, with a column PLACE. With the normal ones
+                they weigh the terms of the score; those of the days to calibrate on count there, as they
+                would had nobody judged them: verdicts change the order of records, not how many are flagged.
+            device: where to train; default a GPU where there is one.
+            checkpoint: file to which progress is saved; where it exists, training goes on from it.
+
+        Raises:
+            NotReady: too few records to calibrate on.
+        """
+        window = pa.concat_tables([training, calibrating])
+        features = Features.fit(dataset, window)
+        vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
+        weigh(
+            vae, _known(features, window, anomalies)
+        )  # by verdicts on the newest days, too, which the fit did not get
+        parts = [part for part in (calibrating, _among(anomalies, training, calibrating)) if part]
+        found = [score(vae, features.records(part)).anomaly_score.numpy() for part in parts]
+        days = [part[DAY].to_numpy() for part in parts if DAY in part.column_names]
+        calibration = Calibration.fit(np.concatenate(found), np.concatenate(days) if days else None)
+        about = {
+            "dataset": dataset.dataset,
+            "contract_hash": contract_hash(dataset),
+            "derived": derived.definitions(dataset),
+            "vaewatch": version("vaewatch"),
+            "torch": torch.__version__,
+            "device": device or _best_device(),
+        }
+        return cls(features, vae, calibration, records_per_day, about, Reference.fit(features, window))
+
+    def refit(
+        self,
+        dataset: Dataset,
+        training: pa.Table,
+        calibrating: pa.Table,
+        anomalies: pa.Table | None = None,
+        *,
+        device: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Train the model anew on all records, those that this one was calibrated on among them.
+
+        The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is
+        worth. Calibration says how a model trained by this recipe scores days after the ones it knows, and
+        tomorrow is such a day. It is carried over by what both models say of the training records
+        (docs/decisions/refit.md), and so are the weights of the score's
+        terms: verdicts on records that this model has not learned say most.
+
+        Args:
+            training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
+        """
+        table = pa.concat_tables([training, calibrating])
+        vae = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
+        vae.weights.copy_(self.vae.weights)
+        both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
+        before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
+        critic = _fit_critic(dataset, self.features, table, device)
+        return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after), critic=critic)
+
+    def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
+        """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
+
+        A record's scores depend on nothing but the record and this detector; a GPU, used where there is one,
+        rounds them otherwise. Several threads may ask at once.
+
+        Args:
+            threads: how many cores; None for as many as torch is allowed.
+
+        Raises:
+            ModelUnusable: the table lacks a column that the model needs.
+        """
+        scores = self._scorer(self._records(table), threads=threads, column_terms=False)
+        values = scores.anomaly_score.numpy()
+        p_values = self.calibration.p_values(values)
+        columns = [
+            values,
+            scores.reconstruction.numpy(),
+            scores.kl_divergence.numpy(),
+            p_values,
+            self.calibration.severity(values, p_values).astype(np.float32),
+        ]
+        return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
+
+    @property
+    def kl_weight(self) -> float:
+        """How much the KL divergence counts in the score: 1 unless verdicts taught another."""
+        return float(self.vae.weights[-1])
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        device = _best_device()
+        return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
+
+    def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
+        """Reasons for records, best first; for flagged records only, as each costs a few scorings per
+        column.
+        """
+        records = self._records(table)
+        return explanations(dataset, self.features, table, records, attribute(self.vae, records, self.critic))
+
+    def _records(self, table: pa.Table) -> Any:
+        missing = [name for name in self.features.columns if name not in table.column_names]
+        if missing:
+            raise ModelUnusable(
+                f"the model needs columns {', '.join(map(repr, missing))}, which the records lack: "
+                "the contract changed since it was trained; train again (vaewatch train)"
+            )
+        return self.features.records(table)
+
+    def save(self, folder: Path) -> None:
+        """Write detector.json and weights.safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "format": FORMAT,
+            "about": dict(self.about),
+            "records_per_day": self.records_per_day,
+            "features": self.features.to_dict(),
+            "vae": self.vae.config(),
+            "reference": self.reference and self.reference.to_dict(),
+        }
+        (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
+        if self.critic is not None:
+            tensors |= {f"critic.{name}": x.contiguous() for name, x in self.critic.state_dict().items()}
+        tensors["calibration.scores"] = torch.from_numpy(self.calibration.scores.copy())
+        save_file(tensors, folder / "weights.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote. Nothing in the folder is executed.
+
+        Raises:
+            ModelUnusable: files are missing, damaged, or of another format.
+        """
+        try:
+            state = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+            if state["format"] != FORMAT:
+                raise ModelUnusable(
+                    f"{folder}: detector format {state['format']}, this vaewatch reads {FORMAT}"
+                )
+            tensors = load_file(folder / "weights.safetensors")
+            scores = tensors.pop("calibration.scores").numpy()
+            features = Features.from_dict(state["features"])
+            vae = VAE.from_config(state["vae"], _part(tensors, "vae."))
+            critic = _part(tensors, "critic.")
+            if features.layout != vae.layout:
+                raise ModelUnusable(
+                    f"{folder}: features and model are not of one piece: {features.layout.columns}"
+                )
+            counted = state.get("reference")
+            reference = Reference.from_dict(counted) if counted else None
+            return cls(
+                features,
+                vae,
+                Calibration(scores),
+                state["records_per_day"],
+                state["about"],
+                reference,
+                CellCritic.from_state(features.layout, critic) if critic else None,
+            )
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
+            raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
+
+
+def _among(anomalies: pa.Table | None, training: pa.Table, calibrating: pa.Table) -> pa.Table | None:
+    """Those of the days to calibrate on."""
+    if anomalies is None or not anomalies:
+        return None
+    place = anomalies[PLACE].to_numpy()
+    return anomalies.filter(
+        pa.array((place >= training.num_rows) & (place <= training.num_rows + calibrating.num_rows))
+    )
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fit(
+    dataset: Dataset,
+    features: Features,
+    table: pa.Table,
+    anomalies: pa.Table | None,
+    device: str | None,
+    on_progress: Callable[[Progress], None] | None,
+    checkpoint: Path | None,
+) -> VAE:
+    return fit(
+        features.layout,
+        features.records(table),
+        Recipe.from_dict(dataset.train.recipe),
+        seed=dataset.train.seed,
+        known=_known(features, table, anomalies),
+        device=device or _best_device(),
+        on_progress=on_progress,
+        checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
+        resume=_load_checkpoint(checkpoint),
+    ).to("cpu")
+
+
+def _fit_critic(
+    dataset: Dataset, features: Features, table: pa.Table, device: str | None
+) -> CellCritic | None:
+    recipe = Recipe.from_dict(dataset.train.recipe)
+    records = features.records(table).to(device or _best_device())
+    steps = recipe.steps if recipe.critic_steps is None else recipe.critic_steps
+    critic = fit_critic(features.layout, records, seed=dataset.train.seed, steps=steps)
+    return critic and critic.to("cpu")
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _known(features: Features, table: pa.Table, anomalies: pa.Table | None) -> Known:
+    normals = table.filter(table[JUDGED_NORMAL]) if JUDGED_NORMAL in table.column_names else None
+    return Known(*(features.records(part) if part else None for part in (anomalies, normals)))
+
+
+def _save_checkpoint(state: Checkpoint, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    save_file({**state.tensors, "_step": torch.tensor(state.step)}, draft)
+    draft.replace(file)
+
+
+def _load_checkpoint(file: Path | None) -> Checkpoint | None:
+    if file is None or not file.exists():
+        return None
+    tensors = load_file(file)
+    return Checkpoint(int(tensors.pop("_step")), tensors)

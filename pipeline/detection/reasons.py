@@ -1,0 +1,117 @@
+"""Why a record was flagged, in the dataset's own units and words.
+
+Belongs here: from shares and standardised expectations to named columns with what was there and what was
+expected. Does not: what explains a score (vae_core.attribute), or how it is laid out for a reader (display/,
+review/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config.dataset import Dataset
+from pipeline.detection.features import Features, describe
+from vae_core import Attribution, Expected, Records
+
+N_REASONS = 3
+N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
+N_DIGITS = 4  # of what is expected of a number; more would tell of a knowledge that there is not
+LEAST_SHARE = 0.05  # of the score: what a further reason must explain
+INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
+
+REASON = pa.struct([
+    ("column", pa.string()),
+    ("observed", pa.string()),
+    ("expected", pa.string()),
+    ("low", pa.float64()),
+    ("high", pa.float64()),
+    ("share", pa.float32()),
+    ("unknown", pa.bool_()),  # a category that training did not have, or fewer times than features.RARE
+])
+TERM = pa.struct([("column", pa.string()), ("nats", pa.float32())])
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one record was flagged.
+
+    Attributes:
+        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single
+            column.
+        terms: what columns add to its score, the largest ones, as TERM.
+    """
+
+    reasons: list[dict[str, Any]]
+    kl_share: float
+    terms: list[dict[str, Any]]
+
+
+def explanations(
+    dataset: Dataset, features: Features, table: pa.Table, records: Records, found: Attribution
+) -> list[Explanation]:
+    """One for each record of a table.
+
+    Args:
+        records, found: the table as a model reads it, and what raised the scores of its records.
+    """
+    is_known = features.known_cells(records)
+    rows = table.to_pylist()
+    return [_Case(dataset, features, found, i).explained(row, is_known[i]) for i, row in enumerate(rows)]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One record, by its place."""
+
+    dataset: Dataset
+    features: Features
+    found: Attribution
+    i: int
+
+    def explained(self, row: dict[str, Any], is_known: Any) -> Explanation:
+        names, n_numeric = self.features.layout.columns, len(self.features.numeric)
+        shares = self.found.share[self.i].tolist()
+        best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
+        reasons = []
+        for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
+            observed = describe(row[names[j]], self.dataset.with_derived[names[j]])
+            expected, low, high = self._expected(j)
+            if j != best and observed in {expected, expected.rpartition(" (")[0]}:
+                continue  # that it is what was expected is no reason to a reader
+            reasons.append({
+                "column": names[j],
+                "observed": observed,
+                "expected": expected,
+                "low": low,
+                "high": high,
+                "share": shares[j],
+                "unknown": j >= n_numeric and not is_known[j - n_numeric],
+            })
+        terms = zip(names, self.found.column_terms[self.i].tolist(), strict=True)
+        told = [
+            {"column": name, "nats": nats} for name, nats in sorted(terms, key=lambda term: -abs(term[1]))
+        ]
+        return Explanation(reasons, float(self.found.kl_share[self.i]), told[:N_TERMS])
+
+    def _expected(self, j: int) -> tuple[str, float | None, float | None]:
+        """In words, with the interval of a number."""
+        expected: Expected = self.found.expected
+        name = self.features.layout.columns[j]
+        number = self.features.numeric.get(name)
+        if number is None:
+            j -= len(self.features.numeric)
+            values, code = self.features.categorical[name], int(expected.code[self.i, j])
+            likely = values[code] if code < len(values) else "(other)"
+            return f"{likely} ({float(expected.probability[self.i, j]):.0%})", None, None
+        mean, std = float(expected.mean[self.i, j]), float(expected.std[self.i, j])
+        bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
+        bounds = bounds.clip(number.lowest, number.highest)
+        column, told = self.dataset.with_derived[name], float(f"{bounds[1]:.{N_DIGITS}g}")
+        if column.type == "int":
+            bounds = bounds.round()
+            told = float(bounds[1])
+        return describe(told, column), float(bounds[0]), float(bounds[2])

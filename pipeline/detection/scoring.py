@@ -1,0 +1,272 @@
+"""Score one batch and publish it: every record's scores and the flagged records with their reasons, in one
+commit.
+
+Belongs here: streaming a batch through a detector with bounded memory: reading, scoring and writing go on
+beside each other, slice by slice, and nothing waits on disk in between. Does not: the maths (detector.py,
+calibration.py) or which model serves (registry/).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import derived
+from pipeline.config.dataset import Dataset
+from pipeline.detection.ahead import ahead
+from pipeline.detection.calibration import Threshold
+from pipeline.detection.detector import SCORE_COLUMNS, Detector
+from pipeline.detection.measures import chosen
+from pipeline.detection.reasons import REASON, TERM
+from pipeline.errors import ModelUnusable, StorageFailed
+from pipeline.records.accepted import KEY, ROW, AcceptedRecords
+from pipeline.records.verdicts import anomaly_id
+from pipeline.storage.ledger import BatchState
+from pipeline.storage.tables import Tables
+
+EXPLAINED_TOGETHER = 512  # flagged records
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """What scoring a batch came to.
+
+    Attributes:
+        above: chance that one of its records scores above a normal one; one half is usual.
+        sample: records chosen by monitoring.measures.chosen: the model's columns, anomaly_score and p_value.
+    """
+
+    n_records: int
+    n_flagged: int
+    threshold: Threshold
+    above: float
+    sample: pa.Table
+
+
+def score_batch(
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    model_version: int,
+    tables: Tables,
+    *,
+    batches: Sequence[BatchState] = (),
+    scratch: Path,
+    threads: int = 1,
+) -> ScoredBatch:
+    """Score a batch's accepted records and replace the batch in the `scores` table.
+
+    Args:
+        batches: all that there are; derived columns look back into the earlier ones.
+        scratch: a folder of our own, removed on return.
+
+    Raises:
+        ModelUnusable: the model does not fit the records.
+        StorageFailed: nothing was published.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    source = AcceptedRecords(dataset, state, tables, batches, detector.features.columns, scratch, threads)
+    tries: list[_Publication] = []
+    try:
+        check_derived(dataset, detector)
+        cut = _cut(dataset, detector, source)
+
+        def rows() -> pa.RecordBatchReader:
+            tries.append(_Publication(dataset, source, detector, model_version, cut))
+            # the writer asks from within its own runtime, where tables cannot be read
+            return pa.RecordBatchReader.from_batches(tries[-1].schema, ahead(tries[-1].rows(), 2))
+
+        tables.replace("scores", state.batch_id, rows, note={"model_version": str(model_version)})
+    except StorageFailed as fault:
+        raise (tries and tries[-1].fault) or fault from fault  # a stream's reader only gets to see its text
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    done = tries[-1]
+    above = done.above / done.n_records
+    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, above, pa.concat_tables(done.sampled))
+
+
+def check_derived(dataset: Dataset, detector: Detector) -> None:
+    """Refuse a model that learned other derived columns than today's.
+
+    Raises:
+        ModelUnusable: they are made differently now.
+    """
+    known = detector.about.get("derived", {})
+    if known != derived.definitions(dataset):
+        raise ModelUnusable(
+            f"{dataset.dataset}: derived columns changed since the model was trained; train again (vaewatch train)"
+        )
+
+
+def _scored(source: AcceptedRecords, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Each slice and its scores, as many at once as there are threads; one that is read waits for each
+    that is scored.
+    """
+
+    def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
+        return part, detector.score_table(part, threads=1)
+
+    under_way: deque[Future[tuple[pa.Table, pa.Table]]] = deque()
+    try:
+        for part in source.slices():
+            under_way.append(_pool(source.threads).submit(work, part))
+            if len(under_way) > 2 * source.threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        wait([future for future in under_way if not future.cancel()])
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Whose threads do all that torch does, and stay: what new ones for each batch of a sweep allocate is
+    never given back.
+    """
+    return ThreadPoolExecutor(threads, thread_name_prefix="vaewatch-score")
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The lowest score that is flagged, and the threshold behind it."""
+
+    threshold: Threshold
+    lowest: np.float32
+
+
+def _cut(dataset: Dataset, detector: Detector, source: AcceptedRecords) -> _Cut:
+    """A false-discovery rate and a cap look at all of a batch's scores: they cost a pass of their own."""
+    flag, calibration, per_day = dataset.flag, detector.calibration, detector.records_per_day
+    if flag.false_discovery_rate is None and flag.cap is None:
+        threshold = calibration.threshold(flag, per_day)
+        return _Cut(threshold, np.nextafter(np.float32(threshold.value), np.float32(np.inf)))
+    scores = [found["anomaly_score"].to_numpy() for _, found in _scored(source, detector)]
+    anomaly_scores = np.concatenate([np.empty(0, np.float32), *scores])
+    flagged, threshold = calibration.flags(anomaly_scores, flag, per_day)
+    return _Cut(threshold, np.min(anomaly_scores, where=flagged, initial=np.inf))
+
+
+def scores_schema(record: pa.DataType) -> pa.Schema:
+    """The columns of the `scores` table. record: the type of a record's original columns."""
+    return pa.schema([
+        ("batch_id", pa.string()),
+        ("flagged", pa.bool_()),
+        ("row_number", pa.int64()),
+        ("record_key", pa.string()),
+        *SCORE_COLUMNS,
+        ("threshold", pa.float64()),
+        ("model_version", pa.int32()),
+        ("kl_weight", pa.float32()),
+        ("anomaly_id", pa.string()),
+        ("kl_share", pa.float32()),
+        ("reasons", pa.list_(REASON)),
+        ("terms", pa.list_(TERM)),
+        ("record", record),
+    ])
+
+
+class _Publication:
+    """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow
+    with their reasons.
+
+    n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one.
+        fault: what stopped it.
+    """
+
+    def __init__(
+        self, dataset: Dataset, source: AcceptedRecords, detector: Detector, model_version: int, cut: _Cut
+    ) -> None:
+        self.dataset, self.source, self.detector, self.cut = dataset, source, detector, cut
+        self.batch_id = source.state.batch_id
+        self.schema = scores_schema(source.record_type)
+        self.fixed = {
+            "batch_id": pa.scalar(self.batch_id),
+            "model_version": pa.scalar(model_version, pa.int32()),
+            "threshold": pa.scalar(cut.threshold.value, pa.float64()),
+            "kl_weight": pa.scalar(detector.kl_weight, pa.float32()),
+        }
+        self.n_records, self.n_flagged, self.above = 0, 0, 0.0
+        self.sampled: list[pa.Table] = []
+        self.fault: Exception | None = None
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """The rows, in no particular order."""
+        try:
+            yield from self._rows()
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _rows(self) -> Iterator[pa.RecordBatch]:
+        flagged: list[tuple[pa.Table, pa.Table]] = []
+        n_waiting = 0
+        for part, scores in _scored(self.source, self.detector):
+            marks = self._count(scores)
+            self._sample(part, scores)
+            if marks.any():
+                mask = pa.array(marks)
+                flagged.append((part.filter(mask), scores.filter(mask)))
+                n_waiting += flagged[-1][0].num_rows
+                part, scores = (x.filter(pc.invert(mask)) for x in (part, scores))
+            if part.num_rows:
+                yield self._completed(part, scores, flagged=False)
+            if n_waiting >= EXPLAINED_TOGETHER:
+                yield self._explained(flagged)
+                flagged, n_waiting = [], 0
+        if flagged:
+            yield self._explained(flagged)
+
+    def _count(self, scores: pa.Table) -> Any:
+        """Add a slice to the sums; returns which records are flagged, (n_records,) bool."""
+        values = scores["anomaly_score"].to_numpy()
+        marks = values >= self.cut.lowest
+        self.n_records += len(values)
+        self.n_flagged += int(marks.sum())
+        above = self.detector.calibration.share_above(values, scores["p_value"].to_numpy())
+        self.above += above * len(values)
+        return marks
+
+    def _sample(self, part: pa.Table, scores: pa.Table) -> None:
+        mask = chosen(part[ROW].to_numpy(), self.source.state.n_accepted)
+        kept = part.select(self.source.columns)
+        for name in ("anomaly_score", "p_value"):
+            kept = kept.append_column(name, scores[name])
+        self.sampled.append(kept if mask.all() else kept.filter(pa.array(mask)))
+
+    def _explained(self, flagged: list[tuple[pa.Table, pa.Table]]) -> pa.RecordBatch:
+        part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))
+        columns = part.select(self.source.columns)
+        found = _pool(self.source.threads).submit(self.detector.explain, columns, self.dataset).result()
+        ids = [anomaly_id(self.dataset.dataset, self.batch_id, key) for key in part[KEY].to_pylist()]
+        return self._completed(
+            part,
+            scores,
+            flagged=True,
+            anomaly_id=pa.array(ids, pa.string()),
+            kl_share=pa.array([one.kl_share for one in found], pa.float32()),
+            reasons=pa.array([one.reasons for one in found], pa.list_(REASON)),
+            terms=pa.array([one.terms for one in found], pa.list_(TERM)),
+            record=self.source.whole(part),
+        )
+
+    def _completed(self, part: pa.Table, scores: pa.Table, *, flagged: bool, **more: Any) -> pa.RecordBatch:
+        """The table's columns; those that only flagged records have are null elsewhere."""
+        n = part.num_rows
+        columns = {name: pa.repeat(value, n) for name, value in self.fixed.items()}
+        columns |= {name: scores[name] for name in scores.column_names} | more
+        columns |= {"row_number": part[ROW], "record_key": part[KEY], "flagged": pa.repeat(flagged, n)}
+        columns |= {field.name: pa.nulls(n, field.type) for field in self.schema if field.name not in columns}
+        table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
+        return table.combine_chunks().to_batches()[0]

@@ -1,0 +1,110 @@
+"""Which model versions are kept, and why.
+
+Belongs here: the decision, and what in ledger, review and tables refers to a version. Does not: removing
+(registry/).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from pipeline.registry import ModelVersion
+    from pipeline.storage.ledger import Ledger
+    from pipeline.storage.tables import Tables
+
+ABANDONED = 7 * 24 * 3600  # seconds: nobody goes on with a training that stopped so long ago
+
+
+def reasons_to_keep(
+    versions: Sequence[ModelVersion],
+    *,
+    newest: int,
+    previous: int | None,
+    judged: Mapping[int, int],
+    published: Mapping[int, int],
+    copies: Mapping[int, Sequence[str]],
+) -> dict[int, tuple[str, ...]]:
+    """Why each version stays; empty for one that may go.
+
+    Args:
+        versions: all of a dataset, oldest first.
+        newest: as many of them stay in any case.
+        previous: the version that a rollback would bring back.
+        judged: by version, records that it put before people and that were judged.
+        published: by version, batches whose scores in the tables are its.
+        copies: by version, versions of other registered models that share its files.
+    """
+    last = {version.version for version in versions[-newest:]}
+
+    def reasons(version: ModelVersion) -> Iterator[str]:
+        number = version.version
+        yield from version.aliases
+        if number == previous and "previous" not in version.aliases:
+            yield "previous"
+        if number in published:
+            yield f"published scores of {_counted(published[number], 'batch', 'batches')} are its"
+        if number in judged:
+            yield f"{_counted(judged[number], 'record that it flagged was', 'records that it flagged were')} judged"
+        yield from (f"{copy} shares its files" for copy in copies.get(number, ()))
+        if number in last:
+            yield f"one of the newest {newest}"
+
+    return {version.version: tuple(reasons(version)) for version in versions}
+
+
+def judged(ledger: Ledger, dataset: str) -> dict[int, int]:
+    """By model version: records that it put before people, and of which somebody said something."""
+    from pipeline.storage.review_schema import scorings, verdicts
+
+    said = sa.select(verdicts.c.anomaly_id).where(verdicts.c.dataset == dataset)
+    query = (
+        sa
+        .select(scorings.c.model_version, sa.func.count().label("n"))
+        .where(scorings.c.dataset == dataset, scorings.c.kind != "cleared", scorings.c.anomaly_id.in_(said))
+        .group_by(scorings.c.model_version)
+    )
+    with ledger.transaction() as connection:
+        return {row.model_version: row.n for row in connection.execute(query)}
+
+
+def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
+    """By model version: batches whose scores are its, by the tables; by the ledger where a batch has no
+    records.
+    """
+    found: dict[int, int] = {}
+    for state in ledger.current(dataset).values():
+        if state.model_version is not None:
+            found[state.model_version] = found.get(state.model_version, 0) + 1
+    return found | tables.model_versions()
+
+
+def stopped(trainings: Path) -> list[Path]:
+    """What lies in a folder of trainings that no training at work can have written: it would have gone on by
+    now.
+    """
+    before = time.time() - ABANDONED
+    return sorted(path for path in trainings.glob("*") if path.stat().st_mtime < before)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of a folder's files."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def remove(path: Path) -> None:
+    """A file or a folder, as far as it is still there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _counted(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"

@@ -1,0 +1,217 @@
+"""What has landed: which files make up which batch, and whether they are still being written.
+
+Belongs here: paths, batch ids, signatures and fingerprints. Does not: what is in a file (guard.py), what was
+done with a batch (storage/ledger.py), or whether it is fit to score (validation.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config.dataset import Dataset
+from pipeline.errors import ConfigError, StorageFailed, UnreadableFile
+from pipeline.incoming import guard
+from pipeline.storage.ledger import Ledger
+
+BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
+UNFINISHED = (".tmp", ".part", ".partial", ".inprogress", ".crc", ".filepart")
+UNDATED = "undated"
+DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(?:-?(0[1-9]|1[0-2])(?:-?(0[1-9]|[12]\d|3[01]))?)?(?!\d)")
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file as the folder shows it."""
+
+    path: Path
+    relative: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class LandedBatch:
+    """A delivery: its stable key and its files.
+
+    Attributes:
+        period: where a delivery is split by time, the period that is this batch ("" = outside the delivery's
+            own).
+        delivery: what {batch_id} matched in the path.
+    """
+
+    batch_id: str
+    files: tuple[LandedFile, ...]
+    delivery: str
+    period: str | None = None
+    inside: tuple[str, ...] = field(default=())
+
+    @property
+    def signature(self) -> str:
+        """Changes when a file is touched: cheap to take, says nothing about the content."""
+        return _digest(f"{f.relative}|{f.size}|{f.mtime_ns}" for f in self.files)
+
+    def fingerprint(self, digests: Iterable[str]) -> str:
+        """Identifies the content: changes when, and only when, a byte or a name does."""
+        named = zip((f.relative for f in self.files), digests, strict=True)
+        return _digest([*(f"{name}|{digest}" for name, digest in named), self.period or ""])
+
+
+def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
+    """Every settled batch in the dataset's folder, oldest first by name.
+
+    A batch of which any file was touched within `settle_seconds` is left for the next look.
+
+    Raises:
+        StorageFailed: the folder is not there or cannot be listed.
+        ConfigError: two deliveries would share a batch_id, and each would replace the other.
+    """
+    deliveries: dict[str, list[LandedFile]] = {}
+    for file, delivery in _listed(dataset):
+        deliveries.setdefault(delivery, []).append(file)
+    settled_before = time.time_ns() - int(dataset.incoming.settle_seconds * 1e9)
+    found: list[LandedBatch] = []
+    for delivery, files in sorted(deliveries.items()):
+        if max(f.mtime_ns for f in files) <= settled_before:
+            batch = LandedBatch(safe_id(delivery), tuple(sorted(files, key=lambda f: f.relative)), delivery)
+            found += _split(dataset, batch, ledger) if dataset.incoming.split else [batch]
+    _check_distinct(dataset, found)
+    return found
+
+
+def unsettled(dataset: Dataset) -> int:
+    """How many files were touched too recently to be read."""
+    settled_before = time.time_ns() - int(dataset.incoming.settle_seconds * 1e9)
+    return sum(file.mtime_ns > settled_before for file, _ in _listed(dataset))
+
+
+def _check_distinct(dataset: Dataset, found: Iterable[LandedBatch]) -> None:
+    deliveries: dict[str, str] = {}
+    for batch in found:
+        other = deliveries.setdefault(batch.batch_id, batch.delivery)
+        if other != batch.delivery:
+            raise ConfigError(
+                f"{dataset.dataset}: {other!r} and {batch.delivery!r} would both be batch {batch.batch_id!r}; "
+                f"rename one, or mend incoming.files ({dataset.incoming.files})"
+            )
+
+
+def safe_id(text: str) -> str:
+    """A batch_id from any text: kept where it is plain, else made plain and told apart by a digest.
+
+    Hive partitions are named by their values: year=2026/month=01/day=31 is 2026-01-31.
+    """
+    return _plain(_values(text))
+
+
+def _values(text: str) -> str:
+    parts = text.split("/")
+    return "-".join(part.partition("=")[2] for part in parts) if all("=" in p for p in parts) else text
+
+
+def _plain(text: str) -> str:
+    if BATCH_ID.fullmatch(text):
+        return text
+    return f"{re.sub('[^A-Za-z0-9_-]+', '-', text)[:100].strip('-')}-{_digest([text])[:8]}"
+
+
+def _listed(dataset: Dataset) -> Iterable[tuple[LandedFile, str]]:
+    root = dataset.incoming_path
+    if not root.is_dir():
+        raise StorageFailed(
+            f"{dataset.dataset}: incoming folder {root} is not there; create it or mend incoming.path"
+        )
+    shape = path_shape(dataset.incoming.files)
+    for folder, folders, names in os.walk(root, onerror=_cannot_list):
+        folders[:] = [f for f in folders if not f.startswith((".", "_"))]
+        for name in names:
+            relative = os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
+            match = shape.fullmatch(relative)
+            if match and not name.startswith((".", "_")) and not name.endswith(UNFINISHED):
+                path = Path(folder, name)
+                try:
+                    seen = path.stat()
+                except FileNotFoundError:
+                    continue  # renamed or removed between the listing and the look: seen at the next one
+                if stat.S_ISREG(seen.st_mode):
+                    yield LandedFile(path, relative, seen.st_size, seen.st_mtime_ns), match["batch_id"]
+
+
+def _cannot_list(fault: OSError) -> None:
+    raise StorageFailed(f"cannot list {fault.filename}: {fault.strerror}") from fault
+
+
+def path_shape(files: str) -> re.Pattern[str]:
+    """What a path under the folder must look like, with the group batch_id."""
+    parts = re.split(r"(\{batch_id\}|\*\*/|\*)", files)
+    folders = "{batch_id}/" in files  # hive partitions nest: year=2026/month=01/day=31
+    meaning = {"{batch_id}": f"(?P<batch_id>{'.' if folders else '[^/]'}+?)", "**/": "(?:.*/)?", "*": "[^/]*"}
+    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts))
+
+
+def _split(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[LandedBatch]:
+    """Cut a delivery into one batch a period; records outside the period that its name says share one."""
+    counts: dict[str, int] = {}
+    for periods in _periods(dataset, batch, ledger):
+        for period, n_records in periods.items():
+            counts[period] = counts.get(period, 0) + n_records
+    if not counts:
+        return [batch]  # unreadable or empty: validation refuses it whole, with the reason
+    before, own, after = _around_date(_values(batch.delivery))
+    inside = tuple(sorted(p for p in counts if p and p.startswith(own)))
+    if not inside:  # the digits in its name are no date
+        before, after = f"{_values(batch.delivery)}_", ""
+        inside = tuple(sorted(p for p in counts if p))
+    cut = [LandedBatch(_plain(before + p + after), batch.files, batch.delivery, p) for p in inside]
+    if len(inside) < len(counts):
+        undated = _plain(f"{batch.batch_id}_{UNDATED}")
+        cut.append(LandedBatch(undated, batch.files, batch.delivery, "", inside))
+    return cut
+
+
+def is_undated(batch_id: str) -> bool:
+    """Whether a batch is what a cut delivery holds of other periods than its name says: nothing of it is
+    accepted.
+    """
+    return batch_id.endswith(f"_{UNDATED}")
+
+
+def _around_date(text: str) -> tuple[str, str, str]:
+    """What comes before the first date in a name, the date as periods begin, and what comes after."""
+    match = DATE.search(text)
+    if match is None:
+        return f"{text}_", "", ""
+    return text[: match.start()], "-".join(part for part in match.groups() if part), text[match.end() :]
+
+
+def _periods(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[Mapping[str, int]]:
+    question = _digest([batch.signature, str(dataset.incoming.split), str(dataset.time)])
+    known = ledger.known_periods(dataset.dataset, question)
+    if known is None:
+        known = _count_periods(dataset, batch)
+        ledger.remember_periods(dataset.dataset, question, known)
+    return list(known)
+
+
+def _count_periods(dataset: Dataset, batch: LandedBatch) -> list[dict[str, int]]:
+    try:
+        reports = guard.inspect(
+            [f.path for f in batch.files],
+            columns=[c for c in [dataset.time] if c],
+            time=dataset.time,
+            split=dataset.incoming.split,
+        )
+    except UnreadableFile:
+        return []
+    return [report.periods for report in reports]
+
+
+def _digest(parts: Iterable[str]) -> str:
+    # a file's name may be any bytes; those that are not UTF-8 are kept as Python hands them over
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

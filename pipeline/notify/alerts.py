@@ -1,0 +1,127 @@
+"""Telling people what was found: once, until it clears or worsens, through the channels of the digest.
+
+Belongs here: the words, and noting that it was told. Does not: what is found, and what of it is news
+(monitoring/judgement.py), or how a text travels (digest.py). A message is noted after it was handed on:
+killed in between, it is told twice rather than never.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pipeline.config.dataset import Dataset
+from pipeline.installation import Installation
+from pipeline.monitoring import store
+from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.judgement import redeliver
+from pipeline.monitoring.store import Watched
+from pipeline.notify import digest
+from pipeline.report.batch import path_of
+
+SHOWN = 8  # findings of a message
+LOOKED_AT = 30  # batches: those that a killed step left untold are among them
+
+
+def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> None:
+    """Tell of every batch of which nothing was told yet; of several before the newest one together."""
+    to = digest.channels(here, dataset)
+    batches = store.newest(here.ledger, dataset.dataset, LOOKED_AT)
+    before: tuple[Finding, ...] = ()
+    untold, found = list[Watched](), dict[str, Sequence[Finding]]()
+    for watched in batches:
+        if unheard := [f for f in watched.findings if not f.told]:
+            untold.append(watched)
+            found[watched.batch_id] = [f for f in news(unheard, before) if not _can_wait(f)]
+        before = watched.findings
+    for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
+        digest.send(text, to, say)
+    for watched in untold:
+        done = tuple(replace(finding, told=True) for finding in watched.findings)
+        store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
+
+
+def _messages(
+    here: Installation,
+    dataset: Dataset,
+    found: Mapping[str, Sequence[Finding]],
+    batches: Sequence[Watched],
+) -> Iterator[str]:
+    """Of the newest batch a message of its own; of those before it, where there are several, one together."""
+    older = {name: new for name, new in found.items() if name != batches[-1].batch_id}
+    if len(older) > 1:
+        yield _of_backlog(dataset, older)
+    for name, new in found.items():
+        if len(older) <= 1 or name not in older:
+            yield words(dataset, name, new, where(here, dataset, name))
+
+
+def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str:
+    """The batches of several that were found most wrong, the worst of each."""
+    name, ids = dataset.dataset, list(found)
+    worst = {one: max(new, key=lambda f: SEVERITIES.index(f.severity)) for one, new in found.items()}
+    order = sorted(worst, key=lambda one: -SEVERITIES.index(worst[one].severity))
+    lines = [
+        f"{name} {ids[0]} to {ids[-1]}: {_counts([f for new in found.values() for f in gathered(new, dataset)])} on {len(ids)} batches"
+    ]
+    lines += [f"  {worst[one].severity}: {one}: {worst[one].what}" for one in order[:SHOWN]]
+    more = [f"  and {len(order) - SHOWN} more batches"] if len(order) > SHOWN else []
+    return "\n".join([*lines, *more, f"    next: see each batch's page: vaewatch report {name} BATCH"])
+
+
+def _can_wait(finding: Finding) -> bool:
+    """What moved and does not show in the scores, or is known to last, is read on the page."""
+    return finding.severity == "notice" and finding.kind in MOVED
+
+
+def tell_refusal(
+    here: Installation, dataset: Dataset, batch_id: str, reason: str, say: Callable[[str], None]
+) -> None:
+    """A delivery that was refused: nothing of it is scored, so nothing else would be heard of it."""
+    refused = Finding(
+        "refused",
+        "alarm",
+        f"the delivery was refused, nothing is scored: {reason[:500]}",
+        redeliver(dataset),
+    )
+    text = words(dataset, batch_id, [refused], where(here, dataset, batch_id))
+    digest.send(text, digest.channels(here, dataset), say)
+
+
+def tell_deaf(
+    here: Installation, dataset: Dataset, version: int, misses: str, say: Callable[[str], None]
+) -> None:
+    """A version that serves from now on and hardly flags anything: its quiet nights pass for good ones."""
+    text = (
+        f"{dataset.dataset}: version {version} serves from now on, and misses most anomalies\n"
+        f"  warning: {misses}\n    next: vaewatch versions {dataset.dataset} {version}"
+    )
+    digest.send(text, digest.channels(here, dataset), say)
+
+
+def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
+    """A message: the counts in its first line, then each with its next step."""
+    shown = gathered(findings, dataset)
+    lines = [f"{dataset.dataset} {batch_id}: {_counts(shown)}"]
+    for finding in shown[:SHOWN]:
+        lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
+    if len(shown) > SHOWN:
+        lines.append(f"  and {len(shown) - SHOWN} more")
+    return "\n".join([*lines, f"  {address}"])
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    counted = Counter(finding.severity for finding in findings)
+    return ", ".join(
+        f"{n} {severity}{'s' if n > 1 else ''}"
+        for severity in reversed(SEVERITIES)
+        if (n := counted[severity])
+    )
+
+
+def where(here: Installation, dataset: Dataset, batch_id: str) -> str:
+    """The batch's report: on the review page, where the dataset's file says where that is."""
+    if dataset.review.page:
+        return f"{dataset.review.page.rstrip('/')}/report/{dataset.dataset}/{batch_id}/run.html"
+    return str(path_of(here, dataset, batch_id))

@@ -1,0 +1,178 @@
+"""A short message after each batch, or after several that had piled up: how many, the three most severe with
+their reasons, where to look, and whether the flags are in doubt.
+
+Belongs here: the words, and handing them on: to a file, a webhook, by e-mail. Does not: when (steps/).
+Nothing to say is not said. A batch is marked as told before its message is handed on: killed in between, it
+is told never rather than twice, as the queue has it all the same. A message that cannot be delivered is told
+in the log; the batch is scored all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
+
+from pipeline.config.dataset import Dataset
+from pipeline.errors import NotDelivered, VaewatchError
+from pipeline.incoming.batches import is_undated, landed
+from pipeline.installation import Installation
+from pipeline.monitoring import store
+from pipeline.monitoring.findings import Finding, gathered
+from pipeline.report.trust import doubt
+from pipeline.review import intake, queue
+from pipeline.review.filters import Filters
+from pipeline.review.queued import Listed
+
+SHOWN = 3
+PATIENCE = 10.0  # seconds
+
+Channel = Callable[[str], None]  # hands a text on; raises NotDelivered
+
+
+def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
+    """What is to be said of a batch; None where nothing in it waits for a person."""
+    mine = Filters(dataset=dataset.dataset, batch=batch_id, kind="flagged", state="open")
+    n = queue.total(here.ledger, mine)
+    if not n:
+        return None
+    held = intake.held(here.ledger, dataset.dataset)[batch_id]
+    n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
+    hidden = f", {n_hidden} more hidden by rules" if n_hidden else ""
+    alarms = _alarms(here, dataset, [batch_id])[batch_id]
+    doubted = f"{doubt(alarms)}; " if alarms else ""
+    lines = [
+        f"{dataset.dataset} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
+        f"(model version {held.model_version}{hidden})",
+        *(f"  alarm: {alarm.what}" for alarm in alarms[:1]),
+        *map(_line, queue.page(here.ledger, mine, limit=SHOWN).rows),
+        *_link(dataset, batch=batch_id),
+    ]
+    return "\n".join(lines)
+
+
+def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> str | None:
+    """What is to be said of several batches at once; None where nothing in them waits for a person."""
+    every = [Filters(dataset=dataset.dataset, batch=one, kind="flagged", state="open") for one in batch_ids]
+    waiting = {one.batch: n for one in every if (n := queue.total(here.ledger, one))}
+    if not waiting:
+        return None
+    doubted = [one for one, alarms in _alarms(here, dataset, list(map(str, waiting))).items() if alarms]
+    alarmed = f"; of {len(doubted)} read the page first, they have an alarm" if doubted else ""
+    rows = [
+        row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
+    ]
+    rows.sort(key=lambda row: -row.severity)
+    lines = [
+        f"{dataset.dataset} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
+        f"wait for review, of {len(batch_ids)} scored{alarmed}",
+        *(f"{_line(row)}, batch {row.batch_id}" for row in rows[:SHOWN]),
+        *_link(dataset),
+    ]
+    return "\n".join(lines)
+
+
+def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
+    """Why the flags of batches are not to be relied on."""
+    known = store.findings(here.ledger, dataset.dataset, batch_ids)
+    return {
+        one: [f for f in gathered(known.get(one, ()), dataset) if f.severity == "alarm"] for one in batch_ids
+    }
+
+
+def _line(row: Listed) -> str:
+    """One record: how severe, which, and why."""
+    why = "; ".join(
+        f"{reason.column} {reason.observed[:40]} (expected {reason.expected[:40]})" for reason in row.reasons
+    )
+    return f"  {row.severity:.1f}  {row.record_key[:60]}  {why or 'of no single column'}"
+
+
+def _link(dataset: Dataset, **asked: str) -> list[str]:
+    """Where the records are, where the dataset's file says where the review page is."""
+    page = dataset.review.page
+    return [f"  {page.rstrip('/')}/?{urlencode({'dataset': dataset.dataset, **asked})}"] if page else []
+
+
+def tell(
+    here: Installation, dataset: Dataset, say: Callable[[str], None], *, failed: Collection[str] = ()
+) -> None:
+    """Hand on, wherever the dataset's file wants it, what was scored and nobody was told of: of the newest
+    batch a digest; of those before it, where there are several, one together.
+
+    While the newest one waits to be scored nothing is handed on: a backlog is at work, in whatever order and
+    however many processes.
+
+    Args:
+        failed: batches that could not be scored, and are waited for no longer.
+    """
+    to = channels(here, dataset)
+    current = here.ledger.current(dataset.dataset)
+    waits = {one for one, state in current.items() if state.status == "accepted"} - set(failed)
+    if to:
+        with suppress(VaewatchError):  # whoever validates says what is wrong with the folder
+            waits |= {batch.batch_id for batch in landed(dataset, here.ledger)} - current.keys()
+    scored = [one for one, state in current.items() if state.status == "scored"]
+    newest = max((one for one in [*scored, *waits] if not is_undated(one)), default="")
+    if newest in waits:
+        return
+    untold = intake.take_untold(here.ledger, dataset.dataset, scored)
+    older = [one for one in untold if one != newest]
+    texts = (
+        [of_backlog(here, dataset, older)]
+        if len(older) > 1
+        else [digest(here, dataset, one) for one in older]
+    )
+    texts += [digest(here, dataset, newest)] if newest in untold else []
+    for text in filter(None, texts):
+        send(text, to, say)
+
+
+def channels(here: Installation, dataset: Dataset) -> list[Channel]:
+    """Where a dataset's file wants messages."""
+    asked, found = dataset.review, list[Channel]()
+    if asked.digest_file is not None:
+        found.append(partial(_to_file, here.settings.home / Path(asked.digest_file).expanduser()))
+    if asked.webhook is not None:
+        found.append(partial(_to_webhook, asked.webhook))
+    if asked.email:
+        found.append(lambda text: here.post(asked.email, text.partition("\n")[0], text))
+    return found
+
+
+def send(text: str, to: Sequence[Channel], say: Callable[[str], None]) -> None:
+    """Hand a message on to every channel; what was not delivered is said, and keeps no other one from it."""
+    for deliver in to:
+        try:
+            deliver(text)
+        except NotDelivered as fault:
+            say(f"not delivered: {fault}: {text.partition(chr(10))[0]}")
+
+
+def _to_file(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as out:
+            out.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M UTC} {text}\n")
+    except OSError as fault:
+        raise NotDelivered(str(fault)) from fault
+
+
+def _to_webhook(name: str, text: str) -> None:
+    import os
+
+    import httpx
+
+    address = os.environ.get(name)
+    if not address:
+        raise NotDelivered(f"the environment variable {name} holds no address")
+    try:
+        answer = httpx.post(address, json={"text": text}, timeout=PATIENCE)
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        raise NotDelivered(f"{name}: {type(fault).__name__}") from None  # without the address: it is a secret
+    if not answer.is_success:
+        raise NotDelivered(f"{name} answers {answer.status_code}")

@@ -1,0 +1,154 @@
+"""The accepted records of one batch, as a model reads them.
+
+Belongs here: reading them slice by slice with bounded memory, the derived columns beside the contract's. Does
+not: what is made of them (detection/scoring.py), or which records were accepted (incoming/validation.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from pipeline import sql
+from pipeline.config import derived
+from pipeline.config.contracts import kept_columns
+from pipeline.config.dataset import Dataset
+from pipeline.storage.ledger import BatchState
+from pipeline.storage.tables import Tables
+
+if TYPE_CHECKING:
+    import duckdb
+
+SLICE = 36_864  # records; a multiple of what goes through the networks together
+ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch record"
+
+
+@dataclass(frozen=True)
+class AcceptedRecords:
+    """The accepted records of one batch, as the model reads them."""
+
+    dataset: Dataset
+    state: BatchState
+    tables: Tables
+    batches: Sequence[BatchState]
+    columns: list[str]
+    scratch: Path
+    threads: int
+
+    def slices(self) -> Iterator[pa.Table]:
+        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is
+        derived, RECORD.
+        """
+        return self._with_derived() if self.dataset.derived else self._plain()
+
+    def _plain(self) -> Iterator[pa.Table]:
+        """Without pyarrow's scanner, which reads ahead as fast as it can, keeps it all, and takes thrice the
+        time of what it reads.
+        """
+        for file in self.tables.files("records", [self.state.batch_id], flag=False):
+            with pq.ParquetFile(file) as reader:
+                for batch in reader.iter_batches(SLICE, columns=["row_number", "record_key", "record"]):
+                    record = batch["record"]
+                    there = [name for name in self.columns if record.type.get_field_index(name) >= 0]
+                    columns = [batch["row_number"], batch["record_key"], record, *map(record.field, there)]
+                    yield pa.table(columns, names=[ROW, KEY, RECORD, *there])
+
+    def _with_derived(self) -> Iterator[pa.Table]:
+        batch_id = self.state.batch_id
+        own = self.tables.files("records", [batch_id], flag=False)
+        with sql.database(self.scratch, threads=self.threads, memory_gb=2.0) as connection:
+            earlier, since = look_back(connection, self.dataset, own, self.state, self.batches)
+            files = self.tables.files("records", [batch_id, *earlier], flag=False)
+            columns = ", ".join(map(sql.name, self.columns))
+            query = f"""SELECT {derived.ROW} AS {sql.name(ROW)}, {derived.KEY} AS {sql.name(KEY)}, {columns}
+                FROM ({derived.accepted(self.dataset, files, since=since)})
+                WHERE {derived.BATCH} = {sql.text(batch_id)} ORDER BY 1"""
+            for batch in connection.sql(query).to_arrow_reader(SLICE):
+                yield pa.Table.from_batches([batch])
+
+    @property
+    def accepted(self) -> pads.Dataset:
+        """This batch's rows of the table `records`."""
+        return self.tables.dataset("records", [self.state.batch_id], flag=False)
+
+    @property
+    def record_type(self) -> pa.DataType:
+        """Of a record's original columns."""
+        return self.tables.schema("records").field("record").type
+
+    def whole(self, part: pa.Table) -> pa.ChunkedArray:
+        """The original columns of some of the records, in their order."""
+        if RECORD in part.column_names:
+            return part[RECORD]
+        numbers = part[ROW].combine_chunks()
+        these = pc.field("row_number").isin(numbers)
+        records = self.accepted.to_table(columns=["row_number", "record"], filter=these)
+        found = pc.index_in(numbers, value_set=records["row_number"].combine_chunks())
+        return records["record"].take(found)
+
+
+def read_record(
+    dataset: Dataset,
+    state: BatchState,
+    tables: Tables,
+    row_number: int,
+    *,
+    batches: Sequence[BatchState],
+    scratch: Path,
+    threads: int = 1,
+) -> pa.Table:
+    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it
+    is not there.
+
+    Args:
+        batches: all that there are; derived columns look back into the earlier ones.
+    """
+    columns = [*kept_columns(dataset), *dataset.derived]
+    source = AcceptedRecords(dataset, state, tables, batches, columns, scratch, threads)
+    if dataset.derived:  # windows go over the whole batch
+        slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
+        return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
+    this = pc.field("row_number") == row_number
+    kept = source.accepted.to_table(columns=["record_key", "record"], filter=this)
+    record = pa.Table.from_struct_array(kept["record"].combine_chunks())
+    return record.append_column(KEY, kept["record_key"].combine_chunks())
+
+
+def look_back(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: Dataset,
+    own: Sequence[str],
+    state: BatchState,
+    batches: Sequence[BatchState],
+) -> tuple[list[str], datetime | None]:
+    """Earlier batches whose records a batch's derived columns may see, and since when.
+
+    Args:
+        own: files of the batch's accepted records.
+    """
+    if not dataset.derived or dataset.time is None or not own or state.newest_record_at is None:
+        return [], None
+    listed = ", ".join(map(sql.text, own))
+    query = f"SELECT min(CAST(record.{sql.name(dataset.time)} AS TIMESTAMP)) FROM read_parquet([{listed}])"
+    [(first,)] = connection.execute(query).fetchall()
+    if first is None:
+        return [], None
+    since = first - timedelta(days=dataset.look_back_days)
+    ends = {b.batch_id: b.newest_record_at for b in batches if b.n_accepted and b.status != "refused"}
+    earlier = [
+        batch_id
+        for batch_id, end in ends.items()
+        if end is not None
+        and batch_id != state.batch_id
+        and since <= end.replace(tzinfo=None)
+        and end <= state.newest_record_at
+    ]
+    return earlier, since

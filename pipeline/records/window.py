@@ -1,0 +1,153 @@
+"""Which batches a training or an evaluation looks at, and in SQL, which of their records.
+
+Belongs here: the window, the order of batches in time, what a record's day is. Does not: reading the records
+(training/training_set.py, holdout.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from pipeline import sql
+from pipeline.config.dataset import Dataset
+from pipeline.config.derived import BATCH, KEY
+from pipeline.errors import NotReady
+from pipeline.incoming.batches import DATE, is_undated
+from pipeline.storage.ledger import BatchState
+
+DAY = "vaewatch day"  # column of records that are learned or held out: a number for the day that each belongs to
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Accepted batches to learn from, oldest first.
+
+    Attributes:
+        records_per_day: accepted records on the median day that had any.
+        fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
+        left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before
+            it.
+        normal: (batch_id, record_key) of records of the window that people found to be normal.
+    """
+
+    batches: tuple[BatchState, ...]
+    n_records: int
+    records_per_day: float
+    fingerprint: str
+    left_out: tuple[tuple[str, str], ...] = ()
+    normal: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def batch_ids(self) -> list[str]:
+        return [batch.batch_id for batch in self.batches]
+
+    def newest(self, span: timedelta) -> list[BatchState]:
+        """Batches of the newest days."""
+        since = age(self.batches[-1])[0] - span
+        return [batch for batch in self.batches if age(batch)[0] > since]
+
+    def after(self, batch_id: str) -> tuple[list[BatchState], float]:
+        """Batches later than this one, and how many days later the last of them is; all, where it is older
+        than the window.
+        """
+        first = self.batch_ids.index(batch_id) + 1 if batch_id in self.batch_ids else 0
+        since = age(self.batches[max(0, first - 1)])[0]
+        return list(self.batches[first:]), (age(self.batches[-1])[0] - since).total_seconds() / 86_400
+
+    @property
+    def earlier(self) -> list[str]:
+        """Batches before the window that anomalies are known of."""
+        return sorted({batch_id for batch_id, _ in self.left_out} - set(self.batch_ids))
+
+
+def choose_window(
+    dataset: Dataset,
+    batches: Sequence[BatchState],
+    anomalies: Sequence[tuple[str, str]] = (),
+    normals: Sequence[tuple[str, str]] = (),
+) -> Window:
+    """The accepted batches of the newest `window_days`, counted back from the newest of them.
+
+    An anomaly that people found stays one when its batch has grown old: it goes on pushing models away. Not
+    where columns are
+    derived: a batch on its own has nothing to look back to.
+
+    Args:
+        anomalies, normals: (batch_id, record_key) of records that people judged, in order.
+
+    Raises:
+        NotReady: fewer accepted records than `train.min_records`.
+    """
+    accepted = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=age)
+    usable = accepted
+    if usable:
+        since = age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
+        usable = [batch for batch in usable if age(batch)[0] > since]
+    n_records = sum(batch.n_accepted for batch in usable)
+    if n_records < dataset.train.min_records:
+        raise NotReady(
+            f"{dataset.dataset}: {n_records} accepted records in {len(usable)} batches, train.min_records is "
+            f"{dataset.train.min_records}; wait for more batches or lower it"
+        )
+    days: dict[object, int] = {}
+    for batch in usable:
+        day = age(batch)[0].date()
+        days[day] = days.get(day, 0) + batch.n_accepted
+    inside = {batch.batch_id for batch in usable}
+    remembered = inside if dataset.derived else {batch.batch_id for batch in accepted}
+    left_out = tuple(record for record in anomalies if record[0] in remembered)
+    normal = tuple(record for record in normals if record[0] in inside)
+    per_day = float(statistics.median(days.values()))
+    return Window(tuple(usable), n_records, per_day, fingerprint(usable, left_out, normal), left_out, normal)
+
+
+def fingerprint(
+    batches: Sequence[BatchState], left_out: Sequence[tuple[str, str]], normal: Sequence[tuple[str, str]]
+) -> str:
+    """Sixty-four hex digits that change with the records that a window teaches."""
+    content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in batches)
+    content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
+    content += "".join(f"\nnormal {batch_id}|{key}" for batch_id, key in normal)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def age(batch: BatchState) -> tuple[datetime, str]:
+    """When a batch's newest record happened, as well as is known, and its name: the order of batches in
+    time.
+    """
+    return batch.newest_record_at or _named_day(batch.batch_id) or batch.validated_at, batch.batch_id
+
+
+def _named_day(batch_id: str) -> datetime | None:
+    named = DATE.search(batch_id) if is_undated(batch_id) else None  # which has no day, but its delivery's
+    day = "-".join(part or "01" for part in named.groups()) if named else batch_id[:10]
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def day_of(dataset: Dataset, window: Window) -> str:
+    """SQL: days since 1970 of a record's own time, else of its batch."""
+    days = (f"{sql.text(b.batch_id)}: {(age(b)[0].date() - _EPOCH).days}" for b in window.batches)
+    of_batch = f"coalesce(map {{{', '.join(days)}}}[{BATCH}], 0)"
+    if not dataset.time:
+        return of_batch
+    return f"coalesce(floor(epoch({sql.name(dataset.time)}) / 86400), {of_batch})::BIGINT"
+
+
+def among(records: Sequence[tuple[str, str]]) -> str:
+    """SQL: whether a record is one of these (batch_id, record_key)."""
+    pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in records)
+    return f"(({BATCH}, {KEY}) IN ({pairs}))" if pairs else "false"
+
+
+def readable(name: str, dataset: Dataset) -> str:
+    """SQL: a column as the model reads it."""
+    value = sql.name(name)
+    return f"CAST({value} AS DOUBLE)" if dataset.with_derived[name].type.startswith("decimal") else value

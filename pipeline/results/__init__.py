@@ -1,0 +1,1 @@
+"""What a person or a program asks of the results: as plain dictionaries, or as files."""

@@ -1,0 +1,165 @@
+"""What a person or a program asks of the results: plain dictionaries, read from ledger and tables.
+
+Belongs here: status, flagged records, quarantine. Does not: how it looks in a terminal (display/), or files
+(export.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.config.dataset import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.records import verdicts
+from pipeline.review.queued import Reason
+from pipeline.storage.ledger import Flagged
+
+LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
+
+
+def status(here: Installation, dataset_name: str | None = None) -> list[dict[str, Any]]:
+    """Each dataset with its champion and batches, newest last."""
+    datasets = [here.dataset(dataset_name)] if dataset_name else list(here.datasets().values())
+    found = []
+    for dataset in datasets:
+        batches = list(here.ledger.current(dataset.dataset).values())
+        found.append({
+            "dataset": dataset.dataset,
+            "champion": here.ledger.serving_version(dataset.dataset),
+            "trained_at": here.ledger.trained_at(dataset.dataset),
+            "tables": str(here.tables(dataset).root),
+            "counts": dict(Counter(batch.status for batch in batches)),
+            "n_read": sum(batch.n_read for batch in batches),
+            "n_accepted": sum(batch.n_accepted for batch in batches),
+            "n_flagged": sum(batch.n_flagged or 0 for batch in batches),
+            "batches": [asdict(batch) | {"n_set_aside": batch.n_set_aside} for batch in batches],
+        })
+    return found
+
+
+@dataclass(frozen=True)
+class ThresholdChange:
+    """A batch from which on the same model version flags by another threshold. at: when it was scored."""
+
+    version: int
+    batch_id: str
+    at: datetime
+    value: float
+    before: float
+
+    @property
+    def words(self) -> str:
+        return (
+            f"{self.value:.4g} nats from batch {self.batch_id} on, {self.before:.4g} before: "
+            "the dataset's file has another flag: rule now, without a training"
+        )
+
+
+def threshold_changes(dataset: Dataset, flagged: Iterable[Flagged]) -> list[ThresholdChange]:
+    """Where people changed the budget of a version that serves, by the batches as they were scored last;
+    oldest first.
+
+    None where every batch has a threshold of its own: under a false-discovery rate, or a cap.
+    """
+    if dataset.flag.false_discovery_rate is not None or dataset.flag.cap is not None:
+        return []
+    last: dict[int, float] = {}
+    found = []
+    for at, batch_id, version, value in sorted(flagged):
+        if version in last and last[version] != value:
+            found.append(ThresholdChange(version, batch_id, at, value, last[version]))
+        last[version] = value
+    return found
+
+
+def flagged(
+    here: Installation, dataset_name: str, *, batch_id: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Flagged records, the most severe first, with what their verdicts come to."""
+    tables = here.tables(here.dataset(dataset_name))
+    if not tables.exists("scores"):
+        return []
+    found = tables.read("scores", batch_id=batch_id, flag=True, columns=LISTED)
+    keys = [("severity", "descending"), ("anomaly_id", "ascending")]
+    n = found.num_rows if limit is None else min(limit, found.num_rows)
+    rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
+    given = verdicts.history(here.ledger, dataset_name)
+    return [row | {"verdict": stands(given, row["anomaly_id"])} for row in rows]
+
+
+def stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | None:
+    """What a record's verdicts come to; None while it is open."""
+    state = verdicts.standing(given.get(anomaly_id, [])).state
+    return None if state == "open" else state
+
+
+def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = None) -> int:
+    """How many records are flagged, by the ledger."""
+    states = here.ledger.current(dataset_name).values()
+    return sum(state.n_flagged or 0 for state in states if batch_id in {None, state.batch_id})
+
+
+def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
+    """Batches that were refused or have records set aside."""
+    batches = here.ledger.current(here.dataset(dataset_name).dataset).values()
+    return [
+        {
+            "batch_id": batch.batch_id,
+            "status": batch.status,
+            "n_read": batch.n_read,
+            "n_set_aside": batch.n_set_aside,
+            "reason": batch.reason,
+            "set_aside": batch.set_aside,
+            "files": batch.files,
+        }
+        for batch in batches
+        if batch.n_set_aside or batch.status == "refused"
+    ]
+
+
+def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: int) -> dict[str, Any]:
+    """Why a batch's records were set aside, and the first of them.
+
+    Raises:
+        NotReady: the batch was never validated.
+    """
+    dataset = here.dataset(dataset_name)
+    state = here.ledger.newest(dataset.dataset, batch_id)
+    if state is None:
+        raise NotReady(
+            f"{dataset_name}: batch {batch_id!r} was never validated; see `vaewatch status {dataset_name}`"
+        )
+    rows: list[dict[str, Any]] = []
+    if state.status != "refused" and state.n_set_aside:
+        found = here.tables(dataset).read("records", batch_id=batch_id, flag=True)
+        rows = (
+            found
+            .sort_by("row_number")
+            .slice(0, limit)
+            .select(["row_number", "record_key", "reasons", "record"])
+            .to_pylist()
+        )
+    return {
+        "batch_id": batch_id,
+        "status": state.status,
+        "reason": state.reason,
+        "n_read": state.n_read,
+        "n_set_aside": state.n_set_aside,
+        "set_aside": state.set_aside,
+        "report": str(here.page(dataset, batch_id) / "index.html"),
+        "records": rows,
+    }
+
+
+def reasons_text(reasons: Iterable[Reason]) -> str:
+    """Reasons as one line: amount 900 (expected 12.5, 81 %)."""
+    return "; ".join(
+        f"{one.column} {one.observed} (expected {one.expected}, {one.share:.0%})" for one in reasons
+    )

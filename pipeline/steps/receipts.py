@@ -1,0 +1,105 @@
+"""What a step returns: ids and counts, never records.
+
+Belongs here: receipts and how they read. Does not: the steps (steps/), or a terminal (display/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pipeline.storage.ledger import BatchState
+
+Outcome = Literal["accepted", "refused", "scored", "waiting", "unchanged", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchReceipt:
+    """What a step did with one batch. above_usual, is_odd: see ledger.BatchState."""
+
+    batch_id: str
+    outcome: Outcome
+    reason: str = ""
+    n_read: int | None = None
+    n_accepted: int | None = None
+    n_set_aside: int | None = None
+    n_flagged: int | None = None
+    model_version: int | None = None
+    threshold: float | None = None
+    above_usual: float | None = None
+    is_odd: bool = False
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a step did: ids and counts, never records."""
+
+    step: str
+    dataset: str
+    outcome: str
+    batches: tuple[BatchReceipt, ...] = ()
+    model_version: int | None = None
+    alias: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def with_outcome(self, *outcomes: Outcome) -> list[BatchReceipt]:
+        return [batch for batch in self.batches if batch.outcome in outcomes]
+
+
+def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
+    """A batch as the ledger has it, with what became of it just now."""
+    return BatchReceipt(
+        state.batch_id,
+        outcome,
+        state.reason,
+        state.n_read,
+        state.n_accepted,
+        state.n_set_aside,
+        state.n_flagged,
+        state.model_version,
+        state.threshold,
+        state.above_usual,
+        bool(state.is_odd),
+    )
+
+
+def summary(receipts: Sequence[BatchReceipt]) -> str:
+    """One word for many batches: unchanged, waiting, done, refused, or partly done."""
+    outcomes = {receipt.outcome for receipt in receipts}
+    if not outcomes or outcomes == {"unchanged"}:
+        return "unchanged"
+    if outcomes <= {"unchanged", "waiting"}:
+        return "waiting"
+    bad = outcomes & {"refused", "failed"}
+    return (
+        "done"
+        if not bad
+        else ("refused" if outcomes <= {"refused", "failed", "unchanged"} else "partly done")
+    )
+
+
+def sentence(receipt: BatchReceipt, width: int = 0) -> str:
+    """One batch in one line.
+
+    Args:
+        width: of the longest name, where lines stand below one another: names and numbers are aligned then.
+    """
+    many, few = (6, 4) if width else (0, 0)
+    n_accepted, n_set_aside = str(receipt.n_accepted).rjust(many), str(receipt.n_set_aside).rjust(few)
+    counts = {
+        "accepted": f"{n_accepted} accepted, {n_set_aside} set aside",
+        "scored": f"{n_accepted} scored, {str(receipt.n_flagged).rjust(few)} flagged",
+    }
+    said = counts.get(receipt.outcome) or ": ".join(filter(None, [receipt.outcome, receipt.reason]))
+    if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
+        said += f"; {oddness(receipt.above_usual)}"
+    return f"{receipt.batch_id}:".ljust(width + 1) + f" {said}"
+
+
+def oddness(above_usual: float) -> str:
+    """Why a batch is odd as a whole."""
+    return f"odd as a whole: scores higher than usual, {above_usual:.0%} of its records above a normal one"

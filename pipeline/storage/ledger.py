@@ -1,0 +1,348 @@
+"""What was done with each batch: one row per version of a batch, in a relational database.
+
+Belongs here: status, counts and history, each change in one transaction. Does not: records or scores
+(tables.py); a step writes those first and the ledger last, so that a killed step is simply done again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import StorageFailed
+from pipeline.storage import migrations
+from pipeline.storage.ledger_schema import batches, claims, periods, serving
+
+Status = Literal["accepted", "refused", "scored"]
+WRITERS = 7_621_734_911  # names the one lock that writers of a PostgreSQL database share
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """One version of one batch. n_read = n_accepted + n_set_aside, whatever the status.
+
+    Attributes:
+        above_usual: chance that a record of the batch scores above a normal one; one half is usual.
+        is_odd: monitoring tells that the batch as a whole scores higher than usual.
+    """
+
+    dataset: str
+    batch_id: str
+    version: int
+    status: Status
+    reason: str
+    fingerprint: str
+    signature: str
+    contract_hash: str
+    files: list[str]
+    notes: list[str]
+    set_aside: dict[str, int]
+    n_read: int
+    n_accepted: int
+    newest_record_at: datetime | None
+    validated_at: datetime
+    model_version: int | None = None
+    threshold: float | None = None
+    n_flagged: int | None = None
+    scored_at: datetime | None = None
+    above_usual: float | None = None
+    is_odd: bool | None = None
+
+    @property
+    def n_set_aside(self) -> int:
+        return self.n_read - self.n_accepted
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(**{name: getattr(row, name) for name in FIELDS})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+SWITCHES = 20  # tries, ten seconds in all
+FIELDS = tuple(field.name for field in fields(BatchState))
+
+
+class Flagged(NamedTuple):
+    """By which threshold a batch was flagged, and when: in order of time."""
+
+    at: datetime
+    batch_id: str
+    model_version: int
+    threshold: float
+
+
+class Ledger:
+    """The database behind one installation."""
+
+    def __init__(self, url: str) -> None:
+        """Open, and create what is not there yet.
+
+        Raises:
+            StorageFailed: the database cannot be opened.
+        """
+        parsed = sa.engine.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self._where = parsed.render_as_string(hide_password=True)
+        self._engine = sa.create_engine(parsed, pool_pre_ping=True)
+        self._is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self._is_sqlite:
+            sa.event.listen(self._engine, "connect", _tune_sqlite)
+        try:
+            self._migrate()
+        except SQLAlchemyError as fault:
+            why = getattr(fault, "orig", None) or fault
+            raise StorageFailed(f"ledger {self._where} cannot be opened: {why}") from fault
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def current(self, dataset: str) -> dict[str, BatchState]:
+        """The newest version of every batch, by batch_id in order."""
+        newest = sa.select(batches.c.batch_id, sa.func.max(batches.c.version).label("version"))
+        newest_of = newest.where(batches.c.dataset == dataset).group_by(batches.c.batch_id).subquery()
+        same = (batches.c.batch_id == newest_of.c.batch_id) & (batches.c.version == newest_of.c.version)
+        query = sa.select(batches).join(newest_of, same).where(batches.c.dataset == dataset)
+        with self.transaction() as connection:
+            return {
+                row.batch_id: BatchState.of(row)
+                for row in connection.execute(query.order_by(batches.c.batch_id))
+            }
+
+    def flagged(self, dataset: str, model_version: int | None = None) -> list[Flagged]:
+        """By which threshold each batch was flagged, as it was scored last; one version's batches, or all.
+        Oldest first.
+
+        Four columns of them alone: a thousand whole states take five times as long.
+        """
+        later = batches.alias()
+        again = (
+            (later.c.dataset == dataset)
+            & (later.c.batch_id == batches.c.batch_id)
+            & (later.c.version > batches.c.version)
+        )
+        found = (batches.c.scored_at, batches.c.batch_id, batches.c.model_version, batches.c.threshold)
+        query = sa.select(*found).where(
+            batches.c.dataset == dataset, *(column.is_not(None) for column in found)
+        )
+        if model_version is not None:
+            query = query.where(batches.c.model_version == model_version)
+        with self.transaction() as connection:
+            rows = connection.execute(query.where(~sa.exists().where(again)))
+            return sorted(Flagged(*row) for row in rows)
+
+    def datasets(self) -> list[str]:
+        """Every dataset of which a batch was validated, in order."""
+        query = sa.select(batches.c.dataset).distinct().order_by(batches.c.dataset)
+        with self.transaction() as connection:
+            return list(connection.execute(query).scalars())
+
+    def history(self, dataset: str, batch_id: str) -> list[BatchState]:
+        """Every version of a batch, oldest first."""
+        query = sa.select(batches).where(batches.c.dataset == dataset, batches.c.batch_id == batch_id)
+        with self.transaction() as connection:
+            return [BatchState.of(row) for row in connection.execute(query.order_by(batches.c.version))]
+
+    def newest(self, dataset: str, batch_id: str) -> BatchState | None:
+        """The newest version of one batch; None where it was never validated."""
+        return next(iter(reversed(self.history(dataset, batch_id))), None)
+
+    def record_validation(self, state: BatchState) -> BatchState:
+        """Write a verdict: a new version where the content is new, else in place of the earlier verdict."""
+        with self.transaction(write=True) as connection:
+            same_batch = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
+            last = connection.execute(
+                sa.select(batches).where(same_batch).order_by(batches.c.version.desc()).limit(1)
+            ).one_or_none()
+            new_content = last is None or last.fingerprint != state.fingerprint
+            version = (last.version if last else 0) + (1 if new_content else 0)
+            row = state.values | {"version": version}
+            row["reason"] = state.reason.encode(
+                "utf-8", "replace"
+            ).decode()  # it may name a file in any bytes
+            connection.execute(sa.delete(batches).where(same_batch, batches.c.version == version))
+            connection.execute(sa.insert(batches).values(row))
+        return BatchState(**row)
+
+    def touch(self, state: BatchState, signature: str) -> None:
+        """Note that a batch's files were written again with the same content."""
+        self._update(state, signature=signature)
+
+    def record_scores(
+        self,
+        state: BatchState,
+        *,
+        model_version: int,
+        threshold: float,
+        n_flagged: int,
+        above_usual: float | None = None,
+        is_odd: bool | None = None,
+    ) -> BatchState:
+        """Mark a batch as scored by a model version."""
+        changes: dict[str, Any] = {
+            "status": "scored",
+            "model_version": model_version,
+            "threshold": threshold,
+            "n_flagged": n_flagged,
+            "scored_at": datetime.now(UTC),
+            "above_usual": above_usual,
+            "is_odd": is_odd,
+        }
+        self._update(state, **changes)
+        return replace(state, **changes)
+
+    def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
+        """Take batches for a scheduler run; those taken within `lease` by an earlier one are left out."""
+        now = datetime.now(UTC)
+        with self.transaction(write=True) as connection:
+            query = sa.select(claims.c.batch_id).where(
+                claims.c.dataset == dataset, claims.c.claimed_at > now - lease
+            )
+            taken = set(connection.execute(query).scalars())
+            free = [batch_id for batch_id in batch_ids if batch_id not in taken]
+            for batch_id in free:
+                connection.execute(
+                    sa.delete(claims).where(claims.c.dataset == dataset, claims.c.batch_id == batch_id)
+                )
+                connection.execute(
+                    sa.insert(claims).values(dataset=dataset, batch_id=batch_id, claimed_at=now)
+                )
+        return free
+
+    def release_claims(self, dataset: str, batch_ids: Sequence[str]) -> None:
+        """Let batches be taken again at once."""
+        with self.transaction(write=True) as connection:
+            for batch_id in batch_ids:
+                connection.execute(
+                    sa.delete(claims).where(claims.c.dataset == dataset, claims.c.batch_id == batch_id)
+                )
+
+    def clear_claims(self) -> None:
+        """Forget all claims: for a scheduler that starts, when nothing can be in flight."""
+        with self.transaction() as connection:
+            connection.execute(sa.delete(claims))
+
+    def known_periods(self, dataset: str, signature: str) -> list[dict[str, int]] | None:
+        """Records per period of a delivery looked into before; None where it was not."""
+        query = sa.select(periods.c.counts).where(
+            periods.c.dataset == dataset, periods.c.signature == signature
+        )
+        with self.transaction() as connection:
+            found: list[dict[str, int]] | None = connection.execute(query).scalar_one_or_none()
+            return found
+
+    def remember_periods(self, dataset: str, signature: str, counts: Sequence[Mapping[str, int]]) -> None:
+        with self.transaction(write=True) as connection:
+            same = (periods.c.dataset == dataset) & (periods.c.signature == signature)
+            connection.execute(sa.delete(periods).where(same))
+            connection.execute(
+                sa.insert(periods).values(dataset=dataset, signature=signature, counts=list(counts))
+            )
+
+    def serving_version(self, dataset: str) -> int | None:
+        """The champion as last seen here. The registry is the authority; this answers without asking it."""
+        query = sa.select(serving.c.model_version).where(serving.c.dataset == dataset)
+        with self.transaction() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def trained_at(self, dataset: str) -> datetime | None:
+        """When the dataset was last trained from here."""
+        query = sa.select(serving.c.trained_at).where(serving.c.dataset == dataset)
+        with self.transaction() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def set_serving(self, dataset: str, model_version: int) -> None:
+        """Note which version serves."""
+        self._note(dataset, model_version=model_version)
+
+    @contextmanager
+    def changing_champion(self, dataset: str) -> Iterator[Callable[[int], None]]:
+        """Hold the lock of all writers while a block changes which version serves: two promotions come one
+        after the other.
+
+        A process that dies lets go of it at once. Yields what notes the version that serves.
+        """
+        with self.transaction(write=True) as connection:
+            yield lambda version: self._note_within(connection, dataset, model_version=version)
+
+    def set_trained(self, dataset: str, trained_at: datetime) -> None:
+        """Note when the dataset was trained."""
+        self._note(dataset, trained_at=trained_at)
+
+    def _note(self, dataset: str, **values: Any) -> None:
+        with self.transaction(write=True) as connection:
+            self._note_within(connection, dataset, **values)
+
+    @staticmethod
+    def _note_within(connection: sa.Connection, dataset: str, **values: Any) -> None:
+        changed = connection.execute(sa.update(serving).where(serving.c.dataset == dataset).values(values))
+        if changed.rowcount == 0:
+            connection.execute(sa.insert(serving).values(dataset=dataset, **values))
+
+    def _update(self, state: BatchState, **changes: Any) -> None:
+        this = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
+        with self.transaction(write=True) as connection:
+            connection.execute(
+                sa.update(batches).where(this, batches.c.version == state.version).values(changes)
+            )
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        """All of a block's statements or none.
+
+        Raises:
+            StorageFailed: the database said no; nothing was written.
+        """
+        try:
+            with self._begin(write=write) as connection:
+                yield connection
+        except SQLAlchemyError as fault:
+            why = getattr(fault, "orig", None) or fault  # without the statement and its parameters
+            raise StorageFailed(f"ledger {self._where}: {why}; nothing was written") from fault
+
+    @contextmanager
+    def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
+        """A writer locks before it looks, or two would act on the same look."""
+        with self._engine.begin() as connection:
+            if write and self._is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            elif write:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+            yield connection
+
+    def _migrate(self) -> None:
+        """Bring the tables to this release's state; one process does, the others find it done."""
+        if migrations.is_current(self._engine):
+            return
+        with self._begin(write=True) as connection:
+            migrations.upgrade(connection)
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA busy_timeout = 30000")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch to a write-ahead log. Where others switch or create tables in the same moment SQLite says so at
+    once, whatever the busy timeout: the file is nearly always switched already by then.
+    """
+    for attempt in range(SWITCHES):
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        time.sleep(0.05 * (attempt + 1))
+    connection.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,295 @@
+"""The Delta tables of a dataset: `records` (every record read) and `scores` (every record scored).
+
+Belongs here: one commit that replaces a batch, and reading back. Does not: what a row means
+(incoming/validation.py, detection/scoring.py). Each table is partitioned by batch_id and by the one flag that
+readers ask for, so that a batch's accepted and set-aside records, or its flagged and unflagged scores, appear
+in the same commit: all of a batch or none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from pipeline import sql
+from pipeline.errors import ConfigError, StorageFailed
+
+TableName = Literal["records", "scores"]
+FLAG = {"records": "set_aside", "scores": "flagged"}
+TRIES = 20
+ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
+FILE_SIZE = (
+    24 * 2**20
+)  # bytes of a file, which a writer holds in memory, and more than once, until it is full
+KEEP_HOURS = 7 * 24  # a reader who opened the table before a batch was replaced still finds its files
+UNIQUE = ("row_number", "record_key")
+REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables under one folder.
+
+    Attributes:
+        as_of: read `records` as this version of it was; None for the newest.
+    """
+
+    root: Path
+    as_of: int | None = None
+
+    def uri(self, table: TableName) -> str:
+        return str(self.root / table)
+
+    def replace(
+        self,
+        table: TableName,
+        batch_id: str,
+        rows: Callable[[], pa.RecordBatchReader],
+        *,
+        note: Mapping[str, str],
+    ) -> None:
+        """Publish a batch: in one commit its rows take the place of whatever the table held of it.
+
+        Args:
+            rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called
+                once a try.
+            note: kept in the table's history beside the commit.
+
+        Raises:
+            StorageFailed: nothing was published. Another writer's commit is waited out first. ConfigError: a
+            column has another type than in the table: it would be cast, 0.5 to 0, without a word.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        try:
+            for attempt in range(TRIES):
+                is_new = not self.exists(table)
+                try:
+                    return self._overwrite(table, batch_id, rows(), note)
+                except DeltaError as fault:
+                    conflict = (
+                        isinstance(fault, CommitFailedError) or is_new
+                    )  # another writer creates it, too
+                    if not conflict or attempt == TRIES - 1:
+                        raise
+                    time.sleep(min(2.0, 0.05 * 2**attempt))
+        except (DeltaError, OSError, pa.ArrowException) as fault:
+            raise StorageFailed(
+                f"table {self.uri(table)}, batch {batch_id}: {fault}; nothing was published, what was there still is"
+            ) from fault
+
+    def _overwrite(
+        self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
+    ) -> None:
+        from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has
+        # nothing to do, as with a batch in one partition, it reads on without bound; looked up at the first
+        # write of a process
+        os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
+        self.root.mkdir(parents=True, exist_ok=True)
+        opened = DeltaTable.create(
+            self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"
+        )
+        changed = list(_changed(pa.schema(opened.schema().to_arrow()), stream.schema))
+        if changed:
+            raise ConfigError(
+                f"table {self.uri(table)}, batch {batch_id}: {'; '.join(changed)}; a table keeps its types: "
+                "give the changed column another name, or the dataset another `storage`; nothing was published"
+            )
+        write_deltalake(
+            opened,
+            stream,
+            mode="overwrite",
+            predicate=f"batch_id = {sql.text(batch_id)}",
+            schema_mode="merge",
+            target_file_size=FILE_SIZE,
+            writer_properties=_writer(table, stream.schema),
+            commit_properties=CommitProperties(custom_metadata=dict(note)),
+        )
+
+    def exists(self, table: TableName) -> bool:
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(self.uri(table)))
+
+    def files(self, table: TableName, batch_ids: Sequence[str], *, flag: bool) -> list[str]:
+        """Parquet files that hold these batches' rows with this flag, for an engine that reads Parquet."""
+        if not batch_ids or not self.exists(table):
+            return []
+        wanted = _partitions(table, batch_ids, flag)
+        return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=wanted))
+
+    def version(self, table: TableName) -> int:
+        """The number of the newest commit.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        return int(self._open(table).version())
+
+    def still_holds(self, batch_ids: Sequence[str]) -> bool:
+        """Whether these batches' accepted records can be read as of `as_of`: neither log nor files were
+        cleaned up.
+        """
+        try:
+            files = self.files("records", batch_ids, flag=False)
+        except StorageFailed:
+            return False
+        return all(Path(file).exists() for file in files)
+
+    def schema(self, table: TableName) -> pa.Schema:
+        """The columns of its newest version.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        return pa.schema(self._open(table).schema().to_arrow())
+
+    def dataset(
+        self, table: TableName, batch_ids: Sequence[str] | None = None, *, flag: bool | None = None
+    ) -> pads.Dataset:
+        """The rows of these batches (None: of all) with a flag (None: either) in the newest version, as a
+        pyarrow dataset.
+
+        It takes a fifth of a millisecond for each file among them: who reads one batch of a thousand names
+        it.
+
+        Raises:
+            StorageFailed: there is no such table yet, or it cannot be read.
+        """
+        wanted = _partitions(table, batch_ids, flag)
+        return self._open(table).to_pyarrow_dataset(file_pruning_predicate=wanted or None)
+
+    def read(
+        self, table: TableName, *, batch_id: str | None = None, flag: bool | None = None, columns: Any = None
+    ) -> pa.Table:
+        """Rows of a batch (or all batches) with a flag (or either), in no particular order."""
+        if not self.exists(table):
+            return pa.table({"batch_id": pa.array([], pa.string()), "row_number": pa.array([], pa.int64())})
+        batch_ids = None if batch_id is None else [batch_id]
+        return self.dataset(table, batch_ids, flag=flag).to_table(columns=columns)
+
+    def model_versions(self) -> dict[int, int]:
+        """The model versions that the table `scores` refers to, each with the number of its batches."""
+        if not self.exists("scores"):
+            return {}
+        files = pa.table(self._open("scores").get_add_actions(flatten=True))
+        found: dict[int, set[str]] = {}
+        columns = ("partition.batch_id", "min.model_version", "max.model_version")
+        for batch_id, *versions in zip(*(files[name].to_pylist() for name in columns), strict=True):
+            for version in versions:  # a batch is scored by one version: both are the same
+                found.setdefault(version, set()).add(batch_id)
+        return {version: len(batch_ids) for version, batch_ids in found.items()}
+
+    def vacuum(
+        self,
+        table: TableName,
+        *,
+        keep_versions: Sequence[int] = (),
+        keep_hours: int = KEEP_HOURS,
+        dry_run: bool = False,
+    ) -> list[int]:
+        """Delete files whose rows were replaced more than `keep_hours` ago; returns their sizes in bytes.
+
+        Args:
+            keep_versions: of the table; their files stay, as far as its log still knows them.
+            dry_run: delete nothing.
+
+        Raises:
+            StorageFailed: the table cannot be read; some files may be gone, and a retry goes on.
+        """
+        if not self.exists(table):
+            return []
+        opened, kept = self._open(table), [v for v in keep_versions if self._knows(table, v)]
+        settings = {"enforce_retention_duration": False, "keep_versions": kept or None}
+        dead = [
+            Path(self.uri(table), unquote(path))
+            for path in opened.vacuum(keep_hours, dry_run=True, **settings)
+        ]
+        sizes = [path.stat().st_size for path in dead if path.exists()]
+        if sizes and not dry_run:
+            opened.vacuum(keep_hours, dry_run=False, **settings)
+        return sizes
+
+    def _knows(self, table: TableName, version: int) -> bool:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            DeltaTable(self.uri(table), version=version)
+        except DeltaError:
+            return False
+        return True
+
+    def _open(self, table: TableName) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            return DeltaTable(self.uri(table), version=self.as_of if table == "records" else None)
+        except (DeltaError, OSError) as fault:
+            raise StorageFailed(f"table {self.uri(table)} cannot be read: {fault}") from fault
+
+
+def _partitions(
+    table: TableName, batch_ids: Sequence[str] | None, flag: bool | None
+) -> list[tuple[str, str, Any]]:
+    """Which files to open, as delta-rs reads it."""
+    wanted: list[tuple[str, str, Any]] = []
+    if batch_ids is not None:
+        wanted.append(("batch_id", "in", list(batch_ids)))
+    if flag is not None:
+        wanted.append((FLAG[table], "=", str(flag).lower()))
+    return wanted
+
+
+def _writer(table: TableName, schema: pa.Schema) -> Any:
+    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building
+    it, at half its time. No statistics of the records in `scores`, nearly all of which are null: they took a
+    fifth of its time.
+
+    delta-rs takes properties of whole columns by name; those inside a struct can only have the default.
+    """
+    from deltalake import ColumnProperties, WriterProperties
+
+    inside = [leaf for field in schema if pa.types.is_struct(field.type) for leaf in field.type]
+    numbers_alone = all(pa.types.is_primitive(leaf.type) for leaf in inside)
+    of_records: Any = "NONE" if table == "scores" else "CHUNK"
+    by_column = {
+        f.name: ColumnProperties(
+            dictionary_enabled=f.name in REPEATED
+            or not (f.name in UNIQUE or pa.types.is_floating(f.type) or numbers_alone),
+            statistics_enabled="CHUNK",
+        )
+        for f in schema
+        if not pa.types.is_nested(f.type)
+    }
+    return WriterProperties(
+        max_row_group_size=ROW_GROUP,
+        default_column_properties=ColumnProperties(
+            dictionary_enabled=not numbers_alone, statistics_enabled=of_records
+        ),
+        column_properties=by_column,
+    )
+
+
+def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:
+    """Columns that both have, with different types."""
+    for field in given:
+        i = kept.get_field_index(field.name)
+        was, now = (kept.field(i) if i >= 0 else field).type, field.type
+        while pa.types.is_list(was) and pa.types.is_list(now):
+            was, now = was.value_type, now.value_type
+        if pa.types.is_struct(was) and pa.types.is_struct(now):
+            yield from _changed(was, now)
+        elif was != now:
+            yield f"column {field.name!r} is {now}, in the table {was}"

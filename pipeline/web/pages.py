@@ -1,0 +1,185 @@
+"""The pages: what a browser asks for.
+
+Belongs here: from an address to what a template needs. Does not: queries (the package above), what forms send
+(forms.py), the JSON that the script speaks (api.py), one record (record_pages.py), or how a page is written
+(render.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from pipeline.errors import NotReady, VaewatchError
+from pipeline.review import budget, disagreements, groups, judging, queue, statistics
+from pipeline.review.filters import Filters
+from pipeline.web import drafts, plots, scope, warmth
+from pipeline.web.access import known
+from pipeline.web.render import GROUPED_DAYS, page, query_of
+from pipeline.web.shapes import Choice, Paged, open_unless, read_place
+
+router = APIRouter(include_in_schema=False)
+Report = Literal["run.html", "index.html"]
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+
+
+@router.get("/")
+def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
+    """The list; who opens it is likely to open a record next."""
+    warmth.begin(request)
+    ledger, filters = request.app.state.here.ledger, scope.seen(request, open_unless(choice))
+    found = queue.page(ledger, filters, after=read_place(choice.after))
+    return page(
+        request,
+        "queue.html",
+        rows=found.rows,
+        more_after=found.more_after,
+        after=choice.after,
+        counts=queue.counts(ledger, filters),
+        is_counted=not (filters.search or filters.signature),
+        filters=filters,
+        kept=_asked(choice, filters),
+        query=query_of(filters, after=choice.after),
+    )
+
+
+@router.get("/metrics")
+def metrics_page(request: Request) -> Response:
+    """How the datasets stand that the reader may read, for Prometheus, behind the same door as the
+    records.
+    """
+    from pipeline.report.metrics import exposition
+
+    text = exposition(request.app.state.here, only=known(request).reads)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+@router.get("/report/{dataset}/{batch_id}/{page}")
+def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> Response:
+    """The run's page of a batch, and its contract's, as they lie on disk."""
+    here = request.app.state.here
+    scope.datasets(request, dataset)
+    if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
+        raise NotReady(f"{dataset}: batch {batch_id!r} was never validated")
+    file = here.page(here.dataset(dataset), batch_id) / page
+    if not file.exists():
+        raise NotReady(
+            f"{dataset} {batch_id} has no such page yet; `vaewatch report {dataset} {batch_id}` writes it"
+        )
+    return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/training/{dataset}/{training_key}")
+@router.get("/trainings/{dataset}/{training_key}.html")  # from a batch's page, as the files lie
+def training_page(
+    request: Request, dataset: str, training_key: Annotated[str, Path(pattern="^[0-9a-f]+$")]
+) -> Response:
+    """The page of a training, as it lies on disk."""
+    here = request.app.state.here
+    scope.datasets(request, dataset)
+    file = here.training_page(here.dataset(dataset), training_key) if dataset in here.datasets() else None
+    if file is None or not file.exists():
+        raise NotReady(f"{dataset}: training {training_key[:12]} has no page here, or has been pruned")
+    return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+@router.get("/disagreements/{dataset}")
+def disagreements_page(request: Request, dataset: str) -> Response:
+    """Records that the challenger or the version that serves alone flags, as its newest evaluation kept
+    them.
+    """
+    found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
+    return page(request, "disagreements.html", dataset=dataset, found=found, query="")
+
+
+@router.get("/groups")
+def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
+    """Records that are odd alike."""
+    ledger, since = request.app.state.here.ledger, choice.since
+    newest = queue.newest_day(ledger, scope.datasets(request, choice.dataset))
+    if since is None and newest:
+        since = (date.fromisoformat(newest) - timedelta(days=GROUPED_DAYS - 1)).isoformat()
+    filters = scope.seen(request, Filters(dataset=choice.dataset, since=since, state="open", kind="flagged"))
+    found = groups.groups(ledger, filters.without("kind"))
+    return page(
+        request,
+        "groups.html",
+        groups=found,
+        counts=queue.counts(ledger, filters),
+        filters=filters,
+        query=query_of(filters),
+    )
+
+
+@router.get("/overview")
+def overview_page(request: Request, dataset: str | None = None) -> Response:
+    """What verdicts add up to."""
+    here = request.app.state.here
+    ledger = here.ledger
+    found = statistics.review(ledger, scope.datasets(request, dataset))
+    names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
+    chosen = [dataset] if dataset else names
+    return page(
+        request,
+        "overview.html",
+        found=found,
+        budgets=_budgets(here, chosen),
+        serving=_serving(here, chosen),
+        dataset=dataset,
+        datasets=names,
+        per_day=plots.per_day(found.days),
+        precision=plots.shares([
+            (f"{share.dataset} v{share.model_version}", share) for share in found.precision
+        ]),
+        query="",
+    )
+
+
+@router.get("/rules")
+def rules_page(
+    request: Request,
+    dataset: str = "",
+    signature: str = "",
+    column: Annotated[list[str] | None, Query()] = None,
+    value: Annotated[list[str] | None, Query()] = None,
+    ends_on: str = "",
+    note: Annotated[str, Query(max_length=judging.LONGEST_NOTE)] = "",
+) -> Response:
+    """Suppression rules, and a draft with what it would have hidden."""
+    if not dataset:
+        return drafts.answer(request)
+    scope.datasets(request, dataset)
+    return drafts.answer(request, drafts.typed(dataset, signature, column or [], value or [], ends_on, note))
+
+
+def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
+    """What verdicts suggest for each dataset that still has its file."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(VaewatchError):
+            if suggestion := budget.suggested(here, here.dataset(name)):
+                found[name] = suggestion
+    return found
+
+
+def _serving(here: Any, names: list[str]) -> list[str]:
+    """The datasets that a version serves: others may have been measured beside it. The registry is not asked,
+    it may be slow.
+    """
+    return [name for name in names if here.ledger.serving_version(name) is not None]
+
+
+def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:
+    """What the search form sends beside its own fields: the state only where it was asked for.
+
+    The list shows open records unasked; a search is for any record.
+    """
+    own = {"search", "since", "until", "state"}
+    kept = {name: value for name, value in filters.chosen().items() if name not in own}
+    if choice.state is not None and (choice.state != "open" or filters.search or filters.suppressed):
+        kept["state"] = choice.state
+    return kept

@@ -1,0 +1,132 @@
+"""The page of one record, and the parts of it that take longer: each comes by itself, or as a page of its
+own.
+
+Belongs here: from a record's address to what a template needs. Does not: looking things up (review/record.py,
+review/compare.py, review/versions.py), or the other pages (pages.py).
+
+The page itself is what the queue knows, and is there at once. What reads a batch or a model is a part: the
+script puts it into the page as the reader comes near it; without a script there is a link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from markupsafe import Markup
+from starlette.responses import Response
+
+from pipeline.errors import VaewatchError
+from pipeline.review import compare, parts, queue, record, usual, versions
+from pipeline.review.filters import Filters, Place
+from pipeline.review.queued import Whole
+from pipeline.web import plots, scope, warmth
+from pipeline.web.render import page, query_of
+from pipeline.web.shapes import Paged, open_unless
+
+MOST_COLUMNS = 14  # of neighbours
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/record/{anomaly_id}")
+def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Query()]) -> Response:
+    """One record."""
+    warmth.begin(request)
+    here, filters = request.app.state.here, scope.seen(request, open_unless(choice))
+    row = scope.one(request, anomaly_id)
+    place = Place(row.day, row.severity, row.anomaly_id)
+    previous, following = queue.beside(here.ledger, filters, place)
+    alike = Filters(dataset=row.dataset, signature=row.signature, state="open", kind="flagged")
+    has_alike = row.signature and row.kind != "sampled"
+    n_alike = queue.size(here.ledger, alike) if has_alike else 0
+    return page(
+        request,
+        "record.html",
+        row=row,
+        plots=_plots(request, row),
+        derived=_derived(request, row),
+        parts=parts.of_score(row),
+        unnamed=parts.unnamed_share(row),
+        may_write=request.state.reviewer.may_judge(row.dataset),
+        previous=previous,
+        following=following,
+        has_alike=has_alike,
+        n_alike=n_alike,
+        query=query_of(filters, after=choice.after),
+        cleared=next((one for one in reversed(row.verdicts) if one.number in row.holding), None),
+    )
+
+
+@router.get("/record/{anomaly_id}/neighbours")
+def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """Records around one in time."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found = record.neighbours(here, here.dataset(row.dataset), row)
+    columns = found.columns[:MOST_COLUMNS]
+    return _part(request, part, "neighbours", row, "before and after", found=found, columns=columns)
+
+
+@router.get("/record/{anomaly_id}/nearest")
+def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """The normal records that are most like it."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    near = compare.nearest(here, here.dataset(row.dataset), row)
+    return _part(request, part, "nearest", row, "against normal records", near=near)
+
+
+@router.get("/record/{anomaly_id}/clearing")
+def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """The smallest change after which it would not have been flagged."""
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    dataset = here.dataset(row.dataset)
+    try:
+        cleared = compare.clearing(here, dataset, row)
+    except VaewatchError as fault:
+        cleared = compare.Clearing((), None, str(fault))
+    return _part(request, part, "clearing", row, "what would clear the flag", cleared=cleared)
+
+
+@router.get("/record/{anomaly_id}/versions")
+def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
+    """How the registered model versions score it now."""
+    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
+    found: list[versions.Scored] = []
+    try:
+        found = versions.scored_by(here, here.dataset(row.dataset), row)
+    except VaewatchError as fault:
+        said = str(fault)
+    return _part(
+        request, part, "versions", row, "by model version", found=found, said=said, most=versions.MOST
+    )
+
+
+def _part(request: Request, is_part: bool, name: str, row: Whole, heading: str, **given: Any) -> Response:
+    """A part for the script, or the same as a page of its own."""
+    part = f"{name}_part.html"
+    return page(
+        request, part if is_part else "part.html", part=part, row=row, heading=heading, query="", **given
+    )
+
+
+def _plots(request: Request, row: Whole) -> list[Markup]:
+    """One plot a reason; where the data behind it cannot be read, the words have to do."""
+    here, drawn = request.app.state.here, []
+    for reason in row.reasons:
+        found = None
+        with contextlib.suppress(VaewatchError):
+            asked = [text for text in (reason.observed, plots.likely(reason)[0]) if text]
+            bounds = [plots.number(end) for end in (reason.low, reason.high)]
+            around = [bound for bound in bounds if bound is not None]
+            dataset, column = here.dataset(row.dataset), reason.column
+            found = usual.usual(here, dataset, row.batch_id, column, asked=asked, around=around)
+        drawn.append(plots.usual(found, reason))
+    return drawn
+
+
+def _derived(request: Request, row: Whole) -> list[record.Derivation]:
+    """The derived columns of its reasons; none where the dataset's file is gone."""
+    with contextlib.suppress(VaewatchError):
+        return record.derivations(request.app.state.here.dataset(row.dataset), row)
+    return []

@@ -1,0 +1,119 @@
+"""What a reviewer gets to see and to change: their datasets' records and rules, as if there were no others.
+
+Belongs here: the look at a dataset's name between a request and the queue; every route that touches records
+or rules passes here. Does not: who may do what, which is the host's word (access.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from fastapi import HTTPException, Request
+
+from pipeline.config.dataset import Dataset
+from pipeline.errors import NotReady
+from pipeline.installation import Installation
+from pipeline.review import judging, queue, record, suppression
+from pipeline.review.filters import Filters
+from pipeline.review.queued import Whole
+from pipeline.storage.ledger import Ledger
+from pipeline.web.access import known
+
+
+def seen(request: Request, filters: Filters) -> Filters:
+    """The same filters, over the datasets that the reviewer may read."""
+    reads = known(request).reads
+    return filters if reads is None else replace(filters, among=tuple(sorted(reads)))
+
+
+def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | None:
+    """One dataset, or all that the reviewer may read; None for all there are.
+
+    Raises:
+        NotReady: they may not read this one.
+    """
+    if dataset is None:
+        return known(request).reads
+    if not known(request).may_read(dataset):
+        raise NotReady(_no_dataset(dataset))
+    return dataset
+
+
+def dataset(request: Request, name: str) -> Dataset:
+    """One dataset by its file.
+
+    Raises:
+        NotReady: they may not read it, or it has no file here.
+    """
+    datasets(request, name)
+    here: Installation = request.app.state.here
+    if name not in here.datasets():
+        raise NotReady(_no_dataset(name))
+    return here.dataset(name)
+
+
+def _no_dataset(dataset: str) -> str:
+    return f"there is no dataset {dataset!r} here, or it is not yours to read"
+
+
+def one(request: Request, anomaly_id: str) -> Whole:
+    """A record, see `record.one`; one that the reviewer may not read is not there.
+
+    Raises:
+        NotReady: it is not in the queue.
+    """
+    row, reviewer = record.one(_ledger(request), anomaly_id), known(request)
+    if not reviewer.may_read(row.dataset):
+        raise NotReady(f"record {anomaly_id!r} is not in the queue; see `vaewatch review list`")
+    return row
+
+
+def write(request: Request, *names: str, otherwise: str = "") -> None:
+    """Let a change to these datasets pass.
+
+    Args:
+        otherwise: what is said where one of them must not be named.
+
+    Raises:
+        NotReady: the reviewer may not even read one of them.
+        HTTPException: 403, they may read it only.
+    """
+    for name in names:
+        if not known(request).may_read(name):
+            raise NotReady(otherwise or _no_dataset(name))
+        if not known(request).may_judge(name):
+            raise HTTPException(403, f"you may read {name} here, not write: ask for a role that may")
+
+
+def write_records(request: Request, anomaly_ids: Sequence[str]) -> None:
+    """The same, of the datasets that some records are of; those that are not there are for the caller to
+    miss.
+    """
+    missing = "a record is not in the queue (scored again since?); nothing was written"
+    write(request, *queue.datasets(_ledger(request), anomaly_ids), otherwise=missing)
+
+
+def act(request: Request, given: str = "") -> str:
+    """An act that may be taken back, by default the reviewer's newest; empty where there is none."""
+    ledger = _ledger(request)
+    found = given or judging.newest_act(ledger, by=known(request).name) or ""
+    write(request, *judging.datasets(ledger, found), otherwise="nothing was undone: there is no such act")
+    return found
+
+
+def rules(request: Request, dataset: str | None = None) -> list[suppression.Rule]:
+    """The suppression rules that the reviewer may read."""
+    found: Iterable[suppression.Rule] = suppression.rules(_ledger(request), dataset)
+    return [rule for rule in found if known(request).may_read(rule.dataset)]
+
+
+def write_rule(request: Request, number: int) -> None:
+    """Let a change to a rule pass; one that is not there is for the caller to miss."""
+    this = [rule.dataset for rule in suppression.rules(_ledger(request)) if rule.number == number]
+    write(request, *this, otherwise=f"there is no suppression rule {number} in force")
+
+
+def _ledger(request: Request) -> Ledger:
+    ledger: Ledger = request.app.state.here.ledger
+    return ledger

@@ -1,0 +1,200 @@
+"""Shapes of requests, and of the answers that nothing but the API has.
+
+Belongs here: what an address or a body may hold. Does not: routes (api.py, pages.py, forms.py), or what is
+sent as it is found: those types are described where they are made (review/queued.py, review/statistics.py and
+others).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipeline.records.verdicts import Opinion, State
+from pipeline.review import judging, queue, suppression
+from pipeline.review.filters import Filters, Place
+from pipeline.review.queued import Claim, Listed
+
+LARGEST = 2**31 - 1  # what a column of the database holds
+
+
+def _is_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _as_number(given: Any) -> Any:
+    """An address has text only."""
+    return int(given) if isinstance(given, str) and given.isdecimal() and len(given) <= 2 else given
+
+
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL has no text with a NUL in it
+Id = Annotated[Text, Field(min_length=1, max_length=32)]
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_is_day)]
+Band = Annotated[Literal[0, 2, 3, 4, 6, 10, 16], BeforeValidator(_as_number)]
+Number = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
+class _Emptied(BaseModel):
+    """What an address gives; an empty value is none."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_none(cls, given: Any) -> Any:
+        """A form sends every field, the empty ones too."""
+        return (
+            {name: value for name, value in given.items() if value != ""}
+            if isinstance(given, dict)
+            else given
+        )
+
+
+class Choice(_Emptied):
+    """Filters as an address gives them."""
+
+    dataset: Text | None = Field(None, max_length=63)
+    state: State | Literal["any"] | None = None
+    driver: Text | None = Field(
+        None,
+        max_length=1000,
+        description="most at odds: the column with the largest share of what makes a record odd",
+    )
+    band: Band | None = Field(None, description="severity at least")
+    kind: Literal["flagged", "sampled", "cleared"] | None = None
+    model_version: Number | None = None
+    reviewer: Text | None = Field(None, max_length=250)
+    since: Day | None = None
+    until: Day | None = None
+    batch: Text | None = Field(None, max_length=250)
+    signature: Text | None = Field(None, max_length=4000)
+    search: Text | None = Field(None, max_length=200, description="beginning of a record's key or id")
+    suppressed: bool = False
+
+    def filters(self) -> Filters:
+        """The same, as the queue takes them."""
+        given = self.model_dump(exclude={"after", "limit"})
+        return Filters(**given | {"state": None if self.state == "any" else self.state})
+
+
+class Grouped(_Emptied):
+    """The filters that groups are counted by."""
+
+    dataset: Text | None = Field(None, max_length=63)
+    state: State | None = None
+    since: Day | None = None
+    until: Day | None = None
+    batch: Text | None = Field(None, max_length=250)
+    signature: Text | None = Field(None, max_length=4000)
+
+    def filters(self) -> Filters:
+        """The same, as groups take them."""
+        return Filters(**self.model_dump())
+
+
+class Paged(Choice):
+    """Filters, and where a page begins and ends."""
+
+    after: Text | None = Field(None, max_length=300, description="`more_after` of the page before")
+    limit: int = Field(queue.PAGE, ge=1, le=500)
+
+
+class Records(BaseModel):
+    """A page of records, and what to give as `after` for the next."""
+
+    records: list[Listed]
+    more_after: str | None
+
+
+class Saying(BaseModel):
+    """A verdict on some records."""
+
+    anomaly_ids: list[Id] = Field(min_length=1, max_length=10_000)
+    verdict: Opinion
+    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    settle: bool = Field(False, description="end a disagreement: what others said no longer counts")
+
+
+class GroupSaying(BaseModel):
+    """A verdict on every open record of a group."""
+
+    dataset: Text
+    signature: Text
+    since: Day | None = Field(None, description="the first day, where only a part was shown")
+    verdict: Opinion
+    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    n: Number = Field(
+        description="how many records the group had when it was shown: fewer or more now is refused"
+    )
+
+
+class Rule(BaseModel):
+    """What hides flagged records until a day."""
+
+    dataset: Text
+    signature: Text = Field("", description="as records have it; empty: any")
+    conditions: dict[Text, Text] = Field(
+        default_factory=dict, max_length=100, description="column → value as text; all must hold"
+    )
+    ends_on: Day
+    note: str = Field(min_length=1, max_length=judging.LONGEST_NOTE, description="what is known about these")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleMade(suppression.Rule):
+    """A rule that was just saved, and what it would have hidden: nothing, where it does not say what was
+    meant.
+    """
+
+    preview: suppression.Preview
+
+
+class Ended(BaseModel):
+    """How many records are in the queue again."""
+
+    n_released: int
+
+
+@dataclass(frozen=True)
+class Said(judging.Judged):
+    """What a call changed, and what undoes it."""
+
+    states: dict[str, State]
+
+
+@dataclass(frozen=True)
+class Claimed(Claim):
+    """Who is at a record, told to who asked."""
+
+    is_mine: bool
+
+
+class Counts(BaseModel):
+    """Of each filter, how many records each of its choices would show, the others being as they are."""
+
+    dataset: dict[str, int]
+    state: dict[str, int]
+    driver: dict[str, int] = Field(description="by the column that is most at odds")
+    band: dict[str, int] = Field(description="by severity: at least")
+    kind: dict[str, int] = Field(description="flagged, and the random sample")
+    model_version: dict[str, int]
+    reviewer: dict[str, int]
+
+
+def open_unless(choice: Choice) -> Filters:
+    """Open records are what a reviewer comes for: all states only where they are asked for."""
+    filters = choice.filters()
+    asked = choice.state is not None or choice.search is not None or choice.suppressed
+    return filters if asked else Filters(**{**vars(filters), "state": "open"})
+
+
+def read_place(after: str | None) -> Place | None:
+    """Where a page begins, as an address gives it; a place that is none is the beginning."""
+    try:
+        return Place.read(after) if after else None
+    except ValueError:
+        return None

@@ -1,0 +1,119 @@
+"""What the pages call things, and how they write values.
+
+Belongs here: names of verdicts, states and filters for people; numbers, times and long texts as people read
+them. Does
+not: what they mean (pipeline/records/verdicts.py).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.review.parts import DIGITS
+
+FAR = 6  # severity above which no number is told
+LONGEST_IN_LIST = 120  # characters
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
+THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
+
+VERDICT_NAMES = {
+    "anomaly": "anomaly",
+    "normal": "normal",
+    "expected_change": "expected change",
+    "data_error": "data error",
+    "unsure": "unsure",
+}
+WORDS = {
+    **VERDICT_NAMES,
+    "open": "open",
+    "conflict": "conflict",
+    "withdrawn": "withdrawn",
+    "flagged": "flagged",
+    "sampled": "random sample",
+    "cleared": "no longer flagged",
+}
+NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
+FACET_NAMES = {
+    "state": "Verdict",
+    "driver": "Most at odds",
+    "band": "Severity",
+    "kind": "Why here",
+    "dataset": "Dataset",
+    "model_version": "Model version",
+    "reviewer": "Reviewer",
+}
+CHIP_NAMES = {
+    **{name: text.lower() for name, text in FACET_NAMES.items()},
+    "since": "from",
+    "until": "to",
+    "search": "begins with",
+    "signature": "odd in",
+}
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number as people write it: no exponent where it can be helped."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return short(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}".replace(",", THIN)
+    return (
+        f"{value:.{digits}g}"
+        if abs(value) < 1e-3 or abs(value) >= 1e15
+        else f"{value:.{max(digits, len(str(int(abs(value)))))}g}"
+    )
+
+
+def nats(value: float) -> str:
+    """A part of a score, with digits after the point for all, so that they can be added."""
+    return f"{value:,.{DIGITS}f}".replace(",", THIN).replace("-", "\N{MINUS SIGN}")
+
+
+def rounded(text: str) -> str:
+    """A reason's value, which is text: a number in it as people write it."""
+    try:
+        return number(float(text)).replace(THIN, "") if len(text) < 30 else text
+    except ValueError:
+        return text
+
+
+def cell(value: Any, *, seconds: bool = False) -> str:
+    """A value of a record: whole; a time with a blank where JSON has a T."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if TIME.fullmatch(text):
+        text = text.replace("T", " ").replace("+00:00", " UTC")
+        return text[:19] + " UTC" * text.endswith("UTC") if seconds else text
+    return text
+
+
+def short(value: Any, most: int = LONGEST_IN_LIST) -> str:
+    """A text, cut; what was cut off is said."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def signature(given: str) -> str:
+    """A signature for people."""
+    return "of no single column" if given in NO_COLUMN else given
+
+
+def percent(share: float | None) -> str:
+    """A share; a dash where there is none."""
+    return "–" if share is None else f"{share:.0%}"
+
+
+def rarity(severity: float) -> str:
+    """The share of normal records that score as high, as severity has it: 1 in so many is read more easily
+    than zeros.
+    """
+    if severity > FAR:  # more than calibration records can speak of
+        return f"fewer than 1 in {number(10**FAR)}"
+    share = 10**-severity
+    return f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / share:.2g}'))}"
+
+
+def when(at: datetime) -> str:
+    """A time, as everywhere: 2026-01-31 04:05 UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
