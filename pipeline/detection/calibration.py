@@ -24,6 +24,7 @@ MOST_KEPT = 100_000
 FEWEST = 20
 TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
+FEWEST_COUNTED = 10  # records that score higher: of fewer, a count says little
 INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
@@ -141,8 +142,8 @@ class Calibration:
         return found
 
     def severity(self, scores: Array, p_values: Array | None = None) -> Array:
-        """−log10 of the tail probability; goes on rising where p-values have hit their floor 1/(n+1).
-        (n_records,)
+        """−log10 of the p-value, and of the tail's probability where p-values count fewer than ten records:
+        so it goes on rising where they have hit their floor 1/(n+1). (n_records,)
 
         p_values: of these scores, where they are known.
         """
@@ -170,17 +171,24 @@ class Calibration:
 
     @cached_property
     def tail(self) -> Tail:
-        """The upper tail. Its shape is kept in [0, 0.9]: no score is called impossible, every mean exists."""
+        """What follows where fewer than ten calibration records are higher, of the shape that the highest
+        twentieth has: a generalised Pareto tail stays one from any later start on, its scale growing by its
+        shape.
+
+        From the twentieth on, it would tell otherwise of records that can be counted: water's scores go from
+        5 to 3,000 nats within their highest twentieth, which no such tail does. Its shape is kept in
+        [0, 0.9]: no score is called impossible, every mean exists.
+        """
         n_tail = min(self.n // 2, max(FEWEST_IN_TAIL, math.ceil(TAIL_SHARE * self.n)))
-        start = float(self.scores[-n_tail - 1])
-        excess = np.asarray(self.scores[-n_tail:], np.float64) - start
-        mean = max(float(excess.mean()), 1e-9 * max(1.0, abs(start)))
+        fitted_from, start = float(self.scores[-n_tail - 1]), float(self.scores[-FEWEST_COUNTED - 1])
+        excess = np.asarray(self.scores[-n_tail:], np.float64) - fitted_from
+        mean = max(float(excess.mean()), 1e-9 * max(1.0, abs(fitted_from)))
         weights = (n_tail - 0.65 - np.arange(n_tail)) / n_tail
         weighted = float((weights * excess).mean())
         shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), 0.9)
         # the share of P(score > s) is held at that of the conformal p-value, so that severity has no step
         share = float(self.p_values(np.array([np.nextafter(np.float32(start), np.float32(math.inf))]))[0])
-        return Tail(start, share, shape, mean * (1 - shape))
+        return Tail(start, share, shape, mean * (1 - shape) + shape * (start - fitted_from))
 
     def threshold(self, flag: Flagging, records_per_day: float) -> Threshold:
         """The score above which records are flagged, for a review budget or an error rate.

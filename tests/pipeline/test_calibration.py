@@ -228,6 +228,22 @@ def test_severity_in_the_body_is_the_p_value_in_other_words(
     assert (beyond >= -math.log10(calibration.tail.share) - 1e-9).all()
 
 
+def test_severity_agrees_with_the_p_value_whatever_shape_the_tail_has() -> None:
+    """Every hundredth record is an event's, hundreds of nats beyond the others: 'one in a hundred' is what
+    both say of the first of them.
+    """
+    ordinary, event = (
+        stats.expon(scale=1.5).isf(np.linspace(0.001, 0.999, 9_900)),
+        np.geomspace(30, 3_000, 100),
+    )
+    calibration = Calibration.fit(np.concatenate([ordinary, event]))
+    first = np.array([30.0], np.float32)
+    assert calibration.p_values(first) == pytest.approx(0.01, rel=0.02)
+    assert calibration.severity(first) == pytest.approx(2, abs=0.01)
+    counted = event[:-10].astype(np.float32)
+    assert calibration.severity(counted) == pytest.approx(-np.log10(calibration.p_values(counted)))
+
+
 @pytest.mark.parametrize("score", [3.4e38, 1e30, 1e9])
 @pytest.mark.parametrize(
     "calibrating",
@@ -270,21 +286,21 @@ def test_the_tail_finds_the_shape_it_was_drawn_from(shape: float, kept: float) -
     """Evenly spaced quantiles of a known tail instead of random ones: no chance is involved."""
     known = stats.genpareto(shape, scale=2.0)
     scores = known.isf((np.arange(40_000) + 0.5) / 40_000)
-    tail = Calibration.fit(scores).tail
+    calibration = Calibration.fit(scores)
+    tail = calibration.tail
     assert tail.shape == pytest.approx(kept, abs=0.03)
-    assert tail.share == pytest.approx(0.05, abs=1e-3)
+    assert tail.share == pytest.approx(11 / 40_001)
     if shape >= 0:
         far = known.isf([1e-3, 1e-4, 1e-5])
-        assert np.log10(tail.probability(far)) == pytest.approx([-3, -4, -5], abs=0.1)
+        assert calibration.severity(far) == pytest.approx([3, 4, 5], abs=0.1)
 
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_the_tails_shape_is_that_of_its_l_moments(curve: str) -> None:
     """An independent way to the same estimate: for this family, shape = 2 − l1 / l2 (Hosking & Wallis)."""
     calibration = Calibration.fit(drawn(curve, 20_000, 5))
-    excess = (
-        calibration.scores[calibration.scores > calibration.tail.start].astype(float) - calibration.tail.start
-    )
+    twentieth = float(calibration.scores[-1001])
+    excess = calibration.scores[-1000:].astype(float) - twentieth
     l1, l2 = stats.lmoment(excess, order=[1, 2])
     assert calibration.tail.shape == pytest.approx(min(max(2 - l1 / l2, 0), 0.9), abs=0.01)
 
