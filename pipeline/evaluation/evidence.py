@@ -23,6 +23,17 @@ class Ratio(NamedTuple):
     high: float
 
 
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """The ends of Wilson's score interval (1927) of a share of n, z standard deviations either side; without
+    observations it may be anything.
+    """
+    if not n:
+        return 0.0, 1.0
+    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
 @dataclass(frozen=True)
 class Share:
     """hits of n."""
@@ -35,14 +46,8 @@ class Share:
         return self.hits / self.n if self.n else None
 
     def interval(self, z: float) -> tuple[float, float]:
-        """Wilson's score interval (1927), z standard deviations either side."""
-        if not self.n:
-            return 0.0, 1.0
-        share = self.hits / self.n
-        centre = share + z * z / (2 * self.n)
-        spread = z * math.sqrt(share * (1 - share) / self.n + z * z / (4 * self.n * self.n))
-        low, high = ((centre + sign * spread) / (1 + z * z / self.n) for sign in (-1, 1))
-        return max(0.0, low), min(1.0, high)
+        """Wilson's, z standard deviations either side."""
+        return wilson(self.value or 0.0, self.n, z)
 
     def over(self, promised: float | None) -> Ratio | None:
         """None where nothing was promised, or nothing observed."""

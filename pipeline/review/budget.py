@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED
 from pipeline.review.answers import kept
-from pipeline.review.estimates import Share, wilson
+from pipeline.review.estimates import Share, share_of
 from pipeline.review.filters import Unindexed
 from pipeline.storage.review_schema import queue, queue_batches, scorings, verdicts
 
@@ -102,7 +102,7 @@ def suggest(
     drawn = np.sort([place(rng.integers(0, n, n)) for _ in range(RESAMPLES)])
     low, high = drawn[-RESAMPLES // 20], drawn[RESAMPLES // 20 - 1]
     least = gains[np.argsort(severities, kind="stable")[: n // 3]]
-    share = wilson(int((least > 0).sum()), len(least))
+    share = share_of(int((least > 0).sum()), len(least))
     best = budget(place(np.arange(n)))
     return Suggestion(now, best, min(budget(low), best), max(budget(high), best), share, n)
 

@@ -2,12 +2,11 @@
 
 Belongs here: the estimates. Does not: where the counts come from (statistics.py).
 
-Shares have Wilson's interval (1927). Recall is a ratio of two estimates in the batches whose random sample
-was looked
-at: flagged anomalies, known ones and the share of each severity band among those not judged; and anomalies
-among the unflagged, by batch as the sample has them. Its interval takes the ends of both, each at 97.5 %, so
-that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was
-judged counts as chosen at random.
+Shares have Wilson's interval. Recall is a ratio of two estimates in the batches whose random sample was
+looked at: flagged anomalies, known ones and the share of each severity band among those not judged; and
+anomalies among the unflagged, by batch as the sample has them. Its interval takes the ends of both, each at
+97.5 %, so that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample,
+what was judged counts as chosen at random.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
+
+from pipeline.evaluation.evidence import wilson
 
 Z95, Z975 = 1.959964, 2.241403
 WIDE = 0.3  # length of an interval above which no point in it is told
@@ -59,17 +60,10 @@ class Recall:
         return self.high - self.low > WIDE
 
 
-def wilson(hits: int, n: int) -> Share:
-    """A share with Wilson's score interval; without observations it may be anything."""
-    if not n:
-        return Share(0, 0, 0.0, 1.0, None)
-    return Share(hits, n, *_ends(hits / n, n, Z95), hits / n)
-
-
-def _ends(share: float, n: float, z: float) -> tuple[float, float]:
-    centre, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
+def share_of(hits: int, n: int) -> Share:
+    """A share with its interval; without observations it may be anything."""
+    low, high = wilson(hits / n if n else 0.0, n, Z95)
+    return Share(hits, n, low, high, hits / n if n else None)
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ def recall(bands: Sequence[Looked], batches: Sequence[Looked]) -> Recall:
     """
     judged = sum(band.n_judged for band in bands)
     n, hits = sum(batch.n_judged for batch in batches), sum(batch.hits for batch in batches)
-    sampled = wilson(hits, n)
+    sampled = share_of(hits, n)
     if not judged or not n:
         return Recall(None, 0.0, 1.0, 0.0, sampled)
     found, missed = _found(bands), _missed(batches)
@@ -122,7 +116,7 @@ def _found(bands: Sequence[Looked]) -> Range:
         if not (left := band.n - band.n_judged):
             continue
         n = band.n_judged * left / (band.n_judged + left)  # it is a count that is told, not a rate alone
-        low, high = _ends(band.hits / band.n_judged, n, Z975) if n else (0.0, 1.0)
+        low, high = wilson(band.hits / band.n_judged if n else 0.0, n, Z975)
         parts.append((left, min(max(_like(bands, at), low), high), (low, high)))
     low, middle, high = _summed(parts)
     return known + low, known + middle, known + min(high, others)
@@ -158,7 +152,7 @@ def _missed(batches: Sequence[Looked]) -> Range:
             continue
         share = sum(one.n * one.hits / one.n_judged for one in stratum) / n
         effective = n * n / sum(one.n * one.n / one.n_judged for one in stratum)
-        parts.append((n, share, _ends(share, effective, Z975)))
+        parts.append((n, share, wilson(share, effective, Z975)))
     return _summed(parts)
 
 

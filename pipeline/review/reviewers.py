@@ -14,7 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from pipeline.records.verdicts import WITHDRAWN
-from pipeline.review.estimates import Share, wilson
+from pipeline.review.estimates import Share, share_of
 from pipeline.review.filters import Datasets, of
 from pipeline.storage.review_schema import scorings, verdicts
 
@@ -64,7 +64,7 @@ def agreement(connection: sa.Connection, dataset: Datasets) -> Share:
         .subquery()
     )
     n, hits = connection.execute(sa.select(sa.func.count(), sa.func.sum(said.c.agree))).one()
-    return wilson(int(hits or 0), int(n))
+    return share_of(int(hits or 0), int(n))
 
 
 def judged(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED, STATES
 from pipeline.review import reviewers
-from pipeline.review.estimates import Looked, Recall, Share, both, recall, wilson
+from pipeline.review.estimates import Looked, Recall, Share, both, recall, share_of
 from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue_batches, tallies, tally_sums, version_tallies
@@ -157,7 +157,7 @@ def _precision(connection: sa.Connection, dataset: Datasets) -> tuple[Precision,
     ).group_by(columns.dataset, columns.model_version)
     found = connection.execute(of(query, version_tallies, dataset))
     return tuple(
-        Precision(**vars(wilson(int(hits), int(n))), dataset=name, model_version=version)
+        Precision(**vars(share_of(int(hits), int(n))), dataset=name, model_version=version)
         for name, version, hits, n in sorted(map(tuple, found))
     )
 
@@ -166,7 +166,7 @@ def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
     names = sa.select(queue_batches.c.dataset).distinct()
     known = list(connection.execute(of(names, queue_batches, dataset).limit(2)).scalars())
     if len(known) > 1:
-        return Recall(None, 0.0, 1.0, 0.0, wilson(0, 0), "told for one dataset at a time")
+        return Recall(None, 0.0, 1.0, 0.0, share_of(0, 0), "told for one dataset at a time")
     counted = _by_batch(connection, known[0]) if known else {}
     unflagged = sa.select(queue_batches.c.batch_id, queue_batches.c.n_unflagged).where(
         queue_batches.c.dataset.in_(known), queue_batches.c.n_sampled > 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from pipeline.review import judging, statistics
-from pipeline.review.estimates import Looked, both, recall, wilson
+from pipeline.review.estimates import Looked, both, recall, share_of
 from pipeline.storage.ledger import Ledger
 
 from .review_data import SCORED_AT, put, row
@@ -24,7 +24,7 @@ FALSE_ALARM_RATE = 1e-6
 def test_a_share_has_wilsons_interval(hits: int, more: int) -> None:
     """Against scipy's; without observations it may be anything."""
     n = hits + more
-    share = wilson(hits, n)
+    share = share_of(hits, n)
     if n == 0:
         assert (share.value, share.low, share.high) == (None, 0, 1)
         return
@@ -93,7 +93,7 @@ def test_recall_of_a_band_that_nobody_came_to_is_anybodys_guess() -> None:
     """All that was judged is severe and odd; the mild ones, ten times as many, may all be false alarms."""
     estimate = recall([Looked(1000, 0, 0), Looked(100, 100, 100)], [Looked(100_000, 1000, 1)])
     assert estimate.low < 0.5
-    assert estimate.high == pytest.approx(1100 / (1100 + 100_000 * wilson(1, 1000).low), rel=0.05)
+    assert estimate.high == pytest.approx(1100 / (1100 + 100_000 * share_of(1, 1000).low), rel=0.05)
 
 
 def test_recall_is_not_told_before_both_samples_were_looked_at() -> None:
