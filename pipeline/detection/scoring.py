@@ -28,10 +28,11 @@ from pipeline.detection.calibration import Threshold
 from pipeline.detection.detector import SCORE_COLUMNS, Detector
 from pipeline.detection.measures import chosen
 from pipeline.detection.reasons import REASON, TERM
-from pipeline.errors import ModelUnusable, StorageFailed
+from pipeline.errors import ModelUnusable
 from pipeline.records.accepted import KEY, ROW, AcceptedRecords
 from pipeline.records.verdicts import anomaly_id
 from pipeline.storage.ledger import BatchState
+from pipeline.storage.table_files import Part
 from pipeline.storage.tables import Tables
 
 EXPLAINED_TOGETHER = 512  # flagged records
@@ -77,24 +78,19 @@ def score_batch(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     source = AcceptedRecords(dataset, state, tables, batches, detector.features.columns, scratch, threads)
-    tries: list[_Publication] = []
     try:
         check_derived(dataset, detector)
-        cut = _cut(dataset, detector, source)
-
-        def rows() -> pa.RecordBatchReader:
-            tries.append(_Publication(dataset, source, detector, model_version, cut))
-            # the writer asks from within its own runtime, where tables cannot be read
-            return pa.RecordBatchReader.from_batches(tries[-1].schema, ahead(tries[-1].rows(), 2))
-
-        tables.replace("scores", state.batch_id, rows, note={"model_version": str(model_version)})
-    except StorageFailed as fault:
-        raise (tries and tries[-1].fault) or fault from fault  # a stream's reader only gets to see its text
+        done = _Publication(dataset, source, detector, model_version, _cut(dataset, detector, source))
+        # scoring goes on while rows are written
+        parts = ahead(done.parts(), 2)
+        note = {"model_version": str(model_version)}
+        tables.replace_parted("scores", state.batch_id, done.schema, parts, note=note)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    done = tries[-1]
     above = done.above / done.n_records
-    return ScoredBatch(done.n_records, done.n_flagged, cut.threshold, above, pa.concat_tables(done.sampled))
+    return ScoredBatch(
+        done.n_records, done.n_flagged, done.cut.threshold, above, pa.concat_tables(done.sampled)
+    )
 
 
 def check_derived(dataset: Dataset, detector: Detector) -> None:
@@ -178,11 +174,10 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
 
 
 class _Publication:
-    """One try at a batch's rows for the `scores` table, scored while they are written; flagged ones follow
-    with their reasons.
+    """A batch's rows for the `scores` table, scored while they are written; flagged ones follow with their
+    reasons.
 
     n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one.
-        fault: what stopped it.
     """
 
     def __init__(
@@ -192,24 +187,15 @@ class _Publication:
         self.batch_id = source.state.batch_id
         self.schema = scores_schema(source.record_type)
         self.fixed = {
-            "batch_id": pa.scalar(self.batch_id),
             "model_version": pa.scalar(model_version, pa.int32()),
             "threshold": pa.scalar(cut.threshold.value, pa.float64()),
             "kl_weight": pa.scalar(detector.kl_weight, pa.float32()),
         }
         self.n_records, self.n_flagged, self.above = 0, 0, 0.0
         self.sampled: list[pa.Table] = []
-        self.fault: Exception | None = None
 
-    def rows(self) -> Iterator[pa.RecordBatch]:
-        """The rows, in no particular order."""
-        try:
-            yield from self._rows()
-        except Exception as fault:
-            self.fault = fault
-            raise
-
-    def _rows(self) -> Iterator[pa.RecordBatch]:
+    def parts(self) -> Iterator[Part]:
+        """The rows, in no particular order, unflagged and flagged ones apart."""
         flagged: list[tuple[pa.Table, pa.Table]] = []
         n_waiting = 0
         for part, scores in _scored(self.source, self.detector):
@@ -221,12 +207,12 @@ class _Publication:
                 n_waiting += flagged[-1][0].num_rows
                 part, scores = (x.filter(pc.invert(mask)) for x in (part, scores))
             if part.num_rows:
-                yield self._completed(part, scores, flagged=False)
+                yield False, self._completed(part, scores)
             if n_waiting >= EXPLAINED_TOGETHER:
-                yield self._explained(flagged)
+                yield True, self._explained(flagged)
                 flagged, n_waiting = [], 0
         if flagged:
-            yield self._explained(flagged)
+            yield True, self._explained(flagged)
 
     def _count(self, scores: pa.Table) -> Any:
         """Add a slice to the sums; returns which records are flagged, (n_records,) bool."""
@@ -253,7 +239,6 @@ class _Publication:
         return self._completed(
             part,
             scores,
-            flagged=True,
             anomaly_id=pa.array(ids, pa.string()),
             kl_share=pa.array([one.kl_share for one in found], pa.float32()),
             reasons=pa.array([one.reasons for one in found], pa.list_(REASON)),
@@ -261,12 +246,11 @@ class _Publication:
             record=self.source.whole(part),
         )
 
-    def _completed(self, part: pa.Table, scores: pa.Table, *, flagged: bool, **more: Any) -> pa.RecordBatch:
-        """The table's columns; those that only flagged records have are null elsewhere."""
-        n = part.num_rows
-        columns = {name: pa.repeat(value, n) for name, value in self.fixed.items()}
+    def _completed(self, part: pa.Table, scores: pa.Table, **more: Any) -> pa.RecordBatch:
+        """The table's columns, but for those that only flagged records have where there are none."""
+        columns = {name: pa.repeat(value, part.num_rows) for name, value in self.fixed.items()}
         columns |= {name: scores[name] for name in scores.column_names} | more
-        columns |= {"row_number": part[ROW], "record_key": part[KEY], "flagged": pa.repeat(flagged, n)}
-        columns |= {field.name: pa.nulls(n, field.type) for field in self.schema if field.name not in columns}
-        table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
+        columns |= {"row_number": part[ROW], "record_key": part[KEY]}
+        fields = [field for field in self.schema if field.name in columns]
+        table = pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
         return table.combine_chunks().to_batches()[0]

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from pipeline import sql
-from pipeline.errors import ConfigError, StorageFailed
+from pipeline.errors import StorageFailed
+from pipeline.storage.table_files import FILE_SIZE, Part, write_files
+from pipeline.storage.table_schema import opened_for, writer_properties
+
+if TYPE_CHECKING:
+    from deltalake.transaction import AddAction
 
 TableName = Literal["records", "scores"]
 FLAG = {"records": "set_aside", "scores": "flagged"}
 TRIES = 20
-ROW_GROUP = 131_072  # rows that a writer holds before they go to the file
-FILE_SIZE = (
-    24 * 2**20
-)  # bytes of a file, which a writer holds in memory, and more than once, until it is full
 KEEP_HOURS = 7 * 24  # a reader who opened the table before a batch was replaced still finds its files
-UNIQUE = ("row_number", "record_key")
-REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values
+REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values, in `scores`
 
 
 @dataclass(frozen=True)
@@ -67,53 +68,107 @@ class Tables:
             StorageFailed: nothing was published. Another writer's commit is waited out first. ConfigError: a
             column has another type than in the table: it would be cast, 0.5 to 0, without a word.
         """
-        from deltalake.exceptions import CommitFailedError, DeltaError
+        with self._or_nothing(table, batch_id):
+            self._patiently(table, lambda: self._overwrite(table, batch_id, rows(), note))
+
+    def replace_parted(
+        self,
+        table: TableName,
+        batch_id: str,
+        schema: pa.Schema,
+        parts: Iterable[Part],
+        *,
+        note: Mapping[str, str],
+    ) -> None:
+        """Publish a batch as `replace` does, from rows that are parted by the table's flag already and lack
+        the columns that would be null in all of them. They are written once, whoever else commits meanwhile.
+
+        Args:
+            schema: all columns of the table.
+            parts: see `write_files`. What they raise is passed on.
+
+        Raises:
+            StorageFailed, ConfigError: as `replace` does.
+        """
+        with self._or_nothing(table, batch_id):
+            self._patiently(table, lambda: self._ready(table, batch_id, schema, grow=True))
+            added = write_files(
+                Path(self.uri(table)), batch_id, FLAG[table], schema, parts, repeated=REPEATED
+            )
+            # files stay though the commit fails: a fault after it, as of a checkpoint, looks the same
+            self._patiently(table, lambda: self._commit(table, batch_id, added, note))
+
+    @contextmanager
+    def _or_nothing(self, table: TableName, batch_id: str) -> Iterator[None]:
+        from deltalake.exceptions import DeltaError
 
         try:
-            for attempt in range(TRIES):
-                is_new = not self.exists(table)
-                try:
-                    return self._overwrite(table, batch_id, rows(), note)
-                except DeltaError as fault:
-                    conflict = (
-                        isinstance(fault, CommitFailedError) or is_new
-                    )  # another writer creates it, too
-                    if not conflict or attempt == TRIES - 1:
-                        raise
-                    time.sleep(min(2.0, 0.05 * 2**attempt))
+            yield
         except (DeltaError, OSError, pa.ArrowException) as fault:
             raise StorageFailed(
                 f"table {self.uri(table)}, batch {batch_id}: {fault}; nothing was published, what was there still is"
             ) from fault
 
+    def _patiently(self, table: TableName, work: Callable[[], object]) -> None:
+        """Do it again as long as other writers come first."""
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        for attempt in range(TRIES):
+            is_new = not self.exists(table)
+            try:
+                work()
+            except DeltaError as fault:
+                conflict = isinstance(fault, CommitFailedError) or is_new  # another writer creates it, too
+                if not conflict or attempt == TRIES - 1:
+                    raise
+                time.sleep(min(2.0, 0.05 * 2**attempt))
+            else:
+                return
+
     def _overwrite(
         self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
     ) -> None:
-        from deltalake import CommitProperties, DeltaTable, write_deltalake
+        from deltalake import CommitProperties, write_deltalake
 
-        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has
-        # nothing to do, as with a batch in one partition, it reads on without bound; looked up at the first
-        # write of a process
-        os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
-        self.root.mkdir(parents=True, exist_ok=True)
-        opened = DeltaTable.create(
-            self.uri(table), stream.schema, partition_by=["batch_id", FLAG[table]], mode="ignore"
-        )
-        changed = list(_changed(pa.schema(opened.schema().to_arrow()), stream.schema))
-        if changed:
-            raise ConfigError(
-                f"table {self.uri(table)}, batch {batch_id}: {'; '.join(changed)}; a table keeps its types: "
-                "give the changed column another name, or the dataset another `storage`; nothing was published"
-            )
         write_deltalake(
-            opened,
+            self._ready(table, batch_id, stream.schema),
             stream,
             mode="overwrite",
             predicate=f"batch_id = {sql.text(batch_id)}",
             schema_mode="merge",
             target_file_size=FILE_SIZE,
-            writer_properties=_writer(table, stream.schema),
+            writer_properties=writer_properties(stream.schema),
             commit_properties=CommitProperties(custom_metadata=dict(note)),
+        )
+
+    def _ready(self, table: TableName, batch_id: str, schema: pa.Schema, *, grow: bool = False) -> Any:
+        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has
+        # nothing to do, as with a batch in one partition, it reads on without bound; looked up at the first
+        # write of a process
+        os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
+        self.root.mkdir(parents=True, exist_ok=True)
+        return opened_for(
+            schema, self.uri(table), partition_by=["batch_id", FLAG[table]], batch_id=batch_id, grow=grow
+        )
+
+    def _commit(
+        self, table: TableName, batch_id: str, added: Sequence[AddAction], note: Mapping[str, str]
+    ) -> None:
+        """Files take the place of the batch's files in the newest version.
+
+        By itself delta-rs would commit after whoever came first: it knows which files are replaced, not that
+        nobody else may add some of this batch. So any other commit is a conflict, and we look again.
+        """
+        from deltalake import CommitProperties
+
+        opened = self._open(table)
+        opened.create_write_transaction(
+            list(added),
+            "overwrite",
+            opened.schema(),
+            partition_by=["batch_id", FLAG[table]],
+            partition_filters=[("batch_id", "=", batch_id)],
+            commit_properties=CommitProperties(custom_metadata=dict(note), max_commit_retries=0),
         )
 
     def exists(self, table: TableName) -> bool:
@@ -250,46 +305,3 @@ def _partitions(
     if flag is not None:
         wanted.append((FLAG[table], "=", str(flag).lower()))
     return wanted
-
-
-def _writer(table: TableName, schema: pa.Schema) -> Any:
-    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building
-    it, at half its time. No statistics of the records in `scores`, nearly all of which are null: they took a
-    fifth of its time.
-
-    delta-rs takes properties of whole columns by name; those inside a struct can only have the default.
-    """
-    from deltalake import ColumnProperties, WriterProperties
-
-    inside = [leaf for field in schema if pa.types.is_struct(field.type) for leaf in field.type]
-    numbers_alone = all(pa.types.is_primitive(leaf.type) for leaf in inside)
-    of_records: Any = "NONE" if table == "scores" else "CHUNK"
-    by_column = {
-        f.name: ColumnProperties(
-            dictionary_enabled=f.name in REPEATED
-            or not (f.name in UNIQUE or pa.types.is_floating(f.type) or numbers_alone),
-            statistics_enabled="CHUNK",
-        )
-        for f in schema
-        if not pa.types.is_nested(f.type)
-    }
-    return WriterProperties(
-        max_row_group_size=ROW_GROUP,
-        default_column_properties=ColumnProperties(
-            dictionary_enabled=not numbers_alone, statistics_enabled=of_records
-        ),
-        column_properties=by_column,
-    )
-
-
-def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:
-    """Columns that both have, with different types."""
-    for field in given:
-        i = kept.get_field_index(field.name)
-        was, now = (kept.field(i) if i >= 0 else field).type, field.type
-        while pa.types.is_list(was) and pa.types.is_list(now):
-            was, now = was.value_type, now.value_type
-        if pa.types.is_struct(was) and pa.types.is_struct(now):
-            yield from _changed(was, now)
-        elif was != now:
-            yield f"column {field.name!r} is {now}, in the table {was}"

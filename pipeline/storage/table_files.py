@@ -1,0 +1,168 @@
+"""The Parquet files of a batch, written before its table knows of them.
+
+Belongs here: files of bounded size without the columns that their rows lack, and what Delta's log says of
+each. Does not: the commit that makes them part of the table (tables.py).
+
+By Delta's protocol a column that a file lacks is read as null. Of its columns in `scores` an unflagged record
+has ten; nulls for the rest, its own columns and the reasons, took delta-rs half its time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from deltalake.transaction import AddAction
+
+ROW_GROUP = 131_072  # rows that wait until they are written together
+FILE_SIZE = 24 * 2**20  # bytes after which the next file begins: delta-rs holds as many, more than once
+LAST_TEXT = "\U0010ffff"  # no text that anybody writes comes after it
+
+Part = tuple[bool, pa.RecordBatch]
+
+
+def write_files(
+    table: Path,
+    batch_id: str,
+    flag: str,
+    schema: pa.Schema,
+    parts: Iterable[Part],
+    *,
+    repeated: Sequence[str] = (),
+) -> list[AddAction]:
+    """Write a batch's rows into files of their own below a table's folder; returns what a commit is to add.
+
+    A process that is killed leaves files that no version of the table has.
+
+    Args:
+        flag: the column by which the table is partitioned beside batch_id.
+        schema: all columns of the table.
+        parts: rows that agree in the flag, with its value, and without both partition columns; those of one
+            value have the same columns.
+        repeated: columns of few values, for which a dictionary pays.
+
+    Raises:
+        OSError, pyarrow.ArrowException: a file cannot be written. Whatever is raised, by `parts` too, no file
+        stays.
+    """
+    in_files = pa.schema([field for field in schema if field.name not in {"batch_id", flag}])
+    folders: dict[bool, _Folder] = {}
+    try:
+        for value, rows in parts:
+            if value not in folders:
+                folders[value] = _Folder(table, {"batch_id": batch_id, flag: str(value).lower()}, repeated)
+            folders[value].add(rows)
+        for folder in folders.values():
+            folder.close()
+    except BaseException:
+        for folder in folders.values():
+            folder.remove()
+        raise
+    return [folder.action(file, in_files) for folder in folders.values() for file in folder.files]
+
+
+class _Folder:
+    """The files of one partition."""
+
+    def __init__(self, table: Path, partition: Mapping[str, str], repeated: Sequence[str]) -> None:
+        self.table, self.partition, self.repeated = table, partition, repeated
+        self.path = table.joinpath(*(f"{name}={value}" for name, value in partition.items()))
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.files: list[Path] = []
+        self.waiting: list[pa.RecordBatch] = []
+        self.writer: pq.ParquetWriter | None = None
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self.waiting.append(rows)
+        if sum(map(len, self.waiting)) >= ROW_GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        """What waits becomes one row group."""
+        group, self.waiting = pa.Table.from_batches(self.waiting), []
+        if self.writer is None:
+            self.files.append(self.path / f"part-{uuid4()}.snappy.parquet")
+            dictionaries = [name for name in self.repeated if name in group.column_names]
+            self.writer = pq.ParquetWriter(self.files[-1], group.schema, use_dictionary=dictionaries)
+        self.writer.write_table(group, row_group_size=len(group))
+        if self.files[-1].stat().st_size >= FILE_SIZE:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def close(self) -> None:
+        """Finish the last file."""
+        if self.waiting:
+            self._write()
+        self._finish()
+
+    def remove(self) -> None:
+        """As if nothing had been written."""
+        with suppress(OSError, pa.ArrowException):  # the disk may be full still
+            self._finish()
+        for file in self.files:
+            file.unlink(missing_ok=True)
+
+    def action(self, file: Path, columns: pa.Schema) -> AddAction:
+        """What the log says of a finished file."""
+        from deltalake.transaction import AddAction
+
+        return AddAction(
+            path=file.relative_to(self.table).as_posix(),
+            size=file.stat().st_size,
+            partition_values=self.partition,
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=json.dumps(statistics(pq.read_metadata(file), columns), allow_nan=False),
+        )
+
+
+def statistics(file: pq.FileMetaData, columns: pa.Schema) -> dict[str, Any]:
+    """A file's statistics as Delta has them, by which readers pass over files: of whole columns, not of what
+    is in structs and lists.
+
+    Nothing is left out of which Delta could have bounds, a struct has none inside it:
+    `DeltaTable.to_pyarrow_dataset` compares with null where it is told nothing, and finds no rows.
+
+    Args:
+        columns: all of the table's but its partition's; those that the file lacks are null.
+    """
+    nulls: dict[str, int] = {}
+    bounds: dict[str, tuple[Any, Any]] = {}
+    places = {column.path: i for i, column in enumerate(file.schema)}
+    for name, type_ in zip(columns.names, columns.types, strict=True):
+        if pa.types.is_struct(type_):
+            bounds[name] = ({}, {})
+        elif name in places:
+            groups = [file.row_group(group) for group in range(file.num_row_groups)]
+            chunks = [group.column(places[name]).statistics for group in groups]
+            nulls[name] = sum(chunk.null_count for chunk in chunks)
+            if nulls[name] < file.num_rows:
+                bounds[name] = _bounds([chunk for chunk in chunks if chunk.num_values], type_)
+        elif not pa.types.is_nested(type_):
+            nulls[name] = file.num_rows
+    lowest, highest = ({name: both[i] for name, both in bounds.items()} for i in (0, 1))
+    return {"numRecords": file.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
+
+
+def _bounds(chunks: Sequence[pq.Statistics], type_: pa.DataType) -> tuple[Any, Any]:
+    """Of a column's values; the widest where Parquet tells none, as of NaN and of very long texts."""
+    if all(chunk.has_min_max for chunk in chunks):
+        lowest, highest = min(chunk.min for chunk in chunks), max(chunk.max for chunk in chunks)
+        if not isinstance(lowest, float) or (math.isfinite(lowest) and math.isfinite(highest)):
+            return lowest, highest
+    return ("", LAST_TEXT) if pa.types.is_string(type_) else (-sys.float_info.max, sys.float_info.max)
