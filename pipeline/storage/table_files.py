@@ -43,7 +43,7 @@ def write_files(
 ) -> list[AddAction]:
     """Write a batch's rows into files of their own below a table's folder; returns what a commit is to add.
 
-    A process that is killed leaves files that no version of the table has.
+    A process that is killed leaves files that no version of the table has: vacuum finds them.
 
     Args:
         flag: the column by which the table is partitioned beside batch_id.

@@ -253,7 +253,8 @@ class Tables:
         keep_hours: int = KEEP_HOURS,
         dry_run: bool = False,
     ) -> list[int]:
-        """Delete files whose rows were replaced more than `keep_hours` ago; returns their sizes in bytes.
+        """Delete files whose rows were replaced more than `keep_hours` ago, and as old ones that a killed
+        writer left; returns their sizes in bytes.
 
         Args:
             keep_versions: of the table; their files stay, as far as its log still knows them.
@@ -265,7 +266,7 @@ class Tables:
         if not self.exists(table):
             return []
         opened, kept = self._open(table), [v for v in keep_versions if self._knows(table, v)]
-        settings = {"enforce_retention_duration": False, "keep_versions": kept or None}
+        settings = {"enforce_retention_duration": False, "keep_versions": kept or None, "full": True}
         dead = [
             Path(self.uri(table), unquote(path))
             for path in opened.vacuum(keep_hours, dry_run=True, **settings)

@@ -243,15 +243,20 @@ publish(Tables(Path(sys.argv[1])), part([0], version=2), part([1], flagged=True,
 """
 
 
-def test_files_of_a_writer_that_was_killed_are_seen_by_nobody(tables: Tables) -> None:
-    """Killed after its last file and before the commit."""
+def test_files_of_a_writer_that_was_killed_are_seen_by_nobody_and_removed_in_time(tables: Tables) -> None:
+    """Killed after its last file and before the commit; while they are young they may be a writer's at
+    work.
+    """
     publish(tables, part([0]))
     before = files(tables)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tables.root)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(files(tables) - before) == 2
     assert published(tables) == [("a", 0, 1)]
+    assert tables.vacuum("scores") == []
     publish(tables, part([0], version=3))
+    assert len(tables.vacuum("scores", keep_hours=0)) == 3
+    assert len(files(tables)) == 1
     assert published(tables) == [("a", 0, 3)]
 
 
