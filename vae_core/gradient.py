@@ -95,35 +95,20 @@ def gradient(
     decoded = torch.baddbmm(decoder.bias, latents, decoder.weight).relu_()
     out = torch.baddbmm(column.bias, decoded, column.weight)
 
-    # reconstruction, and what it says to place and spread, in the place of out
-    n = len(vae.layout.numeric)
-    place, spread = out[..., :n], out[..., n:]
-    free = spread < HIGHEST_LOG_VARIANCE
-    exponential = spread.clamp(max=HIGHEST_LOG_VARIANCE).exp_()
-    variance = exponential + vae.noise.lowest_variance
-    scaled = torch.sub(values, place).div_(variance)
-    squared = (scaled * scaled).mul_(variance)
-    cells = squared.add_(variance.log()).add_(_LOG_2_PI).mul_(observed)
-    reconstruction_MB = cells.sum(dim=-1).mul_(0.5)
+    cells = _Cells(vae, out, values, observed)
     prior = vae.prior
     if not isinstance(prior, Mixture):
         raise TypeError(f"not known by hand: prior {type(prior).__name__}, see is_known_by_hand")
     mixture = _Mixture(prior, mean, log_variance)
-    loss_MB = (mixture.kl_divergence * kl_weight).add_(reconstruction_MB)
+    loss_MB = (mixture.kl_divergence * kl_weight).add_(cells.reconstruction)
     weight_MB = _weights(loss_MB, n_trimmed, share)
-    weight_MBN = weight_MB[..., None] * observed
-    to_spread = (scaled * scaled).neg_().add_(variance.reciprocal()).mul_(exponential).mul_(free).mul_(0.5)
-    torch.mul(to_spread, weight_MBN, out=spread)
-    torch.mul(scaled, weight_MBN.neg_(), out=place)
+    cells.back(weight_MB)
 
     # back through the decoder, the draw and the encoder
-    by_name = {
-        "decoder_outputs.weight": torch.bmm(decoded.mT, out),
-        "decoder_outputs.bias": out.sum(dim=1, keepdim=True),
-    }
+    by_name: dict[str, Tensor] = {}
+    _to_layer(by_name, "decoder_outputs", decoded, out)
     to_decoded = torch.bmm(out, column.weight.mT).mul_(decoded > 0)
-    by_name["decoder_inputs.weight"] = torch.bmm(latents.mT, to_decoded)
-    by_name["decoder_inputs.bias"] = to_decoded.sum(dim=1, keepdim=True)
+    _to_layer(by_name, "decoder_inputs", latents, to_decoded)
     n_latents = mean.shape[-1]
     to_draw = torch.bmm(to_decoded, decoder.weight[:, :n_latents].mT)
     charged_MB = (kl_weight * weight_MB).mul_(mixture.kl_divergence > 0)
@@ -132,12 +117,10 @@ def gradient(
     to_log_variance.add_(to_draw.mul_(away), alpha=0.5)
     to_log_variance.mul_((raw_log_variance >= LOG_VARIANCE[0]) & (raw_log_variance <= LOG_VARIANCE[1]))
     to_outputs = torch.cat([to_mean, to_log_variance], dim=-1)
-    by_name["encoder_outputs.weight"] = torch.bmm(hidden.mT, to_outputs)
-    by_name["encoder_outputs.bias"] = to_outputs.sum(dim=1, keepdim=True)
+    _to_layer(by_name, "encoder_outputs", hidden, to_outputs)
     to_hidden = torch.bmm(to_outputs, posterior.weight.mT).mul_(hidden > 0)
-    by_name["encoder_inputs.weight"] = torch.bmm(inputs.mT, to_hidden)
-    by_name["encoder_inputs.bias"] = to_hidden.sum(dim=1, keepdim=True)
-    return Gradient(by_name, loss_MB, reconstruction_MB, mixture.kl_divergence)
+    _to_layer(by_name, "encoder_inputs", inputs, to_hidden)
+    return Gradient(by_name, loss_MB, cells.reconstruction, mixture.kl_divergence)
 
 
 def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:
@@ -147,6 +130,35 @@ def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:
     if n_trimmed:
         weight_MB.scatter_(1, whole_MB.topk(n_trimmed, dim=1, sorted=False).indices, 0.0)
     return weight_MB if share is None else weight_MB[:, share.mine]
+
+
+def _to_layer(by_name: dict[str, Tensor], name: str, inputs: Tensor, to_outputs: Tensor) -> None:
+    """What is said to a layer's outputs, said to its weights and biases."""
+    by_name[f"{name}.weight"] = torch.bmm(inputs.mT, to_outputs)
+    by_name[f"{name}.bias"] = to_outputs.sum(dim=1, keepdim=True)
+
+
+class _Cells:
+    """The reconstruction of records, (M, B) nats, from a decoder's outputs, and the way back to these."""
+
+    def __init__(self, vae: VAE, out: Tensor, values: Tensor, observed: Tensor) -> None:
+        n = len(vae.layout.numeric)
+        self.place, self.spread, self.observed = out[..., :n], out[..., n:], observed
+        self.free = self.spread < HIGHEST_LOG_VARIANCE
+        self.exponential = self.spread.clamp(max=HIGHEST_LOG_VARIANCE).exp_()
+        self.variance = self.exponential + vae.noise.lowest_variance
+        self.scaled = torch.sub(values, self.place).div_(self.variance)
+        squared = (self.scaled * self.scaled).mul_(self.variance)
+        cells = squared.add_(self.variance.log()).add_(_LOG_2_PI).mul_(observed)
+        self.reconstruction = cells.sum(dim=-1).mul_(0.5)
+
+    def back(self, weight_MB: Tensor) -> None:
+        """Put what each record's weight in the loss says to the outputs into their place."""
+        weight_MBN = weight_MB[..., None] * self.observed
+        to_spread = (self.scaled * self.scaled).neg_().add_(self.variance.reciprocal())
+        to_spread.mul_(self.exponential).mul_(self.free).mul_(0.5)
+        torch.mul(to_spread, weight_MBN, out=self.spread)
+        torch.mul(self.scaled, weight_MBN.neg_(), out=self.place)
 
 
 class _Mixture:
