@@ -73,6 +73,8 @@ def score(of: DatasetDags) -> None:
 
             key = key_of(dag_run, params)
             receipt = steps.score(installation(), name, key, say=log.info)
+            for note in receipt.details.get("notes", ()):
+                log.warning(note)
             links.show_scored(receipt)
             tell(lineage.scored, name, key)
             done = brief(receipt)

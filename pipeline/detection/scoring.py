@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from pipeline.detection.measures import chosen
 from pipeline.detection.reasons import REASON, TERM
 from pipeline.errors import ModelUnusable
 from pipeline.records.accepted import KEY, ROW, AcceptedRecords
+from pipeline.records.looking_back import looked_back_on
 from pipeline.records.verdicts import anomaly_id
 from pipeline.storage.ledger import BatchState
 from pipeline.storage.table_files import Part
@@ -45,6 +47,7 @@ class ScoredBatch:
     Attributes:
         above: chance that one of its records scores above a normal one; one half is usual.
         sample: records chosen by monitoring.measures.chosen: the model's columns, anomaly_score and p_value.
+        looks_since, looked_back: what its derived columns saw of earlier batches, see ledger.BatchState.
     """
 
     n_records: int
@@ -52,6 +55,8 @@ class ScoredBatch:
     threshold: Threshold
     above: float
     sample: pa.Table
+    looks_since: datetime | None = None
+    looked_back: str | None = None
 
 
 def score_batch(
@@ -89,7 +94,13 @@ def score_batch(
         shutil.rmtree(scratch, ignore_errors=True)
     above = done.above / done.n_records
     return ScoredBatch(
-        done.n_records, done.n_flagged, done.cut.threshold, above, pa.concat_tables(done.sampled)
+        done.n_records,
+        done.n_flagged,
+        done.cut.threshold,
+        above,
+        pa.concat_tables(done.sampled),
+        source.looks_since,
+        looked_back_on(source.looks_at) if source.looks_since else None,
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
+from pipeline.records.looking_back import words
 from pipeline.steps.receipts import Receipt, oddness
 
 NO_DATASETS = (
@@ -116,7 +117,8 @@ def _counts(batch: dict[str, Any]) -> list[str]:
 def _note(batch: dict[str, Any]) -> str:
     aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
     odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
-    return batch["reason"] or "; ".join(filter(None, [odd, *batch["notes"], aside]))
+    stale = "" if batch["outdated_by"] is None else f"outdated: {words(batch['outdated_by'])}"
+    return batch["reason"] or "; ".join(filter(None, [odd, stale, *batch["notes"], aside]))
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:

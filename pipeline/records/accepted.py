@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,11 +21,9 @@ from pipeline import sql
 from pipeline.config import derived
 from pipeline.config.contracts import kept_columns
 from pipeline.config.dataset import Dataset
+from pipeline.records.looking_back import earlier
 from pipeline.storage.ledger import BatchState
 from pipeline.storage.tables import Tables
-
-if TYPE_CHECKING:
-    import duckdb
 
 SLICE = 36_864  # records; a multiple of what goes through the networks together
 ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch record"
@@ -63,9 +61,8 @@ class AcceptedRecords:
 
     def _with_derived(self) -> Iterator[pa.Table]:
         batch_id = self.state.batch_id
-        own = self.tables.files("records", [batch_id], flag=False)
+        since, earlier = self.looks_since, [batch.batch_id for batch in self.looks_at]
         with sql.database(self.scratch, threads=self.threads, memory_gb=2.0) as connection:
-            earlier, since = look_back(connection, self.dataset, own, self.state, self.batches)
             files = self.tables.files("records", [batch_id, *earlier], flag=False)
             columns = ", ".join(map(sql.name, self.columns))
             query = f"""SELECT {derived.ROW} AS {sql.name(ROW)}, {derived.KEY} AS {sql.name(KEY)}, {columns}
@@ -73,6 +70,23 @@ class AcceptedRecords:
                 WHERE {derived.BATCH} = {sql.text(batch_id)} ORDER BY 1"""
             for batch in connection.sql(query).to_arrow_reader(SLICE):
                 yield pa.Table.from_batches([batch])
+
+    @cached_property
+    def looks_since(self) -> datetime | None:
+        """Since when derived columns see earlier records; None where there is nothing to see."""
+        own = self.tables.files("records", [self.state.batch_id], flag=False)
+        if not self.dataset.derived or self.dataset.time is None or not own:
+            return None
+        time, listed = f"record.{sql.name(self.dataset.time)}", ", ".join(map(sql.text, own))
+        with sql.database(self.scratch, threads=self.threads) as connection:
+            query = f"SELECT min(CAST({time} AS TIMESTAMP)) FROM read_parquet([{listed}])"
+            first: datetime | None = connection.execute(query).fetchall()[0][0]
+        return first and first.replace(tzinfo=UTC) - timedelta(days=self.dataset.look_back_days)
+
+    @property
+    def looks_at(self) -> list[BatchState]:
+        """The batches that derived columns see beside this one."""
+        return earlier(self.state, self.batches, self.looks_since)
 
     @property
     def accepted(self) -> pads.Dataset:
@@ -120,35 +134,3 @@ def read_record(
     kept = source.accepted.to_table(columns=["record_key", "record"], filter=this)
     record = pa.Table.from_struct_array(kept["record"].combine_chunks())
     return record.append_column(KEY, kept["record_key"].combine_chunks())
-
-
-def look_back(
-    connection: duckdb.DuckDBPyConnection,
-    dataset: Dataset,
-    own: Sequence[str],
-    state: BatchState,
-    batches: Sequence[BatchState],
-) -> tuple[list[str], datetime | None]:
-    """Earlier batches whose records a batch's derived columns may see, and since when.
-
-    Args:
-        own: files of the batch's accepted records.
-    """
-    if not dataset.derived or dataset.time is None or not own or state.newest_record_at is None:
-        return [], None
-    listed = ", ".join(map(sql.text, own))
-    query = f"SELECT min(CAST(record.{sql.name(dataset.time)} AS TIMESTAMP)) FROM read_parquet([{listed}])"
-    [(first,)] = connection.execute(query).fetchall()
-    if first is None:
-        return [], None
-    since = first - timedelta(days=dataset.look_back_days)
-    ends = {b.batch_id: b.newest_record_at for b in batches if b.n_accepted and b.status != "refused"}
-    earlier = [
-        batch_id
-        for batch_id, end in ends.items()
-        if end is not None
-        and batch_id != state.batch_id
-        and since <= end.replace(tzinfo=None)
-        and end <= state.newest_record_at
-    ]
-    return earlier, since

@@ -23,6 +23,7 @@ from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
+from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.trust import Trust, trust
@@ -79,7 +80,7 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         raise NotReady(
             f"{dataset.dataset}: {wanted}{never} validated; see `vaewatch status {dataset.dataset}`"
         )
-    return write(here, dataset, state, *_version(here, dataset, state))
+    return write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
 
 
 def _version(
@@ -102,12 +103,15 @@ def write(
     state: BatchState,
     version: ModelVersion | None,
     judged: Judgement | None = None,
+    *,
+    stale: str = "",
 ) -> Report:
     """Write a batch's page.
 
     Args:
         judged: what the version was judged by; the same for every batch that it scores, so that whoever
             writes many reads it once.
+        stale: which records that it looked back on are others now; nothing of what was scored just now.
 
     Raises:
         StorageFailed: it could not be written.
@@ -125,6 +129,7 @@ def write(
         serving,
         judged.misses if judged else "",
         withdrawn(version, serving) if version else "",
+        stale,
     )
     html = sheet.render(
         "batch.html",
@@ -146,6 +151,14 @@ def write(
         n_drawn=len(earlier) + 1,
     )
     return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+
+
+def _outdated(here: Installation, state: BatchState) -> str:
+    """Which records that a batch looked back on are others now; empty where none are."""
+    if state.looks_since is None:
+        return ""
+    behind = looking_back.outdated(here.ledger.current(state.dataset).values()).get(state.batch_id)
+    return "" if behind is None else looking_back.words(behind)
 
 
 def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:

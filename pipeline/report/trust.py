@@ -41,6 +41,7 @@ def trust(
     serving: int | None = None,
     misses: str = "",
     withdrawn: str = "",
+    outdated: str = "",
 ) -> Trust:
     """Whether a batch's flags can be acted on.
 
@@ -50,6 +51,7 @@ def trust(
         serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
         misses: why what its version does not flag says little, where an evaluation found so.
         withdrawn: who took its version back, and why; empty where nobody did.
+        outdated: which records that it looked back on are others now; empty where none are.
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
@@ -62,20 +64,22 @@ def trust(
         return Trust(
             "warn", "waiting", "Not scored yet", why, f"score it now: vaewatch score {state.dataset}"
         )
+    again = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
     if findings is None:
-        next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         why = "It was scored before there was monitoring."
-        return Trust("warn", "not measured", "Scored, but never measured", why, next_step)
+        return Trust("warn", "not measured", "Scored, but never measured", why, again)
     grave = [f for f in findings if f.severity != "notice"]
     if any(finding.key == STRAYS for finding in grave):
         return Trust("warn", "set aside", "Nothing was scored: these records are strays", _said(grave))
     deaf = f"Version {state.model_version} misses most anomalies: {misses}." if misses else ""
+    stale = sentence(f"It {outdated}") if outdated else ""
     if worst(findings) == "alarm":
-        return _alarmed(grave, deaf)
+        return _alarmed(grave, " ".join(filter(None, [deaf, stale])))
     if withdrawn:
-        next_step = f"score it again: vaewatch score {state.dataset} {state.batch_id} --force"
         headline = "The version that flagged these was taken back"
-        return Trust("warn", "taken back", headline, sentence(withdrawn), next_step)
+        return Trust("warn", "taken back", headline, sentence(withdrawn), again)
+    if outdated:
+        return Trust("warn", "outdated", "What these flags were judged against has changed", stale, again)
     if grave:
         return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
     if misses:

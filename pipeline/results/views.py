@@ -18,6 +18,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.records import verdicts
+from pipeline.records.looking_back import outdated
 from pipeline.review.queued import Reason
 from pipeline.storage.ledger import Flagged
 
@@ -30,6 +31,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
     found = []
     for dataset in datasets:
         batches = list(here.ledger.current(dataset.dataset).values())
+        stale = outdated(batches)
         found.append({
             "dataset": dataset.dataset,
             "champion": here.ledger.serving_version(dataset.dataset),
@@ -39,7 +41,10 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
             "n_read": sum(batch.n_read for batch in batches),
             "n_accepted": sum(batch.n_accepted for batch in batches),
             "n_flagged": sum(batch.n_flagged or 0 for batch in batches),
-            "batches": [asdict(batch) | {"n_set_aside": batch.n_set_aside} for batch in batches],
+            "batches": [
+                asdict(batch) | {"n_set_aside": batch.n_set_aside, "outdated_by": stale.get(batch.batch_id)}
+                for batch in batches
+            ],
         })
     return found
 

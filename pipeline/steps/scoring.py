@@ -6,11 +6,11 @@ the scores themselves (pipeline/detection/scoring.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
@@ -74,8 +74,26 @@ def score(
     n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
     name = dataset.dataset
     look = {"next": f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"}
-    details = look if n_flagged else {}
+    details: dict[str, Any] = look if n_flagged else {}
+    details |= _outdated(here, dataset, {batch.batch_id for batch in receipts if batch.outcome == "scored"})
     return Receipt("score", name, summary(receipts), tuple(receipts), version, details=details)
+
+
+def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> dict[str, Any]:
+    """Which scored batches looked back on records that changed since; the pages of those that became so by
+    what was scored now say it, too.
+    """
+    from pipeline.records import looking_back
+    from pipeline.report import batch as report
+
+    if not dataset.derived:
+        return {}
+    current = here.ledger.current(dataset.dataset)
+    found = looking_back.outdated(current.values())
+    for batch_id, behind in found.items():
+        if scored_now & set(behind):
+            report.rewrite(here, dataset, batch_id)
+    return {"notes": list(looking_back.notes(dataset.dataset, found, list(current)))} if found else {}
 
 
 def _scored_by(
@@ -166,5 +184,7 @@ def _score(
         n_flagged=n_flagged,
         above_usual=scored.above if scored else None,
         is_odd=any(finding.key == "scores" for finding in watched.findings) if scored else None,
+        looks_since=scored.looks_since if scored else None,
+        looked_back=scored.looked_back if scored else None,
     )
     return receipt_of(written, "scored")

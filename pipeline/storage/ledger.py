@@ -33,6 +33,8 @@ class BatchState:
     Attributes:
         above_usual: chance that a record of the batch scores above a normal one; one half is usual.
         is_odd: monitoring tells that the batch as a whole scores higher than usual.
+        looks_since: from when on its derived columns saw earlier records; None where it has none.
+        looked_back: what looking_back.looked_back_on said of them.
     """
 
     dataset: str
@@ -56,6 +58,8 @@ class BatchState:
     scored_at: datetime | None = None
     above_usual: float | None = None
     is_odd: bool | None = None
+    looks_since: datetime | None = None
+    looked_back: str | None = None
 
     @property
     def n_set_aside(self) -> int:
@@ -189,6 +193,8 @@ class Ledger:
         n_flagged: int,
         above_usual: float | None = None,
         is_odd: bool | None = None,
+        looks_since: datetime | None = None,
+        looked_back: str | None = None,
     ) -> BatchState:
         """Mark a batch as scored by a model version."""
         changes: dict[str, Any] = {
@@ -199,6 +205,8 @@ class Ledger:
             "scored_at": datetime.now(UTC),
             "above_usual": above_usual,
             "is_odd": is_odd,
+            "looks_since": looks_since,
+            "looked_back": looked_back,
         }
         self._update(state, **changes)
         return replace(state, **changes)

@@ -58,6 +58,8 @@ batches = sa.Table(
     sa.Column("scored_at", instant),
     sa.Column("above_usual", sa.Float),
     sa.Column("is_odd", sa.Boolean),
+    sa.Column("looks_since", instant),
+    sa.Column("looked_back", sa.String(64)),
 )
 claims = sa.Table(
     "claims",

@@ -20,6 +20,7 @@ from pipeline import sql
 from pipeline.config import derived
 from pipeline.errors import ConfigError
 from pipeline.records.window import choose_window
+from pipeline.report import batch
 from pipeline.results import views
 from pipeline.review import record, versions
 from pipeline.review.queued import Whole
@@ -171,6 +172,60 @@ def _says_what_it_is_made_of(place: Place, row: Whole) -> None:
     behind = re.findall(r'<div class="behind"><dt>(\w+) <small>in (.*?)</small>', page)
     assert behind == [("level", ", ".join(names))]
     assert record.neighbours(place.here, dataset, row).columns[:2] == ("at", "level")
+
+
+def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """By every run, the status and its page, until it is scored again; then its scores are those of a day
+    that came in its turn.
+    """
+    place, in_turn = open_copy(plant), open_copy(plant)
+    for day in (4, 5):
+        pq.write_table(readings(day), in_turn.incoming / f"day{day}.parquet")
+    in_turn.validate()
+    in_turn.score()
+    pq.write_table(readings(5), place.incoming / "day5.parquet")
+    place.validate()
+    assert place.score().details.get("notes") is None
+    assert by_record(place).items() - by_record(in_turn).items()
+    pq.write_table(readings(4), place.incoming / "day4.parquet")
+    place.validate()
+    words = "looks back on day4: delivered, changed or refused after it was scored"
+    said = f"day5 {words}; score it again: vaewatch score plant day5 --force"
+    assert place.score().details["notes"] == [said]
+    assert place.score().details["notes"] == [said]
+    dataset = place.here.dataset("plant")
+    assert words in batch.path_of(place.here, dataset, "day5").read_text("utf-8")
+    assert batch.rewrite(place.here, dataset, "day5").trust.word == "outdated"
+    (status,) = views.status(place.here, "plant")
+    assert {one["batch_id"]: one["outdated_by"] for one in status["batches"] if one["outdated_by"]} == {
+        "day5": ["day4"]
+    }
+    place.validate("day4", force=True)  # the same records
+    place.score("day4")
+    assert "notes" not in place.score("day5", force=True).details
+    assert by_record(place) == by_record(in_turn)
+    assert batch.rewrite(place.here, dataset, "day5").trust.word != "outdated"
+
+
+def test_a_batch_that_is_checked_again_and_stays_as_it_was_makes_nothing_outdated(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """Only what a batch sees of another counts; one that is mended does, one that is refused does."""
+    place = open_copy(plant)
+    place.score()
+    place.validate("day2", force=True)
+    assert "notes" not in place.score().details
+    day = readings(2)
+    pq.write_table(day.slice(0, day.num_rows - 1), place.incoming / "day2.parquet")
+    place.validate()
+    (note,) = place.score().details["notes"]
+    assert note.startswith("day3 looks back on day2: ")
+    (place.incoming / "day1.parquet").write_bytes(b"PAR1")
+    place.validate()
+    (note,) = place.score().details["notes"]
+    assert note.startswith("day2..day3 looks back on day2: ")
 
 
 def test_a_model_that_knows_other_derived_columns_is_not_asked(

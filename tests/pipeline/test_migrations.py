@@ -135,6 +135,8 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
             connection.exec_driver_sql(f"DROP INDEX {index}")
         for name in ("kl_weight", "terms"):
             connection.exec_driver_sql(f"ALTER TABLE queue DROP COLUMN {name}")
+        for name in ("looks_since", "looked_back"):
+            connection.exec_driver_sql(f"ALTER TABLE batches DROP COLUMN {name}")
         connection.exec_driver_sql("ALTER TABLE queue_batches DROP COLUMN told")
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0005'")
     ledger.close()
