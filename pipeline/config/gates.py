@@ -115,7 +115,7 @@ class Gates(BaseModel):
     precision: _Gate = Field(Gate(), description="confirmed anomalies among judged flags")
     confirmed: _Gate = Field(Gate(), description="confirmed anomalies that are flagged")
     kept: _Kept = Field(
-        Kept(), description="confirmed anomalies that the champion flags and the challenger finds ordinary"
+        Kept(), description="confirmed anomalies that it finds ordinary and the version beside it flags"
     )
 
     @model_validator(mode="before")

@@ -16,13 +16,28 @@ MOST_NAMED = 3  # settings
 
 
 def likely_cause(evidence: Evidence, gates: Gates) -> str:
-    """The settings that differ from the champion's come first: somebody meant to change something."""
+    """The settings that differ from the champion's come first: somebody meant to change something.
+
+    Of two versions of which neither has to replace the other nothing but what sets them apart is said: that
+    one of them is older, or was promoted for its faults, cannot be read off what was measured.
+    """
+    if not evidence.serves:
+        return _apart(evidence)
     changed = [f"{name} {now} (was {was})" for name, (was, now) in evidence.changed.items()]
     if not changed:
         return _measured(evidence, gates)
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
     named = f"{', '.join(changed[:MOST_NAMED])}{more}"
     return f"other settings than the champion's: {named}; else, {_measured(evidence, gates)}"
+
+
+def _apart(evidence: Evidence) -> str:
+    one, other = evidence.challenger, evidence.champion
+    found = [f"{name} {now} ({evidence.rival}: {was})" for name, (was, now) in evidence.changed.items()]
+    found = found[:MOST_NAMED] + [f"{len(found) - MOST_NAMED} more"] * (len(found) > MOST_NAMED)
+    if other and one.n_learned < FEW_LEARNED * other.n_learned:
+        found.append(f"it learned from {one.n_learned} records, {evidence.rival} from {other.n_learned}")
+    return "; ".join(found)
 
 
 def _measured(evidence: Evidence, gates: Gates) -> str:

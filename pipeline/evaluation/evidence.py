@@ -143,6 +143,7 @@ class Evidence:
         n_holdout, n_recent, n_newest: holdout records; those of the newest days; records of the newest days.
         budget: share of the holdout above the threshold for `ranked_recall`.
         champion: None where none serves. incomparable: why the champion could not be measured.
+        serves: whether that is the champion; else a version that somebody has put in its place, to compare.
         baselines: ranked recall of each.
         differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a
             baseline, another seed, or its own flags on the records that anomalies were injected into
@@ -166,11 +167,17 @@ class Evidence:
     champion: Measured | None = None
     shadow_days: float = 0.0
     incomparable: str = ""
+    serves: bool = True
     baselines: Mapping[str, float] = field(default_factory=dict)
     differences: Mapping[str, Difference] = field(default_factory=dict)
     churn: Churn | None = None
     lost: tuple[str, ...] = ()
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def rival(self) -> str:
+        """What the challenger is held against, in words."""
+        return "the champion" if self.serves or self.champion is None else f"version {self.champion.version}"
 
     @property
     def recall_differences(self) -> dict[str, Difference]:

@@ -39,7 +39,7 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
     )
     refused = [finding.gate for finding in findings if finding.refuses]
     against = evidence.champion.version if evidence.champion else None
-    if not refused and evidence.champion and evidence.shadow_days < shadow_days:
+    if not refused and evidence.champion and evidence.serves and evidence.shadow_days < shadow_days:
         so_far = f"{evidence.shadow_days:.3g} of {shadow_days:g} days in the shadow of version {against}"
         return Decision("wait", against, findings, so_far)
     if not refused:
@@ -50,7 +50,7 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
 
 @dataclass(frozen=True)
 class _Case:
-    """What a gate judges by. one, other: the challenger and the champion."""
+    """What a gate judges by. one, other: the challenger, and the champion or what stands in its place."""
 
     evidence: Evidence
     gates: Gates
@@ -62,6 +62,10 @@ class _Case:
     @property
     def other(self) -> Measured | None:
         return self.evidence.champion
+
+    @property
+    def rival(self) -> str:
+        return self.evidence.rival
 
     @property
     def uncompared(self) -> str:
@@ -111,13 +115,13 @@ def _recall(case: _Case) -> Finding:
         return _said("not judged", case.uncompared or case.few, value=found)
     theirs = other.recall or 0.0
     if theirs < margin:
-        why = f"the champion itself finds {theirs:.0%} of the injected anomalies"
+        why = f"{case.rival} itself finds {theirs:.0%} of the injected anomalies"
         return _said("not judged", why, value=found, beside=_percent(other.recall))
     by_kind = case.evidence.recall_differences
     kind = min(by_kind, key=lambda k: by_kind[k].value)
-    single = f"{one.recall_of[kind]:.0%} of kind {kind} where the champion finds {other.recall_of[kind]:.0%}"
+    single = f"{one.recall_of[kind]:.0%} of kind {kind} where {case.rival} finds {other.recall_of[kind]:.0%}"
     behind = _behind(case.evidence.differences["recall"], margin)
-    whole = f"{one.recall:.0%} of the injected anomalies where the champion finds {theirs:.0%}, "
+    whole = f"{one.recall:.0%} of the injected anomalies where {case.rival} finds {theirs:.0%}, "
     return _either(
         behind or _behind(by_kind[kind], WIDER * margin),
         f"finds {whole if behind else ''}{single}",
@@ -183,17 +187,17 @@ def _flag_rate(case: _Case) -> Finding:
         return _said("not judged", "a false-discovery rate promises no number of flags")
     words = "flags {:.3g} times as many records of the newest days as promised"
     theirs = case.other.flag_rate if case.other else None
-    return _in_band(case.gates.flag_rate, case.one.flag_rate, theirs, case.one.flagged.n, words)
+    return _in_band(case.gates.flag_rate, case.one.flag_rate, theirs, case.one.flagged.n, words, case.rival)
 
 
 def _p_values(case: _Case) -> Finding:
     words = "{:.3g} times as many records as there should be have p-values up to 5 %"
     theirs = case.other.tail_rate if case.other else None
-    return _in_band(case.gates.p_values, case.one.tail_rate, theirs, case.one.in_tail.n, words)
+    return _in_band(case.gates.p_values, case.one.tail_rate, theirs, case.one.in_tail.n, words, case.rival)
 
 
-def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words: str) -> Finding:
-    """Fails where the whole interval is outside, and the champion is not as far out."""
+def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words: str, rival: str) -> Finding:
+    """Fails where the whole interval is outside, and the other version is not as far out."""
     if mine is None or n < FEWEST_RECENT:
         return _said("not judged", f"only {n} records of the newest days are held out")
     row = {
@@ -203,7 +207,7 @@ def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words
     }
     outside = mine.high < band.lowest or mine.low > band.highest
     if outside and theirs and (theirs.value <= mine.value if mine.value < 1 else theirs.value >= mine.value):
-        return _said("passed", "outside the band, but the champion is further", **row)
+        return _said("passed", f"outside the band, but {rival} is further", **row)
     return _either(outside, words.format(mine.value), **row)
 
 
@@ -267,7 +271,7 @@ def _confirmed_share(case: _Case, what: str, words: str) -> Finding:
     if (n := min(mine.n, theirs.n)) < FEWEST_JUDGED:
         return _said("not judged", f"only {n} judged records are held out, {FEWEST_JUDGED} are needed", **row)
     apart = mine.interval(Z)[1] < theirs.interval(Z)[0]
-    return _either(apart, f"{mine.value:.0%} {words}, {theirs.value:.0%} under the champion", **row)
+    return _either(apart, f"{mine.value:.0%} {words}, {theirs.value:.0%} under {case.rival}", **row)
 
 
 def _kept(case: _Case) -> Finding:
@@ -275,7 +279,7 @@ def _kept(case: _Case) -> Finding:
         return _said("not judged", case.uncompared)
     lost = [one for one in case.evidence.lost if one not in case.gates.kept.allowed]
     named = f"{', '.join(lost[:5])}{'…' * (len(lost) > 5)}"
-    why = f"confirmed anomalies that the champion flags are ordinary to it: {named}"
+    why = f"confirmed anomalies that {case.rival} flags are ordinary to it: {named}"
     return _either(
         bool(lost),
         f"{why}; allow them by promote.gates.kept.allowed",

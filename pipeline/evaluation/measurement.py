@@ -65,8 +65,9 @@ def measure(
     other_seed: Detector | None = None,
     shadow_days: float = 0.0,
     changed: Mapping[str, tuple[str, str]] | None = None,
+    serves: bool = True,
 ) -> Evidence:
-    """Measure a challenger, and a champion beside it.
+    """Measure a challenger, and a champion beside it, or another version in the champion's place.
 
     Args:
         batches: first and last of the window.
@@ -74,6 +75,7 @@ def measure(
         other_seed: the challenger's training under another seed.
         shadow_days: of batches that landed since the challenger was trained.
         changed: settings that are not the champion's, with its value and the challenger's.
+        serves: whether what stands in the champion's place is the champion.
 
     Raises:
         ModelUnusable: the challenger cannot score the records.
@@ -102,6 +104,7 @@ def measure(
         churn=_churn(asked.newest, one, other) if other else None,
         lost=_lost(dataset, held.anomalies, one, other) if other else (),
         changed=changed or {},
+        serves=serves,
     )
 
 

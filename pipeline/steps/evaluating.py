@@ -134,16 +134,14 @@ def compare(
         NotReady: there is no such version.
     """
     dataset = here.dataset(dataset_name)
-    champion = (
-        here.registry.champion(dataset.dataset)
-        if other is None
-        else here.registry.version(dataset.dataset, other)
-    )
+    champion = here.registry.champion(dataset.dataset)
+    beside = champion if other is None else here.registry.version(dataset.dataset, other)
     chosen = _chosen(here, dataset, one)
-    if champion and champion.version == chosen.version:
+    if beside and beside.version == chosen.version:
         raise NotReady(_alone(dataset, chosen, len(here.registry.versions(dataset.dataset))))
-    judged = _judged(here, dataset, _window(here, dataset), chosen, champion)
-    return Comparison(chosen, champion, *judged)
+    serves = beside is None or (champion is not None and champion.version == beside.version)
+    judged = _judged(here, dataset, _window(here, dataset), chosen, beside, serves=serves)
+    return Comparison(chosen, beside, *judged)
 
 
 def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
@@ -219,8 +217,15 @@ def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str
 
 
 def _judged(
-    here: Installation, dataset: Dataset, window: Window, chosen: ModelVersion, champion: ModelVersion | None
+    here: Installation,
+    dataset: Dataset,
+    window: Window,
+    chosen: ModelVersion,
+    champion: ModelVersion | None,
+    *,
+    serves: bool = True,
 ) -> tuple[Evidence, Decision]:
+    """Measure and decide. serves: whether what stands in the champion's place is the champion."""
     from pipeline.evaluation import decide
     from pipeline.evaluation.measurement import measure
     from pipeline.records import holdout
@@ -251,6 +256,7 @@ def _judged(
         other_seed=seed,
         shadow_days=days if shadow else 0.0,
         changed=_changed(here, chosen, champion) if champion else None,
+        serves=serves,
     )
     return evidence, decide(evidence, dataset.promote.gates, shadow_days=dataset.promote.shadow_days)
 

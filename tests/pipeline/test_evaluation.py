@@ -369,6 +369,24 @@ def test_what_was_set_otherwise_is_the_first_thing_to_look_at(judged: Callable[.
     )
 
 
+def test_a_version_that_does_not_serve_is_not_called_the_champion(judged: Callable[..., Evidence]) -> None:
+    """Of any two versions nobody has to replace the other: what sets them apart is said, and no cause that
+    only a challenger can have; neither waits in the other's shadow.
+    """
+    asked = Gates.model_validate({"flag_rate": {"highest": 1}, "p_values": {"highest": 1}})
+    challenged = judged("shuffled", "good")
+    compared = replace(challenged, serves=False)
+    before, after = (decide(evidence, asked).as_dict() for evidence in (challenged, compared))
+    assert "the champion finds" in str(before["findings"])
+    assert "version 1 finds" in str(after["findings"])
+    assert not [found["reason"] for found in after["findings"] if "champion" in found["reason"]]
+    assert (bool(before["cause"]), after["cause"]) == (True, "")
+    set_otherwise = replace(compared, changed={"train.recipe.steps": ("1200", "150")})
+    assert decide(set_otherwise, asked).cause == "train.recipe.steps 150 (version 1: 1200)"
+    good = replace(judged("other seed", "good"), serves=False)
+    assert decide(good, Gates(), shadow_days=3).outcome == "promote"
+
+
 def test_finding_no_more_than_chance_would_is_finding_nothing(judged: Callable[..., Evidence]) -> None:
     """Where half of all records are flagged, half of the anomalies are found by nobody."""
     evidence = judged("good", None)
