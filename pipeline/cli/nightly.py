@@ -38,10 +38,12 @@ def init(
     import shutil
 
     from pipeline.errors import ConfigError
+    from pipeline.incoming.batches import unsettled
     from pipeline.inference import default_name, propose
     from pipeline.installation import Installation
 
-    settings = Installation().settings
+    here = Installation()
+    settings = here.settings
     folder = path.expanduser().absolute()
     dataset = default_name(folder) if name is None else name
     target, scratch = settings.datasets / f"{dataset}.yaml", settings.home / "work" / f"init-{dataset}"
@@ -60,7 +62,9 @@ def init(
     typer.echo(f"wrote {target} from {proposal.looked_at.words}")
     for warning in proposal.warnings:
         typer.echo(f"  look at {warning}")
-    return typer.echo(f"next: read it, then `vaewatch run {dataset}`")
+    left = unsettled(here.dataset(dataset))
+    settling = f" (in {left.settled_in} s: {left.files} may still be written until then)" if left else ""
+    return typer.echo(f"next: read it, then `vaewatch run {dataset}`{settling}")
 
 
 @verbs.command()

@@ -7,6 +7,7 @@ done with a batch (storage/ledger.py), or whether it is fit to score (validation
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import stat
@@ -85,10 +86,38 @@ def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
     return found
 
 
-def unsettled(dataset: Dataset) -> int:
-    """How many files were touched too recently to be read."""
-    settled_before = time.time_ns() - int(dataset.incoming.settle_seconds * 1e9)
-    return sum(file.mtime_ns > settled_before for file, _ in _listed(dataset))
+@dataclass(frozen=True)
+class Unsettled:
+    """Files that were changed too recently to be read: they may still be written.
+
+    Attributes:
+        within: seconds for which a file is left alone after a change.
+        settled_in: whole seconds until the last of them may be read.
+    """
+
+    n_files: int
+    within: float
+    settled_in: int
+
+    @property
+    def files(self) -> str:
+        return "1 file" if self.n_files == 1 else f"{self.n_files} files"
+
+    @property
+    def words(self) -> str:
+        were = "was" if self.n_files == 1 else "were"
+        return (
+            f"{self.files} {were} changed less than {self.within:g} s ago and may still be written; "
+            f"run again in {self.settled_in} s"
+        )
+
+
+def unsettled(dataset: Dataset) -> Unsettled | None:
+    """The files that were changed within `settle_seconds`; None where there are none."""
+    within, now = dataset.incoming.settle_seconds, time.time_ns()
+    ages = [(now - file.mtime_ns) / 1e9 for file, _ in _listed(dataset)]
+    young = [age for age in ages if age < within]
+    return Unsettled(len(young), within, math.ceil(within - min(young))) if young else None
 
 
 def _check_distinct(dataset: Dataset, found: Iterable[LandedBatch]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
+from pipeline.incoming.batches import unsettled
 from pipeline.installation import Installation
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
@@ -64,7 +65,8 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
         for receipt in _learn(here, dataset, say):
             receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
     except NotReady as early:
-        receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": str(early)}))
+        why = "for the files that still settle" if unsettled(dataset) else str(early)
+        receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": why}))
     receipts.append(score(here, dataset_name, say=say))
     return receipts
 

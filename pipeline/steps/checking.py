@@ -93,9 +93,8 @@ def validate(
 
 
 def _left(dataset: Dataset) -> dict[str, Any]:
-    n_left, seconds = unsettled(dataset), dataset.incoming.settle_seconds
-    reason = f"{n_left} files touched within {seconds:g} s are left for the next look"
-    return {"reason": reason} if n_left else {}
+    left = unsettled(dataset)
+    return {"reason": left.words} if left else {}
 
 
 def _validate(

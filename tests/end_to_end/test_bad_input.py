@@ -6,11 +6,13 @@ docs/reference/bad-input.md is the table of these; each row there names its test
 from __future__ import annotations
 
 import html
+import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -273,12 +275,21 @@ def test_text_that_is_not_utf8_is_refused(shop: Shop) -> None:
 
 
 def test_files_that_still_settle_are_said(shop: Shop) -> None:
-    """Somebody copies files, runs, and reads that nothing is there."""
-    shop.place.edit("settle_seconds: 0", "settle_seconds: 60")
+    """Somebody copies files, runs, and reads that nothing is there; the advice is not to wait for more."""
+    shop.place.edit("settle_seconds: 0", "settle_seconds: 30")
     shop.land(orders())
-    receipt = shop.place.validate()
-    assert receipt.batches == ()
-    assert receipt.details["reason"] == "1 files touched within 60 s are left for the next look"
+    past = time.time() - 11
+    os.utime(shop.place.incoming / "b1.parquet", (past, past))
+    checked, trained, _ = steps.run(shop.place.here, "orders")
+    assert checked.batches == ()
+    said = r"1 file was changed less than 30 s ago and may still be written; run again in (\d+) s"
+    found = re.fullmatch(said, checked.details["reason"])
+    assert found
+    assert 1 <= int(found[1]) <= 19
+    assert (trained.outcome, trained.details["reason"]) == ("waiting", "for the files that still settle")
+    os.utime(shop.place.incoming / "b1.parquet", (past - 30, past - 30))
+    checked = shop.place.validate()
+    assert [batch.outcome for batch in checked.batches] == ["accepted"]
 
 
 def test_a_refused_batch_is_due_again_once_its_contract_is_mended(shop: Shop) -> None:

@@ -46,3 +46,5 @@ def test_init_leaves_a_dataset_file_and_no_scratch_behind(
     assert outcome.exit_code == 0, outcome.output
     assert (tmp_path / "datasets" / "orders.yaml").exists()
     assert list((tmp_path / "var" / "work").iterdir()) == []
+    settling = r"`vaewatch run orders` \(in \d+ s: 1 file may still be written until then\)"
+    assert re.search(settling, outcome.stdout), outcome.stdout
