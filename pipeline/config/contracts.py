@@ -215,12 +215,13 @@ def row_rules(dataset: Dataset) -> list[RowRule]:
 
 
 def _range_rule(name: str, column: Column) -> RowRule:
-    quoted, bounds = sql.name(name), []
+    value, bounds = f"CAST({sql.name(name)} AS DOUBLE)", []
     if column.min is not None:
-        bounds.append(f"CAST({quoted} AS DOUBLE) < {column.min!r}::DOUBLE")
+        bounds.append(f"{value} < {column.min!r}::DOUBLE")
     if column.max is not None:
-        bounds.append(f"CAST({quoted} AS DOUBLE) > {column.max!r}::DOUBLE")
-    violates = f"coalesce({' OR '.join(bounds)}, false)"
+        bounds.append(f"{value} > {column.max!r}::DOUBLE")
+    # an infinite value is set aside for being that: one reason is enough
+    violates = f"coalesce(({' OR '.join(bounds)}) AND NOT isinf({value}), false)"
     return RowRule("out_of_range", name, violates, minimum=column.min, maximum=column.max)
 
 

@@ -134,8 +134,28 @@ class ExpectColumnValuesToNotBeNullCounted(_Counted, ExpectColumnValuesToNotBeNu
     """Native, counted."""
 
 
+class _BetweenWhereFinite(ColumnMapMetricProvider):
+    condition_metric_name = "column_values.between_where_finite"
+    condition_value_keys = ("min_value", "max_value")
+
+    @column_condition_partial(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805
+        column: Any,
+        min_value: float | None = None,
+        max_value: float | None = None,
+        **_: Any,
+    ) -> Any:
+        value = sa.cast(column, sa.Double)
+        bounds = [value >= min_value] if min_value is not None else []
+        bounds += [value <= max_value] if max_value is not None else []
+        return sa.or_(sa.and_(*bounds), sa.func.isinf(value, type_=sa.Boolean))
+
+
 class ExpectColumnValuesToBeBetweenCounted(_Counted, ExpectColumnValuesToBeBetween):
-    """Native, counted."""
+    """Native, counted; an infinite value is another expectation's to find."""
+
+    map_metric = "column_values.between_where_finite"
 
 
 class ExpectColumnValuesToBeInSetCounted(_Counted, ExpectColumnValuesToBeInSet):

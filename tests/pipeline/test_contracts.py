@@ -292,7 +292,7 @@ def reasons_by_hand(records: list[dict[str, Any]]) -> list[set[str]]:
             "missing_value:id": r["id"] is None,
             "missing_value:amount": amount is None,
             "not_finite:amount": amount is not None and math.isinf(amount),
-            "out_of_range:amount": amount is not None and not -1.5 <= amount <= 10,
+            "out_of_range:amount": amount is not None and math.isfinite(amount) and not -1.5 <= amount <= 10,
             "out_of_range:n": r["n"] is not None and r["n"] < 0,
             "out_of_range:price": r["price"] is not None and r["price"] > Decimal("0.3"),
             "not_in_set:colour": r["colour"] not in {None, "red", "it's", ""},
