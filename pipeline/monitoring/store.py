@@ -67,12 +67,48 @@ def one(ledger: Ledger, dataset: str, batch_id: str) -> Watched | None:
     return found[0] if found else None
 
 
+def judge_again(ledger: Ledger, dataset: str, watched: Watched) -> bool:
+    """Write what a batch is judged to be, unless it was measured anew meanwhile; returns whether it was
+    written.
+    """
+    same = (measures.c.dataset == dataset) & (measures.c.batch_id == watched.batch_id)
+    as_known = same & (measures.c.measured_at == watched.measured_at)
+    judged = {
+        "measures": watched.measures.to_dict(),
+        "findings": [finding.to_dict() for finding in watched.findings],
+    }
+    with ledger.transaction(write=True) as connection:
+        return connection.execute(sa.update(measures).where(as_known).values(judged)).rowcount == 1
+
+
 def before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[Watched]:
     """The newest batches before one, oldest first."""
-    earlier = (measures.c.day < day.isoformat()) | (
-        (measures.c.day == day.isoformat()) & (measures.c.batch_id < batch_id)
-    )
-    return _read(ledger, (measures.c.dataset == dataset) & earlier, MOST_READ)
+    return _read(ledger, (measures.c.dataset == dataset) & _earlier(day, batch_id), MOST_READ)
+
+
+def ids_before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[str]:
+    """The same batches, by name alone; newest first."""
+    newest_first = (measures.c.day.desc(), measures.c.batch_id.desc())
+    return _ids(ledger, dataset, _earlier(day, batch_id), newest_first, MOST_READ)
+
+
+def ids_after(ledger: Ledger, dataset: str, day: date, batch_id: str, n: int) -> list[str]:
+    """The next batches after one, oldest first."""
+    later = ~_earlier(day, batch_id) & (measures.c.batch_id != batch_id)
+    return _ids(ledger, dataset, later, (measures.c.day, measures.c.batch_id), n)
+
+
+def _earlier(day: date, batch_id: str) -> sa.ColumnElement[bool]:
+    same_day = (measures.c.day == day.isoformat()) & (measures.c.batch_id < batch_id)
+    return (measures.c.day < day.isoformat()) | same_day
+
+
+def _ids(
+    ledger: Ledger, dataset: str, condition: sa.ColumnElement[bool], order: tuple[Any, ...], most: int
+) -> list[str]:
+    query = sa.select(measures.c.batch_id).where(measures.c.dataset == dataset, condition)
+    with ledger.transaction() as connection:
+        return list(connection.execute(query.order_by(*order).limit(most)).scalars())
 
 
 def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:

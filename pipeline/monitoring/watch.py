@@ -6,7 +6,7 @@ means (judgement.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -51,11 +51,7 @@ def watch(
     """
     name, day = dataset.dataset, age(state)[0].date()
     past = [
-        earlier
-        for earlier in store.before(here.ledger, name, day, state.batch_id)
-        if (known := current.get(earlier.batch_id))
-        and known.status != "refused"
-        and not is_undated(earlier.batch_id)
+        one for one in store.before(here.ledger, name, day, state.batch_id) if _counts(one.batch_id, current)
     ]
     champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
     now = replace(_measured(state, detector, scored, champion_days, backlog), n_earlier=len(past))
@@ -63,17 +59,56 @@ def watch(
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)
     findings = [_of_strays(dataset, state)] if strays else judge(now, past, day, dataset=dataset)
-    new = news(findings, told)
     watched = Watched(
         batch_id=state.batch_id,
         day=day,
         measures=now,
-        findings=tuple(replace(finding, told=finding not in new) for finding in findings),
+        findings=_known(findings, told),
         model_version=champion.version,
         measured_at=scored_at,
     )
     store.replace(here.ledger, name, watched)
     return watched
+
+
+def judge_again(
+    here: Installation, dataset: Dataset, batch_id: str, current: Mapping[str, BatchState]
+) -> bool:
+    """Hold a batch against all that come before it in time, where it was measured before some of them: of a
+    backlog, batches are scored side by side and finish in any order. Returns whether anything was written.
+    """
+    name, watched = dataset.dataset, store.one(here.ledger, dataset.dataset, batch_id)
+    if watched is None or is_undated(batch_id):
+        return False
+    earlier = store.ids_before(here.ledger, name, watched.day, batch_id)
+    if sum(_counts(one, current) for one in earlier) == watched.measures.n_earlier:
+        return False
+    before = store.before(here.ledger, name, watched.day, batch_id)
+    past = [one for one in before if _counts(one.batch_id, current)]
+    now = replace(watched.measures, n_earlier=len(past))
+    told = [finding for finding in watched.findings if finding.told]
+    findings = _known(judge(now, past, watched.day, dataset=dataset), told)
+    written = store.judge_again(here.ledger, name, replace(watched, measures=now, findings=findings))
+    if written and (state := current.get(batch_id)):
+        here.ledger.mark_odd(state, is_odd=is_odd(findings))
+    return written
+
+
+def is_odd(findings: Iterable[Finding]) -> bool:
+    """Whether a batch as a whole scores higher than usual."""
+    return any(finding.key == "scores" for finding in findings)
+
+
+def _counts(batch_id: str, current: Mapping[str, BatchState]) -> bool:
+    """Whether a measured batch is history for later ones."""
+    known = current.get(batch_id)
+    return known is not None and known.status != "refused" and not is_undated(batch_id)
+
+
+def _known(findings: Sequence[Finding], told: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings, those marked that people know of."""
+    new = news(findings, told)
+    return tuple(replace(finding, told=finding not in new) for finding in findings)
 
 
 def _of_strays(dataset: Dataset, state: BatchState) -> Finding:

@@ -23,6 +23,7 @@ from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
+from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
@@ -80,6 +81,7 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         raise NotReady(
             f"{dataset.dataset}: {wanted}{never} validated; see `vaewatch status {dataset.dataset}`"
         )
+    judge_again(here, dataset, state.batch_id, here.ledger.current(dataset.dataset))
     return write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
 
 
@@ -162,7 +164,9 @@ def _outdated(here: Installation, state: BatchState) -> str:
 
 
 def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:
-    """How many batches were known when this one was measured: more may have come in since, out of turn."""
+    """How many batches this one was held against; of one that was measured before that was noted, how many
+    there are.
+    """
     noted = watched.measures.n_earlier if watched else None
     return len(earlier) if noted is None else noted
 

@@ -47,7 +47,7 @@ def trust(
 
     Args:
         findings: None where the batch was never measured.
-        n_earlier: batches that it was held against, as they were known when it was measured.
+        n_earlier: batches before it that it was held against.
         serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
         misses: why what its version does not flag says little, where an evaluation found so.
         withdrawn: who took its version back, and why; empty where nobody did.
@@ -85,9 +85,9 @@ def trust(
     if misses:
         return Trust("warn", "misses much", "Few flags do not mean few anomalies", deaf)
     if n_earlier < FEWEST_EARLIER:
-        known = {0: "No earlier batch was known", 1: "One earlier batch was known"}
-        so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches were known")
-        why = f"{so_far} when it was scored: below {FEWEST_EARLIER}, nothing but gross drift is told."
+        known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
+        so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
+        why = f"{so_far}: below {FEWEST_EARLIER}, nothing but gross drift is told."
         return Trust("good", "trusted so far", "Nothing speaks against these flags", why)
     before = f"lie where those of the {n_earlier} batches before lay"
     why = f"Columns, scores and flags {before}."

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
     from pipeline.report.gates import Judgement
 
+NEXT = 14  # batches after those scored just now that are judged again; all others: vaewatch report
+
 
 def score(
     here: Installation,
@@ -64,6 +66,8 @@ def score(
         receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
     else:
         receipts += _scored_by(champion, here, dataset, waiting, current, say)
+    done = {receipt.batch_id for receipt in receipts if receipt.outcome == "scored"}
+    _in_order(here, dataset, done)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
     digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
@@ -75,8 +79,26 @@ def score(
     name = dataset.dataset
     look = {"next": f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"}
     details: dict[str, Any] = look if n_flagged else {}
-    details |= _outdated(here, dataset, {batch.batch_id for batch in receipts if batch.outcome == "scored"})
+    details |= _outdated(here, dataset, done)
     return Receipt("score", name, summary(receipts), tuple(receipts), version, details=details)
+
+
+def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> None:
+    """Judge batches again that were measured before some that come before them: those scored just now, and
+    the next ones after them.
+    """
+    from pipeline.monitoring import store, watch
+    from pipeline.records.window import age
+    from pipeline.report import batch as report
+
+    if not scored_now:
+        return
+    current = here.ledger.current(dataset.dataset)
+    *others, last = sorted((current[one] for one in scored_now), key=age)
+    after = store.ids_after(here.ledger, dataset.dataset, age(last)[0].date(), last.batch_id, NEXT)
+    for batch_id in [*(state.batch_id for state in others), last.batch_id, *after]:
+        if watch.judge_again(here, dataset, batch_id, current):
+            report.rewrite(here, dataset, batch_id)
 
 
 def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> dict[str, Any]:
@@ -140,7 +162,7 @@ def _score(
     """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
     from pipeline.detection.scoring import score_batch
     from pipeline.monitoring.findings import gathered
-    from pipeline.monitoring.watch import watch
+    from pipeline.monitoring.watch import is_odd, watch
     from pipeline.report import batch as report
     from pipeline.review import queue
     from pipeline.review.filling import fill
@@ -183,7 +205,7 @@ def _score(
         threshold=value,
         n_flagged=n_flagged,
         above_usual=scored.above if scored else None,
-        is_odd=any(finding.key == "scores" for finding in watched.findings) if scored else None,
+        is_odd=is_odd(watched.findings) if scored else None,
         looks_since=scored.looks_since if scored else None,
         looked_back=scored.looked_back if scored else None,
     )

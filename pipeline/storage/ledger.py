@@ -211,6 +211,10 @@ class Ledger:
         self._update(state, **changes)
         return replace(state, **changes)
 
+    def mark_odd(self, state: BatchState, *, is_odd: bool) -> None:
+        """Note whether a scored batch is odd as a whole, where that was judged again."""
+        self._update(state, is_odd=is_odd)
+
     def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
         """Take batches for a scheduler run; those taken within `lease` by an earlier one are left out."""
         now = datetime.now(UTC)

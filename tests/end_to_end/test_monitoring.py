@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from typing import TYPE_CHECKING
 
@@ -112,22 +114,42 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         batch.rewrite(here, dataset, "1999-01-01")
 
 
-def test_a_page_says_what_was_known_when_its_batch_was_scored_whenever_it_is_written(trained: Place) -> None:
-    """Of a backlog batches are scored side by side, and out of turn; what was not known was not looked at."""
+def test_batches_that_finish_out_of_turn_are_held_against_those_before_them(
+    trained: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """Of a backlog batches are scored side by side: whichever is done first, the numbers, the page and what
+    is found are those of an orderly night.
+    """
+    in_turn = open_copy(trained)
+    in_turn.score("2026-01-01..2026-01-05")
     trained.score("2026-01-05")
-    trained.score("2026-01-01..2026-01-04")
     here = trained.here
     dataset = here.dataset("payments")
-    found = store.one(here.ledger, "payments", "2026-01-05")
+    assert "No earlier batch is known" in batch.path_of(here, dataset, "2026-01-05").read_text("utf-8")
+    trained.score("2026-01-01..2026-01-04")
+    page = batch.path_of(here, dataset, "2026-01-05").read_text("utf-8")
+    assert "Only 4 earlier batches are known" in page
+    assert "the last 5 batches" in page
+    for batch_id in ("2026-01-01", "2026-01-05"):
+        one, other = (store.one(place.here.ledger, "payments", batch_id) for place in (trained, in_turn))
+        assert one
+        assert other
+        assert one.measures.n_earlier == other.measures.n_earlier
+        assert [finding.key for finding in one.findings] == [finding.key for finding in other.findings]
+
+
+def test_a_report_written_again_counts_the_batches_that_came_before_by_now(trained: Place) -> None:
+    """Also where nobody judged again when they came, as in an installation of before this was done."""
+    trained.score("2026-01-01..2026-01-03")
+    here = trained.here
+    found = store.one(here.ledger, "payments", "2026-01-03")
     assert found
-    assert found.measures.n_earlier == 0
-    assert (
-        "No earlier batch was known when it was scored"
-        in batch.rewrite(here, dataset, "2026-01-05").trust.why
-    )
-    assert "the last 5 batches" in batch.path_of(here, dataset, "2026-01-05").read_text("utf-8")
-    trained.score("2026-01-05", force=True)
-    assert "Only 4 earlier batches were known" in batch.rewrite(here, dataset, "2026-01-05").trust.why
+    store.replace(here.ledger, "payments", replace(found, measures=replace(found.measures, n_earlier=0)))
+    assert "Only 2 earlier batches" in batch.rewrite(here, here.dataset("payments"), "2026-01-03").trust.why
+    again = store.one(here.ledger, "payments", "2026-01-03")
+    assert again
+    assert again.measures.n_earlier == 2
+    assert not store.judge_again(here.ledger, "payments", replace(again, measured_at=None))
 
 
 def test_a_page_that_cannot_be_written_leaves_the_earlier_one(scored: Place) -> None:
