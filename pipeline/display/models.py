@@ -71,13 +71,20 @@ def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
 
 
-def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str) -> None:
-    """Why required gates failed, and what is likely behind it."""
+def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str, ways: Sequence[str]) -> None:
+    """Why required gates failed, what is likely behind it, and what a person can do."""
     refusing = [f for f in findings if f["verdict"] == "failed" and f["level"] == "required"]
     for finding in refusing:
         console().print(f"  [red]{finding['gate']}[/red]: {escape(finding['reason'])}")
     if cause:
         console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
+    print_ways(ways)
+
+
+def print_ways(ways: Sequence[str]) -> None:
+    """What a person can do about a refusal."""
+    for way in ways:
+        console().print(f"  [bold]can be done[/bold]: {escape(way)}")
 
 
 def print_comparison(found: Comparison) -> None:
@@ -187,6 +194,7 @@ def print_version(found: Mapping[str, Any]) -> None:
         said = told(found["evaluation"], found["decision_reason"])
         out.print(f"\nmeasured on {said.measured_on}\n")
         print_gates(said.rows, said.heads)
+        print_ways(said.ways)
         _print_beside("injected anomalies found", said.heads, said.kinds)
         _print_beside("settings that differ", said.heads, said.settings)
 

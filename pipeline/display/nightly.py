@@ -48,7 +48,7 @@ def print_receipt(receipt: Receipt) -> None:
             console().print(f"  {SAID[heading]}: {escape(line)}")
     if findings:
         print_gates(rows(findings), heads(receipt.model_version, receipt.details["against"]))
-        print_reasons(findings, receipt.details["cause"])
+        print_reasons(findings, receipt.details["cause"], receipt.details["ways"])
     for line in receipt.details.get("notes", ()):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
     if page := receipt.details.get("page"):
@@ -117,7 +117,8 @@ def _counts(batch: dict[str, Any]) -> list[str]:
 def _note(batch: dict[str, Any]) -> str:
     aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
     odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
-    stale = "" if batch["outdated_by"] is None else f"outdated: {words(batch['outdated_by'])}"
+    behind = batch.get("outdated_by")
+    stale = "" if behind is None else f"outdated: {words(behind)}"
     return batch["reason"] or "; ".join(filter(None, [odd, stale, *batch["notes"], aside]))
 
 

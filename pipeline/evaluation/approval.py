@@ -86,6 +86,9 @@ def _measured(said: Told) -> Iterator[str]:
         for row in said.rows
         if row.reason
     )
+    if said.ways:
+        yield "What can be done:"
+        yield "\n".join(f"- {_plain(way)}" for way in said.ways)
     if said.kinds:
         yield "\n".join(_table(("Injected anomalies found", *map(str.capitalize, said.heads)), said.kinds))
     if said.differ:

@@ -5,8 +5,10 @@ Belongs here: reading causes off what was measured. Does not: what fails (judgin
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pipeline.config.gates import Gates
-from pipeline.evaluation.evidence import Evidence
+from pipeline.evaluation.evidence import Evidence, Ratio
 
 DISTINCT = 0.5  # share of different scores; a model of little but categories has ties
 FEW_LEARNED = 0.2  # of what the champion learned from
@@ -31,6 +33,53 @@ def likely_cause(evidence: Evidence, gates: Gates) -> str:
     return f"other settings than the champion's: {named}; else, {_measured(evidence, gates)}"
 
 
+def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tuple[str, ...]:
+    """What a person can do where the champion flags far too much and a version that knows these days is
+    refused: an event and a change of regime measure alike, and only people know which it is.
+
+    Args:
+        refused: the gates that refuse it.
+    """
+    theirs, name = _beyond(evidence, gates), evidence.dataset
+    if not (theirs and evidence.serves and refused):
+        return ()
+    found = [
+        f"where these days are an event, or wrong: label them anomaly or data_error, a group at once (vaewatch review groups {name}); "
+        "the next training leaves them out",
+        "where they are how it will be: label them expected_change, set train.window_days in the dataset's file to the days since the "
+        f"change, so that few of before are learned, and train again (vaewatch train {name})",
+    ]
+    if "collapse" not in refused:
+        version = evidence.challenger.version
+        found.append(
+            f"or have it serve all the same ({_beside(evidence)}): "
+            f"vaewatch promote {name} --version {version} --by WHO --reason WHY"
+        )
+    found.append(
+        "until then, flag.cap in the dataset's file has no more of a batch flagged than people can look at, the most severe"
+    )
+    return tuple(found)
+
+
+def _beyond(evidence: Evidence, gates: Gates) -> Ratio | None:
+    """The champion's flags over those promised, where they are more than may be."""
+    theirs = evidence.champion.flag_rate if evidence.champion else None
+    return theirs if theirs and theirs.low > gates.flag_rate.highest else None
+
+
+def _beside(evidence: Evidence) -> str:
+    """What a promotion would change, as measured."""
+    one, other = evidence.challenger, evidence.champion
+    said = []
+    if other and one.flag_rate and other.flag_rate:
+        said.append(
+            f"of these records it flags {one.flag_rate.value:.3g} times as many as promised, the champion {other.flag_rate.value:.3g} times"
+        )
+    if other and one.recall is not None and other.recall is not None:
+        said.append(f"it finds {one.recall:.0%} of the injected anomalies, the champion {other.recall:.0%}")
+    return "; ".join(said)
+
+
 def _apart(evidence: Evidence) -> str:
     one, other = evidence.challenger, evidence.champion
     found = [f"{name} {now} ({evidence.rival}: {was})" for name, (was, now) in evidence.changed.items()]
@@ -48,11 +97,10 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
         return f"it learned from {one.n_learned} records, the champion from {other.n_learned}: look at what the window holds (vaewatch status)"
     if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
         return f"its latents say {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
-    theirs = other.flag_rate if other else None
-    if theirs and theirs.low > gates.flag_rate.highest:
+    if theirs := _beyond(evidence, gates):
         return (
-            f"the champion flags {theirs.value:.3g} times as many of these records as promised: many odd ones were learned as normal; "
-            "look at the newest batches, judge them, or keep them out"
+            f"the champion flags {theirs.value:.3g} times as many of these records as promised: many odd ones were learned as normal, "
+            "or what is normal has changed"
         )
     return _of_recall(evidence) or (
         "trained too briefly, or on records unlike today's, odd ones among them: look at its curves in MLflow and at the window's batches"

@@ -48,12 +48,14 @@ class Decision:
     Attributes:
         against: the champion it was compared with; None where none serves.
         cause: what is likely behind a refusal, and what to do; or what is waited for.
+        ways: what a person can do, where the champion should not simply serve on.
     """
 
     outcome: Outcome
     against: int | None
     findings: tuple[Finding, ...]
     cause: str = ""
+    ways: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from pipeline.config.gates import Band, Gates
-from pipeline.evaluation.cause import DISTINCT, likely_cause
+from pipeline.evaluation.cause import DISTINCT, likely_cause, ways_out
 from pipeline.evaluation.decision import Decision, Finding, Verdict
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, Share, Z
 
@@ -45,7 +45,8 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
     if not refused:
         return Decision("promote", against, findings)
     explained = set(refused) <= set(EXPLAINED)
-    return Decision("refuse", against, findings, "" if explained else likely_cause(evidence, gates))
+    cause = "" if explained else likely_cause(evidence, gates)
+    return Decision("refuse", against, findings, cause, ways_out(evidence, gates, refused))
 
 
 @dataclass(frozen=True)

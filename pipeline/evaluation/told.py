@@ -60,6 +60,7 @@ class Told:
         differ: how many flags differ, and of how many records.
         thresholds: what each version flags above, nats of its own.
         settings: those that differ, with the value of either.
+        ways: what a person can do about a refusal.
     """
 
     outcome: str
@@ -72,6 +73,7 @@ class Told:
     thresholds: tuple[str, str] = ("", "")
     examples: tuple[Example, ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()
+    ways: tuple[str, ...] = ()
 
 
 def told(kept: Mapping[str, Any], sentence: str) -> Told:
@@ -97,6 +99,7 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
         thresholds=(_nats(churn.get("threshold")), _nats(churn.get("threshold_champion"))),
         examples=tuple(_examples(churn["examples"][:N_EXAMPLES], names)),
         settings=tuple((name, now, was) for name, (was, now) in evidence.get("changed", {}).items()),
+        ways=tuple(decision.get("ways", ())),
     )
 
 

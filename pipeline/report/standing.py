@@ -40,7 +40,10 @@ def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement |
         return Trust(
             "warn", "not judged", "Not judged yet", "Nobody knows yet whether it may serve.", next_step
         )
-    follows = next_step_of(dataset, version.version, tags["decision"], serves=judged.serves)
+    for_people = bool(judged.told.ways)
+    follows = next_step_of(
+        dataset, version.version, tags["decision"], serves=judged.serves, is_for_people=for_people
+    )
     if tags["decision"] == "refuse":
         return _refused(judged, follows)
     if tags["decision"] == "wait":
@@ -49,15 +52,20 @@ def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement |
     return Trust("warn" if judged.misses else "good", "passed", headline, f"{why}{_missing(judged)}", follows)
 
 
-def next_step_of(dataset: Dataset, number: int, decision: str, *, serves: bool) -> str:
+def next_step_of(
+    dataset: Dataset, number: int, decision: str, *, serves: bool, is_for_people: bool = False
+) -> str:
     """What follows from a decision, and who has to do it.
 
     Args:
         decision: promote, refuse or wait.
         serves: whether another version does.
+        is_for_people: what can be done is told, and depends on what only people know.
     """
     name, mode = dataset.dataset, dataset.promote.mode
     override = f"vaewatch promote {name} --version {number} --reason WHY"
+    if decision == "refuse" and is_for_people:
+        return "the champion serves on, and flags too much, until somebody decides what these days are: what can be done is told with the gates"
     if decision == "refuse":
         meanwhile = "the champion serves on" if serves else "no model serves, and batches wait"
         return f"{meanwhile}; train again once the reason is gone, or override it: {override}"

@@ -90,11 +90,13 @@ def evaluate(
         details["notes"] = [*details["notes"], seat.words]
     details |= {"page": str(page)} if (page := path_of(here, dataset, chosen)) else {}
     details["champion"] = champion.version if champion else None  # which served when it was judged
-    details["next"] = _next(dataset, chosen, seat.alias, serves=champion is not None)
+    details["next"] = _next(
+        dataset, chosen, seat.alias, serves=champion is not None, is_for_people=bool(details.get("ways"))
+    )
     return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 
 
-def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool) -> str:
+def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:
     """What follows from a decision, and from the place that it gave."""
     name, decision = dataset.dataset, judged.tags["decision"]
     if decision != "refuse" and not alias:
@@ -102,7 +104,7 @@ def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool) -
         return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
     if alias == "champion":
         return f"nothing: it serves; score what waits: vaewatch score {name}"
-    return next_step_of(dataset, judged.version, decision, serves=serves)
+    return next_step_of(dataset, judged.version, decision, serves=serves, is_for_people=is_for_people)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from pipeline.detection.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
 from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import Contender, measure
-from pipeline.evaluation.told import measured_by, rows
+from pipeline.evaluation.told import measured_by, rows, told
 from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
 from pipeline.records.window import DAY
 from pipeline.sample import SamplePlan, generate
@@ -209,6 +209,22 @@ def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
     assert (
         "times as many of these records as promised: many odd ones were learned as normal" in decision.cause
     )
+    event, regime, promotion, meanwhile = decision.ways
+    assert "label them anomaly or data_error" in event
+    assert "set train.window_days" in regime
+    one, other = evidence.challenger, evidence.champion
+    assert other
+    assert other.flag_rate
+    assert f"the champion {other.flag_rate.value:.3g} times" in promotion
+    assert (
+        f"it finds {one.recall:.0%} of the injected anomalies, the champion {other.recall:.0%}" in promotion
+    )
+    assert f"vaewatch promote {evidence.dataset} --version 2 --by WHO --reason WHY" in promotion
+    assert "flag.cap" in meanwhile
+    assert told({"decision": decision.as_dict(), "evidence": evidence.as_dict()}, "").ways == decision.ways
+    assert decide(replace(evidence, serves=False), Gates()).ways == ()
+    passed = decide(evidence, Gates.model_validate(dict.fromkeys(failed(decision), "advisory")))
+    assert (passed.outcome, passed.ways) == ("promote", ())
 
 
 def test_a_day_of_an_event_in_the_holdout_hides_nobody_who_finds_anomalies(

@@ -171,6 +171,16 @@ def test_the_page_of_a_refused_version_says_so_first_with_the_reason_and_what_to
     assert "vaewatch promote sensors --version 2 --reason WHY" in found.next_step
 
 
+def test_the_page_of_a_refusal_that_people_have_to_resolve_lists_what_they_can_do() -> None:
+    """As long as nobody says what these days are, every night's training is refused alike."""
+    told = replace(judged("refused", gate("recall", "failed", "finds less")).told, ways=("label <b>", "wait"))
+    judgement = replace(judged("refused"), told=told, serves=True)
+    found = standing(SENSORS, version_with(decision="refuse"), judgement)
+    assert "until somebody decides what these days are" in found.next_step
+    page = sheet.render("judgement.html", judgement=judgement)
+    assert re.findall("<li>(.*?)</li>", page)[:2] == ["label &lt;b&gt;", "wait"]
+
+
 @pytest.mark.parametrize(
     ("mode", "headline", "next_step"),
     [
