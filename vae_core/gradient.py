@@ -34,13 +34,25 @@ _LOG_2_PI = math.log(2 * math.pi)
 @dataclass(frozen=True, eq=False)
 class Gradient:
     """Of the sum over members of the loss, by name of the parameter; loss, reconstruction, kl_divergence: (M,
-    B) nats.
+    B) nats. weight: (M, B) of each record in the mean loss.
     """
 
     by_name: dict[str, Tensor]
     loss: Tensor
     reconstruction: Tensor
     kl_divergence: Tensor
+    weight: Tensor
+
+    def means(self, share: Share | None = None) -> Tensor:
+        """(4,) loss, reconstruction and KL of the records that count, and the loss of all, mean over the
+        members.
+
+        share: where the batch is a part of the minibatch, as which its means then count.
+        """
+        terms = torch.stack([self.loss, self.reconstruction, self.kl_divergence])
+        counted = (terms * self.weight).sum(dim=(1, 2)) / len(self.loss)
+        part = 1.0 if share is None else self.loss.shape[1] / share.n_records
+        return torch.cat([counted, self.loss.mean()[None] * part])
 
 
 def is_known_by_hand(vae: VAE, known: Known) -> bool:
@@ -120,7 +132,7 @@ def gradient(
     _to_layer(by_name, "encoder_outputs", hidden, to_outputs)
     to_hidden = torch.bmm(to_outputs, posterior.weight.mT).mul_(hidden > 0)
     _to_layer(by_name, "encoder_inputs", inputs, to_hidden)
-    return Gradient(by_name, loss_MB, cells.reconstruction, mixture.kl_divergence)
+    return Gradient(by_name, loss_MB, cells.reconstruction, mixture.kl_divergence, weight_MB)
 
 
 def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:

@@ -28,7 +28,7 @@ from vae_core.records import Records
 @dataclass(frozen=True, eq=False)
 class Costs:
     """model, discriminators: (M,) what each is to lower. means: () of loss, reconstruction and KL or its
-    stand-in, to report.
+    stand-in over the records that are kept, and of the loss over all, to report.
     """
 
     model: Tensor
@@ -59,20 +59,25 @@ class Losses:
             game = self.of_records.play(vae, records, posterior.draw(noise[0]), self.generator)
             loss_MB = loss_MB + recipe.adversarial_weight * game.unlike
             penalty_M, told_M = recipe.adversarial_weight * game.fooled, game.told
-        kept_MB, latents_MBZ = loss_MB, posterior.draw(noise[0]) if self.needs_latents else None
+        kept_MB, reconstruction_MB, divergence = loss_MB, terms.reconstruction, terms.kl_divergence
+        latents_MBZ = posterior.draw(noise[0]) if self.needs_latents else None
         if n_trimmed:
             kept = loss_MB.topk(len(records) - n_trimmed, dim=1, largest=False, sorted=False)
             kept_MB = kept.values
+            reconstruction_MB, divergence = (
+                x.gather(1, kept.indices) for x in (reconstruction_MB, divergence)
+            )
             if latents_MBZ is not None:
                 latents_MBZ = latents_MBZ.take_along_dim(kept.indices[..., None], dim=1)
-        divergence = terms.kl_divergence
         if latents_MBZ is not None:
             divergence, weight, told = self._stand_in(latents_MBZ)
             penalty_M, told_M = penalty_M + weight * divergence, told_M + told
         if self.known:
             penalty_M = penalty_M + self._of_known(terms)
-        means = [x.detach().mean() for x in (loss_MB + penalty_M[:, None], terms.reconstruction, divergence)]
-        return Costs(kept_MB.mean(dim=1) + penalty_M, told_M, means)
+        lowered_M = kept_MB.mean(dim=1) + penalty_M
+        of_all_MB = loss_MB + penalty_M[:, None]
+        reported = (lowered_M, reconstruction_MB, divergence, of_all_MB)
+        return Costs(lowered_M, told_M, [x.detach().mean() for x in reported])
 
     def _bound(
         self, records: Records, posterior: Posterior, terms: ElboTerms, noise: Tensor, kl_weight: Tensor

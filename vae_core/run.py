@@ -42,7 +42,8 @@ class TrainingDiverged(RuntimeError):
 @dataclass(frozen=True)
 class Progress:
     """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last
-    report.
+    report over the records that are learned from: where the recipe trims, those described worst are not among
+    them. loss_of_all is the mean over all of them; a few records far out decide it.
 
     Where the recipe's regulariser is another, kl_divergence is that distance, or the encoder's loss to the
     discriminator (log 2 where it cannot tell), before its weight.
@@ -53,6 +54,7 @@ class Progress:
     loss: float
     reconstruction: float
     kl_divergence: float
+    loss_of_all: float
     learning_rate: float
 
 
@@ -98,8 +100,8 @@ class Run:
         self.n_rows = min(self.recipe.minibatch, *map(len, sets))
         self.share = self._shared(ranks)
         self.minibatches = Minibatches(vae, sets, chosen, self.share)
-        # of loss, reconstruction, KL or its stand-in, gradient norm
-        self.totals = torch.zeros(4, device=device)
+        # of loss, reconstruction, KL or its stand-in, loss of all records, gradient norm
+        self.totals = torch.zeros(5, device=device)
         self.recorder = graph if device.type == "cuda" and self.share is None else None
         self.recorded: tuple[int, Recorded] | None = None
         # of several models one diverges: the others must not go back with it
@@ -187,13 +189,13 @@ class Run:
             stop = self._next_stop(self.step, checkpoint_every)
             self.advance(stop)
             self.minibatches.ahead(self._next_stop(stop, checkpoint_every) - stop)
-            loss, reconstruction, kl_divergence, norm = (self.totals / (stop - since)).tolist()
+            loss, reconstruction, kl_divergence, of_all, norm = (self.totals / (stop - since)).tolist()
             self.totals.zero_()
-            if math.isfinite(loss + norm):
+            if math.isfinite(loss + of_all + norm):
                 good = self.snapshot()
                 if on_progress is not None and (stop % _REPORT_EVERY == 0 or stop == steps):
                     rate = self.learning_rate(stop - 1)
-                    on_progress(Progress(stop, steps, loss, reconstruction, kl_divergence, rate))
+                    on_progress(Progress(stop, steps, loss, reconstruction, kl_divergence, of_all, rate))
                 if checkpoint is not None and stop % checkpoint_every == 0:
                     checkpoint(good)
             else:
@@ -259,13 +261,10 @@ class Run:
             self.vae, records, noise[0], kl_weight=sizes[0], n_trimmed=n_trimmed, share=self.share
         )
         self.players[0].lay([found.by_name[name] for name in self.by_hand])
-        means = [x.mean() for x in (found.loss, found.reconstruction, found.kl_divergence)]
+        means = found.means(self.share)
         if self.share is not None:
-            part = len(records) / self.share.n_records
-            together = torch.stack(means).mul_(part)
-            self.share.add_up(*self.players[0].gradients, together)
-            means = list(together)
-        self._move(means, sizes)
+            self.share.add_up(*self.players[0].gradients, means)
+        self._move(list(means), sizes)
 
     def _move(self, means: Sequence[Tensor], sizes: Tensor) -> None:
         """Clip what was laid, take the step and add up what is reported."""

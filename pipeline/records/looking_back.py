@@ -1,4 +1,4 @@
-"""Which batches another one's derived columns look back on, and which scored ones would see other records now.
+"""Which batches another one sees through its derived columns, and which scored ones would see others now.
 
 Belongs here: what a batch looked back on, as the ledger notes it, and which batches behind it came late, were
 mended or refused since. Pure. Does not: reading their records (accepted.py), or scoring again: whoever reads

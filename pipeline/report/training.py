@@ -63,6 +63,7 @@ def write(
     """
     from vae_core import Recipe  # it brings torch, which who writes a page of a batch does without
 
+    recipe = Recipe.from_dict(dataset.train.recipe)
     reference = trained.reference
     newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
     ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
@@ -79,7 +80,9 @@ def write(
         drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
         pictures={title: _inline(path) for title, path in pictures.items()},
-        trimmed=Recipe.from_dict(dataset.train.recipe).trim,
+        trimmed=recipe.trim,
+        trimmed_after=recipe.trim_after,
+        loss_of_all=curves[-1][1]["loss_of_all"],
         about=trained.about,
     )
     return sheet.write(path, html)

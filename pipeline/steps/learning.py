@@ -117,8 +117,6 @@ def _trained(
     from pipeline.training import experiment, training_set
 
     say(training_set.amount(dataset, window))
-    if dataset.train.recipe.get("trim") != 0:
-        say("a loss counts all records, and may rise by the few that are too odd to be learned from")
     tables, shown = here.tables(dataset), follow(dataset, say, on_progress)
     with here.scratch(dataset, "train") as scratch:
         run = experiment.train(dataset, window, tables, key, scratch, checkpoints, here.settings.cores, shown)

@@ -180,7 +180,7 @@ def _noted(
     """Keeps the curves, `after` so many steps of an earlier fit."""
 
     def note(progress: Progress) -> None:
-        terms = ("loss", "reconstruction", "kl_divergence", "learning_rate")
+        terms = ("loss", "reconstruction", "kl_divergence", "loss_of_all", "learning_rate")
         curves.append((after + progress.step, {term: getattr(progress, term) for term in terms}))
         if on_progress:
             on_progress(progress)

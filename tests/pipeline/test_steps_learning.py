@@ -25,7 +25,7 @@ def dataset(**recipe: Any) -> Dataset:
 def steps(n: int) -> list[Progress]:
     """A fit of n steps, as it is looked at: every 25 and after the last."""
     looks = [*range(25, n, 25), n]
-    return [Progress(step, n, 3.14159, 3.0, 0.1, 0.001) for step in looks]
+    return [Progress(step, n, 3.14159, 3.0, 0.1, 9.5, 0.001) for step in looks]
 
 
 def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> None:

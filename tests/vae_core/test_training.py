@@ -111,6 +111,21 @@ def test_progress_comes_every_25_steps_and_at_the_end(layout: Layout, draw: Call
     assert all(0 < p.learning_rate <= SHORT.learning_rate and p.kl_divergence >= 0 for p in seen)
 
 
+@pytest.mark.parametrize("noise", ["gaussian", "gaussian_shared_sigma"])  # by hand, and by autograd
+def test_the_loss_that_is_told_is_the_one_that_is_lowered(noise: str) -> None:
+    """Records too odd to be learned from lift the mean of all, and look like divergence."""
+    draws = torch.randn(500, 3, generator=torch.Generator().manual_seed(1))
+    layout, records = numbers(*draws.tolist())
+    seen: list[Progress] = []
+    records.numeric[::50] *= 1e3
+    fit(layout, records, replace(SHORT, noise=noise, trim=0.1), seed=0, on_progress=seen.append)
+    assert seen[-1].loss < 100 < seen[-1].loss_of_all
+    assert all(p.loss == pytest.approx(p.reconstruction + p.kl_divergence, rel=1e-4) for p in seen)
+    seen.clear()
+    fit(layout, records, replace(SHORT, noise=noise, trim=0.0), seed=0, on_progress=seen.append)
+    assert all(p.loss == pytest.approx(p.loss_of_all, rel=1e-4) for p in seen)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 127])
 def test_few_records_are_enough(n: int, layout: Layout, draw: Callable[..., Records]) -> None:
     """A dataset's first night may bring a handful of records."""
