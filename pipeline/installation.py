@@ -22,6 +22,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
+from pipeline.misread import meant
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.tables import Tables
 
@@ -70,9 +71,9 @@ class Installation:
         path = self.settings.datasets / f"{name}.yaml"
         dataset = load_dataset(path) if path.exists() else self.datasets().get(name)
         if dataset is None or dataset.dataset != name:
-            known = ", ".join(sorted(self.datasets())) or "none"
             raise ConfigError(
-                f"no dataset {name!r} in {self.settings.datasets} (known: {known}); write its file with `vaewatch init`"
+                f"no dataset {name!r} in {self.settings.datasets}: {meant(name, self.datasets())} "
+                "A new one's file is written by `vaewatch init FOLDER`"
             )
         return dataset
 

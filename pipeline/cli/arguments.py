@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipeline.misread import sentence_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -36,7 +38,17 @@ FAILED, REFUSED, PARTLY = 1, 3, 4
 
 
 class WholeSentences(TyperGroup):
-    """A list of verbs whose sentences are not cut at the terminal's edge but go on in the next line."""
+    """Verbs whose sentences are whole: in their list they go on in the next line where others are cut at the
+    terminal's edge, and what is wrong with an argument is said without the library's word for it.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Overrides: a verb's arguments are read within."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as fault:
+            fault.message = sentence_of(fault.message)
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Overrides the list of typer's, which cuts each at one line."""

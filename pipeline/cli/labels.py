@@ -107,6 +107,8 @@ def undo(
     if as_json:
         return print_json(done)
     n = len(done.anomaly_ids)
+    if not n:
+        return typer.echo("nothing changed: all that was said then had been taken back before")
     return typer.echo(f"withdrawn: {n} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
 
 

@@ -133,23 +133,23 @@ def review_show(
     from pipeline.display.review import print_one
     from pipeline.installation import Installation
     from pipeline.review import compare, record
-    from pipeline.review.versions import scored_by
+    from pipeline.review.versions import derived_values, scored_by
 
     here = Installation()
     found = record.one(here.ledger, record.find(here.ledger, anomaly_id))
-    of = (here, here.dataset(found.dataset), found) if clearing or nearest or neighbours or versions else None
-    beside: dict[str, Any] = {}
-    if of and clearing:
+    of = here, here.dataset(found.dataset), found
+    derived, beside = derived_values(*of), dict[str, Any]()
+    if clearing:
         beside["clearing"] = compare.clearing(*of)
-    if of and nearest:
+    if nearest:
         beside["nearest"] = compare.nearest(*of)
-    if of and neighbours:
+    if neighbours:
         beside["neighbours"] = record.neighbours(*of)
-    if of and versions:
+    if versions:
         beside["scored_by"] = scored_by(*of)
     if as_json:
-        return print_json(asdict(found) | beside)
-    print_one(found)
+        return print_json(asdict(found) | {"derived": derived} | beside)
+    print_one(found, derived, record.derivations(of[1], found))
     return print_beside(found, beside)
 
 

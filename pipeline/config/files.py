@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.coherence import between_settings
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError
+from pipeline.misread import sentence_of
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # seven times faster, where it was built
 
@@ -149,7 +150,7 @@ def _describe(error: Any) -> str:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
-    message = error["msg"].removeprefix("Value error, ")
+    message = sentence_of(error["msg"])
     return f"{where}: {message}" if where else message
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.config.dataset import holds_tables
 from pipeline.errors import ConfigError
+from pipeline.misread import sentence_of
 
 PREFIX = "VAEWATCH_"
 SMTP = re.compile(r"smtps?://([^/@]+@)?[^/@:]+(:[0-9]+)?/?")
@@ -88,7 +89,10 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as fault:
-        faults += [f"  {PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in fault.errors()]
+        faults += [
+            f"  {PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {sentence_of(e['msg'])}"
+            for e in fault.errors()
+        ]
     if faults:
         raise ConfigError("environment:\n" + "\n".join(faults))
     return settings

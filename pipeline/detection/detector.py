@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.config import derived
 from pipeline.config.contracts import contract_hash
-from pipeline.config.dataset import Dataset
-from pipeline.detection.calibration import Calibration
+from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection.calibration import Calibration, Threshold
 from pipeline.detection.features import Features
 from pipeline.detection.reasons import Explanation, explanations
 from pipeline.detection.reference import Reference
@@ -184,6 +184,10 @@ class Detector:
             self.calibration.severity(values, p_values).astype(np.float32),
         ]
         return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
+
+    def threshold(self, flag: Flagging) -> Threshold:
+        """The score above which it flags, by this rule, on a day of as many records as it learned from."""
+        return self.calibration.threshold(flag, self.records_per_day)
 
     @property
     def kl_weight(self) -> float:

@@ -90,8 +90,9 @@ class Measures:
         above: chance that a record scores above a normal one of training; one half is usual.
         tail: share of sampled records with a p-value of 0.01 or less.
         n_read, n_set_aside: in the delivery, and set aside by the contract.
-        champion_days: since the model was trained. backlog: flagged records of all batches that waited for a
-            person then. n_earlier: batches that it was held against; None: measured before it was noted.
+        champion_days: since the model was trained. backlog: flagged records that had waited for a person for
+            more than a day then.
+        n_earlier: batches that it was held against; None: measured before it was noted.
         columns: drift by column; empty for a detector without a reference.
     """
 

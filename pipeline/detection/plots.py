@@ -69,7 +69,7 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
     """Scores may be negative and reach over decades: the axis is straight where most of them lie, and
     logarithmic beyond.
     """
-    threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
+    threshold = detector.threshold(dataset.flag)
     first, centre, last = np.quantile(values, [0.05, 0.5, 0.95])
     spread = float(last - first) / 2 or 1.0
 

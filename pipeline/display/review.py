@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pipeline.review.effects import RuleAtWork
     from pipeline.review.groups import Group
     from pipeline.review.queued import Listed, Reason, Whole
+    from pipeline.review.record import Derivation
 
+NOT_STORED = "(not stored as it was scored)"
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
 WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
 LEGEND = (
@@ -124,15 +126,22 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
     console().print(table)
 
 
-def print_one(row: Whole) -> None:
-    """One flagged record whole."""
+def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Derivation]) -> None:
+    """One flagged record whole.
+
+    Args:
+        derived: the values of its derived columns.
+        derivations: what those among its reasons are computed by.
+    """
     out = console()
     out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
     out.print(
         f"severity {row.severity:.2f}, p-value {row.p_value:.3g}; score {row.anomaly_score:.2f} nats, "
         f"threshold {row.threshold:.2f}; model version {row.model_version}"
     )
-    out.print(_why(row))
+    out.print(_why(row, derived))
+    for one in derivations:
+        out.print(f"[dim]{escape(one.column)} = {escape(one.sql)}[/dim]")
     for line in LEGEND[: 3 if row.kl_weight is not None else 1] if row.reasons else ():
         out.print(f"[dim]{line}[/dim]")
     for given in row.verdicts:
@@ -143,7 +152,7 @@ def print_one(row: Whole) -> None:
         )
 
 
-def _why(row: Whole) -> Table:
+def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     """A line for each column, those that explain most first; then what is of no column, and the sums."""
     why = {reason.column: reason for reason in row.reasons}
     parts = of_score(row)
@@ -153,7 +162,7 @@ def _why(row: Whole) -> Table:
     named = [part.column for part in parts if part.column]  # derived columns are not in the record
     for name in dict.fromkeys([*why, *row.record, *named]):
         reason = why.get(name)
-        value = row.record.get(name, reason.observed if reason else "(derived)")
+        value = row.record.get(name, reason.observed if reason else _rounded(derived.get(name, NOT_STORED)))
         cells = [escape(name), escape(fitted(shown(value), 60)), *_expected(reason)]
         table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
     share = row.kl_share or 0.0
@@ -168,6 +177,11 @@ def _why(row: Whole) -> Table:
     if parts:
         table.add_row("score", "", "", "", "", f"{row.anomaly_score:.2f}", style="bold")
     return table
+
+
+def _rounded(value: Any) -> Any:
+    """A computed value with as many digits as say something."""
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _expected(reason: Reason | None) -> list[str]:

@@ -84,7 +84,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
         yield Finding(
             "backlog",
             "notice",
-            f"{now.backlog} flagged records waited for a person when this batch was scored, more than {DAYS_OF_BACKLOG} batches' worth",
+            f"{now.backlog} flagged records had waited for a person for more than a day when this batch was scored, {DAYS_OF_BACKLOG} batches' worth or more",
             f"review the most severe first (vaewatch review), or have fewer flagged (flag in {dataset.named_file})",
             value=now.backlog,
             usual=most,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +46,7 @@ def watch(
 
     Args:
         scored: None for a batch without an accepted record.
-        backlog: flagged records of the dataset that wait for a person.
+        backlog: flagged records of the dataset that have waited for a person for longer than a day.
         current: every batch as the ledger has it; one that was refused since it was measured is no history.
     """
     name, day = dataset.dataset, age(state)[0].date()

@@ -20,6 +20,7 @@ from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
+from pipeline.misread import meant
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.store import Watched
@@ -76,11 +77,11 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         batch_id = max(there, key=lambda name: (not is_undated(name), name), default=None)
     state = here.ledger.newest(dataset.dataset, batch_id) if batch_id else None
     if state is None:
-        wanted = f"batch {batch_id!r} was" if batch_id else "no batch was ever"
-        never = " never" if batch_id else ""
-        raise NotReady(
-            f"{dataset.dataset}: {wanted}{never} validated; see `vaewatch status {dataset.dataset}`"
+        known = meant(batch_id, here.ledger.current(dataset.dataset)) if batch_id else ""
+        wanted = (
+            f"batch {batch_id!r} was never validated; {known}" if batch_id else "no batch was ever validated"
         )
+        raise NotReady(f"{dataset.dataset}: {wanted} (see `vaewatch status {dataset.dataset}`)")
     judge_again(here, dataset, state.batch_id, here.ledger.current(dataset.dataset))
     return write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.misread import meant
 from pipeline.records import verdicts
 from pipeline.records.looking_back import outdated
 from pipeline.review.queued import Reason
@@ -139,7 +140,8 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
     state = here.ledger.newest(dataset.dataset, batch_id)
     if state is None:
         raise NotReady(
-            f"{dataset_name}: batch {batch_id!r} was never validated; see `vaewatch status {dataset_name}`"
+            f"{dataset_name}: batch {batch_id!r} was never validated; "
+            f"{meant(batch_id, here.ledger.current(dataset.dataset))} (see `vaewatch status {dataset_name}`)"
         )
     rows: list[dict[str, Any]] = []
     if state.status != "refused" and state.n_set_aside:

@@ -195,6 +195,14 @@ def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
     return {batch.batch_id: batch for batch in found}
 
 
+def flagged_since(ledger: Ledger, dataset: str, since: datetime) -> int:
+    """How many records of batches that were scored since then are flagged, and hidden by no rule."""
+    b = queue_batches.c
+    query = sa.select(sa.func.coalesce(sa.func.sum(b.n_flagged - b.n_suppressed), 0))
+    with ledger.transaction() as connection:
+        return int(connection.execute(query.where(b.dataset == dataset, b.scored_at > since)).scalar_one())
+
+
 def take_untold(ledger: Ledger, dataset: str, among: Iterable[str]) -> list[str]:
     """The batches of some that nobody was told of, in order; from now on they count as told, so that of two
     processes one tells.

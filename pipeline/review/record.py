@@ -29,6 +29,7 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
 
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
+MOST_ALIKE = 3  # ids that are named where several begin alike
 
 
 def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
@@ -42,13 +43,17 @@ def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
         query = sa.select(queue.c.anomaly_id).where(fits)
         if dataset is not None:
             query = query.where(queue.c.dataset == dataset)
-        found = list(connection.execute(query.limit(2)).scalars())
-    if len(found) != 1:
-        n = "more than one record" if found else "no record"
-        raise NotReady(
-            f"{n} in the queue has an id that begins with {beginning!r}; see `vaewatch review list`"
-        )
-    return str(found[0])
+        found = list(connection.execute(query.limit(MOST_ALIKE + 1)).scalars())
+        newest = sa.select(queue.c.anomaly_id).order_by(queue.c.day.desc()).limit(1)
+        example = "" if found else connection.execute(newest).scalar_one_or_none()
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        more = ", …" if len(found) > MOST_ALIKE else ""
+        alike = f"{', '.join(sorted(found[:MOST_ALIKE]))}{more}; give more of its letters"
+        raise NotReady(f"more than one record in the queue has an id that begins with {beginning!r}: {alike}")
+    there = f"ids look like {example}; see `vaewatch review list`" if example else "the queue is empty"
+    raise NotReady(f"no record in the queue has an id that begins with {beginning!r}; {there}")
 
 
 def one(ledger: Ledger, anomaly_id: str) -> Whole:

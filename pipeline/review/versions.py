@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -109,6 +109,18 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
     )
 
 
+def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, Any]:
+    """What each derived column is of a record, by the dataset's file as it is now; empty where it is no
+    longer stored as it was scored.
+    """
+    if not dataset.derived:
+        return {}
+    with contextlib.suppress(NotReady):
+        (values,) = stored(here, dataset, row).select(list(dataset.derived)).to_pylist()
+        return dict(values)
+    return {}
+
+
 @lru_cache(maxsize=2 * MOST)
 def loaded(folder: Path) -> Detector:
     """A fetched version's detector; the files of a version never change.
@@ -132,7 +144,7 @@ def _score(here: Installation, dataset: Dataset, record: pa.Table, version: Mode
         return replace(said, why_not=str(fault))
     flag = dataset.flag
     alone = flag.false_discovery_rate is None and flag.cap is None
-    threshold = detector.calibration.threshold(flag, detector.records_per_day).value if alone else None
+    threshold = detector.threshold(flag).value if alone else None
     score = scores["anomaly_score"]
     flags = None if threshold is None else score > threshold
     return replace(

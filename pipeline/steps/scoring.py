@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.misread import meant
 from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
 from pipeline.steps.receipts import BatchReceipt, Receipt, receipt_of, summary
 from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
     from pipeline.detection.detector import Detector
+    from pipeline.detection.scoring import ScoredBatch
     from pipeline.registry import ModelVersion
     from pipeline.report.gates import Judgement
 
@@ -53,7 +55,7 @@ def score(
     states = [current[b] for b in sorted(current) if matches(key, b)]
     if not states and key is not None and RANGE not in key:
         raise NotReady(
-            f"{dataset_name}: batch {key!r} was never validated; run `vaewatch validate {dataset_name}`"
+            f"{dataset_name}: batch {key!r} was never validated; {meant(key, current)} (what has landed is by `vaewatch validate {dataset_name}`)"
         )
     waiting = [s for s in states if s.status == "accepted" or (force and s.status == "scored")]
     receipts = [  # a refused batch is news only to who asks for it: validation told, once
@@ -160,41 +162,23 @@ def _score(
     say: Say,
 ) -> BatchReceipt:
     """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
-    from pipeline.detection.scoring import score_batch
     from pipeline.monitoring.findings import gathered
     from pipeline.monitoring.watch import is_odd, watch
     from pipeline.report import batch as report
-    from pipeline.review import queue
     from pipeline.review.filling import fill
-    from pipeline.review.filters import Filters
 
-    if state.n_accepted == 0:
-        threshold = detector.calibration.threshold(dataset.flag, detector.records_per_day)
-        scored, n_flagged, value = None, 0, threshold.value
-    else:
-        with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
-            tables = here.tables(dataset)
-            scored = score_batch(
-                dataset,
-                state,
-                detector,
-                champion.version,
-                tables,
-                batches=list(current.values()),
-                scratch=scratch,
-                threads=here.settings.cores,
-            )
-        n_flagged, value = scored.n_flagged, scored.threshold.value
+    scored = _scores(here, dataset, state, detector, champion, current)
+    threshold = scored.threshold if scored else detector.threshold(dataset.flag)
     scored_at = datetime.now(UTC)
     fill(here, dataset, replace(state, model_version=champion.version), scored_at=scored_at, told=False)
-    waiting = queue.total(here.ledger, Filters(dataset=dataset.dataset, kind="flagged", state="open"))
+    backlog = _backlog(here, dataset, scored_at)
     watched = watch(
-        here, dataset, state, detector, champion, scored, current, backlog=waiting, scored_at=scored_at
+        here, dataset, state, detector, champion, scored, current, backlog=backlog, scored_at=scored_at
     )
     for finding in (f for f in gathered(watched.findings, dataset) if f.severity != "notice"):
         say(f"{finding.severity}: {finding.what}; {finding.next_step}")
     done = replace(
-        state, status="scored", model_version=champion.version, threshold=value, scored_at=scored_at
+        state, status="scored", model_version=champion.version, threshold=threshold.value, scored_at=scored_at
     )
     page = report.write(here, dataset, done, champion, judged)
     if alone or page.trust.tone != "good":
@@ -202,11 +186,46 @@ def _score(
     written = here.ledger.record_scores(
         state,
         model_version=champion.version,
-        threshold=value,
-        n_flagged=n_flagged,
+        threshold=threshold.value,
+        n_flagged=scored.n_flagged if scored else 0,
         above_usual=scored.above if scored else None,
         is_odd=is_odd(watched.findings) if scored else None,
         looks_since=scored.looks_since if scored else None,
         looked_back=scored.looked_back if scored else None,
     )
     return receipt_of(written, "scored")
+
+
+def _scores(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    detector: Detector,
+    champion: ModelVersion,
+    current: Mapping[str, BatchState],
+) -> ScoredBatch | None:
+    """Score and publish; None where no record was accepted."""
+    from pipeline.detection.scoring import score_batch
+
+    if state.n_accepted == 0:
+        return None
+    with here.scratch(dataset, f"score-{state.batch_id}") as scratch:
+        return score_batch(
+            dataset,
+            state,
+            detector,
+            champion.version,
+            here.tables(dataset),
+            batches=list(current.values()),
+            scratch=scratch,
+            threads=here.settings.cores,
+        )
+
+
+def _backlog(here: Installation, dataset: Dataset, at: datetime) -> int:
+    """Flagged records that have waited for a person for longer than a day."""
+    from pipeline.review import intake, queue
+    from pipeline.review.filters import Filters
+
+    n_open = queue.total(here.ledger, Filters(dataset=dataset.dataset, kind="flagged", state="open"))
+    return max(0, n_open - intake.flagged_since(here.ledger, dataset.dataset, at - timedelta(days=1)))

@@ -74,7 +74,7 @@ def train(
     metrics = _measure(dataset, known, learned, calibrating) | _compared(known, trained, learned)
     plotted = plots.draw(known, dataset, calibrating, scratch / "plots")
     trained.save(scratch / "detector")
-    metrics["threshold"] = trained.calibration.threshold(dataset.flag, trained.records_per_day).value
+    metrics["threshold"] = trained.threshold(dataset.flag).value
     metrics["training_seconds"] = time.monotonic() - started
     page = training_page.write(
         scratch / training_page.FILE, dataset, window, trained, calibrating, metrics, fitted.curves, plotted
@@ -218,7 +218,7 @@ def _measure(
             f"{dataset.dataset}: the trained model gives every record the same score, or none; "
             "look at the training curves and the columns' values"
         )
-    threshold = trained.calibration.threshold(dataset.flag, trained.records_per_day)
+    threshold = trained.threshold(dataset.flag)
     return {
         "n_training": learned.num_rows,
         "n_calibrating": calibrating.num_rows,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable
+from pipeline.misread import sentence_of
 from pipeline.records.verdicts import anomaly_id
 from pipeline.records.window import Window
 from pipeline.storage.ledger import BatchState
@@ -81,7 +82,9 @@ class Note:
         try:
             return Dataset.model_validate({**then, "file": today.file})
         except ValidationError as fault:
-            reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in fault.errors())
+            reasons = "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {sentence_of(e['msg'])}" for e in fault.errors()
+            )
             raise ModelUnusable(
                 f"{today.dataset}: its settings of then cannot be read by vaewatch {version('vaewatch')}: {reasons}"
             ) from fault

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.errors import ConfigError, NotReady, StorageFailed, VaewatchError
 from pipeline.installation import Installation
+from pipeline.misread import sentence_of
 from pipeline.web import api, forms, pages, record_pages, render
 from pipeline.web.access import HEADERS, Identify, Shell, guard
 
@@ -85,7 +86,7 @@ async def _unrouted(request: Request, fault: Exception) -> Response:
 
 async def _misread(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, RequestValidationError)  # noqa: S101  # what it is registered for
-    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
+    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {sentence_of(one['msg'])}" for one in fault.errors())
     return _answer(request, 422, said)
 
 

@@ -567,7 +567,7 @@ def test_without_a_champion_batches_wait(shop: Shop) -> None:
     assert [(b.outcome, b.reason) for b in receipt.batches] == [("waiting", "no champion yet")]
     assert receipt.outcome == "waiting"
     assert shop.state().status == "accepted"
-    with pytest.raises(NotReady, match="batch 'b2' was never validated; run `vaewatch validate orders`"):
+    with pytest.raises(NotReady, match="batch 'b2' was never validated; there is b1"):
         shop.place.score("b2")
 
 

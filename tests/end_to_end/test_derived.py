@@ -152,6 +152,14 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     (said,) = versions.scored_by(place.here, dataset, whole)  # its derived columns are computed again
     assert (said.anomaly_score, said.severity) == (whole.anomaly_score, whole.severity)
     _says_what_it_is_made_of(place, whole)
+    code, shown, errors = place.run("review", "show", whole.anomaly_id)
+    assert code == 0, errors
+    made = versions.derived_values(place.here, dataset, whole)
+    assert made.keys() == dataset.derived.keys()
+    for reason in whole.reasons:
+        assert float(reason.observed) == pytest.approx(made[reason.column], rel=1e-3)
+        assert f"{reason.column} = {dataset.derived[reason.column].sql}" in shown
+    assert "(derived)" not in shown
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
     assert other.anomaly_score is None

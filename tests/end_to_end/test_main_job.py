@@ -546,12 +546,12 @@ def test_the_command_line_says_how_it_ended_by_its_exit_code(scored: Place, samp
         got, output, errors = scored.run(*arguments, "--json")
         assert got == code, f"{arguments}: {output}{errors}"
         if code == 2:
-            assert errors.startswith("error: payments: batch '2027-01-01' was never validated; run `vaewatch")
+            assert errors.startswith("error: payments: batch '2027-01-01' was never validated; did you mean")
             assert output == ""
         else:
             (receipt,) = json.loads(output)
             assert (receipt["step"], receipt["dataset"]) == ("validate", "payments")
-    with pytest.raises(ConfigError, match=r"no dataset 'payment' .*known: payments"):
+    with pytest.raises(ConfigError, match=r"no dataset 'payment' .*did you mean 'payments'\?"):
         scored.here.dataset("payment")
 
 

@@ -8,10 +8,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from pipeline import steps
 from pipeline.config.gates import Gates
@@ -23,6 +25,7 @@ from pipeline.report import batch, gates
 from pipeline.report.trace import as_lines, trace
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
+from pipeline.storage.review_schema import queue_batches
 from tests.pipeline.review_page import as_role
 
 from .test_promotion import LENIENT, with_gates
@@ -55,6 +58,22 @@ def test_every_scored_batch_is_measured_and_a_refused_one_is_not(
         assert one.day.isoformat() == batch_id
         assert {"amount", "fee", "merchant_category"} <= set(now.columns)
         assert sum(now.columns["fee"].counts) == now.n_records
+
+
+def test_what_was_flagged_within_a_day_is_no_backlog(scored: Place) -> None:
+    """Of a first run nobody can have looked at anything; a week later its records have waited."""
+    here = scored.here
+    found = {one.batch_id: one.measures.backlog for one in store.newest(here.ledger, "payments", 99)}
+    assert set(found.values()) == {0}
+    earlier = datetime.now(UTC) - timedelta(days=2)
+    with here.ledger.transaction(write=True) as connection:
+        connection.execute(sa.update(queue_batches).values(scored_at=earlier))
+    n_open = queue.total(here.ledger, queue.Filters(dataset="payments", kind="flagged", state="open"))
+    scored.score("2026-01-05", force=True)
+    again = store.one(here.ledger, "payments", "2026-01-05")
+    assert again
+    assert again.measures.backlog == n_open - again.measures.n_flagged
+    assert n_open > again.measures.n_flagged
 
 
 def test_scoring_again_measures_the_same(scored: Place) -> None:

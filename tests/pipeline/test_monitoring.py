@@ -283,7 +283,7 @@ SCENES: list[tuple[str, Measures, str]] = [
     (
         "backlog",
         replace(QUIET, backlog=900),
-        "900 flagged records waited for a person when this batch was scored",
+        "900 flagged records had waited for a person for more than a day",
     ),
     ("reference", replace(QUIET, columns={}), "drift of columns is not measured"),
     (

@@ -277,6 +277,25 @@ def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Call
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "normal": 1}
 
 
+def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -> None:
+    """In words of ours, and with a name to go on from."""
+    here = Installation()
+    put(here.ledger, rows := [row(f"k{i}") for i in range(2)])
+    one = rows[0]["anomaly_id"]
+    misspelled = CliRunner().invoke(app, ["review", "label", one, "expected change"])
+    assert misspelled.exit_code == 2
+    assert "'expected change' is not one of 'anomaly'" in misspelled.output
+    assert "Value error" not in misspelled.output
+    assert "ids look like " in str(shell("show", "zzz"))
+    every = str(shell("show", ""))
+    assert all(one["anomaly_id"] in every for one in rows)
+    assert "did you mean 'payments'?" in str(shell("list", "paymnets"))
+    act = shell("label", one, "normal", "--by", "ann")["act"]
+    undone = [CliRunner().invoke(app, ["review", "undo", act, "--by", "ann"]).stdout for _ in range(2)]
+    assert undone[0].startswith("withdrawn: 1 verdict of ann")
+    assert undone[1].startswith("nothing changed: all that was said then had been taken back before")
+
+
 def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..., Any]) -> None:
     """As on the page of groups: every open record of it, and how many are said; of another number nothing is
     written.
