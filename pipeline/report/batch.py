@@ -142,6 +142,7 @@ def write(
         watched=watched,
         findings=_drawn(watched, dataset) if watched else [],
         columns=_columns(watched) if watched else [],
+        missing=missing_share(watched) if watched else 0.0,
         trends=_trends(earlier, watched) if watched else [],
         flagged=_flagged(here, dataset, state),
         drivers=_drivers(here, dataset, state),
@@ -170,6 +171,12 @@ def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:
     """
     noted = watched.measures.n_earlier if watched else None
     return len(earlier) if noted is None else noted
+
+
+def missing_share(watched: Watched) -> float:
+    """Share of the values that the model reads which are missing, over all of its columns."""
+    columns = watched.measures.columns.values()
+    return sum(drift.missing for drift in columns) / max(1, len(columns))
 
 
 def _drawn(watched: Watched, dataset: Dataset) -> list[dict[str, Any]]:

@@ -217,6 +217,27 @@ def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
     assert batch.rewrite(place.here, dataset, "day5").trust.word != "outdated"
 
 
+def test_a_page_does_not_praise_a_day_that_is_mostly_missing(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """It broke no rule, as the column may be missing; and there is little to score."""
+    place = open_copy(plant)
+    day = readings(4)
+    silent = pa.array(np.arange(day.num_rows) >= 0.3 * day.num_rows)
+    level = pc.if_else(silent, pa.scalar(None, pa.float64()), day["level"])
+    pq.write_table(day.set_column(3, "level", level), place.incoming / "day4.parquet")
+    place.validate()
+    place.score()
+    dataset = place.here.dataset("plant")
+    said = r"every record kept every rule; (\d+)% of the values that the model reads are missing"
+    found = re.search(said, batch.path_of(place.here, dataset, "day4").read_text("utf-8"))
+    assert found
+    assert 40 <= int(found[1]) <= 80
+    assert "values that the model reads are missing" not in batch.rewrite(
+        place.here, dataset, "day3"
+    ).path.read_text("utf-8")
+
+
 def test_a_batch_that_is_checked_again_and_stays_as_it_was_makes_nothing_outdated(
     plant: Place, open_copy: Callable[[Place], Place]
 ) -> None:
