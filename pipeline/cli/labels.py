@@ -28,15 +28,25 @@ Since = Annotated[
 ]
 
 
-def groups(dataset: AnyDataset = None, since: Since = None, as_json: AsJson = False) -> None:
+def groups(
+    dataset: AnyDataset = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 30,
+    as_json: AsJson = False,
+) -> None:
     """Open records that are odd alike, the largest groups first: each is likely one cause, and can be
     labelled at once.
     """
     from pipeline.display.review import print_groups
     from pipeline.installation import Installation
+    from pipeline.review import groups as gathering
 
-    found = _open_groups(Installation(), dataset, since)
-    print_json(found) if as_json else print_groups(found)
+    here = Installation()
+    chosen = _filters(dataset and here.dataset(dataset).dataset, since, None)
+    found = gathering.groups(here.ledger, chosen, limit=limit)
+    if as_json:
+        return print_json(found)
+    return print_groups(found, gathering.size(here.ledger, chosen), chosen.since)
 
 
 def label(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.review.effects import RuleAtWork
-    from pipeline.review.groups import Group
+    from pipeline.review.groups import Group, Size
     from pipeline.review.queued import Listed, Reason, Whole
     from pipeline.review.record import Derivation
 
@@ -69,8 +69,11 @@ def print_queue(
         console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
 
 
-def print_groups(found: Sequence[Group]) -> None:
-    """Open records that are odd alike, and the most severe of each group."""
+def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
+    """Open records that are odd alike, and the most severe of each group.
+
+    size: of all that there are, shown or not, of the days from `since` on.
+    """
     if not found:
         console().print("no open records")
         return
@@ -87,6 +90,11 @@ def print_groups(found: Sequence[Group]) -> None:
             group.exemplar.anomaly_id,
         )
     console().print(table)
+    of_days = f"since {since}" if since else "of all days"
+    few = f"; the largest {len(found)} are shown, more: --limit" if len(found) < size.n_groups else ""
+    many = "s" * (size.n_groups != 1), "s" * (size.n_records != 1)
+    told = f"{size.n_groups} group{many[0]} of {size.n_records} open record{many[1]} {of_days}{few}"
+    console().print(told)
     console().print("label a whole group: vaewatch review label --group 'ODD IN' VERDICT, or --like ID")
 
 

@@ -24,6 +24,7 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import group_tallies, queue
 
 COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
+SHOWN = 30  # of the largest
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,43 @@ class Group:
     exemplar: Annotated[Listed, Field(description="the most severe of them")]
 
 
-def groups(ledger: Ledger, filters: Filters, *, limit: int = 30) -> list[Group]:
+@dataclass(frozen=True)
+class Size:
+    """How many groups there are in all, shown or not, and how many records they hold."""
+
+    n_groups: int
+    n_records: int
+
+
+def size(ledger: Ledger, filters: Filters) -> Size:
+    """How many groups `groups` would give without a limit.
+
+    Raises:
+        ConfigError: a filter that groups are not counted by.
+    """
+    _check(filters)
+    columns = group_tallies.c
+    alike = _wanted(sa.select(sa.func.sum(columns.n).label("n")), filters)
+    counted = alike.group_by(columns.dataset, columns.signature).subquery()
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(counted.c.n), 0)).select_from(counted)
+    with ledger.transaction() as connection:
+        return Size(*map(int, connection.execute(query).one()))
+
+
+def _check(filters: Filters) -> None:
+    if others := filters.chosen().keys() - COUNTED_BY:
+        raise ConfigError(
+            f"groups are counted by {', '.join(COUNTED_BY)}, not by {', '.join(sorted(others))}"
+        )
+
+
+def groups(ledger: Ledger, filters: Filters, *, limit: int = SHOWN) -> list[Group]:
     """The largest groups of flagged records that no rule hides.
 
     Raises:
         ConfigError: a filter that groups are not counted by.
     """
-    if others := filters.chosen().keys() - COUNTED_BY:
-        raise ConfigError(
-            f"groups are counted by {', '.join(COUNTED_BY)}, not by {', '.join(sorted(others))}"
-        )
+    _check(filters)
     columns, counted = group_tallies.c, sa.func.sum(group_tallies.c.n)
     most = sa.func.max(columns.severest)
     query = (

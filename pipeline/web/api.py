@@ -121,7 +121,8 @@ def two_versions(request: Request, dataset: Text) -> disagreements.TwoVersions:
 @router.get("/groups")
 def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[gathering.Group]:
     """The largest groups of flagged records that are odd alike and that no rule hides."""
-    return gathering.groups(request.app.state.here.ledger, scope.seen(request, choice.filters()))
+    filters = scope.seen(request, choice.filters())
+    return gathering.groups(request.app.state.here.ledger, filters, limit=choice.limit)
 
 
 @router.get("/stats")

@@ -8,7 +8,6 @@ Belongs here: from an address to what a template needs. Does not: queries (the p
 from __future__ import annotations
 
 import contextlib
-from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -19,8 +18,8 @@ from pipeline.review import budget, disagreements, groups, judging, queue, stati
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, plots, scope, warmth
 from pipeline.web.access import known
-from pipeline.web.render import GROUPED_DAYS, page, query_of
-from pipeline.web.shapes import Choice, Paged, open_unless, read_place
+from pipeline.web.render import page, query_of
+from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Paged, open_unless, read_place
 
 router = APIRouter(include_in_schema=False)
 Report = Literal["run.html", "index.html"]
@@ -97,18 +96,18 @@ def disagreements_page(request: Request, dataset: str) -> Response:
 
 
 @router.get("/groups")
-def groups_page(request: Request, choice: Annotated[Choice, Query()]) -> Response:
+def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Response:
     """Records that are odd alike."""
-    ledger, since = request.app.state.here.ledger, choice.since
-    newest = queue.newest_day(ledger, scope.datasets(request, choice.dataset))
-    if since is None and newest:
-        since = (date.fromisoformat(newest) - timedelta(days=GROUPED_DAYS - 1)).isoformat()
-    filters = scope.seen(request, Filters(dataset=choice.dataset, since=since, state="open", kind="flagged"))
-    found = groups.groups(ledger, filters.without("kind"))
+    ledger = request.app.state.here.ledger
+    chosen = Filters(dataset=choice.dataset, since=choice.since, state="open", kind="flagged")
+    filters = scope.seen(request, chosen)
+    alike = filters.without("kind")
     return page(
         request,
         "groups.html",
-        groups=found,
+        groups=groups.groups(ledger, alike, limit=choice.limit),
+        size=groups.size(ledger, alike),
+        more=MOST_GROUPS,
         counts=queue.counts(ledger, filters),
         filters=filters,
         query=query_of(filters),

@@ -23,7 +23,6 @@ from pipeline.web import plots, words
 from pipeline.web.access import POLICY
 from pipeline.web.words import CHIP_NAMES, FACET_NAMES, VERDICT_NAMES, WORDS
 
-GROUPED_DAYS, ALL_DAYS = 30, "0001-01-01"
 LONGEST_IN_RECORD = 2000  # characters
 
 
@@ -92,8 +91,6 @@ def _templated() -> Environment:
         "FACETS": FACET_NAMES,
         "CHIPS": CHIP_NAMES,
         "WORDS": WORDS,
-        "GROUPED_DAYS": GROUPED_DAYS,
-        "ALL_DAYS": ALL_DAYS,
         "IN_RECORD": LONGEST_IN_RECORD,
         "changed": lambda filters, **changes: query_of(Filters(**{**vars(filters), **changes})),
         "paged": lambda filters, place: query_of(filters, after=str(place)),

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.records.verdicts import Opinion, State
-from pipeline.review import judging, queue, suppression
+from pipeline.review import groups, judging, queue, suppression
 from pipeline.review.filters import Filters, Place
 from pipeline.review.queued import Claim, Listed
 
 LARGEST = 2**31 - 1  # what a column of the database holds
+MOST_GROUPS = 500  # at once
 
 
 def _is_day(text: str) -> str:
@@ -90,10 +91,11 @@ class Grouped(_Emptied):
     until: Day | None = None
     batch: Text | None = Field(None, max_length=250)
     signature: Text | None = Field(None, max_length=4000)
+    limit: int = Field(groups.SHOWN, ge=1, le=MOST_GROUPS)
 
     def filters(self) -> Filters:
         """The same, as groups take them."""
-        return Filters(**self.model_dump())
+        return Filters(**self.model_dump(exclude={"limit"}))
 
 
 class Paged(Choice):

@@ -17,7 +17,9 @@ from typing import get_args
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
+from pipeline.cli import app as shell
 from pipeline.display.review import print_queue
 from pipeline.installation import Installation
 from pipeline.notify import digest
@@ -228,13 +230,36 @@ def test_a_link_of_the_overview_shows_as_many_as_it_says(
         assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == [f"k{i}" for i in range(5)]
 
 
-def test_groups_of_all_days_say_so(browser: TestClient, ids: list[str]) -> None:
-    """And lead back."""
-    link = re.search(r'href="(/groups\?since[^"]*)">all days', browser.get("/groups").text)
-    assert link
-    page = browser.get(html.unescape(link[1])).text
-    assert "Of all days" in page
-    assert "0001" not in page[page.index("Of all days") : page.index("</p>", page.index("Of all days"))]
+def test_groups_are_the_same_ones_on_the_page_and_in_the_shell(
+    browser: TestClient, here: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all days, and both say so: of two numbers for one thing, neither is believed."""
+    old = [row(f"old-{i}", "2025-06-01", signature=f"fee{i}↑") for i in range(3)]
+    put(here.ledger, old)
+    for name, value in {"HOME": here.settings.home, "DATASETS": here.settings.datasets}.items():
+        monkeypatch.setenv(f"VAEWATCH_{name}", str(value))
+
+    def told(page: str, *options: str) -> tuple[str, str]:
+        found = re.search(r'class="reading">(.*?)</p>', browser.get(page).text)
+        assert found
+        said = CliRunner().invoke(shell, ["review", "groups", "payments", *options]).stdout
+        return re.sub(r"<.*?>", "", found[1]), next(
+            line for line in said.splitlines() if " groups of " in line
+        )
+
+    paged, printed = told("/groups?dataset=payments")
+    n = re.match(r"\d+ groups of \d+ open records", printed)
+    assert n
+    assert paged.startswith(n[0])
+    assert "of all days" in paged
+    assert "of all days" in printed
+    paged, printed = told(
+        "/groups?dataset=payments&limit=2&since=2025-06-01", "--limit", "2", "--since", "2025-06-01"
+    )
+    assert "2 are shown" in paged
+    assert "2 are shown" in printed
+    assert paged.startswith(n[0])
+    assert printed.startswith(n[0])
 
 
 def test_groups_without_recent_records_do_not_say_that_nothing_waits(
@@ -245,7 +270,7 @@ def test_groups_without_recent_records_do_not_say_that_nothing_waits(
     assert "No open records since 2026-02-01" in later
     assert "Nothing waits" not in later
     assert "Look at all days" in later
-    nobody = browser.get("/groups", params={"since": "0001-01-01", "dataset": "nobody"}).text
+    nobody = browser.get("/groups", params={"dataset": "nobody"}).text
     assert "Nothing waits to be judged" in nobody
 
 
