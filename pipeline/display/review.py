@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 NOT_STORED = "(not stored as it was scored)"
 LEAST_SHARE = 0.005  # of why: less is said as 0 %
 WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
+STANDING = {
+    "any": "",
+    "open": " without a verdict",
+    "conflict": " on which reviewers differ",
+}
+BESIDE = {
+    "sampled": "drawn at random from those not flagged: judged, they tell what is missed (--kind sampled)",
+    "cleared": "that a later scoring no longer flags (--kind cleared)",
+}
 LEGEND = (
     "explains: how much of what makes the record odd would go if the column had its expected value",
     "adds: nats that its own value adds to the score, by how surprising it is, given the others",
@@ -58,15 +67,18 @@ def print_queue(
             row.state,
         )
     console().print(table)
-    if counted is not None:
-        words = {"sampled": "of the random sample", "cleared": "no longer flagged"}
-        told = (
-            [f"{counted['flagged']} {'flagged' if state == 'any' else state}"] if "flagged" in counted else []
-        )
-        told += [f"{counted[kind]} {text}" for kind, text in words.items() if counted.get(kind)]
-        console().print(", ".join(told))
+    if counted is not None and (told := _counted(counted, state)):
+        console().print(told)
     if has_more:
         console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
+
+
+def _counted(counted: Mapping[str, int], state: str) -> str:
+    """What is in the queue like that, in words: whose flags, and what lies beside them and why."""
+    n, are = counted.get("flagged", 0), STANDING.get(state, f" said to be {state.replace('_', ' ')}")
+    told = [f"{n} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
+    told += [f"{counted[kind]} {words}" for kind, words in BESIDE.items() if counted.get(kind)]
+    return "; beside them ".join([told[0], ", ".join(told[1:])]) if told[1:] else "".join(told)
 
 
 def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:

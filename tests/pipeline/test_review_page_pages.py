@@ -106,7 +106,7 @@ def test_open_is_one_number_wherever_it_is_told(here: Installation, browser: Tes
             queue.counts(here.ledger, Filters(state="open"))["kind"],
             has_more=False,
         )
-    assert "3 open, 2 of the random sample" in said.getvalue()
+    assert "3 flagged records without a verdict; beside them 2 drawn at random" in said.getvalue()
 
 
 def test_a_records_score_is_shown_as_a_sum(here: Installation, browser: TestClient) -> None:
