@@ -162,9 +162,10 @@ def _facts(version: ModelVersion) -> dict[str, str]:
 
 def _measured_on(evidence: Mapping[str, Any]) -> str:
     seen = "neither has seen" if evidence["champion"] else "it has not seen"
+    held = f"{evidence['n_holdout']:,} records held out, that {seen}, {evidence['n_recent']:,} of them of the newest days"
     return (
-        f"{evidence['n_holdout']:,} records that {seen} and {evidence['n_newest']:,} of the newest days, "
-        f"of batches {evidence['first_batch']} to {evidence['last_batch']}"
+        f"{held} (seven, or those of its shadow); flags are compared on {evidence['n_newest']:,} records of these days, "
+        f"held out or not; of batches {evidence['first_batch']} to {evidence['last_batch']}"
     )
 
 

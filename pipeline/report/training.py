@@ -115,7 +115,7 @@ def _unusual_days(metrics: Mapping[str, float]) -> Iterator[str]:
         return
     if unusual:
         yield (
-            f"{unusual} of the {days} days that calibrate it {'has' if unusual == 1 else 'have up to'} {largest:.0f} records above "
+            f"{unusual} of the {days} newest days of the window, those that calibrate it, {'has' if unusual == 1 else 'have up to'} {largest:.0f} records above "
             f"the threshold where {meant:.0f} are meant: an event, or days of another kind. Such a day counts as twice the others "
             "at most, so that it does not set the threshold; days like it will flag as many"
         )

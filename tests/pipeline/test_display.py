@@ -155,7 +155,8 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
         "keeps it: published scores of 28 batches are its; one of the newest 10",
         "passed 2026-02-01 02:00 UTC: as good as version 1 by",
         "note recall_floor: at its threshold it finds 0.2% of the injected anomalies",
-        "measured on 1,000 records that neither has seen and 5,000 of the newest days",
+        "measured on 1,000 records held out, that neither has seen, 500 of them of the newest days",
+        "flags are compared on 5,000 records of these days, held out or not",
         "shifted 70.0% 72.0%",
     ):
         assert words in said

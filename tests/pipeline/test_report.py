@@ -310,7 +310,7 @@ def test_a_training_says_where_days_of_an_event_calibrate_it() -> None:
     }
     (said,) = doubts_of(by_day, [])
     assert said.startswith(
-        "1 of the 6 days that calibrate it has 105 records above the threshold where 20 are meant"
+        "1 of the 6 newest days of the window, those that calibrate it, has 105 records above the threshold where 20"
     )
 
 
