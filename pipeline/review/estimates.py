@@ -37,6 +37,11 @@ class Share:
     high: float
     value: float | None
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is all that can be said."""
+        return self.high - self.low > WIDE
+
 
 @dataclass(frozen=True)
 class Recall:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
+from pipeline.installation import Installation
 from pipeline.review import budget, disagreements, groups, judging, queue, statistics
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, plots, scope, warmth
@@ -119,18 +120,21 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
     """What verdicts add up to."""
     here = request.app.state.here
     ledger = here.ledger
-    found = statistics.review(ledger, scope.datasets(request, dataset))
     names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
+    scope.datasets(request, dataset)
     chosen = [dataset] if dataset else names
+    each = {name: statistics.review(ledger, name) for name in chosen} if len(chosen) > 1 else {}
+    found = statistics.review(ledger, scope.datasets(request, dataset))
     return page(
         request,
         "overview.html",
         found=found,
+        each=each,
         budgets=_budgets(here, chosen),
-        serving=_serving(here, chosen),
+        compared=_compared(here, chosen),
         dataset=dataset,
         datasets=names,
-        per_day=plots.per_day(found.days),
+        per_day={name: plots.per_day(one.days) for name, one in (each or {"": found}).items()},
         precision=plots.shares([
             (f"{share.dataset} v{share.model_version}", share) for share in found.precision
         ]),
@@ -165,11 +169,17 @@ def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
     return found
 
 
-def _serving(here: Any, names: list[str]) -> list[str]:
-    """The datasets that a version serves: others may have been measured beside it. The registry is not asked,
-    it may be slow.
+def _compared(here: Installation, names: list[str]) -> list[str]:
+    """The datasets that have had a second version, so that two may have been measured side by side. The
+    registry is not asked, it may be slow: numbers are given once, and a training leaves a page.
     """
-    return [name for name in names if here.ledger.serving_version(name) is not None]
+    serving = {name: here.ledger.serving_version(name) for name in names}
+    pages = here.settings.home / "trainings"
+    return [
+        name
+        for name, version in serving.items()
+        if version is not None and (version > 1 or len(list((pages / name).glob("*.html"))) > 1)
+    ]
 
 
 def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:

@@ -216,6 +216,42 @@ def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> Non
     assert n == [5, 5, 5, 5, 4, 0, 0]
 
 
+def test_an_overview_of_several_datasets_tells_each_by_itself(
+    here: Installation, browser: TestClient
+) -> None:
+    """Days of 2016 and of 2026 share no month, and version 1 of one is not that of another."""
+    judged = row("a")
+    put(here.ledger, [judged, row("b")])
+    put(here.ledger, [row(f"w{i}", "2016-08-03", dataset="water") for i in range(3)])
+    judging.give(here.ledger, [judged["anomaly_id"]], "anomaly", by="ann")
+    page = browser.get("/overview").text
+    assert "2016-08-03 to 2016-08-03: 3," in page
+    assert "2026-01-30 to 2026-01-30: 2," in page
+    rows = re.findall(r"<tr><td><a [^>]*>(payments|water)</a>.*?</tr>", page)
+    assert rows == ["payments", "water"]
+    assert "1.00</p>" not in page
+    assert "0.21 to 1.00 (1 of 1: too few)" in page
+    alone = browser.get("/overview", params={"dataset": "payments"}).text
+    assert '<p class="big">0.21–1.00</p>' in alone
+    assert "of 1 flagged by version 3 and judged, 1 was worth the time" in alone
+
+
+def test_disagreements_are_linked_once_there_are_two_versions(
+    here: Installation, browser: TestClient
+) -> None:
+    """Of a single one there is nothing to see."""
+    put(here.ledger, [row("a")])
+    here.ledger.set_serving("payments", 1)
+    assert "/disagreements/payments" not in browser.get("/overview").text
+    for key in ("a", "b"):
+        page = here.training_page(here.dataset("payments"), key)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.touch()
+    assert "/disagreements/payments" in browser.get("/overview").text
+    here.ledger.set_serving("payments", 2)
+    assert "/disagreements/payments" in browser.get("/overview").text
+
+
 def test_a_link_of_the_overview_shows_as_many_as_it_says(
     here: Installation, browser: TestClient, ids: list[str]
 ) -> None:
