@@ -7,7 +7,7 @@ usually lies (usual.py), or how it is drawn (web/plots.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from pydantic import Field
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.records.verdicts import read_history, standing
+from pipeline.records.verdicts import anomaly_id, read_history, standing
 from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
@@ -123,6 +123,7 @@ class Neighbour:
     record_key: str
     record: dict[str, Any]
     is_this: Annotated[bool, Field(description="the record that was asked about")]
+    anomaly_id: Annotated[str | None, Field(description="where it was flagged, too")]
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,12 @@ class Neighbours:
         ),
     ]
 
+    @property
+    def before(self) -> Neighbour | None:
+        """The one just before it."""
+        pairs = zip(self.rows, self.rows[1:], strict=False)
+        return next((one for one, following in pairs if following.is_this), None)
+
 
 def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: int = 3) -> Neighbours:
     """The records before and after one, of the same entity; without an entity, those of its batch."""
@@ -160,11 +167,22 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
+    found = cells.whole(here, dataset, chosen)
+    flagged = _flagged(here.ledger, dataset.dataset, {place: key for place, (key, _) in found.items()})
     rows = tuple(
-        Neighbour(*place, key, plain(values), is_this=place == this)
-        for place, (key, values) in cells.whole(here, dataset, chosen).items()
+        Neighbour(*place, key, plain(values), place == this, flagged.get(place))
+        for place, (key, values) in found.items()
     )
     return Neighbours(of, rows, _telling(dataset, row))
+
+
+def _flagged(ledger: Ledger, dataset: str, keys: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+    """The anomaly_ids of those of these records that are flagged, by their places."""
+    names = {anomaly_id(dataset, place[0], key): place for place, key in keys.items()}
+    with ledger.transaction() as connection:
+        these = queue.c.anomaly_id.in_(names) & (queue.c.kind == "flagged")
+        found = connection.execute(sa.select(queue.c.anomaly_id).where(these)).scalars()
+        return {names[name]: name for name in found}
 
 
 def _telling(dataset: Dataset, row: Whole) -> tuple[str, ...]:

@@ -65,7 +65,10 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
     here, row = request.app.state.here, scope.one(request, anomaly_id)
     found = record.neighbours(here, here.dataset(row.dataset), row)
     columns = found.columns[:MOST_COLUMNS]
-    return _part(request, part, "neighbours", row, "before and after", found=found, columns=columns)
+    derived = _derived(request, row)
+    return _part(
+        request, part, "neighbours", row, "before and after", found=found, columns=columns, derived=derived
+    )
 
 
 @router.get("/record/{anomaly_id}/nearest")

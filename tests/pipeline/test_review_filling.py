@@ -270,6 +270,11 @@ def test_neighbours_are_the_entitys_records_around_it(
     assert {one.record["card"] for one in found.rows} == {"c4"}
     assert [one.is_this for one in found.rows].count(True) == 1
     assert len({one.batch_id for one in found.rows}) == 2
+    flagged = {one.anomaly_id for one in queue.page(here.ledger, Filters(kind="flagged")).rows}
+    names = [anomaly_id("payments", one.batch_id, one.record_key) for one in found.rows]
+    assert [one.anomaly_id for one in found.rows] == [name if name in flagged else None for name in names]
+    at = [one.is_this for one in found.rows].index(True)
+    assert found.before == found.rows[at - 1]
 
 
 def test_a_column_has_the_distribution_of_its_batch(
