@@ -111,7 +111,7 @@ class _Case:
         bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
         bounds = bounds.clip(number.lowest, number.highest)
         column, told = self.dataset.with_derived[name], float(f"{bounds[1]:.{N_DIGITS}g}")
-        if column.type == "int":
-            bounds = bounds.round()
-            told = float(bounds[1])
+        if column.type == "int":  # the whole numbers inside the interval: 1.6 does not reach 2
+            told = float(bounds[1].round())
+            bounds[0], bounds[2] = min(np.ceil(bounds[0]), told), max(np.floor(bounds[2]), told)
         return describe(told, column), float(bounds[0]), float(bounds[2])

@@ -6,6 +6,7 @@ database (queue.py, record.py), or what else is looked up for a record (compare.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,6 +29,19 @@ class Reason:
     unknown: Annotated[
         bool | None, Field(description="a category that training did not have, or hardly ever")
     ] = None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether what was observed lies in the interval: not odd by itself, but with the others."""
+        return _number(self.low) <= _number(self.observed) <= _number(self.high)
+
+
+def _number(value: float | str | None) -> float:
+    """NaN, which lies nowhere, where it is none: a category, or missing."""
+    try:
+        return math.nan if value is None else float(value)
+    except ValueError:
+        return math.nan
 
 
 @dataclass(frozen=True)

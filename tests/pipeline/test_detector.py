@@ -245,6 +245,25 @@ def test_what_is_as_expected_is_no_further_reason() -> None:
     assert reasons(2, "b") == [("site", "b (70%)"), ("flow", flow)]
 
 
+def test_the_interval_of_a_whole_number_holds_the_whole_numbers_in_it() -> None:
+    """'items 2, expected 1 (1 to 2)' is no reason: rounded outwards, an interval that ends at 1.6 held it."""
+    with_count = readings(2000, 1).append_column("count", pa.array([1] * 1000 + [3] * 1000))
+    columns = CONTRACT["columns"] | {"count": {"type": "int", "role": "numeric"}}
+    dataset = Dataset.model_validate(CONTRACT | {"columns": columns})
+    features = Features.fit(dataset, with_count)
+    at = features.layout.columns.index("count")
+    row = with_count.slice(0, 1)
+    mean, std = torch.zeros(1, 3), torch.full((1, 3), 0.3)
+    mean[0, at] = (1.05 - features.numeric["count"].mean) / features.numeric["count"].std
+    share = torch.zeros(1, 4)
+    share[0, at] = 1.0
+    expected = Expected(mean, std, torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1), 0.7))
+    found = Attribution(share, share, torch.zeros(1), share, expected)
+    (one,) = explanations(dataset, features, row, features.records(row), found)
+    (reason,) = one.reasons
+    assert (reason["expected"], reason["low"], reason["high"]) == ("1", 1.0, 1.0)
+
+
 def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: Path) -> None:
     """An update must not stop the night; what cannot be measured is said elsewhere."""
     known = Detector.train(DATASET, readings(2000, 1), readings(500, 2), records_per_day=100)

@@ -236,6 +236,18 @@ def test_an_overview_of_several_datasets_tells_each_by_itself(
     assert "of 1 flagged by version 3 and judged, 1 was worth the time" in alone
 
 
+def test_a_reason_that_is_as_expected_by_itself_says_so(here: Installation, browser: TestClient) -> None:
+    """A reader holds the value against the interval beside it."""
+    said = "odd only together with the others"
+    rows = {
+        seen: row(seen, reasons=[reason("amount", observed=seen)])
+        for seen in ("12.0", "900", "inf", "missing")
+    }
+    put(here.ledger, list(rows.values()))
+    found = {seen: said in browser.get(f"/record/{one['anomaly_id']}").text for seen, one in rows.items()}
+    assert found == {"12.0": True, "900": False, "inf": False, "missing": False}
+
+
 def test_disagreements_are_linked_once_there_are_two_versions(
     here: Installation, browser: TestClient
 ) -> None:
