@@ -227,6 +227,8 @@ def test_an_overview_of_several_datasets_tells_each_by_itself(
     page = browser.get("/overview").text
     assert "2016-08-03 to 2016-08-03: 3," in page
     assert "2026-01-30 to 2026-01-30: 2," in page
+    assert set(re.findall(r'class="of">(\w+)<', browser.get("/").text)) == {"payments", "water"}
+    assert 'class="of"' not in browser.get("/", params={"dataset": "water"}).text
     rows = re.findall(r"<tr><td><a [^>]*>(payments|water)</a>.*?</tr>", page)
     assert rows == ["payments", "water"]
     assert "1.00</p>" not in page
