@@ -20,5 +20,6 @@ From what a person or a task calls down to what everything rests on; nothing imp
     expectations             the only importer of Great Expectations
     storage                  the ledger's and the review's tables, the Delta tables
     config                   a dataset's file, the contract and derived columns in it, the environment
-    sample, sql, errors      a feed with planted truth; SQL text; the tree of errors
+    sample, sql, misread     a feed with planted truth; SQL text; what was probably meant
+    errors                   the tree of errors
 """
