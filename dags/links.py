@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperatorLink
 from dags.review_plugin import PREFIX
 
 if TYPE_CHECKING:
-    from pipeline.steps.receipts import Receipt
+    from pipeline.steps.receipts import Receipt, Trained
 
 
 class Link(BaseOperatorLink):
@@ -73,13 +73,13 @@ def show_scored(receipt: Receipt) -> None:
         RECORDS.show(f"{_page()}/?{urlencode(asked)}")
 
 
-def show_trained(receipt: Receipt) -> None:
+def show_trained(receipt: Trained) -> None:
     """The training's page, and the version in MLflow, where MLflow has pages."""
     from pipeline.installation import Installation
 
     if receipt.model_version is None:
         return
-    key = receipt.details["training_key"]
+    key = receipt.training_key
     TRAINING.show(f"{_page()}/training/{quote(receipt.dataset)}/{key}")
     VERSION.show(Installation().model_page(receipt.dataset, receipt.model_version))
 

@@ -54,7 +54,7 @@ def train(of: DatasetDags) -> None:
                     raise AirflowSkipException(str(early)) from early
                 raise
             if receipt.outcome == "skipped":
-                raise AirflowSkipException(f"no occasion to train: {receipt.details['reason']}")
+                raise AirflowSkipException(f"no occasion to train: {receipt.reason}")
             links.show_trained(receipt)
             tell(lineage.trained, name, receipt.model_version)
             return {
@@ -74,14 +74,14 @@ def train(of: DatasetDags) -> None:
                 judged = steps.evaluate(installation(), name, say=log.info)
             except NotReady as early:
                 raise AirflowSkipException(str(early)) from early
-            log.info("%s", judged.details.get("reason", ""))
+            log.info("%s", judged.reason)
             if judged.outcome == "passed" and judged.alias == "challenger":
                 outlet_events[trained].add_partitions([str(judged.model_version)])
             return {
                 "outcome": judged.outcome,
                 "model_version": judged.model_version,
                 "alias": judged.alias,
-                "reason": judged.details.get("reason", ""),
+                "reason": judged.reason,
             }
 
         links.attach(train(), links.TRAINING, links.VERSION) >> evaluate()
@@ -115,7 +115,12 @@ def promote(of: DatasetDags) -> None:
             receipt = steps.promote(
                 installation(), name, version, by=by, reason=reason, override=by_hand, say=log.info
             )
-            return {"outcome": receipt.outcome, "model_version": receipt.model_version, **receipt.details}
+            return {
+                "outcome": receipt.outcome,
+                "model_version": receipt.model_version,
+                "previous": receipt.previous,
+                "reason": receipt.reason,
+            }
 
         promote()
 
@@ -138,14 +143,17 @@ def approve(of: DatasetDags) -> None:
             receipt = steps.evidence(installation(), name, version)
             if receipt.outcome == "serving":
                 raise skipped(f"version {receipt.model_version} is champion already")
-            number, details, asked = receipt.model_version, receipt.details, open_questions(ti, name)
+            number, asked = receipt.model_version, open_questions(ti, name)
             if number in asked:
                 raise skipped(f"version {number} is asked about already, by run {asked[number].run_id}")
-            if details["is_challenger"]:
-                told = [details["markdown"], *(question.warning for question in asked.values())]
-                details |= {"markdown": "\n\n".join(told)}
+            others = [question.warning for question in asked.values()] if receipt.is_challenger else []
             remember(ti, name, number, asked)
-            return {"version": number, **details}
+            return {
+                "version": number,
+                "markdown": "\n\n".join([receipt.markdown, *others]),
+                "objection": receipt.objection,
+                "is_challenger": receipt.is_challenger,
+            }
 
         approve = Approval(
             task_id=Approval.TASK,
@@ -163,21 +171,21 @@ def approve(of: DatasetDags) -> None:
             answer, shown = (ti.xcom_pull(task_ids=task_id) for task_id in ("approve", "evidence"))
             version, (by, reason) = shown["version"], decided(answer, hours)
             if answer["chosen_options"] == [Approval.APPROVE]:
-                known = bool(shown["objection"])  # what has come up since the question is not overridden
-                held = shown.get("is_challenger", False)  # if not, the question said so
-                receipt = steps.promote(
+                outcome = steps.promote(
                     installation(),
                     name,
                     version,
                     by=by,
                     reason=reason,
-                    override=known,
-                    as_challenger=held,
+                    override=bool(
+                        shown["objection"]
+                    ),  # what has come up since the question is not overridden
+                    as_challenger=shown.get("is_challenger", False),  # if not, the question said so
                     say=log.info,
-                )
+                ).outcome
             else:
-                receipt = steps.reject(installation(), name, version, by=by, reason=reason)
-            return {"outcome": receipt.outcome, "model_version": version, "by": by, "reason": reason}
+                outcome = steps.reject(installation(), name, version, by=by, reason=reason).outcome
+            return {"outcome": outcome, "model_version": version, "by": by, "reason": reason}
 
         evidence() >> approve >> settle()
 
@@ -202,12 +210,11 @@ def prune(of: DatasetDags) -> None:
             from pipeline import steps
 
             receipt = steps.prune(installation(), name, say=log.info)
-            gone = receipt.details["removed"]
             return {
                 "outcome": receipt.outcome,
-                "versions": [one["version"] for one in gone if one["version"]],
-                "n_runs": len(gone),
-                "n_bytes": receipt.details["n_bytes"] + receipt.details["n_bytes_local"],
+                "versions": [one.version for one in receipt.removed if one.version],
+                "n_runs": len(receipt.removed),
+                "n_bytes": receipt.n_bytes + receipt.n_bytes_local,
             }
 
         prune()

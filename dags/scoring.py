@@ -73,7 +73,7 @@ def score(of: DatasetDags) -> None:
 
             key = key_of(dag_run, params)
             receipt = steps.score(installation(), name, key, say=log.info)
-            for note in receipt.details.get("notes", ()):
+            for note in receipt.notes:
                 log.warning(note)
             links.show_scored(receipt)
             tell(lineage.scored, name, key)

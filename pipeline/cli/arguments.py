@@ -99,8 +99,10 @@ def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
     """
     if len(receipts) == 1:
         return {receipts[0].outcome}
-    judged = [r for r in receipts if r.step == "evaluate"]
-    without = {r.dataset for r in judged if r.outcome == "refused" and r.details["champion"] is None}
+    from pipeline.steps.receipts import Judged
+
+    judged = [r for r in receipts if isinstance(r, Judged)]
+    without = {r.dataset for r in judged if r.outcome == "refused" and r.champion is None}
     counted = {r.outcome for r in receipts if r.step != "evaluate" and r.dataset not in without}
     return counted | ({"refused"} if without else set())
 

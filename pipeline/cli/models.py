@@ -177,4 +177,4 @@ def prune(
     receipt = steps.prune(Installation(), dataset, dry_run=dry_run)
     if as_json:
         return print_json(receipt.as_dict())
-    return print_pruning(receipt.details)
+    return print_pruning(receipt)

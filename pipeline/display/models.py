@@ -13,8 +13,10 @@ from pipeline.evaluation.decision import OUTCOME, WOULD
 from pipeline.evaluation.told import bare, made_of, told
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.decision import Decision
     from pipeline.evaluation.told import Row, Told
     from pipeline.steps.evaluating import Comparison
+    from pipeline.steps.receipts import Pruned
 
 EVENT = {
     "promoted": "green",
@@ -26,30 +28,29 @@ EVENT = {
 }
 
 
-def print_pruning(found: dict[str, Any]) -> None:
+def print_pruning(found: Pruned) -> None:
     """Which model versions stay and why, what goes, and how much room that makes."""
     table = Table("version", "", "why, or how large", box=None)
-    goes = "[red]would go[/red]" if found["dry_run"] else "[red]gone[/red]"
-    rows = [(number, "stays", "; ".join(why)) for number, why in found["kept"].items()]
-    rows += [
-        (one["version"], goes, f"run {one['run_id'][:8]}, {as_bytes(one['n_bytes'])}")
-        for one in found["removed"]
+    goes = "[red]would go[/red]" if found.dry_run else "[red]gone[/red]"
+    rows = [
+        *((number, "stays", "; ".join(why)) for number, why in found.kept.items()),
+        *((one.version, goes, f"run {one.run_id[:8]}, {as_bytes(one.n_bytes)}") for one in found.removed),
     ]
     for number, stays, why in sorted(rows, key=lambda row: row[0] or 0):
         table.add_row(str(number or "none"), stays, escape(why))
     if rows:
         console().print(table)
-    for folder in found["local"]:
+    for folder in found.local:
         console().print(f"{goes}: {escape(folder)}")
-    if n_files := found["n_files_replaced"]:
+    if n_files := found.n_files_replaced:
         console().print(
             f"{goes}: {'a file' if n_files == 1 else f'{n_files} files'} of rows that were replaced in the tables"
         )
-    here = as_bytes(found["n_bytes_local"] + found["n_bytes_replaced"])
-    room = f"{as_bytes(found['n_bytes'])} of models and runs, {here} here"
-    nothing = not found["removed"] and not found["local"] and not n_files
+    here = as_bytes(found.n_bytes_local + found.n_bytes_replaced)
+    room = f"{as_bytes(found.n_bytes)} of models and runs, {here} here"
+    nothing = not found.removed and not found.local and not n_files
     console().print(
-        "nothing is to go" if nothing else f"{room}{' would be freed' if found['dry_run'] else ' freed'}"
+        "nothing is to go" if nothing else f"{room}{' would be freed' if found.dry_run else ' freed'}"
     )
 
 
@@ -71,14 +72,14 @@ def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")
 
 
-def print_reasons(findings: Sequence[Mapping[str, Any]], cause: str, ways: Sequence[str]) -> None:
+def print_reasons(decision: Decision) -> None:
     """Why required gates failed, what is likely behind it, and what a person can do."""
-    refusing = [f for f in findings if f["verdict"] == "failed" and f["level"] == "required"]
+    refusing = [finding for finding in decision.findings if finding.refuses]
     for finding in refusing:
-        console().print(f"  [red]{finding['gate']}[/red]: {escape(finding['reason'])}")
-    if cause:
-        console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(cause)}")
-    print_ways(ways)
+        console().print(f"  [red]{finding.gate}[/red]: {escape(finding.reason)}")
+    if decision.cause:
+        console().print(f"  [bold]{'likely' if refusing else 'waits'}[/bold]: {escape(decision.cause)}")
+    print_ways(decision.ways)
 
 
 def print_ways(ways: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
 from pipeline.records.looking_back import words
-from pipeline.steps.receipts import Receipt, oddness
+from pipeline.steps.receipts import Judged, Receipt, Reproduced, oddness
 
 NO_DATASETS = (
     "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "
@@ -21,7 +21,6 @@ NO_DATASETS = (
 SHOWN = 30
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
 BESIDE = 120  # characters a line, from which notes stand beside the counts: 40 are left for them
-SAID = {"likely": "likely because", "since": "changed since"}
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
 
@@ -37,24 +36,26 @@ def print_receipt(receipt: Receipt) -> None:
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
     alias = f"is {receipt.alias}" if receipt.alias else ""
     facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
-    findings = receipt.details.get("findings", ())
-    note = "" if findings else receipt.details.get("reason", "").removeprefix(f"{receipt.outcome}: ")
+    decision = receipt.decision if isinstance(receipt, Judged) else None
+    reason = "" if decision else receipt.reason.removeprefix(f"{receipt.outcome}: ")
     console().print(
         f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
-        f"{': ' + escape(note) if note else ''}"
+        f"{': ' + escape(reason) if reason else ''}"
     )
-    for heading in ("likely", "since"):
-        for line in receipt.details.get(heading, ()):
-            console().print(f"  {SAID[heading]}: {escape(line)}")
-    if findings:
-        print_gates(rows(findings), heads(receipt.model_version, receipt.details["against"]))
-        print_reasons(findings, receipt.details["cause"], receipt.details["ways"])
-    for line in receipt.details.get("notes", ()):
+    if isinstance(receipt, Reproduced):
+        for line in receipt.likely:
+            console().print(f"  likely because: {escape(line)}")
+        for line in receipt.since:
+            console().print(f"  changed since: {escape(line)}")
+    if decision:
+        print_gates(rows(decision.as_dict()["findings"]), heads(receipt.model_version, decision.against))
+        print_reasons(decision)
+    for line in receipt.notes:
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
-    if page := receipt.details.get("page"):
-        console().print(f"  the training's page: {escape(page)}", soft_wrap=True)
-    if next_step := receipt.details.get("next"):
-        console().print(f"  next: {escape(next_step)}")
+    if receipt.page:
+        console().print(f"  the training's page: {escape(receipt.page)}", soft_wrap=True)
+    if receipt.next:
+        console().print(f"  next: {escape(receipt.next)}")
     for batch in receipt.with_outcome("refused", "failed"):
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 

@@ -7,7 +7,7 @@ Does not: how any part works; heavy libraries are imported by the step that need
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
@@ -66,7 +66,7 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
             receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
     except NotReady as early:
         why = "for the files that still settle" if unsettled(dataset) else str(early)
-        receipts.append(Receipt("train", dataset.dataset, "waiting", details={"reason": why}))
+        receipts.append(Receipt("train", dataset.dataset, "waiting", reason=why))
     receipts.append(score(here, dataset_name, say=say))
     return receipts
 
@@ -74,27 +74,20 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
 def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     """Train, evaluate, promote, as far as is due: a model that waited for its first evaluation gets it."""
     name = dataset.dataset
-    told = set[str]()
+    page = ""
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):
         trained = train(here, name, say=say)
-        yield _without(trained, {"next"})
-        told |= trained.details.keys() & {"page"}
-        waits |= trained.outcome != "skipped"
+        yield replace(trained, next="")
+        waits, page = waits or trained.outcome != "skipped", trained.page
     else:
-        yield Receipt("train", name, "unchanged", details={"reason": learning.not_due(here, dataset)})
+        yield Receipt("train", name, "unchanged", reason=learning.not_due(here, dataset))
     if waits or dataset.promote.shadow_days:
         judged = evaluate(here, name, say=say)
         passed = judged.outcome == "passed" and judged.alias == "challenger"
         promotes = passed and dataset.promote.mode == "automatic"
         if judged.outcome != "unchanged":
-            told |= {"next"} if promotes or judged.alias == "champion" else set()
-            yield _without(judged, told)
+            is_told, is_done = judged.page == page, promotes or judged.alias == "champion"
+            yield replace(judged, page="" if is_told else judged.page, next="" if is_done else judged.next)
         if promotes:
             yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
-
-
-def _without(receipt: Receipt, told: Set[str]) -> Receipt:
-    """Without what is told already, and without what to do next where that is done here."""
-    kept = {name: said for name, said in receipt.details.items() if name not in told}
-    return replace(receipt, details=kept)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset
@@ -89,12 +89,12 @@ def validate(
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
-    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), details=_left(dataset))
+    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), reason=_left(dataset))
 
 
-def _left(dataset: Dataset) -> dict[str, Any]:
+def _left(dataset: Dataset) -> str:
     left = unsettled(dataset)
-    return {"reason": left.words} if left else {}
+    return left.words if left else ""
 
 
 def _validate(

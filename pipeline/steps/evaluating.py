@@ -21,7 +21,7 @@ from pipeline.report.standing import next_step_of
 from pipeline.results.views import threshold_changes
 from pipeline.steps import place
 from pipeline.steps.keys import Say
-from pipeline.steps.receipts import Receipt
+from pipeline.steps.receipts import Judged
 from pipeline.steps.serving import promote
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
 
 def evaluate(
     here: Installation, dataset_name: str, version: int | None = None, *, say: Say = lambda _: None
-) -> Receipt:
+) -> Judged:
     """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the
     challenger's place or not.
 
@@ -63,9 +63,16 @@ def evaluate(
     if champion and chosen.version == champion.version:
         if here.ledger.serving_version(dataset.dataset) != champion.version:
             here.ledger.set_serving(dataset.dataset, champion.version)
-        return Receipt("evaluate", dataset.dataset, "unchanged", (), champion.version, "champion")
+        return Judged(
+            "evaluate",
+            dataset.dataset,
+            "unchanged",
+            model_version=champion.version,
+            alias="champion",
+            champion=champion.version,
+        )
     window = _window(here, dataset)
-    key = _key(dataset, window, champion)
+    key, decision = _key(dataset, window, champion), None
     if chosen.tags.get("evaluation_key") != key:
         against = f"version {champion.version}" if champion else "nothing that serves yet"
         say(f"evaluating version {chosen.version} against {against}")
@@ -75,9 +82,6 @@ def evaluate(
             dataset.dataset, chosen.version, whole, _tags(evidence, decision) | {"evaluation_key": key}
         )
         chosen = here.registry.version(dataset.dataset, chosen.version)
-        details = {**_details(chosen), **whole["decision"]}
-    else:
-        details = _details(chosen)
     gates.onto_training_page(here, dataset, chosen)
     outcome = OUTCOME[chosen.tags["decision"]]
     if outcome == "passed" and champion is None:
@@ -87,13 +91,21 @@ def evaluate(
         seat = place.settle(here.registry, chosen, champion)
     if seat.words:
         say(f"version {chosen.version} {outcome}: {seat.words}")
-        details["notes"] = [*details["notes"], seat.words]
-    details |= {"page": str(page)} if (page := path_of(here, dataset, chosen)) else {}
-    details["champion"] = champion.version if champion else None  # which served when it was judged
-    details["next"] = _next(
-        dataset, chosen, seat.alias, serves=champion is not None, is_for_people=bool(details.get("ways"))
+    tags, is_for_people = chosen.tags, decision is not None and bool(decision.ways)
+    return Judged(
+        "evaluate",
+        dataset.dataset,
+        outcome,
+        model_version=chosen.version,
+        alias=seat.alias,
+        reason=tags["decision_reason"],
+        notes=(*json.loads(tags["decision_notes"]), *filter(None, [seat.words])),
+        page=str(path_of(here, dataset, chosen) or ""),
+        next=_next(dataset, chosen, seat.alias, serves=champion is not None, is_for_people=is_for_people),
+        against=int(tags["evaluated_against"]) if tags["evaluated_against"] else None,
+        champion=champion.version if champion else None,
+        decision=decision,
     )
-    return Receipt("evaluate", dataset.dataset, outcome, (), chosen.version, seat.alias, details)
 
 
 def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:
@@ -304,14 +316,4 @@ def _tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
         "decision_notes": json.dumps(decision.notes),
         "evaluated_against": str(decision.against) if evidence.champion else "",
         "evaluated_at": evidence.measured_at,
-    }
-
-
-def _details(version: ModelVersion) -> dict[str, Any]:
-    """The decision in words, as tags keep it."""
-    tags = version.tags
-    return {
-        "reason": tags["decision_reason"],
-        "notes": json.loads(tags["decision_notes"]),
-        "against": int(tags["evaluated_against"]) if tags["evaluated_against"] else None,
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.steps.keys import Say
 from pipeline.steps.learning import follow
-from pipeline.steps.receipts import Receipt
+from pipeline.steps.receipts import Pruned, Receipt, Reproduced
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -31,7 +30,7 @@ def reproduce(
     *,
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
-) -> Receipt:
+) -> Reproduced:
     """Train a version again from what was noted of it; its outcome is `equal`, to the bit, or `different`.
 
     Nothing is logged or registered.
@@ -64,8 +63,15 @@ def reproduce(
         )
     outcome = "equal" if found.is_equal else "different"
     said = "weights, calibration and features are the same to the bit" if found.is_equal else found.difference
-    return Receipt(
-        "reproduce", dataset.dataset, outcome, (), version, None, {"reason": said, **asdict(found)}
+    return Reproduced(
+        "reproduce",
+        dataset.dataset,
+        outcome,
+        model_version=version,
+        reason=said,
+        difference=found.difference,
+        likely=found.likely,
+        since=found.since,
     )
 
 
@@ -111,7 +117,12 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     reason = f"in {there.registry.shown}; what lets it serve, there: {judge}, or without the gates {serve}"
     outcome = "copied" if is_new else "unchanged"
     return Receipt(
-        "copy", dataset.dataset, outcome, (), made.version, ", ".join(made.aliases), {"reason": reason}
+        "copy",
+        dataset.dataset,
+        outcome,
+        model_version=made.version,
+        alias=", ".join(made.aliases),
+        reason=reason,
     )
 
 
@@ -193,7 +204,7 @@ def _reasons_to_keep(
 
 def prune(
     here: Installation, dataset_name: str, *, dry_run: bool = False, say: Say = lambda _: None
-) -> Receipt:
+) -> Pruned:
     """Remove for good what retention does not keep: model versions, their runs and files, and what lies here
     of them.
 
@@ -220,23 +231,23 @@ def prune(
     for path in [] if dry_run else left:
         retention.remove(path)
     replaced = _replaced(here, dataset, [n for n, why in reasons.items() if why], dry_run=dry_run)
-    details = {
-        "dry_run": dry_run,
-        "kept": {number: list(why) for number, why in reasons.items() if why},
-        "removed": [asdict(one) for one in removed],
-        "n_bytes": sum(one.n_bytes for one in removed),
-        "local": [str(path.relative_to(home)) for path in left],
-        "n_bytes_local": n_local,
-        "n_files_replaced": len(replaced),
-        "n_bytes_replaced": sum(replaced),
-    }
-    outcome = "dry run" if dry_run else "pruned" if removed or left or replaced else "unchanged"
-    done = Receipt("prune", name, outcome, (), None, None, details)
     say(
         f"{name}: {len(removed)} trainings, {len(left)} files and folders and {len(replaced)} files of rows that were "
         f"replaced {'would go' if dry_run else 'are gone'}"
     )
-    return done
+    return Pruned(
+        "prune",
+        name,
+        "dry run" if dry_run else "pruned" if removed or left or replaced else "unchanged",
+        dry_run=dry_run,
+        kept={number: why for number, why in reasons.items() if why},
+        removed=tuple(removed),
+        n_bytes=sum(one.n_bytes for one in removed),
+        local=tuple(str(path.relative_to(home)) for path in left),
+        n_bytes_local=n_local,
+        n_files_replaced=len(replaced),
+        n_bytes_replaced=sum(replaced),
+    )
 
 
 def _replaced(here: Installation, dataset: Dataset, kept: Sequence[int], *, dry_run: bool) -> list[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 from pipeline.steps.keys import Say
-from pipeline.steps.receipts import Receipt
+from pipeline.steps.receipts import Trained
 
 if TYPE_CHECKING:
     from pipeline.records.window import Window
@@ -34,7 +34,7 @@ def train(
     force: bool = False,
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
-) -> Receipt:
+) -> Trained:
     """Train on the accepted window, log and register the model; it is challenger once it was judged well, and
     serves once it is promoted.
 
@@ -66,21 +66,26 @@ def train(
     version = known = here.registry.made_by(dataset.dataset, key)
     if version is None:
         if not force and (why_not := _no_occasion(here, dataset, window, judged, say)):
-            return Receipt("train", dataset.dataset, "skipped", details={"reason": why_not})
+            return Trained("train", dataset.dataset, "skipped", reason=why_not)
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
     log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
-    details: dict[str, Any] = {"metrics": dict(version.metrics), "training_key": key}
-    details |= {"page": str(page)} if (page := path_of(here, dataset, version)) else {}
-    if known:
-        details["reason"] = "the same records, verdicts, settings and code made this version already"
-    else:
-        details["next"] = f"have it judged: vaewatch evaluate {dataset.dataset}"
-    outcome, alias = "unchanged" if known else "trained", ", ".join(version.aliases)
-    return Receipt("train", dataset.dataset, outcome, (), version.version, alias, details)
+    page = path_of(here, dataset, version)
+    return Trained(
+        "train",
+        dataset.dataset,
+        "unchanged" if known else "trained",
+        model_version=version.version,
+        alias=", ".join(version.aliases),
+        reason="the same records, verdicts, settings and code made this version already" if known else "",
+        page=str(page or ""),
+        next="" if known else f"have it judged: vaewatch evaluate {dataset.dataset}",
+        metrics=dict(version.metrics),
+        training_key=key,
+    )
 
 
 def _no_occasion(

@@ -5,11 +5,15 @@ Belongs here: receipts and how they read. Does not: the steps (steps/), or a ter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.storage.ledger import BatchState
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.decision import Decision
+    from pipeline.registry import Removal
 
 Outcome = Literal["accepted", "refused", "scored", "waiting", "unchanged", "failed"]
 
@@ -33,7 +37,13 @@ class BatchReceipt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a step did: ids and counts, never records."""
+    """What a step did: ids and counts, never records. What one step alone has to say is in a subclass.
+
+    Attributes:
+        reason: why it came out so. notes: what else to know, a sentence each.
+        page: of the training.
+        next: what to do, or what follows.
+    """
 
     step: str
     dataset: str
@@ -41,13 +51,84 @@ class Receipt:
     batches: tuple[BatchReceipt, ...] = ()
     model_version: int | None = None
     alias: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    page: str = ""
+    next: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def with_outcome(self, *outcomes: Outcome) -> list[BatchReceipt]:
         return [batch for batch in self.batches if batch.outcome in outcomes]
+
+
+@dataclass(frozen=True)
+class Trained(Receipt):
+    """A training. metrics: of the records that calibrated it."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    training_key: str = ""
+
+
+@dataclass(frozen=True)
+class Judged(Receipt):
+    """An evaluation.
+
+    Attributes:
+        against: the version that it was judged against. champion: the one that served then.
+        decision: None where it was judged before, on the same records.
+    """
+
+    against: int | None = None
+    champion: int | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True)
+class Promoted(Receipt):
+    """A promotion, or the way back. previous: who served before."""
+
+    previous: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked(Receipt):
+    """What a person should see before a version becomes champion, as Markdown; objection: what speaks against
+    it.
+    """
+
+    markdown: str = ""
+    objection: str = ""
+    is_challenger: bool = False
+
+
+@dataclass(frozen=True)
+class Reproduced(Receipt):
+    """A training done again, see reproduction.Reproduction."""
+
+    difference: str = ""
+    likely: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pruned(Receipt):
+    """What retention keeps, with the reasons for each version, and what went or would go.
+
+    Attributes:
+        removed: of the registry, n_bytes in all. local: paths here, n_bytes_local in all.
+        n_files_replaced: of the tables, files of rows that were replaced, n_bytes_replaced in all.
+    """
+
+    dry_run: bool = False
+    kept: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    removed: tuple[Removal, ...] = ()
+    n_bytes: int = 0
+    local: tuple[str, ...] = ()
+    n_bytes_local: int = 0
+    n_files_replaced: int = 0
+    n_bytes_replaced: int = 0
 
 
 def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
@@ -79,10 +79,16 @@ def score(
     version = champion.version if champion else None
     n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
     name = dataset.dataset
-    look = {"next": f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"}
-    details: dict[str, Any] = look if n_flagged else {}
-    details |= _outdated(here, dataset, done)
-    return Receipt("score", name, summary(receipts), tuple(receipts), version, details=details)
+    look = f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"
+    return Receipt(
+        "score",
+        name,
+        summary(receipts),
+        tuple(receipts),
+        version,
+        notes=_outdated(here, dataset, done),
+        next=look if n_flagged else "",
+    )
 
 
 def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> None:
@@ -103,7 +109,7 @@ def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> Non
             report.rewrite(here, dataset, batch_id)
 
 
-def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> dict[str, Any]:
+def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> tuple[str, ...]:
     """Which scored batches looked back on records that changed since; the pages of those that became so by
     what was scored now say it, too.
     """
@@ -111,13 +117,13 @@ def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> dic
     from pipeline.report import batch as report
 
     if not dataset.derived:
-        return {}
+        return ()
     current = here.ledger.current(dataset.dataset)
     found = looking_back.outdated(current.values())
     for batch_id, behind in found.items():
         if scored_now & set(behind):
             report.rewrite(here, dataset, batch_id)
-    return {"notes": list(looking_back.notes(dataset.dataset, found, list(current)))} if found else {}
+    return tuple(looking_back.notes(dataset.dataset, found, list(current)))
 
 
 def _scored_by(

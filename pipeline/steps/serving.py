@@ -7,13 +7,13 @@ not: judging (evaluating.py), or aliases (registry/).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.steps.keys import Say
-from pipeline.steps.receipts import Receipt
+from pipeline.steps.receipts import Asked, Promoted, Receipt
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -31,7 +31,7 @@ def promote(
     override: bool = False,
     as_challenger: bool = False,
     say: Say = lambda _: None,
-) -> Receipt:
+) -> Promoted:
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
     Args:
@@ -77,12 +77,18 @@ def promote(
         note(done.champion)
     _retell(here, dataset, done.champion)
     outcome = "promoted" if done.changed else "unchanged"
-    details: dict[str, Any] = {"previous": done.previous}
-    if done.changed:
-        details["reason"] = f"overrides: {against}" if against else _evidence(chosen)
-        if misses:
-            alerts.tell_deaf(here, dataset, done.champion, misses, say)
-    return Receipt("promote", dataset.dataset, outcome, (), done.champion, "champion", details)
+    if done.changed and misses:
+        alerts.tell_deaf(here, dataset, done.champion, misses, say)
+    told = f"overrides: {against}" if against else _evidence(chosen)
+    return Promoted(
+        "promote",
+        dataset.dataset,
+        outcome,
+        model_version=done.champion,
+        alias="champion",
+        reason=told if done.changed else "",
+        previous=done.previous,
+    )
 
 
 def _misses(
@@ -162,9 +168,9 @@ def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None)
     return f"{lost}; version {now.version} is, which {became}. Decide on version {now.version}, or promote version {chosen.version} anyway: {anyway}"
 
 
-def evidence(here: Installation, dataset_name: str, version: int | None = None) -> Receipt:
-    """What a person should see before a version (default: the challenger) becomes champion; its details hold
-    it as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
+def evidence(here: Installation, dataset_name: str, version: int | None = None) -> Asked:
+    """What a person should see before a version (default: the challenger) becomes champion: it
+    as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
     challenger.
 
     The outcome is `serving` where the version is champion already, else `waiting`.
@@ -186,13 +192,15 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
     serves = champion is not None and champion.version == chosen.version
     objection = _objection(chosen, champion)
     kept = here.registry.evaluation(chosen) if "decision" in chosen.tags else None
-    details = {
-        "markdown": approval.evidence(chosen, champion, kept, objection),
-        "objection": objection,
-        "is_challenger": "challenger" in chosen.aliases,
-    }
-    outcome = "serving" if serves else "waiting"
-    return Receipt("evidence", dataset.dataset, outcome, (), chosen.version, None, details)
+    return Asked(
+        "evidence",
+        dataset.dataset,
+        "serving" if serves else "waiting",
+        model_version=chosen.version,
+        markdown=approval.evidence(chosen, champion, kept, objection),
+        objection=objection,
+        is_challenger="challenger" in chosen.aliases,
+    )
 
 
 def reject(here: Installation, dataset_name: str, version: int, *, by: str, reason: str) -> Receipt:
@@ -203,7 +211,7 @@ def reject(here: Installation, dataset_name: str, version: int, *, by: str, reas
     return Receipt("reject", dataset.dataset, "rejected" if changed else "unchanged", (), version)
 
 
-def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> Receipt:
+def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> Promoted:
     """Make the previous champion champion again."""
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.dataset) as note:
@@ -213,8 +221,15 @@ def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> 
     if left:
         _retell(here, dataset, left.version)
     follows = _scored_before(here, dataset, left.version if left else None, done.champion)
-    details = {"previous": done.previous, "next": follows}
-    return Receipt("rollback", dataset.dataset, "rolled back", (), done.champion, "champion", details)
+    return Promoted(
+        "rollback",
+        dataset.dataset,
+        "rolled back",
+        model_version=done.champion,
+        alias="champion",
+        next=follows,
+        previous=done.previous,
+    )
 
 
 def _retell(here: Installation, dataset: Dataset, number: int) -> None:

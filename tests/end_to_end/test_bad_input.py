@@ -283,10 +283,10 @@ def test_files_that_still_settle_are_said(shop: Shop) -> None:
     checked, trained, _ = steps.run(shop.place.here, "orders")
     assert checked.batches == ()
     said = r"1 file was changed less than 30 s ago and may still be written; run again in (\d+) s"
-    found = re.fullmatch(said, checked.details["reason"])
+    found = re.fullmatch(said, checked.reason)
     assert found
     assert 1 <= int(found[1]) <= 19
-    assert (trained.outcome, trained.details["reason"]) == ("waiting", "for the files that still settle")
+    assert (trained.outcome, trained.reason) == ("waiting", "for the files that still settle")
     os.utime(shop.place.incoming / "b1.parquet", (past - 30, past - 30))
     checked = shop.place.validate()
     assert [batch.outcome for batch in checked.batches] == ["accepted"]

@@ -107,7 +107,7 @@ def good(served: Place) -> Place:
     """A version that learned enough has taken the place of the brief one."""
     served.edit(BRIEF, GOOD[served.name])
     judged = challenge(served)
-    assert judged.outcome == "passed", judged.details
+    assert judged.outcome == "passed", judged.reason
     steps.promote(served.here, served.name, **ANN)
     return served
 
@@ -143,7 +143,7 @@ def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(go
         assert now.equals(found.setdefault(version, now))
     assert not found[1]["anomaly_score"].equals(found[2]["anomaly_score"])
     again = steps.reproduce(good.here, good.name, 2)
-    assert (again.outcome, again.details["since"]) == ("equal", ())
+    assert (again.outcome, again.since) == ("equal", ())
 
 
 @pytest.mark.parametrize(
@@ -180,10 +180,10 @@ def test_a_worse_challenger_is_refused_with_its_reason(
         good.edit(f"train:\n  seed: {seed}\n", "train:\n")
         if what == "collapsed":
             good.edit(f"{recipe[:-1]}, kl_weight: 1000}}", recipe)
-    assert judged.outcome == "refused", judged.details
-    failed = {f["gate"] for f in judged.details["findings"] if f["verdict"] == "failed"}
+    assert judged.outcome == "refused", judged.reason
+    failed = {f.gate for f in judged.decision.findings if f.verdict == "failed"}
     assert failed & {"recall", "negative_elbo"}
-    assert words in judged.details["cause"]
+    assert words in judged.decision.cause
     assert good.here.registry.champion(good.name) == serves
 
 

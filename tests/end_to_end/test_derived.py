@@ -195,14 +195,14 @@ def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
     in_turn.score()
     pq.write_table(readings(5), place.incoming / "day5.parquet")
     place.validate()
-    assert place.score().details.get("notes") is None
+    assert not place.score().notes
     assert by_record(place).items() - by_record(in_turn).items()
     pq.write_table(readings(4), place.incoming / "day4.parquet")
     place.validate()
     words = "looks back on day4: delivered, changed or refused after it was scored"
     said = f"day5 {words}; score it again: vaewatch score plant day5 --force"
-    assert place.score().details["notes"] == [said]
-    assert place.score().details["notes"] == [said]
+    assert place.score().notes == [said]
+    assert place.score().notes == [said]
     dataset = place.here.dataset("plant")
     assert words in batch.path_of(place.here, dataset, "day5").read_text("utf-8")
     assert batch.rewrite(place.here, dataset, "day5").trust.word == "outdated"
@@ -212,7 +212,7 @@ def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
     }
     place.validate("day4", force=True)  # the same records
     place.score("day4")
-    assert "notes" not in place.score("day5", force=True).details
+    assert not place.score("day5", force=True).notes
     assert by_record(place) == by_record(in_turn)
     assert batch.rewrite(place.here, dataset, "day5").trust.word != "outdated"
 
@@ -245,15 +245,15 @@ def test_a_batch_that_is_checked_again_and_stays_as_it_was_makes_nothing_outdate
     place = open_copy(plant)
     place.score()
     place.validate("day2", force=True)
-    assert "notes" not in place.score().details
+    assert not place.score().notes
     day = readings(2)
     pq.write_table(day.slice(0, day.num_rows - 1), place.incoming / "day2.parquet")
     place.validate()
-    (note,) = place.score().details["notes"]
+    (note,) = place.score().notes
     assert note.startswith("day3 looks back on day2: ")
     (place.incoming / "day1.parquet").write_bytes(b"PAR1")
     place.validate()
-    (note,) = place.score().details["notes"]
+    (note,) = place.score().notes
     assert note.startswith("day2..day3 looks back on day2: ")
 
 

@@ -356,7 +356,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     assert scored.score(day, force=True).model_version == 1
 
     promoted = steps.promote(scored.here, scored.name, 2, **DECIDED)
-    assert (promoted.model_version, promoted.details["previous"]) == (2, 1)
+    assert (promoted.model_version, promoted.previous) == (2, 1)
     assert scored.score(day, force=True).model_version == 2
     other = scores_of(scored, day)
     assert set(other["model_version"].to_pylist()) == {2}
@@ -366,10 +366,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     back = steps.rollback(scored.here, scored.name, **DECIDED)
     assert back.model_version == 1
     again = f"vaewatch score {scored.name} {day} --force"
-    assert (
-        back.details["next"]
-        == f"one batch keeps the flags of version 2; to score them again by version 1: {again}"
-    )
+    assert back.next == f"one batch keeps the flags of version 2; to score them again by version 1: {again}"
     scored.score(day, force=True)
     assert scores_of(scored, day).equals(before)
     with pytest.raises(NotReady, match="no earlier one to go back to"):

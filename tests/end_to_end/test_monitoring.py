@@ -208,7 +208,7 @@ def test_the_page_of_a_training_is_named_wherever_a_version_is(
     dataset, champion = here.dataset("payments"), here.registry.champion("payments")
     assert champion
     page = here.training_page(dataset, champion.training_key)
-    assert steps.train(here, "payments", force=True).details["page"] == str(page)
+    assert steps.train(here, "payments", force=True).page == str(page)
     told = steps.version(here, "payments", champion.version)
     assert told["page"] == str(page)
     print_version(told)
@@ -290,15 +290,15 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     kept = here.registry.amend(version, "report.html", lambda page: page)
     assert kept == text
     assert text.count("data:image/png;base64,") == 4  # the rest of the page is as it was
-    findings = judged.details["findings"]
+    findings = judged.decision.findings
     assert len(findings) == len(Gates.model_fields) - 2  # baselines and seed_variance are off
     told = rows(text.partition("Whether it may serve")[2])
     for finding, row in zip(findings, told, strict=True):
-        assert row[0] == f"{finding['gate']} {finding['level']}"
-        assert row[1].startswith(finding["verdict"])
-        assert row[2:4] == [finding[name] or "–" for name in ("value", "champion")]
-        assert row[4] == f"{measured_by(finding['gate'])} {finding['bound']}".strip()
-        assert finding["reason"] in row[1]
+        assert row[0] == f"{finding.gate} {finding.level}"
+        assert row[1].startswith(finding.verdict)
+        assert row[2:4] == [getattr(finding, name) or "–" for name in ("value", "champion")]
+        assert row[4] == f"{measured_by(finding.gate)} {finding.bound}".strip()
+        assert finding.reason in row[1]
     assert "<code>vaewatch compare payments 2 1</code>" in text
     assert "not judged yet" not in text
 

@@ -109,10 +109,10 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     validated.edit("steps: 60", "steps: 70")
     steps.train(validated.here, validated.name)
     second = evaluate(validated)
-    assert (second.outcome, second.alias, second.details["against"]) == ("passed", "challenger", 1)
+    assert (second.outcome, second.alias, second.against) == ("passed", "challenger", 1)
     again = evaluate(validated)
     assert again.outcome == "passed"
-    assert "findings" not in again.details  # the same records and champion: not measured again
+    assert again.decision is None  # the same records and champion: not measured again
     validated.score()  # with version 1: what it flags waits in the queue
     review = disagreements.newest(validated.here, validated.here.dataset(validated.name)).measured
     churn = _evaluation(validated, 2)["evidence"]["churn"]
@@ -133,14 +133,14 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     code, output, errors = validated.run("versions", validated.name, "2")
     assert code == 0, errors
     assert f"{one['challenger']['negative_elbo']:.2f} nats" in output
-    asked = steps.evidence(validated.here, validated.name).details["markdown"]
+    asked = steps.evidence(validated.here, validated.name).markdown
     mine, theirs = (one[which]["recall_of"]["shifted"] for which in ("challenger", "champion"))
     assert f"| shifted | {mine:.1%} | {theirs:.1%} |" in asked
     known = steps.version(validated.here, validated.name, 2)
     assert known["evaluation"]["evidence"] == one
     assert known["made_of"]["code"] in asked.replace("\\", "")
     done = promote(validated, reason="")
-    assert (done.model_version, done.details["previous"]) == (2, 1)
+    assert (done.model_version, done.previous) == (2, 1)
     assert steps.history(validated.here, validated.name)[-1]["reason"] == "no reason was given"
 
     registry = validated.here.registry
@@ -186,8 +186,8 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     refused = evaluate(scored)
     assert (refused.outcome, refused.alias) == ("refused", "")
     assert scored.here.registry.challenger(scored.name) is None
-    assert "negative_elbo: describes the holdout worse" in refused.details["reason"]
-    assert "Likely: " in refused.details["reason"]
+    assert "negative_elbo: describes the holdout worse" in refused.reason
+    assert "Likely: " in refused.reason
     assert headline(scored, 2).startswith("Refused: describes the holdout worse by ")
     with pytest.raises(
         NotReady, match=r"no challenger; version 2, the newest, was refused: .* --version 2 --reason WHY"
@@ -199,7 +199,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
 
     done = promote(scored, 2, override=True, reason="we want to see it")
     assert (done.outcome, done.model_version) == ("promoted", 2)
-    assert "overrides: version 2 was refused" in done.details["reason"]
+    assert "overrides: version 2 was refused" in done.reason
     newest = steps.history(scored.here, scored.name)[-1]
     assert newest["what"] == "promoted"
     assert newest["reason"].startswith("we want to see it; overrides: version 2 was refused")
@@ -260,7 +260,7 @@ def test_a_version_that_misses_most_anomalies_serves_and_everybody_who_is_told_o
     steps.train(validated.here, validated.name)
     first = evaluate(validated)
     assert (first.outcome, first.alias) == ("passed", "champion")
-    assert first.details["reason"].endswith("failed, but advisory: recall_floor")
+    assert first.reason.endswith("failed, but advisory: recall_floor")
     told = (validated.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "payments: version 1 serves from now on, and misses most anomalies" in told
     validated.edit("steps: 60", "steps: 70")
@@ -283,7 +283,7 @@ def test_a_challenger_judged_against_another_champion_is_judged_again_first(trai
     promote(trained, 2, override=True)
     with pytest.raises(NotReady, match=r"version 3 was judged against version 1, and now version 2 serves"):
         promote(trained)
-    assert evaluate(trained).details["against"] == 2
+    assert evaluate(trained).against == 2
     assert promote(trained).model_version == 3
 
 
@@ -294,10 +294,7 @@ def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(tr
         trained.edit(f"steps: {n - 10}", f"steps: {n}")
         steps.train(trained.here, trained.name)
         judged = evaluate(trained)
-    assert (
-        judged.details["notes"][-1]
-        == "it takes the place of version 2, which passed and waits for somebody's word"
-    )
+    assert judged.notes[-1] == "it takes the place of version 2, which passed and waits for somebody's word"
     with pytest.raises(
         NotReady, match=r"version 2 was not promoted: .*; version 3 is, which passed its gates"
     ):
@@ -328,7 +325,7 @@ PROMOTES = """
     Registry.champion = champion
     try:
         done = steps.promote(Installation(), "payments", version, by=f"process {version}", reason="at once")
-        print("won", done.model_version, done.details["previous"])
+        print("won", done.model_version, done.previous)
     except NotReady as late:
         print("lost", late)
     sys.stdout.flush()
@@ -418,7 +415,7 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
         steps.train(trained.here, trained.name)
         waits = evaluate(trained)
         assert (waits.outcome, waits.model_version) == ("waiting", 2)
-        assert waits.details["reason"] == "waits: 0 of 2 days in the shadow of version 1"
+        assert waits.reason == "waits: 0 of 2 days in the shadow of version 1"
     with pytest.raises(
         NotReady, match=r"version 2 waits: 0 of 2 days in the shadow of version 1; to promote it"
     ):
@@ -449,5 +446,5 @@ def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
     receipts = {receipt.step: receipt for receipt in steps.run(here, trained.name)}
     assert receipts["evaluate"].outcome == "passed"
     assert ("promote" in receipts) == (mode == "automatic")
-    assert ("next" in receipts["evaluate"].details) == (mode == "manual")
+    assert bool(receipts["evaluate"].next) == (mode == "manual")
     assert here.ledger.serving_version(trained.name) == receipts["score"].model_version == serves

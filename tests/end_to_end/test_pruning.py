@@ -46,9 +46,9 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
     would = json.loads(output)
     assert (code, would["outcome"], sorted(scored.models())) == (0, "dry run", [1, 2, 3])
-    assert set(would["details"]["kept"]) == {"1", "3"}
-    assert would["details"]["kept"]["3"] == ["one of the newest 1"]
-    assert would["details"]["local"] == [
+    assert set(would["kept"]) == {"1", "3"}
+    assert would["kept"]["3"] == ["one of the newest 1"]
+    assert would["local"] == [
         f"models/{scored.name}/{copy.name}",
         str(pages[2].relative_to(scored.settings.home)),
     ]
@@ -60,7 +60,7 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     assert [number for number, page in pages.items() if page.exists()] == [1, 3]
 
     again = steps.prune(scored.here, scored.name)
-    assert (again.outcome, again.details["removed"]) == ("unchanged", [])
+    assert (again.outcome, again.removed) == ("unchanged", [])
     day = next(row["batch_id"] for row in scored.ledger() if row["status"] == "scored")
     before = scored.table("scores")
     assert scored.score(day, force=True).model_version == 1

@@ -33,7 +33,7 @@ def test_an_untouched_version_is_reproduced_to_the_bit_and_leaves_nothing(traine
     code, output, errors = trained.run("reproduce", trained.name, "1", "--json")
     assert code == 0, errors
     (receipt,) = json.loads(output)
-    assert (receipt["outcome"], receipt["details"]["since"]) == ("equal", [])
+    assert (receipt["outcome"], receipt["since"]) == ("equal", [])
     assert trained.models() == before
     assert trained.left_over() == []
 
@@ -49,7 +49,7 @@ def test_a_batch_delivered_again_is_read_as_it_was_and_named_when_that_is_gone(
     trained.validate(day)
     kept = reproduce(trained)
     assert kept.outcome == "equal"
-    (since,) = kept.details["since"]
+    (since,) = kept.since
     assert since.startswith(f"batch {day} was delivered again")
     assert "400 records accepted then, 393 now; read as of version" in since
 
@@ -68,7 +68,7 @@ def test_settings_of_today_are_named_and_have_no_part_in_it(trained: Place) -> N
     trained.edit("max: 1000}", "max: 900}")
     found = reproduce(trained)
     assert found.outcome == "equal"
-    assert found.details["since"] == (
+    assert found.since == (
         "columns.items.max was 1000.0, is 900.0",
         "train.seed was 7, is 8",
         "train.recipe.steps was 60, is 70",
@@ -82,13 +82,13 @@ def test_other_code_is_blamed_where_another_model_comes_out(
     monkeypatch.setattr(experiment, "code_version", lambda: "9.9.9+changed")
     same = reproduce(trained)
     assert same.outcome == "equal"
-    (since,) = same.details["since"]
+    (since,) = same.since
     assert since.endswith("here it is 9.9.9+changed")
     monkeypatch.setattr(detector, "MOST_COMPARED", 50)
     other = reproduce(trained)
     assert other.outcome == "different"
-    assert "calibration.scores:" in other.details["difference"]
-    assert other.details["likely"] == same.details["since"]
+    assert "calibration.scores:" in other.difference
+    assert other.likely == same.since
 
 
 def test_verdicts_are_those_of_then(scored: Place) -> None:
@@ -110,10 +110,8 @@ def test_verdicts_are_those_of_then(scored: Place) -> None:
     assert verdicts.judged(here.ledger, scored.name)[0] == []
     found = reproduce(scored, version)
     assert found.outcome == "equal"
-    assert found.details["since"] == ("verdicts: 0 anomalies found since, 1 no longer held to be",)
-    assert reproduce(scored, 1).details["since"] == (
-        "verdicts: 1 normal records found since, 0 no longer held to be",
-    )
+    assert found.since == ("verdicts: 0 anomalies found since, 1 no longer held to be",)
+    assert reproduce(scored, 1).since == ("verdicts: 1 normal records found since, 0 no longer held to be",)
 
 
 @pytest.mark.parametrize(
