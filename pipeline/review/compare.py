@@ -7,6 +7,7 @@ the queue knows by itself (record.py).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from pipeline.config import derived
 from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 from pipeline.review import cells
@@ -135,23 +137,26 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
     """
     if row.kind != "flagged":
         return Clearing((), None, "it is not flagged")
-    if dataset.derived:
-        why = "derived columns look back at earlier records: a change of one value is not the whole change"
-        return Clearing((), None, why)
     version = next(
         (v for v in here.registry.versions(dataset.dataset) if v.version == row.model_version), None
     )
     if version is None:
         return Clearing((), None, f"model version {row.model_version} is no longer in the registry")
-    return known(here, "clearing", row, version.run_id, answer=lambda: _clearing(here, dataset, row, version))
+    made = json.dumps(derived.definitions(dataset))
+    return known(
+        here, "clearing", row, version.run_id, made, answer=lambda: _clearing(here, dataset, row, version)
+    )
 
 
 def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
     detector = loaded(here.model(version))
-    record = stored(here, dataset, row)
+    if detector.about.get("derived", {}) != derived.definitions(dataset):
+        return Clearing((), None, "its derived columns are defined otherwise by now")
+    record, behind = stored(here, dataset, row), set(dataset.sources(dataset.derived))
     changed: list[Change] = []
     for reason in row.reasons:
-        tried = _on_the_way(record, reason, dataset)
+        # what a derived column is computed from cannot change alone
+        tried = None if reason.column in behind else _on_the_way(record, reason, dataset)
         if tried is None:
             continue
         scores = detector.score_table(tried)["anomaly_score"].to_numpy()
@@ -171,7 +176,7 @@ def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table 
     cannot.
     """
     name, field = reason.column, record.schema.field(reason.column)
-    if dataset.columns[name].is_number:
+    if name in dataset.derived or dataset.columns[name].is_number:
         observed = record[name].to_pylist()[0]
         end = float(reason.expected)
         start = end if observed is None else float(observed)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -109,7 +109,7 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
     )
 
 
-def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, Any]:
+def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, float | None]:
     """What each derived column is of a record, by the dataset's file as it is now; empty where it is no
     longer stored as it was scored.
     """

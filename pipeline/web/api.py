@@ -78,6 +78,15 @@ def one(request: Request, anomaly_id: str) -> Whole:
     return scope.one(request, anomaly_id)
 
 
+@router.get("/records/{anomaly_id}/derived")
+def derived(request: Request, anomaly_id: str) -> dict[str, float | None]:
+    """The values of a record's derived columns, computed anew; none where it is no longer stored as it was
+    scored.
+    """
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    return rescoring.derived_values(here, here.dataset(row.dataset), row)
+
+
 @router.get("/records/{anomaly_id}/versions")
 def versions(request: Request, anomaly_id: str) -> list[rescoring.Scored]:
     """How the newest model versions that are still registered score a record now, the newest first."""

@@ -8,6 +8,7 @@ Belongs here: from an address to what a template needs. Does not: queries (the p
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -100,8 +101,7 @@ def disagreements_page(request: Request, dataset: str) -> Response:
 def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Response:
     """Records that are odd alike."""
     ledger = request.app.state.here.ledger
-    chosen = Filters(dataset=choice.dataset, since=choice.since, state="open", kind="flagged")
-    filters = scope.seen(request, chosen)
+    filters = scope.seen(request, replace(choice.filters(), state="open", kind="flagged"))
     alike = filters.without("kind")
     return page(
         request,

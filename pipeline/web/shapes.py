@@ -83,7 +83,9 @@ class Choice(_Emptied):
 
 
 class Grouped(_Emptied):
-    """The filters that groups are counted by."""
+    """The filters that groups are counted by; another one is refused, as it would seem to hold."""
+
+    model_config = ConfigDict(extra="forbid")
 
     dataset: Text | None = Field(None, max_length=63)
     state: State | None = None

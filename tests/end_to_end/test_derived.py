@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.records.window import choose_window
 from pipeline.report import batch
 from pipeline.results import views
-from pipeline.review import record, versions
+from pipeline.review import compare, record, versions
 from pipeline.review.queued import Whole
 from pipeline.training import training_set
 from tests.pipeline.review_page import as_role
@@ -160,10 +160,19 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
         assert float(reason.observed) == pytest.approx(made[reason.column], rel=1e-3)
         assert f"{reason.column} = {dataset.derived[reason.column].sql}" in shown
     assert "(derived)" not in shown
+    change = compare.clearing(
+        place.here, dataset, whole
+    )  # a column that looks back, as if it stood by itself
+    assert {one.column for one in change.changes} <= made.keys()
+    assert change.changes[0].column == whole.reasons[0].column
+    assert change.score < whole.threshold
+    browser = as_role(place.here, may_write=False)
+    assert browser.get(f"/api/records/{whole.anomaly_id}/derived").json() == made
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
     assert other.anomaly_score is None
     assert "made otherwise" in other.why_not
+    assert "otherwise" in compare.clearing(place.here, place.here.dataset("plant"), whole).why_not
 
 
 def _says_what_it_is_made_of(place: Place, row: Whole) -> None:

@@ -102,7 +102,7 @@ def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
     told = json.loads(output)
     assert code == 0
     sent = browser.get(f"/api/records/{row.anomaly_id}").json()
-    assert told.keys() - {"clearing", "nearest", "neighbours", "scored_by"} == sent.keys()
+    assert told.keys() - {"clearing", "derived", "nearest", "neighbours", "scored_by"} == sent.keys()
     assert (told["reasons"], told["terms"], told["record"]) == (
         sent["reasons"],
         sent["terms"],

@@ -203,9 +203,12 @@ def test_only_who_may_read_a_dataset_sees_its_disagreements(here: Installation) 
         assert reader.get(address.replace("payments", "nothing")).status_code == 404
 
 
-def test_the_overview_leads_there_once_a_version_serves(here: Installation, browser: TestClient) -> None:
-    """Before the first there is nothing that two could disagree on."""
+def test_the_overview_leads_there_once_a_second_version_serves(
+    here: Installation, browser: TestClient
+) -> None:
+    """Before it there is nothing that two could disagree on."""
     put(here.ledger, [row("k0")])
-    assert PAGE not in browser.get("/overview").text
     here.ledger.set_serving("payments", 1)
+    assert PAGE not in browser.get("/overview").text
+    here.ledger.set_serving("payments", 2)
     assert f'href="{PAGE}"' in browser.get("/overview").text
