@@ -6,8 +6,10 @@ Belongs here: VAEWATCH_* that are about no dataset. Does not: a dataset's own ov
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
+import sys
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -18,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.misread import sentence_of
 
 PREFIX = "VAEWATCH_"
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 SMTP = re.compile(r"smtps?://([^/@]+@)?[^/@:]+(:[0-9]+)?/?")
 TO = "TO_"  # after PREFIX: a setting of another environment, see copying.py
 
@@ -71,8 +74,24 @@ class Settings(BaseSettings):
 
     @property
     def cores(self) -> int:
-        """Cores this process may really use."""
-        return self.threads or len(os.sched_getaffinity(0))
+        """Cores this process may really use: those it may run on, or the time its control group is given."""
+        return self.threads or min(len(os.sched_getaffinity(0)), quota() or sys.maxsize)
+
+
+def quota(groups: Path = CONTROL_GROUPS) -> int | None:
+    """Cores' worth of time that a container, or whoever limits this process, grants it, a part of one counted
+    as one; None without a limit.
+
+    Args:
+        groups: where the kernel shows control groups, of version 2 or of the controller `cpu` of version 1.
+    """
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            granted, period = " ".join((groups / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        return math.ceil(int(granted) / int(period)) if granted not in {"max", "-1"} else None
+    return None
 
 
 def load_settings() -> Settings:

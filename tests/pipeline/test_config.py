@@ -20,7 +20,7 @@ from pipeline.config.columns import Column
 from pipeline.config.dataset import RECIPE, Dataset
 from pipeline.config.derived import faults
 from pipeline.config.files import load_dataset, load_datasets
-from pipeline.config.settings import Settings, load_settings
+from pipeline.config.settings import Settings, load_settings, quota
 from pipeline.errors import ConfigError
 from vae_core import Recipe
 
@@ -442,3 +442,24 @@ def test_a_noise_model_for_what_is_no_number_is_said_when_the_file_is_read(
         ConfigError, match=r"train\.recipe\.column_noise: column 'amuont' has no role numeric"
     ):
         read(GOOD + "train: {recipe: {column_noise: {amuont: poisson}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+    ],
+)
+def test_a_container_s_limit_on_cpu_time_is_known(
+    tmp_path: Path, files: dict[str, str], cores: int | None
+) -> None:
+    """Sixteen threads on two cores' worth of time wait for one another."""
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert quota(tmp_path) == cores
