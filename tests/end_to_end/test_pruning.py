@@ -60,7 +60,7 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     assert [number for number, page in pages.items() if page.exists()] == [1, 3]
 
     again = steps.prune(scored.here, scored.name)
-    assert (again.outcome, again.removed) == ("unchanged", [])
+    assert (again.outcome, again.removed) == ("unchanged", ())
     day = next(row["batch_id"] for row in scored.ledger() if row["status"] == "scored")
     before = scored.table("scores")
     assert scored.score(day, force=True).model_version == 1
