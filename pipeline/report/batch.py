@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
 from pipeline.evaluation.decision import OUTCOME
+from pipeline.evaluation.told import verdicts_say
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.misread import meant
@@ -263,6 +264,8 @@ def evidence(version: ModelVersion) -> list[tuple[str, str]]:
         tags["decision"] = OUTCOME.get(tags["decision"], tags["decision"])
     if "evaluated_holdout" in tags:
         tags["evaluated_holdout"] = _holdout(json.loads(tags["evaluated_holdout"]))
+    if "review" in tags:
+        tags["review"] = verdicts_say(tags["review"])
     said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
     return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
 

@@ -13,11 +13,12 @@ from pipeline.review import statistics
 if TYPE_CHECKING:
     from pipeline.config.dataset import Dataset
     from pipeline.installation import Installation
+    from pipeline.review.estimates import Recall, Share
 
 
 def log_review(here: Installation, dataset: Dataset) -> list[int]:
     """Log each version's precision at budget, with its interval, on that version; the estimated recall on the
-    one that serves.
+    one that serves. Of either the interval alone, where it is too wide for a point in it to be told.
 
     Returns:
         The versions of which there was news.
@@ -35,15 +36,16 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
         version = share.model_version
         if version not in known or share.value is None:
             continue
-        metrics = {
-            "review_precision": share.value,
-            "review_precision_low": share.low,
-            "review_precision_high": share.high,
-            "review_judged": float(share.n),
-        }
+        metrics = _estimate("precision", share) | {"review_judged": float(share.n)}
         if version == serving and found.recall.value is not None:
-            metrics["review_recall"] = found.recall.value
-            metrics |= {"review_recall_low": found.recall.low, "review_recall_high": found.recall.high}
+            metrics |= _estimate("recall", found.recall)
+            metrics["review_sampled"] = float(found.recall.sampled.n)
         if here.registry.log_review(dataset.dataset, version, metrics):
             told.append(version)
     return told
+
+
+def _estimate(name: str, found: Share | Recall) -> dict[str, float]:
+    """What is logged of an estimate; of a wide one the interval alone: MLflow charts and compares points."""
+    ends = {f"review_{name}_low": found.low, f"review_{name}_high": found.high}
+    return ends if found.value is None or found.is_wide else {f"review_{name}": found.value} | ends

@@ -39,7 +39,9 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     made of.
     """
     kept, tags = judged()
-    review = json.dumps({"review_precision": 0.75})
+    precision = {"review_precision": 0.75, "review_precision_low": 0.6, "review_precision_high": 0.86}
+    recall = {"review_recall_low": 0.004, "review_recall_high": 1.0, "review_sampled": 12.0}  # wide: no point
+    review = json.dumps(precision | {"review_judged": 40.0} | recall)
     learned = {"n_training": 800, "n_calibrating": 200, "calibration_negative_elbo": 7.3}
     champion = version(1, "champion", metrics=learned, seed="7", contract_hash="c1", review=review)
     challenger = version(2, "challenger", metrics=learned, seed="8", contract_hash="c1", **tags)
@@ -64,7 +66,9 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     assert told["contract"] == ["c1", "the same"]
     assert told["seed"] == ["8", "7"]
     assert told["train.recipe.steps"] == ["150", "1200"]
-    assert told["verdicts say"] == ["–", "review precision 0.75"]
+    assert told["verdicts say"] == [
+        "–", "precision 0.75 (0.60 to 0.86; 40 judged); recall 0.00 to 1.00 (12 sampled: too few to say more)"
+    ]  # fmt: skip
     assert lines[-1] == "The same on the records of now: `vaewatch compare orders 2 1`"
     text = "\n".join(lines)
     assert "not the challenger" not in text

@@ -230,7 +230,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         evaluated_against="",
         evaluated_at="2026-11-21T22:05:41.239+00:00",
         evaluated_holdout='{"n": 6295, "recall": 0.6108, "negative_elbo": 51.4}',
-        review='{"precision": 0.5}',
+        review='{"review_precision": 0.5, "review_precision_low": 0.4, "review_precision_high": 0.6, "review_judged": 90.0}',
         window="a..b",
     )
     assert batch.evidence(first) == [
@@ -238,7 +238,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         ("evaluated against", "no other"),
         ("evaluated at", "2026-11-21 22:05 UTC"),
         ("evaluated holdout", "6,295 records, 61.1% of the injected anomalies found, 51.40 nats a record"),
-        ("review", "precision 0.5"),
+        ("review", "precision 0.50 (0.40 to 0.60; 90 judged)"),
     ]
     later = version_with(evaluated_against="1", decision_notes='["cost: high", "churn: high"]')
     assert batch.evidence(later) == [
