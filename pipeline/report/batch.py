@@ -278,16 +278,11 @@ def _holdout(held: Mapping[str, float]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A tag that is JSON as a person reads it."""
+    """A tag that is a list in JSON as a person reads it."""
     try:
         found = json.loads(text)
     except ValueError:
         return text
-    if isinstance(found, dict):
-        return ", ".join(
-            f"{name} {sheet.number(value) if isinstance(value, float) else value}"
-            for name, value in found.items()
-        )
     return "; ".join(map(str, found)) if isinstance(found, list) else text
 
 

@@ -32,6 +32,10 @@ GAUGES = {
     "vaewatch_last_delivery_refused": ("1 where the newest batch was refused", ""),
     "vaewatch_last_scored_timestamp_seconds": ("when a batch was last scored", ""),
     "vaewatch_last_trained_timestamp_seconds": ("when a training last ended well", ""),
+    "vaewatch_last_train_ended_timestamp_seconds": (
+        "when the step train last ended well, trained or without an occasion to (train.when)",
+        "",
+    ),
     "vaewatch_champion_version": ("the model version that serves", ""),
     "vaewatch_champion_trained_timestamp_seconds": (
         "when the model that scored the newest batch was made",
@@ -93,6 +97,7 @@ class _Collector:
         scored = [state.scored_at for state in states if state.scored_at]
         yield "vaewatch_last_scored_timestamp_seconds", "", _seconds(max(scored, default=None))
         yield "vaewatch_last_trained_timestamp_seconds", "", _seconds(ledger.trained_at(dataset))
+        yield "vaewatch_last_train_ended_timestamp_seconds", "", _seconds(ledger.train_ended_at(dataset))
         yield "vaewatch_champion_version", "", ledger.serving_version(dataset)
         for name, kind in (("backlog", "flagged"), ("sample", "sampled")):
             waiting = Filters(dataset=dataset, kind=kind, state="open")

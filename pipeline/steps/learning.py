@@ -66,6 +66,8 @@ def train(
     version = known = here.registry.made_by(dataset.dataset, key)
     if version is None:
         if not force and (why_not := _no_occasion(here, dataset, window, judged, say)):
+            here.ledger.set_train_ended(dataset.dataset, datetime.now(UTC))
+            metrics.publish(here, say)
             return Trained("train", dataset.dataset, "skipped", reason=why_not)
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered

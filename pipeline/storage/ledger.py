@@ -275,6 +275,12 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
+    def train_ended_at(self, dataset: str) -> datetime | None:
+        """When the step train last ended well here, be it that there was no occasion to train."""
+        query = sa.select(serving.c.train_ended_at).where(serving.c.dataset == dataset)
+        with self.transaction() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     def set_serving(self, dataset: str, model_version: int) -> None:
         """Note which version serves."""
         self._note(dataset, model_version=model_version)
@@ -291,7 +297,11 @@ class Ledger:
 
     def set_trained(self, dataset: str, trained_at: datetime) -> None:
         """Note when the dataset was trained."""
-        self._note(dataset, trained_at=trained_at)
+        self._note(dataset, trained_at=trained_at, train_ended_at=trained_at)
+
+    def set_train_ended(self, dataset: str, train_ended_at: datetime) -> None:
+        """Note when the step train ended without an occasion to train."""
+        self._note(dataset, train_ended_at=train_ended_at)
 
     def _note(self, dataset: str, **values: Any) -> None:
         with self.transaction(write=True) as connection:

@@ -81,4 +81,5 @@ serving = sa.Table(
     sa.Column("dataset", sa.String(63), primary_key=True),
     sa.Column("model_version", sa.Integer),
     sa.Column("trained_at", instant),
+    sa.Column("train_ended_at", instant),
 )

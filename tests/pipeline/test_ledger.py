@@ -192,6 +192,9 @@ def test_what_serves_and_when_it_was_trained_are_noted_apart(ledger: Ledger) -> 
     ledger.set_serving("payments", 3)
     ledger.set_serving("payments", 2)
     assert (ledger.serving_version("payments"), ledger.trained_at("payments")) == (2, at)
+    assert ledger.train_ended_at("payments") == at
+    ledger.set_train_ended("payments", at + HOUR)  # without an occasion
+    assert (ledger.trained_at("payments"), ledger.train_ended_at("payments")) == (at, at + HOUR)
     assert ledger.serving_version("claims") is None
 
 

@@ -31,7 +31,7 @@ CREATE TABLE verdicts (number INTEGER NOT NULL, dataset VARCHAR(63) NOT NULL, an
     by VARCHAR(250) NOT NULL, decided_at DATETIME NOT NULL, PRIMARY KEY (number));
 CREATE INDEX ix_verdicts_dataset ON verdicts (dataset);
 CREATE TABLE serving (dataset VARCHAR(63) NOT NULL, model_version INTEGER, trained_at DATETIME, PRIMARY KEY (dataset));
-INSERT INTO serving VALUES ('payments', 7, NULL);
+INSERT INTO serving VALUES ('payments', 7, '2026-01-01 03:04:05');
 INSERT INTO verdicts VALUES (1, 'payments', 'aa', '2026-01-01', 'k1', 'anomaly', 'asked', 'ann', '2026-01-02 03:04:05');
 INSERT INTO verdicts VALUES (2, 'payments', 'aa', '2026-01-01', 'k1', 'unsure', '', 'ann', '2026-01-03 03:04:05');
 """
@@ -77,6 +77,8 @@ def test_verdicts_given_before_there_were_migrations_are_kept(tmp_path: Path) ->
     ]
     assert given[0].decided_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert ledger.serving_version("payments") == 7
+    trained = datetime(2026, 1, 1, 3, 4, 5, tzinfo=UTC)
+    assert (ledger.trained_at("payments"), ledger.train_ended_at("payments")) == (trained, trained)
     ledger.close()
 
 
@@ -138,6 +140,7 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
         for name in ("looks_since", "looked_back"):
             connection.exec_driver_sql(f"ALTER TABLE batches DROP COLUMN {name}")
         connection.exec_driver_sql("ALTER TABLE queue_batches DROP COLUMN told")
+        connection.exec_driver_sql("ALTER TABLE serving DROP COLUMN train_ended_at")
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0005'")
     ledger.close()
     again = Ledger(database_url)

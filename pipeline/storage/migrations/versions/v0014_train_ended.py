@@ -1,0 +1,13 @@
+"""When the step train last ended is kept beside when it last trained: a night may have no occasion to."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+
+
+def upgrade() -> None:
+    """Of nights without an occasion nothing was kept: the last training is the last that is known."""
+    op.add_column("serving", sa.Column("train_ended_at", sa.DateTime(timezone=True)))
+    op.execute("UPDATE serving SET train_ended_at = trained_at")

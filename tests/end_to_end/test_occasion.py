@@ -1,0 +1,32 @@
+"""A night on which `train.when` finds no occasion to train: nothing is trained, and the rest is done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline import steps
+from pipeline.report import metrics
+
+from .conftest import Place
+
+
+def test_a_skipped_night_counts_as_a_good_one(scored: Place) -> None:
+    """An alert that rings after three quiet nights is switched off by whoever is woken."""
+    scored.edit("steps: 60", "steps: 61")
+    scored.edit("train:\n", "train:\n  when: {new_records: 1000000}\n")
+    here, long_ago = scored.here, datetime.now(UTC) - timedelta(days=4)
+    here.ledger.set_trained(scored.name, long_ago)
+    assert steps.train(here, scored.name).outcome == "skipped"
+    assert here.ledger.trained_at(scored.name) == long_ago
+    ended = here.ledger.train_ended_at(scored.name)
+    assert ended is not None
+    assert datetime.now(UTC) - ended < timedelta(hours=1)
+    written = text_string_to_metric_families(
+        (here.settings.home / "metrics" / metrics.FILE).read_text(encoding="utf-8")
+    )
+    values = {family.name: [sample.value for sample in family.samples] for family in written}
+    assert values["vaewatch_last_train_ended_timestamp_seconds"] == [pytest.approx(ended.timestamp())]
+    assert values["vaewatch_last_trained_timestamp_seconds"] == [pytest.approx(long_ago.timestamp())]
