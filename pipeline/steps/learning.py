@@ -58,6 +58,7 @@ def train(
     from pipeline.training import experiment, training_set
 
     dataset = here.dataset(dataset_name)
+    log_review(here, dataset)  # of the versions that are there, whatever becomes of tonight
     batches = list(here.ledger.current(dataset.dataset).values())
     judged = verdicts.judged(here.ledger, dataset.dataset)
     window = choose_window(dataset, batches, *judged)
@@ -72,7 +73,6 @@ def train(
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
-    log_review(here, dataset)
     here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
     metrics.publish(here, say)
     page = path_of(here, dataset, version)

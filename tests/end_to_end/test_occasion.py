@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,14 +10,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline import steps
 from pipeline.report import metrics
+from pipeline.results import views
+from pipeline.review import judging
 
 from .conftest import Place
 
 
+def without_an_occasion(place: Place) -> None:
+    """Other settings, so that it is no training that was done already; and too few new records."""
+    place.edit("steps: 60", "steps: 61")
+    place.edit("train:\n", "train:\n  when: {new_records: 1000000}\n")
+
+
 def test_a_skipped_night_counts_as_a_good_one(scored: Place) -> None:
     """An alert that rings after three quiet nights is switched off by whoever is woken."""
-    scored.edit("steps: 60", "steps: 61")
-    scored.edit("train:\n", "train:\n  when: {new_records: 1000000}\n")
+    without_an_occasion(scored)
     here, long_ago = scored.here, datetime.now(UTC) - timedelta(days=4)
     here.ledger.set_trained(scored.name, long_ago)
     assert steps.train(here, scored.name).outcome == "skipped"
@@ -30,3 +38,14 @@ def test_a_skipped_night_counts_as_a_good_one(scored: Place) -> None:
     values = {family.name: [sample.value for sample in family.samples] for family in written}
     assert values["vaewatch_last_train_ended_timestamp_seconds"] == [pytest.approx(ended.timestamp())]
     assert values["vaewatch_last_trained_timestamp_seconds"] == [pytest.approx(long_ago.timestamp())]
+
+
+def test_verdicts_reach_the_registry_on_a_skipped_night(scored: Place) -> None:
+    """Who asks for few trainings has verdicts on record as soon as who asks for many."""
+    without_an_occasion(scored)
+    here = scored.here
+    worst = views.flagged(here, scored.name)[0]
+    judging.give(here.ledger, [worst["anomaly_id"]], "anomaly", by="ann")
+    assert steps.train(here, scored.name).outcome == "skipped"
+    (version,) = here.registry.versions(scored.name)
+    assert json.loads(version.tags["review"])["review_judged"] == 1
