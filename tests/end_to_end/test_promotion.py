@@ -95,6 +95,22 @@ def test_no_training_sees_the_holdout_and_evaluations_see_nothing_else(validated
     assert set(held.newest[holdout.BATCH_ID].to_pylist()) <= set(window.batch_ids)
 
 
+def test_another_seed_is_trained_and_held_beside_a_version_where_a_gate_asks_for_it(
+    validated: Place,
+) -> None:
+    """The same training from another start, which leaves nothing behind: it is measured, not registered."""
+    with_gates(validated, f"{LENIENT[:-1]}, seed_variance: {{level: required, most: 1}}}}")
+    steps.train(validated.here, validated.name)
+    found = steps.compare(validated.here, validated.name)
+    (said,) = (one for one in found.decision.findings if one.gate == "seed_variance")
+    assert (said.verdict, said.bound) == ("passed", "up to 100 points pass")
+    seed = found.evidence.differences["another seed"]
+    assert said.value == f"{100 * abs(seed.value):.1f} points"
+    assert seed.error > 0  # the same seed finds the same anomalies, every one
+    assert set(validated.models()) == {1}
+    assert validated.left_over() == []
+
+
 def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promoted(validated: Place) -> None:
     """And each step leaves what somebody will ask for in a year."""
     with_gates(validated, LENIENT)
