@@ -203,18 +203,22 @@ def prune(of: DatasetDags) -> None:
     name, kept = of.name, of.dataset.retention
     note = notes.PRUNE.format(name=name, cron=kept.schedule, n=kept.versions)
     when = CronTriggerTimetable(kept.schedule, timezone="UTC")
-    with of.dag("prune", note, schedule=when, max_active_runs=1):
+    dry_run = Param(False, type="boolean", description="only say what would go, and why the rest stays")
+    with of.dag("prune", note, schedule=when, max_active_runs=1, params={"dry_run": dry_run}):
 
         @task(multiple_outputs=False)
-        def prune() -> dict[str, Any]:
+        def prune(*, params: Any = None) -> dict[str, Any]:
             from pipeline import steps
 
-            receipt = steps.prune(installation(), name, say=log.info)
+            receipt = steps.prune(installation(), name, dry_run=params["dry_run"], say=log.info)
             return {
                 "outcome": receipt.outcome,
                 "versions": [one.version for one in receipt.removed if one.version],
                 "n_runs": len(receipt.removed),
-                "n_bytes": receipt.n_bytes + receipt.n_bytes_local,
+                "local": list(receipt.local),
+                "n_files_replaced": receipt.n_files_replaced,
+                "n_bytes": receipt.n_bytes + receipt.n_bytes_local + receipt.n_bytes_replaced,
+                "kept": {str(number): list(why) for number, why in receipt.kept.items()},
             }
 
         prune()

@@ -118,6 +118,7 @@ champion, the one before it, the challenger, every version that published scores
 | failed | nothing that serves is touched; what was removed until then is gone, and the next run goes on |
 
 **What to do**
-1. `vaewatch prune {name} --dry-run`: what would go, and why each other version stays.
+1. Before it goes: trigger this DAG with `dry_run`, or `vaewatch prune {name} --dry-run`. Nothing is removed; what *prune* returns says
+   what would go, and why each other version stays.
 2. Registry or storage: `vaewatch doctor`, then clear the task. Nothing is urgent: it only makes room.
 """

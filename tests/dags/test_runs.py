@@ -219,6 +219,21 @@ def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:
     assert [states[f"day0{day}"].model_version for day in (1, 2, 3, 4)] == [2, 2, None, 1]
 
 
+def test_a_dry_pruning_says_what_would_go_and_removes_nothing(land: Land) -> None:
+    """Whoever works in Airflow alone can look before anything goes for good."""
+    land(1)
+    left = Installation().settings.home / "models" / "orders" / "9-of-a-version-that-went"
+    left.mkdir(parents=True)
+    (left / "weights").write_bytes(b"x" * 300)
+    would = Run("orders.prune", dry_run=True).result("prune")
+    assert (would["outcome"], would["local"]) == ("dry run", [f"models/orders/{left.name}"])
+    assert (would["versions"], would["kept"], would["n_bytes"]) == ([], {}, 300)
+    assert left.exists()
+    assert Run("orders.prune").result("prune") == would | {"outcome": "pruned"}
+    assert not left.exists()
+    assert Run("orders.prune").result("prune")["outcome"] == "unchanged"
+
+
 def test_training_before_there_are_records_is_no_failure(land: Land) -> None:
     """A new dataset must not be red every night until it has enough; a running one must."""
     land(1)
