@@ -67,6 +67,15 @@ def worst(findings: Sequence[Finding]) -> Severity | None:
     return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
 
 
+def leading(findings: Sequence[Finding]) -> list[Finding]:
+    """What is told where there is room for one sentence: the most severe and, where that is of the batch as a
+    whole, the most severe of a column: flags that are many send nobody to where to look.
+    """
+    order = sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))
+    first, of_a_column = order[:1], [f for f in order if f.column][:1]
+    return first if first == of_a_column else [*first, *of_a_column]
+
+
 def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
     """For a reader: one finding a cause. Columns that moved, with those computed from the same ones, are told
     as one; missing values of the delivery's columns, not of what is computed from them; and where a source

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, news
+from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, leading, news
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.store import Watched
 from pipeline.notify import digest
@@ -58,14 +58,16 @@ def _messages(
 
 
 def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str:
-    """The batches of several that were found most wrong, the worst of each."""
+    """The batches of several that were found most wrong, of each what leads."""
     name, ids = dataset.dataset, list(found)
-    worst = {one: max(new, key=lambda f: SEVERITIES.index(f.severity)) for one, new in found.items()}
-    order = sorted(worst, key=lambda one: -SEVERITIES.index(worst[one].severity))
-    lines = [
-        f"{name} {ids[0]} to {ids[-1]}: {_counts([f for new in found.values() for f in gathered(new, dataset)])} on {len(ids)} batches"
-    ]
-    lines += [f"  {worst[one].severity}: {one}: {worst[one].what}" for one in order[:SHOWN]]
+    told = {one: gathered(new, dataset) for one, new in found.items()}
+    leads = {one: leading(new) for one, new in told.items()}
+    order = sorted(ids, key=lambda one: -SEVERITIES.index(leads[one][0].severity))
+    every = [finding for new in told.values() for finding in new]
+    lines = [f"{name} {ids[0]} to {ids[-1]}: {_counts(every)} on {len(ids)} batches"]
+    for one in order[:SHOWN]:
+        what = "; ".join(finding.what for finding in leads[one])
+        lines.append(f"  {leads[one][0].severity}: {one}: {what}")
     more = [f"  and {len(order) - SHOWN} more batches"] if len(order) > SHOWN else []
     return "\n".join([*lines, *more, f"    next: see each batch's page: vaewatch report {name} BATCH"])
 

@@ -22,7 +22,7 @@ from pipeline.errors import NotDelivered, VaewatchError
 from pipeline.incoming.batches import is_undated, landed
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import Finding, gathered
+from pipeline.monitoring.findings import Finding, gathered, leading
 from pipeline.report.trust import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
@@ -48,7 +48,7 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     lines = [
         f"{dataset.dataset} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
         f"(model version {held.model_version}{hidden})",
-        *(f"  alarm: {alarm.what}" for alarm in alarms[:1]),
+        *(f"  alarm: {alarm.what}" for alarm in leading(alarms)),
         *map(_line, queue.page(here.ledger, mine, limit=SHOWN).rows),
         *_link(dataset, batch=batch_id),
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.dataset import Dataset
-from pipeline.monitoring.findings import MOVED, STRAYS, Finding, worst
+from pipeline.monitoring.findings import MOVED, STRAYS, Finding, leading, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
@@ -118,10 +118,12 @@ def _is_event(findings: Sequence[Finding]) -> bool:
 
 
 def _said(findings: Sequence[Finding], deaf: str = "") -> str:
-    first, *others = findings
-    more = f"And {len(others)} more." if others else ""
+    first, *of_column = told = leading(findings)
+    n_others = len(findings) - len(told)
+    more = f"And {n_others} more." if n_others else ""
     is_named = bool(first.column) and first.what.startswith(first.column)
-    what = first.what if is_named else _begun(first.what)
+    begun = first.what if is_named else _begun(first.what)
+    what = "; ".join([begun, *(finding.what for finding in of_column)])
     return " ".join(part for part in (sentence(what), more, deaf) if part)
 
 

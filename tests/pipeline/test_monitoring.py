@@ -592,8 +592,11 @@ def test_what_was_told_is_not_told_again_by_another_process_and_what_was_not_is(
 def test_what_was_found_in_a_backlog_is_told_together_and_of_the_newest_batch_by_itself(
     place: Installation,
 ) -> None:
-    """A first night's thirty batches are not thirty messages."""
-    for i, findings in enumerate([(DRIFT,), (OTHER,), (), (WORSE,)]):
+    """A first night's thirty batches are not thirty messages; and a line that only counts flags would have to
+    be looked up, day by day: it names the columns, too.
+    """
+    apart = Finding("correlation:b|c", "warning", "b and c go together differently", "ask", column="b")
+    for i, findings in enumerate([(DRIFT,), (OTHER, apart), (), (WORSE,)]):
         day = START + timedelta(days=i)
         at = datetime(2026, 2, 1, tzinfo=UTC)
         one = measured.Watched(day.isoformat(), day, QUIET, findings, model_version=1, measured_at=at)
@@ -602,8 +605,11 @@ def test_what_was_found_in_a_backlog_is_told_together_and_of_the_newest_batch_by
     alerts.tell(place, SENT, pytest.fail)
     first, second, last = ((START + timedelta(days=i)).isoformat() for i in (0, 1, 3))
     lines = (place.settings.home / "alerts.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0].endswith(f"sensors {first} to {second}: 1 alarm, 1 warning on 2 batches")
-    assert lines[1:3] == [f"  alarm: {second}: many", f"  warning: {first}: a moved"]
+    assert lines[0].endswith(f"sensors {first} to {second}: 1 alarm, 2 warnings on 2 batches")
+    assert lines[1:3] == [
+        f"  alarm: {second}: many; b and c go together differently",
+        f"  warning: {first}: a moved",
+    ]
     assert lines[4].endswith(f"sensors {last}: 1 alarm")
     assert sum(" UTC " in line for line in lines) == 2
 

@@ -85,6 +85,19 @@ def test_what_follows_a_full_stop_begins_with_a_capital_unless_it_is_a_name() ->
         assert trust(SENSORS, replace(STATE, status="refused", reason=reason), None, 9).why == said
 
 
+def test_where_far_more_is_odd_than_usual_the_columns_behind_it_are_named() -> None:
+    """Many flags send nobody to where to look, and what comes first is often all that is read."""
+    apart = Finding("correlation:a|b", "warning", "a and b go together differently", "ask", column="a")
+    moved = Finding("drift:c", "notice", "c: values moved", "no hurry", column="c")
+    said = trust(SENSORS, STATE, (FLAGS, apart, WARNING, moved), 20)
+    assert said.headline.startswith("Far more is odd than usual")
+    assert said.why == (
+        "259 of 1440 records are flagged, usual are 14; a and b go together differently. And 1 more."
+    )
+    assert trust(SENSORS, STATE, (FLAGS, moved), 20).why == "259 of 1440 records are flagged, usual are 14."
+    assert trust(SENSORS, STATE, (apart, WARNING), 20).why == "a and b go together differently. And 1 more."
+
+
 def test_a_trusted_page_does_not_say_that_columns_lie_as_usual_where_one_moved() -> None:
     moved = Finding("drift:a", "notice", "a: values moved", "no hurry", column="a")
     said = trust(SENSORS, STATE, (moved,), 20)
