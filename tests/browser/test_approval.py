@@ -207,28 +207,34 @@ def test_no_answer_is_a_rejection_on_record(place: Place) -> None:
 
 
 @pytest.mark.browser
-def test_a_person_rejects_in_airflows_own_page(
+def test_a_person_answers_in_airflows_own_page(
     place: Place, open_browser: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Logged in, the evidence read, a note typed, a button pressed: as on any other night."""
-    run_id = place.ask("orders", 3)
-    place.question("orders", run_id)
+    """Logged in, the evidence read, a note typed, a button pressed: as on any other night. What was rejected
+    may be asked about again, and approved.
+    """
     browser = open_browser(1280, 1000)
     site = Site(browser, place)
     site.log_in()
-    site.open(f"/dags/orders.approve/runs/{run_id}/tasks/approve/required_actions")
-    text = site.wait(lambda: site.text() if "Shall version 3" in site.text() else "")
+    text = site.see("orders", early := place.ask("orders", 3))
     assert "7 | <b>odd</b>" in text
     cells = [cell.text for cell in browser.find_elements("css selector", "table td")]
     assert cells[:5] == ["collapse", "required", "passed", "100%", "100%"]
     browser.save_screenshot(str(tmp_path / "question.png"))
-    (note,) = browser.find_elements("css selector", "input[name*=note], textarea[name*=note]")
-    note.send_keys("too early")
-    site.press("Reject")
-    assert place.api.wait_for("orders.approve", run_id, PATIENCE) == "success"
+    site.answer("Reject", "too early")
+    assert place.api.wait_for("orders.approve", early, PATIENCE) == "success"
     rejected = place.version("orders", 3)
     assert (rejected.tags["rejected_by"], rejected.tags["rejected_reason"]) == (USER, "too early")
     assert rejected.aliases == ()
+
+    site.see("orders", late := place.ask("orders", 3))
+    site.answer("Approve", "late enough")
+    assert place.api.wait_for("orders.approve", late, PATIENCE) == "success"
+    champion = place.registry.champion("orders")
+    assert champion
+    assert (champion.version, champion.tags["promoted_by"]) == (3, USER)
+    # run alone, the version that it was judged against does not serve, and the record says so after the note
+    assert champion.tags["promoted_reason"].startswith("late enough")
 
 
 class Site:
@@ -257,6 +263,18 @@ class Site:
         password = self.browser.find_element("css selector", "input[name=password]")
         password.send_keys(self.place.password + "\n")  # type: ignore[attr-defined]
         self.wait(lambda: "/auth/login" not in self.browser.current_url)
+
+    def see(self, dataset: str, run_id: str) -> str:
+        """The page of a run's question, once it asks; what is to be read there."""
+        self.place.question(dataset, run_id)
+        self.open(f"/dags/{dataset}.approve/runs/{run_id}/tasks/approve/required_actions")
+        return str(self.wait(lambda: self.text() if "Shall version" in self.text() else ""))
+
+    def answer(self, label: str, note: str) -> None:
+        """Type a note and press a button."""
+        (field,) = self.browser.find_elements("css selector", "input[name*=note], textarea[name*=note]")
+        field.send_keys(note)
+        self.press(label)
 
     def press(self, label: str) -> None:
         self.wait(
