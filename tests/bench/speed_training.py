@@ -15,7 +15,9 @@ from tests.bench.speed import Line, Plan, child
 from tests.bench.speed_scoring import N_COLUMNS, NAMES, drawn
 
 FEW, MANY = 4_000, 1_000_000
-ENOUGH = 500  # steps after which AUROC on contaminated ADBench sets is within 0.2 of the default's (docs/log.md)
+ENOUGH = (
+    500  # steps after which AUROC on contaminated ADBench sets is within 0.2 of the default's (docs/log.md)
+)
 RIVAL_MEASURED = 20_000  # rows of which PyOD's epoch is measured where there are very many
 
 
