@@ -9,7 +9,6 @@ them.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -185,21 +184,18 @@ def start_adversaries(
 
 
 @torch.no_grad()
-def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Generator) -> Tensor:
-    """(M,) share that a discriminator tells rightly, real and made counting alike; ½ where it cannot.
-
-    Warns with a TrainingWarning where it is nearly all: the fit is not the one that was asked for.
+def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Generator) -> tuple[str, ...]:
+    """What is wrong with the model, in words, where a member's discriminator tells nearly all rightly, real
+    and made counting alike: the fit is not the one that was asked for.
     """
     chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=generator.device)
     sample = records[chosen.to(records.device)].to(vae.device)
     real, made = adversary.verdicts(vae, sample, generator)
     share_M = 0.5 * ((real > 0).float().mean(dim=1) + (made <= 0).float().mean(dim=1))
-    if share_M.max() > _TOO_SURE:
-        warnings.warn(
-            f"the discriminator still tells {_TOLD[type(adversary)]}: {share_M.max():.0%} rightly, where 50 % is "
-            f"chance; take more steps or a higher adversarial_weight, or do without: regulariser 'kernel', "
-            f"reconstruction 'likelihood'",
-            TrainingWarning,
-            stacklevel=4,
-        )
-    return share_M
+    if share_M.max() <= _TOO_SURE:
+        return ()
+    return (
+        f"the discriminator still tells {_TOLD[type(adversary)]}: {share_M.max():.0%} rightly, where 50 % is "
+        f"chance; take more steps or a higher adversarial_weight, or do without: regulariser 'kernel', "
+        f"reconstruction 'likelihood'",
+    )

@@ -39,6 +39,7 @@ def fit(
     checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_every: int = 250,
     resume: Checkpoint | None = None,
+    on_doubt: Callable[[str], None] | None = None,
 ) -> VAE:
     """Train a model on records and measure on them what scoring needs.
 
@@ -50,6 +51,8 @@ def fit(
     on_progress: called every 25 steps and after the last one.
     checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
     arguments, to go on from there.
+    on_doubt: told each sentence of what a TrainingWarning would say, in its place. Warnings are a whole
+        process's, which may show, hide or raise them; this is one fit's.
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
     non-finite; warns with a DataWarning about columns that are constant or never observed, with a
@@ -71,11 +74,15 @@ def fit(
             run.restore(resume)
         run.train(on_progress, checkpoint, checkpoint_every)
         run.release()
+        notes: list[str] = []
         for adversary in run.losses.adversaries:
-            judge(adversary, vae, records, torch.Generator(device).manual_seed(seed))
-        notes = finish(vae, records, seed)
+            notes += judge(adversary, vae, records, torch.Generator(device).manual_seed(seed))
+        notes += finish(vae, records, seed)
         weigh(vae, known)
-    if notes:
+    if on_doubt is not None:
+        for note in notes:
+            on_doubt(note)
+    elif notes:
         warnings.warn("trained, but " + "; ".join(notes), TrainingWarning, stacklevel=2)
     return vae
 

@@ -48,3 +48,12 @@ def test_a_decoder_that_gave_a_column_up_is_said() -> None:
     x[:, 3] = 300 * torch.randn(1000, generator=torch.Generator().manual_seed(2))
     with pytest.warns(TrainingWarning, match="the decoder expects anything of .*d: "):
         fit(LAYOUT, records(x), Recipe(steps=300, n_members=2, linear_records=0), seed=0)
+
+
+def test_whoever_asks_to_be_told_is_told_in_place_of_a_warning() -> None:
+    """A warning would be an error here."""
+    told: list[str] = []
+    recipe = Recipe(steps=300, n_members=2, kl_weight=1000.0)
+    fit(LAYOUT, one_cause(), recipe, seed=0, on_doubt=told.append)
+    (said,) = told
+    assert said.startswith("posterior collapse: in no member does any of 2 latents vary with the records")
