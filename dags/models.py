@@ -55,6 +55,8 @@ def train(of: DatasetDags) -> None:
                 raise
             if receipt.outcome == "skipped":
                 raise AirflowSkipException(f"no occasion to train: {receipt.reason}")
+            for doubt in receipt.notes:
+                log.warning(doubt)
             links.show_trained(receipt)
             tell(lineage.trained, name, receipt.model_version)
             return {

@@ -68,6 +68,7 @@ class Detector:
         about: where it comes from: dataset, contract_hash, versions.
         reference: how each column lay in the training window; None in a detector of before there was one,
             which scores all the same.
+        doubts: what its fit said against it, a sentence each; not saved, the registry keeps it.
         critic: a second witness for reasons; None in one that does not serve, where the recipe wants none,
             and in one of before there was one.
     """
@@ -79,6 +80,7 @@ class Detector:
     about: Mapping[str, Any]
     reference: Reference | None = None
     critic: CellCritic | None = None
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def train(
@@ -113,7 +115,7 @@ class Detector:
         """
         window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
-        vae = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
+        vae, doubts = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
         weigh(
             vae, _known(features, window, anomalies)
         )  # by verdicts on the newest days, too, which the fit did not get
@@ -129,7 +131,8 @@ class Detector:
             "torch": torch.__version__,
             "device": device or _best_device(),
         }
-        return cls(features, vae, calibration, records_per_day, about, Reference.fit(features, window))
+        reference = Reference.fit(features, window)
+        return cls(features, vae, calibration, records_per_day, about, reference, doubts=doubts)
 
     def refit(
         self,
@@ -154,12 +157,13 @@ class Detector:
             training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
         """
         table = pa.concat_tables([training, calibrating])
-        vae = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
+        vae, doubts = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
         vae.weights.copy_(self.vae.weights)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
         critic = _fit_critic(dataset, self.features, table, device)
-        return replace(self, vae=vae, calibration=self.calibration.carried_over(before, after), critic=critic)
+        calibration = self.calibration.carried_over(before, after)
+        return replace(self, vae=vae, calibration=calibration, critic=critic, doubts=doubts)
 
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
@@ -292,8 +296,10 @@ def _fit(
     device: str | None,
     on_progress: Callable[[Progress], None] | None,
     checkpoint: Path | None,
-) -> VAE:
-    return fit(
+) -> tuple[VAE, tuple[str, ...]]:
+    """The model, and what its fit says against it, a sentence each."""
+    doubts: list[str] = []
+    vae = fit(
         features.layout,
         features.records(table),
         Recipe.from_dict(dataset.train.recipe),
@@ -303,7 +309,9 @@ def _fit(
         on_progress=on_progress,
         checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
         resume=_load_checkpoint(checkpoint),
-    ).to("cpu")
+        on_doubt=doubts.append,
+    )
+    return vae.to("cpu"), tuple(doubts)
 
 
 def _fit_critic(

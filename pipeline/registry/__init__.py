@@ -19,12 +19,28 @@ from typing import Any
 from pipeline.errors import ConfigError, ModelUnusable
 from pipeline.registry import fetching, registration, runs, serving
 from pipeline.registry.connection import Connection
-from pipeline.registry.entities import DatasetInput, ModelVersion, Promotion, Removal, TrainingRun
+from pipeline.registry.entities import (
+    DOUBTS,
+    DatasetInput,
+    ModelVersion,
+    Promotion,
+    Removal,
+    TrainingRun,
+)
 from pipeline.registry.versions import CHALLENGER, CHAMPION, REVIEW, Versions
 
 EVALUATION = "evaluation.json"
 
-__all__ = ["EVALUATION", "DatasetInput", "ModelVersion", "Promotion", "Registry", "Removal", "TrainingRun"]
+__all__ = [
+    "DOUBTS",
+    "EVALUATION",
+    "DatasetInput",
+    "ModelVersion",
+    "Promotion",
+    "Registry",
+    "Removal",
+    "TrainingRun",
+]
 
 
 class Registry:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+DOUBTS = "doubts"  # tag of a run and a version: what the fit said against the model
+
+
 @dataclass(frozen=True)
 class DatasetInput:
     """Records that a training read.
@@ -81,6 +84,11 @@ class ModelVersion:
     tags: Mapping[str, str]
     created_at: datetime
     metrics: Mapping[str, float]
+
+    @property
+    def doubts(self) -> str:
+        """What its fit said against it; empty where it said nothing."""
+        return self.tags.get(DOUBTS, "")
 
 
 @dataclass(frozen=True)

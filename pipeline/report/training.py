@@ -75,7 +75,7 @@ def write(
         window=window,
         contract=contract_hash(dataset),
         metrics=metrics,
-        doubts=doubts_of(metrics, ordered),
+        doubts=[*trained.doubts, *doubts_of(metrics, ordered)],
         columns=ordered,
         drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),

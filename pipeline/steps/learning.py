@@ -83,6 +83,7 @@ def train(
         model_version=version.version,
         alias=", ".join(version.aliases),
         reason="the same records, verdicts, settings and code made this version already" if known else "",
+        notes=(f"trained, but {version.doubts}",) if version.doubts else (),
         page=str(page or ""),
         next="" if known else f"have it judged: vaewatch evaluate {dataset.dataset}",
         metrics=dict(version.metrics),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from pipeline.detection.detector import Detector
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.records import holdout
 from pipeline.records.window import DAY, Window
-from pipeline.registry import DatasetInput, TrainingRun
+from pipeline.registry import DOUBTS, DatasetInput, TrainingRun
 from pipeline.report import training as training_page
 from pipeline.storage.tables import Tables
 from pipeline.training import training_set
@@ -37,6 +38,7 @@ from vae_core import Progress, Recipe
 
 N_EXAMPLES = 5
 MOST_COMPARED = 10_000  # records, by which the two fits are compared
+LONGEST_DOUBTS = 2_000  # characters; MLflow refuses a version's tag of more than 5,000
 
 
 @cache
@@ -88,7 +90,7 @@ def train(
         metrics=metrics,
         curves=fitted.curves,
         inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": calibrating}),
-        tags=_tags(dataset, window),
+        tags=_tags(dataset, window, trained.doubts),
         plots=plotted,
         report=page,
         note=note(
@@ -161,8 +163,10 @@ def _inputs(
     ]
 
 
-def _tags(dataset: Dataset, window: Window) -> dict[str, str]:
+def _tags(dataset: Dataset, window: Window, doubts: Sequence[str]) -> dict[str, str]:
+    told = {DOUBTS: shorten("; ".join(doubts), LONGEST_DOUBTS)} if doubts else {}
     return {
+        **told,
         "contract_hash": contract_hash(dataset),
         "code_version": code_version(),
         "data_fingerprint": window.fingerprint,

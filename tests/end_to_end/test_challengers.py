@@ -29,7 +29,6 @@ from .conftest import Place
 pytestmark = [
     pytest.mark.slow,  # six trainings a feed: four minutes each
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
-    pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning"),
     pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
 ]
 DATA = (

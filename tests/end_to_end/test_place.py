@@ -18,7 +18,6 @@ from .test_promotion import LENIENT, evaluate, promote, with_gates
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
-    pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning"),
     pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
 ]
 

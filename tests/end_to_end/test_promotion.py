@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
-    pytest.mark.filterwarnings("ignore::vae_core.TrainingWarning"),
     pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
 ]
 ANN = {"by": "ann", "reason": "a test"}
