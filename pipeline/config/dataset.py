@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +34,14 @@ RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test ho
     "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
     "linear_trim", "critic_steps",
 )  # fmt: skip
+WORDS = {
+    "encoder",
+    "posterior",
+    "prior",
+    "noise",
+    "regulariser",
+    "reconstruction",
+}  # of these; the others are numbers
 
 
 class Incoming(Strict):
@@ -75,6 +84,14 @@ class BatchRules(Strict):
     )
 
 
+def number_of(text: str) -> int | float | None:
+    """The number that a text spells: YAML 1.1 reads 1e-3, without a point, as text. None where it is none."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return None
+
+
 class TrainingWhen(Strict):
     """When a night is worth a training: any one of these is enough; none given, every night is."""
 
@@ -109,15 +126,19 @@ class Training(Strict):
     @field_validator("recipe")
     @classmethod
     def _known_settings(cls, recipe: dict[str, Any]) -> dict[str, Any]:
-        faults = []
-        for setting in recipe:
+        faults, read = [], dict(recipe)
+        for setting, value in recipe.items():
             if setting not in RECIPE:
                 near = difflib.get_close_matches(setting, RECIPE, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(RECIPE)}"
                 faults.append(f"unknown setting {setting!r}; {hint}")
+            elif isinstance(value, str) and setting not in {*WORDS, "column_noise"}:
+                read[setting] = number_of(value)
+                if read[setting] is None:
+                    faults.append(f"{setting} must be a number, is {value!r}")
         if faults:
             raise ValueError("; ".join(faults))
-        return recipe
+        return read
 
 
 class Scheduling(Strict):

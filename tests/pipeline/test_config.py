@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.columns import Column
-from pipeline.config.dataset import RECIPE, Dataset
+from pipeline.config.dataset import RECIPE, WORDS, Dataset
 from pipeline.config.derived import faults
 from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings, quota
@@ -406,7 +406,27 @@ def test_faulty_settings_are_named_by_their_variables(monkeypatch: pytest.Monkey
 
 def test_the_recipe_s_settings_are_those_of_vae_core() -> None:
     """They are listed twice, so that reading a file needs no torch."""
-    assert list(RECIPE) == list(Recipe.__dataclass_fields__)
+    fields = Recipe.__dataclass_fields__
+    assert list(RECIPE) == list(fields)
+    assert {name for name, field in fields.items() if isinstance(field.default, str)} == WORDS
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("1e-3", 0.001), ("1.0e-3", 0.001), ("'20'", 20), ("1E2", 100.0), ("20", 20)]
+)
+def test_a_number_that_yaml_takes_for_text_is_read_as_a_number(
+    written: str, meant: float, read: Callable[[str], Dataset]
+) -> None:
+    """YAML 1.1 wants a point in 1.0e-3."""
+    found = read(GOOD + f"train: {{recipe: {{learning_rate: {written}}}}}\n").train.recipe["learning_rate"]
+    assert (found, type(found)) == (meant, type(meant))
+
+
+def test_text_where_a_number_is_due_is_said_when_the_file_is_read(read: Callable[[str], Dataset]) -> None:
+    """Both faults at once, and a word where words are due is none."""
+    said = r"line \d+: train\.recipe: steps must be a number, is 'many'; trim must be a number, is 'a bit'"
+    with pytest.raises(ConfigError, match=said):
+        read(GOOD + "train: {recipe: {steps: many, trim: a bit, prior: normal}}\n")
 
 
 def test_an_unknown_setting_of_the_recipe_is_said_when_the_file_is_read(
