@@ -37,7 +37,7 @@ class NotReady(VaewatchError):
 
 
 class ModelUnusable(VaewatchError):
-    """A stored model cannot be read, or does not fit the dataset's contract."""
+    """A stored model cannot be read or does not fit the dataset's contract, or a training gave none."""
 
 
 class CheckCrashed(VaewatchError):

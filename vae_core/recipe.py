@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from vae_core.distances import DISTANCES
@@ -88,7 +89,7 @@ class Recipe:
             value = getattr(self, name)
             is_left_open = value is None and _default(name) is None
             if not is_left_open and value not in allowed:
-                yield f"{name} must be in {allowed}, is {value}"
+                yield f"{name} must be {allowed}, is {value!r}"
 
     def _unknown(self) -> Iterator[str]:
         chosen = {name: getattr(self, name) for name in _CHOICES}
@@ -148,28 +149,34 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Interval:
-    """Numbers from low to high, the ends among them unless open. NaN is in none."""
+    """Numbers from low to high, the ends among them unless open. NaN is in none, nor is what is no number."""
 
     low: float
     high: float = math.inf
     open_low: bool = False
     open_high: bool = True
+    whole: bool = False
 
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, Integral if self.whole else Real):
+            return False
+        number = float(value)
+        above = number > self.low if self.open_low else number >= self.low
+        return above and (number < self.high if self.open_high else number <= self.high)
 
     def __str__(self) -> str:
-        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
-_COUNT, _NOT_NEGATIVE = _Interval(1), _Interval(0)
+_COUNT, _COUNT_OR_0 = _Interval(1, whole=True), _Interval(0, whole=True)
+_NOT_NEGATIVE = _Interval(0)
 _POSITIVE = _Interval(0, open_low=True)
 _SHARE, _SHARE_BELOW_1 = _Interval(0, 1, open_high=False), _Interval(0, 1)
 _ALLOWED = {
     **dict.fromkeys(("n_members", "width", "n_latents", "n_components", "steps", "minibatch"), _COUNT),
     **dict.fromkeys(("samples", "kl_cycles"), _COUNT),
-    **dict.fromkeys(("warm_up", "linear_records", "critic_steps"), _NOT_NEGATIVE),
+    **dict.fromkeys(("warm_up", "linear_records", "critic_steps"), _COUNT_OR_0),
     **dict.fromkeys(("sigma", "sigma_floor", "learning_rate", "gradient_clip"), _POSITIVE),
     **dict.fromkeys(
         (

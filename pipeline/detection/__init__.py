@@ -1,5 +1,6 @@
 """The detector: what is trained, versioned, saved, loaded, and scores a batch.
 
+recipe        the dataset's recipe as vae_core takes it
 features      table ↔ the model's input
 calibration   score → p-value, severity, threshold
 detector      features + VAE + calibration + critic in one

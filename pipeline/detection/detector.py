@@ -28,6 +28,7 @@ from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection.calibration import Calibration, Threshold
 from pipeline.detection.features import Features
 from pipeline.detection.reasons import Explanation, explanations
+from pipeline.detection.recipe import recipe_of
 from pipeline.detection.reference import Reference
 from pipeline.errors import ModelUnusable
 from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
@@ -38,8 +39,8 @@ from vae_core import (
     Checkpoint,
     Known,
     Progress,
-    Recipe,
     Scorer,
+    TrainingDiverged,
     attribute,
     fit,
     fit_critic,
@@ -112,6 +113,8 @@ class Detector:
 
         Raises:
             NotReady: too few records to calibrate on.
+            ConfigError: a value of `train.recipe` is none that vae_core takes.
+            ModelUnusable: the training diverged, which it will again.
         """
         window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
@@ -299,25 +302,30 @@ def _fit(
 ) -> tuple[VAE, tuple[str, ...]]:
     """The model, and what its fit says against it, a sentence each."""
     doubts: list[str] = []
-    vae = fit(
-        features.layout,
-        features.records(table),
-        Recipe.from_dict(dataset.train.recipe),
-        seed=dataset.train.seed,
-        known=_known(features, table, anomalies),
-        device=device or _best_device(),
-        on_progress=on_progress,
-        checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
-        resume=_load_checkpoint(checkpoint),
-        on_doubt=doubts.append,
-    )
+    try:
+        vae = fit(
+            features.layout,
+            features.records(table),
+            recipe_of(dataset),
+            seed=dataset.train.seed,
+            known=_known(features, table, anomalies),
+            device=device or _best_device(),
+            on_progress=on_progress,
+            checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
+            resume=_load_checkpoint(checkpoint),
+            on_doubt=doubts.append,
+        )
+    except TrainingDiverged as fault:
+        raise ModelUnusable(
+            f"{dataset.dataset}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
+        ) from fault
     return vae.to("cpu"), tuple(doubts)
 
 
 def _fit_critic(
     dataset: Dataset, features: Features, table: pa.Table, device: str | None
 ) -> CellCritic | None:
-    recipe = Recipe.from_dict(dataset.train.recipe)
+    recipe = recipe_of(dataset)
     records = features.records(table).to(device or _best_device())
     steps = recipe.steps if recipe.critic_steps is None else recipe.critic_steps
     critic = fit_critic(features.layout, records, seed=dataset.train.seed, steps=steps)

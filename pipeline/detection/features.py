@@ -19,7 +19,8 @@ import torch
 
 from pipeline.config.columns import Column
 from pipeline.config.dataset import Dataset
-from vae_core import Layout, Recipe, Records
+from pipeline.detection.recipe import recipe_of
+from vae_core import Layout, Records
 from vae_core.noise import UNSCALED
 
 MOST_CATEGORIES = 2_000
@@ -137,7 +138,7 @@ class Features:
         columns.
         """
         columns = dataset.with_derived
-        recipe = Recipe.from_dict(dataset.train.recipe)
+        recipe = recipe_of(dataset)
         numbers = {
             n: Number.fit(floats(table[n]), recipe.column_noise.get(n, recipe.noise))
             for n in dataset.columns_with("numeric")

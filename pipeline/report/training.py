@@ -61,10 +61,7 @@ def write(
     Raises:
         StorageFailed: it could not be written.
     """
-    from vae_core import Recipe  # it brings torch, which who writes a page of a batch does without
-
-    recipe = Recipe.from_dict(dataset.train.recipe)
-    reference = trained.reference
+    recipe, reference = trained.vae.recipe, trained.reference
     newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
     ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
     html = sheet.render(

@@ -48,8 +48,11 @@ def train(
 
     Raises:
         NotReady: too few accepted records.
+        ConfigError: a value of `train.recipe` cannot be: nothing was read.
+        ModelUnusable: the training diverged; nothing was registered.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
+    from pipeline.detection.recipe import recipe_of
     from pipeline.records import verdicts
     from pipeline.records.window import choose_window
     from pipeline.report import metrics
@@ -58,6 +61,7 @@ def train(
     from pipeline.training import experiment, training_set
 
     dataset = here.dataset(dataset_name)
+    recipe_of(dataset)  # a value that cannot be is said before the window is looked at
     log_review(here, dataset)  # of the versions that are there, whatever becomes of tonight
     batches = list(here.ledger.current(dataset.dataset).values())
     judged = verdicts.judged(here.ledger, dataset.dataset)

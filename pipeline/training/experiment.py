@@ -34,7 +34,7 @@ from pipeline.report import training as training_page
 from pipeline.storage.tables import Tables
 from pipeline.training import training_set
 from pipeline.training.provenance import note
-from vae_core import Progress, Recipe
+from vae_core import Progress
 
 N_EXAMPLES = 5
 MOST_COMPARED = 10_000  # records, by which the two fits are compared
@@ -67,7 +67,7 @@ def train(
 
     Raises:
         NotReady: too few records to calibrate on.
-        ModelUnusable: the trained model's scores are not finite.
+        ModelUnusable: the training diverged, or the trained model's scores are not finite.
     """
     started = time.monotonic()
     tables = replace(tables, as_of=tables.version("records"))  # what is noted is what is read
@@ -196,7 +196,7 @@ def _params(
     dataset: Dataset, window: Window, trained: Detector
 ) -> dict[str, str | int | float | bool | None]:
     settings = {f"train.{k}": v for k, v in dataset.train.model_dump(exclude={"recipe"}).items()}
-    recipe = {f"recipe.{k}": v for k, v in Recipe.from_dict(dataset.train.recipe).to_dict().items()}
+    recipe = {f"recipe.{k}": v for k, v in trained.vae.recipe.to_dict().items()}
     flag = {f"flag.{k}": v for k, v in dataset.flag.model_dump().items() if v is not None}
     return {
         **settings,

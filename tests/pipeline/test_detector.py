@@ -16,6 +16,8 @@ from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection.detector import Detector
 from pipeline.detection.features import Features
 from pipeline.detection.reasons import explanations
+from pipeline.detection.recipe import recipe_of
+from pipeline.errors import ConfigError, ModelUnusable
 from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
 from vae_core import Attribution, Expected
 
@@ -278,3 +280,32 @@ def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: P
     older, records = Detector.load(tmp_path), readings(100, 3)
     assert older.reference is None
     assert older.score_table(records).equals(known.score_table(records))
+
+
+def with_recipe(**recipe: Any) -> Dataset:
+    train = CONTRACT["train"] | {"recipe": {"steps": 50, "n_members": 2, "width": 8, **recipe}}  # type: ignore[operator]
+    return Dataset.model_validate(CONTRACT | {"train": train})
+
+
+def test_values_that_the_recipe_does_not_take_are_said_with_their_place() -> None:
+    """All at once, before any record is looked at."""
+    dataset = with_recipe(posterior="round", kl_weight=-1, steps=10.5, column_noise=None)
+    with pytest.raises(ConfigError, match=r"sensors: .*:\n  train\.recipe: column_noise must be a mapping"):
+        recipe_of(dataset)
+    dataset = with_recipe(posterior="round", kl_weight=-1, steps=10.5)
+    with pytest.raises(ConfigError) as caught:
+        recipe_of(dataset)
+    assert str(caught.value).splitlines()[1:] == [
+        "  train.recipe: steps must be a whole number in [1, inf), is 10.5",
+        "  train.recipe: kl_weight must be a number in [0, inf), is -1",
+        "  train.recipe: posterior must be one of diagonal, full, is 'round'",
+    ]
+
+
+def test_a_training_that_diverges_says_what_to_change() -> None:
+    """It would diverge again: no retry, and no traceback."""
+    dataset = with_recipe(learning_rate=1e30)
+    said = r"sensors: the training gave no model: .*lower learning_rate in train\.recipe"
+    with pytest.raises(ModelUnusable, match=said) as caught:
+        Detector.train(dataset, readings(500, 1), readings(100, 2), records_per_day=100)
+    assert not caught.value.retry_can_help
