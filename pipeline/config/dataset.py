@@ -85,10 +85,12 @@ class BatchRules(Strict):
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text spells: YAML 1.1 reads 1e-3, without a point, as text. None where it is none."""
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
+    """The number that a text spells, a whole one where it is: YAML 1.1 reads 1e-3 and 1e3, without a point,
+    as text. None where it is none.
+    """
+    with suppress(ValueError):
+        value = float(text)
+        return int(value) if value.is_integer() else value
     return None
 
 

@@ -412,7 +412,7 @@ def test_the_recipe_s_settings_are_those_of_vae_core() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("1e-3", 0.001), ("1.0e-3", 0.001), ("'20'", 20), ("1E2", 100.0), ("20", 20)]
+    ("written", "meant"), [("1e-3", 0.001), ("1.0e-3", 0.001), ("'20'", 20), ("1E2", 100), ("20", 20)]
 )
 def test_a_number_that_yaml_takes_for_text_is_read_as_a_number(
     written: str, meant: float, read: Callable[[str], Dataset]
