@@ -37,6 +37,7 @@ from pipeline.web.shapes import (
     Choice,
     Claimed,
     Counts,
+    DerivedValue,
     Ended,
     Grouped,
     GroupSaying,
@@ -79,12 +80,13 @@ def one(request: Request, anomaly_id: str) -> Whole:
 
 
 @router.get("/records/{anomaly_id}/derived")
-def derived(request: Request, anomaly_id: str) -> dict[str, float | None]:
+def derived(request: Request, anomaly_id: str) -> list[DerivedValue]:
     """The values of a record's derived columns, computed anew; none where it is no longer stored as it was
     scored.
     """
     here, row = request.app.state.here, scope.one(request, anomaly_id)
-    return rescoring.derived_values(here, here.dataset(row.dataset), row)
+    found = rescoring.derived_values(here, here.dataset(row.dataset), row)
+    return [DerivedValue(column=name, value=value) for name, value in found.items()]
 
 
 @router.get("/records/{anomaly_id}/versions")

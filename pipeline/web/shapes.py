@@ -82,10 +82,15 @@ class Choice(_Emptied):
         return Filters(**given | {"state": None if self.state == "any" else self.state})
 
 
-class Grouped(_Emptied):
-    """The filters that groups are counted by; another one is refused, as it would seem to hold."""
+class DerivedValue(BaseModel):
+    """What a derived column is of a record."""
 
-    model_config = ConfigDict(extra="forbid")
+    column: str
+    value: float | None
+
+
+class Grouped(_Emptied):
+    """The filters that groups are counted by."""
 
     dataset: Text | None = Field(None, max_length=63)
     state: State | None = None

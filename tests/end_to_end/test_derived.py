@@ -167,7 +167,9 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     assert change.changes[0].column == whole.reasons[0].column
     assert change.score < whole.threshold
     browser = as_role(place.here, may_write=False)
-    assert browser.get(f"/api/records/{whole.anomaly_id}/derived").json() == made
+    assert browser.get(f"/api/records/{whole.anomaly_id}/derived").json() == [
+        {"column": name, "value": value} for name, value in made.items()
+    ]
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
     assert other.anomaly_score is None
@@ -210,8 +212,8 @@ def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
     place.validate()
     words = "looks back on day4: delivered, changed or refused after it was scored"
     said = f"day5 {words}; score it again: vaewatch score plant day5 --force"
-    assert place.score().notes == [said]
-    assert place.score().notes == [said]
+    assert place.score().notes == (said,)
+    assert place.score().notes == (said,)
     dataset = place.here.dataset("plant")
     assert words in batch.path_of(place.here, dataset, "day5").read_text("utf-8")
     assert batch.rewrite(place.here, dataset, "day5").trust.word == "outdated"
