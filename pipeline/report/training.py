@@ -56,6 +56,7 @@ def write(
 
     Args:
         calibrating: the newest records of the window.
+        curves: (step, values) of what was trained in this process: none where both fits had ended in an earlier one.
         pictures: PNG by title, put into the page.
 
     Raises:
@@ -79,7 +80,7 @@ def write(
         pictures={title: _inline(path) for title, path in pictures.items()},
         trimmed=recipe.trim,
         trimmed_after=recipe.trim_after,
-        loss_of_all=curves[-1][1]["loss_of_all"],
+        loss_of_all=curves[-1][1]["loss_of_all"] if curves else None,
         about=trained.about,
     )
     return sheet.write(path, html)
