@@ -56,7 +56,7 @@ def write(
 
     Args:
         calibrating: the newest records of the window.
-        curves: (step, values) of what was trained in this process: none where both fits had ended in an earlier one.
+        curves: (step, values) of what was trained in this process: none where both fits had ended earlier.
         pictures: PNG by title, put into the page.
 
     Raises:

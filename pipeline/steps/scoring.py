@@ -69,7 +69,8 @@ def score(
     else:
         receipts += _scored_by(champion, here, dataset, waiting, current, say)
     done = {receipt.batch_id for receipt in receipts if receipt.outcome == "scored"}
-    _in_order(here, dataset, done)
+    current = here.ledger.current(dataset.dataset) if done else current
+    _in_order(here, dataset, done, current)
     here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
     digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
@@ -86,12 +87,14 @@ def score(
         summary(receipts),
         tuple(receipts),
         version,
-        notes=_outdated(here, dataset, done),
+        notes=_outdated(here, dataset, done, current),
         next=look if n_flagged else "",
     )
 
 
-def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> None:
+def _in_order(
+    here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
+) -> None:
     """Judge batches again that were measured before some that come before them: those scored just now, and
     the next ones after them.
     """
@@ -101,7 +104,6 @@ def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> Non
 
     if not scored_now:
         return
-    current = here.ledger.current(dataset.dataset)
     *others, last = sorted((current[one] for one in scored_now), key=age)
     after = store.ids_after(here.ledger, dataset.dataset, age(last)[0].date(), last.batch_id, NEXT)
     for batch_id in [*(state.batch_id for state in others), last.batch_id, *after]:
@@ -109,7 +111,9 @@ def _in_order(here: Installation, dataset: Dataset, scored_now: Set[str]) -> Non
             report.rewrite(here, dataset, batch_id)
 
 
-def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> tuple[str, ...]:
+def _outdated(
+    here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
+) -> tuple[str, ...]:
     """Which scored batches looked back on records that changed since; the pages of those that became so by
     what was scored now say it, too.
     """
@@ -118,7 +122,6 @@ def _outdated(here: Installation, dataset: Dataset, scored_now: Set[str]) -> tup
 
     if not dataset.derived:
         return ()
-    current = here.ledger.current(dataset.dataset)
     found = looking_back.outdated(current.values())
     for batch_id, behind in found.items():
         if scored_now & set(behind):
