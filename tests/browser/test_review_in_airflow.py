@@ -139,6 +139,53 @@ def test_a_user_filters_judges_from_the_keyboard_and_takes_it_back(
     page.browser.save_screenshot(str(tmp_path / "record.png"))
 
 
+def turn_to(page: Page, name: str, heading: str) -> None:
+    """To another page of the review by its own menu, as the frame has no address bar."""
+    next(link for link in page.all("nav a") if link.text == name).click()
+    page.until(lambda: page.text("h1") == heading)
+
+
+def test_a_group_is_judged_whole_seen_in_the_overview_and_undone(
+    sign_in: Callable[..., Page], here: Installation
+) -> None:
+    """Seven records, one press, in the name that Airflow knows; the overview follows, there and back."""
+    page = sign_in("uma")
+    turn_to(page, "Groups", "Open records that are odd alike")
+    assert page.text(".group .count") == "7 records"
+    page.press("j", "1")
+    page.until(lambda: "anomaly: 7 records" in page.text("#toast"))
+    assert states(here) == {"open": 2, "anomaly": 7}
+    assert {said.by for said in record.one(here.ledger, here_id(here)).verdicts} == {"uma"}
+    turn_to(page, "Overview", "Overview")
+    assert "Backlog 2 " in page.text(".tiles")
+    assert "of 7 flagged by version 3 and judged" in page.text(".tiles")
+    page.press("u")
+    page.until(lambda: "Backlog 9 " in page.text(".tiles"))
+    assert states(here) == {"open": 9}
+
+
+def test_a_rule_says_what_it_would_hide_before_it_is_saved_and_can_be_ended(
+    sign_in: Callable[..., Page], here: Installation
+) -> None:
+    """Drafted from a record, looked at, saved; the queue is shorter by as many, and whole again after."""
+    page = sign_in("uma")
+    page.press("j", "\ue007")  # Enter
+    page.until(lambda: page.text("h1") == "key-0")
+    next(link for link in page.all(".alike a") if "rule" in link.text).click()
+    page.until(lambda: "would have hidden 7 records" in page.text(".preview"))
+    assert "none of them was judged: look at a few first" in page.text(".preview")
+    assert set(states(here)) == {"open"}
+    page.all("[name=note]")[0].send_keys("the sale")
+    page.all("button.primary")[0].click()
+    page.until(lambda: "rule 1 holds until" in page.text("#toast"))
+    turn_to(page, "Queue", "2 open")
+    assert queue.total(here.ledger, Filters(suppressed=True)) == 7
+    turn_to(page, "Rules", "Suppression rules")
+    next(button for button in page.all("td button") if button.text == "end").click()
+    page.until(lambda: "ended by uma" in page.text("tbody"))
+    turn_to(page, "Queue", "9 open")
+
+
 def test_a_viewer_reads_and_is_refused_writing(sign_in: Callable[..., Page], here: Installation) -> None:
     """By the page, which offers nothing to write with, and by the server, whatever the page offers."""
     page = sign_in("vera", width=390, height=844)
