@@ -36,7 +36,7 @@ def read_catalogue(folder: Path, only: str | None = None) -> Catalogue:
             _check_crons(dataset)
         except ConfigError as fault:
             faults.append(str(fault))
-            del datasets[dataset.dataset]
+            del datasets[dataset.name]
     return Catalogue(datasets, tuple(faults))
 
 

@@ -53,7 +53,7 @@ class DatasetDags:
     """One dataset and its assets: batch_landed → score, model_trained → promote."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.name = dataset, dataset.dataset
+        self.dataset, self.name = dataset, dataset.name
         self.landed = Asset(f"{self.name}.batch_landed")
         self.scored = Asset(f"{self.name}.batch_scored")
         self.trained = Asset(f"{self.name}.model_trained")

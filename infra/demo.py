@@ -177,14 +177,14 @@ def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
     landed = dataset.incoming_path
     if not all((landed / name).exists() for name in (*feed.history, *feed.following)):
         return False
-    current = here.ledger.current(dataset.dataset)
+    current = here.ledger.current(dataset.name)
     done = all(
         batch.batch_id in current
         and current[batch.batch_id].status != "accepted"
         and current[batch.batch_id].signature == batch.signature
         for batch in batches.landed(dataset, here.ledger)
     )
-    return done and here.ledger.serving_version(dataset.dataset) is not None
+    return done and here.ledger.serving_version(dataset.name) is not None
 
 
 def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
@@ -195,7 +195,7 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
         dags = [f"{feed.dataset}.{step}" for step in ("discover", "score", "train")]
         api.wait_for_dags(*dags)
         _land(here, api, dataset, feed, feed.history, "history: land → validate", scored=False)
-        if here.ledger.serving_version(dataset.dataset) is None:
+        if here.ledger.serving_version(dataset.name) is None:
             _train(here, api, feed)
         _land(
             here,
@@ -269,7 +269,7 @@ def _land(
         progress.update(bar, total=len(expected))
 
         def n_done() -> int:
-            current = here.ledger.current(dataset.dataset)
+            current = here.ledger.current(dataset.name)
             states = [current[batch_id].status for batch_id in expected & current.keys()]
             return sum(status in {"scored", "refused"} or not scored for status in states)
 

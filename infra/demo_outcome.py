@@ -26,7 +26,7 @@ def print_measured(
     """
     import pyarrow.parquet as pq
 
-    current = here.ledger.current(dataset.dataset)
+    current = here.ledger.current(dataset.name)
     scored = {b for b in following if b in current and current[b].status == "scored"}
     truth = {
         (row["batch_id"], row["record_key"]): row["kind"]
@@ -35,7 +35,7 @@ def print_measured(
     }
     flags = {
         (row["batch_id"], row["record_key"])
-        for row in views.flagged(here, dataset.dataset)
+        for row in views.flagged(here, dataset.name)
         if row["batch_id"] in scored
     }
     tables = here.tables(dataset)
@@ -63,7 +63,7 @@ def print_measured(
 
 def unserved(here: Installation, dataset: Dataset) -> str:
     """Why no model serves after the first training, where to read more, and what to do next."""
-    name, made = dataset.dataset, here.registry.versions(dataset.dataset)
+    name, made = dataset.name, here.registry.versions(dataset.name)
     if not made:
         return "the training registered no version"
     newest = made[-1]

@@ -70,7 +70,7 @@ class Installation:
         """
         path = self.settings.datasets / f"{name}.yaml"
         dataset = load_dataset(path) if path.exists() else self.datasets().get(name)
-        if dataset is None or dataset.dataset != name:
+        if dataset is None or dataset.name != name:
             raise ConfigError(
                 f"no dataset {name!r} in {self.settings.datasets}: {meant(name, self.datasets())} "
                 "A new one's file is written by `vaewatch init FOLDER`"
@@ -79,7 +79,7 @@ class Installation:
 
     def tables(self, dataset: Dataset) -> Tables:
         folder = Path(dataset.storage).expanduser() if dataset.storage else self.settings.home / "tables"
-        return Tables((self.settings.home / folder if not folder.is_absolute() else folder) / dataset.dataset)
+        return Tables((self.settings.home / folder if not folder.is_absolute() else folder) / dataset.name)
 
     def model(self, version: ModelVersion) -> Path:
         """Folder of a version's files, fetched if they are not here yet.
@@ -101,11 +101,11 @@ class Installation:
 
     def page(self, dataset: Dataset, batch_id: str) -> Path:
         """Folder of a batch's Checkpoint result and Data Docs."""
-        return self.settings.home / "reports" / dataset.dataset / batch_id
+        return self.settings.home / "reports" / dataset.name / batch_id
 
     def training_page(self, dataset: Dataset, training_key: str) -> Path:
         """The page of a training."""
-        return self.settings.home / "trainings" / dataset.dataset / f"{training_key[:12]}.html"
+        return self.settings.home / "trainings" / dataset.name / f"{training_key[:12]}.html"
 
     def model_page(self, dataset: str, version: int) -> str | None:
         """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who
@@ -131,7 +131,7 @@ class Installation:
         """
         self.tidy(dataset)
         own = f"{purpose}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-        folder = self.settings.home / "work" / dataset.dataset / own
+        folder = self.settings.home / "work" / dataset.name / own
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -141,7 +141,7 @@ class Installation:
     def tidy(self, dataset: Dataset) -> None:
         """Remove what processes that were killed left behind."""
         for place in ("work", "models"):
-            for left in (self.settings.home / place / dataset.dataset).glob("*.*.tmp"):
+            for left in (self.settings.home / place / dataset.name).glob("*.*.tmp"):
                 if not _alive(int(left.name.split(".")[-3])):
                     shutil.rmtree(left, ignore_errors=True)
 

@@ -42,7 +42,7 @@ def groups(
     from pipeline.review import groups as gathering
 
     here = Installation()
-    chosen = _filters(dataset and here.dataset(dataset).dataset, since, None)
+    chosen = _filters(dataset and here.dataset(dataset).name, since, None)
     found = gathering.groups(here.ledger, chosen, limit=limit)
     if as_json:
         return print_json(found)
@@ -191,7 +191,7 @@ def _open_groups(
 ) -> list[Group]:
     from pipeline.review import groups
 
-    return groups.groups(here.ledger, _filters(dataset and here.dataset(dataset).dataset, since, signature))
+    return groups.groups(here.ledger, _filters(dataset and here.dataset(dataset).name, since, signature))
 
 
 def _filters(dataset: str | None, since: datetime | None, signature: str | None) -> Filters:

@@ -83,7 +83,7 @@ def review_list(
 
     here = Installation()
     chosen = Filters(
-        dataset=dataset and here.dataset(dataset).dataset,
+        dataset=dataset and here.dataset(dataset).name,
         state=None if state == "any" else state,
         kind=None if kind == "any" else kind,
         driver=driver,
@@ -196,7 +196,7 @@ def review_stats(
             typer.echo(f"logged on version {version} of {name}", err=True)
     names = [dataset] if dataset else sorted(here.datasets())
     budgets = {name: one for name in names if (one := suggested(here, here.dataset(name)))}
-    found = statistics.review(here.ledger, dataset and here.dataset(dataset).dataset)
+    found = statistics.review(here.ledger, dataset and here.dataset(dataset).name)
     if as_json:
         return print_json(asdict(found) | {"budgets": budgets})
     lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]

@@ -128,7 +128,7 @@ def _rule(here: Installation, dataset: str, signature: str, like: str, where: li
     from pipeline.errors import ConfigError
     from pipeline.review import record, rule_words, suppression
 
-    name = here.dataset(dataset).dataset
+    name = here.dataset(dataset).name
     if like:
         signature = record.one(here.ledger, record.find(here.ledger, like, name)).signature
         if not signature:

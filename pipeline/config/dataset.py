@@ -238,7 +238,7 @@ def holds_tables(path: Path) -> Path:
 class Dataset(Strict):
     """One dataset's file: dags/datasets/<dataset>.yaml."""
 
-    dataset: str = Field(description="name; letters, digits, - and _")
+    name: str = Field(alias="dataset", description="letters, digits, - and _")
     description: str = ""
     incoming: Incoming
     key: Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=list[str] | str | None)] = (
@@ -270,7 +270,7 @@ class Dataset(Strict):
     )
     file: SkipJsonSchema[Path | None] = Field(None, exclude=True)  # where it was read from
 
-    @field_validator("dataset")
+    @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
@@ -298,7 +298,7 @@ class Dataset(Strict):
     @property
     def named_file(self) -> str:
         """The dataset's file, as a sentence names it."""
-        return str(self.file or f"the file of dataset {self.dataset}")
+        return str(self.file or f"the file of dataset {self.name}")
 
     @cached_property
     def incoming_path(self) -> Path:

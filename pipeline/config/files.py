@@ -51,7 +51,7 @@ def read_datasets(folder: Path, only: str | None = None) -> tuple[dict[str, Data
         except ConfigError as fault:
             faults.append(str(fault))
             continue
-        name = dataset.dataset
+        name = dataset.name
         if only not in {None, name}:
             continue
         twin = next((other for other in found if _prefix(other) == _prefix(name)), None)
@@ -160,7 +160,7 @@ def _known_keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
         if field is not None:
             inner = [a for a in (field.annotation, *get_args(field.annotation)) if isinstance(a, type)]
             model = next((a for a in inner if issubclass(a, BaseModel)), model)
-    return [name for name in model.model_fields if name != "file"]
+    return [field.alias or name for name, field in model.model_fields.items() if name != "file"]
 
 
 def _line_of(node: yaml.Node, loc: tuple[Any, ...]) -> str:

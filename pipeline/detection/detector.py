@@ -127,7 +127,7 @@ class Detector:
         days = [part[DAY].to_numpy() for part in parts if DAY in part.column_names]
         calibration = Calibration.fit(np.concatenate(found), np.concatenate(days) if days else None)
         about = {
-            "dataset": dataset.dataset,
+            "dataset": dataset.name,
             "contract_hash": contract_hash(dataset),
             "derived": derived.definitions(dataset),
             "vaewatch": version("vaewatch"),
@@ -317,7 +317,7 @@ def _fit(
         )
     except TrainingDiverged as fault:
         raise ModelUnusable(
-            f"{dataset.dataset}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
+            f"{dataset.name}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
         ) from fault
     return vae.to("cpu"), tuple(doubts)
 

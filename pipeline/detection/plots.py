@@ -91,7 +91,7 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
     ticks = _apart(along, low, high, MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(first, last))
     axes.set_xticks(ticks, [_short(tick) for tick in ticks])
     axes.set(yscale="log", xlabel="anomaly score (nats)", ylabel="calibration records")
-    axes.set_title(f"{dataset.dataset}: anomaly scores of the calibration records")
+    axes.set_title(f"{dataset.name}: anomaly scores of the calibration records")
     axes.legend(frameon=False, loc="upper right")
 
 

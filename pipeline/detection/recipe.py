@@ -22,4 +22,4 @@ def recipe_of(dataset: Dataset) -> Recipe:
     except (TypeError, ValueError) as fault:
         faults = str(fault).removeprefix("recipe:\n").splitlines()
         said = "\n".join(f"  train.recipe: {line.strip()}" for line in faults)
-        raise ConfigError(f"{dataset.dataset}: {dataset.named_file}:\n{said}") from fault
+        raise ConfigError(f"{dataset.name}: {dataset.named_file}:\n{said}") from fault

@@ -113,7 +113,7 @@ def check_derived(dataset: Dataset, detector: Detector) -> None:
     known = detector.about.get("derived", {})
     if known != derived.definitions(dataset):
         raise ModelUnusable(
-            f"{dataset.dataset}: derived columns changed since the model was trained; train again (vaewatch train)"
+            f"{dataset.name}: derived columns changed since the model was trained; train again (vaewatch train)"
         )
 
 
@@ -246,7 +246,7 @@ class _Publication:
         part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))
         columns = part.select(self.source.columns)
         found = _pool(self.source.threads).submit(self.detector.explain, columns, self.dataset).result()
-        ids = [anomaly_id(self.dataset.dataset, self.batch_id, key) for key in part[KEY].to_pylist()]
+        ids = [anomaly_id(self.dataset.name, self.batch_id, key) for key in part[KEY].to_pylist()]
         return self._completed(
             part,
             scores,

@@ -86,7 +86,7 @@ def measure(
     rivals = _rivals(challenger.detector, asked, learned)
     again = _Scored(dataset, asked, Contender(other_seed, None, 0)) if other_seed else None
     return Evidence(
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         measured_at=at.isoformat(timespec="milliseconds"),
         first_batch=batches[0],
         last_batch=batches[1],
@@ -356,7 +356,7 @@ def _lost(dataset: Dataset, anomalies: pa.Table, one: _Scored, other: _Scored) -
     ordinary = one.detector.score_table(anomalies)["p_value"].to_numpy() > CLEARLY * one.threshold.error_rate
     flagged = other.flags(other.values(anomalies))
     lost = anomalies.filter(pa.array(ordinary & flagged)).select([BATCH_ID, RECORD_KEY]).to_pylist()
-    return tuple(anomaly_id(dataset.dataset, row[BATCH_ID], row[RECORD_KEY]) for row in lost)
+    return tuple(anomaly_id(dataset.name, row[BATCH_ID], row[RECORD_KEY]) for row in lost)
 
 
 def _values(scores: pa.Table) -> Array:

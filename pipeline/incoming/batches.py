@@ -126,7 +126,7 @@ def _check_distinct(dataset: Dataset, found: Iterable[LandedBatch]) -> None:
         other = deliveries.setdefault(batch.batch_id, batch.delivery)
         if other != batch.delivery:
             raise ConfigError(
-                f"{dataset.dataset}: {other!r} and {batch.delivery!r} would both be batch {batch.batch_id!r}; "
+                f"{dataset.name}: {other!r} and {batch.delivery!r} would both be batch {batch.batch_id!r}; "
                 f"rename one, or mend incoming.files ({dataset.incoming.files})"
             )
 
@@ -154,7 +154,7 @@ def _listed(dataset: Dataset) -> Iterable[tuple[LandedFile, str]]:
     root = dataset.incoming_path
     if not root.is_dir():
         raise StorageFailed(
-            f"{dataset.dataset}: incoming folder {root} is not there; create it or mend incoming.path"
+            f"{dataset.name}: incoming folder {root} is not there; create it or mend incoming.path"
         )
     shape = path_shape(dataset.incoming.files)
     for folder, folders, names in os.walk(root, onerror=_cannot_list):
@@ -221,10 +221,10 @@ def _around_date(text: str) -> tuple[str, str, str]:
 
 def _periods(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[Mapping[str, int]]:
     question = _digest([batch.signature, str(dataset.incoming.split), str(dataset.time)])
-    known = ledger.known_periods(dataset.dataset, question)
+    known = ledger.known_periods(dataset.name, question)
     if known is None:
         known = _count_periods(dataset, batch)
-        ledger.remember_periods(dataset.dataset, question, known)
+        ledger.remember_periods(dataset.name, question, known)
     return list(known)
 
 

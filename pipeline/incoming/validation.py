@@ -136,7 +136,7 @@ def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str],
 
     expectations.report_refusal(
         page,
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         batch_id=batch.batch_id,
         reasons=reasons,
         contract=dataset.named_file,
@@ -285,7 +285,7 @@ def _check(
     whole = [] if batch.period == "" else batch_rules(dataset)
     result = expectations.check(
         scratch / "batch.duckdb",
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         batch_id=batch.batch_id,
         rules=[*rules, *whole],
         mostly=0.0 if batch.period == "" else 1 - dataset.batch.max_set_aside,

@@ -47,4 +47,4 @@ def _look(dataset: Dataset, names: Sequence[str]) -> str:
 
 
 def _again(dataset: Dataset) -> str:
-    return f"train again: vaewatch train {dataset.dataset}"
+    return f"train again: vaewatch train {dataset.name}"

@@ -67,7 +67,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
             "reference",
             "notice",
             "drift of columns is not measured: the champion was trained by a release that kept no histograms",
-            f"train again: vaewatch train {dataset.dataset}",
+            f"train again: vaewatch train {dataset.name}",
         )
     window = dataset.train.window_days
     if now.champion_days is not None and now.champion_days > window:
@@ -75,7 +75,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
             "champion",
             "notice",
             f"the champion is {now.champion_days:.0f} days old: it has seen nothing of the last {window:g} days",
-            f"see whether training fails or challengers are refused: vaewatch status {dataset.dataset}",
+            f"see whether training fails or challengers are refused: vaewatch status {dataset.name}",
             value=now.champion_days,
             usual=window,
         )
@@ -92,7 +92,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
 
 
 def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
-    step = f"see which columns moved; if nothing is wrong with the data, train again: vaewatch train {dataset.dataset}"
+    step = f"see which columns moved; if nothing is wrong with the data, train again: vaewatch train {dataset.name}"
     if now.above is not None:
         usual, noise = usual_scores(history), noise_of_scores(now.n_records)
         beyond = usual.above_by(now.above, noise=noise)
@@ -162,7 +162,7 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
         f"{flagged} records of the last {FEW_IN} batches are flagged where {expected:.0f} were expected of normal ones: the "
         "threshold lies too high",
         "see on the training's page what calibrated it; train again when those days are no longer the newest "
-        f"(vaewatch train {dataset.dataset}), or raise the budget in {dataset.named_file}",
+        f"(vaewatch train {dataset.name}), or raise the budget in {dataset.named_file}",
         value=flagged,
         usual=expected,
     )
@@ -184,7 +184,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
                 "set_aside",
                 beyond,
                 f"the contract set {now.n_set_aside} of {now.n_read} records aside, {aside:.1%} (usually {usual.median:.1%})",
-                f"see which rule: vaewatch quarantine list {dataset.dataset}",
+                f"see which rule: vaewatch quarantine list {dataset.name}",
                 aside,
                 usual,
             )

@@ -49,7 +49,7 @@ def watch(
         backlog: flagged records of the dataset that have waited for a person for longer than a day.
         current: every batch as the ledger has it; one that was refused since it was measured is no history.
     """
-    name, day = dataset.dataset, age(state)[0].date()
+    name, day = dataset.name, age(state)[0].date()
     past = [
         one for one in store.before(here.ledger, name, day, state.batch_id) if _counts(one.batch_id, current)
     ]
@@ -77,7 +77,7 @@ def judge_again(
     """Hold a batch against all that come before it in time, where it was measured before some of them: of a
     backlog, batches are scored side by side and finish in any order. Returns whether anything was written.
     """
-    name, watched = dataset.dataset, store.one(here.ledger, dataset.dataset, batch_id)
+    name, watched = dataset.name, store.one(here.ledger, dataset.name, batch_id)
     if watched is None or is_undated(batch_id):
         return False
     earlier = store.ids_before(here.ledger, name, watched.day, batch_id)
@@ -115,7 +115,7 @@ def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
     """What is said of the records of a cut delivery that are of another time: not that a day is too small."""
     others = "1 record is" if state.n_read == 1 else f"{state.n_read} records are"
     what = f"{others} of another time than the delivery's name says, and set aside"
-    next_step = f"look at them: vaewatch quarantine show {dataset.dataset} {state.batch_id}"
+    next_step = f"look at them: vaewatch quarantine show {dataset.name} {state.batch_id}"
     return Finding(STRAYS, "warning", what, next_step, value=float(state.n_read))
 
 

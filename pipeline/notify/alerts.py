@@ -27,7 +27,7 @@ LOOKED_AT = 30  # batches: those that a killed step left untold are among them
 def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> None:
     """Tell of every batch of which nothing was told yet; of several before the newest one together."""
     to = digest.channels(here, dataset)
-    batches = store.newest(here.ledger, dataset.dataset, LOOKED_AT)
+    batches = store.newest(here.ledger, dataset.name, LOOKED_AT)
     before: tuple[Finding, ...] = ()
     untold, found = list[Watched](), dict[str, Sequence[Finding]]()
     for watched in batches:
@@ -39,7 +39,7 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
         digest.send(text, to, say)
     for watched in untold:
         done = tuple(replace(finding, told=True) for finding in watched.findings)
-        store.replace(here.ledger, dataset.dataset, replace(watched, findings=done))
+        store.replace(here.ledger, dataset.name, replace(watched, findings=done))
 
 
 def _messages(
@@ -59,7 +59,7 @@ def _messages(
 
 def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str:
     """The batches of several that were found most wrong, of each what leads."""
-    name, ids = dataset.dataset, list(found)
+    name, ids = dataset.name, list(found)
     told = {one: gathered(new, dataset) for one, new in found.items()}
     leads = {one: leading(new) for one, new in told.items()}
     order = sorted(ids, key=lambda one: -SEVERITIES.index(leads[one][0].severity))
@@ -96,8 +96,8 @@ def tell_deaf(
 ) -> None:
     """A version that serves from now on and hardly flags anything: its quiet nights pass for good ones."""
     text = (
-        f"{dataset.dataset}: version {version} serves from now on, and misses most anomalies\n"
-        f"  warning: {misses}\n    next: vaewatch versions {dataset.dataset} {version}"
+        f"{dataset.name}: version {version} serves from now on, and misses most anomalies\n"
+        f"  warning: {misses}\n    next: vaewatch versions {dataset.name} {version}"
     )
     digest.send(text, digest.channels(here, dataset), say)
 
@@ -105,7 +105,7 @@ def tell_deaf(
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
     """A message: the counts in its first line, then each with its next step."""
     shown = gathered(findings, dataset)
-    lines = [f"{dataset.dataset} {batch_id}: {_counts(shown)}"]
+    lines = [f"{dataset.name} {batch_id}: {_counts(shown)}"]
     for finding in shown[:SHOWN]:
         lines += [f"  {finding.severity}: {finding.what}", f"    next: {finding.next_step}"]
     if len(shown) > SHOWN:
@@ -125,5 +125,5 @@ def _counts(findings: Sequence[Finding]) -> str:
 def where(here: Installation, dataset: Dataset, batch_id: str) -> str:
     """The batch's report: on the review page, where the dataset's file says where that is."""
     if dataset.review.page:
-        return f"{dataset.review.page.rstrip('/')}/report/{dataset.dataset}/{batch_id}/run.html"
+        return f"{dataset.review.page.rstrip('/')}/report/{dataset.name}/{batch_id}/run.html"
     return str(path_of(here, dataset, batch_id))

@@ -36,17 +36,17 @@ Channel = Callable[[str], None]  # hands a text on; raises NotDelivered
 
 def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     """What is to be said of a batch; None where nothing in it waits for a person."""
-    mine = Filters(dataset=dataset.dataset, batch=batch_id, kind="flagged", state="open")
+    mine = Filters(dataset=dataset.name, batch=batch_id, kind="flagged", state="open")
     n = queue.total(here.ledger, mine)
     if not n:
         return None
-    held = intake.held(here.ledger, dataset.dataset)[batch_id]
+    held = intake.held(here.ledger, dataset.name)[batch_id]
     n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
     hidden = f", {n_hidden} more hidden by rules" if n_hidden else ""
     alarms = _alarms(here, dataset, [batch_id])[batch_id]
     doubted = f"{doubt(alarms)}; " if alarms else ""
     lines = [
-        f"{dataset.dataset} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
+        f"{dataset.name} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
         f"(model version {held.model_version}{hidden})",
         *(f"  alarm: {alarm.what}" for alarm in leading(alarms)),
         *map(_line, queue.page(here.ledger, mine, limit=SHOWN).rows),
@@ -57,7 +57,7 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
 
 def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> str | None:
     """What is to be said of several batches at once; None where nothing in them waits for a person."""
-    every = [Filters(dataset=dataset.dataset, batch=one, kind="flagged", state="open") for one in batch_ids]
+    every = [Filters(dataset=dataset.name, batch=one, kind="flagged", state="open") for one in batch_ids]
     waiting = {one.batch: n for one in every if (n := queue.total(here.ledger, one))}
     if not waiting:
         return None
@@ -68,7 +68,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     ]
     rows.sort(key=lambda row: -row.severity)
     lines = [
-        f"{dataset.dataset} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
+        f"{dataset.name} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
         f"wait for review, of {len(batch_ids)} scored{alarmed}",
         *(f"{_line(row)}, batch {row.batch_id}" for row in rows[:SHOWN]),
         *_link(dataset),
@@ -78,7 +78,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
 
 def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
     """Why the flags of batches are not to be relied on."""
-    known = store.findings(here.ledger, dataset.dataset, batch_ids)
+    known = store.findings(here.ledger, dataset.name, batch_ids)
     return {
         one: [f for f in gathered(known.get(one, ()), dataset) if f.severity == "alarm"] for one in batch_ids
     }
@@ -95,7 +95,7 @@ def _line(row: Listed) -> str:
 def _link(dataset: Dataset, **asked: str) -> list[str]:
     """Where the records are, where the dataset's file says where the review page is."""
     page = dataset.review.page
-    return [f"  {page.rstrip('/')}/?{urlencode({'dataset': dataset.dataset, **asked})}"] if page else []
+    return [f"  {page.rstrip('/')}/?{urlencode({'dataset': dataset.name, **asked})}"] if page else []
 
 
 def tell(
@@ -111,7 +111,7 @@ def tell(
         failed: batches that could not be scored, and are waited for no longer.
     """
     to = channels(here, dataset)
-    current = here.ledger.current(dataset.dataset)
+    current = here.ledger.current(dataset.name)
     waits = {one for one, state in current.items() if state.status == "accepted"} - set(failed)
     if to:
         with suppress(VaewatchError):  # whoever validates says what is wrong with the folder
@@ -120,7 +120,7 @@ def tell(
     newest = max((one for one in [*scored, *waits] if not is_undated(one)), default="")
     if newest in waits:
         return
-    untold = intake.take_untold(here.ledger, dataset.dataset, scored)
+    untold = intake.take_untold(here.ledger, dataset.name, scored)
     older = [one for one in untold if one != newest]
     texts = (
         [of_backlog(here, dataset, older)]

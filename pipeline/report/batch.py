@@ -74,16 +74,16 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         NotReady: no such batch was ever validated.
     """
     if batch_id is None:
-        there = here.ledger.current(dataset.dataset)
+        there = here.ledger.current(dataset.name)
         batch_id = max(there, key=lambda name: (not is_undated(name), name), default=None)
-    state = here.ledger.newest(dataset.dataset, batch_id) if batch_id else None
+    state = here.ledger.newest(dataset.name, batch_id) if batch_id else None
     if state is None:
-        known = meant(batch_id, here.ledger.current(dataset.dataset)) if batch_id else ""
+        known = meant(batch_id, here.ledger.current(dataset.name)) if batch_id else ""
         wanted = (
             f"batch {batch_id!r} was never validated; {known}" if batch_id else "no batch was ever validated"
         )
-        raise NotReady(f"{dataset.dataset}: {wanted} (see `vaewatch status {dataset.dataset}`)")
-    judge_again(here, dataset, state.batch_id, here.ledger.current(dataset.dataset))
+        raise NotReady(f"{dataset.name}: {wanted} (see `vaewatch status {dataset.name}`)")
+    judge_again(here, dataset, state.batch_id, here.ledger.current(dataset.name))
     return write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
 
 
@@ -95,7 +95,7 @@ def _version(
     """
     version = None
     with suppress(RegistryUnreachable):
-        found = here.registry.versions(dataset.dataset) if state.model_version is not None else []
+        found = here.registry.versions(dataset.name) if state.model_version is not None else []
         version = next((one for one in found if one.version == state.model_version), None)
         return version, judgement(here, dataset, version) if version else None
     return version, None
@@ -120,11 +120,9 @@ def write(
     Raises:
         StorageFailed: it could not be written.
     """
-    watched = store.one(here.ledger, dataset.dataset, state.batch_id) if state.status == "scored" else None
-    earlier = (
-        store.before(here.ledger, dataset.dataset, watched.day, state.batch_id)[-TREND:] if watched else []
-    )
-    serving = here.ledger.serving_version(dataset.dataset)
+    watched = store.one(here.ledger, dataset.name, state.batch_id) if state.status == "scored" else None
+    earlier = store.before(here.ledger, dataset.name, watched.day, state.batch_id)[-TREND:] if watched else []
+    serving = here.ledger.serving_version(dataset.name)
     verdict = trust(
         dataset,
         state,
@@ -222,13 +220,13 @@ def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]
 
 
 def _flagged(here: Installation, dataset: Dataset, state: BatchState) -> Sequence[Listed]:
-    mine = Filters(dataset=dataset.dataset, batch=state.batch_id, kind="flagged")
+    mine = Filters(dataset=dataset.name, batch=state.batch_id, kind="flagged")
     return queue.page(here.ledger, mine, limit=SHOWN).rows
 
 
 def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tuple[str, int]]:
     """The columns that most flagged records are at odds in."""
-    mine = Filters(dataset=dataset.dataset, batch=state.batch_id, kind="flagged")
+    mine = Filters(dataset=dataset.name, batch=state.batch_id, kind="flagged")
     found = queue.counts(here.ledger, mine)["driver"]
     return [
         (str(name), n) for name, n in sorted(found.items(), key=lambda item: (-item[1], str(item[0])))[:4]
@@ -240,7 +238,7 @@ def _thresholds(here: Installation, dataset: Dataset, state: BatchState) -> list
     version, value, at = state.model_version, state.threshold, state.scored_at
     if version is None or value is None or at is None:
         return []
-    others = [x for x in here.ledger.flagged(dataset.dataset, version) if x.batch_id != state.batch_id]
+    others = [x for x in here.ledger.flagged(dataset.name, version) if x.batch_id != state.batch_id]
     return threshold_changes(dataset, [*others, Flagged(at, state.batch_id, version, value)])
 
 
@@ -293,7 +291,7 @@ def _links(
     (from this one, on disk and on the review page alike), its model and the model's run in MLflow.
     """
     found = {}
-    name = dataset.dataset
+    name = dataset.name
     if (here.page(dataset, state.batch_id) / "index.html").exists():
         found["contract"] = "index.html"
     if dataset.review.page:

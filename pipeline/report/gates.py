@@ -58,7 +58,7 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
     kept = here.registry.evaluation(version) if "decision" in version.tags else None
     if kept is None:
         return None
-    name, tags, page = dataset.dataset, version.tags, dataset.review.page
+    name, tags, page = dataset.name, version.tags, dataset.review.page
     return Judgement(
         dataset=name,
         version=version.version,

@@ -36,7 +36,7 @@ def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement |
     if version and at:
         return _became(dataset, version, max(at, key=lambda what: at[what]), judged)
     if version is None or judged is None:
-        next_step = f"judge it: vaewatch evaluate {dataset.dataset} (each night does, after the training)"
+        next_step = f"judge it: vaewatch evaluate {dataset.name} (each night does, after the training)"
         return Trust(
             "warn", "not judged", "Not judged yet", "Nobody knows yet whether it may serve.", next_step
         )
@@ -62,7 +62,7 @@ def next_step_of(
         serves: whether another version does.
         is_for_people: what can be done is told, and depends on what only people know.
     """
-    name, mode = dataset.dataset, dataset.promote.mode
+    name, mode = dataset.name, dataset.promote.mode
     override = f"vaewatch promote {name} --version {number} --reason WHY"
     if decision == "refuse" and is_for_people:
         return "the champion serves on, and flags too much, until somebody decides what these days are: what can be done is told with the gates"
@@ -82,7 +82,7 @@ def _became(dataset: Dataset, version: ModelVersion, what: str, judged: Judgemen
     by, reason = (version.tags.get(f"{what}_{name}", "") for name in ("by", "reason"))
     when = sheet.when(version.tags[f"{what}_at"])
     said = f"{f'By {by}' if by != 'vaewatch' else 'By itself'}{f': {reason}' if reason else ''}"
-    now = f"see which version serves now: vaewatch versions {dataset.dataset}"
+    now = f"see which version serves now: vaewatch versions {dataset.name}"
     if what == "promoted":
         missing = _missing(judged)
         return Trust(

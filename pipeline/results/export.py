@@ -71,7 +71,7 @@ def history(here: Installation, dataset_name: str, out: Path, *, batch_id: str |
         ConfigError: another suffix.
     """
     _check(out)
-    dataset = here.dataset(dataset_name).dataset
+    dataset = here.dataset(dataset_name).name
     given = verdicts.history(here.ledger, dataset).values()
     entries = sorted((entry for record in given for entry in record), key=lambda entry: entry.number)
     back = {entry.withdraws: entry for entry in entries if entry.withdraws is not None}

@@ -31,12 +31,12 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
     datasets = [here.dataset(dataset_name)] if dataset_name else list(here.datasets().values())
     found = []
     for dataset in datasets:
-        batches = list(here.ledger.current(dataset.dataset).values())
+        batches = list(here.ledger.current(dataset.name).values())
         stale = outdated(batches)
         found.append({
-            "dataset": dataset.dataset,
-            "champion": here.ledger.serving_version(dataset.dataset),
-            "trained_at": here.ledger.trained_at(dataset.dataset),
+            "dataset": dataset.name,
+            "champion": here.ledger.serving_version(dataset.name),
+            "trained_at": here.ledger.trained_at(dataset.name),
             "tables": str(here.tables(dataset).root),
             "counts": dict(Counter(batch.status for batch in batches)),
             "n_read": sum(batch.n_read for batch in batches),
@@ -114,7 +114,7 @@ def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = N
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     """Batches that were refused or have records set aside."""
-    batches = here.ledger.current(here.dataset(dataset_name).dataset).values()
+    batches = here.ledger.current(here.dataset(dataset_name).name).values()
     return [
         {
             "batch_id": batch.batch_id,
@@ -137,11 +137,11 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
         NotReady: the batch was never validated.
     """
     dataset = here.dataset(dataset_name)
-    state = here.ledger.newest(dataset.dataset, batch_id)
+    state = here.ledger.newest(dataset.name, batch_id)
     if state is None:
         raise NotReady(
             f"{dataset_name}: batch {batch_id!r} was never validated; "
-            f"{meant(batch_id, here.ledger.current(dataset.dataset))} (see `vaewatch status {dataset_name}`)"
+            f"{meant(batch_id, here.ledger.current(dataset.name))} (see `vaewatch status {dataset_name}`)"
         )
     rows: list[dict[str, Any]] = []
     if state.status != "refused" and state.n_set_aside:

@@ -112,15 +112,15 @@ def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
 
     Found anew once something was judged or scored, another version serves, or the budget is another.
     """
-    version = here.ledger.serving_version(dataset.dataset)
+    version = here.ledger.serving_version(dataset.name)
     if version is None:
         return None
-    asked = (dataset.dataset, version, dataset.flag.review_budget)
+    asked = (dataset.name, version, dataset.flag.review_budget)
     return kept(
         here,
         "budget",
         *asked,
-        *_read_from(here, dataset.dataset),
+        *_read_from(here, dataset.name),
         answer=lambda: _suggested(here, dataset, version),
     )
 
@@ -146,12 +146,12 @@ def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion
     found = (
         sa
         .select(severity.label("severity"), queue.c.state)
-        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), Unindexed(queue.c.dataset) == dataset.dataset)
+        .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), Unindexed(queue.c.dataset) == dataset.name)
         .order_by(queue.c.anomaly_id)  # what is drawn is the same each time
     )
-    everything = sa.select(sa.func.count()).where(scorings.c.dataset == dataset.dataset, flags)
+    everything = sa.select(sa.func.count()).where(scorings.c.dataset == dataset.name, flags)
     days = sa.select(sa.func.count(sa.distinct(queue_batches.c.day))).where(
-        queue_batches.c.dataset == dataset.dataset, queue_batches.c.model_version == version
+        queue_batches.c.dataset == dataset.name, queue_batches.c.model_version == version
     )
     with here.ledger.transaction() as connection:
         rows = connection.execute(found).all()

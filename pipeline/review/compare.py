@@ -137,9 +137,7 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
     """
     if row.kind != "flagged":
         return Clearing((), None, "it is not flagged")
-    version = next(
-        (v for v in here.registry.versions(dataset.dataset) if v.version == row.model_version), None
-    )
+    version = next((v for v in here.registry.versions(dataset.name) if v.version == row.model_version), None)
     if version is None:
         return Clearing((), None, f"model version {row.model_version} is no longer in the registry")
     made = json.dumps(derived.definitions(dataset))

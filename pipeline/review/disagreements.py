@@ -98,7 +98,7 @@ def newest(here: Installation, dataset: Dataset) -> TwoVersions:
     Raises:
         RegistryUnreachable, StorageFailed: a retry may help.
     """
-    name, versions = dataset.dataset, here.registry.versions(dataset.dataset)
+    name, versions = dataset.name, here.registry.versions(dataset.name)
     if not versions:
         return TwoVersions(None, "no model version is registered yet", f"vaewatch train {name}")
     challenger = next((one for one in versions if "challenger" in one.aliases), None)
@@ -151,7 +151,7 @@ def _measured(
         differ=churn["differ"],
         threshold=churn.get("threshold"),
         threshold_against=churn.get("threshold_champion"),
-        records=_records(here, dataset.dataset, churn["examples"], version.version, against),
+        records=_records(here, dataset.name, churn["examples"], version.version, against),
         shadow=shadow,
         in_shadow=days > 0,
     )

@@ -63,13 +63,13 @@ def fill(
     tables = here.tables(dataset)
     newest = min(age(state)[0], state.validated_at)  # clocks of a source may be wrong
     day = newest.astimezone(UTC).date().isoformat()
-    suppression.release(here.ledger, dataset.dataset)
-    rules = suppression.in_force(here.ledger, dataset.dataset)
+    suppression.release(here.ledger, dataset.name)
+    rules = suppression.in_force(here.ledger, dataset.name)
     batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)
     flagged = list(batch.flagged()) if state.n_accepted else []
     sampled = list(batch.sampled(len(flagged))) if state.n_accepted else []
     held_now = QueueBatch(
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         batch_id=state.batch_id,
         day=day,
         model_version=next((row["model_version"] for row in [*flagged, *sampled]), state.model_version or 0),
@@ -81,7 +81,7 @@ def fill(
         told=told,
     )
     rows = [*flagged, *sampled]
-    judged = judged_keys(here.ledger, dataset.dataset, state.batch_id)
+    judged = judged_keys(here.ledger, dataset.name, state.batch_id)
     for row in rows:
         judged.pop(row["anomaly_id"], None)
     cleared = list(batch.cleared(judged)) if judged and state.n_accepted else []
@@ -95,10 +95,10 @@ def catch_up(
     """Fill in the scored batches that the queue does not hold as they are scored now; returns their
     batch_ids.
     """
-    suppression.release(here.ledger, dataset.dataset)
-    known = held(here.ledger, dataset.dataset)
+    suppression.release(here.ledger, dataset.name)
+    known = held(here.ledger, dataset.name)
     filled = []
-    for state in here.ledger.current(dataset.dataset).values():
+    for state in here.ledger.current(dataset.name).values():
         if state.status != "scored" or state.scored_at is None:
             continue
         batch = known.get(state.batch_id)
@@ -155,7 +155,7 @@ class _Batch:
         wanted = accepted.to_table(columns=["row_number", "record"], filter=these)
         records = {row["row_number"]: row["record"] for row in wanted.to_pylist()}
         for row in scores.sort_by("row_number").to_pylist():
-            name = anomaly_id(self.dataset.dataset, self.batch_id, row["record_key"])
+            name = anomaly_id(self.dataset.name, self.batch_id, row["record_key"])
             more: dict[str, Any] = {
                 "anomaly_id": name,
                 "reasons": [],
@@ -173,8 +173,8 @@ class _Batch:
         these = pc.field("record_key").isin([*judged.values()])
         columns = ["record_key", "severity", "anomaly_score", "threshold", "model_version"]
         for row in self.published.to_table(columns=columns, filter=these).to_pylist():
-            name = anomaly_id(self.dataset.dataset, self.batch_id, row.pop("record_key"))
-            named = {"dataset": self.dataset.dataset, "batch_id": self.batch_id, "anomaly_id": name}
+            name = anomaly_id(self.dataset.name, self.batch_id, row.pop("record_key"))
+            named = {"dataset": self.dataset.name, "batch_id": self.batch_id, "anomaly_id": name}
             yield {**row, **named, "kind": "cleared", "scored_at": self.scored_at}
 
     def _lot(self, key: str, number: int) -> tuple[bytes, int]:
@@ -189,7 +189,7 @@ class _Batch:
         key = without_nul(row["record_key"])
         return {
             "anomaly_id": row["anomaly_id"],
-            "dataset": self.dataset.dataset,
+            "dataset": self.dataset.name,
             "batch_id": self.batch_id,
             "day": self.day,
             "kind": kind,

@@ -26,10 +26,10 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
     Raises:
         RegistryUnreachable: MLflow does not answer; a retry may help.
     """
-    found = statistics.review(here.ledger, dataset.dataset)
-    serving = here.ledger.serving_version(dataset.dataset)
+    found = statistics.review(here.ledger, dataset.name)
+    serving = here.ledger.serving_version(dataset.name)
     known = (
-        {version.version for version in here.registry.versions(dataset.dataset)} if found.precision else set()
+        {version.version for version in here.registry.versions(dataset.name)} if found.precision else set()
     )
     told = []
     for share in found.precision:
@@ -40,7 +40,7 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
         if version == serving and found.recall.value is not None:
             metrics |= _estimate("recall", found.recall)
             metrics["review_sampled"] = float(found.recall.sampled.n)
-        if here.registry.log_review(dataset.dataset, version, metrics):
+        if here.registry.log_review(dataset.name, version, metrics):
             told.append(version)
     return told
 

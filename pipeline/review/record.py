@@ -168,7 +168,7 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
     found = cells.whole(here, dataset, chosen)
-    flagged = _flagged(here.ledger, dataset.dataset, {place: key for place, (key, _) in found.items()})
+    flagged = _flagged(here.ledger, dataset.name, {place: key for place, (key, _) in found.items()})
     rows = tuple(
         Neighbour(*place, key, plain(values), place == this, flagged.get(place))
         for place, (key, values) in found.items()
@@ -206,7 +206,7 @@ def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tu
 
 
 def _around(here: Installation, dataset: Dataset, batch_id: str) -> list[str]:
-    known = [state.batch_id for state in here.ledger.current(dataset.dataset).values() if state.n_accepted]
+    known = [state.batch_id for state in here.ledger.current(dataset.name).values() if state.n_accepted]
     if batch_id not in known:
         return [batch_id]
     at = known.index(batch_id)

@@ -59,7 +59,7 @@ def fitted(here: Installation, rule: Rule) -> Rule:
     if rule.signature and not _is_known(here.ledger, rule):
         faults += _signature_faults(rule.signature, list(dataset.with_derived))
     if faults:
-        raise ConfigError(f"suppression rule for {dataset.dataset}: " + "; ".join(faults))
+        raise ConfigError(f"suppression rule for {dataset.name}: " + "; ".join(faults))
     return replace(rule, conditions=said)
 
 

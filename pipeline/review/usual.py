@@ -114,7 +114,7 @@ def _learned(
     Its bins hold about as many records each; they are cut anew into equal ones, or a narrow bin would look as
     if it held few.
     """
-    watched = store.one(here.ledger, dataset.dataset, batch_id)
+    watched = store.one(here.ledger, dataset.name, batch_id)
     drift = watched.measures.columns.get(column) if watched else None
     if drift is None or drift.shift is None or not drift.bins:
         return None

@@ -57,7 +57,7 @@ def scored_by(here: Installation, dataset: Dataset, row: Whole, *, most: int = M
         NotReady: the record is no longer stored as it was scored.
         RegistryUnreachable, StorageFailed: a retry may help.
     """
-    versions = here.registry.versions(dataset.dataset)[::-1][:most]
+    versions = here.registry.versions(dataset.name)[::-1][:most]
     runs = tuple(version.run_id for version in versions)
     settings = f"{dataset.flag!r} {derived.definitions(dataset)!r}"
     found = known(here, "versions", row, runs, settings, answer=lambda: _ask(here, dataset, row, versions))
@@ -90,7 +90,7 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
     """
     from pipeline.records.accepted import KEY, read_record
 
-    state, tables = here.ledger.newest(dataset.dataset, row.batch_id), here.tables(dataset)
+    state, tables = here.ledger.newest(dataset.name, row.batch_id), here.tables(dataset)
     if state is not None and tables.exists("records"):
         with here.scratch(dataset, f"show-{row.anomaly_id}") as scratch:
             found = read_record(
@@ -98,15 +98,13 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
                 state,
                 tables,
                 row.row_number,
-                batches=[*here.ledger.current(dataset.dataset).values()] if dataset.derived else [],
+                batches=[*here.ledger.current(dataset.name).values()] if dataset.derived else [],
                 scratch=scratch,
                 threads=here.settings.cores,
             )
         if [without_nul(key) for key in found[KEY].to_pylist()] == [row.record_key]:
             return found
-    raise NotReady(
-        f"{dataset.dataset} {row.batch_id}: the record was delivered again since, or is not stored"
-    )
+    raise NotReady(f"{dataset.name} {row.batch_id}: the record was delivered again since, or is not stored")
 
 
 def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, float | None]:

@@ -66,14 +66,14 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
             receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
     except NotReady as early:
         why = "for the files that still settle" if unsettled(dataset) else str(early)
-        receipts.append(Receipt("train", dataset.dataset, "waiting", reason=why))
+        receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
     receipts.append(score(here, dataset_name, say=say))
     return receipts
 
 
 def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     """Train, evaluate, promote, as far as is due: a model that waited for its first evaluation gets it."""
-    name = dataset.dataset
+    name = dataset.name
     page = ""
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):

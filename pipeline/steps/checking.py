@@ -39,7 +39,7 @@ def discover(here: Installation, dataset_name: str, *, group: int = 1, claim: bo
     dataset = here.dataset(dataset_name)
     due = [batch.batch_id for batch in _due(here, dataset)]
     if claim:
-        due = here.ledger.claim(dataset.dataset, due, CLAIM)
+        due = here.ledger.claim(dataset.name, due, CLAIM)
     groups = [due[i : i + group] for i in range(0, len(due), max(1, group))]
     return [ids[0] if len(ids) == 1 else f"{ids[0]}{RANGE}{ids[-1]}" for ids in groups]
 
@@ -72,7 +72,7 @@ def validate(
             f"{dataset_name}: no settled batch {key!r} in {dataset.incoming_path}; "
             f"a file touched within {dataset.incoming.settle_seconds:g} s is left for the next look"
         )
-    current = here.ledger.current(dataset.dataset)
+    current = here.ledger.current(dataset.name)
     n_new = sum(batch.batch_id not in current for batch in chosen)
     if n_new > 1:
         say(f"{n_new} new batches to check")
@@ -89,7 +89,7 @@ def validate(
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
-    return Receipt("validate", dataset.dataset, summary(receipts), tuple(receipts), reason=_left(dataset))
+    return Receipt("validate", dataset.name, summary(receipts), tuple(receipts), reason=_left(dataset))
 
 
 def _left(dataset: Dataset) -> str:
@@ -157,7 +157,7 @@ def _inspected(
 
 def _unchecked(dataset: Dataset, batch: LandedBatch, promised: str) -> BatchState:
     return BatchState(
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         batch_id=batch.batch_id,
         version=0,
         status="refused",
@@ -185,8 +185,8 @@ def _recorded(here: Installation, dataset: Dataset, checked: BatchState, say: Sa
 
 
 def _due(here: Installation, dataset: Dataset) -> Iterator[LandedBatch]:
-    current = here.ledger.current(dataset.dataset)
-    serving = here.ledger.serving_version(dataset.dataset) is not None
+    current = here.ledger.current(dataset.name)
+    serving = here.ledger.serving_version(dataset.name) is not None
     promised = contract_hash(dataset)
     for batch in landed(dataset, here.ledger):
         state = current.get(batch.batch_id)

@@ -58,14 +58,14 @@ def evaluate(
     from pipeline.report.training import path_of
 
     dataset = here.dataset(dataset_name)
-    champion = here.registry.champion(dataset.dataset)
+    champion = here.registry.champion(dataset.name)
     chosen = _chosen(here, dataset, version)
     if champion and chosen.version == champion.version:
-        if here.ledger.serving_version(dataset.dataset) != champion.version:
-            here.ledger.set_serving(dataset.dataset, champion.version)
+        if here.ledger.serving_version(dataset.name) != champion.version:
+            here.ledger.set_serving(dataset.name, champion.version)
         return Judged(
             "evaluate",
-            dataset.dataset,
+            dataset.name,
             "unchanged",
             model_version=champion.version,
             alias="champion",
@@ -79,9 +79,9 @@ def evaluate(
         evidence, decision = _judged(here, dataset, window, chosen, champion)
         whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
         here.registry.log_evaluation(
-            dataset.dataset, chosen.version, whole, _tags(evidence, decision) | {"evaluation_key": key}
+            dataset.name, chosen.version, whole, _tags(evidence, decision) | {"evaluation_key": key}
         )
-        chosen = here.registry.version(dataset.dataset, chosen.version)
+        chosen = here.registry.version(dataset.name, chosen.version)
     gates.onto_training_page(here, dataset, chosen)
     outcome = OUTCOME[chosen.tags["decision"]]
     if outcome == "passed" and champion is None:
@@ -94,7 +94,7 @@ def evaluate(
     tags, is_for_people = chosen.tags, decision is not None and bool(decision.ways)
     return Judged(
         "evaluate",
-        dataset.dataset,
+        dataset.name,
         outcome,
         model_version=chosen.version,
         alias=seat.alias,
@@ -110,7 +110,7 @@ def evaluate(
 
 def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:
     """What follows from a decision, and from the place that it gave."""
-    name, decision = dataset.dataset, judged.tags["decision"]
+    name, decision = dataset.name, judged.tags["decision"]
     if decision != "refuse" and not alias:
         override = f"vaewatch promote {name} --version {judged.version} --reason WHY"
         return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
@@ -148,11 +148,11 @@ def compare(
         NotReady: there is no such version.
     """
     dataset = here.dataset(dataset_name)
-    champion = here.registry.champion(dataset.dataset)
-    beside = champion if other is None else here.registry.version(dataset.dataset, other)
+    champion = here.registry.champion(dataset.name)
+    beside = champion if other is None else here.registry.version(dataset.name, other)
     chosen = _chosen(here, dataset, one)
     if beside and beside.version == chosen.version:
-        raise NotReady(_alone(dataset, chosen, len(here.registry.versions(dataset.dataset))))
+        raise NotReady(_alone(dataset, chosen, len(here.registry.versions(dataset.name))))
     serves = beside is None or (champion is not None and champion.version == beside.version)
     judged = _judged(here, dataset, _window(here, dataset), chosen, beside, serves=serves)
     return Comparison(chosen, beside, *judged)
@@ -160,7 +160,7 @@ def compare(
 
 def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
     """Why there is nothing to compare a version with."""
-    name, number = dataset.dataset, chosen.version
+    name, number = dataset.name, chosen.version
     if n_versions == 1:
         return (
             f"{name} has version {number} alone, and nothing to compare it with until another one is trained; "
@@ -175,8 +175,8 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     threshold was changed; oldest first.
     """
     dataset = here.dataset(dataset_name)
-    events = here.registry.history(dataset.dataset)
-    for version in here.registry.versions(dataset.dataset):
+    events = here.registry.history(dataset.name)
+    for version in here.registry.versions(dataset.name):
         trained = {"what": "trained", "at": version.created_at.isoformat(timespec="milliseconds")}
         found = [trained | {"by": "vaewatch", "reason": f"batches {version.tags.get('window', '')}"}]
         if "evaluated_at" in version.tags:
@@ -196,7 +196,7 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
             "by": "a person",
             "reason": change.words,
         }
-        for change in threshold_changes(dataset, here.ledger.flagged(dataset.dataset))
+        for change in threshold_changes(dataset, here.ledger.flagged(dataset.name))
     ]
     order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back", "threshold")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
@@ -204,10 +204,10 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
 
 def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
     if version is not None:
-        return here.registry.version(dataset.dataset, version)
-    found = place.candidate(here.registry.versions(dataset.dataset))
+        return here.registry.version(dataset.name, version)
+    found = place.candidate(here.registry.versions(dataset.name))
     if found is None:
-        raise NotReady(f"{dataset.dataset} has no model yet; train one (vaewatch train {dataset.dataset})")
+        raise NotReady(f"{dataset.name} has no model yet; train one (vaewatch train {dataset.name})")
     return found
 
 
@@ -215,8 +215,8 @@ def _window(here: Installation, dataset: Dataset) -> Window:
     from pipeline.records import verdicts
     from pipeline.records.window import choose_window
 
-    batches = list(here.ledger.current(dataset.dataset).values())
-    return choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.dataset))
+    batches = list(here.ledger.current(dataset.name).values())
+    return choose_window(dataset, batches, *verdicts.judged(here.ledger, dataset.name))
 
 
 def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str:

@@ -46,7 +46,7 @@ def reproduce(
     from pipeline.training.provenance import Note
 
     dataset = here.dataset(dataset_name)
-    chosen, noted = here.registry.note(dataset.dataset, version)
+    chosen, noted = here.registry.note(dataset.name, version)
     registered = here.model(chosen)
     say(f"training version {version} again by what was noted of it")
     with here.scratch(dataset, "reproduce") as scratch:
@@ -65,7 +65,7 @@ def reproduce(
     said = "weights, calibration and features are the same to the bit" if found.is_equal else found.difference
     return Reproduced(
         "reproduce",
-        dataset.dataset,
+        dataset.name,
         outcome,
         model_version=version,
         reason=said,
@@ -95,7 +95,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     dataset = here.dataset(dataset_name)
     there = copying.environment(to, here.settings)
     target = there.dataset(dataset_name)
-    chosen = next((v for v in here.registry.versions(dataset.dataset) if v.version == version), None)
+    chosen = next((v for v in here.registry.versions(dataset.name) if v.version == version), None)
     if chosen is None:
         raise NotReady(f"{dataset_name} has no version {version}; see `vaewatch versions {dataset_name}`")
     folder = here.model(chosen)
@@ -118,7 +118,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     outcome = "copied" if is_new else "unchanged"
     return Receipt(
         "copy",
-        dataset.dataset,
+        dataset.name,
         outcome,
         model_version=made.version,
         alias=", ".join(made.aliases),
@@ -136,7 +136,7 @@ def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     A version without a reason in `kept` goes with the next pruning.
     """
     dataset = here.dataset(dataset_name)
-    found = here.registry.versions(dataset.dataset)
+    found = here.registry.versions(dataset.name)
     reasons = _reasons_to_keep(here, dataset, found)
     return [
         {
@@ -190,7 +190,7 @@ def _reasons_to_keep(
 ) -> dict[int, tuple[str, ...]]:
     from pipeline.evaluation import retention
 
-    name = dataset.dataset
+    name = dataset.name
     previous = here.registry.previous(name)
     return retention.reasons_to_keep(
         versions,
@@ -217,7 +217,7 @@ def prune(
     from pipeline.evaluation import retention
 
     dataset = here.dataset(dataset_name)
-    name, registry, home = dataset.dataset, here.registry, here.settings.home
+    name, registry, home = dataset.name, here.registry, here.settings.home
     fetched = sorted((home / "models" / name).glob("[0-9]*"))  # before the versions: what is new stays
     versions = registry.versions(name)
     reasons = _reasons_to_keep(here, dataset, versions)
@@ -257,7 +257,7 @@ def _replaced(here: Installation, dataset: Dataset, kept: Sequence[int], *, dry_
     learned = []
     for version in kept:
         with contextlib.suppress(ModelUnusable):  # nothing was noted: it cannot be reproduced either
-            learned.append(here.registry.note(dataset.dataset, version)[1]["records_version"])
+            learned.append(here.registry.note(dataset.name, version)[1]["records_version"])
     tables = here.tables(dataset)
     records = tables.vacuum("records", keep_versions=learned, dry_run=dry_run)
     return [*records, *tables.vacuum("scores", dry_run=dry_run)]

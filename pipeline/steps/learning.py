@@ -63,33 +63,33 @@ def train(
     dataset = here.dataset(dataset_name)
     recipe_of(dataset)  # a value that cannot be is said before the window is looked at
     log_review(here, dataset)  # of the versions that are there, whatever becomes of tonight
-    batches = list(here.ledger.current(dataset.dataset).values())
-    judged = verdicts.judged(here.ledger, dataset.dataset)
+    batches = list(here.ledger.current(dataset.name).values())
+    judged = verdicts.judged(here.ledger, dataset.name)
     window = choose_window(dataset, batches, *judged)
     key = training_set.training_key(dataset, window, experiment.code_version())
-    checkpoints = here.settings.home / "work" / dataset.dataset / "checkpoints" / key
-    version = known = here.registry.made_by(dataset.dataset, key)
+    checkpoints = here.settings.home / "work" / dataset.name / "checkpoints" / key
+    version = known = here.registry.made_by(dataset.name, key)
     if version is None:
         if not force and (why_not := _no_occasion(here, dataset, window, judged, say)):
-            here.ledger.set_train_ended(dataset.dataset, datetime.now(UTC))
+            here.ledger.set_train_ended(dataset.name, datetime.now(UTC))
             metrics.publish(here, say)
-            return Trained("train", dataset.dataset, "skipped", reason=why_not)
+            return Trained("train", dataset.name, "skipped", reason=why_not)
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
-    here.ledger.set_trained(dataset.dataset, datetime.now(UTC))
+    here.ledger.set_trained(dataset.name, datetime.now(UTC))
     metrics.publish(here, say)
     page = path_of(here, dataset, version)
     return Trained(
         "train",
-        dataset.dataset,
+        dataset.name,
         "unchanged" if known else "trained",
         model_version=version.version,
         alias=", ".join(version.aliases),
         reason="the same records, verdicts, settings and code made this version already" if known else "",
         notes=(f"trained, but {version.doubts}",) if version.doubts else (),
         page=str(page or ""),
-        next="" if known else f"have it judged: vaewatch evaluate {dataset.dataset}",
+        next="" if known else f"have it judged: vaewatch evaluate {dataset.name}",
         metrics=dict(version.metrics),
         training_key=key,
     )
@@ -163,12 +163,14 @@ def follow(
 
 def is_due(here: Installation, dataset: Dataset) -> bool:
     """Whether nothing was trained within a day."""
-    trained_at = here.ledger.trained_at(dataset.dataset)
+    trained_at = here.ledger.trained_at(dataset.name)
     return trained_at is None or datetime.now(UTC) - trained_at > timedelta(days=1)
 
 
 def not_due(here: Installation, dataset: Dataset) -> str:
     """Why not, where it is not, and how to have it all the same."""
-    trained_at = here.ledger.trained_at(dataset.dataset)
+    trained_at = here.ledger.trained_at(dataset.name)
     at = f" of {trained_at:%Y-%m-%d %H:%M} UTC" if trained_at else ""
-    return f"none is due, the newest training{at} is less than a day old; sooner: vaewatch train {dataset.dataset}"
+    return (
+        f"none is due, the newest training{at} is less than a day old; sooner: vaewatch train {dataset.name}"
+    )

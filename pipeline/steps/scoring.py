@@ -51,7 +51,7 @@ def score(
     from pipeline.report import metrics
 
     dataset = here.dataset(dataset_name)
-    current = here.ledger.current(dataset.dataset)
+    current = here.ledger.current(dataset.name)
     states = [current[b] for b in sorted(current) if matches(key, b)]
     if not states and key is not None and RANGE not in key:
         raise NotReady(
@@ -63,15 +63,15 @@ def score(
         for s in states
         if s not in waiting
     ]
-    champion = here.registry.champion(dataset.dataset) if waiting else None
+    champion = here.registry.champion(dataset.name) if waiting else None
     if champion is None:
         receipts += [replace(receipt_of(s, "waiting"), reason="no champion yet") for s in waiting]
     else:
         receipts += _scored_by(champion, here, dataset, waiting, current, say)
     done = {receipt.batch_id for receipt in receipts if receipt.outcome == "scored"}
-    current = here.ledger.current(dataset.dataset) if done else current
+    current = here.ledger.current(dataset.name) if done else current
     _in_order(here, dataset, done, current)
-    here.ledger.release_claims(dataset.dataset, [state.batch_id for state in states])
+    here.ledger.release_claims(dataset.name, [state.batch_id for state in states])
     digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
     if waiting:
@@ -79,7 +79,7 @@ def score(
     receipts.sort(key=lambda receipt: receipt.batch_id)
     version = champion.version if champion else None
     n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
-    name = dataset.dataset
+    name = dataset.name
     look = f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"
     return Receipt(
         "score",
@@ -105,7 +105,7 @@ def _in_order(
     if not scored_now:
         return
     *others, last = sorted((current[one] for one in scored_now), key=age)
-    after = store.ids_after(here.ledger, dataset.dataset, age(last)[0].date(), last.batch_id, NEXT)
+    after = store.ids_after(here.ledger, dataset.name, age(last)[0].date(), last.batch_id, NEXT)
     for batch_id in [*(state.batch_id for state in others), last.batch_id, *after]:
         if watch.judge_again(here, dataset, batch_id, current):
             report.rewrite(here, dataset, batch_id)
@@ -126,7 +126,7 @@ def _outdated(
     for batch_id, behind in found.items():
         if scored_now & set(behind):
             report.rewrite(here, dataset, batch_id)
-    return tuple(looking_back.notes(dataset.dataset, found, list(current)))
+    return tuple(looking_back.notes(dataset.name, found, list(current)))
 
 
 def _scored_by(
@@ -153,8 +153,8 @@ def _scored_by(
         alone = receipts[-1].outcome == "scored" and not width
         if alone and (text := digest.digest(here, dataset, state.batch_id)):
             say(text)
-    if here.ledger.serving_version(dataset.dataset) != champion.version:
-        here.ledger.set_serving(dataset.dataset, champion.version)
+    if here.ledger.serving_version(dataset.name) != champion.version:
+        here.ledger.set_serving(dataset.name, champion.version)
     return receipts
 
 
@@ -236,5 +236,5 @@ def _backlog(here: Installation, dataset: Dataset, at: datetime) -> int:
     from pipeline.review import intake, queue
     from pipeline.review.filters import Filters
 
-    n_open = queue.total(here.ledger, Filters(dataset=dataset.dataset, kind="flagged", state="open"))
-    return max(0, n_open - intake.flagged_since(here.ledger, dataset.dataset, at - timedelta(days=1)))
+    n_open = queue.total(here.ledger, Filters(dataset=dataset.name, kind="flagged", state="open"))
+    return max(0, n_open - intake.flagged_since(here.ledger, dataset.name, at - timedelta(days=1)))

@@ -46,34 +46,32 @@ def promote(
     from pipeline.notify import alerts
 
     dataset = here.dataset(dataset_name)
-    seen = here.registry.champion(dataset.dataset)
+    seen = here.registry.champion(dataset.name)
     chosen = (
-        here.registry.challenger(dataset.dataset)
+        here.registry.challenger(dataset.name)
         if version is None
-        else here.registry.version(dataset.dataset, version)
+        else here.registry.version(dataset.name, version)
     )
     if chosen is None and version is None:
-        raise NotReady(_nobody(dataset, here.registry.versions(dataset.dataset)))
+        raise NotReady(_nobody(dataset, here.registry.versions(dataset.name)))
     if as_challenger and chosen and not {"challenger", "champion"} & set(chosen.aliases):
-        raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.dataset)))
+        raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.name)))
     against = _objection(chosen, seen)
     if against and not override:
         raise NotReady(
-            f"{dataset.dataset}: {against}; to promote it all the same: "
-            f"vaewatch promote {dataset.dataset} --version {chosen.version if chosen else version} --reason WHY"
+            f"{dataset.name}: {against}; to promote it all the same: "
+            f"vaewatch promote {dataset.name} --version {chosen.version if chosen else version} --reason WHY"
         )
     if against and not reason:
-        raise NotReady(f"{dataset.dataset}: {against}; say why it is promoted all the same: --reason")
+        raise NotReady(f"{dataset.name}: {against}; say why it is promoted all the same: --reason")
     overriding = f"; overrides: {against}" if against else ""
     misses = _misses(here, dataset, chosen, seen)
-    with here.ledger.changing_champion(dataset.dataset) as note:
-        now = here.registry.champion(dataset.dataset)
+    with here.ledger.changing_champion(dataset.name) as note:
+        now = here.registry.champion(dataset.name)
         if now and now.version not in {seen.version if seen else None, chosen.version if chosen else None}:
             raise NotReady(_overtaken(dataset, chosen, now))
         number = chosen.version if chosen else version
-        done = here.registry.promote(
-            dataset.dataset, number, by=by, reason=f"{reason or NO_REASON}{overriding}"
-        )
+        done = here.registry.promote(dataset.name, number, by=by, reason=f"{reason or NO_REASON}{overriding}")
         note(done.champion)
     _retell(here, dataset, done.champion)
     outcome = "promoted" if done.changed else "unchanged"
@@ -82,7 +80,7 @@ def promote(
     told = f"overrides: {against}" if against else _evidence(chosen)
     return Promoted(
         "promote",
-        dataset.dataset,
+        dataset.name,
         outcome,
         model_version=done.champion,
         alias="champion",
@@ -124,7 +122,7 @@ def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> st
 
 def _nobody(dataset: Dataset, versions: Sequence[ModelVersion]) -> str:
     """That there is no challenger, what is known of the newest version instead, and what to do."""
-    name = dataset.dataset
+    name = dataset.name
     if not versions:
         return f"{name} has no challenger, and no version at all: vaewatch train {name}"
     newest = versions[-1]
@@ -152,15 +150,15 @@ def _evidence(chosen: ModelVersion | None) -> str:
 def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion) -> str:
     tags = now.tags
     return (
-        f"{dataset.dataset}: version {now.version} became champion meanwhile (by {tags.get('promoted_by', 'somebody')}, "
+        f"{dataset.name}: version {now.version} became champion meanwhile (by {tags.get('promoted_by', 'somebody')}, "
         f"{tags.get('promoted_at', '')}); version {chosen.version if chosen else ''} was not promoted: evaluate it again "
-        f"(vaewatch evaluate {dataset.dataset}{f' --version {chosen.version}' if chosen else ''})"
+        f"(vaewatch evaluate {dataset.name}{f' --version {chosen.version}' if chosen else ''})"
     )
 
 
 def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None) -> str:
-    anyway = f"vaewatch promote {dataset.dataset} --version {chosen.version} --reason WHY"
-    lost = f"{dataset.dataset}: version {chosen.version} was not promoted: it is not the challenger any more"
+    anyway = f"vaewatch promote {dataset.name} --version {chosen.version} --reason WHY"
+    lost = f"{dataset.name}: version {chosen.version} was not promoted: it is not the challenger any more"
     if now is None:
         return f"{lost}, and no other version is. To promote it anyway: {anyway}"
     judged = {"promote": "passed its gates", "refuse": "was refused by its gates", "wait": "is in its shadow"}
@@ -181,11 +179,11 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
     from pipeline.evaluation import approval
 
     dataset = here.dataset(dataset_name)
-    champion = here.registry.champion(dataset.dataset)
+    champion = here.registry.champion(dataset.name)
     chosen = (
-        here.registry.challenger(dataset.dataset)
+        here.registry.challenger(dataset.name)
         if version is None
-        else here.registry.version(dataset.dataset, version)
+        else here.registry.version(dataset.name, version)
     )
     if chosen is None:
         raise NotReady(f"{dataset_name} has no challenger; see `vaewatch history {dataset_name}`")
@@ -194,7 +192,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
     kept = here.registry.evaluation(chosen) if "decision" in chosen.tags else None
     return Asked(
         "evidence",
-        dataset.dataset,
+        dataset.name,
         "serving" if serves else "waiting",
         model_version=chosen.version,
         markdown=approval.evidence(chosen, champion, kept, objection),
@@ -206,24 +204,24 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
 def reject(here: Installation, dataset_name: str, version: int, *, by: str, reason: str) -> Receipt:
     """Put on record that a version shall not serve; it is challenger no longer."""
     dataset = here.dataset(dataset_name)
-    changed = here.registry.reject(dataset.dataset, version, by=by, reason=reason)
+    changed = here.registry.reject(dataset.name, version, by=by, reason=reason)
     _retell(here, dataset, version)
-    return Receipt("reject", dataset.dataset, "rejected" if changed else "unchanged", (), version)
+    return Receipt("reject", dataset.name, "rejected" if changed else "unchanged", (), version)
 
 
 def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> Promoted:
     """Make the previous champion champion again."""
     dataset = here.dataset(dataset_name)
-    with here.ledger.changing_champion(dataset.dataset) as note:
-        left = here.registry.champion(dataset.dataset)
-        done = here.registry.rollback(dataset.dataset, by=by, reason=reason or NO_REASON)
+    with here.ledger.changing_champion(dataset.name) as note:
+        left = here.registry.champion(dataset.name)
+        done = here.registry.rollback(dataset.name, by=by, reason=reason or NO_REASON)
         note(done.champion)
     if left:
         _retell(here, dataset, left.version)
     follows = _scored_before(here, dataset, left.version if left else None, done.champion)
     return Promoted(
         "rollback",
-        dataset.dataset,
+        dataset.name,
         "rolled back",
         model_version=done.champion,
         alias="champion",
@@ -236,12 +234,12 @@ def _retell(here: Installation, dataset: Dataset, number: int) -> None:
     """Have the page of a version's training say what became of it."""
     from pipeline.report import gates
 
-    gates.onto_training_page(here, dataset, here.registry.version(dataset.dataset, number))
+    gates.onto_training_page(here, dataset, here.registry.version(dataset.name, number))
 
 
 def _scored_before(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:
     """What becomes of the batches that a version scored which serves no longer."""
-    name = dataset.dataset
+    name = dataset.name
     batches = sorted(one.batch_id for one in here.ledger.flagged(name, before)) if before is not None else []
     if not batches:
         return f"nothing: version {now} scores what lands from now on"

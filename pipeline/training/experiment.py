@@ -82,7 +82,7 @@ def train(
         scratch / training_page.FILE, dataset, window, trained, calibrating, metrics, fitted.curves, plotted
     )
     return TrainingRun(
-        dataset=dataset.dataset,
+        dataset=dataset.name,
         training_key=key,
         detector=scratch / "detector",
         input_example=calibrating.select(trained.features.columns).slice(0, N_EXAMPLES),
@@ -135,7 +135,7 @@ def fit(
     learned, calibrating = training_set.split_calibration(dataset, records.table)
     if not learned.num_rows or not calibrating.num_rows:
         raise NotReady(
-            f"{dataset.dataset}: {records.table.num_rows} records are too few to split off those for calibration"
+            f"{dataset.name}: {records.table.num_rows} records are too few to split off those for calibration"
         )
     parts = dataset, learned, calibrating, records.anomalies
     curves: list[tuple[int, dict[str, float]]] = []
@@ -158,7 +158,7 @@ def _inputs(
 ) -> list[DatasetInput]:
     source = tables.uri("records")
     return [
-        DatasetInput(f"{dataset.dataset} {name}", source, window.fingerprint, part.num_rows, name)
+        DatasetInput(f"{dataset.name} {name}", source, window.fingerprint, part.num_rows, name)
         for name, part in parts.items()
     ]
 
@@ -219,7 +219,7 @@ def _measure(
     anomaly_score = scores["anomaly_score"]
     if not np.isfinite(anomaly_score).all() or float(anomaly_score.std()) == 0:
         raise ModelUnusable(
-            f"{dataset.dataset}: the trained model gives every record the same score, or none; "
+            f"{dataset.name}: the trained model gives every record the same score, or none; "
             "look at the training curves and the columns' values"
         )
     threshold = trained.threshold(dataset.flag)

@@ -70,17 +70,17 @@ def find(
     when = dataset.train.when
     if when == TrainingWhen():
         return Occasion(train=True)
-    versions = registry.versions(dataset.dataset)
+    versions = registry.versions(dataset.name)
     if not versions:
         return Occasion(train=True, reasons=("there is no version yet",))
     newest = versions[-1]
     try:
-        note = Note.of(registry.note(dataset.dataset, newest.version)[1])
+        note = Note.of(registry.note(dataset.name, newest.version)[1])
     except ModelUnusable as fault:
         return Occasion(train=True, reasons=(str(fault),))
     age_days = (now - newest.created_at).total_seconds() / 86_400
-    drifted = _drifted(ledger, dataset.dataset, fresh(note, window)) if when.drift else []
-    return decide(when, since(dataset.dataset, note, window, judged, age_days, drifted))
+    drifted = _drifted(ledger, dataset.name, fresh(note, window)) if when.drift else []
+    return decide(when, since(dataset.name, note, window, judged, age_days, drifted))
 
 
 def fresh(then: Note, window: Window) -> list[BatchState]:

@@ -86,7 +86,7 @@ class Note:
                 f"{'.'.join(map(str, e['loc']))}: {sentence_of(e['msg'])}" for e in fault.errors()
             )
             raise ModelUnusable(
-                f"{today.dataset}: its settings of then cannot be read by vaewatch {version('vaewatch')}: {reasons}"
+                f"{today.name}: its settings of then cannot be read by vaewatch {version('vaewatch')}: {reasons}"
             ) from fault
 
 
@@ -97,7 +97,7 @@ def note(dataset: Dataset, window: Window, *, records_version: int, code_version
         for batch in window.batches
     ]
     odd, normal = (
-        [anomaly_id(dataset.dataset, *record) for record in records]
+        [anomaly_id(dataset.name, *record) for record in records]
         for records in (window.left_out, window.normal)
     )
     return Note(

@@ -76,12 +76,12 @@ def reproduce(
     from pipeline.training import experiment
 
     then = note.dataset(today)
-    current, judged = ledger.current(today.dataset), verdicts.judged(ledger, today.dataset)
-    window, lost = _window(note, today.dataset, ledger)
+    current, judged = ledger.current(today.name), verdicts.judged(ledger, today.name)
+    window, lost = _window(note, today.name, ledger)
     if not window.batches:
-        raise NotReady(f"{today.dataset}: this installation has none of the batches that the version learned")
+        raise NotReady(f"{today.name}: this installation has none of the batches that the version learned")
     if not lost and window.fingerprint != fingerprint:
-        raise ModelUnusable(f"{today.dataset}: the note of the training is not of this version's data")
+        raise ModelUnusable(f"{today.name}: the note of the training is not of this version's data")
     moved = provenance.changed_batches(note, current)
     read, gone = tables, ""
     if moved:
@@ -92,7 +92,7 @@ def reproduce(
     fitted.trained.save(scratch / "detector")
     difference = next(differences(registered, scratch / "detector"), "")
     changed = provenance.changed_settings(note, today)
-    changed += provenance.changed_verdicts(note, today.dataset, *judged)
+    changed += provenance.changed_verdicts(note, today.name, *judged)
     likely = [*lost, *(moved if gone else []), *provenance.elsewhere(note, experiment.code_version())]
     if moved and not gone:
         changed += [f"{why}; read as of version {note.records_version} of the table" for why in moved]

@@ -59,7 +59,7 @@ def guess(tmp_path: Path) -> Callable[..., Guessed]:
         )
         (file := datasets / "it.yaml").write_text(proposal.text, encoding="utf-8")
         dataset = load_dataset(file)
-        assert dataset.dataset == name
+        assert dataset.name == name
         assert dataset.incoming_path == folder.resolve()
         return Guessed(proposal, dataset)
 
@@ -212,7 +212,7 @@ def test_any_number_is_written_so_that_yaml_reads_it_back(value: float) -> None:
 @pytest.mark.parametrize("name", ["yes", "Payments-2_b"])
 def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed], name: str) -> None:
     """`dataset: yes` is true."""
-    assert guess({"2026-01-01.parquet": PLAIN}, name).dataset.dataset == name
+    assert guess({"2026-01-01.parquet": PLAIN}, name).dataset.name == name
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "2026", "x" * 64])
