@@ -61,41 +61,15 @@ def evaluate(
     champion = here.registry.champion(dataset.name)
     chosen = _chosen(here, dataset, version)
     if champion and chosen.version == champion.version:
-        if here.ledger.serving_version(dataset.name) != champion.version:
-            here.ledger.set_serving(dataset.name, champion.version)
-        return Judged(
-            "evaluate",
-            dataset.name,
-            "unchanged",
-            model_version=champion.version,
-            alias="champion",
-            champion=champion.version,
-        )
-    window = _window(here, dataset)
-    key, decision = _key(dataset, window, champion), None
-    if chosen.tags.get("evaluation_key") != key:
-        against = f"version {champion.version}" if champion else "nothing that serves yet"
-        say(f"evaluating version {chosen.version} against {against}")
-        evidence, decision = _judged(here, dataset, window, chosen, champion)
-        whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
-        here.registry.log_evaluation(
-            dataset.name, chosen.version, whole, _tags(evidence, decision) | {"evaluation_key": key}
-        )
-        chosen = here.registry.version(dataset.name, chosen.version)
+        return _serves_already(here, dataset, champion)
+    chosen, decision = _decided(here, dataset, chosen, champion, say)
     gates.onto_training_page(here, dataset, chosen)
-    outcome = OUTCOME[chosen.tags["decision"]]
-    if outcome == "passed" and champion is None:
-        promote(here, dataset_name, chosen.version, by="vaewatch", reason=FIRST, say=say)
-        seat = place.Place("champion")
-    else:
-        seat = place.settle(here.registry, chosen, champion)
-    if seat.words:
-        say(f"version {chosen.version} {outcome}: {seat.words}")
+    seat = _seated(here, dataset, chosen, champion, say)
     tags, is_for_people = chosen.tags, decision is not None and bool(decision.ways)
     return Judged(
         "evaluate",
         dataset.name,
-        outcome,
+        OUTCOME[tags["decision"]],
         model_version=chosen.version,
         alias=seat.alias,
         reason=tags["decision_reason"],
@@ -106,6 +80,47 @@ def evaluate(
         champion=champion.version if champion else None,
         decision=decision,
     )
+
+
+def _serves_already(here: Installation, dataset: Dataset, champion: ModelVersion) -> Judged:
+    """There is nothing to judge; the ledger learns what serves, where a promotion died before it wrote so."""
+    number = champion.version
+    if here.ledger.serving_version(dataset.name) != number:
+        here.ledger.set_serving(dataset.name, number)
+    return Judged(
+        "evaluate", dataset.name, "unchanged", model_version=number, alias="champion", champion=number
+    )
+
+
+def _decided(
+    here: Installation, dataset: Dataset, chosen: ModelVersion, champion: ModelVersion | None, say: Say
+) -> tuple[ModelVersion, Decision | None]:
+    """The version with its decision on record, and the decision where it was made just now."""
+    window = _window(here, dataset)
+    key = _key(dataset, window, champion)
+    if chosen.tags.get("evaluation_key") == key:
+        return chosen, None
+    against = f"version {champion.version}" if champion else "nothing that serves yet"
+    say(f"evaluating version {chosen.version} against {against}")
+    evidence, decision = _judged(here, dataset, window, chosen, champion)
+    whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
+    tags = _tags(evidence, decision) | {"evaluation_key": key}
+    here.registry.log_evaluation(dataset.name, chosen.version, whole, tags)
+    return here.registry.version(dataset.name, chosen.version), decision
+
+
+def _seated(
+    here: Installation, dataset: Dataset, judged: ModelVersion, champion: ModelVersion | None, say: Say
+) -> place.Place:
+    """Give a version the place that its decision earns: a first model that passed serves at once."""
+    outcome = OUTCOME[judged.tags["decision"]]
+    if outcome == "passed" and champion is None:
+        promote(here, dataset.name, judged.version, by="vaewatch", reason=FIRST, say=say)
+        return place.Place("champion")
+    seat = place.settle(here.registry, judged, champion)
+    if seat.words:
+        say(f"version {judged.version} {outcome}: {seat.words}")
+    return seat
 
 
 def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:

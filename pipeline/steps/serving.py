@@ -16,7 +16,7 @@ from pipeline.steps.keys import Say
 from pipeline.steps.receipts import Asked, Promoted, Receipt
 
 if TYPE_CHECKING:
-    from pipeline.registry import ModelVersion
+    from pipeline.registry import ModelVersion, Promotion
 
 NO_REASON = "no reason was given"
 
@@ -47,51 +47,74 @@ def promote(
 
     dataset = here.dataset(dataset_name)
     seen = here.registry.champion(dataset.name)
-    chosen = (
-        here.registry.challenger(dataset.name)
-        if version is None
-        else here.registry.version(dataset.name, version)
-    )
-    if chosen is None and version is None:
-        raise NotReady(_nobody(dataset, here.registry.versions(dataset.name)))
-    if as_challenger and chosen and not {"challenger", "champion"} & set(chosen.aliases):
+    chosen = _chosen(here, dataset, version)
+    if as_challenger and not {"challenger", "champion"} & set(chosen.aliases):
         raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.name)))
     against = _objection(chosen, seen)
-    if against and not override:
-        raise NotReady(
-            f"{dataset.name}: {against}; to promote it all the same: "
-            f"vaewatch promote {dataset.name} --version {chosen.version if chosen else version} --reason WHY"
-        )
-    if against and not reason:
-        raise NotReady(f"{dataset.name}: {against}; say why it is promoted all the same: --reason")
-    overriding = f"; overrides: {against}" if against else ""
+    _check_override(dataset, chosen, against, override=override, reason=reason)
     misses = _misses(here, dataset, chosen, seen)
-    with here.ledger.changing_champion(dataset.name) as note:
-        now = here.registry.champion(dataset.name)
-        if now and now.version not in {seen.version if seen else None, chosen.version if chosen else None}:
-            raise NotReady(_overtaken(dataset, chosen, now))
-        number = chosen.version if chosen else version
-        done = here.registry.promote(dataset.name, number, by=by, reason=f"{reason or NO_REASON}{overriding}")
-        note(done.champion)
+    overriding = f"overrides: {against}" if against else ""
+    why = "; ".join(filter(None, [reason or NO_REASON, overriding]))
+    done = _moved(here, dataset, chosen, seen, by=by, reason=why)
     _retell(here, dataset, done.champion)
-    outcome = "promoted" if done.changed else "unchanged"
     if done.changed and misses:
         alerts.tell_deaf(here, dataset, done.champion, misses, say)
-    told = f"overrides: {against}" if against else _evidence(chosen)
+    judged = chosen.tags.get("decision_reason", "it was not evaluated (vaewatch evaluate)")
     return Promoted(
         "promote",
         dataset.name,
-        outcome,
+        "promoted" if done.changed else "unchanged",
         model_version=done.champion,
         alias="champion",
-        reason=told if done.changed else "",
+        reason=(overriding or judged) if done.changed else "",
         previous=done.previous,
     )
 
 
-def _misses(
-    here: Installation, dataset: Dataset, chosen: ModelVersion | None, serves: ModelVersion | None
-) -> str:
+def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
+    """The version that is meant, by default the challenger.
+
+    Raises:
+        NotReady: there is no such version, or no challenger.
+    """
+    if version is not None:
+        return here.registry.version(dataset.name, version)
+    if challenger := here.registry.challenger(dataset.name):
+        return challenger
+    raise NotReady(_nobody(dataset, here.registry.versions(dataset.name)))
+
+
+def _check_override(
+    dataset: Dataset, chosen: ModelVersion, against: str, *, override: bool, reason: str
+) -> None:
+    """Refuse a promotion against which something speaks, unless somebody means it and says why."""
+    if against and not override:
+        anyway = f"vaewatch promote {dataset.name} --version {chosen.version} --reason WHY"
+        raise NotReady(f"{dataset.name}: {against}; to promote it all the same: {anyway}")
+    if against and not reason:
+        raise NotReady(f"{dataset.name}: {against}; say why it is promoted all the same: --reason")
+
+
+def _moved(
+    here: Installation,
+    dataset: Dataset,
+    chosen: ModelVersion,
+    seen: ModelVersion | None,
+    *,
+    by: str,
+    reason: str,
+) -> Promotion:
+    """Promote, unless another version than was `seen` has become champion since."""
+    with here.ledger.changing_champion(dataset.name) as note:
+        now = here.registry.champion(dataset.name)
+        if now and now.version not in {seen.version if seen else None, chosen.version}:
+            raise NotReady(_overtaken(dataset, chosen, now))
+        done = here.registry.promote(dataset.name, chosen.version, by=by, reason=reason)
+        note(done.champion)
+    return done
+
+
+def _misses(here: Installation, dataset: Dataset, chosen: ModelVersion, serves: ModelVersion | None) -> str:
     """Why a version's quiet nights will say little; empty where nothing is known against it, or the one that
     serves misses as much.
     """
@@ -101,9 +124,9 @@ def _misses(
     return now.misses if now and not (then and then.misses) else ""
 
 
-def _objection(chosen: ModelVersion | None, champion: ModelVersion | None) -> str:
+def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
     """Why a version should not be promoted; empty where nothing is known against it."""
-    if chosen is None or (champion and champion.version == chosen.version) or "decision" not in chosen.tags:
+    if (champion and champion.version == chosen.version) or "decision" not in chosen.tags:
         return ""
     tags, serving = chosen.tags, str(champion.version) if champion else ""
     if tags["decision"] != "promote":
@@ -142,17 +165,12 @@ def _nobody(dataset: Dataset, versions: Sequence[ModelVersion]) -> str:
     return f"{there} {said}; to promote it all the same: {override}"
 
 
-def _evidence(chosen: ModelVersion | None) -> str:
-    tags = chosen.tags if chosen else {}
-    return str(tags.get("decision_reason", "it was not evaluated (vaewatch evaluate)"))
-
-
-def _overtaken(dataset: Dataset, chosen: ModelVersion | None, now: ModelVersion) -> str:
+def _overtaken(dataset: Dataset, chosen: ModelVersion, now: ModelVersion) -> str:
     tags = now.tags
     return (
         f"{dataset.name}: version {now.version} became champion meanwhile (by {tags.get('promoted_by', 'somebody')}, "
-        f"{tags.get('promoted_at', '')}); version {chosen.version if chosen else ''} was not promoted: evaluate it again "
-        f"(vaewatch evaluate {dataset.name}{f' --version {chosen.version}' if chosen else ''})"
+        f"{tags.get('promoted_at', '')}); version {chosen.version} was not promoted: evaluate it again "
+        f"(vaewatch evaluate {dataset.name} --version {chosen.version})"
     )
 
 
@@ -180,13 +198,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
 
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.name)
-    chosen = (
-        here.registry.challenger(dataset.name)
-        if version is None
-        else here.registry.version(dataset.name, version)
-    )
-    if chosen is None:
-        raise NotReady(f"{dataset_name} has no challenger; see `vaewatch history {dataset_name}`")
+    chosen = _chosen(here, dataset, version)
     serves = champion is not None and champion.version == chosen.version
     objection = _objection(chosen, champion)
     kept = here.registry.evaluation(chosen) if "decision" in chosen.tags else None
