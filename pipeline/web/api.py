@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
@@ -43,6 +44,7 @@ from pipeline.web.shapes import (
     GroupSaying,
     Paged,
     Records,
+    Refusal,
     Rule,
     RuleMade,
     Said,
@@ -51,7 +53,22 @@ from pipeline.web.shapes import (
     read_place,
 )
 
-router = APIRouter()
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refusal, "description": "nobody is known by this token"},
+    403: {"model": Refusal, "description": "you may not write, or not here"},
+    404: {"model": Refusal, "description": "there is no such thing among what you may read"},
+    422: {"model": Refusal, "description": "something that was sent cannot be"},
+    503: {"model": Refusal, "description": "storage failed; a retry may help"},
+}
+router = APIRouter(
+    responses=REFUSALS,
+    # it describes what the guard of every route asks for, and refuses nobody by itself
+    dependencies=[
+        Security(
+            HTTPBearer(auto_error=False, description="alone the page's token; in Airflow one of Airflow's")
+        )
+    ],
+)
 
 
 @router.get("/records")

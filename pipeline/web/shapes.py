@@ -182,6 +182,12 @@ class Claimed(Claim):
     is_mine: bool
 
 
+class Refusal(BaseModel):
+    """Why nothing was done, or found: one sentence for whoever asked."""
+
+    detail: str
+
+
 class Counts(BaseModel):
     """Of each filter, how many records each of its choices would show, the others being as they are."""
 

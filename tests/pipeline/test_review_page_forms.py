@@ -257,8 +257,15 @@ def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installati
         path for path, verbs in schema["paths"].items() for verb in verbs.values() if not _answers_typed(verb)
     ]
     assert open_ended == ["/api/export/{dataset}"]  # a file
+    for verb in (verb for verbs in schema["paths"].values() for verb in verbs.values()):
+        assert verb["security"] == [{"HTTPBearer": []}]
+        told = {code: answer for code, answer in verb["responses"].items() if code >= "400"}
+        assert set(told) == {"401", "403", "404", "422", "503"}
+        for answer in told.values():
+            assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}
     assert browser.get("/api/records/unknown").status_code == 404
-    assert browser.get("/api/records", params={"state": "fraud"}).status_code == 422
+    unread = browser.get("/api/records", params={"state": "fraud"})
+    assert (unread.status_code, type(unread.json()["detail"])) == (422, str)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
