@@ -2,205 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.spatial.distance import jensenshannon
-from scipy.stats import binom, wasserstein_distance
+from scipy.stats import binom
 
 from pipeline.config.dataset import Dataset
-from pipeline.config.settings import Settings
-from pipeline.detection.features import Features
-from pipeline.detection.measures import (
-    CHANCE,
-    MOST_SAMPLED,
-    ColumnDrift,
-    Measures,
-    chosen,
-    column_drift,
-    jensen_shannon,
-    wasserstein,
-)
-from pipeline.detection.reference import Reference
-from pipeline.installation import Installation
-from pipeline.monitoring import store as measured
+from pipeline.detection.measures import ColumnDrift, Measures
 from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.movement import moved_words
-from pipeline.monitoring.watch import watch
-from pipeline.notify import alerts
-from pipeline.registry import ModelVersion
 from pipeline.sample import DRIFTS, SamplePlan
-from pipeline.storage.ledger import BatchState, Ledger
 from tests.bench import monitoring as bench
-
-if TYPE_CHECKING:
-    from pipeline.detection.detector import Detector
+from tests.pipeline.monitoring_data import PLAIN, QUIET, START, STILL, moved, told
 
 FALSE_ALARM_RATE = 1e-6
-START = date(2026, 1, 5)  # a Monday
-PLAIN = Dataset.model_validate({
-    "dataset": "sensors",
-    "incoming": {"path": "."},
-    "columns": {
-        "level": {"type": "float", "role": "numeric"},
-        "flow": {"type": "float", "role": "numeric"},
-        "site": {"type": "string", "role": "categorical"},
-    },
-})
-STILL = ColumnDrift(
-    divergence=0.0,
-    noise=0.0,
-    psi=0.0,
-    shift=0.0,
-    missing=0.0,
-    usual_missing=0.0,
-    new=0.0,
-    correlation=0.0,
-    counts=(500, 500),
-    usual=(5_000, 5_000),
-    bins=(0.0,),
-)
-QUIET = Measures(1_000, 1_000, 20, 20.0, 0.5, 0.01, 1_000, 0, columns={"level": STILL})
-
-counts = st.lists(st.integers(0, 1_000), min_size=5, max_size=5).filter(any)
-
-
-def readings(n: int, seed: int) -> pa.Table:
-    random = np.random.default_rng(seed)
-    levels = random.normal(0, 1, n)
-    return pa.table({
-        "level": levels,
-        "flow": levels + random.normal(0, 0.2, n),
-        "site": random.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]).tolist(),
-    })
-
-
-@pytest.fixture(scope="module")
-def learned() -> tuple[Features, Reference]:
-    training = readings(20_000, 0)
-    features = Features.fit(PLAIN, training)
-    return features, Reference.fit(features, training)
-
-
-def told(
-    per_day: Sequence[Measures], start: date = START, dataset: Dataset = PLAIN
-) -> list[tuple[Finding, ...]]:
-    """What is told of each of consecutive days, each judged by those before it."""
-    past: list[Past] = []
-    for i, measures in enumerate(per_day):
-        day = start + timedelta(days=i)
-        past.append(Past(day.isoformat(), day, measures, judge(measures, past, day, dataset=dataset)))
-    return [one.findings for one in past]
-
-
-def moved(by: float) -> Measures:
-    return replace(QUIET, columns={"level": replace(STILL, divergence=by, shift=by * 4)})
-
-
-@given(p=counts, q=counts)
-def test_distances_are_those_of_scipy(p: list[int], q: list[int]) -> None:
-    """scipy.stats takes a second to import, so its two lines are written out."""
-    one, other = (np.array(x) / sum(x) for x in (p, q))
-    places = np.array([-2.0, -1.0, 0.5, 3.0, 3.5])
-    assert jensen_shannon(one, other) == pytest.approx(jensenshannon(one, other, base=2) ** 2, abs=1e-9)
-    assert wasserstein(places, one, other) == pytest.approx(wasserstein_distance(places, places, one, other))
-
-
-def test_what_is_called_noise_is_what_chance_does(learned: tuple[Features, Reference]) -> None:
-    """A small batch differs from training more than a large one, and neither drifts."""
-    features, reference = learned
-    n, beyond, means = 500, 0, []
-    for seed in range(n):
-        found = column_drift(reference, features, readings(300, seed + 1))
-        beyond += sum(drift.divergence > drift.noise for drift in found.values())
-        means.append(found["level"].divergence)
-    most = binom.isf(FALSE_ALARM_RATE, 3 * n, 3 * CHANCE)  # the bins of training are samples, too
-    assert beyond <= most
-    assert np.mean(means) < 0.003
-
-
-def test_a_reference_survives_json_and_stays_small(learned: tuple[Features, Reference]) -> None:
-    """It travels with every model version."""
-    _, reference = learned
-    text = json.dumps(reference.to_dict(), allow_nan=False)
-    assert Reference.from_dict(json.loads(text)) == reference
-    assert len(text) < 3_000
-
-
-def test_codes_that_were_rare_in_training_are_not_told_as_new_of_a_day_like_it() -> None:
-    """Of a shop's articles many sell a few times a month: a training day has as many of them as training."""
-
-    def articles(codes: Sequence[str]) -> pa.Table:
-        return readings(len(codes), 1).set_column(2, "site", pa.array(codes))
-
-    rare = [f"r{i}" for i in range(200)]
-    training = articles(["a"] * 1_800 + rare)
-    features = Features.fit(PLAIN, training)
-    reference = Reference.fit(features, training)
-    alike = column_drift(reference, features, articles(["a"] * 900 + rare[:100]))
-    unseen = column_drift(reference, features, articles(["a"] * 600 + [f"n{i}" for i in range(400)]))
-    assert (alike["site"].new, alike["site"].usual_new) == (pytest.approx(0.1), pytest.approx(0.1))
-    keys = [[f.key for f in told([replace(QUIET, columns=columns)])[0]] for columns in (alike, unseen)]
-    assert keys[0] == []
-    assert "new:site" in keys[1]
-
-
-def test_hostile_columns_can_be_counted() -> None:
-    """All missing, constant, infinite, two values, more categories than are kept."""
-    n = 500
-    table = pa.table({
-        "level": pa.array([None] * n, pa.float64()),
-        "flow": pa.array([float("inf"), 1e308, -1e308, 0.0, 1.0] * (n // 5)),
-        "site": [f"{i % 97}" for i in range(n)],
-    })
-    features = Features.fit(PLAIN, table)
-    reference = Reference.fit(features, table)
-    json.dumps(reference.to_dict(), allow_nan=False)
-    found = column_drift(reference, features, table)
-    assert all(drift.divergence == 0.0 for drift in found.values())
-    assert found["level"].missing == 1.0
-    assert len(reference.categories["site"].values) == 30
-    json.dumps(replace(QUIET, columns=found).to_dict(), allow_nan=False)
-    empty = column_drift(reference, features, table.slice(0, 0))
-    json.dumps(replace(QUIET, columns=empty).to_dict(), allow_nan=False)
-
-
-@given(cuts=st.lists(st.integers(0, 400), max_size=5).map(sorted))
-def test_counts_do_not_depend_on_how_records_are_cut(
-    learned: tuple[Features, Reference], cuts: list[int]
-) -> None:
-    _, reference = learned
-    table = readings(400, 9)
-    edges = [0, *cuts, 400]
-    parts = [table.slice(a, b - a) for a, b in pairwise(edges)]
-    for name, shape in reference.shapes.items():
-        whole, missing = shape.count(table[name])
-        split = [shape.count(part[name]) for part in parts]
-        assert np.array_equal(sum(counts for counts, _ in split), whole)
-        assert sum(n for _, n in split) == missing
-
-
-def test_the_records_that_are_looked_at_are_the_same_however_a_batch_is_cut() -> None:
-    """And as many as are wanted, evenly over the batch."""
-    rows = np.arange(1_000_000)
-    mask = chosen(rows, len(rows))
-    assert abs(mask.sum() - MOST_SAMPLED) < 10
-    parts = np.array_split(rows[::-1], 7)
-    assert np.array_equal(np.concatenate([chosen(part, len(rows)) for part in parts])[::-1], mask)
-    assert np.ptp([part.sum() for part in np.array_split(mask, 50)]) < 10
-    assert chosen(rows[:MOST_SAMPLED], MOST_SAMPLED).all()
 
 
 @pytest.mark.parametrize("size", [1_500, 5_000])
@@ -507,135 +327,11 @@ def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
     assert {finding.key for finding in after} == {"volume"}
 
 
-def test_a_batch_that_is_measured_again_replaces_itself(store: Ledger) -> None:
-    """The same numbers come back, in order of time, on either database."""
-
-    def watched(i: int, measures: Measures) -> measured.Watched:
-        day, at = START + timedelta(days=i), datetime(2026, 2, 1, tzinfo=UTC)
-        findings = judge(measures, [], day, dataset=PLAIN)
-        return measured.Watched(day.isoformat(), day, measures, findings, model_version=3, measured_at=at)
-
-    first, second, again = watched(0, moved(0.0)), watched(1, moved(0.3)), watched(0, QUIET)
-    for one in (second, first, again):
-        measured.replace(store, "sensors", one)
-    assert measured.one(store, "sensors", first.batch_id) == again
-    assert measured.before(store, "sensors", second.day, second.batch_id) == [again]
-    assert measured.newest(store, "sensors", 5) == [again, second]
-    assert measured.one(store, "other", first.batch_id) is None
-
-
-DRIFT, WORSE = (
-    Finding("drift:a", "warning", "a moved", "ask"),
-    Finding("drift:a", "alarm", "a moved far", "ask"),
-)
-OTHER = Finding("flags", "alarm", "many", "look")
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Installation]:
-    here = Installation(Settings(home=tmp_path, datasets=tmp_path))
-    yield here
-    here.close()
-
-
-def messages(place: Installation, per_day: Sequence[tuple[Finding, ...]], dataset: Dataset) -> list[str]:
-    """What is sent while batches with these findings are scored one after the other."""
-    file = place.settings.home / "alerts.txt"
-    for i, findings in enumerate(per_day):
-        day = START + timedelta(days=i)
-        at = datetime(2026, 2, 1, tzinfo=UTC)
-        one = measured.Watched(day.isoformat(), day, QUIET, findings, model_version=1, measured_at=at)
-        measured.replace(place.ledger, "sensors", one)
-        alerts.tell(place, dataset, pytest.fail)
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-SENT = PLAIN.model_copy(update={"review": PLAIN.review.model_copy(update={"digest_file": "alerts.txt"})})
-
-
-def test_the_same_finding_is_told_once_until_it_clears_or_worsens(place: Installation) -> None:
-    """Somebody who is told every night of the same stops reading."""
-    days = [(DRIFT,), (DRIFT,), (WORSE,), (WORSE, OTHER), (DRIFT,), (), (DRIFT,)]
-    sent = messages(place, days, SENT)
-    said = [line.strip() for line in sent if line.startswith("  ") and ": " in line and "next" not in line]
-    assert said == ["warning: a moved", "alarm: a moved far", "alarm: many", "warning: a moved"]
-    assert [line for line in sent if "next:" in line] == [
-        "    next: ask",
-        "    next: ask",
-        "    next: look",
-        "    next: ask",
-    ]
-    assert sum(line.rstrip().endswith("run.html") for line in sent) == 4
-
-
-def test_what_moved_without_effect_waits_for_a_reader_of_the_page(place: Installation) -> None:
-    """Nobody is woken for what does not touch tonight's flags."""
-    quiet = replace(DRIFT, severity="notice")
-    assert not messages(place, [(quiet,), (quiet,)], SENT)
-    assert "warning: a moved" in "".join(messages(place, [(quiet,), (DRIFT,)], SENT))
-
-
-def test_what_was_told_is_not_told_again_by_another_process_and_what_was_not_is(place: Installation) -> None:
-    """A step that was killed before it told leaves it to the next."""
-    assert len(messages(place, [(DRIFT,)], SENT)) == 4
-    alerts.tell(place, SENT, pytest.fail)
-    day = START + timedelta(days=1)
-    later = measured.Watched(
-        day.isoformat(), day, QUIET, (OTHER,), model_version=1, measured_at=datetime.now(UTC)
-    )
-    measured.replace(place.ledger, "sensors", later)
-    alerts.tell(place, SENT, pytest.fail)
-    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
-    assert (text.count("a moved"), text.count("many")) == (1, 1)
-
-
-def test_what_was_found_in_a_backlog_is_told_together_and_of_the_newest_batch_by_itself(
-    place: Installation,
-) -> None:
-    """A first night's thirty batches are not thirty messages; and a line that only counts flags would have to
-    be looked up, day by day: it names the columns, too.
-    """
-    apart = Finding("correlation:b|c", "warning", "b and c go together differently", "ask", column="b")
-    for i, findings in enumerate([(DRIFT,), (OTHER, apart), (), (WORSE,)]):
-        day = START + timedelta(days=i)
-        at = datetime(2026, 2, 1, tzinfo=UTC)
-        one = measured.Watched(day.isoformat(), day, QUIET, findings, model_version=1, measured_at=at)
-        measured.replace(place.ledger, "sensors", one)
-    alerts.tell(place, SENT, pytest.fail)
-    alerts.tell(place, SENT, pytest.fail)
-    first, second, last = ((START + timedelta(days=i)).isoformat() for i in (0, 1, 3))
-    lines = (place.settings.home / "alerts.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0].endswith(f"sensors {first} to {second}: 1 alarm, 2 warnings on 2 batches")
-    assert lines[1:3] == [
-        f"  alarm: {second}: many; b and c go together differently",
-        f"  warning: {first}: a moved",
-    ]
-    assert lines[4].endswith(f"sensors {last}: 1 alarm")
-    assert sum(" UTC " in line for line in lines) == 2
-
-
-def test_a_message_that_is_not_delivered_is_said(place: Installation) -> None:
-    (place.settings.home / "alerts.txt").mkdir()
-    said: list[str] = []
-    one = measured.Watched("b", START, QUIET, (OTHER,), model_version=1, measured_at=datetime.now(UTC))
-    measured.replace(place.ledger, "sensors", one)
-    alerts.tell(place, SENT, said.append)
-    assert "not delivered" in said[0]
-
-
-def test_a_refused_delivery_is_told(place: Installation) -> None:
-    sent = SENT.model_copy(update={"file": Path("dags/datasets/sensors.yaml")})
-    alerts.tell_refusal(place, sent, "b7", "no column fee", pytest.fail)
-    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
-    assert "sensors b7: 1 alarm" in text
-    assert "no column fee" in text
-    assert "where the data is right and the contract wrong, mend dags/datasets/sensors.yaml" in text
-
-
 def test_a_source_that_fails_is_told_once_and_not_column_by_column() -> None:
     """Twenty-seven lines that say the same hide the one that does not."""
     alike = [Finding(f"drift:c{i}", "alarm", f"c{i}: values moved", "ask", column=f"c{i}") for i in range(12)]
-    shown = gathered([OTHER, *alike], PLAIN)
+    many = Finding("flags", "alarm", "many", "look")
+    shown = gathered([many, *alike], PLAIN)
     assert [finding.key for finding in shown] == ["flags", "drift:c0"]
     assert "likewise 11 more: c1, c2" in shown[1].what
     assert shown[1].what.endswith("…")
@@ -666,42 +362,4 @@ def test_missing_values_are_told_of_the_columns_that_are_delivered() -> None:
     assert (
         shown.what
         == "all 3 columns: 100.0% of what the model reads of them is missing (usually 0.0%): level, flow, site"
-    )
-
-
-def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
-    """Four stray records are not a day of four records: one warning, whatever came before."""
-    at = datetime(2026, 2, 1, tzinfo=UTC)
-    version = ModelVersion("sensors", 1, "run", "key", (), {}, at, {})
-    known = {name: unaccepted(name, n_read=n) for name, n in (("2026-01_undated", 4), ("2026-02_undated", 1))}
-    detector = cast("Detector", None)  # a batch without an accepted record asks for none
-    said = {}
-    for name, state in known.items():
-        found = watch(place, PLAIN, state, detector, version, None, known, backlog=0, scored_at=at)
-        ((said[name], step),) = [(f.what, f.next_step) for f in found.findings]
-        assert step == f"look at them: vaewatch quarantine show sensors {name}"
-    assert said == {
-        "2026-01_undated": "4 records are of another time than the delivery's name says, and set aside",
-        "2026-02_undated": "1 record is of another time than the delivery's name says, and set aside",
-    }
-
-
-def unaccepted(batch_id: str, *, n_read: int) -> BatchState:
-    """A batch of which the contract set everything aside."""
-    return BatchState(
-        dataset="sensors",
-        batch_id=batch_id,
-        version=1,
-        status="accepted",
-        reason="",
-        fingerprint="",
-        signature="",
-        contract_hash="",
-        files=[],
-        notes=[],
-        set_aside={"outside_period:at": n_read},
-        n_read=n_read,
-        n_accepted=0,
-        newest_record_at=None,
-        validated_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
