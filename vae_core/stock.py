@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,11 +35,11 @@ class Stock:
     steps: tuple[float, ...]
 
 
-def take_stock(layout: Layout, records: Records) -> Stock:
+def take_stock(layout: Layout, records: Records, on_doubt: Callable[[str], None] | None = None) -> Stock:
     """Look at every column.
 
-    Raises where the records do not fit or nothing can be learned, and warns, once, about all columns that
-    teach nothing.
+    Raises where the records do not fit or nothing can be learned; warns, once, about all columns that teach
+    nothing, or tells ``on_doubt`` a sentence each way of that.
     """
     layout.check(records)
     n = len(records)
@@ -58,11 +59,14 @@ def take_stock(layout: Layout, records: Records) -> Stock:
         raise ValueError(f"cannot train: every cell of all {n} records is missing")
     notes = []
     if empty:
-        notes.append(f"never observed, left out of every score: {', '.join(empty)}")
+        notes.append(f"columns never observed, left out of every score: {', '.join(empty)}")
     if constant:
-        notes.append(f"constant, so that any other value will stand out: {', '.join(constant)}")
-    if notes:
-        warnings.warn("training columns " + "; ".join(notes), DataWarning, stacklevel=3)
+        notes.append(f"columns constant, so that any other value will stand out: {', '.join(constant)}")
+    if on_doubt is not None:
+        for note in notes:
+            on_doubt(note)
+    elif notes:
+        warnings.warn("training " + "; ".join(notes), DataWarning, stacklevel=3)
     gaps = (i for i in range(len(layout.numeric)) if 0 < n_seen[i] < n)
     steps = tuple(step(column) for column in records.numeric.unbind(dim=1))
     return Stock(tuple(seen > 0 for seen in n_seen), tuple(gaps), steps)

@@ -51,8 +51,8 @@ def fit(
     on_progress: called every 25 steps and after the last one.
     checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
     arguments, to go on from there.
-    on_doubt: told each sentence of what a TrainingWarning would say, in its place. Warnings are a whole
-        process's, which may show, hide or raise them; this is one fit's.
+    on_doubt: told each sentence of what a DataWarning or a TrainingWarning would say, in its place. Warnings
+        are a whole process's, which may show, hide or raise them; this is one fit's.
 
     Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
     non-finite; warns with a DataWarning about columns that are constant or never observed, with a
@@ -65,7 +65,7 @@ def fit(
     for part in (known.anomalies, known.normals):
         if part is not None:
             layout.check(part)
-    stock = take_stock(layout, records)
+    stock = take_stock(layout, records, on_doubt)
     device = records.device if device is None else torch.device(device)
     with one_thread_per_kernel(), own_stream(device):
         vae = start(layout, recipe, stock, records, seed).to(device)

@@ -57,3 +57,8 @@ def test_whoever_asks_to_be_told_is_told_in_place_of_a_warning() -> None:
     fit(LAYOUT, one_cause(), recipe, seed=0, on_doubt=told.append)
     (said,) = told
     assert said.startswith("posterior collapse: in no member does any of 2 latents vary with the records")
+    told.clear()
+    still = one_cause().numeric.clone()
+    still[:, 3] = 1.0
+    fit(LAYOUT, records(still), Recipe(steps=25, n_members=2), seed=0, on_doubt=told.append)
+    assert told[0] == "columns constant, so that any other value will stand out: d"
