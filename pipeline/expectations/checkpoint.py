@@ -23,6 +23,15 @@ from pipeline.expectations.outcome import CheckpointResult, Outcome
 EXAMPLES, LOOKED_AT = 5, 100
 
 
+def load() -> None:
+    """Import all that `run` needs of Great Expectations."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when it is imported
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # hundreds of lines on import
+    import great_expectations.checkpoint  # noqa: F401
+
+    from pipeline.expectations import suite  # noqa: F401
+
+
 def run(
     database: Path,
     *,
@@ -39,8 +48,7 @@ def run(
     Raises:
         CheckCrashed: names the expectation, its column and the cause.
     """
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when Great Expectations is imported
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # hundreds of lines on import
+    load()
     from pipeline.expectations import dialect, suite
 
     expectations = [

@@ -15,7 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -56,6 +56,7 @@ def inspect(
     time: str | None = None,
     split: str | None = None,
     processes: int = 1,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[FileReport]:
     """Digest and decode files completely, in child processes with limits.
 
@@ -64,6 +65,7 @@ def inspect(
         columns: those to decode, names that a file lacks are left to the contract; None for all that are not
             nested.
         time, split: column and unit ("hour", "day", "month") to count records by.
+        meanwhile: done in this process while those work.
 
     Raises:
         UnreadableFile: a file is not sound Parquet, or needs more memory or time than allowed; names it and
@@ -74,6 +76,7 @@ def inspect(
     parts = [files[i * len(files) // n : (i + 1) * len(files) // n] for i in range(n)]
     with ThreadPoolExecutor(n) as threads:
         found = threads.map(lambda part: survey(part, columns=columns, time=time, split=split), parts)
+        meanwhile()
         return list(_sound(chain.from_iterable(found)))
 
 

@@ -68,15 +68,20 @@ class _Tally:
 def examine(dataset: Dataset, batch: LandedBatch, *, threads: int = 1) -> list[guard.FileReport]:
     """Read a batch's files once, safely.
 
+    What `validate` needs is imported meanwhile.
+
     Raises:
         UnreadableFile: a file is not sound Parquet.
     """
+    from pipeline import expectations
+
     return guard.inspect(
         [f.path for f in batch.files],
         columns=list(kept_columns(dataset)),
         time=dataset.time,
         split=dataset.incoming.split,
         processes=threads,
+        meanwhile=expectations.load,
     )
 
 

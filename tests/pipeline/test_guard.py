@@ -55,6 +55,13 @@ def test_a_sound_file_is_reported_as_it_is(tmp_path: Path) -> None:
     assert report.periods == {}
 
 
+def test_what_takes_long_is_done_while_the_reader_starts(tmp_path: Path) -> None:
+    """Waited for once, not twice: a file that is only written meanwhile is found."""
+    file = tmp_path / "a.parquet"
+    (report,) = inspect([file], columns=["amount"], meanwhile=lambda: written(file) and None)
+    assert report.n_records == 5000
+
+
 def test_a_batch_without_records_is_sound(tmp_path: Path) -> None:
     """Nothing happened on that day: whether that is acceptable is the contract's business."""
     (report,) = inspect([written(tmp_path / "a.parquet", TABLE.slice(0, 0))], columns=["amount"])
