@@ -9,6 +9,7 @@ docs/reference/vae-core.md goes through all of it.
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
+from vae_core.bound import NegativeElbo, negative_elbo
 from vae_core.critic import CellCritic, fit_critic
 from vae_core.feedback import weigh
 from vae_core.generation import Imputed, Latents, encode, impute, sample
@@ -36,6 +37,7 @@ __all__ = [
     "Known",
     "Latents",
     "Layout",
+    "NegativeElbo",
     "Ppca",
     "Progress",
     "Ranks",
@@ -54,6 +56,7 @@ __all__ = [
     "fit_ppca",
     "impute",
     "joined",
+    "negative_elbo",
     "sample",
     "score",
     "weigh",

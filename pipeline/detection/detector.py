@@ -44,6 +44,7 @@ from vae_core import (
     attribute,
     fit,
     fit_critic,
+    negative_elbo,
     score,
     weigh,
 )
@@ -191,6 +192,12 @@ class Detector:
             self.calibration.severity(values, p_values).astype(np.float32),
         ]
         return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
+
+    def negative_elbo(self, table: pa.Table) -> Any:
+        """(n_records,) −ELBO in nats of standardised units; None where the recipe's regulariser has none."""
+        if self.vae.recipe.regulariser != "kl":
+            return None
+        return negative_elbo(self.vae, self._records(table)).whole.numpy()
 
     def threshold(self, flag: Flagging) -> Threshold:
         """The score above which it flags, by this rule, on a day of as many records as it learned from."""

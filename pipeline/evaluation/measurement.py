@@ -178,15 +178,12 @@ class _Scored:
         Each version standardises by its own features: ln |dz/dx| makes densities of z comparable as densities
         of x.
         """
-        if self.detector.vae.recipe.regulariser != "kl":
+        bound = self.detector.negative_elbo(self.asked.records)
+        if bound is None:
             return None
-        bound = (
-            self.records["reconstruction"].to_numpy().astype(np.float64)
-            + self.records["kl_divergence"].to_numpy()
-        )
         features = self.detector.features
-        bound -= features.log_slope(self.asked.records)
-        return np.where(features.knows(features.records(self.asked.records)), bound, np.nan)
+        in_units = bound.astype(np.float64) - features.log_slope(self.asked.records)
+        return np.where(features.knows(features.records(self.asked.records)), in_units, np.nan)
 
     def measured(self) -> Measured:
         detector, flag, held = self.detector, self.dataset.flag, self.asked.held

@@ -222,13 +222,13 @@ def _measure(
             f"{dataset.name}: the trained model gives every record the same score, or none; "
             "look at the training curves and the columns' values"
         )
-    threshold = trained.threshold(dataset.flag)
+    threshold, bound = trained.threshold(dataset.flag), trained.negative_elbo(calibrating)
     return {
         "n_training": learned.num_rows,
         "n_calibrating": calibrating.num_rows,
         "calibration_reconstruction": float(scores["reconstruction"].mean()),
         "calibration_kl_divergence": float(scores["kl_divergence"].mean()),
-        "calibration_negative_elbo": float((scores["reconstruction"] + scores["kl_divergence"]).mean()),
+        **({} if bound is None else {"calibration_negative_elbo": float(bound.mean())}),
         "calibration_anomaly_score_median": float(np.median(anomaly_score)),
         "calibration_anomaly_score_p99": float(np.quantile(anomaly_score, 0.99)),
         "threshold_error_rate": threshold.error_rate,

@@ -1,0 +1,85 @@
+"""−ELBO is a bound, in parts that add up, of each record by itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from tests.vae_core.test_priors import two_kinds
+from vae_core import VAE, Layout, Recipe, Records, fit, negative_elbo, score
+from vae_core.objectives import elbo_terms, importance_weighted_loss
+
+ERRORS = 5.0  # standard errors: one false alarm in 1.7 million
+COLUMNS = tuple("abcd")
+
+
+def records(x: torch.Tensor) -> Records:
+    return Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
+
+
+@pytest.fixture(scope="module", params=["normal", "mixture", "hierarchical"])
+def fitted(request: pytest.FixtureRequest) -> VAE:
+    recipe = Recipe(prior=request.param, n_components=4, n_latents=2, steps=600, trim=0.0, linear_records=0)
+    return fit(Layout(COLUMNS), records(two_kinds(1000, 1)), recipe, seed=2)
+
+
+def known() -> torch.Tensor:
+    """(1000,) −log of the density that `two_kinds` draws from."""
+    x, centre = two_kinds(1000, 2), torch.tensor([2.0, -2.0, 2.0, -2.0])
+    of_each = [MultivariateNormal(s * centre, 0.04 * torch.eye(4) + 0.25).log_prob(x) for s in (1, -1)]
+    return math.log(2) - torch.stack(of_each).logsumexp(dim=0)
+
+
+def test_it_is_not_below_what_it_bounds(fitted: VAE) -> None:
+    """Neither below −log p(x) of the model, which many weighted draws come near from above, nor in the mean
+    below that of the truth, which no model beats. At the posterior mean alone it would be.
+    """
+    new = records(two_kinds(1000, 2))
+    bound = negative_elbo(fitted, new).whole
+    with torch.no_grad():
+        q = fitted.encode(new)
+        noise = torch.randn(300, *q.mean.shape, generator=torch.Generator().manual_seed(1))
+        weighted = importance_weighted_loss(new, q, fitted.prior, lambda z: fitted.decode(z, new), noise)
+    for lower in (weighted.mean(dim=0), known()):
+        above = bound - lower
+        assert above.mean() > -ERRORS * above.std() / math.sqrt(len(above))
+    scores = score(fitted, new)
+    assert (scores.reconstruction + scores.kl_divergence).mean() < bound.mean() - 0.2
+
+
+def test_it_is_what_independent_draws_come_to(fitted: VAE) -> None:
+    """The estimate that training takes, by 1,000 draws of its own, record by record."""
+    new = records(two_kinds(50, 3))
+    generator, drawn = torch.Generator().manual_seed(9), []
+    with torch.no_grad():
+        q = fitted.encode(new)
+        for _ in range(1000):
+            noise = torch.randn(q.mean.shape, generator=generator)
+            terms = elbo_terms(new, q, fitted.prior, lambda z: fitted.decode(z, new), noise)
+            drawn.append(terms.loss().mean(dim=0))
+    theirs = torch.stack(drawn)
+    error = theirs.std(dim=0) / math.sqrt(1000)
+    ours = negative_elbo(fitted, new, n_draws=1000).whole
+    assert ((ours - theirs.mean(dim=0)).abs() < ERRORS * math.sqrt(2) * error + 1e-4).all()
+
+
+def test_a_record_has_the_same_bound_alone_and_a_missing_cell_adds_nothing(fitted: VAE) -> None:
+    x = two_kinds(64, 4)
+    x[:, 1] = math.nan
+    whole = negative_elbo(fitted, records(x))
+    alone = negative_elbo(fitted, records(x[7:8]))
+    assert torch.equal(whole.reconstruction[7:8], alone.reconstruction)
+    assert torch.equal(whole.kl_divergence[7:8], alone.kl_divergence)
+    assert (whole.reconstruction[:, 1] == 0).all()
+    assert (whole.reconstruction[:, [0, 2, 3]] != 0).all()
+
+
+def test_what_has_no_bound_is_refused() -> None:
+    vae = VAE(Layout(COLUMNS), Recipe(regulariser="mmd"))
+    with pytest.raises(ValueError, match="'mmd' has no evidence lower bound"):
+        negative_elbo(vae, records(two_kinds(4, 1)))
+    with pytest.raises(ValueError, match="even"):
+        negative_elbo(VAE(Layout(COLUMNS), Recipe()), records(two_kinds(4, 1)), n_draws=3)

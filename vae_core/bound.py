@@ -1,0 +1,83 @@
+"""The evidence lower bound of each record, whole and by column.
+
+Belongs here: the expectation over the posterior, by draws. Does not: the anomaly score, which takes the
+likelihood at the posterior mean (scoring.py: one decoding in place of many, and no bound), or what training
+lowers (objectives.py: one draw a step).
+"""
+
+# M members, B records of a slice, D draws, Z latents, J columns
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_core.fused import HIGHEST_TERM
+from vae_core.model import VAE
+from vae_core.records import Records
+from vae_core.slices import in_slices
+
+N_DRAWS = 32
+_SEED = 0  # of the draws, the same ones for every record: its bound does not depend on the others
+
+
+@dataclass(frozen=True, eq=False)
+class NegativeElbo:
+    """−ELBO of records in its parts, nats, means over members (Kingma & Welling 2014, eq. 7).
+
+    reconstruction: (n_records, n_columns) E_q[−log p(x_j|z)], numeric columns first; 0 where the cell is
+        missing or training never saw the column.
+    kl_divergence: (n_records,) KL(q(z|x) || p(z)), or a bound above it (priors.py); never negative.
+    """
+
+    reconstruction: Tensor
+    kl_divergence: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """(n_records,) never below −log p(x), but for the error of the draws."""
+        return self.reconstruction.sum(dim=1) + self.kl_divergence
+
+
+def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> NegativeElbo:
+    """The bound of records where they lie.
+
+    n_draws: even; every second one is the negative of the one before (antithetic), so that what is linear in
+        the latents has no error.
+
+    Raises ValueError where n_draws is odd or below 2, and where training held the latents to the prior by
+    something else than the KL divergence: there is no bound then.
+    """
+    if n_draws < 2 or n_draws % 2:
+        raise ValueError(f"n_draws must be even and at least 2, is {n_draws}")
+    if vae.recipe.regulariser != "kl":
+        raise ValueError(f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound")
+    vae.layout.check(records)
+    n, new = len(records), records.numeric.new_empty
+    found = NegativeElbo(new(n, len(vae.layout.columns)), new(n))
+    shape = n_draws // 2, vae.recipe.n_members, 1, vae.recipe.latents_for(vae.layout)
+    half = torch.randn(shape, generator=torch.Generator().manual_seed(_SEED))
+    draws_DM1Z = torch.stack([half, -half], dim=1).flatten(0, 1).to(vae.device)
+
+    def write(part: Records, rows: slice) -> None:
+        n_rows = rows.stop - rows.start
+        reconstruction_BJ, kl_B = _parts(vae, part, draws_DM1Z)
+        found.reconstruction[rows] = reconstruction_BJ[:n_rows]
+        found.kl_divergence[rows] = kl_B[:n_rows]
+
+    with torch.no_grad():
+        in_slices(vae, records, write)
+    return found
+
+
+def _parts(vae: VAE, part: Records, draws_DM1Z: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over members, (B, J) and (B,), of a slice."""
+    posterior = vae.encode(part)
+    total_BJ = part.numeric.new_zeros(len(part), len(vae.layout.columns))
+    for draw_M1Z in draws_DM1Z:
+        latents_MBZ = posterior.draw(draw_M1Z.expand_as(posterior.mean))
+        total_BJ -= vae.decode(latents_MBZ, part).log_prob(part).mean(dim=0)
+    mean_BJ = (total_BJ / len(draws_DM1Z)).clamp_(-HIGHEST_TERM, HIGHEST_TERM) * vae.learned
+    return mean_BJ, vae.prior.kl(posterior).mean(dim=0).clamp_(max=HIGHEST_TERM)
