@@ -24,7 +24,7 @@ from pipeline.storage.ledger import BatchState
 from pipeline.training.training_set import NOT_OF_THE_MODEL
 
 FORMAT = 1
-PARTS = ("dataset", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag")
+PARTS = ("name", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag")
 INSIDE = {
     "incoming": {"split"},
     "promote": {"holdout"},
@@ -77,10 +77,10 @@ class Note:
         Raises:
             ModelUnusable: this vaewatch does not know a setting of then.
         """
-        then = {**today.model_dump(), **{name: self.settings[name] for name in PARTS}}
-        then |= {name: {**then[name], **self.settings[name]} for name in INSIDE}
+        now, then = today.model_dump(by_alias=True), dict(self.settings)
+        then |= {name: {**now[name], **then[name]} for name in INSIDE}
         try:
-            return Dataset.model_validate({**then, "file": today.file})
+            return Dataset.model_validate({**now, **then, "file": today.file})
         except ValidationError as fault:
             reasons = "; ".join(
                 f"{'.'.join(map(str, e['loc']))}: {sentence_of(e['msg'])}" for e in fault.errors()
@@ -198,7 +198,8 @@ def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
 
 
 def _settings(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump(mode="json", include={**dict.fromkeys(PARTS, True), **INSIDE})
+    kept: dict[str, Any] = {**dict.fromkeys(PARTS, True), **INSIDE}
+    return dataset.model_dump(mode="json", by_alias=True, include=kept)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
