@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pipeline.config.gates import Gates
 from pipeline.evaluation.evidence import Evidence, Ratio
 
-DISTINCT = 0.5  # share of different scores; a model of little but categories has ties
+DISTINCT = 0.5  # different scores, as a share of the different records
 FEW_LEARNED = 0.2  # of what the champion learned from
 SILENT = 0.05  # nats a record: latents that say nothing
 QUIETER = 0.6  # of what the champion's say

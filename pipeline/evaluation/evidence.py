@@ -85,7 +85,8 @@ class Measured:
             none is promised.
         in_tail: of the newest days' holdout, p-values of 5 % at most.
         gross: chance that a record with a gross error scores above an ordinary one.
-        distinct: share of different scores among ordinary records; 0 where some are not finite.
+        distinct: different scores among ordinary records, as a share of the different records; 0 where some
+            are not finite.
         cpu_us: CPU time of scoring a record, microseconds.
         precision: confirmed anomalies among judged records that it flags. confirmed: flagged among confirmed
             anomalies. Both of the holdout: no version has learned these verdicts.

@@ -68,18 +68,16 @@ def injected(dataset: Dataset, records: pa.Table) -> dict[str, pa.Table]:
 
 
 def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
-    """Copies with one number ten spans off, or with categories that nobody has seen where there are no
-    numbers.
+    """Copies with one number ten spans off; where there are no numbers with every category one that nobody
+    has seen, or, of yes and no, the other one.
     """
     columns, draw = _columns(dataset, records), _Draws(records[RECORD_KEY].to_pylist())
     numbers = [column for column in columns if isinstance(column, _Number)]
     everywhere = np.ones(records.num_rows, bool)
     if numbers:
         return _with(records, {c.name: (rows, c.gross()) for c, rows in _one(numbers, draw("gross"))})
-    unseen = ["vaewatch: a gross error"] * records.num_rows
-    return _with(
-        records, {c.name: (everywhere, unseen) for c in columns if pa.types.is_string(records[c.name].type)}
-    )
+    categories = [column for column in columns if isinstance(column, _Category)]
+    return _with(records, {column.name: (everywhere, column.gross()) for column in categories})
 
 
 def falsifiable(dataset: Dataset, records: pa.Table) -> Array:
@@ -164,6 +162,16 @@ class _Category:
             return values[at if at < starts[own] else at + counts[own]]
 
         return [None if v is None else another(v, u) for v, u in zip(self.values, drawn, strict=True)]
+
+    def gross(self) -> list[Any]:
+        """A value that the column does not have."""
+        seen = [value for value, _ in self.counts]
+        if isinstance(seen[0], bool):
+            return [None if value is None else not value for value in self.values]
+        if isinstance(seen[0], str):
+            return ["vaewatch: a gross error"] * len(self.values)
+        unseen = next(n for n in range(len(seen) + 1) if n not in seen)
+        return [type(seen[0])(unseen)] * len(self.values)
 
     def replaced(self, drawn: Array) -> list[Any]:
         """Another value, each as likely."""

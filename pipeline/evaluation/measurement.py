@@ -206,11 +206,19 @@ class _Scored:
             promised_rate=None if flag.false_discovery_rate else self.threshold.error_rate,
             in_tail=self._recent(self.records["p_value"].to_numpy() <= TAIL),
             gross=_above(grossly, ordinary),
-            distinct=len(np.unique(ordinary)) / len(ordinary) if np.isfinite(ordinary).all() else 0.0,
+            distinct=self._distinct(ordinary),
             cpu_us=_cpu_us(detector, self.asked.newest.slice(0, N_TIMED)),
             precision=Share(int(odd.sum()), int(odd.sum() + normal.sum())),
             confirmed=Share(int(odd.sum()), len(odd)),
         )
+
+    def _distinct(self, ordinary: Array) -> float:
+        """Different scores for each different record: a table of few categories has few of either."""
+        if not np.isfinite(ordinary).all():
+            return 0.0
+        records = self.asked.ordinary.select(self.detector.features.columns)
+        n_different: int = records.group_by(records.column_names).aggregate([]).num_rows
+        return len(np.unique(ordinary)) / n_different
 
     def _recent(self, hits: Array) -> Share:
         """Of the newest days' holdout; a day of an event counts as it does where thresholds are set."""
