@@ -326,6 +326,11 @@ def _fit(
         raise ModelUnusable(
             f"{dataset.name}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
         ) from fault
+    except ValueError as fault:  # of records that teach nothing, or settings that do not go together
+        raise ModelUnusable(
+            f"{dataset.name}: the training gave no model: {fault}; look at the columns and train.recipe "
+            f"({dataset.named_file})"
+        ) from fault
     return vae.to("cpu"), tuple(doubts)
 
 

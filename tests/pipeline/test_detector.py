@@ -309,3 +309,21 @@ def test_a_training_that_diverges_says_what_to_change() -> None:
     with pytest.raises(ModelUnusable, match=said) as caught:
         Detector.train(dataset, readings(500, 1), readings(100, 2), records_per_day=100)
     assert not caught.value.retry_can_help
+
+
+def test_settings_that_do_not_go_together_and_records_that_teach_nothing_are_said() -> None:
+    """What vae_core refuses is no traceback of ours."""
+    together = with_recipe(reconstruction="vae_gan", noise="student_t")
+    with pytest.raises(
+        ModelUnusable, match=r"sensors: .*reconstruction 'vae_gan' .*look at the columns and train.recipe"
+    ):
+        Detector.train(together, readings(500, 1), readings(100, 2), records_per_day=100)
+    silent, later = (
+        pa.table({
+            name: pa.nulls(n, column.type)
+            for name, column in zip(all_.column_names, all_.columns, strict=True)
+        })
+        for n, all_ in ((500, readings(500, 1)), (100, readings(100, 2)))
+    )
+    with pytest.raises(ModelUnusable, match="every cell of all 500 records is missing"):
+        Detector.train(with_recipe(), silent, later, records_per_day=100)
