@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from vae_core import MISSING, VAE, Expected, Layout, Recipe, Records, Scores, expect, fit, score
 from vae_core.fused import FusedScorer
+from vae_core.scoring import ROUNDING
 from vae_core.slices import LARGEST_SLICE
 
 Result = Scores | Expected
@@ -184,7 +185,7 @@ def test_a_missing_cell_has_no_term_and_does_not_raise_the_score(
         result = score(vae_with_gaps, blank)
         assert (result.column_terms[:, column] == 0).all()
         above = (result.anomaly_score > whole.anomaly_score.quantile(0.99)).float().mean()
-        assert above < 0.03 if column < 5 else 0.15  # 1 % without the blanks
+        assert above < (0.03 if column < 5 else 0.06)  # 1 % without the blanks
 
 
 def test_a_record_of_missing_cells_alone_is_unremarkable(
@@ -291,6 +292,7 @@ def test_a_gpu_scores_repeatably_and_as_a_cpu_does_to_rounding(draw: Callable[..
     cpu = VAE.from_config(gpu.config(), {name: x.cpu() for name, x in gpu.state_dict().items()})
     on_gpu = score(gpu, records)
     assert on_gpu.anomaly_score.device.type == "cpu"
-    assert_close(on_gpu.anomaly_score, score(cpu, records).anomaly_score, rtol=1e-3, atol=1e-2)
+    on_cpu = score(cpu, records).anomaly_score
+    assert ((on_gpu.anomaly_score - on_cpu).abs() <= ROUNDING * on_cpu.abs().clamp(min=1)).all()
     order = torch.randperm(len(records), generator=torch.Generator().manual_seed(0))
     assert same(score(gpu, records[order]), on_gpu, order)
