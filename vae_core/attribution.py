@@ -97,7 +97,8 @@ def _attribute(vae: VAE, records: Records, critic: CellCritic | None) -> Attribu
     case.name_columns(alone, ~paired_F)
     for _ in range(_NAMINGS - 1):
         case.name_columns(case.mended_by_each(), torch.ones_like(paired_F))
-    kl_part_F = (case.kl_divergence - vae.typical_kl.to(records.device)).clamp(min=0) * vae.weights[-1]
+    typical_kl, weight = (x.to(records.device) for x in (vae.typical_kl, vae.weights[-1]))
+    kl_part_F = (case.kl_divergence - typical_kl).clamp(min=0) * weight
     whole_F = (case.explained.sum(dim=1) + kl_part_F).clamp(min=_TINY)
     return Attribution(
         drop_FJ, case.explained / whole_F[:, None], kl_part_F / whole_F, case.column_terms, case.expected

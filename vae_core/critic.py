@@ -88,13 +88,14 @@ class CellCritic(nn.Module):
     @torch.inference_mode()
     def suspicion(self, records: Records) -> Tensor:
         """(n_records, n_columns) the same, of the members together (their geometric mean): a pure function of
-        the record.
+        the record. It lies where the records do.
         """
         found = records.numeric.new_empty(len(records), len(self.learned))
         with one_thread_per_kernel():
             for start in range(0, len(records), _TOGETHER):
                 part = records[start : start + _TOGETHER]
-                judged = torch.log_softmax(self(filled_up(part, _TOGETHER)).mean(dim=0), dim=-1)
+                judged_MBJ = self(filled_up(part, _TOGETHER).to(self.mean.device))
+                judged = torch.log_softmax(judged_MBJ.mean(dim=0), dim=-1)
                 found[start : start + _TOGETHER] = judged[: len(part)]
         return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 import torch
@@ -18,7 +19,23 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from vae_core import VAE, Known, Layout, Recipe, Records, Scorer, fit, minibatches, score
+from vae_core import (
+    VAE,
+    Known,
+    Layout,
+    Recipe,
+    Records,
+    Scorer,
+    attribute,
+    expect,
+    fit,
+    generation,
+    linear,
+    minibatches,
+    score,
+)
+from vae_core.attribution import _Case
+from vae_core.critic import CellCritic
 from vae_core.device import Recorded, in_halves
 from vae_core.flat import FlatParameters
 from vae_core.fused import FusedScorer
@@ -26,12 +43,14 @@ from vae_core.gradient import gradient
 from vae_core.losses import Losses
 from vae_core.minibatches import Minibatch, Minibatches
 from vae_core.parallel import Share
+from vae_core.posteriors import FullGaussian
 from vae_core.run import Run
 from vae_core.scoring import ROUNDING
 from vae_core.threads import one_thread_per_kernel
 
 THERE = "meta"  # stands for a device that is not the CPU
 NUMBERS = Layout(("a", "b", "c", "d", "e"), (), ("hour",))
+Network = TypeVar("Network", bound=nn.Module)
 SHORT = Recipe(steps=60, n_members=2, width=16, warm_up=5)
 
 
@@ -146,14 +165,14 @@ def on_gpu(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device=THERE)
 
 
-def imagined(vae: VAE) -> VAE:
+def imagined(model: Network) -> Network:
     """The model on a device that is not there."""
-    for module in vae.modules():
+    for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(on_gpu(*parameter.shape)))
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, on_gpu(*buffer.shape, dtype=buffer.dtype))
-    return vae
+    return model
 
 
 def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
@@ -265,6 +284,62 @@ def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.Monke
         assert found.anomaly_score.device.type == found.column_terms.device.type == THERE
         mean, std = scorer.expect(torch.empty(100, 5), torch.empty(100, 1), 128)  # records may lie on the CPU
         assert mean.device.type == std.device.type == THERE
+
+
+GENERAL: list[dict[str, object]] = [
+    {},  # with categories
+    {"posterior": "full", "noise": "student_t", "prior": "normal"},
+    {"prior": "hierarchical"},
+    {"regulariser": "kernel"},
+    {"column_noise": {"a": "poisson", "b": "bernoulli", "c": "negative_binomial"}},
+]
+
+
+@pytest.mark.parametrize("settings", GENERAL)
+def test_a_gpu_s_model_explains_records_that_lie_on_the_cpu(
+    settings: dict[str, object], layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers lie where the records do. Left out, for they ask for values: checks of the records, the
+    conjugate gradients of missing cells, which know no other tensors than they are given, and pairs of
+    columns.
+    """
+    real = VAE(layout, replace(SHORT, **settings), (1, 2)).eval()  # type: ignore[arg-type]
+    monkeypatch.setattr(Layout, "check", lambda *_: None)
+    monkeypatch.setattr(
+        torch, "inference_mode", lambda *_: torch.no_grad()
+    )  # in which no fake tensor can be made
+    critic = CellCritic(layout).eval()
+    monkeypatch.setattr(linear, "fill", lambda residual, *_: residual)
+    monkeypatch.setattr(_Case, "name_pairs", lambda _, drop: torch.zeros(len(drop), dtype=torch.bool))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        vae = imagined(real)
+        records = Records(torch.empty(9, 5), torch.empty(9, 2, dtype=torch.int64), torch.empty(9, 1))
+        found = attribute(vae, records, imagined(critic))
+        for answer in (found, found.expected, expect(vae, records), score(vae, records)):
+            tensors = [x for x in vars(answer).values() if isinstance(x, Tensor)]
+            assert tensors
+            assert {x.device.type for x in tensors} == {"cpu"}
+
+
+@pytest.mark.parametrize("settings", GENERAL)
+def test_a_gpu_s_model_fills_in_records_that_lie_on_the_cpu(
+    settings: dict[str, object], layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the proposal on; the search for it asks for values."""
+    real = VAE(layout, replace(SHORT, **settings), (1, 2)).eval()  # type: ignore[arg-type]
+    monkeypatch.setattr(generation, "_own_seed", lambda *_: 0)  # asks for the cells
+    here = torch.Generator()  # there is none where no device is
+    monkeypatch.setattr(torch, "Generator", lambda _: here)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        vae = imagined(real)
+        records = Records(torch.empty(9, 5), torch.empty(9, 2, dtype=torch.int64), torch.empty(9, 1))
+        n_latents = vae.recipe.latents_for(layout)
+        proposal = FullGaussian(on_gpu(2, 1, n_latents), on_gpu(2, 1, n_latents, n_latents))
+        answer = generation._answer(vae, records[0].to(THERE), proposal, 3, 0)
+        assert answer.mean.device.type == answer.draws.categorical.device.type == THERE
+        found = generation._assembled(vae, records, torch.arange(2), [answer, answer], 3)
+        made = [found.std, *found.probabilities, found.records.numeric, found.draws[2].categorical]
+        assert {x.device.type for x in made} == {"cpu"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
