@@ -115,13 +115,16 @@ class FullGaussian:
     def of(cls, outputs: Tensor) -> FullGaussian:
         """From an encoder's outputs: means, log-variances of the diagonal, and the entries below it, row by
         row.
+
+        A unit of noise moves a latent no farther than its mean may lie: the squares of such entries stay
+        within float32.
         """
         n_outputs = outputs.shape[-1]
         n_latents = (math.isqrt(8 * n_outputs + 9) - 3) // 2
         mean, log_variance, below = outputs.tensor_split([n_latents, 2 * n_latents], dim=-1)
         factor = torch.diag_embed((log_variance.clamp(*LOG_VARIANCE) / 2).exp())
         rows, columns = torch.tril_indices(n_latents, n_latents, offset=-1, device=outputs.device)
-        factor[..., rows, columns] = below
+        factor[..., rows, columns] = below.clamp(-FARTHEST, FARTHEST)
         return cls(mean.clamp(-FARTHEST, FARTHEST), factor)
 
     @property

@@ -68,8 +68,9 @@ def test_draws_have_the_covariance_they_claim() -> None:
 @pytest.mark.parametrize("kind", [DiagonalGaussian, FullGaussian])
 def test_outputs_however_extreme_give_a_finite_posterior(kind: type) -> None:
     """An encoder that was fed 1e30 must not end the night."""
-    outputs = torch.tensor([[1e30, -1e30, 0.0, 5.0, -1e4, 1e4, 0.0, 0.0, 0.0]])[:, : kind.n_outputs(3)]
+    outputs = torch.tensor([[1e30, -1e30, 0.0, 5.0, -1e4, 1e4, 1e30, -1e30, 1e30]])[:, : kind.n_outputs(3)]
     posterior = kind.of(outputs)
+    assert posterior.variance.isfinite().all()
     assert posterior.draw(torch.ones(1, 3)).isfinite().all()
     assert posterior.kl_to_prior().isfinite().all()
     assert (posterior.kl_to_prior() >= 0).all()

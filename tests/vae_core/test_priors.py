@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from torch.testing import assert_close
 
 from vae_core import Layout, Recipe, Records, fit, negative_elbo, score
 from vae_core.posteriors import DiagonalGaussian, FullGaussian
-from vae_core.priors import Hierarchical, Mixture, StandardNormal
+from vae_core.priors import PRIORS, Hierarchical, Mixture, StandardNormal
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -109,6 +110,24 @@ def test_draws_have_the_mixture_s_mean_and_spread() -> None:
         assert_close(drawn[m].var(dim=0), theirs.variance, rtol=0.05, atol=0.0)
     normal = StandardNormal(2, 3, 1).sample(20_000, torch.Generator().manual_seed(1))
     assert_close(normal.std(dim=1), torch.ones(2, 3), rtol=0.03, atol=0.0)
+
+
+@pytest.mark.parametrize("kind", [DiagonalGaussian, FullGaussian])
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_posterior_however_extreme_has_a_finite_kl(kind: type, name: str) -> None:
+    """To the narrowest components, too."""
+    prior = PRIORS[name](2, 3, 4).requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in prior.parameters():
+        parameter.normal_(generator=generator)
+    prior.reset(generator)
+    if isinstance(prior, Mixture):
+        prior.log_std[:, 0] = -1e30
+    outputs = torch.tensor([1e30, -1e30, 0.0, 5.0, -1e4, 1e4, 1e30, -1e30, 1e30])[: kind.n_outputs(3)]  # type: ignore[attr-defined]
+    q = kind.of(outputs.expand(2, 5, -1))  # type: ignore[attr-defined]
+    for kl in (prior.kl(q), prior.eval().kl(q)):
+        assert kl.isfinite().all()
+        assert (kl >= 0).all()
 
 
 def two_kinds(n: int, seed: int) -> Tensor:
