@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from vae_core.model import VAE
+from vae_core.noise import Mixed, Noise, StudentT
 from vae_core.records import Records
 from vae_core.slices import in_slices
 
 _ACTIVE = 0.01  # variance over the records of a latent's posterior mean (Burda et al. 2016, section 5.2)
 _WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given it up
+_LEARN_SCALE = ("gaussian", "gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 _NARROW = 1e-4  # variance of a posterior that has become a point
 _MOST = 16_384  # records looked at
 _FEWEST = 50  # fewer say nothing
@@ -47,7 +49,7 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
         n_rows = rows.stop - rows.start
         posterior = vae.encode(part)
         mean[:, rows], spread[:, rows] = posterior.mean[:, :n_rows], posterior.variance[:, :n_rows]
-        variance[:, rows] = vae.decode(posterior.mean, part).numeric.variance[:, :n_rows]
+        variance[:, rows] = _learned_variance(vae.decode(posterior.mean, part).numeric)[:, :n_rows]
 
     in_slices(vae, records, look)
     active = tuple((mean.var(dim=1, correction=0) > _ACTIVE).sum(dim=1).tolist())
@@ -55,24 +57,45 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
     return Diagnosis(active, n_latents, tuple(notes))
 
 
+def _learned_variance(numeric: Noise) -> Tensor:
+    """(M, B, N) what the decoder says of how far a number spreads. Of a Student t it is the squared scale:
+    its variance is large where tails are heavy, too.
+    """
+    if isinstance(numeric, StudentT):
+        return numeric.squared_scale
+    variance = numeric.variance
+    if isinstance(numeric, Mixed):
+        for columns, noise in numeric.parts:
+            variance[..., columns] = _learned_variance(noise)
+    return variance
+
+
 def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, variance: Tensor) -> list[str]:
     notes = []
-    if not any(active) and len(vae.layout.columns) > 1:
-        notes.append(
-            f"posterior collapse: in no member does any of {n_latents} latents vary with the records, so that "
-            "nothing of a record gets through; try kl_warm_up, free_nats or a lower kl_weight, unless the columns share nothing"
-        )
+    if not all(active) and len(vae.layout.columns) > 1:
+        notes.append(_collapse(active, n_latents))
     points = float((spread < _NARROW).float().mean())
     if vae.recipe.regulariser == "kl" and points > 0.5:
         notes.append(
             f"{points:.0%} of the posteriors have shrunk to points: latents copy records; raise kl_weight or lower n_latents"
         )
     learned = vae.learned[: variance.shape[2]].cpu()
-    scaled = torch.tensor(
-        [n.startswith("gaussian") and n != "gaussian_fixed_sigma" for n in vae.noise.names], dtype=torch.bool
-    )
+    scaled = torch.tensor([name in _LEARN_SCALE for name in vae.noise.names], dtype=torch.bool)
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled
     if wide_N.any():
         names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]
         notes.append(f"the decoder expects anything of {', '.join(names)}: its variance ran off to the bound")
     return notes
+
+
+def _collapse(active: tuple[int, ...], n_latents: int) -> str:
+    tries = "try kl_warm_up, free_nats or a lower kl_weight"
+    if any(active):
+        return (
+            f"posterior collapse: in {active.count(0)} of {len(active)} members none of {n_latents} latents varies "
+            f"with the records, so that nothing of a record gets through these; {tries}"
+        )
+    return (
+        f"posterior collapse: in no member does any of {n_latents} latents vary with the records, so that "
+        f"nothing of a record gets through; {tries}, unless the columns share nothing"
+    )

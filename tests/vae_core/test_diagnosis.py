@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from vae_core import Layout, Recipe, Records, TrainingWarning, fit
+from vae_core import VAE, Layout, Recipe, Records, TrainingWarning, fit
 from vae_core.diagnosis import diagnose
 
 LAYOUT = Layout(tuple("abcd"))
@@ -36,18 +39,45 @@ def test_a_collapsed_posterior_is_said() -> None:
         fit(LAYOUT, one_cause(), Recipe(steps=300, n_members=2, kl_weight=1000.0), seed=0)
 
 
+def test_members_that_collapsed_beside_others_are_counted() -> None:
+    """Three of four whose encoder says the same of every record; the fourth does not make up for them."""
+    vae = fit(LAYOUT, one_cause(), Recipe(steps=300, n_members=4), seed=0)
+    assert diagnose(vae, one_cause()).notes == ()
+    with torch.no_grad():
+        vae.encoder_outputs.weight[:3] = 0
+    found = diagnose(vae, one_cause())
+    assert found.active[:3] == (0, 0, 0)
+    (said,) = found.notes
+    assert said.startswith("posterior collapse: in 3 of 4 members none of 2 latents varies with the records")
+
+
 def test_posteriors_that_became_points_are_said() -> None:
     """Without a KL latents copy records."""
     with pytest.warns(TrainingWarning, match="% of the posteriors have shrunk to points"):
         fit(LAYOUT, one_cause(), Recipe(steps=800, n_members=2, kl_weight=0.0, n_latents=4), seed=0)
 
 
-def test_a_decoder_that_gave_a_column_up_is_said() -> None:
-    """Values far beyond the standardised range, without a pattern: the variance runs to its bound."""
+@pytest.mark.parametrize("noises", [{}, {"noise": "student_t"}, {"column_noise": {"d": "student_t"}}])
+def test_a_decoder_that_gave_a_column_up_is_said(noises: dict[str, Any]) -> None:
+    """Values far beyond the standardised range, without a pattern: the variance runs to its bound, and
+    so does the scale of heavier tails.
+    """
     x = one_cause().numeric.clone()
     x[:, 3] = 300 * torch.randn(1000, generator=torch.Generator().manual_seed(2))
     with pytest.warns(TrainingWarning, match="the decoder expects anything of .*d: "):
-        fit(LAYOUT, records(x), Recipe(steps=300, n_members=2, linear_records=0), seed=0)
+        fit(LAYOUT, records(x), Recipe(steps=300, n_members=2, linear_records=0, **noises), seed=0)
+
+
+def test_heavy_tails_alone_are_no_column_given_up() -> None:
+    """With 2.05 degrees of freedom the variance is 41 times the squared scale: 68 where that is 1.65."""
+    vae = VAE(LAYOUT, Recipe(noise="student_t", n_members=2), ())
+    vae.initialise(one_cause().categorical, torch.Generator().manual_seed(0))
+    assert vae.noise.extra is not None
+    with torch.no_grad():
+        vae.noise.extra.fill_(math.log(0.05) - 1)
+        vae.decoder_outputs.bias[..., 4:8] = 0.5
+        vae.decoder_outputs.weight[..., 4:8] = 0
+    assert not [note for note in diagnose(vae.eval(), one_cause()).notes if "expects anything" in note]
 
 
 def test_whoever_asks_to_be_told_is_told_in_place_of_a_warning() -> None:
