@@ -52,17 +52,51 @@ def test_it_learns_finds_explains_and_is_saved(
     """500 records whose first three numbers share a cause, and 100 in which one of them contradicts the
     others.
     """
+    broken = draw(100, seed=3)
+    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
+    _learns_finds_explains_and_is_saved(layout, settings, draw(1500, seed=1), draw(500, seed=2), broken)
+
+
+@pytest.mark.parametrize("noise", ["bernoulli", "poisson", "negative_binomial"])
+def test_so_it_does_with_a_column_of_counts_or_of_yes_and_no(
+    layout: Layout, draw: Callable[..., Records], noise: str
+) -> None:
+    """b is drawn by the noise model itself, about its place among the columns that share a cause, and in what
+    is broken on the other side; where that is near the middle, either is right.
+    """
+    broken = draw(1000, seed=3)
+    broken = broken[(broken.numeric[:, 0].abs() > 1.5).nonzero()[:, 0]]
+    broken.numeric[:, 1].neg_()
+    records = [_drawn_by(noise, x) for x in (draw(1500, seed=1), draw(500, seed=2), broken)]
+    _learns_finds_explains_and_is_saved(layout, {"column_noise": {"b": noise}}, *records)
+
+
+def _drawn_by(noise: str, records: Records) -> Records:
+    """The records with b at a draw whose log odds are 4 b, or whose mean is exp(1 + b)."""
+    b, generator = records.numeric[:, 1], torch.Generator().manual_seed(4)
+    if noise == "bernoulli":
+        drawn = torch.bernoulli(torch.sigmoid(4 * b), generator=generator)
+    else:
+        about = torch.ones_like(b)
+        if noise == "negative_binomial":  # of dispersion 0.1
+            about = torch._standard_gamma(torch.full_like(b, 10.0), generator) / 10
+        drawn = torch.poisson((1 + b).exp() * about, generator=generator)
+    b.copy_(drawn)
+    return records
+
+
+def _learns_finds_explains_and_is_saved(
+    layout: Layout, settings: dict[str, Any], learned: Records, normal: Records, broken: Records
+) -> None:
     losses: list[float] = []
 
     def note(progress: Progress) -> None:
         losses.append(progress.loss)
 
     recipe = Recipe(**{"steps": 300, "n_members": 2} | settings)
-    vae = fit(layout, draw(1500, seed=1), recipe, seed=0, on_progress=note)
+    vae = fit(layout, learned, recipe, seed=0, on_progress=note)
     assert losses[-1] < losses[0] - 1
 
-    normal, broken = draw(500, seed=2), draw(100, seed=3)
-    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
     scores = [score(vae, records).anomaly_score for records in (normal, broken)]
     assert (scores[1][:, None] > scores[0]).float().mean() > 0.95  # AUROC
     assert (attribute(vae, broken).share[:, :3].sum(dim=1) > 0.5).float().mean() > 0.9
