@@ -31,7 +31,8 @@ class Prior(Protocol):
     """A distribution over latents, the same for every record."""
 
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None, /) -> Tensor:
-        """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it; never negative.
+        """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it, or near such a bound
+        (``Hierarchical``); never negative.
 
         generator: for priors that estimate it by a draw in training; without one the answer is always the
             same.
@@ -39,8 +40,8 @@ class Prior(Protocol):
         ...
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """(..., n_members, n_records) log p(z) in nats, or a bound below it, of latents (..., n_members,
-        n_records, n_latents).
+        """(..., n_members, n_records) log p(z) in nats, or a bound below it or near such a bound, of latents
+        (..., n_members, n_records, n_latents).
         """
         ...
 
@@ -174,8 +175,10 @@ class Hierarchical(nn.Module):
         """The model draws all weights of affine maps."""
 
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
-        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): above KL(q(z|x) || p(z)), by Jensen's
-        inequality over t.
+        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): with the expectation taken exactly it is
+        above KL(q(z|x) || p(z)), by Jensen's inequality over t.
+
+        A draw estimates it without bias; cubature without a generator comes near it and is no bound.
         """
         top = self.top(posterior.mean)
         entropy_free = -posterior.log_volume - 0.5 * posterior.mean.shape[-1]
@@ -187,7 +190,9 @@ class Hierarchical(nn.Module):
         return (self._expected(top, to_one, generator) + top.kl_to_prior()).clamp(min=0)
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """A bound below log p(z), by the same second encoder."""
+        """log p(z) from below, by the same second encoder: a bound where cubature is exact, near one
+        elsewhere.
+        """
         leading, shape = latents.shape[:-3], latents.shape[-3:]
         each = [self._log_prob(part) for part in latents.reshape(-1, *shape)]
         return torch.stack(each).view(*leading, *shape[:-1])

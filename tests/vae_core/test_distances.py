@@ -1,6 +1,6 @@
 """Distances to the prior against scipy, quadrature and Monte Carlo.
 
-Statistical tests allow five standard errors of a mean (six in a million false alarms each, were seeds not
+Statistical tests allow five standard errors of a mean (six in ten million false alarms each, were seeds not
 fixed).
 """
 

@@ -106,13 +106,13 @@ def test_density_and_posterior_are_those_of_the_observed_cells_marginal(seed: in
 
 
 def test_gaps_in_training_hardly_move_the_fit() -> None:
-    """4,000 records with a fifth of the cells missing: covariances, 4 at the most, have standard errors of
-    0.1 if nothing is missing; within four of them, 1 false alarm in 10⁴ runs.
+    """4,000 records with a fifth of the cells missing: variances, 2.3 at the most, have standard errors of
+    0.06, six means of 0.03, sigma of 0.004. All 28 are held to five of them, 1 false alarm in 60,000 runs.
     """
     known = values(100_000, seed=5).T.cov()
     ppca = fit_ppca(values(4000, seed=4, missing=0.2), 3)
-    assert_close(covariance(ppca), known, rtol=0.0, atol=0.4)
-    assert_close(ppca.mean, torch.arange(6.0, dtype=torch.float64), rtol=0.0, atol=0.2)
+    assert_close(covariance(ppca), known, rtol=0.0, atol=0.3)
+    assert_close(ppca.mean, torch.arange(6.0, dtype=torch.float64), rtol=0.0, atol=0.15)
     assert ppca.variance.sqrt().item() == pytest.approx(0.5, abs=0.02)
 
 
