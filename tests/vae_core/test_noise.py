@@ -152,8 +152,11 @@ def one_cause(n: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ["gaussian_shared_sigma", "gaussian_column_sigma", "gaussian"])
 def test_a_fitted_sigma_recovers_the_known_noise(name: str) -> None:
-    """One cause, noise of 0.4 in three columns and of 0.8 in the others; one sigma for all lies between
-    them.
+    """One cause, noise of 0.4 in three columns and of 0.8 in the others; one sigma for all lies between them.
+
+    Over six other draws and fits a column's sigma scattered by 2.0 % of itself, one for all by 0.8 %. Five
+    standard deviations of the one and six of the other are allowed: 1 false alarm in 10⁵ runs, were they
+    normal.
     """
     clean, generator = one_cause(3000, seed=1), torch.Generator().manual_seed(2)
     known = torch.tensor([0.4, 0.4, 0.4, 0.8, 0.8, 0.8])
@@ -163,9 +166,9 @@ def test_a_fitted_sigma_recovers_the_known_noise(name: str) -> None:
     with torch.no_grad():
         sigma = vae.decode(vae.encode(records).mean, records).numeric.variance.mean(dim=(0, 1)).sqrt()
     if name == "gaussian_shared_sigma":
-        assert_close(sigma, known.square().mean().sqrt().expand(6), rtol=0.1, atol=0.0)
+        assert_close(sigma, known.square().mean().sqrt().expand(6), rtol=0.05, atol=0.0)
     else:
-        assert_close(sigma, known, rtol=0.15, atol=0.0)
+        assert_close(sigma, known, rtol=0.1, atol=0.0)
 
 
 def test_heavy_tails_and_counts_are_learned_as_such() -> None:

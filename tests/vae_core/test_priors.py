@@ -140,8 +140,11 @@ def two_kinds(n: int, seed: int) -> Tensor:
 
 
 def test_where_records_are_of_two_kinds_a_mixture_fits_them_better() -> None:
-    """−ELBO of new records falls by half a nat at least, and the latents of a record halfway, the likeliest
-    of all under N(0, I), become unlikely ones.
+    """−ELBO of new records falls by 0.3 nats at least, and the latents of a record halfway, the likeliest of
+    all under N(0, I), become unlikely ones.
+
+    Over eight other draws and fits −ELBO fell by 0.90 ± 0.16, and the KL of halfway records was 2.4 ± 0.8
+    above that of the others: 1 false alarm in 500 runs, were these normal.
     """
     halfway = 0.3 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(3)).expand(-1, 4)
     learned, new, between = (
@@ -155,7 +158,7 @@ def test_where_records_are_of_two_kinds_a_mixture_fits_them_better() -> None:
         usual, odd = score(vae, new), score(vae, between)
         loss[prior] = float(negative_elbo(vae, new).whole.mean())
         farther[prior] = float(odd.kl_divergence.mean() - usual.kl_divergence.mean())
-    assert loss["mixture"] < loss["normal"] - 0.5
+    assert loss["mixture"] < loss["normal"] - 0.3
     assert farther["normal"] < 0 < farther["mixture"]
 
 
@@ -203,6 +206,9 @@ def test_two_levels_recover_what_is_above_the_other() -> None:
     """Two kinds of records, each with a cause of its own: the top latent tells the kinds apart (in one member
     their means lie three deviations or more from each other), and −ELBO of new records is no worse than with
     one level.
+
+    Over eight other draws and fits −ELBO fell by 0.31 ± 0.11, and in one of the eight neither member told the
+    kinds apart: 1 false alarm in 8 runs, were seeds not fixed.
     """
     learned, new = (
         Records(x, torch.zeros(len(x), 0, dtype=torch.int64), torch.zeros(len(x), 0))
@@ -213,7 +219,7 @@ def test_two_levels_recover_what_is_above_the_other() -> None:
         recipe = Recipe(prior=kind, n_latents=2, steps=1500, trim=0.0, linear_records=0, n_members=2)
         vae = fit(Layout(tuple("abcd")), learned, recipe, seed=0)
         loss[kind] = float(negative_elbo(vae, new).whole.mean())
-    assert loss["hierarchical"] < loss["normal"] + 0.05
+    assert loss["hierarchical"] < loss["normal"]
     assert isinstance(vae.prior, Hierarchical)
     with torch.no_grad():
         top = vae.prior.top(vae.encode(new).mean).mean[..., 0]
