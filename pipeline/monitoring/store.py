@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +27,7 @@ measures = sa.Table(
     metadata,
     sa.Column("dataset", sa.String(63), primary_key=True),
     sa.Column("batch_id", sa.String(250), primary_key=True),
-    sa.Column("day", sa.String(10), nullable=False),  # of the newest record
+    sa.Column("day", sa.String(10), nullable=False),  # that it counts with: window.day
     sa.Column("model_version", sa.Integer, nullable=False),
     sa.Column("measured_at", instant, nullable=False),
     sa.Column("measures", sa.JSON, nullable=False),
@@ -124,8 +124,12 @@ def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str
 
 
 def newest(ledger: Ledger, dataset: str, n: int = 1) -> list[Watched]:
-    """The newest batches, oldest first."""
-    return _read(ledger, measures.c.dataset == dataset, n)
+    """The newest batches, oldest first.
+
+    Rows of before a batch's day was held to when it was read may be dated in the future: they are none.
+    """
+    until_today = measures.c.day <= datetime.now(UTC).date().isoformat()
+    return _read(ledger, (measures.c.dataset == dataset) & until_today, n)
 
 
 def _read(ledger: Ledger, condition: sa.ColumnElement[bool], most: int) -> list[Watched]:

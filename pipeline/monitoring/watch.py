@@ -21,7 +21,7 @@ from pipeline.monitoring import store
 from pipeline.monitoring.findings import STRAYS, Finding, news
 from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.store import Watched
-from pipeline.records.window import age
+from pipeline.records import window
 from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def watch(
         backlog: flagged records of the dataset that have waited for a person for longer than a day.
         current: every batch as the ledger has it; one that was refused since it was measured is no history.
     """
-    name, day = dataset.name, age(state)[0].date()
+    name, day = dataset.name, window.day(state)
     past = [
         one for one in store.before(here.ledger, name, day, state.batch_id) if _counts(one.batch_id, current)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -16,7 +16,7 @@ from pipeline import sql
 from pipeline.config.dataset import Dataset
 from pipeline.config.derived import BATCH, KEY
 from pipeline.errors import NotReady
-from pipeline.incoming.batches import DATE, is_undated
+from pipeline.incoming.batches import AHEAD, DATE, is_undated
 from pipeline.storage.ledger import BatchState
 
 DAY = "vaewatch day"  # column of records that are learned or held out: a number for the day that each belongs to
@@ -94,10 +94,9 @@ def choose_window(
             f"{dataset.name}: {n_records} accepted records in {len(usable)} batches, train.min_records is "
             f"{dataset.train.min_records}; wait for more batches or lower it"
         )
-    days: dict[object, int] = {}
+    days: dict[date, int] = {}
     for batch in usable:
-        day = age(batch)[0].date()
-        days[day] = days.get(day, 0) + batch.n_accepted
+        days[day(batch)] = days.get(day(batch), 0) + batch.n_accepted
     inside = {batch.batch_id for batch in usable}
     remembered = inside if dataset.derived else {batch.batch_id for batch in accepted}
     left_out = tuple(record for record in anomalies if record[0] in remembered)
@@ -119,8 +118,19 @@ def fingerprint(
 def age(batch: BatchState) -> tuple[datetime, str]:
     """When a batch's newest record happened, as well as is known, and its name: the order of batches in
     time.
+
+    Never later than it was validated: clocks of a source may be wrong, and one record dated 2099 would make
+    every other batch an old one.
     """
-    return batch.newest_record_at or _named_day(batch.batch_id) or batch.validated_at, batch.batch_id
+    happened, read = batch.newest_record_at, batch.validated_at
+    if happened is None or happened > read + AHEAD:
+        happened = _named_day(batch.batch_id) or read
+    return min(happened, read), batch.batch_id
+
+
+def day(batch: BatchState) -> date:
+    """The day that a batch counts with, of UTC."""
+    return age(batch)[0].astimezone(UTC).date()
 
 
 def _named_day(batch_id: str) -> datetime | None:
@@ -133,12 +143,18 @@ def _named_day(batch_id: str) -> datetime | None:
 
 
 def day_of(dataset: Dataset, window: Window) -> str:
-    """SQL: days since 1970 of a record's own time, else of its batch."""
-    days = (f"{sql.text(b.batch_id)}: {(age(b)[0].date() - _EPOCH).days}" for b in window.batches)
-    of_batch = f"coalesce(map {{{', '.join(days)}}}[{BATCH}], 0)"
+    """SQL: days since 1970 of a record's own time where that can be, else of its batch."""
+    of_batch = f"coalesce({_by_batch({b.batch_id: day(b) for b in window.batches})}, 0)"
     if not dataset.time:
         return of_batch
-    return f"coalesce(floor(epoch({sql.name(dataset.time)}) / 86400), {of_batch})::BIGINT"
+    own = f"floor(epoch({sql.name(dataset.time)}) / 86400)"
+    last = _by_batch({b.batch_id: (b.validated_at + AHEAD).astimezone(UTC).date() for b in window.batches})
+    return f"coalesce(CASE WHEN {own} > {last} THEN NULL ELSE {own} END, {of_batch})::BIGINT"
+
+
+def _by_batch(days: Mapping[str, date]) -> str:
+    listed = (f"{sql.text(batch_id)}: {(on - _EPOCH).days}" for batch_id, on in days.items())
+    return f"map {{{', '.join(listed)}}}[{BATCH}]"
 
 
 def among(records: Sequence[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 
 from pipeline.config.dataset import Dataset
 from pipeline.installation import Installation
+from pipeline.records import window
 from pipeline.records.verdicts import anomaly_id
-from pipeline.records.window import age
 from pipeline.review import suppression
 from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
@@ -61,8 +61,7 @@ def fill(
         told: whether people were told of it, or need not be; else its digest is due.
     """
     tables = here.tables(dataset)
-    newest = min(age(state)[0], state.validated_at)  # clocks of a source may be wrong
-    day = newest.astimezone(UTC).date().isoformat()
+    day = window.day(state).isoformat()
     suppression.release(here.ledger, dataset.name)
     rules = suppression.in_force(here.ledger, dataset.name)
     batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)

@@ -99,13 +99,13 @@ def _in_order(
     the next ones after them.
     """
     from pipeline.monitoring import store, watch
-    from pipeline.records.window import age
+    from pipeline.records.window import age, day
     from pipeline.report import batch as report
 
     if not scored_now:
         return
     *others, last = sorted((current[one] for one in scored_now), key=age)
-    after = store.ids_after(here.ledger, dataset.name, age(last)[0].date(), last.batch_id, NEXT)
+    after = store.ids_after(here.ledger, dataset.name, day(last), last.batch_id, NEXT)
     for batch_id in [*(state.batch_id for state in others), last.batch_id, *after]:
         if watch.judge_again(here, dataset, batch_id, current):
             report.rewrite(here, dataset, batch_id)

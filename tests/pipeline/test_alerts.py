@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -167,6 +167,29 @@ def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
         "2026-01_undated": "4 records are of another time than the delivery's name says, and set aside",
         "2026-02_undated": "1 record is of another time than the delivery's name says, and set aside",
     }
+
+
+def test_a_batch_with_a_record_of_the_future_is_history_and_not_the_newest_for_ever(
+    place: Installation,
+) -> None:
+    """What is measured of a day stays that day's, whatever one clock of a source says; nor does a row of 2099
+    that was written before this was so stand before every later one.
+    """
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    version = ModelVersion("sensors", 1, "run", "key", (), {}, at, {})
+    days = ("2026-01-05", "2026-01-06")
+    known = {name: replace(unaccepted(name, n_read=4), validated_at=at) for name in days}
+    known["2026-01-05"] = replace(known["2026-01-05"], newest_record_at=datetime(2099, 1, 1, tzinfo=UTC))
+    detector = cast("Detector", None)  # a batch without an accepted record asks for none
+    first, second = (
+        watch(place, PLAIN, state, detector, version, None, known, backlog=0, scored_at=at)
+        for state in known.values()
+    )
+    assert first.day < second.day
+    assert second.measures.n_earlier == 1
+    assert measured.newest(place.ledger, "sensors") == [second]
+    measured.replace(place.ledger, "sensors", replace(first, day=date(2099, 1, 1)))
+    assert measured.newest(place.ledger, "sensors") == [second]
 
 
 def unaccepted(batch_id: str, *, n_read: int) -> BatchState:

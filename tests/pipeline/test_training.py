@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline.records.window import DAY, choose_window
+from pipeline.records.window import DAY, age, choose_window, day
 from pipeline.storage.tables import Tables
 from pipeline.training.training_set import amount, read_window
 from tests.bench import speed_window
@@ -60,12 +60,12 @@ def test_a_smaller_sample_is_part_of_a_larger_one(landed: Path) -> None:
 
 def test_a_record_is_counted_with_the_day_that_it_happened_on(landed: Path) -> None:
     """A delivery of a month is thirty days, and one only where records have no time of their own. Batches say
-    that they end a day late.
+    that they end a day late, and are read as late.
     """
     late = [
-        replace(state, newest_record_at=state.newest_record_at + timedelta(days=1))
+        replace(state, newest_record_at=end, validated_at=end)
         for state in speed_window.states(N)
-        if state.newest_record_at
+        if state.newest_record_at and (end := state.newest_record_at + timedelta(days=1))
     ]
     timed = speed_window.dataset()
     first = (speed_window.FIRST.date() - date(1970, 1, 1)).days
@@ -74,6 +74,57 @@ def test_a_record_is_counted_with_the_day_that_it_happened_on(landed: Path) -> N
         table = read_window(dataset, window, tables, scratch=landed / "scratch", threads=1).table
         days = [first + delay + i for i in range(speed_window.N_DAYS)]
         assert sorted(set(table[DAY].to_pylist())) == days
+
+
+AHEAD = datetime(2099, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["dated names", "other names"])
+def test_a_record_dated_in_the_future_empties_no_window(named: bool) -> None:
+    """Read as an archive, months later, or each day on its own: a batch with such a record is of the day in
+    its name, else of the day it was read on, and no other one is old because of it.
+    """
+    known = speed_window.states(N)
+    if named:
+        read_on = known[-1].validated_at + timedelta(days=300)
+        known = [replace(state, validated_at=read_on) for state in known]
+    else:
+        known = [replace(state, batch_id=f"part-{i:02}") for i, state in enumerate(known)]
+    wrong = [*known[:5], replace(known[5], newest_record_at=AHEAD), *known[6:]]
+    right, found = (choose_window(speed_window.dataset(), states) for states in (known, wrong))
+    assert found.batch_ids == right.batch_ids == [state.batch_id for state in known]
+    assert found.records_per_day == right.records_per_day
+    week = timedelta(days=7)
+    assert [b.batch_id for b in found.newest(week)] == [b.batch_id for b in right.newest(week)]
+    batches, days = found.after(known[5].batch_id)
+    assert len(batches) == len(known) - 6 <= days < len(known) - 5  # the day in a name begins at midnight
+
+
+def test_no_batch_is_younger_than_its_reading() -> None:
+    """Up to a day ahead is a zone or a clock, and still the newest there is, not the day in a name."""
+    state = speed_window.states(N)[3]
+    read = state.validated_at
+    for ahead in (timedelta(hours=14), timedelta(days=400)):
+        late = replace(state, batch_id="part", newest_record_at=read + ahead)
+        assert (age(late)[0], day(late)) == (read, read.date())
+    tomorrow = replace(state, batch_id=f"{read + timedelta(days=1):%Y-%m-%d}", newest_record_at=None)
+    assert age(tomorrow)[0] == read
+    before = replace(state, newest_record_at=read - timedelta(days=9))
+    assert age(before)[0] == before.newest_record_at
+
+
+def test_a_record_dated_in_the_future_is_counted_with_its_batch(landed: Path) -> None:
+    """Or one wrong clock makes a day of its own, beside which every day has many records. The last three days
+    are read, by what the ledger says, when the first of them began.
+    """
+    *known, first, second, third = speed_window.states(N)
+    start = datetime.combine(day(first), time(), UTC)
+    early = [replace(state, validated_at=start) for state in (first, second, third)]
+    window, tables = choose_window(speed_window.dataset(), [*known, *early]), Tables(landed / "tables")
+    table = read_window(speed_window.dataset(), window, tables, scratch=landed / "scratch", threads=1).table
+    days = {date(1970, 1, 1) + timedelta(days=number) for number in table[DAY].to_pylist()}
+    assert day(third) not in days
+    assert {day(state) for state in (*known, first, second)} == days  # second: a day ahead is believed
 
 
 @pytest.mark.parametrize("max_records", [N, 500])
