@@ -28,13 +28,14 @@ from pipeline.config.contracts import (
 from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed
 from pipeline.incoming import guard
-from pipeline.incoming.batches import LandedBatch
+from pipeline.incoming.batches import AHEAD, LandedBatch
 from pipeline.storage.tables import Tables
 
 if TYPE_CHECKING:
     import duckdb
 
 SLICE = 16_384  # rows handed to the writer at once, which keeps a few dozen of them in hand
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PERIOD_FORMAT = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 
@@ -45,7 +46,9 @@ class Checked:
     Attributes:
         refusal: why the whole batch was refused; "" where it was accepted.
         set_aside: records per reason, e.g. {"out_of_range:amount": 3}; a record may have several reasons.
-        notes: what was accepted but is worth knowing (widened types, new columns).
+        notes: what was accepted but is worth knowing (widened types, new columns, dates in the future).
+        ahead: the one of the notes that needs attention at once, of dates in the future; "" for none.
+        newest_record_at: of the accepted ones; of those dated in the future only where all are.
     """
 
     fingerprint: str
@@ -54,6 +57,7 @@ class Checked:
     refusal: str = ""
     set_aside: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ahead: str = ""
     newest_record_at: datetime | None = None
 
 
@@ -63,6 +67,8 @@ class _Tally:
     n_accepted: int
     reasons: dict[str, int]
     newest: datetime | None
+    n_ahead: int = 0
+    latest: datetime | None = None
 
 
 def examine(dataset: Dataset, batch: LandedBatch, *, threads: int = 1) -> list[guard.FileReport]:
@@ -126,13 +132,15 @@ def validate(
             raise CheckCrashed(
                 f"batch {batch.batch_id}: {n_read} records were announced and {tally.n_read} read"
             )
+        ahead = _ahead(tally, dataset)
+        notes += (ahead,) if ahead else ()
         refusal = _check(dataset, batch, rules, tally, notes, scratch, page, threads)
         if not refusal:
             _publish(dataset, batch, tally, fingerprint, tables, scratch, threads)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     n_accepted = 0 if refusal else tally.n_accepted
-    return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, tally.newest)
+    return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, ahead, tally.newest)
 
 
 def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path) -> None:
@@ -248,14 +256,36 @@ def _where(dataset: Dataset, batch: LandedBatch) -> str:
 
 def _tally(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> _Tally:
     time = f"epoch_us(CAST({sql.name(dataset.time)} AS TIMESTAMP))" if dataset.time else "NULL::BIGINT"
-    n_read, n_aside, newest = _one(
+    last = (datetime.now(UTC) + AHEAD - EPOCH) // timedelta(microseconds=1)
+    n_read, n_aside, newest, n_ahead, latest = _one(
         connection,
-        f"SELECT count(*), count(*) FILTER (vaewatch_set_aside), max({time}) FILTER (NOT vaewatch_set_aside) FROM batch",
+        f"""SELECT count(*), count(*) FILTER (vaewatch_set_aside), max(happened) FILTER (accepted AND happened <= {last}),
+            count(*) FILTER (accepted AND happened > {last}), max(happened) FILTER (accepted)
+            FROM (SELECT vaewatch_set_aside, NOT vaewatch_set_aside AS accepted, {time} AS happened FROM batch)""",
     )
+    newest = latest if newest is None else newest
     reasons = connection.execute(
         "SELECT unnest(vaewatch_reasons) AS reason, count(*) FROM marks GROUP BY 1 ORDER BY 1"
     )
-    return _Tally(n_read, n_read - n_aside, dict(reasons.fetchall()), _as_time(newest))
+    counts = dict(reasons.fetchall())
+    return _Tally(n_read, n_read - n_aside, counts, _as_time(newest), n_ahead, _as_time(latest))
+
+
+def _ahead(tally: _Tally, dataset: Dataset) -> str:
+    """What to say of accepted records that are dated in the future; no contract bounds a time by itself."""
+    if not tally.n_ahead:
+        return ""
+    are = "1 record is" if tally.n_ahead == 1 else f"{tally.n_ahead} records are"
+    latest = f"{tally.latest:%Y-%m-%d %H:%M}" if tally.latest else "beyond the year 9999"
+    split = (
+        ""
+        if dataset.incoming.split
+        else "; where deliveries are named by their day, incoming.split: day sets such records aside"
+    )
+    return (
+        f"{are} dated more than a day after being read, the latest {latest}: no day or window goes by "
+        f"such a date; have the source set {dataset.time!r} right and deliver the batch again{split}"
+    )
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
@@ -269,7 +299,7 @@ def _as_time(microseconds: int | None) -> datetime | None:
     if microseconds is None:
         return None
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+        return EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:  # a year beyond 9999: no use as a date
         return None
 

@@ -129,6 +129,8 @@ def _validate(
         )
     if found.set_aside and not found.refusal:
         say("set aside: " + ", ".join(f"{rule} {n}" for rule, n in found.set_aside.items()))
+    if found.ahead and not found.refusal:
+        say(f"noted: {found.ahead}")
     checked = replace(
         fresh,
         status="refused" if found.refusal else "accepted",

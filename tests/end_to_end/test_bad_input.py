@@ -28,6 +28,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import NotReady, RegistryUnreachable, StorageFailed
+from pipeline.records.window import choose_window, day
 from pipeline.steps.receipts import BatchReceipt
 
 if TYPE_CHECKING:
@@ -491,6 +492,39 @@ def test_times_without_a_zone_do_not_pass_for_instants(shop: Shop) -> None:
     shop.refused(
         changed("at", naive), "column 'at' is timestamp[us] in b1.parquet, the contract says timestamp_utc"
     )
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_records_dated_in_the_future_are_noted_and_move_no_window(shop: Shop, n: int) -> None:
+    """One clock set to 2099 would make every other batch too old to be learned, and stay the newest for
+    ever.
+    """
+    ahead = [datetime(2099, 1, 1, 6, tzinfo=UTC), *[datetime(2098, 1, 1, tzinfo=UTC)] * (n - 1)]
+    shop.accepted(changed("at", ahead))
+    shop.check(orders(N, N), "b2")
+    (note,) = shop.state().notes
+    are = "1 record is" if n == 1 else "3 records are"
+    assert note.startswith(f"{are} dated more than a day after being read, the latest 2099-01-01 06:00: ")
+    here = shop.place.here
+    page = (here.page(here.dataset("orders"), "b1") / "index.html").read_text(encoding="utf-8")
+    assert note in html.unescape(page)
+    said = list[str]()
+    steps.validate(here, "orders", "b1", force=True, say=said.append)
+    assert f"  noted: {note}" in said
+    assert shop.state("b2").notes == []
+    assert shop.state().newest_record_at == orders()["at"][-1].as_py()
+    window = choose_window(here.dataset("orders"), list(here.ledger.current("orders").values()))
+    assert window.batch_ids == ["b1", "b2"]
+    assert window.n_records == 2 * N
+
+
+def test_a_delivery_of_the_future_alone_is_of_the_day_it_was_read_on(shop: Shop) -> None:
+    """There is no other record to go by; and one that the contract sets aside is not spoken of."""
+    table = changed("at", [datetime(2099, 1, 1, tzinfo=UTC)] * N)
+    shop.accepted(changed("amount", [-1.0], table=table), out_of_range__amount=1)
+    (note,) = shop.state().notes
+    assert note.startswith(f"{N - 1} records are dated")
+    assert day(shop.state()) == shop.state().validated_at.date()
 
 
 def test_times_of_another_zone_are_the_same_instants(shop: Shop) -> None:
