@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.detection.measures import Measures
+from pipeline.incoming.batches import UNDATED
 from pipeline.monitoring.findings import Finding
 from pipeline.monitoring.history import Past
 from pipeline.storage.ledger import Ledger
@@ -123,13 +124,16 @@ def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str
         }
 
 
-def newest(ledger: Ledger, dataset: str, n: int = 1) -> list[Watched]:
-    """The newest batches, oldest first.
+def newest(ledger: Ledger, dataset: str, n: int = 1, *, strays: bool = True) -> list[Watched]:
+    """The newest batches, oldest first; strays: with those of other periods than their delivery's.
 
     Rows of before a batch's day was held to when it was read may be dated in the future: they are none.
     """
     until_today = measures.c.day <= datetime.now(UTC).date().isoformat()
-    return _read(ledger, (measures.c.dataset == dataset) & until_today, n)
+    wanted = (measures.c.dataset == dataset) & until_today
+    if not strays:
+        wanted &= ~measures.c.batch_id.regexp_match(f"_{UNDATED}$")
+    return _read(ledger, wanted, n)
 
 
 def _read(ledger: Ledger, condition: sa.ColumnElement[bool], most: int) -> list[Watched]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
+from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, leading, news
@@ -34,7 +35,8 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
         if unheard := [f for f in watched.findings if not f.told]:
             untold.append(watched)
             found[watched.batch_id] = [f for f in news(unheard, before) if not _can_wait(f)]
-        before = watched.findings
+        if not is_undated(watched.batch_id):  # strays stand between two days, and are none
+            before = watched.findings
     for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
         digest.send(text, to, say)
     for watched in untold:
@@ -49,7 +51,8 @@ def _messages(
     batches: Sequence[Watched],
 ) -> Iterator[str]:
     """Of the newest batch a message of its own; of those before it, where there are several, one together."""
-    older = {name: new for name, new in found.items() if name != batches[-1].batch_id}
+    newest = next((one.batch_id for one in reversed(batches) if not is_undated(one.batch_id)), "")
+    older = {name: new for name, new in found.items() if name != newest}
     if len(older) > 1:
         yield _of_backlog(dataset, older)
     for name, new in found.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageFailed
+from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import SEVERITIES
@@ -92,7 +93,7 @@ class _Collector:
         if states:
             last = max(states, key=lambda state: state.validated_at)
             yield "vaewatch_last_delivery_timestamp_seconds", "", _seconds(last.validated_at)
-            newest = max(states, key=lambda state: state.batch_id)
+            newest = max(states, key=lambda state: (not is_undated(state.batch_id), state.batch_id))
             yield "vaewatch_last_delivery_refused", "", float(newest.status == "refused")
         scored = [state.scored_at for state in states if state.scored_at]
         yield "vaewatch_last_scored_timestamp_seconds", "", _seconds(max(scored, default=None))
@@ -102,7 +103,7 @@ class _Collector:
         for name, kind in (("backlog", "flagged"), ("sample", "sampled")):
             waiting = Filters(dataset=dataset, kind=kind, state="open")
             yield f"vaewatch_review_{name}", "", queue.total(ledger, waiting)
-        for watched in store.newest(ledger, dataset):
+        for watched in store.newest(ledger, dataset, strays=False):
             yield from _measured(watched)
 
 

@@ -41,6 +41,10 @@ def test_a_batch_that_is_measured_again_replaces_itself(store: Ledger) -> None:
     assert measured.one(store, "sensors", first.batch_id) == again
     assert measured.before(store, "sensors", second.day, second.batch_id) == [again]
     assert measured.newest(store, "sensors", 5) == [again, second]
+    strays = replace(second, batch_id=f"{second.batch_id}_undated")
+    measured.replace(store, "sensors", strays)
+    assert measured.newest(store, "sensors") == [strays]
+    assert measured.newest(store, "sensors", 5, strays=False) == [again, second]
     assert measured.one(store, "other", first.batch_id) is None
 
 
@@ -132,6 +136,42 @@ def test_what_was_found_in_a_backlog_is_told_together_and_of_the_newest_batch_by
     ]
     assert lines[4].endswith(f"sensors {last}: 1 alarm")
     assert sum(" UTC " in line for line in lines) == 2
+
+
+STRAY = Finding("strays", "warning", "4 records are of another time", "look")
+
+
+def put(place: Installation, *batches: tuple[str, tuple[Finding, ...]]) -> None:
+    """Batches as they are measured: names that begin with their day."""
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    for name, findings in batches:
+        day = date.fromisoformat(name[:10])
+        one = measured.Watched(name, day, QUIET, findings, model_version=1, measured_at=at)
+        measured.replace(place.ledger, "sensors", one)
+
+
+def test_strays_are_not_the_newest_batch_in_whose_place_messages_would_tell_of_them(
+    place: Installation,
+) -> None:
+    """They share the day of the batch that they were cut from, and their name comes after its own."""
+    put(place, ("2026-01-01", (OTHER,)), ("2026-01-02", (WORSE,)), ("2026-01-02_undated", (STRAY,)))
+    alerts.tell(place, SENT, pytest.fail)
+    lines = (place.settings.home / "alerts.txt").read_text(encoding="utf-8").splitlines()
+    told = [line.partition(" UTC ")[2] for line in lines if " UTC " in line]
+    assert told == [
+        "sensors 2026-01-01 to 2026-01-02_undated: 1 alarm, 1 warning on 2 batches",
+        "sensors 2026-01-02: 1 alarm",
+    ]
+
+
+def test_strays_between_two_days_do_not_make_what_lasts_news_again(place: Installation) -> None:
+    """Nor are strays known because there were others before."""
+    days = ("2026-01-01", "2026-01-02")
+    for day in days:
+        put(place, (day, (DRIFT,)), (f"{day}_undated", (STRAY,)))
+        alerts.tell(place, SENT, pytest.fail)
+    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
+    assert (text.count("a moved"), text.count("of another time")) == (1, 2)
 
 
 def test_a_message_that_is_not_delivered_is_said(place: Installation) -> None:

@@ -85,6 +85,21 @@ def test_the_numbers_are_those_of_the_ledger(here: Installation) -> None:
     assert made == NOW.timestamp() - 2 * 86_400
 
 
+def test_strays_do_not_hide_the_batch_that_they_were_cut_from(here: Installation) -> None:
+    """They share its day, their name comes after its own, and nothing of them is scored or can be odd: what
+    the alert rules ask of the newest batch would be 0.
+    """
+    before = emitted(here)
+    measured = store.Watched(
+        "2026-01-01_undated", date(2026, 1, 1), Measures(0, 0, 0, 0.0, None, None, 4, 4), model_version=3, measured_at=NOW
+    )  # fmt: skip
+    store.replace(here.ledger, "sensors", measured)
+    here.ledger.record_validation(replace(STATE, batch_id="2026-01-02_undated", fingerprint="h"))
+    after = emitted(here)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"vaewatch_batches"}  # one more was accepted
+
+
 def test_who_may_read_some_datasets_is_told_of_those(here: Installation) -> None:
     assert '"sensors"' in metrics.exposition(here, only={"sensors"})
     assert '"sensors"' not in metrics.exposition(here, only=set())
