@@ -80,6 +80,13 @@ class Column(Strict):
     def is_number(self) -> bool:
         return self.type.startswith(NUMBERS)
 
+    @property
+    def is_quantity(self) -> bool:
+        """Whether its values are larger and smaller ones to the model: codes of role categorical are
+        numbers, too, and one is only another than the next.
+        """
+        return self.is_number and self.role != "categorical"
+
     @model_validator(mode="after")
     def _rules_fit_type(self) -> Column:
         faults = []

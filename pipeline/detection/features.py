@@ -309,6 +309,8 @@ def describe(value: Any, column: Column) -> str:
         return str(value).lower()
     if value == "":
         return "(empty)"
-    if column.is_number and not isinstance(value, str):
+    if column.is_quantity and not isinstance(value, str):
         return f"{float(value):.6g}" if column.type != "int" else f"{round(value):d}"
+    if isinstance(value, float):  # a code: as categories are named, and not rounded
+        return str(as_text(pa.chunked_array([[value]]))[0].as_py())
     return str(value)

@@ -73,7 +73,7 @@ def _nearest(here: Installation, dataset: Dataset, row: Whole, names: Sequence[s
     if not table.num_rows:
         return []
     apart = np.stack([
-        _apart(table[f"{i}"], this[f"{i}"], is_number=dataset.columns[name].is_number)
+        _apart(table[f"{i}"], this[f"{i}"], is_quantity=dataset.columns[name].is_quantity)
         for i, name in enumerate(names)
     ])  # (columns, records)
     distance = apart.mean(axis=0)
@@ -91,11 +91,11 @@ def _near(names: Sequence[str], apart: Any, key: str, record: dict[str, Any]) ->
     return Near(key, record, float(apart.mean()), differs)
 
 
-def _apart(values: Any, own: Any, *, is_number: bool) -> Any:
+def _apart(values: Any, own: Any, *, is_quantity: bool) -> Any:
     """How far each value is from one's own, 0 to 1. (n,)"""
     if pa.types.is_timestamp(values.type):
-        values, own, is_number = pc.cast(values, pa.int64()), pc.cast(own, pa.int64()), True
-    if not is_number:
+        values, own, is_quantity = pc.cast(values, pa.int64()), pc.cast(own, pa.int64()), True
+    if not is_quantity:
         texts, mine = pc.cast(values, pa.string()).to_pylist(), pc.cast(own, pa.string()).to_pylist()[0]
         return np.array([float(text != mine) for text in texts])
     numbers = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
@@ -147,6 +147,8 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
 
 
 def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
+    from pipeline.detection.features import describe
+
     detector = loaded(here.model(version))
     if detector.about.get("derived", {}) != derived.definitions(dataset):
         return Clearing((), None, "its derived columns are defined otherwise by now")
@@ -161,8 +163,8 @@ def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVe
         below = np.flatnonzero(scores < row.threshold)
         at = int(below[0]) if len(below) else tried.num_rows - 1
         record = tried.slice(at, 1)
-        value = record[reason.column].to_pylist()[0]
-        needed = f"{value:.6g}" if isinstance(value, float) else str(value)
+        (value,) = record[reason.column].to_pylist()
+        needed = describe(value, dataset.with_derived[reason.column])
         changed.append(Change(reason.column, reason.observed, needed))
         if len(below):
             return Clearing(tuple(changed), float(scores[at]), "")
@@ -174,7 +176,7 @@ def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table 
     cannot.
     """
     name, field = reason.column, record.schema.field(reason.column)
-    if name in dataset.derived or dataset.columns[name].is_number:
+    if dataset.with_derived[name].is_quantity:
         observed = record[name].to_pylist()[0]
         end = float(reason.expected)
         start = end if observed is None else float(observed)

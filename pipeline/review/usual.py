@@ -73,7 +73,7 @@ def usual(
         return None
     values = read["0"].combine_chunks()
     n_records, of = len(values), f"records of {batch_id}"
-    if dataset.columns[column].is_number and dataset.columns[column].role != "categorical":
+    if dataset.columns[column].is_quantity:
         numbers = pc.cast(values.drop_null(), pa.float64()).to_numpy()
         numbers = numbers[np.isfinite(numbers)]
         return _histogram(numbers, n_records, of) if len(numbers) else None

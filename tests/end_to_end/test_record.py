@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
-from pipeline.review import queue, record
+from pipeline.review import compare, queue, record
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Whole
 from tests.pipeline.review_page import as_role
@@ -132,3 +136,56 @@ def test_the_api_and_a_shell_tell_what_the_page_shows_of_a_record(
     nobodys = as_role(here, may_write=True, reads=frozenset({"orders"}))
     for name in ("clearing", "nearest", "neighbours", "versions"):
         assert nobodys.get(f"/api/records/{sampled}/{name}").status_code == 404
+
+
+CODES = """\
+dataset: shops
+incoming: {path: ../incoming/shops, settle_seconds: 0}
+key: id
+columns:
+  id: {type: string}
+  amount: {type: float, role: numeric}
+  mcc: {type: int, role: categorical}
+  terminal: {type: float, role: categorical}
+train: {min_records: 50, recipe: {steps: 60, n_members: 2}}
+flag: {review_budget: 5}
+"""
+ODD = 5412  # a code that no other record has, beside the one that most have
+
+
+def test_codes_are_categories_to_whoever_compares_them(
+    landed_once: tuple[Place, object], tmp_path: Path
+) -> None:
+    """A merchant code is a number that is only another than the next: one that no other record has is as far
+    from each as can be, and the change that clears its flag is another code, not a step on the way there.
+    """
+    place = type(landed_once[0])(tmp_path / "codes", "shops")
+    place.incoming.mkdir(parents=True)
+    place.yaml.parent.mkdir(parents=True)
+    place.yaml.write_text(CODES, encoding="utf-8")
+    random = np.random.default_rng(5)
+    for day in range(3):
+        mcc = random.choice([5411, 5999], 300, p=[0.9, 0.1])
+        mcc[7] = ODD if day == 2 else mcc[7]
+        made = {"id": [f"{day}-{i:03}" for i in range(300)], "amount": random.normal(50, 5, 300), "mcc": mcc}
+        made["terminal"] = random.choice([1234567.0, 7654321.0], 300)
+        pq.write_table(pa.table(made), place.incoming / f"day{day}.parquet")
+        place.validate()
+        if day == 1:
+            place.train()
+    place.score()
+    here, dataset = place.here, place.here.dataset("shops")
+    (odd,) = queue.page(here.ledger, Filters(search="2-007")).rows
+    row = record.one(here.ledger, odd.anomaly_id)
+    assert (row.kind, row.reasons[0].column, row.reasons[0].observed) == ("flagged", "mcc", str(ODD))
+    cleared = compare.clearing(here, dataset, row)
+    assert cleared.changes[0].needed in {"5411", "5999"}
+    assert cleared.score is not None
+    assert cleared.score < row.threshold
+    for near in compare.nearest(here, dataset, row):
+        assert "mcc" in near.differs
+        assert near.distance >= 1 / 3  # of three columns, one is as different as can be
+    browser = as_role(here, may_write=False)
+    for address in (f"/api/records/{row.anomaly_id}", f"/record/{row.anomaly_id}"):
+        assert browser.get(f"{address}/clearing").status_code == 200
+    place.close()

@@ -23,6 +23,7 @@ from pipeline.detection.features import (
     RARE,
     Features,
     Number,
+    as_text,
     describe,
     time_names,
     time_parts,
@@ -372,6 +373,17 @@ def test_the_weekday_is_told_only_where_enough_weeks_were_seen(
 def test_a_cell_is_described_as_a_person_reads_it(value: Any, type_: str, read: str) -> None:
     """A reviewer compares what was observed with what was expected: in the same notation."""
     assert describe(value, Column(type=type_)) == read
+
+
+@pytest.mark.parametrize("code", [1234567.0, 5411.0, 0.1])
+def test_a_code_is_described_as_its_category_is_named(code: float) -> None:
+    """A number that is a name must not be rounded, or the reason names a category that there is not."""
+    column = pa.chunked_array([[code]])
+    assert (
+        describe(code, Column(type="float", role="categorical"))
+        == as_text(column)[0].as_py()
+        == f"{code:.7g}"
+    )
 
 
 def test_changes_and_deviations_are_not_bent() -> None:
