@@ -7,9 +7,11 @@ whether its words fit the dataset (review/rule_words.py), or saving it (forms.py
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +33,7 @@ class Draft:
     Attributes:
         pairs: column and value, as the form has them; one that is empty on both sides is none.
         slip: why there can be no such rule; empty where there can.
+        is_changed: it was to be saved, and hides something else than what was shown when it was tried.
     """
 
     dataset: str
@@ -39,6 +42,7 @@ class Draft:
     ends_on: str = ""
     note: str = ""
     slip: str = ""
+    is_changed: bool = False
 
 
 def typed(
@@ -61,14 +65,23 @@ def rule_of(here: Any, draft: Draft, *, by: str) -> suppression.Rule:
     return rule_words.fitted(here, rule)
 
 
+def shown_as(rule: suppression.Rule) -> str:
+    """What a page that showed what a rule would have hidden knows it by: dataset, signature and conditions.
+    Last day and note are no part of that: they change nothing of what was shown.
+    """
+    hides = [rule.dataset, rule.signature, sorted(rule.conditions.items())]
+    return sha256(json.dumps(hides).encode()).hexdigest()
+
+
 def answer(request: Request, draft: Draft | None = None) -> Response:
     """The page: the rules that are kept and, where there is one, the draft with what it would have hidden.
 
-    Its status is 422 where the draft has a slip: what was typed is kept, and what is wrong stands beside it.
+    Its status is 422 where the draft has a slip: what was typed is kept, and what is wrong stands beside it;
+    and 409 where it was to be saved and is shown first.
     """
-    here, tried, rules = request.app.state.here, None, scope.rules(request)
+    here, tried, shown, rules = request.app.state.here, None, "", scope.rules(request)
     if draft is not None:
-        draft, tried = _tried(here, draft, by=request.state.reviewer.name)
+        draft, tried, shown = _tried(here, draft, by=request.state.reviewer.name)
     return page(
         request,
         "rules.html",
@@ -77,15 +90,16 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
         today=datetime.now(UTC).date().isoformat(),
         draft=draft,
         tried=tried,
+        shown=shown,
         columns=_columns(here, draft.dataset) if draft else [],
         query="",
-        **({"status": 422} if draft and draft.slip else {}),
+        status=200 if draft is None else 422 if draft.slip else 409 if draft.is_changed else 200,
     )
 
 
-def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Preview | None]:
-    """A draft in its dataset's words with what it would have hidden, or with its slip; a missing note is none
-    yet.
+def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Preview | None, str]:
+    """A draft in its dataset's words with what it would have hidden and what that is known by, or with its
+    slip; a missing note is none yet.
     """
     try:
         rule = rule_of(here, draft, by=by)
@@ -94,8 +108,8 @@ def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Prev
         if not draft.slip:
             suppression.check_last_day(rule)
     except ConfigError as fault:
-        return replace(draft, slip=draft.slip or str(fault)), None
-    return draft, tried
+        return replace(draft, slip=draft.slip or str(fault)), None, ""
+    return draft, tried, shown_as(rule)
 
 
 def _columns(here: Any, dataset: str) -> list[str]:

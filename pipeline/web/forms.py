@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
@@ -94,13 +94,18 @@ def save_rule(
     value: Pairs = None,
     ends_on: Said = "",
     note: Note = "",
+    shown: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Keep a suppression rule; one with a slip in it goes back to its draft."""
+    """Keep a suppression rule. One with a slip in it goes back to its draft, and so does one that would hide
+    something else than the page showed: `shown` says what that was.
+    """
     scope.write(request, dataset)
     here = request.app.state.here
     draft = drafts.typed(dataset, signature, column or [], value or [], ends_on, note)
     try:
         rule = drafts.rule_of(here, draft, by=reviewer.name)
+        if shown != drafts.shown_as(rule):
+            return drafts.answer(request, replace(draft, is_changed=True))
         tried = suppression.preview(here.ledger, rule)
         kept = suppression.save(here.ledger, rule)
     except ConfigError as fault:

@@ -266,6 +266,31 @@ def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Ins
     assert queue.total(here.ledger, Filters(suppressed=True)) == 6
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_rule_that_was_edited_after_it_was_tried_is_shown_before_it_is_saved(
+    open_browser: Callable[..., Any], address: str, here: Installation, script: bool
+) -> None:
+    """Widened to any signature, it would hide two days' records that nobody saw: pressed once, it says so;
+    pressed again, it is kept.
+    """
+    page = Page(open_browser(script=script), address, scripted=script)
+    page.go("/rules?" + urlencode({"dataset": "payments", "signature": "fee↓"}))
+    page.until(lambda: "would have hidden 1 record;" in page.text(".preview"))
+    page.all("[name=signature]")[0].clear()
+    page.all("[name=column]")[0].send_keys("country")
+    page.all("[name=value]")[0].send_keys("DE")
+    page.all("[name=note]")[0].send_keys("the sale")
+    page.all("button.primary")[0].click()
+    page.until(lambda: "Not saved yet" in page.text("#slip"))
+    n_hidden = int(page.text(".preview:not(#slip) b"))
+    assert n_hidden > 1
+    assert queue.total(here.ledger, Filters(suppressed=True)) == 0
+    assert page.all("[name=note]")[0].get_attribute("value") == "the sale"
+    page.all("button.primary")[0].click()
+    page.until(lambda: "rule 1 holds until" in page.text("#toast"))
+    assert queue.total(here.ledger, Filters(suppressed=True)) == n_hidden
+
+
 def test_what_a_stranger_wrote_does_not_run(page: Page, here: Installation) -> None:
     """On every page that shows it."""
     evil = queue.page(here.ledger, Filters(driver="country")).rows[0].anomaly_id

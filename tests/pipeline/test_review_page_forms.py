@@ -104,6 +104,13 @@ def test_a_group_of_no_single_column_is_a_group_like_another(
     assert "normal: 2 records" in judged.text
 
 
+def saved_at(draft: str) -> str:
+    """Where the page of a draft sends what is to be saved, as what it showed."""
+    found = re.search(r'formaction="([^"#]*)', draft)
+    assert found
+    return html.unescape(found[1])
+
+
 def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
     here: Installation, browser: TestClient
 ) -> None:
@@ -121,7 +128,7 @@ def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
     last = re.search(r'name="ends_on" value="([^"]*)"', tried)
     assert last
     kept = {**chosen, "ends_on": last[1], "note": "nightly", "csrf": csrf(browser)}
-    assert "rule 1 holds" in browser.post("/rules", data=kept).text
+    assert "rule 1 holds" in browser.post(saved_at(tried), data=kept).text
     (rule,) = browser.get("/api/rules").json()
     assert rule["conditions"] == {"country": "DE", "at": "night"}
     assert queue.total(here.ledger, Filters(suppressed=True)) == 2
@@ -170,7 +177,8 @@ def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: l
     assert all("did you mean country?" in answer.text for answer in answers)
     assert browser.get("/api/rules").json() == []
     french = {"column": "country", "value": "FR"}
-    assert "hidden no record" in browser.post("/rules", data={**rule, **french, "csrf": token}).text
+    saved = saved_at(browser.get("/rules", params={"dataset": "payments", **french}).text)
+    assert "hidden no record" in browser.post(saved, data={**rule, **french, "csrf": token}).text
     made = browser.post(
         "/api/rules", json=rule | {"conditions": {"country": "FR"}}, headers={"x-csrf-token": token}
     )
@@ -218,11 +226,45 @@ def test_a_rule_without_a_reason_is_not_saved_and_its_preview_stays(
     """Only saving asks for the note: what it would hide is known before."""
     last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
     draft = {"dataset": "payments", "signature": "amount↑", "ends_on": last}
-    assert browser.get("/rules", params=draft).status_code == 200
-    answer = browser.post("/rules", data=draft | {"csrf": csrf(browser)})
+    tried = browser.get("/rules", params=draft)
+    assert tried.status_code == 200
+    answer = browser.post(saved_at(tried.text), data=draft | {"csrf": csrf(browser)})
     assert answer.status_code == 422
     assert "it needs a note that says why" in answer.text
     assert "would have hidden <b>5</b>" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("edited", "is_shown_first"),
+    [
+        ({}, False),
+        ({"note": "a sale", "ends_on": (datetime.now(UTC).date() + timedelta(days=9)).isoformat()}, False),
+        ({"column": "amount", "value": "9e2"}, False),  # as the page showed it: 900.0
+        ({"column": "amount", "value": "901"}, True),
+        ({"column": "country", "value": "DE"}, True),
+        ({"signature": ""}, True),
+        ({"column": "", "value": ""}, True),
+    ],
+)
+def test_what_is_saved_is_what_was_shown(
+    browser: TestClient, ids: list[str], edited: dict[str, str], is_shown_first: bool
+) -> None:
+    """A rule that was edited after it was tried would hide what nobody has looked at: it is shown first, and
+    saved when one presses again.
+    """
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    draft = {"dataset": "payments", "signature": "amount↑", "column": "amount", "value": "900", "ends_on": last, "note": "known"}  # fmt: skip
+    token = {"csrf": csrf(browser)}
+    tried = browser.get("/rules", params=draft).text
+    answer = browser.post(saved_at(tried), data=draft | edited | token)
+    assert ("Not saved yet: it was changed since it was tried" in answer.text) == is_shown_first
+    assert len(browser.get("/api/rules").json()) == (not is_shown_first)
+    if is_shown_first:
+        assert answer.status_code == 409
+        assert "would have hidden" in answer.text
+        assert "rule 1 holds" in browser.post(saved_at(answer.text), data=draft | edited | token).text
+    unseen = browser.post("/rules", data=draft | token)  # by no page that showed anything
+    assert "Not saved yet" in unseen.text
 
 
 def test_a_disagreement_is_shown_and_settled_knowingly(
