@@ -18,7 +18,10 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from pipeline.config.dataset import Dataset
+from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.review.filters import without_nul
+from pipeline.review.queued import Whole
 
 SLICE = 65_536  # rows that are read at once
 SOME = 4096  # the same, where a few are looked for
@@ -83,6 +86,26 @@ def whole(
         for row in part.to_pylist():
             found[batch_id, row["row_number"]] = (row["record_key"], row["record"])
     return {place: found[place] for place in places if place in found}
+
+
+def check_stored(here: Installation, dataset: Dataset, row: Whole) -> None:
+    """Refuse to look around a record of the queue whose place another one has by now.
+
+    Raises:
+        NotReady: its batch was delivered again since, or its tables are gone.
+    """
+    found = whole(here, dataset, [(row.batch_id, row.row_number)])
+    if not is_stored(row, [key for key, _ in found.values()]):
+        raise not_stored(row)
+
+
+def is_stored(row: Whole, keys: Sequence[str]) -> bool:
+    """Whether what lies at a record's place, by its key, is the record that was scored."""
+    return [without_nul(key) for key in keys] == [row.record_key]
+
+
+def not_stored(row: Whole) -> NotReady:
+    return NotReady(f"{row.dataset} {row.batch_id}: the record was delivered again since, or is not stored")
 
 
 def _parts(

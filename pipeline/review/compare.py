@@ -19,6 +19,7 @@ from pydantic import Field
 
 from pipeline.config import derived
 from pipeline.config.dataset import Dataset
+from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.review import cells
 from pipeline.review.answers import known
@@ -54,6 +55,10 @@ def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> 
     `MOST_READ` are compared.
 
     By the file's own columns: a derived one is not stored, those that it is computed from are.
+
+    Raises:
+        NotReady: the record is no longer stored as it was scored, or its batch, delivered again, is not
+        scored yet: which records are flagged is not known.
     """
     modelled = dataset.columns_with("numeric", "categorical", "context")
     own = [name for name in modelled if name in dataset.columns]
@@ -63,6 +68,10 @@ def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> 
 
 def _nearest(here: Installation, dataset: Dataset, row: Whole, names: Sequence[str], n: int) -> list[Near]:
     batch_id, number = row.batch_id, row.row_number
+    cells.check_stored(here, dataset, row)
+    state = here.ledger.newest(dataset.name, batch_id)
+    if state is None or state.scored_at is None:
+        raise NotReady(f"{dataset.name} {batch_id}: it was delivered again, and is not scored yet")
     table = cells.read(here, dataset, [batch_id], names, most=MOST_READ) if names else None
     this = cells.read(here, dataset, [batch_id], names, only={batch_id: [number]})
     if table is None or not this:

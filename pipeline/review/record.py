@@ -136,7 +136,7 @@ class Neighbours:
     ]
     rows: Annotated[
         tuple[Neighbour, ...],
-        Field(description="in order, the record itself among them; empty: not stored"),
+        Field(description="in order, the record itself among them"),
     ]
     columns: Annotated[
         tuple[str, ...],
@@ -154,16 +154,19 @@ class Neighbours:
 
 
 def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: int = 3) -> Neighbours:
-    """The records before and after one, of the same entity; without an entity, those of its batch."""
+    """The records before and after one, of the same entity; without an entity, those of its batch.
+
+    Raises:
+        NotReady: the record is no longer stored as it was scored.
+    """
+    cells.check_stored(here, dataset, row)
     owner = {name: row.record.get(name) for name in dataset.entity}
     batch_ids = _around(here, dataset, row.batch_id) if owner else [row.batch_id]
     read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
-    if read is None:
-        return Neighbours("", (), ())
-    pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time))
+    pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time)) if read is not None else []
     this = (row.batch_id, row.row_number)
-    if this not in pairs:
-        return Neighbours("", (), ())
+    if this not in pairs:  # another entity's by now
+        raise cells.not_stored(row)
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
     of = ", ".join(f"{name} {value}" for name, value in owner.items())

@@ -23,8 +23,8 @@ from pipeline.config import derived
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady, VaewatchError
 from pipeline.installation import Installation
+from pipeline.review import cells
 from pipeline.review.answers import known
-from pipeline.review.filters import without_nul
 from pipeline.review.queued import Whole
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
                 scratch=scratch,
                 threads=here.settings.cores,
             )
-        if [without_nul(key) for key in found[KEY].to_pylist()] == [row.record_key]:
+        if cells.is_stored(row, found[KEY].to_pylist()):
             return found
-    raise NotReady(f"{dataset.name} {row.batch_id}: the record was delivered again since, or is not stored")
+    raise cells.not_stored(row)
 
 
 def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, float | None]:

@@ -62,21 +62,26 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 @router.get("/record/{anomaly_id}/neighbours")
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Records around one in time."""
-    here, row = request.app.state.here, scope.one(request, anomaly_id)
-    found = record.neighbours(here, here.dataset(row.dataset), row)
-    columns = found.columns[:MOST_COLUMNS]
-    derived = _derived(request, row)
-    return _part(
-        request, part, "neighbours", row, "before and after", found=found, columns=columns, derived=derived
-    )
+    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
+    found = record.Neighbours("", (), ())
+    try:
+        found = record.neighbours(here, here.dataset(row.dataset), row)
+    except VaewatchError as fault:
+        said = str(fault)
+    given = {"found": found, "columns": found.columns[:MOST_COLUMNS], "derived": _derived(request, row)}
+    return _part(request, part, "neighbours", row, "before and after", said=said, **given)
 
 
 @router.get("/record/{anomaly_id}/nearest")
 def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """The normal records that are most like it."""
-    here, row = request.app.state.here, scope.one(request, anomaly_id)
-    near = compare.nearest(here, here.dataset(row.dataset), row)
-    return _part(request, part, "nearest", row, "against normal records", near=near)
+    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
+    near: list[compare.Near] = []
+    try:
+        near = compare.nearest(here, here.dataset(row.dataset), row)
+    except VaewatchError as fault:
+        said = str(fault)
+    return _part(request, part, "nearest", row, "against normal records", near=near, said=said)
 
 
 @router.get("/record/{anomaly_id}/clearing")

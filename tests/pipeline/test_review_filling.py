@@ -26,7 +26,18 @@ from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.records.verdicts import anomaly_id
-from pipeline.review import cells, compare, judging, parts, queue, record, statistics, suppression, usual
+from pipeline.review import (
+    cells,
+    compare,
+    judging,
+    parts,
+    queue,
+    record,
+    statistics,
+    suppression,
+    usual,
+    versions,
+)
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
@@ -34,6 +45,7 @@ from pipeline.storage.ledger import BatchState, Ledger
 from pipeline.storage.review_schema import NO_COLUMN, suppressions
 
 from .review_data import put, reason, row
+from .review_page import as_role
 
 DATASET = """\
 dataset: payments
@@ -485,6 +497,56 @@ def test_what_was_looked_up_holds_until_the_batch_is_scored_again(
     shutil.move(f"{tables}.gone", tables)
     publish(flagged=(3, 4, 5), version=4)
     assert "005" not in nearest()
+
+
+def deliver_again(here: Installation, order: list[int]) -> None:
+    """The same records in another order, checked and not scored."""
+    dataset, day = here.dataset("payments"), "2026-01-30"
+    tables, state = here.tables(dataset), here.ledger.newest("payments", "2026-01-30")
+    assert state is not None
+    before = tables.read("records", batch_id=day).sort_by("row_number")
+    moved = before.take(order).set_column(
+        before.column_names.index("row_number"), before.field("row_number"), before["row_number"]
+    )
+    tables.replace("records", day, moved.to_reader, note={})
+    here.ledger.record_validation(replace(state, fingerprint="again", scored_at=None))
+
+
+def test_a_record_that_lies_elsewhere_by_now_is_not_mistaken_for_the_one_in_its_place(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """Delivered again in another order, not scored yet: the queue's row numbers are those of before."""
+    publish(flagged=(3, 4))
+    dataset = here.dataset("payments")
+    catch_up(here, dataset)
+    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    (this,) = (one for one in record.neighbours(here, dataset, row).rows if one.is_this)
+    assert this.record_key == row.record_key
+    deliver_again(here, list(range(N))[::-1])
+    for look in (record.neighbours, compare.nearest, versions.stored):
+        with pytest.raises(NotReady, match="delivered again since, or is not stored"):
+            look(here, dataset, row)
+    browser = as_role(here, may_write=False)
+    for part in ("neighbours", "nearest"):
+        shown = browser.get(f"/record/{row.anomaly_id}/{part}", params={"part": True})
+        assert (shown.status_code, "delivered again since" in shown.text) == (200, True)
+        assert "2026-01-30-035" not in shown.text
+        assert browser.get(f"/api/records/{row.anomaly_id}/{part}").status_code == 404
+
+
+def test_which_records_are_normal_is_not_told_by_the_scores_of_an_earlier_delivery(
+    here: Installation, publish: Callable[..., BatchState]
+) -> None:
+    """The record lies where it lay, the other flagged one does not."""
+    publish(flagged=(3, 4))
+    dataset = here.dataset("payments")
+    catch_up(here, dataset)
+    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    deliver_again(here, [0, 1, 2, 5, 4, 3, *range(6, N)])
+    with pytest.raises(NotReady, match="not scored yet"):
+        compare.nearest(here, dataset, row)
+    (this,) = (one for one in record.neighbours(here, dataset, row).rows if one.is_this)
+    assert this.record_key == row.record_key
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, N, 1000])
