@@ -23,7 +23,8 @@ from pipeline.review.queued import Listed
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import group_tallies, queue
 
-COUNTED_BY = ("dataset", "state", "batch", "signature", "since", "until")
+PART = ("since", "until", "batch")  # what narrows the groups of a list, and a verdict on one of them
+COUNTED_BY = ("dataset", "state", "signature", *PART)
 SHOWN = 30  # of the largest
 
 

@@ -72,7 +72,7 @@ def give_group(
     """The same, for every open flagged record of a signature.
 
     Args:
-        group: dataset, signature, and the first day, where the reviewer saw a part only.
+        group: dataset, signature, and the days or the batch, where the reviewer saw a part only.
         n: how many there were when the reviewer looked.
 
     Raises:

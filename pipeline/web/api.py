@@ -236,10 +236,16 @@ def say(request: Request, said: Saying, reviewer: Known) -> Said:
 
 @router.post("/groups/verdicts")
 def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
-    """Give a verdict on every open record of a group."""
+    """Give a verdict on every open record of a group, or of that part of it which was shown."""
     ledger = request.app.state.here.ledger
     scope.write(request, said.dataset)
-    group = Filters(dataset=said.dataset, signature=said.signature, since=said.since)
+    group = Filters(
+        dataset=said.dataset,
+        signature=said.signature,
+        since=said.since,
+        until=said.until,
+        batch=said.batch,
+    )
     given = judging.give_group(ledger, group, said.verdict, by=reviewer.name, note=said.note, n=said.n)
     return _said(request, given, given.anomaly_ids)
 

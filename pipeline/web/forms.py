@@ -27,6 +27,7 @@ router = APIRouter(include_in_schema=False)
 Page = Literal["queue", "record", "groups", "rules"]
 Said = Annotated[Text, Form()]
 Note = Annotated[Text, Field(max_length=judging.LONGEST_NOTE), Form()]
+SomeDay = Annotated[Day | Literal[""], Form()]
 Pairs = Annotated[list[Text] | None, Form()]
 
 
@@ -59,12 +60,16 @@ def say_of_group(
     dataset: Said,
     n: Annotated[Number, Form()],
     signature: Said = "",
-    since: Annotated[Day | Literal[""], Form()] = "",
+    since: SomeDay = "",
+    until: SomeDay = "",
+    batch: Said = "",
     query: Annotated[str, Form()] = "",
 ) -> Response:
-    """A verdict on a whole group."""
+    """A verdict on a whole group, or on that part of it which the list showed."""
     scope.write(request, dataset)
-    group = Filters(dataset=dataset, signature=signature, since=since or None)
+    group = Filters(
+        dataset=dataset, signature=signature, since=since or None, until=until or None, batch=batch or None
+    )
     given = judging.give_group(request.app.state.here.ledger, group, verdict, by=reviewer.name, n=n)
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
 

@@ -109,6 +109,7 @@ def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Respon
         groups=groups.groups(ledger, alike, limit=choice.limit),
         size=groups.size(ledger, alike),
         more=MOST_GROUPS,
+        part={name: value for name in groups.PART if (value := getattr(filters, name))},
         counts=queue.counts(ledger, filters),
         filters=filters,
         query=query_of(filters),

@@ -134,10 +134,12 @@ class GroupSaying(BaseModel):
     dataset: Text
     signature: Text
     since: Day | None = Field(None, description="the first day, where only a part was shown")
+    until: Day | None = Field(None, description="the last day, likewise")
+    batch: Text | None = Field(None, max_length=250, description="the batch, likewise")
     verdict: Opinion
     note: str = Field("", max_length=judging.LONGEST_NOTE)
     n: Number = Field(
-        description="how many records the group had when it was shown: fewer or more now is refused"
+        description="how many open records the group had when it was shown: fewer or more now is refused"
     )
 
 

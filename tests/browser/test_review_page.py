@@ -247,6 +247,15 @@ def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, her
     assert states(here) == {"open": 9}
 
 
+def test_a_part_of_a_group_is_judged_as_it_was_shown(page: Page, here: Installation) -> None:
+    """Of the days up to one, say: the script sends what the list was narrowed by."""
+    page.go("/groups?until=2026-01-29")
+    assert page.text(".group .count") == "1 record"
+    page.press("j", "1")
+    page.until(lambda: "anomaly: 1 record," in page.text("#toast"))
+    assert states(here) == {"open": 8, "anomaly": 1}
+
+
 def test_a_rule_says_what_it_would_hide_before_it_is_saved(page: Page, here: Installation) -> None:
     """Draft from a record, look, say why, save; the records are gone from the list and are still counted."""
     judging.give(here.ledger, [row("key-5")["anomaly_id"]], "anomaly", by="bob")

@@ -81,6 +81,44 @@ def test_a_group_is_judged_whole_or_not_at_all(
     assert set(back["states"].values()) == {"open"}
 
 
+@pytest.mark.parametrize(
+    ("part", "days"),
+    [
+        ({}, (29, 30, 31)),
+        ({"since": "2026-01-30"}, (30, 31)),
+        ({"until": "2026-01-30"}, (29, 30)),
+        ({"since": "2026-01-30", "until": "2026-01-30"}, (30,)),
+        ({"batch": "2026-01-29"}, (29,)),
+    ],
+)
+@pytest.mark.parametrize("by", ["form", "api"])
+def test_a_verdict_on_a_group_is_on_what_the_list_showed_of_it(
+    browser: TestClient, here: Installation, part: dict[str, str], days: tuple[int, ...], by: str
+) -> None:
+    """A list of some days or of one batch shows a part of a group, and counts it."""
+    put(here.ledger, [row(f"{day}-{i}", f"2026-01-{day}") for day in (29, 30, 31) for i in range(day - 27)])
+    n = sum(day - 27 for day in days)
+    page = browser.get("/groups", params=part).text
+    group = page[page.index('<li class="group"') :]
+    group = group[: group.index("</li>")]
+    (link,) = re.findall(r'<h2 class="signature"><a href="([^"]*)"', group)
+    assert len(re.findall(r'class="key"[^>]*>', browser.get(html.unescape(link)).text)) == n
+    if by == "form":
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', group[group.index("<form") :]))
+        assert (
+            f"normal: {n} record"
+            in browser.post("/groups/verdicts", data=fields | {"verdict": "normal"}).text
+        )
+    else:
+        (found,) = browser.get("/api/groups", params=part).json()
+        said = {"dataset": "payments", "signature": found["signature"], "n": found["n"], "verdict": "normal"}
+        done = browser.post("/api/groups/verdicts", json=said | part, headers={"x-csrf-token": csrf(browser)})
+        assert len(done.json()["anomaly_ids"]) == n
+    judged = queue.page(here.ledger, Filters(state="normal")).rows
+    assert {one.day for one in judged} == {f"2026-01-{day}" for day in days}
+    assert len(judged) == n
+
+
 @pytest.mark.parametrize("signature", ["·", ""], ids=["marked", "empty"])
 def test_a_group_of_no_single_column_is_a_group_like_another(
     here: Installation, browser: TestClient, ids: list[str], signature: str

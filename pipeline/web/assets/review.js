@@ -179,7 +179,7 @@
   }
   function sayOfGroup(group, opinion) {
     if (!writes || !group || group.classList.contains("saved")) return;
-    const { dataset, signature, n, since } = group.dataset, label = one(".all", group), before = label.textContent;
+    const { dataset, signature, n, ...part } = group.dataset, label = one(".all", group), before = label.textContent;
     const settle = saved => {
       group.classList.toggle("saved", saved);
       all("button", group).forEach(button => { button.disabled = saved; });
@@ -190,8 +190,8 @@
     inTurn(async () => {
       const what = brief(one(".signature", group).textContent);
       try {
-        const said = await send("POST", "/groups/verdicts", { dataset, signature, since: since || null, verdict: opinion, n: Number(n) });
-        tell(`${names[opinion]}: ${n} records, ${what}`, said.act);
+        const said = await send("POST", "/groups/verdicts", { dataset, signature, ...part, verdict: opinion, n: Number(n) });
+        tell(`${names[opinion]}: ${n} record${n === "1" ? "" : "s"}, ${what}`, said.act);
       } catch (fault) {
         goBack();
         settle(false);
