@@ -181,7 +181,9 @@ def review_stats(
     log: Annotated[bool, typer.Option("--log", help="log them on the model versions in MLflow")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What verdicts add up to: precision by model version, recall, backlog, agreement, with intervals."""
+    """What verdicts add up to: precision by model version, recall and what is missed, backlog, agreement,
+    with intervals.
+    """
     from dataclasses import asdict
 
     from pipeline.display import print_lines

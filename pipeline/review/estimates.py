@@ -44,6 +44,20 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """The false-negative rate: of the anomalies, the share that was not flagged."""
+
+    value: Annotated[float | None, Field(description="one minus recall; null where that is")]
+    low: float
+    high: float
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval is all that can be said."""
+        return self.high - self.low > WIDE
+
+
+@dataclass(frozen=True)
 class Recall:
     """How many of the anomalies were flagged, as the random sample tells."""
 
@@ -63,6 +77,11 @@ class Recall:
     def is_wide(self) -> bool:
         """Whether the interval is all that can be said."""
         return self.high - self.low > WIDE
+
+    @property
+    def false_negative_rate(self) -> Missed:
+        """What recall leaves: it has the same interval, seen from the other end."""
+        return Missed(None if self.value is None else 1 - self.value, 1 - self.high, 1 - self.low)
 
 
 def share_of(hits: int, n: int) -> Share:

@@ -13,12 +13,13 @@ from pipeline.review import statistics
 if TYPE_CHECKING:
     from pipeline.config.dataset import Dataset
     from pipeline.installation import Installation
-    from pipeline.review.estimates import Recall, Share
+    from pipeline.review.estimates import Missed, Recall, Share
 
 
 def log_review(here: Installation, dataset: Dataset) -> list[int]:
-    """Log each version's precision at budget, with its interval, on that version; the estimated recall on the
-    one that serves. Of either the interval alone, where it is too wide for a point in it to be told.
+    """Log each version's precision at budget, with its interval, on that version; the estimated recall and
+    what it leaves, the false-negative rate, on the one that serves. Of each the interval alone, where it is
+    too wide for a point in it to be told.
 
     Returns:
         The versions of which there was news.
@@ -39,13 +40,14 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
         metrics = _estimate("precision", share) | {"review_judged": float(share.n)}
         if version == serving and found.recall.value is not None:
             metrics |= _estimate("recall", found.recall)
+            metrics |= _estimate("false_negative_rate", found.false_negative_rate)
             metrics["review_sampled"] = float(found.recall.sampled.n)
         if here.registry.log_review(dataset.name, version, metrics):
             told.append(version)
     return told
 
 
-def _estimate(name: str, found: Share | Recall) -> dict[str, float]:
+def _estimate(name: str, found: Share | Recall | Missed) -> dict[str, float]:
     """What is logged of an estimate; of a wide one the interval alone: MLflow charts and compares points."""
     ends = {f"review_{name}_low": found.low, f"review_{name}_high": found.high}
     return ends if found.value is None or found.is_wide else {f"review_{name}": found.value} | ends

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED, STATES
 from pipeline.review import reviewers
-from pipeline.review.estimates import Looked, Recall, Share, both, recall, share_of
+from pipeline.review.estimates import Looked, Missed, Recall, Share, both, recall, share_of
 from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue_batches, tallies, tally_sums, version_tallies
@@ -59,6 +59,7 @@ class Review:
     days: tuple[Day, ...]
     precision: tuple[Precision, ...]
     recall: Recall
+    false_negative_rate: Missed
     backlog: Annotated[int, Field(description="flagged records that are open")]
     oldest_open: Annotated[str | None, Field(description="the day of the oldest of them")]
     sampled_open: Annotated[int, Field(description="of the random sample, beside them")]
@@ -90,6 +91,7 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         days=by_day,
         precision=precision,
         recall=estimated,
+        false_negative_rate=estimated.false_negative_rate,
         backlog=states.get("open", 0),
         oldest_open=oldest,
         sampled_open=sampled.get("open", 0),
@@ -210,6 +212,8 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
             share_text(share),
         )
     yield "recall, estimated", recall_text(found.recall)
+    if found.false_negative_rate.value is not None:
+        yield "missed, the false-negative rate", missed_text(found.false_negative_rate)
     hours = found.hours_to_verdict
     yield "time to verdict", "no verdict yet" if hours is None else f"{wait_text(hours)} (median)"
     yield (
@@ -245,3 +249,9 @@ def recall_text(found: Recall) -> str:
     if found.is_wide:
         return f"{found.low:.2f} to {found.high:.2f}: too few judged to say more; {share}"
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}; {share})"
+
+
+def missed_text(found: Missed) -> str:
+    """0.09 (0.03 to 0.20); of a wide interval no point in it."""
+    interval = f"{found.low:.2f} to {found.high:.2f}"
+    return interval if found.value is None or found.is_wide else f"{found.value:.2f} ({interval})"

@@ -97,6 +97,7 @@ def _templated() -> Environment:
         "wait_text": statistics.wait_text,
         "share_text": statistics.share_text,
         "recall_text": statistics.recall_text,
+        "missed_text": statistics.missed_text,
     }
     return made
 

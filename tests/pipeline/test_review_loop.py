@@ -42,9 +42,14 @@ def test_of_a_wide_interval_no_point_is_logged(
         recall = statistics.review(here.ledger, "orders").recall
     assert (recall.value, recall.is_wide) == (1.0, is_wide)
     kept = json.loads(found.tags["review"])
-    intervals = {f"review_{name}_{end}" for name in ("precision", "recall") for end in ("low", "high")}
-    points = set() if is_wide else {"review_precision", "review_recall"}
+    intervals = {
+        f"review_{name}_{end}"
+        for name in ("precision", "recall", "false_negative_rate")
+        for end in ("low", "high")
+    }
+    points = set() if is_wide else {"review_precision", "review_recall", "review_false_negative_rate"}
     assert set(kept) == intervals | points | {"review_judged", "review_sampled"}
     assert (kept["review_recall_low"], kept["review_sampled"]) == (pytest.approx(recall.low), n)
+    assert kept["review_false_negative_rate_high"] == pytest.approx(1 - recall.low)
     logged = client(home).get_run(found.run_id).data.metrics
     assert {name: value for name, value in logged.items() if name.startswith("review_")} == kept

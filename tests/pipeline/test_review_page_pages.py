@@ -216,6 +216,23 @@ def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> Non
     assert n == [5, 5, 5, 5, 4, 0, 0]
 
 
+def test_the_share_missed_is_named_wherever_recall_is(browser: TestClient, here: Installation) -> None:
+    """On the overview, in the API and in a shell, with its interval."""
+    flagged, sample = (
+        [row(f"{kind[0]}{i}", kind=kind) for i in range(60)] for kind in ("flagged", "sampled")
+    )
+    put(here.ledger, [*flagged, *sample], n_unflagged=60)
+    for rows, verdict in ((flagged, "anomaly"), (sample[:6], "data_error"), (sample[6:], "normal")):
+        judging.give(here.ledger, [one["anomaly_id"] for one in rows], verdict, by="ann")
+    api = browser.get("/api/stats").json()
+    missed = api["false_negative_rate"]
+    assert missed["value"] == pytest.approx(6 / 66)
+    told = f"0.09 ({missed['low']:.2f} to {missed['high']:.2f})"
+    assert f"missed, the false-negative rate: {told}" in browser.get("/overview").text
+    lines = dict(statistics.as_lines(statistics.review(here.ledger)))
+    assert lines["missed, the false-negative rate"] == told
+
+
 def test_an_overview_of_several_datasets_tells_each_by_itself(
     here: Installation, browser: TestClient
 ) -> None:

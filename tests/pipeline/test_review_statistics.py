@@ -113,6 +113,17 @@ def test_recall_of_which_little_is_known_is_told_as_an_interval_alone() -> None:
     assert statistics.recall_text(narrow).startswith("0.99 (")
 
 
+def test_the_share_missed_is_told_beside_recall_with_its_own_interval() -> None:
+    """A sentence about what was not found must not be read off the wrong end of recall's interval."""
+    narrow = recall([Looked(1000, 1000, 800)], [Looked(2000, 2000, 100)])
+    missed = narrow.false_negative_rate
+    assert missed.value == pytest.approx(100 / 900)  # everything was looked at: counted, not estimated
+    assert 0 < missed.low < 100 / 900 < missed.high < 0.2
+    assert statistics.missed_text(missed) == f"0.11 ({missed.low:.2f} to {missed.high:.2f})"
+    wide = recall([Looked(530, 11, 8)], [Looked(90_000, 7, 0)])
+    assert statistics.missed_text(wide.false_negative_rate) == f"0.00 to {1 - wide.low:.2f}"
+
+
 def test_recall_is_of_one_dataset_and_of_batches_whose_sample_was_looked_at(store: Ledger) -> None:
     """What was judged elsewhere says nothing of what was missed here."""
     put(store, [row("f1"), row("f2"), row("s1", kind="sampled")])
@@ -122,8 +133,14 @@ def test_recall_is_of_one_dataset_and_of_batches_whose_sample_was_looked_at(stor
     found = statistics.review(store, "payments").recall
     assert (found.sampled.hits, found.sampled.n, found.missed) == (1, 1, 998)
     assert found.value == pytest.approx(2 / 1000)
+    missed = statistics.review(store, "payments").false_negative_rate
+    assert missed.value == pytest.approx(
+        found.missed / (found.missed + 2)
+    )  # of all anomalies, those unflagged
+    assert (missed.low, missed.high) == pytest.approx((1 - found.high, 1 - found.low))
     put(store, [row("other", dataset="logins")])
     assert statistics.review(store).recall.value is None
+    assert statistics.review(store).false_negative_rate.value is None
     assert "one dataset" in dict(statistics.as_lines(statistics.review(store)))["recall, estimated"]
     assert statistics.review(store, "payments").recall == found
 
