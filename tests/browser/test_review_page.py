@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import pyarrow as pa
 import pytest
 
 from pipeline.installation import Installation
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
+from pipeline.storage.ledger import BatchState
 from tests.browser.page import Page
 from tests.pipeline.review_data import put, reason, row
 
@@ -402,6 +404,66 @@ def test_what_was_judged_can_still_be_read(
         page.go(path)
         assert len(page.all(".past")) == past
         assert page.browser.execute_script(CONTRASTS) == []
+
+
+GOOD = 0.1  # cumulative layout shift, by Google's word
+SHIFTS = """
+const done = arguments[0], found = [];
+new PerformanceObserver(list => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) found.push(entry.value); })
+  .observe({ type: "layout-shift", buffered: true });
+setTimeout(() => done(found), 400);
+"""
+
+
+def store_records(here: Installation) -> dict[str, Any]:
+    """A batch of forty records of one card with eight numbers each, one of them flagged; its row of the
+    queue.
+    """
+    file = here.settings.datasets / "payments.yaml"
+    text = file.read_text().replace("columns:", "entity: card\ncolumns:\n  card: {type: string}")
+    names = [f"measured_quantity_{i}" for i in range(8)]
+    text += "".join(f"  {name}: {{type: float, role: numeric}}\n" for name in names)
+    file.write_text(text)
+    day, keys = "2026-01-31", [f"2026-01-31-{i:03}" for i in range(40)]
+    records = [{"card": "c1", **{name: 1.37 * i + j for j, name in enumerate(names)}} for i in range(40)]
+    tables = here.tables(here.dataset("payments"))
+    common = {"batch_id": [day] * 40, "row_number": list(range(40)), "record_key": keys}
+    stored = {"set_aside": [False] * 40, "reasons": pa.nulls(40, pa.list_(pa.string())), "record": records}
+    tables.replace("records", day, pa.table(common | stored).to_reader, note={})
+    scores = {"flagged": [i == 7 for i in range(40)]}
+    tables.replace("scores", day, pa.table(common | scores).to_reader, note={})
+    at = datetime(2026, 1, 31, 23, tzinfo=UTC)
+    state = BatchState("payments", day, 1, "accepted", "", "f", "s", "c", [], [], {}, 40, 40, at, at)
+    here.ledger.record_scores(
+        here.ledger.record_validation(state), model_version=3, threshold=4.5, n_flagged=1
+    )
+    flagged = row(keys[7], day, row_number=7, record=records[7])
+    put(here.ledger, [flagged])
+    return flagged
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (800, 900), (390, 844)], ids=["wide", "tablet", "telephone"])
+def test_nothing_moves_while_one_reads(
+    open_browser: Callable[..., Any], address: str, here: Installation, size: tuple[int, int]
+) -> None:
+    """What comes later has its place before it comes: the sum of all shifts, which is at least Google's
+    score, is good on a slow line, from the top of a page to its end.
+    """
+    record_page = f"/record/{store_records(here)['anomaly_id']}"
+    page = Page(open_browser(*size), address)
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    page.network(latency=300)
+    for path in ("/", record_page, "/overview"):
+        page.go(path)
+        for part in page.all("[data-part]"):
+            page.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", part)
+            page.until(lambda part=part: not part.find_elements("css selector", "p.lead:only-child > a"))
+        page.browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+        if path == record_page:
+            assert len(page.all(".near tbody tr")) == 3
+            assert len(page.all(".around tbody tr")) == 7
+        assert sum(page.browser.execute_async_script(SHIFTS)) < GOOD, path
 
 
 CONTRASTS = """

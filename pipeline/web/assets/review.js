@@ -307,6 +307,7 @@
 
   if (window !== window.parent) window.focus(); // inside Airflow: the keys are for this page
   if (matchMedia("(max-width: 900px)").matches) one(".filter-box")?.removeAttribute("open");
+  root.classList.add("scripted"); // until then the style sheet keeps the filters of a small screen shut: nothing moves
   if (record && writes && record.dataset.state === "open") {
     setTimeout(claim, DWELL);
     setInterval(claim, RENEW);
