@@ -113,7 +113,7 @@ bench-review: install ## how quickly the review queue answers at a million flagg
 bench-review-loop: install ## what 50 verdicts do to the next nights' precision, on the sample feed (20 minutes; resumable: ARGS="--cache DIR")
 	$(BIN)/python -m tests.bench.review_loop $(ARGS)
 
-bench-monitoring: install ## false alarms of drift over clean days, and what is told of planted drift (about 10 minutes)
+bench-monitoring: install ## false alarms over clean days, of columns and of whole pages, and what is told of planted drift (half an hour)
 	$(BIN)/python -m tests.bench.monitoring $(ARGS)
 
 bench-verdicts: install ## what 5 to 200 verdicts do to average precision, on ADBench sets (about 10 minutes)

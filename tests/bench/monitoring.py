@@ -120,7 +120,7 @@ def main() -> None:
             false += [(on, finding.key) for finding in found[:1]]
     upper = float(beta.ppf(0.975, len(false) + 1, n - len(false)))
     print(f"{1_000:13d}   {n:10d}   {len(false):23d}   {len(false) / n:.3f}, {upper:.3f}", *false, flush=True)
-    planted(pages, 2_000)
+    planted(pages, 5_000)
 
 
 def planted(
