@@ -15,6 +15,7 @@ from pipeline.review.parts import DIGITS
 
 FAR = 6  # severity above which no number is told
 LONGEST_IN_LIST = 120  # characters
+FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 
@@ -72,11 +73,12 @@ def nats(value: float) -> str:
 
 
 def rounded(text: str) -> str:
-    """A reason's value, which is text: a number in it as people write it."""
-    try:
-        return number(float(text)).replace(THIN, "") if len(text) < 30 else text
-    except ValueError:
+    """A reason's value, which is text: a fraction in it as people write it. Whole numbers stay as they are:
+    they may be codes, of which 007 is another than 7.
+    """
+    if not FRACTION.fullmatch(text):
         return text
+    return number(float(text)).replace(THIN, "")
 
 
 def cell(value: Any, *, seconds: bool = False) -> str:

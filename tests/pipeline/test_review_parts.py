@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.review import parts
 from pipeline.review.queued import Reason, Term
-from pipeline.web.words import nats, rarity
+from pipeline.web.words import nats, rarity, rounded
 
 from .review_data import WHOLE
 
@@ -68,3 +68,19 @@ def test_severity_and_one_in_so_many_are_one_number(severity: float) -> None:
         assert math.log10(told) == pytest.approx(severity, abs=0.03)
     else:
         assert float(said.partition("%")[0]) / 100 == pytest.approx(10**-severity, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("007", "007"),
+        ("5411", "5411"),
+        ("12.34567", "12.35"),
+        ("1e+06", "1000000"),
+        ("-0.25", "-0.25"),
+        ("v1.2", "v1.2"),
+        ("nan", "nan"),
+    ],
+)
+def test_codes_are_not_rewritten_and_fractions_are_rounded(text: str, shown: str) -> None:
+    assert rounded(text) == shown
