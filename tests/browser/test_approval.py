@@ -4,6 +4,8 @@ real MLflow.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
 ]
 PATIENCE = 180
+PRESSED_AGAIN = 10  # seconds
 DATASET = """\
 dataset: {name}
 incoming: {{path: ../incoming, settle_seconds: 0}}
@@ -221,14 +224,14 @@ def test_a_person_answers_in_airflows_own_page(
     cells = [cell.text for cell in browser.find_elements("css selector", "table td")]
     assert cells[:5] == ["collapse", "required", "passed", "100%", "100%"]
     browser.save_screenshot(str(tmp_path / "question.png"))
-    site.answer("Reject", "too early")
+    site.answer("orders", early, "Reject", "too early")
     assert place.api.wait_for("orders.approve", early, PATIENCE) == "success"
     rejected = place.version("orders", 3)
     assert (rejected.tags["rejected_by"], rejected.tags["rejected_reason"]) == (USER, "too early")
     assert rejected.aliases == ()
 
     site.see("orders", late := place.ask("orders", 3))
-    site.answer("Approve", "late enough")
+    site.answer("orders", late, "Approve", "late enough")
     assert place.api.wait_for("orders.approve", late, PATIENCE) == "success"
     champion = place.registry.champion("orders")
     assert champion
@@ -270,11 +273,22 @@ class Site:
         self.open(f"/dags/{dataset}.approve/runs/{run_id}/tasks/approve/required_actions")
         return str(self.wait(lambda: self.text() if "Shall version" in self.text() else ""))
 
-    def answer(self, label: str, note: str) -> None:
-        """Type a note and press a button."""
+    def answer(self, dataset: str, run_id: str, label: str, note: str) -> None:
+        """Type a note and press a button; a busy page of Airflow drops what is pressed too early."""
         (field,) = self.browser.find_elements("css selector", "input[name*=note], textarea[name*=note]")
         field.send_keys(note)
-        self.press(label)
+        pressed = -math.inf
+
+        def is_answered() -> bool:
+            nonlocal pressed
+            if self.place.question(dataset, run_id)["response_received"]:
+                return True
+            if time.monotonic() - pressed > PRESSED_AGAIN:
+                self.press(label)
+                pressed = time.monotonic()
+            return False
+
+        self.wait(is_answered)
 
     def press(self, label: str) -> None:
         self.wait(
