@@ -73,7 +73,7 @@ class Installation:
         if dataset is None or dataset.name != name:
             raise ConfigError(
                 f"no dataset {name!r} in {self.settings.datasets}: {meant(name, self.datasets())} "
-                "A new one's file is written by `vaewatch init FOLDER`"
+                "(a new one's file is written by `vaewatch init FOLDER`)"
             )
         return dataset
 
