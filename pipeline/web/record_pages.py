@@ -11,7 +11,8 @@ script puts it into the page as the reader comes near it; without a script there
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from markupsafe import Markup
@@ -27,6 +28,7 @@ from pipeline.web.shapes import Paged, open_unless
 
 MOST_COLUMNS = 14  # of neighbours
 
+T = TypeVar("T")
 router = APIRouter(include_in_schema=False)
 
 
@@ -62,12 +64,10 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 @router.get("/record/{anomaly_id}/neighbours")
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """Records around one in time."""
-    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
-    found = record.Neighbours("", (), ())
-    try:
-        found = record.neighbours(here, here.dataset(row.dataset), row)
-    except VaewatchError as fault:
-        said = str(fault)
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found, said = _looked(
+        lambda: record.neighbours(here, here.dataset(row.dataset), row), record.Neighbours("", (), ())
+    )
     given = {"found": found, "columns": found.columns[:MOST_COLUMNS], "derived": _derived(request, row)}
     return _part(request, part, "neighbours", row, "before and after", said=said, **given)
 
@@ -75,12 +75,8 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
 @router.get("/record/{anomaly_id}/nearest")
 def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """The normal records that are most like it."""
-    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
-    near: list[compare.Near] = []
-    try:
-        near = compare.nearest(here, here.dataset(row.dataset), row)
-    except VaewatchError as fault:
-        said = str(fault)
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    near, said = _looked(lambda: compare.nearest(here, here.dataset(row.dataset), row), list[compare.Near]())
     return _part(request, part, "nearest", row, "against normal records", near=near, said=said)
 
 
@@ -99,15 +95,21 @@ def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
 @router.get("/record/{anomaly_id}/versions")
 def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
     """How the registered model versions score it now."""
-    here, said, row = request.app.state.here, "", scope.one(request, anomaly_id)
-    found: list[versions.Scored] = []
-    try:
-        found = versions.scored_by(here, here.dataset(row.dataset), row)
-    except VaewatchError as fault:
-        said = str(fault)
+    here, row = request.app.state.here, scope.one(request, anomaly_id)
+    found, said = _looked(
+        lambda: versions.scored_by(here, here.dataset(row.dataset), row), list[versions.Scored]()
+    )
     return _part(
         request, part, "versions", row, "by model version", found=found, said=said, most=versions.MOST
     )
+
+
+def _looked(look: Callable[[], T], nothing: T) -> tuple[T, str]:
+    """What was found, or nothing and why: the other parts of the page stand."""
+    try:
+        return look(), ""
+    except VaewatchError as fault:
+        return nothing, str(fault)
 
 
 def _part(request: Request, is_part: bool, name: str, row: Whole, heading: str, **given: Any) -> Response:
