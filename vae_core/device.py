@@ -1,14 +1,16 @@
-"""What a GPU asks for and a CPU does not: a stream, memory that runs out, kernels that are launched as one.
+"""What a GPU asks for and a CPU does not: streams, memory that runs out, kernels that are launched as one.
 
 Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. Without a GPU every function
-does the plain thing.
+but those on lanes does the plain thing.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # plain calls before one is recorded: libraries set themselves up in them
+_N_LANES = 2
 
 
 @contextmanager
@@ -93,7 +96,37 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    pinned = torch.empty_like(tensor, pin_memory=True)  # dense, also where the tensor is a part of another
+    return pinned.copy_(tensor).to(device, non_blocking=True)
+
+
+@cache
+def lanes(device: torch.device) -> ThreadPoolExecutor:
+    """Threads with a stream of a GPU each: while kernels run on one, copies go on on the other. They stay,
+    and what they allocated with them, however many threads wait for them.
+    """
+
+    def start() -> None:
+        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+    return ThreadPoolExecutor(_N_LANES, "vae-core-lane", initializer=start)
+
+
+def on_lane(device: torch.device, work: Callable[[], int]) -> Callable[[], int]:
+    """The work for a lane's thread: begun after what the current stream was asked so far, and finished when
+    it returns.
+    """
+    asked = torch.cuda.current_stream(device).record_event()
+
+    def run() -> int:
+        own = torch.cuda.current_stream(device)
+        own.wait_event(asked)
+        try:
+            return work()
+        finally:
+            own.synchronize()
+
+    return run
 
 
 class Recorded:

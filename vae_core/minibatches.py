@@ -128,9 +128,7 @@ class Minibatches:
         rows = index.flatten() if self.records.device.type == "cpu" else sent(index.flatten(), self.device)
         chosen = self.records[rows]
         if chosen.device != self.device:
-            chosen = Records(
-                *(sent(x, self.device) for x in (chosen.numeric, chosen.categorical, chosen.context))
-            )
+            chosen = chosen.sent(self.device)
         noise, hidden = sent(noise, self.device), None
         if self.n_hideable:
             hidden = sent(chance < self.hidden_share, self.device)

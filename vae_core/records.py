@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_core.device import sent
+
 MISSING = -1  # the code of a missing category; a missing number is NaN
 FARTHEST = 1e6  # standardised numbers beyond ±FARTHEST count as FARTHEST: finite scores, still in order
 
@@ -138,6 +140,10 @@ class Records:
     def to(self, device: torch.device | str) -> Records:
         """Copy the records to a device; themselves where they are there."""
         return Records(self.numeric.to(device), self.categorical.to(device), self.context.to(device))
+
+    def sent(self, device: torch.device) -> Records:
+        """The same, and to a GPU without waiting for their arrival, see ``device.sent``."""
+        return Records(*(sent(x, device) for x in (self.numeric, self.categorical, self.context)))
 
     @property
     def device(self) -> torch.device:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_core.device import log_peak
+from vae_core.device import log_peak, sent
 from vae_core.fused import HIGHEST_RATIO, HIGHEST_TERM, FusedScorer, SliceScores
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
@@ -89,25 +90,28 @@ class Scorer:
         column_terms: False for none, (n_records, 0): who keeps scores alone need not have them written.
         """
         self.vae.layout.check(records)
-        n, new = len(records), records.numeric.new_empty
+        n, device = len(records), self.vae.device
+        returned = device.type == "cuda" and not records.numeric.is_cuda
+        new = partial(torch.empty, device=records.device, pin_memory=returned)
         terms_JB = new(len(self.vae.layout.columns) if column_terms else 0, n)
         scores = Scores(new(n), new(n), new(n), terms_JB.T)
 
         def keep(found: SliceScores, rows: slice) -> None:
             n_rows = rows.stop - rows.start
-            scores.anomaly_score[rows] = found.anomaly_score[:n_rows]
-            scores.reconstruction[rows] = found.reconstruction[:n_rows]
-            scores.kl_divergence[rows] = found.kl_divergence[:n_rows]
+            scores.anomaly_score[rows].copy_(found.anomaly_score[:n_rows], non_blocking=True)
+            scores.reconstruction[rows].copy_(found.reconstruction[:n_rows], non_blocking=True)
+            scores.kl_divergence[rows].copy_(found.kl_divergence[:n_rows], non_blocking=True)
             terms_JB[:, rows] = found.column_terms[: len(terms_JB), :n_rows]
 
         def work(rows: slice, size: int) -> None:
             if self.fused is None:
-                keep(_scored(self.vae, filled_up(records[rows], size).to(self.vae.device)), rows)
+                keep(_scored(self.vae, filled_up(records[rows], size).sent(device)), rows)
             else:
-                keep(self.fused(records.numeric[rows], records.context[rows], size), rows)
+                here = sent(records.numeric[rows], device), sent(records.context[rows], device)
+                keep(self.fused(*here, size), rows)
 
         self.size = side_by_side(self.vae, n, work, self.size, threads=threads)
-        log_peak(self.vae.device, logging.DEBUG)
+        log_peak(device, logging.DEBUG)
         return scores
 
 
@@ -149,7 +153,8 @@ def expect(vae: VAE, records: Records) -> Expected:
         return expected
 
     def keep(rows: slice, size: int) -> None:
-        mean_NB, std_NB = fused.expect(records.numeric[rows], records.context[rows], size)
+        here = sent(records.numeric[rows], vae.device), sent(records.context[rows], vae.device)
+        mean_NB, std_NB = fused.expect(*here, size)
         expected.mean[rows] = mean_NB.T[: rows.stop - rows.start]
         expected.std[rows] = std_NB.T[: rows.stop - rows.start]
 

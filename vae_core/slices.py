@@ -4,18 +4,20 @@ Belongs here: how large a slice is, filling the last one up, and slices beside e
 not: what is made of a slice (scoring.py, summary.py, diagnosis.py, generation.py).
 
 Every kernel sees one shape and aligned memory, and computes on one thread: what comes out for a record is the
-same to the bit whatever else is computed beside it. On a GPU slices are as large as its memory allows.
+same to the bit whatever else is computed beside it. On a GPU slices are as large as its memory allows, and
+two are under way at once: one is copied there or back while the other is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vae_core.device import in_halves, room
+from vae_core.device import in_halves, lanes, on_lane, room
 from vae_core.model import VAE
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
@@ -66,7 +68,7 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
     """
 
     def run(rows: slice, size: int) -> None:
-        work(filled_up(records[rows], size).to(vae.device), rows)
+        work(filled_up(records[rows], size).sent(vae.device), rows)
 
     side_by_side(vae, len(records), run, fitting_slice(vae))
 
@@ -87,7 +89,7 @@ def side_by_side(
         n_threads = min(threads or n_allowed, len(starts))
         if vae.device.type != "cpu":  # nothing is filled up: on a GPU few records cost what they need
             wanted = min(size, n_records)
-            sufficient = in_halves(n_records, wanted, run)
+            sufficient = _on_device(vae.device, n_records, wanted, run)
             return size if sufficient == wanted else sufficient
         if n_threads < 2:
             return in_halves(n_records, size, run)
@@ -95,6 +97,34 @@ def side_by_side(
             for _ in pool.map(run_from, starts):  # raises what a slice raised
                 pass
     return size
+
+
+def _on_device(device: torch.device, n: int, size: int, work: Callable[[slice, int], None]) -> int:
+    """`in_halves`, on a GPU's lanes."""
+    if device.type != "cuda":
+        return in_halves(n, size, work)
+    return on_lanes(lanes(device), n, size, work, partial(on_lane, device))
+
+
+def on_lanes(
+    pool: Executor,
+    n: int,
+    size: int,
+    work: Callable[[slice, int], None],
+    lane: Callable[[Callable[[], int]], Callable[[], int]],
+) -> int:
+    """`in_halves` twice beside each other, of the first half of the slices and of the second. lane: makes
+    work for the pool of each. Returns the smaller size.
+    """
+    middle = (n // size + 1) // 2 * size if n > size else n
+
+    def part(begin: int, end: int) -> int:
+        return in_halves(end - begin, size, lambda at, of: work(slice(begin + at.start, begin + at.stop), of))
+
+    halves = [(0, middle), (middle, n)]
+    under_way = [pool.submit(lane(partial(part, *half))) for half in halves if half[0] < half[1]]
+    wait(under_way)
+    return min((done.result() for done in under_way), default=size)
 
 
 def filled_up(part: Records, size: int) -> Records:

@@ -8,7 +8,9 @@ are an error, and so is a value that the host asks for. They have no numbers.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,6 +35,7 @@ from vae_core import (
     linear,
     minibatches,
     score,
+    scoring,
 )
 from vae_core.attribution import _Case
 from vae_core.critic import CellCritic
@@ -46,6 +49,7 @@ from vae_core.parallel import Share
 from vae_core.posteriors import FullGaussian
 from vae_core.run import Run
 from vae_core.scoring import ROUNDING
+from vae_core.slices import on_lanes
 from vae_core.threads import one_thread_per_kernel
 
 THERE = "meta"  # stands for a device that is not the CPU
@@ -241,6 +245,66 @@ def test_slices_are_halved_until_they_fit_and_cover_everything_once(n: int, size
     assert not n or (found <= room and (found == size or 2 * found + 1 > room))
 
 
+@given(n=st.integers(0, 300), size=st.integers(1, 400), room=st.integers(1, 400))
+def test_two_lanes_cover_everything_once(n: int, size: int, room: int) -> None:
+    """Each halves its own slices; the size found sufficed for both."""
+    done: list[int] = []
+
+    def work(rows: slice, size: int) -> None:
+        if size > room:
+            raise torch.OutOfMemoryError
+        done.extend(range(rows.start, rows.stop))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = on_lanes(pool, n, size, work, lambda work: work)
+    assert sorted(done) == list(range(n))
+    assert not n or (found <= min(size, room) and (found == size or 2 * found + 1 > room))
+
+
+def test_two_lanes_are_under_way_at_once() -> None:
+    """A slice of each lane waits for the other's: one copies while one computes."""
+    both = threading.Barrier(2, timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        on_lanes(pool, 8, 2, lambda *_: both.wait() and None, lambda work: work)
+
+
+def test_a_fault_on_a_lane_is_raised_when_both_have_ended() -> None:
+    """The other's memory is in use until then."""
+    done: list[int] = []
+
+    def work(rows: slice, _: int) -> None:
+        if rows.start == 0:
+            raise ValueError("no such device")
+        done.append(rows.start)
+
+    with ThreadPoolExecutor(2) as pool:
+        with pytest.raises(ValueError, match="no such device"):
+            on_lanes(pool, 8, 2, work, lambda work: work)
+        assert done == [4, 6]
+
+
+@pytest.mark.parametrize("categories", [True, False])
+def test_scores_by_two_lanes_are_those_of_one(
+    categories: bool, layout: Layout, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: each lane has buffers of its own."""
+    records = draw(1000, seed=5, missing=0.1)
+    layout, records = (layout, records) if categories else (NUMBERS, numbers(records))
+    vae = fit(layout, records, SHORT, seed=0)
+    usual, other = Scorer(vae), Scorer(vae)
+    usual.size = other.size = 96
+    expected = usual(records, threads=1)
+    with ThreadPoolExecutor(2) as pool:
+
+        def by_lanes(_: VAE, n: int, work: Callable[[slice, int], None], size: int, **__: object) -> int:
+            return on_lanes(pool, n, size, torch.inference_mode()(work), lambda work: work)
+
+        monkeypatch.setattr(scoring, "side_by_side", by_lanes)
+        found = other(records)
+    for name in ("anomaly_score", "reconstruction", "kl_divergence", "column_terms"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
 def test_one_record_too_many_is_an_error() -> None:
     """It is not tried for ever."""
 
@@ -358,6 +422,19 @@ def test_a_gpu_repeats_what_it_recorded(
     expected = fit(NUMBERS, records, SHORT, seed=0, device="cuda")
     for a, b in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_scores_records_that_are_sent_as_those_that_lie_there(draw: Callable[..., Records]) -> None:
+    """In many slices, of a table whose columns are contiguous, as the pipeline's are."""
+    records = numbers(draw(5000, seed=1, missing=0.05))
+    vae = fit(NUMBERS, records, SHORT, seed=0, device="cuda")
+    by_columns = Records(records.numeric.T.contiguous().T, records.categorical, records.context)
+    scorer = Scorer(vae)
+    scorer.size = 96
+    sent, there = scorer(by_columns), scorer(records.to("cuda"))
+    for name in ("anomaly_score", "reconstruction", "kl_divergence", "column_terms"):
+        assert torch.equal(getattr(sent, name), getattr(there, name).cpu()), name
 
 
 def _kernel_by_kernel(take: Callable[..., None]) -> Callable[..., None]:
