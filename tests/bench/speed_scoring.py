@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 N_COLUMNS, BATCH, CORES = 32, "b1", 2
 NAMES = [f"x{i:02d}" for i in range(N_COLUMNS)]
 BLOCK = 65_536
-RIVAL_ROWS = 20_000
+RIVAL_ROWS = 100_000
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -133,8 +133,8 @@ def _multiply(operations: float) -> None:
 
 
 def measure(what: str, root: Path, n: int, repeats: int) -> dict[str, Any]:
-    """rates: seconds (wall and CPU) of decoding, products and ours in turn; memory: the peak of one scoring,
-    MB; rivals.
+    """rates: seconds (wall and CPU) of ours, decoding, products and the rivals in turn; memory: the peak of
+    one scoring, MB.
     """
     import torch
 
@@ -161,27 +161,34 @@ def measure(what: str, root: Path, n: int, repeats: int) -> dict[str, Any]:
         ours()
         return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     works = {"ours": ours, "decode": lambda: _decode(tables)}
-    works["products"] = lambda: _multiply(n * products(model.vae))
+    works |= {"products": lambda: _multiply(n * products(model.vae)), **rivals()}
     rounds = [{name: _timed(work) for name, work in works.items()} for _ in range(repeats)]
     return {"rounds": rounds, "operations": products(model.vae)}
 
 
-def rivals(repeats: int) -> dict[str, Any]:
-    """Records a second of PyOD's decision functions, on rows in memory."""
+def rivals() -> dict[str, Callable[[], Any]]:
+    """PyOD's decision functions on RIVAL_ROWS records in memory, by name and number of threads."""
     import torch
     from pyod.models import vae
     from pyod.models.iforest import IForest
 
-    torch.set_num_threads(1)  # two wait for each other on a busy machine: to their advantage
     training, rows = drawn(2_000, 0), drawn(RIVAL_ROWS, 1)
-    models = {"VAE": vae.VAE(epoch_num=1, verbose=0), "IForest": IForest()}
-    for model in models.values():
+
+    def of(model: Any, threads: int) -> Callable[[], Any]:
         model.fit(training)
-    seconds = {
-        name: [_timed(lambda m=model: m.decision_function(rows))[0] for _ in range(repeats)]  # type: ignore[misc]
-        for name, model in models.items()
+
+        def work() -> None:
+            torch.set_num_threads(threads)
+            model.decision_function(rows)
+            torch.set_num_threads(CORES)
+
+        return work
+
+    each = range(1, CORES + 1)
+    return {
+        **{f"VAE {n}": of(vae.VAE(epoch_num=1, verbose=0), n) for n in each},
+        **{f"IForest {n}": of(IForest(n_jobs=n), n) for n in each},
     }
-    return {name: [RIVAL_ROWS / x for x in each] for name, each in seconds.items()}
 
 
 def score_lines(plan: Plan) -> list[Line]:
@@ -201,18 +208,20 @@ def score_lines(plan: Plan) -> list[Line]:
             ratios(ours, floor), 0.6, True, "%", f"of CPU seconds {np.median(cpu):.0%}",
         )
     ]  # fmt: skip
-    others = child("speed_scoring", "rivals", plan.repeats)
-    for name, reach in (("VAE", 25), ("IForest", 4)):
-        rate = float(np.median(others[name]))
+    for name, default, reach in (("VAE", CORES, 25), ("IForest", 1, 4)):
+        rates = {t: [RIVAL_ROWS / r[f"{name} {t}"][0] for r in rounds] for t in range(1, CORES + 1)}
+        others = "; ".join(
+            f"on {t} core{'s' * (t > 1)} {np.median(ratios(ours, rate)):.3g} ×"
+            for t, rate in rates.items()
+            if t != default
+        )
+        work = f"the same beside PyOD's {name} as it comes, its rows in memory"
+        floor_shown, ours_shown = (
+            f"{np.median(rates[default]) / 1e3:.0f} k/s",
+            f"{np.median(ours) / 1e6:.2f} M/s",
+        )
         lines.append(
-            Line(
-                f"the same beside PyOD's {name}, its rows in memory",
-                f"{rate / 1e3:.0f} k/s",
-                f"{np.median(ours) / 1e6:.2f} M/s",
-                [x / rate for x in ours],
-                reach,
-                True,
-            )
+            Line(work, floor_shown, ours_shown, ratios(ours, rates[default]), reach, True, note=others)
         )
     return lines
 
@@ -237,7 +246,4 @@ ROWS = {"score": score_lines, "memory": memory_lines}
 
 if __name__ == "__main__":
     first, *others = sys.argv[1:]
-    if first == "rivals":
-        print(json.dumps(rivals(int(others[0]))))
-    else:
-        print(json.dumps(measure(first, Path(others[0]), int(others[1]), int(others[2]))))
+    print(json.dumps(measure(first, Path(others[0]), int(others[1]), int(others[2]))))
