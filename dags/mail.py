@@ -17,11 +17,12 @@ CONNECTION = "smtp_default"  # the provider's own default
 
 
 def installation() -> Installation:
-    """The environment's installation, with Airflow's mail."""
+    """The environment's installation for a task: with Airflow's mail, and a share of the cores."""
+    from dags.slots import with_its_share
     from pipeline.config.settings import load_settings
     from pipeline.installation import Installation
 
-    settings = load_settings()
+    settings = with_its_share(load_settings())
 
     def post(to: Sequence[str], subject: str, text: str) -> None:
         from airflow.sdk import Connection

@@ -118,16 +118,13 @@ class Layout:
         url = f"http://{LOOPBACK}:{ports['airflow']}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_", "PYTEST_"))}
         nearby = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), LOOPBACK, "localhost"]))
-        cores = self.settings.cores
-        slots = min(4, max(2, cores))
+        slots = min(4, max(2, self.settings.cores))
         return kept | {
             "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}",
             "NO_PROXY": nearby,
             "no_proxy": nearby,
             "VAEWATCH_HOME": str(self.home),
             "VAEWATCH_DATASETS": str(self.datasets),
-            # so many tasks may run at once: each has its share of the cores, unless somebody knows better
-            "VAEWATCH_THREADS": kept.get("VAEWATCH_THREADS", str(max(1, cores // slots))),
             **({"VAEWATCH_DEMO": self.demo} if self.demo else {}),
             **({"VAEWATCH_MLFLOW_PAGE": self.urls(ports)["mlflow"]} if self.serves_mlflow else {}),
             "AIRFLOW_HOME": str(self.airflow),

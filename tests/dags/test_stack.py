@@ -157,20 +157,6 @@ def test_settings_of_another_airflow_are_not_passed_on(
     assert told["AIRFLOW_HOME"] == str(layout.home / "airflow")
 
 
-@pytest.mark.parametrize("n_cores", [1, 2, 6, 64])
-def test_tasks_that_run_at_once_share_the_cores(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, n_cores: int
-) -> None:
-    """Every slot taken, there is no thread more than cores; a deployment's own word goes first."""
-    monkeypatch.delenv("VAEWATCH_THREADS", raising=False)
-    monkeypatch.setattr(type(layout.settings), "cores", n_cores)
-    told = layout.environment(layout.choose_ports())
-    slots, threads = int(told["AIRFLOW__CORE__PARALLELISM"]), int(told["VAEWATCH_THREADS"])
-    assert threads == 1 or slots * threads <= n_cores
-    monkeypatch.setenv("VAEWATCH_THREADS", "7")
-    assert layout.environment(layout.choose_ports())["VAEWATCH_THREADS"] == "7"
-
-
 def test_everything_listens_on_loopback(layout: Layout) -> None:
     """There is one password and no encryption: this is for one machine."""
     ports = layout.choose_ports()

@@ -1,0 +1,38 @@
+"""How many cores a task takes where Airflow runs others beside it.
+
+Belongs here: how many tasks Airflow may run at once on one machine. Does not: how many cores there are
+(pipeline/config/settings.py).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from airflow.sdk.configuration import conf
+
+from pipeline.config.files import dataset_files
+from pipeline.config.settings import Settings
+
+TASKS = 2  # of a dataset that compute at once: one scores, one trains
+
+
+def with_its_share(settings: Settings) -> Settings:
+    """The settings of a task that leaves the other slots their cores; as they are where VAEWATCH_THREADS is
+    set.
+    """
+    if settings.threads:
+        return settings
+    at_once = min(_slots(), TASKS * len(dataset_files(settings.datasets)))
+    return settings.model_copy(update={"threads": max(1, settings.cores // max(1, at_once))})
+
+
+def _slots() -> int:
+    """The most tasks that Airflow runs on one machine; one where each has a container or a machine of its
+    own.
+    """
+    executor = conf.get("core", "executor")
+    if "Local" in executor:
+        return int(conf.getint("core", "parallelism")) or sys.maxsize  # 0: no limit
+    if "Celery" in executor:
+        return int(conf.getint("celery", "worker_concurrency", fallback=16))
+    return 1
