@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from pipeline.config.files import dataset_files
 from pipeline.config.settings import Settings
 
-TASKS = 2  # of a dataset that compute at once: one scores, one trains
+TASKS = 3  # of a dataset that compute at once: by default two runs score, one trains
 
 
 def with_its_share(settings: Settings) -> Settings:
