@@ -84,7 +84,8 @@ class Losses:
     ) -> Tensor:
         """(M, B) what each record costs by the networks and the prior alone."""
         recipe = self.recipe
-        if recipe.samples > 1:
+        # at the exact posterior every draw, even one, gives −log p(x) itself, and its gradient without noise
+        if recipe.samples > 1 or recipe.encoder == "exact":
             return importance_weighted_loss(
                 records, posterior, self.vae.prior, lambda z: self.vae.decode(z, records), noise
             )

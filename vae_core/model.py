@@ -23,7 +23,8 @@ from vae_core.layers import CodeTable, MemberLinear
 from vae_core.likelihoods import Categorical, ColumnLikelihood
 from vae_core.linear import LinearGaussian
 from vae_core.noise import UNSCALED
-from vae_core.posteriors import POSTERIORS, Posterior
+from vae_core.posteriors import POSTERIORS, FullGaussian, Posterior
+from vae_core.ppca import exact_posterior
 from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
@@ -37,9 +38,10 @@ class VAE(nn.Module):
 
     Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
     (posteriors.py) and two outputs for every number of every record, by default its mean and variance
-    (noise.py). The prior is a module of its own (priors.py), and so is the linear model beside the networks
-    (linear.py). ``indicated`` are the numeric columns (by position) whose absence is an input of its own;
-    elsewhere a missing number looks like the mean, 0.
+    (noise.py); where the encoder is exact it is n_latents -> columns alone (ppca.py). The prior is a module
+    of its own (priors.py), and so is the linear model beside the networks (linear.py). ``indicated`` are the
+    numeric columns (by position) whose absence is an input of its own; elsewhere a missing number looks like
+    the mean, 0.
 
     The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
     ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``:
@@ -66,8 +68,18 @@ class VAE(nn.Module):
             self.encoder_outputs = MemberLinear(
                 n_members, width, POSTERIORS[recipe.posterior].n_outputs(n_latents)
             )
-        self.decoder_inputs = MemberLinear(n_members, n_latents + n_context, width)
-        self.decoder_outputs = MemberLinear(n_members, width, 2 * n_numeric + sum(n_codes))
+        is_linear, n_inputs = recipe.encoder == "exact", n_latents + n_context
+        if is_linear and n_codes:
+            names = ", ".join(name for name, _ in layout.categorical)
+            raise ValueError(
+                f"encoder exact has a closed form for numbers alone, not for categories ({names}): give these columns another "
+                "role, or choose another encoder"
+            )
+        if not is_linear:
+            self.decoder_inputs = MemberLinear(n_members, n_inputs, width)
+        self.decoder_outputs = MemberLinear(
+            n_members, n_inputs if is_linear else width, 2 * n_numeric + sum(n_codes)
+        )
         self.noise = NumericNoise(layout, recipe)
         prior = recipe.prior if recipe.regulariser == "kl" else "normal"
         self.prior = PRIORS[prior](n_members, n_latents, recipe.n_components)
@@ -108,8 +120,11 @@ class VAE(nn.Module):
     def encode(self, records: Records) -> Posterior:
         """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents).
 
-        Without an encoder it is the Gaussian nearest to p(z|x), found by optimisation.
+        Without an encoder it is the Gaussian nearest to p(z|x), found by optimisation, or p(z|x) itself where
+        the decoder is linear.
         """
+        if self.recipe.encoder == "exact":
+            return self._exact_posterior(records)
         if self.recipe.encoder == "none":
             n_latents = self.recipe.latents_for(self.layout)
             return infer(
@@ -159,7 +174,7 @@ class VAE(nn.Module):
         return Categorical(tuple(logits), self.recipe.category_floor)
 
     def _latents_without_each_category(self, records: Records) -> Iterator[Tensor]:
-        if self.recipe.encoder == "none":
+        if self.recipe.encoder != "network":
             for column in range(records.categorical.shape[1]):
                 codes = records.categorical.clone()
                 codes[:, column] = MISSING
@@ -182,6 +197,19 @@ class VAE(nn.Module):
         hidden: Tensor = self.encoder_inputs(self.encoder_input(records))
         return hidden if self.encoder_codes is None else hidden + self.encoder_codes(records.categorical)
 
+    def _exact_posterior(self, records: Records) -> FullGaussian:
+        """In double precision: in single, many columns of little noise leave a latent few digits. Without the
+        columns that training never saw.
+        """
+        n_latents = self.recipe.latents_for(self.layout)
+        origin = records.numeric.new_zeros(self.recipe.n_members, len(records), n_latents)
+        there = self.decode(origin, records).numeric
+        weight = self.decoder_outputs.weight[:, :n_latents, : len(self.layout.numeric)].mT
+        observed = records.observed * self.learned
+        parts = weight, there.variance[:, 0], (records.values - there.mean) * observed, observed
+        posterior = exact_posterior(*(part.double() for part in parts))
+        return FullGaussian(posterior.mean.to(origin.dtype), posterior.factor.to(origin.dtype))
+
     def _posterior(self, hidden: Tensor) -> Posterior:
         return POSTERIORS[self.recipe.posterior].of(self.encoder_outputs(hidden.relu_()))
 
@@ -192,7 +220,11 @@ class VAE(nn.Module):
         return torch.cat([latents, records.context_values.expand(len(latents), -1, -1)], dim=-1)
 
     def _decoder_hidden(self, latents: Tensor, records: Records) -> Tensor:
-        hidden: Tensor = self.decoder_inputs(self.decoder_input(latents, records))
+        """What decoder_outputs gets: of a linear decoder its inputs."""
+        inputs = self.decoder_input(latents, records)
+        if self.recipe.encoder == "exact":
+            return inputs
+        hidden: Tensor = self.decoder_inputs(inputs)
         return hidden.relu_()
 
     def config(self) -> dict[str, Any]:

@@ -271,6 +271,7 @@ NOISES: dict[str, Callable[[Outputs], Noise]] = {
     "poisson": Poisson.of,
     "negative_binomial": NegativeBinomial.of,
 }
+ALIKE = ("gaussian_shared_sigma", "gaussian_column_sigma", "gaussian_fixed_sigma")  # for all records
 LEARN_EXTRA = ("gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 COUNTS = ("poisson", "negative_binomial")
 UNSCALED = ("bernoulli", *COUNTS)  # these want a column's own values, not standardised ones

@@ -2,8 +2,8 @@
 has to beat.
 
 Belongs here: x = W z + mean + noise with z ~ N(0, I) and noise ~ N(0, σ² I), its fit by expectation
-maximisation, its exact density and posterior. Does not: networks (model.py), or posteriors without a closed
-form (inference.py).
+maximisation, its exact density and posterior, which is also that of a recipe's encoder ``exact``. Does not:
+networks (model.py), or posteriors without a closed form (inference.py).
 
 A missing cell (NaN) is left out exactly, in the fit as well: every formula is that of the observed cells'
 marginal distribution. Everything is computed in double precision and in nats.
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_core.layers import even_product
 from vae_core.likelihoods import Categorical, ColumnLikelihood
 from vae_core.noise import Gaussian
 from vae_core.posteriors import FullGaussian
@@ -43,7 +44,7 @@ class Ppca:
     history: Tensor
 
     def posterior(self, values: Tensor) -> FullGaussian:
-        """p(z | observed cells), exactly, of values (n_records, n_numeric) (section 3.2, eq. 6)."""
+        """p(z | observed cells), exactly, of values (n_records, n_numeric)."""
         return self._condition(values).posterior
 
     def log_prob(self, values: Tensor) -> Tensor:
@@ -83,25 +84,35 @@ class _Condition:
     log_prob: Tensor
 
 
-def _condition(weight: Tensor, variance: Tensor, residual: Tensor, observed: Tensor) -> _Condition:
-    """By way of the posterior precision I + Wᵀ W / σ² over observed cells, Z by Z instead of N by N.
+def exact_posterior(weight: Tensor, variance: Tensor, residual: Tensor, observed: Tensor) -> FullGaussian:
+    """p(z | observed cells) where x = W z + place + noise, noise ~ N(0, diag variance) (section 3.2, eq. 6).
 
-    residual: (B, N) from the mean, 0 where missing; observed: (B, N) 1 or 0.
+    weight: (..., n_numeric, n_latents). variance: (..., n_numeric). residual: (..., n_records, n_numeric)
+    from the place, 0 where missing; observed: (n_records, n_numeric) 1 or 0. In their precision, by way of
+    I + Wᵀ W / variance over observed cells.
     """
-    n_latents = weight.shape[1]
-    products = (weight[:, :, None] * weight[:, None, :]).flatten(1)
-    identity = torch.eye(n_latents, dtype=weight.dtype, device=weight.device)
-    factor = torch.linalg.cholesky(identity + (observed @ products).view(-1, *identity.shape) / variance)
-    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-    covariance = inverse.mT @ inverse
-    projected = residual @ weight / variance
-    mean = (covariance @ projected[..., None])[..., 0]
-    distance = residual.square().sum(dim=1) / variance - (projected * mean).sum(dim=1)
+    scaled = weight / variance[..., None]
+    identity = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
+    products = (scaled[..., :, None] * weight[..., None, :]).flatten(-2)
+    summed = even_product(observed, products)
+    precision = identity + summed.reshape(*summed.shape[:-1], *identity.shape)
+    # turned about, its factor becomes an upper one, and that one's inverse, transposed, the covariance's
+    upper = torch.linalg.cholesky_ex(precision.flip(-1, -2)).L.flip(-1, -2)
+    factor = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True).mT
+    towards = factor.mT @ even_product(residual, scaled)[..., None]
+    return FullGaussian((factor @ towards)[..., 0], factor)
+
+
+def _condition(weight: Tensor, variance: Tensor, residual: Tensor, observed: Tensor) -> _Condition:
+    """residual: (B, N) from the mean, 0 where missing; observed: (B, N) 1 or 0."""
+    posterior = exact_posterior(weight, variance.expand(len(weight)), residual, observed)
+    explained = (residual @ weight / variance * posterior.mean).sum(dim=1)
+    distance = residual.square().sum(dim=1) / variance - explained
     n_observed = observed.sum(dim=1)
-    log_det = n_observed * variance.log() + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+    log_det = n_observed * variance.log() - 2 * posterior.log_volume
     return _Condition(
-        posterior=FullGaussian(mean, torch.linalg.cholesky(covariance)),
-        covariance=covariance,
+        posterior=posterior,
+        covariance=posterior.factor @ posterior.factor.mT,
         distance=distance,
         n_observed=n_observed,
         log_prob=-0.5 * (n_observed * _LOG_2_PI + log_det + distance),

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from vae_core.distances import DISTANCES
-from vae_core.noise import NOISES
+from vae_core.noise import ALIKE, NOISES
 from vae_core.posteriors import POSTERIORS
 from vae_core.priors import PRIORS
 from vae_core.records import Layout
@@ -25,7 +25,9 @@ class Recipe:
     n_members: int = 4  # independent networks whose scores are averaged
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
-    encoder: str = "network"  # or none: latents are found for each record by optimisation (inference.py)
+    # or none: latents are found for each record by optimisation (inference.py); exact: they have a closed
+    # form, because the decoder is linear (ppca.py)
+    encoder: str = "network"
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
     # p(z) under regulariser kl: N(0, I), a learned mixture of Gaussians, or hierarchical (priors.py)
     prior: str = "mixture"
@@ -105,11 +107,26 @@ class Recipe:
             settings = ("posterior", "regulariser", "reconstruction", *_WEIGH_THE_KL)
             if any(getattr(self, name) != _default(name) for name in settings):
                 yield f"encoder none finds the latents with the highest evidence lower bound: leave out {_listed(settings)}"
+        if self.encoder == "exact":
+            yield from self._contradictions_of_the_closed_form()
         if self.regulariser != "kl" and weighed:
             weight = "adversarial_weight" if self.regulariser == "adversarial" else "distance_weight"
             yield f"{_listed(_WEIGH_THE_KL)} weigh the KL, which regulariser {self.regulariser!r} leaves out: set {weight}"
         if self.samples > 1:
             yield from self._contradictions_of_the_bound(weighed)
+
+    def _contradictions_of_the_closed_form(self) -> Iterator[str]:
+        settings = ("posterior", "regulariser", "reconstruction", "samples", *_WEIGH_THE_KL)
+        if any(getattr(self, name) != _default(name) for name in settings):
+            yield f"encoder exact lowers −log p(x) itself: leave out {_listed(settings)}"
+        if self.prior != "normal":
+            yield f"encoder exact has a closed form for prior normal alone, not {self.prior}: set prior: normal"
+        others = sorted({self.noise, *self.column_noise.values()} - set(ALIKE))
+        if others:
+            yield (
+                f"encoder exact has a closed form for noise that is alike for all records, not {', '.join(others)}: "
+                f"set noise to one of {', '.join(ALIKE)}"
+            )
 
     def _contradictions_of_the_bound(self, weighed: Sequence[str]) -> Iterator[str]:
         bound = "samples above 1 (the importance-weighted bound on log p(x))"
@@ -195,7 +212,7 @@ _ALLOWED = {
     "category_floor": _Interval(0, 1, open_low=True),
 }
 _CHOICES = {
-    "encoder": ("network", "none"),
+    "encoder": ("network", "none", "exact"),
     "posterior": tuple(POSTERIORS),
     "prior": tuple(PRIORS),
     "noise": tuple(NOISES),

@@ -52,6 +52,7 @@ from vae_core.scoring import ROUNDING
 from vae_core.slices import on_lanes
 from vae_core.threads import one_thread_per_kernel
 
+LINEAR: dict[str, object] = {"encoder": "exact", "noise": "gaussian_shared_sigma", "prior": "normal"}
 THERE = "meta"  # stands for a device that is not the CPU
 NUMBERS = Layout(("a", "b", "c", "d", "e"), (), ("hour",))
 Network = TypeVar("Network", bound=nn.Module)
@@ -196,14 +197,22 @@ def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"posterior": "full", "noise": "student_t"}, {"prior": "normal", "samples": 2}, {"free_nats": 1.0}],
+    [
+        {},
+        {"posterior": "full", "noise": "student_t"},
+        {"prior": "normal", "samples": 2},
+        {"free_nats": 1.0},
+        LINEAR,
+    ],
 )
 def test_so_it_does_by_autograd(settings: dict[str, object], layout: Layout) -> None:
     """Categories and other recipes."""
+    layout = NUMBERS if settings is LINEAR else layout
     real = VAE(layout, replace(SHORT, **settings), (1, 2))  # type: ignore[arg-type]
     with FakeTensorMode(allow_non_fake_inputs=True):
         vae = imagined(real)
-        records = Records(on_gpu(128, 5), on_gpu(128, 2, dtype=torch.int64), on_gpu(128, 1))
+        n_codes = len(layout.categorical)
+        records = Records(on_gpu(128, 5), on_gpu(128, n_codes, dtype=torch.int64), on_gpu(128, 1))
         latents = vae.recipe.latents_for(layout)
         batch = Minibatch(records, records, on_gpu(vae.recipe.samples, 2, 128, latents))
         losses = Losses(vae, Known(), torch.Generator("cpu"))
@@ -356,6 +365,7 @@ GENERAL: list[dict[str, object]] = [
     {"prior": "hierarchical"},
     {"regulariser": "kernel"},
     {"column_noise": {"a": "poisson", "b": "bernoulli", "c": "negative_binomial"}},
+    LINEAR,
 ]
 
 
@@ -367,6 +377,7 @@ def test_a_gpu_s_model_explains_records_that_lie_on_the_cpu(
     conjugate gradients of missing cells, which know no other tensors than they are given, and pairs of
     columns.
     """
+    layout = NUMBERS if settings is LINEAR else layout
     real = VAE(layout, replace(SHORT, **settings), (1, 2)).eval()  # type: ignore[arg-type]
     monkeypatch.setattr(Layout, "check", lambda *_: None)
     monkeypatch.setattr(
@@ -377,7 +388,9 @@ def test_a_gpu_s_model_explains_records_that_lie_on_the_cpu(
     monkeypatch.setattr(_Case, "name_pairs", lambda _, drop: torch.zeros(len(drop), dtype=torch.bool))
     with FakeTensorMode(allow_non_fake_inputs=True):
         vae = imagined(real)
-        records = Records(torch.empty(9, 5), torch.empty(9, 2, dtype=torch.int64), torch.empty(9, 1))
+        records = Records(
+            torch.empty(9, 5), torch.empty(9, len(layout.categorical), dtype=torch.int64), torch.empty(9, 1)
+        )
         found = attribute(vae, records, imagined(critic))
         for answer in (found, found.expected, expect(vae, records), score(vae, records)):
             tensors = [x for x in vars(answer).values() if isinstance(x, Tensor)]
@@ -390,13 +403,16 @@ def test_a_gpu_s_model_fills_in_records_that_lie_on_the_cpu(
     settings: dict[str, object], layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the proposal on; the search for it asks for values."""
+    layout = NUMBERS if settings is LINEAR else layout
     real = VAE(layout, replace(SHORT, **settings), (1, 2)).eval()  # type: ignore[arg-type]
     monkeypatch.setattr(generation, "_own_seed", lambda *_: 0)  # asks for the cells
     here = torch.Generator()  # there is none where no device is
     monkeypatch.setattr(torch, "Generator", lambda _: here)
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         vae = imagined(real)
-        records = Records(torch.empty(9, 5), torch.empty(9, 2, dtype=torch.int64), torch.empty(9, 1))
+        records = Records(
+            torch.empty(9, 5), torch.empty(9, len(layout.categorical), dtype=torch.int64), torch.empty(9, 1)
+        )
         n_latents = vae.recipe.latents_for(layout)
         proposal = FullGaussian(on_gpu(2, 1, n_latents), on_gpu(2, 1, n_latents, n_latents))
         answer = generation._answer(vae, records[0].to(THERE), proposal, 3, 0)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vae_core import VAE, Layout, Progress, Recipe, Records, attribute, fit, score
+from vae_core.noise import ALIKE
 
 FAMILY: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -71,6 +72,20 @@ def test_so_it_does_with_a_column_of_counts_or_of_yes_and_no(
     _learns_finds_explains_and_is_saved(layout, {"column_noise": {"b": noise}}, *records)
 
 
+@pytest.mark.parametrize("noise", ALIKE)
+def test_so_do_linear_models_of_numbers(draw: Callable[..., Records], noise: str) -> None:
+    """Probabilistic PCA, factor analysis, and a sigma that is given; the mean follows the context."""
+    broken = draw(100, seed=3)
+    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
+    records = [
+        Records(x.numeric, x.categorical[:, :0], x.context)
+        for x in (draw(1500, seed=1), draw(500, seed=2), broken)
+    ]
+    settings = {"encoder": "exact", "prior": "normal", "noise": noise, "sigma": 0.3, "linear_records": 0}
+    layout = Layout(numeric=("a", "b", "c", "d", "e"), context=("hour",))
+    _learns_finds_explains_and_is_saved(layout, settings, *records)
+
+
 def _drawn_by(noise: str, records: Records) -> Records:
     """The records with b at a draw whose log odds are 4 b, or whose mean is exp(1 + b)."""
     b, generator = records.numeric[:, 1], torch.Generator().manual_seed(4)
@@ -110,10 +125,18 @@ def _learns_finds_explains_and_is_saved(
     [
         ({"posterior": "round"}, "posterior must be one of diagonal, full, is 'round'"),
         ({"samples": 5, "kl_weight": 0.5}, "leave no KL to weigh"),
-        ({"encoder": "nowhere"}, "encoder must be one of network, none, is 'nowhere'"),
+        ({"encoder": "nowhere"}, "encoder must be one of network, none, exact, is 'nowhere'"),
         ({"encoder": "none", "kl_weight": 0.5}, "encoder none finds the latents .*: leave out .*kl_weight"),
         ({"encoder": "none", "free_nats": 1.0}, "leave out .*free_nats"),
         ({"encoder": "none", "regulariser": "mmd"}, "encoder none finds the latents"),
+        ({"encoder": "exact"}, "encoder exact has a closed form for prior normal alone, not mixture"),
+        ({"encoder": "exact", "prior": "normal"}, "alike for all records, not gaussian: set noise to one of"),
+        (
+            {"encoder": "exact", "column_noise": {"calls": "poisson"}},
+            "alike for all records, not gaussian, poisson",
+        ),
+        ({"encoder": "exact", "kl_weight": 0.5}, "lowers −log p.x. itself: leave out .*samples, kl_weight"),
+        ({"encoder": "exact", "reconstruction": "vae_gan"}, "leave out .*reconstruction"),
         ({"samples": 0}, r"samples must be a whole number in \[1, inf\)"),
         ({"kl_warm_up": 1.5}, r"kl_warm_up must be a number in \[0, 1\]"),
         ({"kl_cycles": 0}, r"kl_cycles must be a whole number in \[1, inf\)"),
@@ -134,6 +157,13 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], 
     """Sooner than after a night of training."""
     with pytest.raises(ValueError, match=said):
         Recipe(**settings)
+
+
+def test_a_closed_form_for_categories_is_refused(layout: Layout) -> None:
+    """Before anything is trained, by their names."""
+    recipe = Recipe(encoder="exact", prior="normal", noise="gaussian_shared_sigma")
+    with pytest.raises(ValueError, match=r"numbers alone, not for categories \(colour, shade\)"):
+        VAE(layout, recipe)
 
 
 def test_the_kl_weight_rises_in_each_cycle() -> None:
