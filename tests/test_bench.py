@@ -16,7 +16,7 @@ from scipy.stats import friedmanchisquare
 
 from pipeline.config.dataset import Flagging
 from pipeline.detection.calibration import Calibration
-from tests.bench import adbench, measure, ranking, threshold
+from tests.bench import adbench, measure, methods, ranking, threshold, variants
 
 
 @pytest.mark.parametrize(("n_methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
@@ -58,6 +58,56 @@ def test_a_line_that_was_cut_off_is_computed_again(tmp_path: Path) -> None:
     line = '{"set_name": "wine", "protocol": "clean", "seed": 0, "method": "KNN", "fingerprint": "f", "seconds": 1.0'
     cache.write_text(f'{line}, "auroc": 0.5}}\n{line}, "aur', encoding="utf-8")
     assert list(measure.read(cache)) == [measure.Task("wine", "clean", 0, "KNN", "f")]
+
+
+def test_a_run_of_one_variant_renews_its_row_alone(tmp_path: Path) -> None:
+    """Paired with the default of the same run; what is not complete stays as it is."""
+    sets = [f"{i}_set{i}" for i in range(4)]
+    cells = {  # AUROC on the first and the third set
+        "vaewatch": {"contaminated": (0.8, 0.6), "clean": (0.9, 0.7)},
+        "kl_weight: 4": {"contaminated": (0.7, 0.4), "clean": (0.9, 0.7)},
+        "samples: 5": {"contaminated": (0.9, 0.9)},
+    }
+    results = [
+        measure.Result(name, protocol, 0, method, "f", 1.0, auroc=x, average_precision=x / 2, recall=0.0)
+        for method, protocols in cells.items()
+        for protocol, found in protocols.items()
+        for name, x in zip(sets[::2], found, strict=True)
+    ]
+    page = tmp_path / "family.md"
+    old = "| default | 12 | a |\n| `free_nats: 2` | 12 | b |\n| `kl_weight: 4` | 12 | c |\n| `samples: 5` | 12 | d |"
+    page.write_text(f"before\n{variants.BEGIN}\n\n{variants.HEAD}\n{old}\n\n{variants.END}\nafter\n")
+    variants.renew(page, variants.new_rows(results, sets))
+    before, _, rest = page.read_text().partition(f"{variants.BEGIN}\n\n{variants.HEAD}\n")
+    lines, _, after = rest.partition(f"\n\n{variants.END}")
+    assert (before, after) == ("before\n", "\nafter\n")
+    assert lines.splitlines() == [
+        "| default | 2 | 70.0 / 35.0 |  | 80.0 / 40.0 |  |",
+        "| `kl_weight: 4` | 2 | 55.0 / 27.5 | +15.0 ± 5.0 / +7.5 ± 2.5 | 80.0 / 40.0 | +0.0 ± 0.0 / +0.0 ± 0.0 |",
+        "| `free_nats: 2` | 12 | b |",
+        "| `samples: 5` | 12 | d |",
+    ]
+
+
+def test_columns_of_counts_and_of_yes_and_no_are_told_apart() -> None:
+    """Fractions, negative numbers and what a rate cannot reach are neither."""
+    x = np.array([[0, 3, 0.5, -1, 0, 1e7], [1, 0, 1.0, 2, 0, 0], [1, 7, 2.0, 3, 0, 5]])
+    assert adbench.counting(x) == [1]
+    assert adbench.binary(x) == [0]
+
+
+@pytest.mark.skipif(not adbench.DATA.exists(), reason="needs the ADBench sets")
+def test_a_noise_model_of_counts_gets_the_columns_own_values() -> None:
+    """Standardised, they would not be whole, and each of them would cost a hundred nats for every unit below
+    0.
+    """
+    part = adbench.split("45_wine", "clean", 0)
+    method = methods.OwnNoise({"steps": 40, "n_members": 1}, noise="poisson")
+    assert method.having(["45_wine", "47_yeast"]) == ["45_wine"]
+    assert np.isfinite(method(part, 0)).all()
+    assert part.own_train.mean(axis=0) + part.own_train.std(axis=0) * part.train == pytest.approx(
+        part.own_train
+    )
 
 
 def test_constant_columns_are_only_centred() -> None:

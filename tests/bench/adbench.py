@@ -21,6 +21,7 @@ from vae_core import Layout, Records
 DATA = Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "adbench"
 TOO_WIDE = 500  # columns: InternetAds, with 1,555 of them, is left out
 MOST_ROWS = 4000
+MOST_COUNTED = 1e6  # beyond it all counts are alike to vae_core
 PROTOCOLS = ("contaminated", "clean")
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -30,13 +31,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Split:
     """Standardised rows to learn from, rows to score, and which of the latter are anomalous.
 
-    Under the contaminated protocol ``test`` is ``train`` itself.
+    Under the contaminated protocol ``test`` is ``train`` itself. own_train, own_test: the same rows in the
+    columns' own values.
     """
 
     protocol: str
     train: Array
     test: Array
     anomalous: Array
+    own_train: Array
+    own_test: Array
 
     @property
     def is_same(self) -> bool:
@@ -93,13 +97,13 @@ def split(name: str, protocol: str, seed: int) -> Split:
     """
     x, y = rows(name, seed)
     if protocol == "contaminated":
-        x = standardised(x, x)
-        return Split(protocol, x, x, y)
+        z = standardised(x, x)
+        return Split(protocol, z, z, y, x, x)
     normal = generator(name, seed + 1000).permutation(np.flatnonzero(~y))
     learned = np.zeros(len(x), bool)
     learned[normal[: len(normal) // 2]] = True
-    x = standardised(x, x[learned])
-    return Split(protocol, x[learned], x[~learned], y[~learned])
+    z = standardised(x, x[learned])
+    return Split(protocol, z[learned], z[~learned], y[~learned], x[learned], x[~learned])
 
 
 def standardised(x: Array, reference: Array) -> Array:
@@ -107,6 +111,17 @@ def standardised(x: Array, reference: Array) -> Array:
     constant = np.ptp(reference, axis=0) == 0
     std = np.where(constant, 1.0, reference.std(axis=0))
     return np.asarray((x - reference.mean(axis=0)) / std)
+
+
+def counting(x: Array) -> list[int]:
+    """Columns of whole numbers from 0 on, of more than two values, that a rate can reach."""
+    is_count = (x >= 0).all(axis=0) & (x == x.round()).all(axis=0) & (x.max(axis=0) < MOST_COUNTED)
+    return [i for i in np.flatnonzero(is_count).tolist() if len(np.unique(x[:, i])) > 2]
+
+
+def binary(x: Array) -> list[int]:
+    """Columns of 0 and 1."""
+    return [i for i in range(x.shape[1]) if np.array_equal(np.unique(x[:, i]), [0, 1])]
 
 
 def layout(x: Array) -> Layout:

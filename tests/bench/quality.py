@@ -18,8 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.bench import keel
 from tests.bench.adbench import PROTOCOLS, names
 from tests.bench.measure import CACHE, Result, Task, read, run, tasks
-from tests.bench.methods import EVERY, METHODS, VARIANTS
-from tests.bench.report import KEPT_BACK, PAGE, block, for_variants, write
+from tests.bench.methods import EVERY, METHODS, OURS, VARIANTS, sets_of
+from tests.bench.report import KEPT_BACK, PAGE, block, write
+from tests.bench.variants import PAGE as FAMILY
+from tests.bench.variants import new_rows, renew, table
 
 SEEDS = [0, 1, 2]
 
@@ -27,14 +29,24 @@ SEEDS = [0, 1, 2]
 def main() -> None:
     chosen = arguments()
     sets = chosen.sets or names()
-    wanted = list(dict.fromkeys(tasks(sets, chosen.protocols, chosen.seeds, chosen.only or METHODS)))
     if chosen.variants:
-        wanted += tasks(for_variants(sets), chosen.protocols, chosen.seeds[:1], VARIANTS)
+        wanted = of_variants(sets, chosen)
+    else:
+        wanted = list(dict.fromkeys(tasks(sets, chosen.protocols, chosen.seeds, chosen.only or METHODS)))
     cached = read(chosen.cache)
     todo = [t for t in wanted if t not in cached or (chosen.retry_failed and cached[t].failed)]
     if not chosen.cached:
         work_off(todo, chosen.cache, chosen.jobs, n_cached=len(wanted) - len(todo))
     report(chosen)
+
+
+def of_variants(sets: list[str], chosen: argparse.Namespace) -> list[Task]:
+    """Every variant on its sets with the first seed, and the default beside it."""
+    where = {name: sets_of(EVERY[name], sets) for name in chosen.only or VARIANTS}
+    together = [name for name in sets if any(name in some for some in where.values())]
+    pairs = [(OURS, together), *sorted(where.items(), key=lambda pair: EVERY[pair[0]].cost)]
+    found = (tasks(some, chosen.protocols, chosen.seeds[:1], [name]) for name, some in pairs)
+    return list(dict.fromkeys(task for part in found for task in part))
 
 
 def arguments() -> argparse.Namespace:
@@ -45,7 +57,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--variants",
         action="store_true",
-        help="also our settings that are not the default and DTE-C, on every second set with the first seed",
+        help="our settings that are not the default, and DTE-C, with the first seed, most on every second set; their table "
+        "is in docs/reference/family.md",
     )
     parser.add_argument("--sets", type=listed, help="names of files, without .npz")
     parser.add_argument("--kept-back", action="store_true", help="the sets that no setting was chosen on")
@@ -90,6 +103,13 @@ def report(chosen: argparse.Namespace) -> None:
     sets, whole = chosen.sets or names(), not chosen.sets and chosen.seeds == SEEDS
     known, cached = tasks(sets, chosen.protocols, chosen.seeds, EVERY), read(chosen.cache)
     results = [replace(cached[task], method=task.method) for task in known if task in cached]
+    if chosen.variants:
+        rows = new_rows(results, sets)
+        print(table(rows))
+        if chosen.seeds[0] == SEEDS[0] and not chosen.sets and set(chosen.protocols) == set(PROTOCOLS):
+            renew(FAMILY, rows)
+            Console(stderr=True).print(f"written to {FAMILY}")
+        return
     page = chosen.page or (PAGE if whole and set(chosen.protocols) == set(PROTOCOLS) else None)
     drawn = page.parent if page and not chosen.kept_back else None
     text = block(results, sets, chosen.protocols, drawn)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.bench.diagram import draw
 from tests.bench.measure import MEASURES, Result
-from tests.bench.methods import METHODS, OURS, VARIANTS, fingerprint
+from tests.bench.methods import METHODS, OURS
 from tests.bench.ranking import Array, friedman_p, mean_and_error, ranks
 
 PAGE, KEPT_BACK = Path("docs/reference/quality.md"), Path("docs/reference/quality-kept-back.md")
@@ -102,20 +102,8 @@ def section(results: list[Result], sets: list[str], protocol: str, folder: Path 
         name = f"quality-{protocol}.svg"
         draw(folder / name, panels(main), len(sets), OURS)
         parts += [friedman(main), f"![Mean ranks and critical difference, {protocol}]({name})"]
-    default = fingerprint(METHODS[OURS], protocol)
-    different = [name for name, variant in VARIANTS.items() if fingerprint(variant, protocol) != default]
-    first, some = min(result.seed for result in results), for_variants(sets)
-    others = compare([r for r in results if r.seed == first], protocol, [OURS, *different], some)
-    if others is not None and len(others.methods) > 1:
-        said = f"Seed {first} alone, every second set by number ({len(some)} of {len(sets)})."
-        parts += ["### Other recipes", said, summary(others)]
     parts += ["### Set by set", "AUROC / average precision, in %, means over the seeds.", by_set(main)]
     return parts
-
-
-def for_variants(sets: list[str]) -> list[str]:
-    """Every second set: what is not the default is worth less of a machine's time."""
-    return sets[::2]
 
 
 def panels(of: Comparison) -> dict[str, dict[str, float]]:
