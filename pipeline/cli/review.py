@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipeline.cli import labels, rules
-from pipeline.cli.arguments import AnyDataset, AsJson, DatasetName, WholeSentences, print_json
+from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json
 
 AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
 DAY = "%Y-%m-%d"
+SHOWN = 3  # of a dataset's changes of rule, beside what is suggested
 
 verbs = typer.Typer(
     help="Records that wait for a person: the page (no verb), and the same from a shell.",
@@ -188,6 +189,7 @@ def review_stats(
 
     from pipeline.display import print_lines
     from pipeline.installation import Installation
+    from pipeline.results import flagging
     from pipeline.review import statistics
     from pipeline.review.budget import suggested
     from pipeline.review.loop import log_review
@@ -198,11 +200,41 @@ def review_stats(
             typer.echo(f"logged on version {version} of {name}", err=True)
     names = [dataset] if dataset else sorted(here.datasets())
     budgets = {name: one for name in names if (one := suggested(here, here.dataset(name)))}
+    rules = {name: flagging.changes(here.ledger, name) for name in names}
     found = statistics.review(here.ledger, dataset and here.dataset(dataset).name)
     if as_json:
-        return print_json(asdict(found) | {"budgets": budgets})
+        return print_json(asdict(found) | {"budgets": budgets, "rules": rules})
     lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
+    for name in names:
+        lines += [(f"rule of {name}", text) for text in flagging.in_words(rules[name][:SHOWN])]
     return print_lines([*statistics.as_lines(found), *lines])
+
+
+@verbs.command("budget")
+def review_budget(
+    dataset: DatasetName,
+    reason: Annotated[
+        str, typer.Option(help="write the rule that the dataset's file has now down with a reason, at once")
+    ] = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """By which rule each model version flagged, since when, who said so and why; with a reason, say it of the
+    rule that the file has now. What was scored before keeps its threshold.
+    """
+    from pipeline.display import print_lines
+    from pipeline.installation import Installation
+    from pipeline.results import flagging
+
+    here = Installation()
+    chosen = here.dataset(dataset)
+    if reason and flagging.give_reason(here, chosen, by=by or getpass.getuser(), reason=reason) is None:
+        typer.echo("nothing changed: the same was said before", err=True)
+    found = flagging.rules(here.ledger, chosen.name)
+    if as_json:
+        return print_json(found)
+    now = [("in the file", f"{flagging.rule_of(chosen)}, for what is scored from now on")]
+    return print_lines([*now, *(("written down", text) for text in flagging.in_words(found))])
 
 
 @verbs.command("fill")

@@ -27,7 +27,7 @@ from pipeline.registry.entities import (
     Removal,
     TrainingRun,
 )
-from pipeline.registry.versions import CHALLENGER, CHAMPION, REVIEW, Versions
+from pipeline.registry.versions import CHALLENGER, CHAMPION, REVIEW, RULE, Versions
 
 EVALUATION = "evaluation.json"
 
@@ -266,6 +266,13 @@ class Registry:
                 versions.client.log_metric(chosen.run_id, name, value)
             versions.tag(chosen, **{REVIEW: told})
             return True
+
+    def note_rule(self, version: ModelVersion, told: str) -> None:
+        """Tag a version with the rule that it flags by; where it has that tag, MLflow is not asked."""
+        if version.tags.get(RULE) == told:
+            return
+        with self._of(version.dataset, f"note the rule of version {version.version}") as versions:
+            versions.tag(version, **{RULE: told})
 
     def copy_from(
         self, source: Registry, version: ModelVersion, tags: Mapping[str, str]

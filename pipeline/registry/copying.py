@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ModelUnusable
 from pipeline.registry import runs
 from pipeline.registry.entities import ModelVersion
-from pipeline.registry.versions import METRICS, REPLACED, Versions
+from pipeline.registry.versions import METRICS, REPLACED, RULE, Versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
 OF_ITS_PLACE = (  # tags of a version that say what was decided of it, beside another champion
-    "promoted_", "rejected_", "rolled_back_", "arrival", REPLACED, "decision", "evaluated_", "evaluation_",
+    "promoted_", "rejected_", "rolled_back_", "arrival", REPLACED, "decision", "evaluated_", "evaluation_", RULE,
 )  # fmt: skip
 OF_MLFLOW = "mlflow."  # tags that it sets itself
 KEPT = ("mlflow.note.content", "mlflow.runName")

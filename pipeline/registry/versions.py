@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 KEY, METRICS, DIGEST, REPLACED = "training_key", "calibration_metrics", "detector_digest", "replaced_version"
 REVIEW = "review"  # what people's verdicts say of a version
+RULE = "flag_rule"  # by which rule it flags, since when
 ARRIVAL = "arrival"  # on a champion: how it came to serve, written before it does
 EVENT = "history."  # and on the model once it does; with the time, so that events are in order
 

@@ -30,11 +30,11 @@ from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.trust import Trust, trust
-from pipeline.results.views import ThresholdChange, threshold_changes
+from pipeline.results import flagging
 from pipeline.review import queue
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Listed
-from pipeline.storage.ledger import BatchState, Flagged
+from pipeline.storage.ledger import BatchState
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -148,7 +148,7 @@ def write(
         version=version,
         evidence=evidence(version) if version else [],
         judgement=judged,
-        thresholds=_thresholds(here, dataset, state),
+        rules=flagging.changes(here.ledger, dataset.name, state.model_version) if state.model_version else [],
         links=_links(here, dataset, state, version),
         n_earlier=_held_against(watched, earlier),
         n_drawn=len(earlier) + 1,
@@ -231,15 +231,6 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
     return [
         (str(name), n) for name, n in sorted(found.items(), key=lambda item: (-item[1], str(item[0])))[:4]
     ]
-
-
-def _thresholds(here: Installation, dataset: Dataset, state: BatchState) -> list[ThresholdChange]:
-    """Where the threshold of this batch's version was changed."""
-    version, value, at = state.model_version, state.threshold, state.scored_at
-    if version is None or value is None or at is None:
-        return []
-    others = [x for x in here.ledger.flagged(dataset.name, version) if x.batch_id != state.batch_id]
-    return threshold_changes(dataset, [*others, Flagged(at, state.batch_id, version, value)])
 
 
 def withdrawn(version: ModelVersion, serving: int | None) -> str:

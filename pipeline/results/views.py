@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.misread import meant
 from pipeline.records import verdicts
 from pipeline.records.looking_back import outdated
 from pipeline.review.queued import Reason
-from pipeline.storage.ledger import Flagged
 
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
 
@@ -47,41 +44,6 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
                 for batch in batches
             ],
         })
-    return found
-
-
-@dataclass(frozen=True)
-class ThresholdChange:
-    """A batch from which on the same model version flags by another threshold. at: when it was scored."""
-
-    version: int
-    batch_id: str
-    at: datetime
-    value: float
-    before: float
-
-    @property
-    def words(self) -> str:
-        return (
-            f"{self.value:.4g} nats from batch {self.batch_id} on, {self.before:.4g} before: "
-            "the dataset's file has another flag: rule now, without a training"
-        )
-
-
-def threshold_changes(dataset: Dataset, flagged: Iterable[Flagged]) -> list[ThresholdChange]:
-    """Where people changed the budget of a version that serves, by the batches as they were scored last;
-    oldest first.
-
-    None where every batch has a threshold of its own: under a false-discovery rate, or a cap.
-    """
-    if dataset.flag.false_discovery_rate is not None or dataset.flag.cap is not None:
-        return []
-    last: dict[int, float] = {}
-    found = []
-    for at, batch_id, version, value in sorted(flagged):
-        if version in last and last[version] != value:
-            found.append(ThresholdChange(version, batch_id, at, value, last[version]))
-        last[version] = value
     return found
 
 

@@ -18,7 +18,7 @@ from pipeline.errors import ModelUnusable, NotReady
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.report.standing import next_step_of
-from pipeline.results.views import threshold_changes
+from pipeline.results import flagging
 from pipeline.steps import place
 from pipeline.steps.keys import Say
 from pipeline.steps.receipts import Judged
@@ -205,13 +205,13 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
         events += [{"version": version.version, **event} for event in found]
     events += [
         {
-            "version": change.version,
+            "version": change.model_version,
             "what": "threshold",
             "at": change.at.isoformat(timespec="milliseconds"),
-            "by": "a person",
+            "by": change.by,
             "reason": change.words,
         }
-        for change in threshold_changes(dataset, here.ledger.flagged(dataset.name))
+        for change in flagging.changes(here.ledger, dataset.name)
     ]
     order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back", "threshold")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))

@@ -139,10 +139,12 @@ def _scored_by(
 ) -> list[BatchReceipt]:
     from pipeline.notify import digest
     from pipeline.report.gates import judgement
+    from pipeline.results import flagging
 
     if len(waiting) > 1:
         say(f"{len(waiting)} batches to score with version {champion.version}")
     detector, judged = here.detector(champion), judgement(here, dataset, champion)
+    flagging.takes_effect(here, dataset, champion, detector.threshold(dataset.flag).value)
     width, receipts = width_of(state.batch_id for state in waiting), list[BatchReceipt]()
     for state in waiting:
         lines = list[str]()

@@ -83,3 +83,17 @@ serving = sa.Table(
     sa.Column("trained_at", instant),
     sa.Column("train_ended_at", instant),
 )
+flag_rules = sa.Table(  # append-only: by which rule a model version flags, from when on
+    "flag_rules",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset", sa.String(63), nullable=False, index=True),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("threshold", sa.Float),  # null: each batch has its own
+    sa.Column("threshold_before", sa.Float),
+    sa.Column("by", sa.String(250), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", instant, nullable=False),
+)

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
 from pipeline.installation import Installation
+from pipeline.results import flagging
 from pipeline.review import budget, disagreements, groups, judging, queue, statistics
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, plots, scope, warmth
@@ -24,6 +25,7 @@ from pipeline.web.render import page, query_of
 from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Paged, open_unless, read_place
 
 router = APIRouter(include_in_schema=False)
+RULES = 3  # of a dataset, the newest changes that the overview tells
 Report = Literal["run.html", "index.html"]
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
@@ -132,6 +134,7 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         found=found,
         each=each,
         budgets=_budgets(here, chosen),
+        rules={name: flagging.changes(ledger, name)[:RULES] for name in chosen},
         compared=_compared(here, chosen),
         dataset=dataset,
         datasets=names,

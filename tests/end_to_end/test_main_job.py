@@ -24,7 +24,7 @@ from pipeline import steps
 from pipeline.errors import ConfigError, NotReady
 from pipeline.records import verdicts
 from pipeline.records.window import choose_window
-from pipeline.results import views
+from pipeline.results import flagging, views
 from pipeline.review import compare, queue, record, versions
 from pipeline.review.filters import Filters
 from pipeline.sample import DUPLICATED, SampleReceipt
@@ -378,16 +378,37 @@ def test_another_budget_without_a_training_is_told_in_the_history_and_on_the_pag
     assert all(e["what"] != "threshold" for e in steps.history(scored.here, scored.name))
     rows = [row for row in scored.ledger() if row["status"] == "scored"]
     day, before = rows[-1]["batch_id"], rows[-1]["threshold"]
+    others = scored.table("scores").filter(pc.field("batch_id") != day)
     scored.edit("review_budget: 20", "review_budget: 2")
     scored.score(day, force=True)
     newest = steps.history(scored.here, scored.name)[-1]
     now = next(row["threshold"] for row in scored.ledger() if row["batch_id"] == day)
     assert now > before
     assert (newest["what"], newest["version"]) == ("threshold", 1)
-    assert newest["reason"].startswith(f"{now:.4g} nats from batch {day} on, {before:.4g} before")
+    told = f"review_budget 2 in the place of review_budget 20: above {now:.4g} nats, {before:.4g} before"
+    assert (newest["by"], newest["reason"]) == ("the dataset's file", told)
     here = scored.here
     page = here.page(here.dataset(scored.name), day) / "run.html"
-    assert f"{now:.4g} nats from batch {day} on" in page.read_text(encoding="utf-8")
+    assert told in page.read_text(encoding="utf-8")
+    assert told in here.registry.version(scored.name, 1).tags["flag_rule"]
+    after = scored.table("scores")
+    assert after.filter(pc.field("batch_id") != day).equals(others)  # what was scored before keeps its own
+    assert set(others["threshold"].to_pylist()) == {before}
+    assert set(after.filter(pc.field("batch_id") == day)["threshold"].to_pylist()) == {now}
+    scored.score(day, force=True)
+    given = flagging.give_reason(here, here.dataset(scored.name), by="ann", reason="half of it was noise")
+    assert given
+    assert (given.threshold, given.by) == (now, "ann")
+    assert (
+        flagging.give_reason(here, here.dataset(scored.name), by="ann", reason="half of it was noise") is None
+    )
+    written = flagging.rules(here.ledger, scored.name)
+    assert [(one.rule, one.by) for one in written] == [
+        ("review_budget 2", "ann"),
+        ("review_budget 2", "the dataset's file"),
+        ("review_budget 20", "the dataset's file"),
+    ]
+    assert "half of it was noise" in scored.here.registry.version(scored.name, 1).tags["flag_rule"]
 
 
 def test_scores_do_not_depend_on_slices_threads_or_order(

@@ -126,7 +126,7 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     before = groups(ledger, Filters()), groups(ledger, Filters(state="open"))
     precision = statistics.review(ledger).precision
     with ledger.transaction(write=True) as connection:
-        for table in ("group_tallies", "version_tallies"):
+        for table in ("group_tallies", "version_tallies", "flag_rules"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("DROP INDEX ix_queue_id")
