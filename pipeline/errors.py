@@ -36,6 +36,14 @@ class NotReady(VaewatchError):
     exit_code = 2
 
 
+class ClaimedByAnother(VaewatchError):
+    """Somebody else is at the records that a verdict is about: nothing was written. It can be given
+    anyway.
+    """
+
+    exit_code = 2
+
+
 class ModelUnusable(VaewatchError):
     """A stored model cannot be read or does not fit the dataset's contract, or a training gave none."""
 

@@ -77,6 +77,9 @@ def label(
     settle: Annotated[
         bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
     ] = False,
+    anyway: Annotated[
+        bool, typer.Option(help="of records that somebody else is at, too; else these are left out")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what records were: one, several, or a whole group. The next training leaves anomalies and data
@@ -91,11 +94,14 @@ def label(
     if is_group:
         meant = _group(here, group, like, dataset, since)
         which, n = _filters(meant.dataset, since, meant.signature), expect or meant.n
-        given = judging.give_group(here.ledger, which, verdict, by=who, note=note, n=n)
-        asked, of = list(given.anomaly_ids), f" of {meant.dataset}, odd in {_named(meant.signature)}"
+        given = judging.give_group(here.ledger, which, verdict, by=who, note=note, n=n, anyway=anyway)
+        asked, of = (
+            [*given.anomaly_ids, *given.claimed],
+            f" of {meant.dataset}, odd in {_named(meant.signature)}",
+        )
     else:
         asked, of = [record.find(here.ledger, beginning) for beginning in anomaly_ids], ""
-        given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle)
+        given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle, anyway=anyway)
     if as_json:
         return print_json({**vars(given), "states": queue.states(here.ledger, asked)})
     return _tell(given, len(set(asked)), verdict, who, of)
@@ -135,7 +141,12 @@ def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bo
 
 def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
     """What was written, of how many records, and how to take it back."""
-    n, n_before = len(given.anomaly_ids), n_asked - len(given.anomaly_ids)
+    n, left = len(given.anomaly_ids), given.claimed
+    n_before = n_asked - n - len(left)
+    if left:
+        typer.echo(
+            f"left out, as somebody else is at them: {len(left)}{_some(left)}; --anyway takes them along"
+        )
     if not n:
         alike = "" if n_asked == 1 else f" of all {n_asked}"
         return typer.echo(f"nothing changed: {who} said {verdict}{alike} before")

@@ -64,7 +64,7 @@ def print_queue(
             f"{row.severity:.1f}",
             f"{row.anomaly_score:.2f}",
             escape(fitted(why, 200)),
-            row.state,
+            row.state if row.claim is None else escape(f"{row.state}, {fitted(row.claim.by, 20)} is at it"),
         )
     console().print(table)
     if counted is not None and (told := _counted(counted, state)):

@@ -8,18 +8,18 @@ before it looks: of two who judge at once, the second sees what the first said, 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.errors import ConfigError, NotReady
+from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
 from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
-from pipeline.review.queue import read_members
+from pipeline.review.queue import read_claims, read_members
 from pipeline.review.queued import Claim
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, record_claims, verdicts
@@ -36,11 +36,13 @@ class Judged:
         act: names it, so that it can be undone.
         anomaly_ids: records that got an entry; those that stood so already are not among them.
         conflicts: of the records given, those on which reviewers now differ.
+        claimed: records that were left out: somebody else is at them.
     """
 
     act: str
     anomaly_ids: tuple[str, ...]
     conflicts: tuple[str, ...]
+    claimed: tuple[str, ...]
 
 
 def give(
@@ -51,8 +53,11 @@ def give(
     by: str,
     note: str = "",
     settle: bool = False,
+    anyway: bool = False,
 ) -> Judged:
     """Add one reviewer's verdict to each of these records; earlier ones stay. Said twice, it is written once.
+
+    Records that somebody else claims are left out and named, unless it is to be given anyway.
 
     Args:
         settle: end a disagreement: what others said of these records before no longer counts.
@@ -60,14 +65,22 @@ def give(
     Raises:
         ConfigError: no such opinion, no name, or too long a note.
         NotReady: a record is not in the queue; nothing was written.
+        ClaimedByAnother: somebody else claims each of them; nothing was written.
     """
     _check(opinion, by, note)
     with ledger.transaction(write=True) as connection:
-        return _give(connection, anomaly_ids, opinion, by, note, settle=settle)
+        return _give(connection, anomaly_ids, opinion, by, note, settle=settle, anyway=anyway)
 
 
 def give_group(
-    ledger: Ledger, group: Filters, opinion: Opinion, *, by: str, note: str = "", n: int
+    ledger: Ledger,
+    group: Filters,
+    opinion: Opinion,
+    *,
+    by: str,
+    note: str = "",
+    n: int,
+    anyway: bool = False,
 ) -> Judged:
     """The same, for every open flagged record of a signature.
 
@@ -77,6 +90,7 @@ def give_group(
 
     Raises:
         NotReady: there are fewer or more by now; nothing was written.
+        ClaimedByAnother: somebody else claims each of them; nothing was written.
     """
     _check(opinion, by, note)
     with ledger.transaction(write=True) as connection:
@@ -85,7 +99,7 @@ def give_group(
             raise NotReady(
                 f"the group has {len(chosen)} open records now, not {n}: look again; nothing was written"
             )
-        return _give(connection, chosen, opinion, by, note)
+        return _give(connection, chosen, opinion, by, note, anyway=anyway)
 
 
 def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
@@ -122,7 +136,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
         for dataset in {entry["dataset"] for entry in entries}:
             _restate(connection, dataset, [entry for entry in entries if entry["dataset"] == dataset])
         ids = [entry["anomaly_id"] for entry in entries]
-        return Judged(undone, tuple(ids), _in_conflict(connection, ids))
+        return Judged(undone, tuple(ids), _in_conflict(connection, ids), ())
 
 
 def newest_act(ledger: Ledger, *, by: str) -> str | None:
@@ -154,7 +168,7 @@ def datasets(ledger: Ledger, act: str) -> set[str]:
 def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> Claim:
     """Say that one is at a record; returns who is, and until when: somebody else, where they were first.
 
-    A claim tells, it does not bar: a verdict is taken from anybody who may give one.
+    While it lasts a verdict of somebody else's is asked about once more: see `give`.
 
     Raises:
         NotReady: the record is not in the queue.
@@ -189,10 +203,14 @@ def _give(
     note: str,
     *,
     settle: bool = False,
+    anyway: bool = False,
 ) -> Judged:
     act, now = secrets.token_hex(16), datetime.now(UTC)
     told: list[str] = []
-    for dataset, records in _records(connection, anomaly_ids).items():
+    asked = _records(connection, anomaly_ids)
+    claimed = set[str]() if anyway else _claimed(connection, asked, by)
+    for dataset, given_to in asked.items():
+        records = [one for one in given_to if one.anomaly_id not in claimed]
         given: dict[str, list[Verdict]] = {}
         for some in chunks(records):
             given |= read_history(connection, dataset, [one.anomaly_id for one in some])
@@ -205,7 +223,26 @@ def _give(
             connection.execute(sa.insert(verdicts), entries)
             told += [entry["anomaly_id"] for entry in entries]
             _restate(connection, dataset, entries)
-    return Judged(act, tuple(told), _in_conflict(connection, anomaly_ids))
+    return Judged(act, tuple(told), _in_conflict(connection, anomaly_ids), tuple(sorted(claimed)))
+
+
+def _claimed(connection: sa.Connection, asked: Mapping[str, Sequence[Any]], by: str) -> set[str]:
+    """Which of these records somebody else is at; some of them are not."""
+    rows = [row for records in asked.values() for row in records]
+    found: dict[str, Claim] = {}
+    for some in chunks(row.anomaly_id for row in rows):
+        held = read_claims(connection, some)
+        found |= {name: claim for name, claim in held.items() if claim.by != by}
+    if found and len(found) == len(rows):
+        last = max(found.values(), key=lambda claim: claim.until)
+        others = len({claim.by for claim in found.values()}) - 1
+        who = last.by if not others else f"{last.by} and {others} other{'s' * (others != 1)}"
+        what = f"record {rows[0].record_key[:60]!r}" if len(rows) == 1 else f"all {len(rows)} records"
+        raise ClaimedByAnother(
+            f"{who} {'is' if not others else 'are'} at {what} until {last.until:%H:%M} UTC; nothing was written: "
+            "wait, or give the verdict anyway"
+        )
+    return set(found)
 
 
 def _check(opinion: str, by: str, note: str) -> None:
@@ -261,7 +298,8 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             .values(suppressed=sa.case((sa.bindparam("judged"), 0), else_=queue.c.suppressed)),
             [_stands(anomaly_id, said) for anomaly_id, said in given.items()],
         )
-        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids)))
+        mine = record_claims.c.by.in_({entry["by"] for entry in entries})  # who is at one goes on
+        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids), mine))
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
 
 

@@ -60,6 +60,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Refusal, "description": "something that was sent cannot be"},
     503: {"model": Refusal, "description": "storage failed; a retry may help"},
 }
+CLAIMED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Refusal, "description": "somebody else is at all of these records; see `anyway`"},
+}
 router = APIRouter(
     responses=REFUSALS,
     # it describes what the guard of every route asks for, and refuses nobody by itself
@@ -223,18 +226,24 @@ def end_rule(request: Request, number: Annotated[int, Path(ge=1, le=LARGEST)], r
     return Ended(n_released=suppression.end(request.app.state.here.ledger, number, by=reviewer.name))
 
 
-@router.post("/verdicts")
+@router.post("/verdicts", responses=CLAIMED)
 def say(request: Request, said: Saying, reviewer: Known) -> Said:
     """Give a verdict on some records."""
     ledger = request.app.state.here.ledger
     scope.write_records(request, said.anomaly_ids)
     given = judging.give(
-        ledger, said.anomaly_ids, said.verdict, by=reviewer.name, note=said.note, settle=said.settle
+        ledger,
+        said.anomaly_ids,
+        said.verdict,
+        by=reviewer.name,
+        note=said.note,
+        settle=said.settle,
+        anyway=said.anyway,
     )
     return _said(request, given, said.anomaly_ids)
 
 
-@router.post("/groups/verdicts")
+@router.post("/groups/verdicts", responses=CLAIMED)
 def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
     """Give a verdict on every open record of a group, or of that part of it which was shown."""
     ledger = request.app.state.here.ledger
@@ -246,7 +255,9 @@ def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
         until=said.until,
         batch=said.batch,
     )
-    given = judging.give_group(ledger, group, said.verdict, by=reviewer.name, note=said.note, n=said.n)
+    given = judging.give_group(
+        ledger, group, said.verdict, by=reviewer.name, note=said.note, n=said.n, anyway=said.anyway
+    )
     return _said(request, given, given.anomaly_ids)
 
 

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as Unrouted
 from starlette.responses import JSONResponse, Response
 
-from pipeline.errors import ConfigError, NotReady, StorageFailed, VaewatchError
+from pipeline.errors import ClaimedByAnother, ConfigError, NotReady, StorageFailed, VaewatchError
 from pipeline.installation import Installation
 from pipeline.misread import sentence_of
 from pipeline.web import api, forms, pages, record_pages, render
@@ -27,7 +27,7 @@ ASSETS = {
 }
 STYLE = ASSETS["review.css"].decode()
 STAMP = hashlib.sha256(b"".join(ASSETS[name] for name in sorted(ASSETS))).hexdigest()[:10]
-STATUS = {NotReady: 404, ConfigError: 422, StorageFailed: 503}
+STATUS = {NotReady: 404, ClaimedByAnother: 409, ConfigError: 422, StorageFailed: 503}
 
 
 def create_app(here: Installation, *, identify: Identify, secret: bytes) -> FastAPI:

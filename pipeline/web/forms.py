@@ -1,4 +1,4 @@
-"""What the pages' forms send where there is no script: verdicts, their undoing, rules.
+"""What the pages' forms send where there is no script: verdicts, their undoing, claims, rules.
 
 Belongs here: from a form to the work and back to the page that it came from, by a redirect, so that loading
 again sends nothing. Does not: the pages (pages.py), or the JSON that the script speaks (api.py).
@@ -6,7 +6,9 @@ again sends nothing. Does not: the pages (pages.py), or the JSON that the script
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -14,12 +16,13 @@ from fastapi import APIRouter, Form, Path, Query, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ClaimedByAnother, ConfigError
 from pipeline.records.verdicts import Opinion
 from pipeline.review import judging, suppression
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope
 from pipeline.web.access import Known
+from pipeline.web.render import page as write_page
 from pipeline.web.shapes import LARGEST, Choice, Day, Id, Number, Text
 from pipeline.web.words import VERDICT_NAMES
 
@@ -39,6 +42,7 @@ def say(
     anomaly_id: Annotated[list[Id] | None, Form()] = None,
     note: Note = "",
     settle: Annotated[bool, Form()] = False,
+    anyway: Annotated[bool, Form()] = False,
     page: Annotated[Page, Form()] = "queue",
     query: Annotated[str, Form()] = "",
 ) -> Response:
@@ -46,9 +50,13 @@ def say(
     if not anomaly_id:
         return _back(request, page, query, told="tick the records that the verdict is about")
     scope.write_records(request, anomaly_id)
-    given = judging.give(
-        request.app.state.here.ledger, anomaly_id, verdict, by=reviewer.name, note=note, settle=settle
-    )
+    give = partial(judging.give, request.app.state.here.ledger, anomaly_id, verdict, by=reviewer.name)
+    try:
+        given = give(note=note, settle=settle, anyway=anyway)
+    except ClaimedByAnother as fault:
+        sent = {"verdict": verdict, "note": note, "page": page, "query": query}
+        sent |= {"settle": "true"} if settle else {}
+        return _asked_again(request, fault, "/verdicts", sent, anomaly_id)
     return _back(request, page, query, anomaly_id[0], act=given.act, told=_sentence(given, verdict))
 
 
@@ -63,6 +71,7 @@ def say_of_group(
     since: SomeDay = "",
     until: SomeDay = "",
     batch: Said = "",
+    anyway: Annotated[bool, Form()] = False,
     query: Annotated[str, Form()] = "",
 ) -> Response:
     """A verdict on a whole group, or on that part of it which the list showed."""
@@ -70,8 +79,33 @@ def say_of_group(
     group = Filters(
         dataset=dataset, signature=signature, since=since or None, until=until or None, batch=batch or None
     )
-    given = judging.give_group(request.app.state.here.ledger, group, verdict, by=reviewer.name, n=n)
+    ledger = request.app.state.here.ledger
+    try:
+        given = judging.give_group(ledger, group, verdict, by=reviewer.name, n=n, anyway=anyway)
+    except ClaimedByAnother as fault:
+        sent = {"dataset": dataset, "signature": signature, "since": since, "until": until, "batch": batch}
+        sent |= {"verdict": verdict, "n": str(n), "query": query}
+        return _asked_again(request, fault, "/groups/verdicts", sent)
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
+
+
+@router.post("/record/{anomaly_id}/claim")
+def claim(request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = "") -> Response:
+    """Say that one is at a record; once more, and it lasts longer."""
+    scope.write_records(request, [anomaly_id])
+    held = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    told = "" if held.by == reviewer.name else f"{held.by} was here first"
+    return _back(request, "record", query, anomaly_id, told=told)
+
+
+@router.post("/record/{anomaly_id}/release")
+def release(
+    request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = ""
+) -> Response:
+    """Give one's claim back."""
+    scope.write_records(request, [anomaly_id])
+    judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    return _back(request, "record", query, anomaly_id, told="")
 
 
 @router.post("/undo")
@@ -135,15 +169,29 @@ def _back(
     path = {"queue": "/", "groups": "/groups", "rules": "/rules", "record": f"/record/{anomaly_id[:32]}"}[
         page
     ]
-    sent = [*kept, ("told", told), *([("act", act)] if act else [])]
+    sent = [*kept, *([("told", told)] if told else []), *([("act", act)] if act else [])]
     return RedirectResponse(f"{request.scope.get('root_path', '')}{path}?{urlencode(sent)}", 303)
 
 
 def _sentence(given: judging.Judged, verdict: str) -> str:
-    n = len(given.anomaly_ids)
+    n, left = len(given.anomaly_ids), len(given.claimed)
     clash = f"; reviewers differ on {len(given.conflicts)}" if given.conflicts else ""
-    return (
+    said = (
         f"{VERDICT_NAMES[verdict]}: {n} record{'s' * (n != 1)}{clash}"
         if n
         else "said before: nothing changed"
     )
+    return f"{said}; {left} left out: somebody else is at {'it' if left == 1 else 'them'}" if left else said
+
+
+def _asked_again(
+    request: Request,
+    fault: ClaimedByAnother,
+    action: str,
+    sent: dict[str, str],
+    anomaly_ids: Sequence[str] = (),
+) -> Response:
+    """What was sent, note and all, with who is at it and a button that gives it anyway."""
+    fields = [*sent.items(), *(("anomaly_id", one) for one in anomaly_ids)]
+    given = {"message": str(fault), "action": action, "fields": fields, "anomaly_ids": anomaly_ids[:1]}
+    return write_page(request, "claimed.html", query="", status=409, **given)

@@ -20,6 +20,10 @@ from pipeline.review.queued import Claim, Listed
 
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
+ANYWAY = (
+    "of records that somebody else claims, too; else these are left out (`claimed`), and where there are no "
+    "others the answer is 409"
+)
 
 
 def _is_day(text: str) -> str:
@@ -126,6 +130,7 @@ class Saying(BaseModel):
     verdict: Opinion
     note: str = Field("", max_length=judging.LONGEST_NOTE)
     settle: bool = Field(False, description="end a disagreement: what others said no longer counts")
+    anyway: bool = Field(False, description=ANYWAY)
 
 
 class GroupSaying(BaseModel):
@@ -141,6 +146,7 @@ class GroupSaying(BaseModel):
     n: Number = Field(
         description="how many open records the group had when it was shown: fewer or more now is refused"
     )
+    anyway: bool = Field(False, description=ANYWAY)
 
 
 class Rule(BaseModel):

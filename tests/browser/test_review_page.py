@@ -503,3 +503,51 @@ def test_the_page_works_without_a_script(
     page.all(".part.nearest a")[0].click()
     page.until(lambda: page.text("h1") == "key-0 against normal records")
     assert "is not stored" in page.text("article")
+
+
+def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, here: Installation) -> None:
+    """In the list and on the record's page: the first says who is at it, the second gives it anyway."""
+    for key in ("key-0", "key-1", "key-2"):
+        judging.claim(here.ledger, row(key)["anomaly_id"], by="bob")
+    page.press("j", "1")
+    page.until(lambda: "bob is at record 'key-0' until" in page.text("#toast"))
+    assert page.focused() == "key-0"
+    clock = "return performance.now()"
+    deaf_until = page.browser.execute_script(clock) + 1000  # after a failure keys are not heard for a second
+    page.until(lambda: page.browser.execute_script(clock) > deaf_until)
+    page.press("1")
+    page.until(lambda: said_of(here, "key-0", "key-1") == ["anomaly", "open"])
+    page.go(f"/record/{row('key-1')['anomaly_id']}")
+    assert "bob is at this record" in page.text("[data-claim]")
+    page.press("2")
+    page.until(lambda: "give the verdict anyway (2 once more)" in page.text("#toast"))
+    assert said_of(here, "key-1") == ["open"]
+    page.press("2")
+    page.until(lambda: said_of(here, "key-1") == ["normal"])
+    page.go("/groups")
+    page.press("j", "3")
+    page.until(lambda: "expected change: 4 records" in page.text("#toast"))
+    assert "1 left out: somebody else is at it" in page.text("#toast")
+    assert said_of(here, "key-2", "key-3") == ["open", "expected_change"]
+
+
+def test_a_claim_without_a_script_and_on_a_small_screen(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """A button claims, the list says who has what, and a verdict is asked about once more."""
+    page = Page(open_browser(390, 844, script=False), address, scripted=False)
+    mine, theirs = (row(key)["anomaly_id"] for key in ("key-0", "key-1"))
+    page.go(f"/record/{mine}")
+    page.all(".claim button")[0].click()
+    page.until(lambda: "yours until" in page.text(".claim"))
+    assert claims(here) == {"key-0": "ann"}
+    judging.claim(here.ledger, theirs, by="bob")
+    page.go("/")
+    assert page.text(".row .at") == "at bob"
+    assert page.all(".row .at")[0].is_displayed()
+    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    page.go(f"/record/{theirs}")
+    page.all("form.saying .say.normal")[0].click()
+    page.until(lambda: "bob is at record" in page.text("main"))
+    page.all("main button")[0].click()
+    page.until(lambda: said_of(here, "key-1") == ["normal"])

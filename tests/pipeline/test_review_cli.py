@@ -378,3 +378,18 @@ def test_hidden_records_are_counted_without_reading_the_others(ledger: Ledger) -
     with ledger.transaction() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
     assert [line[3] for line in plan] == ["SCAN queue USING COVERING INDEX ix_queue_hidden"]
+
+
+def test_a_shell_is_told_who_is_at_a_record_and_may_say_it_anyway(shell: Callable[..., Any]) -> None:
+    """Refused where it is all; of several it is left out and named."""
+    ledger = Ledger(Settings().ledger)
+    ids = [row(key)["anomaly_id"] for key in ("k0", "k1")]
+    put(ledger, [row("k0"), row("k1")])
+    judging.claim(ledger, ids[0], by="bob")
+    assert "bob is at record 'k0' until" in str(shell("label", ids[0], "normal", "--by", "ann"))
+    told = CliRunner().invoke(app, ["review", "label", *ids, "normal", "--by", "ann"]).stdout
+    assert f"left out, as somebody else is at them: 1 ({ids[0]}); --anyway takes them along" in told
+    assert queue.states(ledger, ids) == {ids[0]: "open", ids[1]: "normal"}
+    assert "bob is at it" in CliRunner().invoke(app, ["review", "list"], env={"COLUMNS": "200"}).stdout
+    assert shell("label", ids[0], "normal", "--by", "ann", "--anyway")["anomaly_ids"] == ids[:1]
+    ledger.close()

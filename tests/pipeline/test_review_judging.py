@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError, NotReady
+from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
 from pipeline.records import verdicts
 from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
 from pipeline.review import judging, queue, record
@@ -176,8 +176,53 @@ def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger,
     assert judging.claim(store, ids[1], by="bob").by == "bob"
     judging.release(store, ids[1], by="ann")
     assert record.one(store, ids[1]).claim.by == "bob"
-    judging.give(store, ids[:1], "normal", by="bob")
+    judging.give(store, ids[:1], "normal", by="ann")
     assert record.one(store, ids[0]).claim is None
+
+
+def test_a_verdict_on_what_somebody_else_is_at_is_asked_about_once_more(
+    store: Ledger, ids: list[str]
+) -> None:
+    """Who is at it until when; nothing is written, or it is given anyway, and the other one's claim stays."""
+    judging.claim(store, ids[0], by="bob")
+    with pytest.raises(
+        ClaimedByAnother, match=r"bob is at record 'k0' until \d\d:\d\d UTC; nothing was written"
+    ):
+        judging.give(store, ids[:1], "normal", by="ann")
+    assert verdicts.history(store, "payments") == {}
+    assert judging.give(store, ids[:1], "normal", by="ann", anyway=True).anomaly_ids == (ids[0],)
+    assert record.one(store, ids[0]).claim.by == "bob"
+    judging.give(store, ids[:1], "anomaly", by="bob")
+    assert [one.by for one in record.one(store, ids[0]).verdicts] == ["ann", "bob"]
+    judging.claim(store, ids[1], by="bob", lasts=timedelta(seconds=-1))
+    assert judging.give(store, ids[1:2], "normal", by="ann").anomaly_ids == (ids[1],)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["several", "group"])
+def test_of_several_those_that_somebody_else_is_at_are_left_out(
+    store: Ledger, ids: list[str], whole: bool
+) -> None:
+    """And named; where all are taken nothing is written, unless they are given anyway."""
+
+    def say(**more: bool) -> judging.Judged:
+        if not whole:
+            return judging.give(store, ids, "normal", by="ann", **more)
+        n = queue.counts(store, Filters())["state"]["open"]
+        return judging.give_group(
+            store, Filters(dataset="payments", signature="amount↑"), "normal", by="ann", n=n, **more
+        )
+
+    for name, by in ((ids[0], "bob"), (ids[1], "bob"), (ids[2], "ann")):
+        judging.claim(store, name, by=by)
+    done = say()
+    assert (set(done.anomaly_ids), done.claimed) == (set(ids[2:]), tuple(sorted(ids[:2])))
+    assert queue.counts(store, Filters())["state"] == {"open": 2, "normal": 4}
+    judging.undo(store, done.act, by="ann")
+    for name in ids[2:]:
+        judging.claim(store, name, by="eve")
+    with pytest.raises(ClaimedByAnother, match="1 other are at all 6 records"):
+        say()
+    assert len(say(anyway=True).anomaly_ids) == 6
 
 
 def test_threads_that_judge_the_same_records_lose_nothing(store: Ledger, ids: list[str]) -> None:

@@ -17,7 +17,7 @@
       body: body === undefined ? undefined : JSON.stringify(body),
     }).catch(() => { throw new Error("the server does not answer; try again"); });
     const told = answer.status === 204 ? null : await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(told?.detail || `the server says ${answer.status}`);
+    if (!answer.ok) throw Object.assign(new Error(told?.detail || `the server says ${answer.status}`), { status: answer.status });
     return told;
   }
 
@@ -34,6 +34,20 @@
     clearTimeout(fading);
     fading = setTimeout(() => { toast.hidden = true; }, bad ? 12000 : 8000);
   }
+  // Where somebody else is at it, the same key once more gives the verdict anyway.
+  const TAKEN = 409;
+  let refused = "";
+  function insists(what) {
+    const again = refused === what;
+    refused = "";
+    return again;
+  }
+  function taken(fault, what, opinion) {
+    if (fault.status !== TAKEN) return;
+    refused = what;
+    fault.message += ` (${opinions.indexOf(opinion) + 1} once more)`;
+  }
+  const leftOut = said => said.claimed.length ? `; ${said.claimed.length} left out: somebody else is at ${said.claimed.length === 1 ? "it" : "them"}` : "";
   const fail = (fault, what = "") => tell(`not saved${what && `: ${what}`}: ${fault.message}`, "", true);
 
   // What is said goes out in the order of the keys, one after another: a key does not wait for the answer to the one before.
@@ -115,19 +129,21 @@
     several.forEach(row => { one("input", row).checked = false; });
     countTicked();
     go(list[list.indexOf(last) + 1] || last);
+    const ids = chosen.map(row => row.dataset.id), what = `${opinion} ${ids}`, anyway = insists(what);
     inTurn(async () => {
       try {
-        const said = await send("POST", "/verdicts", { anomaly_ids: chosen.map(row => row.dataset.id), verdict: opinion });
+        const said = await send("POST", "/verdicts", { anomaly_ids: ids, verdict: opinion, anyway });
         restate(said.states);
         recount();
         const n = said.anomaly_ids.length;
-        tell(n ? `${names[opinion]}: ${n === 1 ? name : n + " records"}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed", n ? said.act : "");
+        tell((n ? `${names[opinion]}: ${ids.length === 1 ? name : `${n} record${n === 1 ? "" : "s"}`}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed") + leftOut(said), n ? said.act : "");
       } catch (fault) {
         goBack();
         chosen.forEach(row => { const pill = one(".stand .pill", row); pill.className = "pill unsaved"; pill.textContent = "not saved"; });
         several.forEach(row => { one("input", row).checked = true; });
         countTicked();
         go(chosen[0]);
+        taken(fault, what, opinion);
         fail(fault, several.length > 1 ? `${several.length} records` : name);
       }
     });
@@ -187,15 +203,19 @@
     };
     settle(true);
     goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
+    const asked = `${opinion} ${JSON.stringify(group.dataset)}`, anyway = insists(asked);
     inTurn(async () => {
       const what = brief(one(".signature", group).textContent);
       try {
-        const said = await send("POST", "/groups/verdicts", { dataset, signature, ...part, verdict: opinion, n: Number(n) });
-        tell(`${names[opinion]}: ${n} record${n === "1" ? "" : "s"}, ${what}`, said.act);
+        const said = await send("POST", "/groups/verdicts", { dataset, signature, ...part, verdict: opinion, n: Number(n), anyway });
+        const given = said.anomaly_ids.length;
+        label.textContent = `${given} × ${names[opinion]}`;
+        tell(`${names[opinion]}: ${given} record${given === 1 ? "" : "s"}, ${what}${leftOut(said)}`, said.act);
       } catch (fault) {
         goBack();
         settle(false);
         goGroup(group);
+        taken(fault, asked, opinion);
         fail(fault, what);
       }
     });
@@ -206,11 +226,11 @@
     if (!writes) return tell("your role reads here", "", true);
     if (leaving) return;
     leaving = true;
-    const form = one("form.saying"), button = one(`.say.${opinion}`, form);
+    const form = one("form.saying"), button = one(`.say.${opinion}`, form), anyway = insists(opinion);
     button.classList.add("hit");
     inTurn(async () => {
       try {
-        const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form) };
+        const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form), anyway };
         const said = await send("POST", "/verdicts", body);
         const text = said.anomaly_ids.length ? `${names[opinion]}: ${brief(one("h1", record).textContent.trim())}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
         const next = said.conflicts.length ? null : one(".walk a[rel=next]");
@@ -221,11 +241,12 @@
       } catch (fault) {
         leaving = false;
         button.classList.remove("hit");
+        taken(fault, opinion, opinion);
         fail(fault);
       }
     });
   }
-  // A claim is a courtesy: made by who stays a second, renewed before it ends while the page is looked at, given back on leaving.
+  // A claim is made by who stays a second, renewed before it ends while the page is looked at, given back on leaving.
   const DWELL = 1000, RENEW = 4 * 60 * 1000;
   let claimed = false;
   async function claim() {
@@ -233,7 +254,8 @@
     try {
       const held = await send("POST", `/records/${record.dataset.id}/claim`);
       claimed = held.is_mine;
-      one("[data-claim]").textContent = claimed ? "" : `${held.by} is at this record until ${held.until.slice(0, 16).replace("T", " ")} UTC`;
+      const until = `until ${held.until.slice(0, 16).replace("T", " ")} UTC`;
+      one("[data-claim]").textContent = claimed ? `yours ${until}; others are told` : `${held.by} is at this record ${until}; a verdict of yours is asked about once more`;
     } catch { /* the record can be judged without */ }
   }
   function release() {
