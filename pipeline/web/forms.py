@@ -71,6 +71,7 @@ def say_of_group(
     since: SomeDay = "",
     until: SomeDay = "",
     batch: Said = "",
+    note: Note = "",
     anyway: Annotated[bool, Form()] = False,
     query: Annotated[str, Form()] = "",
 ) -> Response:
@@ -81,10 +82,10 @@ def say_of_group(
     )
     ledger = request.app.state.here.ledger
     try:
-        given = judging.give_group(ledger, group, verdict, by=reviewer.name, n=n, anyway=anyway)
+        given = judging.give_group(ledger, group, verdict, by=reviewer.name, note=note, n=n, anyway=anyway)
     except ClaimedByAnother as fault:
         sent = {"dataset": dataset, "signature": signature, "since": since, "until": until, "batch": batch}
-        sent |= {"verdict": verdict, "n": str(n), "query": query}
+        sent |= {"verdict": verdict, "note": note, "n": str(n), "query": query}
         return _asked_again(request, fault, "/groups/verdicts", sent)
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
 

@@ -249,6 +249,27 @@ def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, her
     assert states(here) == {"open": 9}
 
 
+def test_a_note_goes_with_a_verdict_on_several_and_on_a_group(page: Page, here: Installation) -> None:
+    """Written once, kept beside each verdict; one that could not be saved is there again."""
+    page.press("j", "x", "j", "x", "n", "the sale", "\ue007", "\ue00c", "3")
+    page.until(lambda: "expected change: 2 records" in page.text("#toast"))
+    page.press("2")
+    page.until(lambda: said_of(here, "key-2") == ["normal"])
+    names = [row(f"key-{i}")["anomaly_id"] for i in range(4)]
+    said = [[one.note for one in record.one(here.ledger, name).verdicts] for name in names]
+    assert said == [["the sale"], ["the sale"], [""], []]
+    page.go("/groups")
+    page.press("j", "n", "all one cause", "\ue00c")
+    page.network(offline=True)
+    page.press("1")
+    page.until(lambda: "not saved" in page.text("#toast"))
+    assert page.all(".group.here .note")[0].get_attribute("value") == "all one cause"
+    page.network()
+    page.until(lambda: page.press("1") or said_of(here, "key-3") == ["anomaly"])
+    (given,) = record.one(here.ledger, names[3]).verdicts
+    assert given.note == "all one cause"
+
+
 def test_a_part_of_a_group_is_judged_as_it_was_shown(page: Page, here: Installation) -> None:
     """Of the days up to one, say: the script sends what the list was narrowed by."""
     page.go("/groups?until=2026-01-29")

@@ -420,6 +420,20 @@ def test_a_record_is_claimed_and_let_go_without_a_script(
     assert 'title="until' in browser.get("/").text
 
 
+def test_a_note_goes_with_a_verdict_on_several_and_on_a_group_without_a_script(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """Each page's form has a place for it."""
+    for path in ("/", "/groups"):
+        assert '<textarea name="note"' in _main(browser.get(path).text)
+    form = {"csrf": csrf(browser), "verdict": "normal", "note": "the sale"}
+    browser.post("/verdicts", data=form | {"anomaly_id": ids[:2]})
+    browser.post("/groups/verdicts", data=form | {"dataset": "payments", "signature": "amount↑", "n": 3})
+    assert [[one.note for one in record.one(here.ledger, name).verdicts] for name in ids] == [
+        ["the sale"]
+    ] * 5
+
+
 def _main(page: str) -> str:
     """What a page is about, without what stands on every one."""
     return page[page.index("<main") : page.index("</main>")]

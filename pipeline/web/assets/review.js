@@ -121,6 +121,12 @@
       facets.replaceChildren(...fresh.childNodes);
     }, REST);
   }
+  // A note goes with one verdict; where that was not saved it is there again, unless another one was begun.
+  function takeNote(place) {
+    const text = place?.value.trim() || "";
+    if (place) place.value = "";
+    return { text, giveBack: () => { if (text && !place.value) place.value = text; } };
+  }
   function say(opinion) {
     if (!writes) return tell("your role reads here", "", true);
     const several = ticked(), chosen = several.length ? several : [here()].filter(Boolean);
@@ -129,16 +135,17 @@
     several.forEach(row => { one("input", row).checked = false; });
     countTicked();
     go(list[list.indexOf(last) + 1] || last);
-    const ids = chosen.map(row => row.dataset.id), what = `${opinion} ${ids}`, anyway = insists(what);
+    const ids = chosen.map(row => row.dataset.id), what = `${opinion} ${ids}`, anyway = insists(what), note = takeNote(one("#note"));
     inTurn(async () => {
       try {
-        const said = await send("POST", "/verdicts", { anomaly_ids: ids, verdict: opinion, anyway });
+        const said = await send("POST", "/verdicts", { anomaly_ids: ids, verdict: opinion, note: note.text, anyway });
         restate(said.states);
         recount();
         const n = said.anomaly_ids.length;
         tell((n ? `${names[opinion]}: ${ids.length === 1 ? name : `${n} record${n === 1 ? "" : "s"}`}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed") + leftOut(said), n ? said.act : "");
       } catch (fault) {
         goBack();
+        note.giveBack();
         chosen.forEach(row => { const pill = one(".stand .pill", row); pill.className = "pill unsaved"; pill.textContent = "not saved"; });
         several.forEach(row => { one("input", row).checked = true; });
         countTicked();
@@ -203,17 +210,18 @@
     };
     settle(true);
     goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
-    const asked = `${opinion} ${JSON.stringify(group.dataset)}`, anyway = insists(asked);
+    const asked = `${opinion} ${JSON.stringify(group.dataset)}`, anyway = insists(asked), note = takeNote(one(".note", group));
     inTurn(async () => {
       const what = brief(one(".signature", group).textContent);
       try {
-        const said = await send("POST", "/groups/verdicts", { dataset, signature, ...part, verdict: opinion, n: Number(n), anyway });
+        const said = await send("POST", "/groups/verdicts", { dataset, signature, ...part, verdict: opinion, note: note.text, n: Number(n), anyway });
         const given = said.anomaly_ids.length;
         label.textContent = `${given} × ${names[opinion]}`;
         tell(`${names[opinion]}: ${given} record${given === 1 ? "" : "s"}, ${what}${leftOut(said)}`, said.act);
       } catch (fault) {
         goBack();
         settle(false);
+        note.giveBack();
         goGroup(group);
         taken(fault, asked, opinion);
         fail(fault, what);
@@ -294,7 +302,7 @@
       "?": () => one("#keys").showModal(),
       "/": () => one("#search")?.focus(),
       u: undo,
-      n: () => one("#note")?.focus(),
+      n: () => (one("#note") || one(".note", hereGroup() || document))?.focus(),
       j: () => record ? one(".walk a[rel=next]")?.click() : one(".groups") ? stepGroup(1) : step(1),
       k: () => record ? one(".walk a[rel=prev]")?.click() : one(".groups") ? stepGroup(-1) : step(-1),
       x: () => { const box = here() && one("input[type=checkbox]", here()); if (box) { box.checked = !box.checked; countTicked(); } },
