@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.records import verdicts
-from pipeline.results.views import reasons_text, stands
+from pipeline.results.views import ORDER, reasons_text, stands
 from pipeline.review.queued import Reason
 
 _WHEN = pa.timestamp("us", "UTC")
@@ -54,7 +54,7 @@ def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str |
     tables = here.tables(here.dataset(dataset_name))
     if not tables.exists("scores"):
         raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
-    table = tables.read("scores", batch_id=batch_id, flag=True).sort_by([("severity", "descending")])
+    table = tables.read("scores", batch_id=batch_id, flag=True).sort_by(ORDER)
     given = verdicts.history(here.ledger, dataset_name)
     stand = [stands(given, i) for i in table["anomaly_id"].to_pylist()]
     return _write(table.append_column("verdict", pa.array(stand, pa.string())), out)

@@ -20,6 +20,7 @@ from pipeline.records import verdicts
 from pipeline.records.looking_back import outdated
 from pipeline.review.queued import Reason
 
+ORDER = [("severity", "descending"), ("anomaly_score", "descending"), ("anomaly_id", "descending")]
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
 
 
@@ -55,9 +56,8 @@ def flagged(
     if not tables.exists("scores"):
         return []
     found = tables.read("scores", batch_id=batch_id, flag=True, columns=LISTED)
-    keys = [("severity", "descending"), ("anomaly_id", "ascending")]
     n = found.num_rows if limit is None else min(limit, found.num_rows)
-    rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, keys)).to_pylist() if n else []
+    rows: list[dict[str, Any]] = found.take(pc.select_k_unstable(found, n, ORDER)).to_pylist() if n else []
     given = verdicts.history(here.ledger, dataset_name)
     return [row | {"verdict": stands(given, row["anomaly_id"])} for row in rows]
 

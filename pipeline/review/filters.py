@@ -87,10 +87,11 @@ class Place(NamedTuple):
 
     day: str
     severity: float
+    anomaly_score: float
     anomaly_id: str
 
     def __str__(self) -> str:
-        return f"{self.day}~{self.severity!r}~{self.anomaly_id}"
+        return f"{self.day}~{self.severity!r}~{self.anomaly_score!r}~{self.anomaly_id}"
 
     @classmethod
     def read(cls, text: str) -> Place:
@@ -99,8 +100,9 @@ class Place(NamedTuple):
         Raises:
             ValueError: it did not.
         """
-        day, severity, anomaly_id = text.split("~")
-        return cls(date.fromisoformat(day).isoformat(), float(severity), without_nul(anomaly_id))
+        day, severity, score, anomaly_id = text.split("~")
+        is_day = date.fromisoformat(day).isoformat()
+        return cls(is_day, float(severity), float(score), without_nul(anomaly_id))
 
 
 def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:

@@ -136,7 +136,7 @@ def _exemplars(
         in_sight.append(Unindexed(queue.c.state) == filters.state)
     most_severe = sa.func.row_number().over(
         partition_by=(queue.c.dataset, queue.c.signature),
-        order_by=(queue.c.severity.desc(), queue.c.anomaly_id),
+        order_by=(queue.c.severity.desc(), queue.c.anomaly_score.desc(), queue.c.anomaly_id.desc()),
     )
     members = sa.select(queue.c.anomaly_id, most_severe.label("place")).select_from(
         batches.join(queue, alike)

@@ -31,6 +31,7 @@ LOOKED_UP = (
 )
 FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
 NOT_LISTED = {"record", "record_key", "key_start", "row_number", "kl_weight", "terms"}
+ORDER = tuple(queue.c[name] for name in Place._fields)
 LISTED = [column for column in queue.c if column.name not in NOT_LISTED]
 
 
@@ -43,26 +44,27 @@ class Page:
 
 
 def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit: int = PAGE) -> Page:
-    """The newest day first, on a day the most severe first."""
+    """The newest day first, on a day the most severe first; of those as severe the highest score first, then
+    by anomaly_id, so that no two rows are equal.
+    """
     with ledger.transaction() as connection:
         chosen = _ids(connection, filters, after, limit + 1)
-        newest_first = [column.desc() for column in (queue.c.day, queue.c.severity, queue.c.anomaly_id)]
+        newest_first = [column.desc() for column in ORDER]
         these = queue.c.anomaly_id.in_(chosen)
         rows = read_rows(connection, lambda query: query.where(these).order_by(*newest_first))
     if len(rows) <= limit:
         return Page(rows, None)
     shown, last = rows[:limit], rows[limit - 1]
-    return Page(shown, Place(last.day, last.severity, last.anomaly_id))
+    return Page(shown, Place(last.day, last.severity, last.anomaly_score, last.anomaly_id))
 
 
 def _ids(
     connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool = False
 ) -> list[str]:
     """The next n rows after a place; `upwards`: of newer days, the nearest first."""
-    columns = (queue.c.day, queue.c.severity, queue.c.anomaly_id)
     wanted = conditions(queue, filters)
     if after is not None:
-        order, here = sa.tuple_(*columns), sa.tuple_(*map(sa.literal, after))
+        order, here = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, after))
         wanted.append(order > here if upwards else order < here)
     if filters.search:
         wanted.append(_searched(connection, filters.search))
@@ -71,7 +73,7 @@ def _ids(
         if not days:
             return []
         wanted.append(queue.c.day.in_(days))
-    by = columns if upwards else [column.desc() for column in columns]
+    by = ORDER if upwards else [column.desc() for column in ORDER]
     query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*by).limit(n)
     return list(connection.execute(query).scalars())
 

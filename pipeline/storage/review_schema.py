@@ -28,7 +28,7 @@ NO_COLUMN = (
     "·"  # the signature of a flagged record that no column explains; the empty one is every signature's
 )
 _PAGED = (
-    "day", "severity", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature", "state", "reviewer", "band",
+    "day", "severity", "anomaly_score", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature", "state", "reviewer", "band",
     "model_version", "suppressed",
 )  # fmt: skip
 

@@ -38,7 +38,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
     warmth.begin(request)
     here, filters = request.app.state.here, scope.seen(request, open_unless(choice))
     row = scope.one(request, anomaly_id)
-    place = Place(row.day, row.severity, row.anomaly_id)
+    place = Place(row.day, row.severity, row.anomaly_score, row.anomaly_id)
     previous, following = queue.beside(here.ledger, filters, place)
     alike = Filters(dataset=row.dataset, signature=row.signature, state="open", kind="flagged")
     has_alike = row.signature and row.kind != "sampled"

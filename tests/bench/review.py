@@ -146,7 +146,7 @@ def _some(ledger: Ledger, rng: np.random.Generator, n: int) -> list[str]:
 
 def _ask(ledger: Ledger, browser: TestClient) -> None:
     rare = Filters(dataset="orders", driver="column_7", state="data_error", reviewer="reviewer1")
-    deep = Place("2025-08-01", 3.0, "8")
+    deep = Place("2025-08-01", 3.0, 300.0, "8")
     first = queue.page(ledger, Filters(state="open"), limit=1).rows[0]
     asked: dict[str, Callable[[], object]] = {
         "list, open": lambda: queue.page(ledger, Filters(state="open")),

@@ -37,6 +37,7 @@ def rows_and_filters(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, s
             f"k{number}",
             draw(some(DAYS)),
             severity=draw(some([1.0, 2.5, 2.5, 4.0, 17.0])),
+            anomaly_score=draw(some([7.25, 7.5, 31.0])),
             driver=(driver := draw(some(["amount", "fee"]))),
             signature=f"{driver}↑",
             kind=draw(some(["flagged", "flagged", "sampled"])),
@@ -99,7 +100,7 @@ def test_pages_and_counts_are_those_of_a_plain_search(
 
     expected = sorted(
         (one for one in rows if lets_through(filters, one)),
-        key=lambda one: (one["day"], one["severity"], one["anomaly_id"]),
+        key=lambda one: (one["day"], one["severity"], one["anomaly_score"], one["anomaly_id"]),
         reverse=True,
     )
     found, after = [], None
@@ -117,7 +118,7 @@ def test_pages_and_counts_are_those_of_a_plain_search(
 
     ids = [None, *(one["anomaly_id"] for one in expected), None]
     for before, this, after in zip(ids, expected, ids[2:], strict=False):
-        place = Place(this["day"], this["severity"], this["anomaly_id"])
+        place = Place(this["day"], this["severity"], this["anomaly_score"], this["anomaly_id"])
         assert queue.beside(store, filters, place) == (before, after)
 
     counted = queue.counts(store, filters)
@@ -141,7 +142,10 @@ def test_pages_and_counts_are_those_of_a_plain_search(
     for group in found:
         mine = [one for one in members if one["signature"] == group.signature]
         assert group.severest == group.exemplar.severity == max(one["severity"] for one in mine)
-        assert group.exemplar.anomaly_id in {one["anomaly_id"] for one in mine}
+        severest = [one for one in mine if one["severity"] == group.severest]
+        assert group.exemplar.anomaly_id in {one["anomaly_id"] for one in severest}
+        of_its_batch = [one for one in severest if one["day"] == group.exemplar.day]
+        assert group.exemplar.anomaly_score == max(one["anomaly_score"] for one in of_its_batch)
         days = [one["day"] for one in mine]
         assert (group.first_day, group.last_day) == (min(days), max(days))
 
@@ -317,7 +321,9 @@ def test_columns_of_any_name_fit_into_the_index(store: Ledger) -> None:
     assert len(groups(store, Filters())) == 2
 
 
-@pytest.mark.parametrize("text", ["", "x", "2026-01-30~3.5", "2026-99-99~1~a", "2026-01-30~x~a", "a~b~c~d"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "2026-01-30~3.5", "2026-01-30~3.5~a", "2026-99-99~1~1~a", "2026-01-30~1~x~a", "a~b~c~d"]
+)
 def test_a_place_that_was_not_written_by_a_page_is_refused(text: str) -> None:
     """It comes from an address bar."""
     with pytest.raises(ValueError):  # noqa: PT011  # any will do: the page says 400

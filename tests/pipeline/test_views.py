@@ -123,7 +123,7 @@ def flagged_rows(publish: Callable[..., None]) -> None:
 def test_flagged_records_come_with_the_most_severe_first(here: Installation) -> None:
     """A person reads from the top and stops when the day is over; equals have a fixed order."""
     found = views.flagged(here, "payments")
-    assert [row["anomaly_id"] for row in found] == ["aa22", "bb33", "0b44", "aa11"]
+    assert [row["anomaly_id"] for row in found] == ["aa22", "bb33", "aa11", "0b44"]
     assert set(found[0]) == {*views.LISTED, "verdict"}
     assert [row["anomaly_id"] for row in views.flagged(here, "payments", batch_id="a")] == ["aa22", "aa11"]
     assert [row["anomaly_id"] for row in views.flagged(here, "payments", limit=2)] == ["aa22", "bb33"]
