@@ -151,7 +151,9 @@ def two_versions(request: Request, dataset: Text) -> disagreements.TwoVersions:
 
 @router.get("/groups")
 def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[gathering.Group]:
-    """The largest groups of flagged records that are odd alike and that no rule hides."""
+    """The largest groups of flagged records that are odd alike and that no rule hides: of open ones, as on
+    the page, unless another `state` is given, or `any`.
+    """
     filters = scope.seen(request, choice.filters())
     return gathering.groups(request.app.state.here.ledger, filters, limit=choice.limit)
 

@@ -97,7 +97,9 @@ class Grouped(_Emptied):
     """The filters that groups are counted by."""
 
     dataset: Text | None = Field(None, max_length=63)
-    state: State | None = None
+    state: State | Literal["any"] = Field(
+        "open", description="those that wait, unless another one is asked for"
+    )
     since: Day | None = None
     until: Day | None = None
     batch: Text | None = Field(None, max_length=250)
@@ -106,7 +108,8 @@ class Grouped(_Emptied):
 
     def filters(self) -> Filters:
         """The same, as groups take them."""
-        return Filters(**self.model_dump(exclude={"limit"}))
+        given = self.model_dump(exclude={"limit"})
+        return Filters(**given | {"state": None if self.state == "any" else self.state})
 
 
 class Paged(Choice):

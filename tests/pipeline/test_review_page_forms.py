@@ -483,3 +483,14 @@ def test_bulk_and_group_verdicts_say_how_many_they_left_out(
     )
     done = browser.post("/api/groups/verdicts", json=alone | {"anyway": True}, headers=token).json()
     assert (done["anomaly_ids"], done["claimed"]) == (ids[:1], [])
+
+
+def test_groups_of_the_api_are_those_of_the_page(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """What waits; what was judged is there for who asks."""
+    judging.give(here.ledger, ids[:2], "normal", by="ann")
+    for asked, n in ((None, 3), ("open", 3), ("normal", 2), ("any", 5)):
+        (found,) = browser.get("/api/groups", params={"state": asked} if asked else {}).json()
+        assert found["n"] == n
+    assert '<span class="count">3 ' in browser.get("/groups").text
