@@ -213,12 +213,16 @@ class Detector:
         device = _best_device()
         return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
 
-    def explain(self, table: pa.Table, dataset: Dataset) -> list[Explanation]:
+    def explain(self, table: pa.Table, dataset: Dataset, *, every: bool = False) -> list[Explanation]:
         """Reasons for records, best first; for flagged records only, as each costs a few scorings per
         column.
+
+        Args:
+            every: of each column that is not as expected, however little it explains.
         """
         records = self._records(table)
-        return explanations(dataset, self.features, table, records, attribute(self.vae, records, self.critic))
+        found = attribute(self.vae, records, self.critic)
+        return explanations(dataset, self.features, table, records, found, every=every)
 
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]

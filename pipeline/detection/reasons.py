@@ -51,16 +51,25 @@ class Explanation:
 
 
 def explanations(
-    dataset: Dataset, features: Features, table: pa.Table, records: Records, found: Attribution
+    dataset: Dataset,
+    features: Features,
+    table: pa.Table,
+    records: Records,
+    found: Attribution,
+    *,
+    every: bool = False,
 ) -> list[Explanation]:
     """One for each record of a table.
 
     Args:
         records, found: the table as a model reads it, and what raised the scores of its records.
+        every: each column that is not as expected is a reason, however little it explains.
     """
     is_known = features.known_cells(records)
-    rows = table.to_pylist()
-    return [_Case(dataset, features, found, i).explained(row, is_known[i]) for i, row in enumerate(rows)]
+    most = (len(features.layout.columns), 0.0) if every else (N_REASONS, LEAST_SHARE)
+    cases = [_Case(dataset, features, found, i, *most) for i in range(table.num_rows)]
+    rows = zip(cases, table.to_pylist(), is_known, strict=True)
+    return [case.explained(row, cells) for case, row, cells in rows]
 
 
 @dataclass(frozen=True)
@@ -71,13 +80,15 @@ class _Case:
     features: Features
     found: Attribution
     i: int
+    n_reasons: int
+    least_share: float
 
     def explained(self, row: dict[str, Any], is_known: Any) -> Explanation:
         names, n_numeric = self.features.layout.columns, len(self.features.numeric)
         shares = self.found.share[self.i].tolist()
-        best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[:N_REASONS]
+        best, *others = sorted(range(len(names)), key=lambda j: -shares[j])[: self.n_reasons]
         reasons = []
-        for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= LEAST_SHARE]:
+        for j in [best] * (shares[best] > 0) + [j for j in others if shares[j] >= self.least_share]:
             observed = describe(row[names[j]], self.dataset.with_derived[names[j]])
             expected, low, high = self._expected(j)
             if j != best and observed in {expected, expected.rpartition(" (")[0]}:

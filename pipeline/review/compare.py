@@ -8,8 +8,9 @@ the queue knows by itself (record.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -28,10 +29,13 @@ from pipeline.review.queued import Reason, Whole
 from pipeline.review.versions import loaded, stored
 
 if TYPE_CHECKING:
+    from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion
 
 MOST_READ = 20_000  # records that are compared
 MOST_TOLD = 6  # columns that differ
+MOST_CHANGED = 20  # columns that are changed together to clear a flag
+LONGEST = 10  # seconds after which no further column is begun
 STEPS = 33  # values tried on the way from what was observed to what was expected
 
 
@@ -129,7 +133,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Clearing:
-    """The smallest change, along a record's reasons, after which it would not have been flagged."""
+    """The smallest change that was found after which a record would not have been flagged: along its reasons
+    first, then along whatever is most at odds with what was changed already.
+    """
 
     changes: Annotated[tuple[Change, ...], Field(description="all of them together; empty: see why_not")]
     score: Annotated[float | None, Field(description="with the changes, nats")]
@@ -138,7 +144,8 @@ class Clearing:
 
 def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
     """What would have to be otherwise for a flag to go: the reasons' columns, one after another, on the way
-    to what was expected.
+    to what was expected, then those that the model is most surprised by in the record as changed so far; up
+    to MOST_CHANGED columns, begun within LONGEST seconds.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
@@ -149,42 +156,87 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
     version = next((v for v in here.registry.versions(dataset.name) if v.version == row.model_version), None)
     if version is None:
         return Clearing((), None, f"model version {row.model_version} is no longer in the registry")
-    made = json.dumps(derived.definitions(dataset))
+    made = json.dumps([derived.definitions(dataset), list(dataset.columns)])
     return known(
         here, "clearing", row, version.run_id, made, answer=lambda: _clearing(here, dataset, row, version)
     )
 
 
 def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
-    from pipeline.detection.features import describe
-
     detector = loaded(here.model(version))
     if detector.about.get("derived", {}) != derived.definitions(dataset):
         return Clearing((), None, "its derived columns are defined otherwise by now")
-    record, behind = stored(here, dataset, row), set(dataset.sources(dataset.derived))
-    changed: list[Change] = []
-    for reason in row.reasons:
+    needs = [*detector.features.columns, *(reason.column for reason in row.reasons)]
+    if gone := [name for name in needs if name not in dataset.with_derived]:
+        return Clearing((), None, f"column {gone[0]!r} is not in the dataset's file any more")
+    way, began = _Way(detector, dataset, stored(here, dataset, row), row.anomaly_score), time.monotonic()
+    asks: tuple[Callable[[], Sequence[Reason]], ...] = (lambda: row.reasons, way.others)
+    for ask in asks:
+        for reason in ask():
+            if len(way.changed) == MOST_CHANGED or time.monotonic() - began >= LONGEST:
+                break
+            if way.goes_below(row.threshold, reason):
+                return Clearing(tuple(way.changed), way.score, "")
+    return Clearing((), None, _not_found(len(way.changed), way.score, time.monotonic() - began))
+
+
+@dataclass
+class _Way:
+    """A record on its way below a threshold, with what was changed of it so far."""
+
+    detector: Detector
+    dataset: Dataset
+    record: pa.Table
+    score: float
+    changed: list[Change] = field(default_factory=list)
+
+    def goes_below(self, threshold: float, reason: Reason) -> bool:
+        """Change one more column, no further than is needed; whether that does."""
+        from pipeline.detection.features import describe
+
         # what a derived column is computed from cannot change alone
-        tried = None if reason.column in behind else _on_the_way(record, reason, dataset)
+        left_out = {*self.dataset.sources(self.dataset.derived), *(one.column for one in self.changed)}
+        tried = None if reason.column in left_out else _on_the_way(self.record, reason, self.dataset)
         if tried is None:
-            continue
-        scores = detector.score_table(tried)["anomaly_score"].to_numpy()
-        below = np.flatnonzero(scores < row.threshold)
+            return False
+        scores = self.detector.score_table(tried)["anomaly_score"].to_numpy()
+        below = np.flatnonzero(scores < threshold)
         at = int(below[0]) if len(below) else tried.num_rows - 1
-        record = tried.slice(at, 1)
-        (value,) = record[reason.column].to_pylist()
-        needed = describe(value, dataset.with_derived[reason.column])
-        changed.append(Change(reason.column, reason.observed, needed))
-        if len(below):
-            return Clearing(tuple(changed), float(scores[at]), "")
-    return Clearing((), None, "no change of the columns named brings the score below the threshold")
+        self.record, self.score = tried.slice(at, 1), float(scores[at])
+        (value,) = self.record[reason.column].to_pylist()
+        needed = describe(value, self.dataset.with_derived[reason.column])
+        self.changed.append(Change(reason.column, reason.observed, needed))
+        return bool(len(below))
+
+    def others(self) -> list[Reason]:
+        """What the model is surprised by in the record as it is now, however little, the most telling
+        first.
+        """
+        (found,) = self.detector.explain(self.record, self.dataset, every=True)
+        return [Reason(**one) for one in found.reasons]
+
+
+def _not_found(n: int, score: float, seconds: float) -> str:
+    """How far was looked."""
+    ends = {
+        n >= MOST_CHANGED: "; more are not tried",
+        seconds >= LONGEST: f"; no more were begun after {LONGEST} seconds",
+    }
+    end = ends.get(True, "")
+    if not n:
+        return f"none of its columns could be changed alone to what was expected{end}"
+    are = "column as expected leaves" if n == 1 else "columns as expected leave"
+    return f"not found: {n} {are} the score at {score:.4g} nats, not below the threshold{end}"
 
 
 def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:
     """The record with one column going, in steps, from what was observed to what was expected; None where it
     cannot.
     """
-    name, field = reason.column, record.schema.field(reason.column)
+    name = reason.column
+    if name not in record.schema.names:  # it was stored before the dataset's file had it
+        return None
+    field = record.schema.field(name)
     if dataset.with_derived[name].is_quantity:
         observed = record[name].to_pylist()[0]
         end = float(reason.expected)

@@ -7,10 +7,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -501,8 +504,59 @@ def test_the_smallest_change_that_would_clear_a_flag_does(scored: Place) -> None
     for row, one in zip(rows, found, strict=True):
         assert bool(one.changes) != bool(one.why_not)
         assert one.score is None or one.score < row.threshold
-        named = [reason.column for reason in row.reasons]
-        assert [change.column for change in one.changes] == named[: len(one.changes)]
+        named, changed = ([x.column for x in some] for some in (row.reasons, one.changes))
+        assert changed[: len(named)] == named[: len(changed)]
+        assert len(set(changed)) == len(changed)
+
+
+def test_a_flag_is_cleared_by_as_many_columns_as_it_takes(
+    scored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a record whose first reason alone is known, columns that the model names next go along; where all of
+    them do not do, that is said. A column that left the dataset's file is said to be gone.
+    """
+    here = scored.here
+    dataset = here.dataset(scored.name)
+    rows = [
+        record.one(here.ledger, one.anomaly_id)
+        for one in queue.page(here.ledger, Filters(kind="flagged")).rows
+    ]
+    monkeypatch.setattr(compare, "LONGEST", 3600)  # a busy machine says the same
+    row = next(row for row in rows[:12] if len(compare.clearing(here, dataset, row).changes) > 1)
+    alone = replace(row, reasons=row.reasons[:1], scored_at=row.scored_at - timedelta(days=1))
+    found = compare.clearing(here, dataset, alone)
+    assert len(found.changes) > len(alone.reasons)
+    assert found.changes[0].column == row.reasons[0].column
+    never = replace(alone, threshold=-1e9, scored_at=row.scored_at - timedelta(days=2))
+    why_not = compare.clearing(here, dataset, never).why_not
+    assert re.fullmatch(
+        r"not found: \d+ columns as expected leave the score at \S+ nats, not below the threshold", why_not
+    )
+    without = {name: column for name, column in dataset.columns.items() if name != row.reasons[0].column}
+    left = dataset.model_copy(update={"columns": without})
+    left.__dict__.pop("with_derived", None)
+    gone = f"column {row.reasons[0].column!r} is not in the dataset's file any more"
+    assert compare.clearing(here, left, row).why_not == gone
+    old = replace(row.reasons[0], column="of an older file")
+    asked = replace(row, reasons=(old, *row.reasons), scored_at=row.scored_at - timedelta(days=3))
+    assert (
+        compare.clearing(here, dataset, asked).why_not
+        == "column 'of an older file' is not in the dataset's file any more"
+    )
+
+
+def test_no_more_columns_are_changed_than_is_said(scored: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide record must not keep who reads it waiting."""
+    here = scored.here
+    (row,) = queue.page(here.ledger, Filters(kind="flagged"), limit=1).rows
+    whole = record.one(here.ledger, row.anomaly_id)
+    for name, most, said in (
+        ("MOST_CHANGED", 1, "; more are not tried"),
+        ("LONGEST", 0, "none of its columns"),
+    ):
+        monkeypatch.setattr(compare, name, most)
+        asked = replace(whole, threshold=-1e9, scored_at=whole.scored_at - timedelta(days=len(said)))
+        assert said in compare.clearing(here, here.dataset(scored.name), asked).why_not
 
 
 def test_every_registered_version_says_how_it_scores_a_record_now(scored: Place) -> None:
