@@ -56,6 +56,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         following=following,
         has_alike=has_alike,
         n_alike=n_alike,
+        n_versions=_n_versions(request, row),
         query=query_of(filters, after=choice.after),
         cleared=next((one for one in reversed(row.verdicts) if one.number in row.holding), None),
     )
@@ -102,6 +103,14 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
     return _part(
         request, part, "versions", row, "by model version", found=found, said=said, most=versions.MOST
     )
+
+
+def _n_versions(request: Request, row: Whole) -> int:
+    """How many versions are likely to say how they score it, at most as many as are asked: the page keeps
+    their place. The registry is not asked, it may be slow: a training leaves a page.
+    """
+    trained = request.app.state.here.settings.home / "trainings" / row.dataset
+    return min(versions.MOST, max(1, len(row.versions), sum(1 for _ in trained.glob("*.html"))))
 
 
 def _looked(look: Callable[[], T], nothing: T) -> tuple[T, str]:

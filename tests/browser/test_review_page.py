@@ -4,15 +4,19 @@ adds up to.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipeline.detection.detector import Detector
 from pipeline.installation import Installation
+from pipeline.registry import TrainingRun
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.storage.ledger import BatchState
@@ -485,6 +489,45 @@ def test_nothing_moves_while_one_reads(
             assert len(page.all(".near tbody tr")) == 3
             assert len(page.all(".around tbody tr")) == 7
         assert sum(page.browser.execute_async_script(SHIFTS)) < GOOD, path
+
+
+def register_versions(here: Installation, n: int) -> None:
+    """Versions of a model of the records that `store_records` left, each with a training's page."""
+    file = here.settings.datasets / "payments.yaml"
+    kept = [line for line in file.read_text().splitlines() if not re.match(r"  (amount|fee|country):", line)]
+    file.write_text("\n".join([*kept, "train: {recipe: {steps: 5, n_members: 1, critic_steps: 0}}", ""]))
+    dataset = here.dataset("payments")
+    names, random = list(dataset.columns), np.random.default_rng(3)
+    table = pa.table({name: random.normal(30, 9, 80) if name != "card" else ["c1"] * 80 for name in names})
+    folder = here.settings.home / "detector"
+    trained = Detector.train(dataset, table.slice(0, 40), table.slice(40), records_per_day=40, device="cpu")
+    trained.save(folder)
+    for i in range(n):
+        key = f"{i}" * 32
+        here.registry.register(TrainingRun("payments", key, folder, table.slice(0, 3)))
+        page = here.training_page(dataset, key)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("")
+
+
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "telephone"])
+def test_what_versions_say_has_a_place_for_as_many_as_there_are(
+    open_browser: Callable[..., Any], address: str, here: Installation, size: tuple[int, int]
+) -> None:
+    """Five of them: what stands below does not move when they come."""
+    flagged = store_records(here)
+    register_versions(here, 5)
+    page = Page(open_browser(*size), address)
+    page.go(f"/record/{flagged['anomaly_id']}/versions")  # the server has its models from now on
+    page.go(f"/record/{flagged['anomaly_id']}")
+    place, below = (
+        page.all(".part.versions")[0],
+        "return document.querySelector('#around').getBoundingClientRect().top + scrollY - document.querySelector('#versions').getBoundingClientRect().top - scrollY",
+    )
+    before = page.browser.execute_script(below)
+    page.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", place)
+    page.until(lambda: len(place.find_elements("css selector", "tbody tr")) == 5)
+    assert page.browser.execute_script(below) - before == pytest.approx(0, abs=24)  # less than a row
 
 
 CONTRASTS = """
