@@ -48,7 +48,10 @@ def evaluate(
 def promote(
     dataset: DatasetName,
     version: Annotated[
-        int | None, typer.Option(help="model version, refused or not; default: the challenger that passed")
+        int | None,
+        typer.Option(
+            help="model version; one that is refused or not judged needs --reason; default: the challenger"
+        ),
     ] = None,
     by: By = "",
     reason: Reason = "",

@@ -112,7 +112,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     made, is_new = there.registry.copy_from(here.registry, chosen, tags)
     judge, serve = (
         f"vaewatch evaluate {dataset_name}",
-        f"vaewatch promote {dataset_name} --version {made.version}",
+        f"vaewatch promote {dataset_name} --version {made.version} --reason WHY",
     )
     reason = f"in {there.registry.shown}; what lets it serve, there: {judge}, or without the gates {serve}"
     outcome = "copied" if is_new else "unchanged"

@@ -35,13 +35,13 @@ def promote(
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
     Args:
-        override: promote what was refused, or judged against another champion than serves now; it is kept
-            with the version.
+        override: promote what was refused, never judged, or judged against another champion than serves now;
+            it is kept with the version.
         as_challenger: refuse if the version is no longer the challenger.
 
     Raises:
-        NotReady: there is no such version; or it was refused, or judged against another champion, and that is
-            not overridden; or another promotion, or another challenger, came first.
+        NotReady: there is no such version; or it was refused, never judged, or judged against another
+            champion, and that is not overridden; or another promotion, or another challenger, came first.
     """
     from pipeline.notify import alerts
 
@@ -59,14 +59,13 @@ def promote(
     _retell(here, dataset, done.champion)
     if done.changed and misses:
         alerts.tell_deaf(here, dataset, done.champion, misses, say)
-    judged = chosen.tags.get("decision_reason", "it was not evaluated (vaewatch evaluate)")
     return Promoted(
         "promote",
         dataset.name,
         "promoted" if done.changed else "unchanged",
         model_version=done.champion,
         alias="champion",
-        reason=(overriding or judged) if done.changed else "",
+        reason=(overriding or chosen.tags["decision_reason"]) if done.changed else "",
         previous=done.previous,
     )
 
@@ -125,10 +124,13 @@ def _misses(here: Installation, dataset: Dataset, chosen: ModelVersion, serves: 
 
 
 def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
-    """Why a version should not be promoted; empty where nothing is known against it."""
-    if (champion and champion.version == chosen.version) or "decision" not in chosen.tags:
+    """Why a version should not be promoted; empty where it serves, or was judged well against what serves."""
+    if champion and champion.version == chosen.version:
         return ""
     tags, serving = chosen.tags, str(champion.version) if champion else ""
+    judge = f"vaewatch evaluate {chosen.dataset} --version {chosen.version}"
+    if "decision" not in tags:
+        return f"version {chosen.version} was never judged ({judge} does that)"
     if tags["decision"] != "promote":
         refused = "was " if tags["decision"] == "refuse" else ""
         return f"version {chosen.version} {refused}{tags['decision_reason']}"
@@ -136,10 +138,7 @@ def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
     if against != serving:
         judged = f"version {against}" if against else "no champion"
         now = f"version {serving} serves" if serving else "none serves"
-        anew = f"vaewatch evaluate {chosen.dataset} --version {chosen.version}"
-        return (
-            f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again ({anew})"
-        )
+        return f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again ({judge})"
     return ""
 
 

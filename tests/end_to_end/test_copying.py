@@ -91,7 +91,9 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
 
     again = copy(trained)
     assert (again.outcome, again.model_version) == ("unchanged", 1)
-    steps.promote(there, production.name, 1, by="ann", reason="good in staging")
+    with pytest.raises(NotReady, match="version 1 was never judged"):  # here, whatever was said of it there
+        steps.promote(there, production.name, 1, by="ann", reason="good in staging")
+    steps.promote(there, production.name, 1, by="ann", reason="good in staging", override=True)
     folder = there.registry.fetch(made, production.settings.home / "models")
     assert runs.digest(folder) == before.tags["detector_digest"]
     with pytest.raises(NotReady, match="none of the batches"):

@@ -358,7 +358,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     assert (trained.outcome, trained.alias, list(scored.models())) == ("trained", "", [1, 2])
     assert scored.score(day, force=True).model_version == 1
 
-    promoted = steps.promote(scored.here, scored.name, 2, **DECIDED)
+    promoted = steps.promote(scored.here, scored.name, 2, override=True, **DECIDED)
     assert (promoted.model_version, promoted.previous) == (2, 1)
     assert scored.score(day, force=True).model_version == 2
     other = scores_of(scored, day)

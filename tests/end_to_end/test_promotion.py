@@ -229,6 +229,32 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     assert scores(scored, day).equals(before)
 
 
+def test_a_version_that_nobody_has_judged_serves_only_by_somebodys_word(trained: Place) -> None:
+    """A slip of a number must not put what no gate has seen before the champion."""
+    trained.edit("steps: 60", "steps: 70")
+    steps.train(trained.here, trained.name)
+    by_number = ("promote", trained.name, "--version", "2", "--by", "ann")
+    code, output, errors = trained.run(*by_number)
+    assert code == 2, output
+    assert "version 2 was never judged (vaewatch evaluate payments --version 2 does that)" in errors
+    assert "--reason" in errors
+    with pytest.raises(NotReady, match=r"never judged .*; to promote it all the same: .* --reason WHY"):
+        promote(trained, 2)
+    assert trained.here.registry.champion(trained.name).version == 1  # type: ignore[union-attr]
+    assert "never judged" in steps.evidence(trained.here, trained.name, 2).objection
+
+    code, output, errors = trained.run(*by_number, "--reason", "the gates take too long")
+    assert code == 0, errors
+    tags = trained.here.registry.version(trained.name, 2).tags
+    assert tags["promoted_by"] == "ann"
+    assert tags["promoted_reason"].startswith(
+        "the gates take too long; overrides: version 2 was never judged"
+    )
+    key = trained.here.registry.version(trained.name, 2).training_key
+    page = trained.here.training_page(trained.here.dataset(trained.name), key).read_text(encoding="utf-8")
+    assert "By ann: the gates take too long; overrides: version 2 was never judged" in unescape(page)
+
+
 def test_a_night_with_a_challenger_that_is_refused_goes_on_with_the_champion(scored: Place) -> None:
     """Protection is no failure: scored as ever, and the exit code of a good night."""
     with_gates(scored, "{baselines: off, flag_rate: advisory, recall: advisory, negative_elbo: {margin: 0}}")
@@ -339,7 +365,7 @@ PROMOTES = """
 
     Registry.champion = champion
     try:
-        done = steps.promote(Installation(), "payments", version, by=f"process {version}", reason="at once")
+        done = steps.promote(Installation(), "payments", version, by=f"process {version}", reason="at once", override=True)
         print("won", done.model_version, done.previous)
     except NotReady as late:
         print("lost", late)
@@ -399,7 +425,7 @@ def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be
         from pipeline import steps
         from pipeline.installation import Installation
         setattr(MlflowClient, {moment!r}, lambda *_args, **_kwargs: os.kill(os.getpid(), signal.SIGKILL))
-        steps.promote(Installation(), "payments", by="ann", reason="a test")
+        steps.promote(Installation(), "payments", 2, by="ann", reason="a test", override=True)
         """
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=trained.environment, check=False, timeout=240
@@ -409,10 +435,7 @@ def test_a_promotion_killed_between_its_parts_is_what_it_was_or_what_it_shall_be
     serves = here.registry.champion(trained.name)
     assert serves is not None
     assert serves.version == (1 if moment == "set_registered_model_alias" else 2)
-    if here.registry.challenger(trained.name) is not None:
-        promote(trained)
-    else:
-        promote(trained, 2)
+    promote(trained, 2, override=True)
     named = {alias: v.version for v in here.registry.versions(trained.name) for alias in v.aliases}
     assert named == {"champion": 2, "previous": 1}
     assert here.ledger.serving_version(trained.name) == 2
