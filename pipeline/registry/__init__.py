@@ -21,6 +21,7 @@ from pipeline.registry import fetching, registration, runs, serving
 from pipeline.registry.connection import Connection
 from pipeline.registry.entities import (
     DOUBTS,
+    NEWEST_BATCH,
     DatasetInput,
     ModelVersion,
     Promotion,
@@ -34,6 +35,7 @@ EVALUATION = "evaluation.json"
 __all__ = [
     "DOUBTS",
     "EVALUATION",
+    "NEWEST_BATCH",
     "DatasetInput",
     "ModelVersion",
     "Promotion",
@@ -250,6 +252,15 @@ class Registry:
             if amended is not None and amended != text:
                 versions.client.log_text(version.run_id, amended, name)
             return amended
+
+    def log_newest_batch(self, version: ModelVersion, page: str) -> None:
+        """Keep the page of the newest batch that a version scored with its run, in place of the one before.
+
+        Raises:
+            RegistryUnreachable, StorageFailed: the one before is still there.
+        """
+        with self._of(version.dataset, f"log the newest batch of version {version.version}") as versions:
+            versions.client.log_text(version.run_id, page, NEWEST_BATCH)
 
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
         """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelUnusable
 from pipeline.registry import runs
-from pipeline.registry.entities import ModelVersion
+from pipeline.registry.entities import NEWEST_BATCH, ModelVersion
 from pipeline.registry.versions import METRICS, REPLACED, RULE, Versions
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def log_copy(
         if run.inputs and run.inputs.dataset_inputs:
             client.log_inputs(run_id, datasets=run.inputs.dataset_inputs)
         for entry in source.client.list_artifacts(run.info.run_id):
+            if entry.path == NEWEST_BATCH:  # of records of that place, which the copy has not scored
+                continue
             path = source.client.download_artifacts(run.info.run_id, entry.path, scratch)
             client.log_artifact(run_id, path)
         return _copy_model(source, run, client, experiment_id, run_id, Path(scratch))

@@ -6,7 +6,6 @@ whether it can be trusted (trust.py), or how it looks (templates/).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from urllib.parse import urlencode
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, RegistryUnreachable
-from pipeline.evaluation.decision import OUTCOME
-from pipeline.evaluation.told import verdicts_say
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.misread import meant
@@ -29,6 +26,7 @@ from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
+from pipeline.report.standing import evidence, withdrawn
 from pipeline.report.trust import Trust, trust
 from pipeline.results import flagging
 from pipeline.review import queue
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 
 FILE = "run.html"
 SHOWN, DRAWN, TREND = 5, 8, 45  # flagged records, columns, batches
-EVIDENCE = ("promoted_", "rolled_back_", "rejected_", "decision", "evaluated_", "review")
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,26 @@ def write(
     Raises:
         StorageFailed: it could not be written.
     """
+    links = _links(here, dataset, state, version) | _beside(here, dataset, state, version)
+    verdict, html = _page(here, dataset, state, version, judged, stale, links)
+    return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+
+
+def away(here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion) -> str:
+    """A batch's page for a place that has none of the pages beside it: without links to them."""
+    judged, links = judgement(here, dataset, version), _links(here, dataset, state, version)
+    return _page(here, dataset, state, version, judged, _outdated(here, state), links)[1]
+
+
+def _page(
+    here: Installation,
+    dataset: Dataset,
+    state: BatchState,
+    version: ModelVersion | None,
+    judged: Judgement | None,
+    stale: str,
+    links: Mapping[str, str],
+) -> tuple[Trust, str]:
     watched = store.one(here.ledger, dataset.name, state.batch_id) if state.status == "scored" else None
     earlier = store.before(here.ledger, dataset.name, watched.day, state.batch_id)[-TREND:] if watched else []
     serving = here.ledger.serving_version(dataset.name)
@@ -149,11 +166,11 @@ def write(
         evidence=evidence(version) if version else [],
         judgement=judged,
         rules=flagging.changes(here.ledger, dataset.name, state.model_version) if state.model_version else [],
-        links=_links(here, dataset, state, version),
+        links=links,
         n_earlier=_held_against(watched, earlier),
         n_drawn=len(earlier) + 1,
     )
-    return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+    return verdict, html
 
 
 def _outdated(here: Installation, state: BatchState) -> str:
@@ -233,65 +250,33 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
     ]
 
 
-def withdrawn(version: ModelVersion, serving: int | None) -> str:
-    """Who rolled a version back, and why; empty where nobody did, or it serves again."""
-    tags = version.tags
-    if version.version == serving or tags.get("rolled_back_at", "") <= tags.get("promoted_at", ""):
-        return ""
-    at, by = sheet.when(tags["rolled_back_at"]), tags.get("rolled_back_by", "somebody")
-    return f"Version {version.version} was rolled back by {by}, {at}: {tags.get('rolled_back_reason', '')}"
-
-
-def evidence(version: ModelVersion) -> list[tuple[str, str]]:
-    """What is on record with a version about its promotion, as names and words; what is empty is left out."""
-    tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
-    if "evaluated_against" in tags:
-        tags["evaluated_against"] = (
-            f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"
-        )
-    if "decision" in tags:
-        tags["decision"] = OUTCOME.get(tags["decision"], tags["decision"])
-    if "evaluated_holdout" in tags:
-        tags["evaluated_holdout"] = _holdout(json.loads(tags["evaluated_holdout"]))
-    if "review" in tags:
-        tags["review"] = verdicts_say(tags["review"])
-    said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
-    return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
-
-
-def _holdout(held: Mapping[str, float]) -> str:
-    found = [f"{held.get('n', 0):,} records"]
-    found += [f"{held['recall']:.1%} of the injected anomalies found"] if "recall" in held else []
-    found += [f"{held['negative_elbo']:.2f} nats a record"] if "negative_elbo" in held else []
-    return ", ".join(found)
-
-
-def _plain(text: str) -> str:
-    """A tag that is a list in JSON as a person reads it."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    return "; ".join(map(str, found)) if isinstance(found, list) else text
-
-
 def _links(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """Addresses, where there are any: a batch's records on the review page, the page of its model's training
-    (from this one, on disk and on the review page alike), its model and the model's run in MLflow.
+    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in
+    MLflow.
     """
     found = {}
     name = dataset.name
-    if (here.page(dataset, state.batch_id) / "index.html").exists():
-        found["contract"] = "index.html"
     if dataset.review.page:
         asked = urlencode({"dataset": name, "batch": state.batch_id})
         found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
-    if version and (training_page := training.path_of(here, dataset, version)):
-        found["training"] = relpath(training_page, here.page(dataset, state.batch_id))
     if state.model_version and (model := here.model_page(name, state.model_version)):
         found["model"] = model
     if version and (run := here.run_page(version.run_id)):
         found["run"] = run
+    return found
+
+
+def _beside(
+    here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
+) -> dict[str, str]:
+    """The pages of a batch's contract and of its model's training, from its own, on disk and on the review
+    page alike.
+    """
+    found, folder = {}, here.page(dataset, state.batch_id)
+    if (folder / "index.html").exists():
+        found["contract"] = "index.html"
+    if version and (training_page := training.path_of(here, dataset, version)):
+        found["training"] = relpath(training_page, folder)
     return found

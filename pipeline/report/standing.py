@@ -1,4 +1,5 @@
-"""The sentence at the top of a training's page: what became of the version, and what to do next.
+"""What became of a version: the sentence at the top of its training's page with what to do next, and what is
+on record.
 
 Belongs here: from a version's tags and its gates to words that stay true when they are read later. Pure. Does
 not: the gates one by one (gates.py), or what becomes of a version (registry/, steps/).
@@ -6,9 +7,13 @@ not: the gates one by one (gates.py), or what becomes of a version (registry/, s
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
+from pipeline.evaluation.decision import OUTCOME
+from pipeline.evaluation.told import verdicts_say
 from pipeline.report import sheet
 from pipeline.report.trust import Trust, sentence
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.report.gates import Judgement
 
 BECAME = ("promoted", "rolled_back", "rejected")  # tags _at, _by, _reason: the last word on a version
+EVIDENCE = ("promoted_", "rolled_back_", "rejected_", "decision", "evaluated_", "review")
 AWAITED = {
     "automatic": ("Passed", "The nightly run promotes it by itself."),
     "approval": ("Passed, and awaits approval", "Somebody has to agree before it serves."),
@@ -114,3 +120,45 @@ def _refused(judged: Judgement, follows: str) -> Trust:
 
 def _missing(judged: Judgement | None) -> str:
     return f" It misses most anomalies: {judged.misses}." if judged and judged.misses else ""
+
+
+def withdrawn(version: ModelVersion, serving: int | None) -> str:
+    """Who rolled a version back, and why; empty where nobody did, or it serves again."""
+    tags = version.tags
+    if version.version == serving or tags.get("rolled_back_at", "") <= tags.get("promoted_at", ""):
+        return ""
+    at, by = sheet.when(tags["rolled_back_at"]), tags.get("rolled_back_by", "somebody")
+    return f"Version {version.version} was rolled back by {by}, {at}: {tags.get('rolled_back_reason', '')}"
+
+
+def evidence(version: ModelVersion) -> list[tuple[str, str]]:
+    """What is on record with a version about its promotion, as names and words; what is empty is left out."""
+    tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
+    if "evaluated_against" in tags:
+        tags["evaluated_against"] = (
+            f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"
+        )
+    if "decision" in tags:
+        tags["decision"] = OUTCOME.get(tags["decision"], tags["decision"])
+    if "evaluated_holdout" in tags:
+        tags["evaluated_holdout"] = _holdout(json.loads(tags["evaluated_holdout"]))
+    if "review" in tags:
+        tags["review"] = verdicts_say(tags["review"])
+    said = {name: sheet.when(text) if name.endswith("_at") else _plain(text) for name, text in tags.items()}
+    return [(name.replace("_", " "), text[:1000]) for name, text in sorted(said.items()) if text]
+
+
+def _holdout(held: Mapping[str, float]) -> str:
+    found = [f"{held.get('n', 0):,} records"]
+    found += [f"{held['recall']:.1%} of the injected anomalies found"] if "recall" in held else []
+    found += [f"{held['negative_elbo']:.2f} nats a record"] if "negative_elbo" in held else []
+    return ", ".join(found)
+
+
+def _plain(text: str) -> str:
+    """A tag that is a list in JSON as a person reads it."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return "; ".join(map(str, found)) if isinstance(found, list) else text

@@ -19,7 +19,8 @@ from pipeline.incoming.batches import landed
 from pipeline.installation import Installation
 from pipeline.records.verdicts import Verdict
 from pipeline.report import training
-from pipeline.report.batch import evidence, path_of
+from pipeline.report.batch import path_of
+from pipeline.report.standing import evidence
 from pipeline.results.views import reasons_text
 from pipeline.review import record
 from pipeline.review.queued import Scoring, Whole

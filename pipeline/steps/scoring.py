@@ -48,7 +48,7 @@ def score(
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
     from pipeline.notify import alerts, digest
-    from pipeline.report import metrics
+    from pipeline.report import metrics, newest
 
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.name)
@@ -72,6 +72,9 @@ def score(
     current = here.ledger.current(dataset.name) if done else current
     _in_order(here, dataset, done, current)
     here.ledger.release_claims(dataset.name, [state.batch_id for state in states])
+    outdated = _outdated(here, dataset, done, current)
+    if champion and done:
+        newest.keep(here, dataset, champion, current.values(), say)
     digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
     if waiting:
@@ -87,7 +90,7 @@ def score(
         summary(receipts),
         tuple(receipts),
         version,
-        notes=_outdated(here, dataset, done, current),
+        notes=outdated,
         next=look if n_flagged else "",
     )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,8 @@ from pipeline.display.models import print_version
 from pipeline.errors import NotReady, StorageFailed
 from pipeline.evaluation.told import measured_by
 from pipeline.monitoring import store
-from pipeline.report import batch, gates
+from pipeline.registry import NEWEST_BATCH, ModelVersion, Registry
+from pipeline.report import batch, gates, newest
 from pipeline.report.trace import as_lines, trace
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
@@ -322,6 +324,64 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     assert 'href="https://review.example/disagreements/payments"' in linked
     assert f'href="https://mlflow.example/#/runs/{version.run_id}"' in linked
     assert linked.count("Whether it may serve") == 1
+
+
+def in_mlflow(registry: Registry, version: ModelVersion) -> str:
+    """The batch's page that is kept with a version's run; empty where there is none."""
+    return registry.amend(version, NEWEST_BATCH, lambda page: page) or ""
+
+
+def of_batch(page: str) -> str:
+    return page.partition("batch ")[2].partition(" ")[0]
+
+
+def another(place: Place, n_steps: int) -> ModelVersion:
+    """A version of this test's own, which serves."""
+    place.edit(f"steps: {n_steps - 10}", f"steps: {n_steps}")
+    number = steps.train(place.here, "payments").model_version
+    steps.promote(place.here, "payments", number, by="ann", reason="to see it", override=True)
+    return place.here.registry.version("payments", number)
+
+
+def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_mlflow(trained: Place) -> None:
+    """One page a version, whatever is scored in which order: whoever looks at a model sees its last night."""
+    registry, version = trained.here.registry, another(trained, 70)
+    assert in_mlflow(registry, version) == ""
+    for key, shown in (("2026-01-05", "2026-01-05"), ("2026-01-02", "2026-01-05"), ("2026-01-06", "2026-01-06")):
+        trained.score(key)
+        page = in_mlflow(registry, version)
+        assert of_batch(page) == shown
+    here = trained.here
+    on_disk = batch.path_of(here, here.dataset("payments"), "2026-01-06").read_text(encoding="utf-8")
+    words = [Counter(re.findall(r"\w+", re.sub("<[^>]+>", " ", one))) for one in (page, on_disk)]
+    assert words[0] < words[1]  # the same facts, but for links to pages that are not there
+    local = r'<a href="(?!https?://)[^"]*"'
+    assert (re.findall(local, page), len(re.findall(local, on_disk))) == ([], 2)
+
+    other = another(trained, 80)
+    trained.score("2026-01-03", force=True)
+    assert of_batch(in_mlflow(registry, other)) == "2026-01-03"
+    assert in_mlflow(registry, version) == page
+
+
+def test_a_page_that_mlflow_does_not_take_is_said_and_the_batch_is_scored_all_the_same(
+    trained: Place,
+) -> None:
+    """The scores are published by then: were the step to fail, its retry would find nothing to do."""
+    version, said = another(trained, 70), list[str]()
+    (note,) = (p for p in trained.root.parent.parent.rglob("training.json") if version.run_id in str(p))
+    in_the_way = note.with_name(NEWEST_BATCH)
+    in_the_way.mkdir()
+    done = trained.score("2026-01-05", say=said.append)
+    assert [one.outcome for one in done.batches] == ["scored"]
+    assert any("2026-01-05 is here, but not in MLflow: " in line for line in said), said
+
+    away, batches = trained.with_settings(tracking_uri="http://127.0.0.1:9"), trained.here.ledger
+    said.clear()
+    unknown = replace(version, run_id="0" * 32)  # MLflow remembers where the files of a run lie
+    newest.keep(away, away.dataset("payments"), unknown, batches.current("payments").values(), said.append)
+    assert len(said) == 1
+    assert "2026-01-05 is here, but not in MLflow: MLflow at http://127.0.0.1:9 could not " in said[0]
 
 
 def rows(page: str) -> list[list[str]]:

@@ -16,9 +16,9 @@ from pipeline.errors import StorageFailed
 from pipeline.evaluation.told import Row, Told
 from pipeline.monitoring.findings import STRAYS, Finding
 from pipeline.registry import ModelVersion
-from pipeline.report import batch, plots, sheet
+from pipeline.report import plots, sheet
 from pipeline.report.gates import Judgement
-from pipeline.report.standing import standing
+from pipeline.report.standing import evidence, standing, withdrawn
 from pipeline.report.training import doubts_of
 from pipeline.report.trust import trust
 from pipeline.storage.ledger import BatchState
@@ -127,16 +127,16 @@ def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() ->
         "rolled_back_by": "ann",
         "rolled_back_reason": "too many",
     }
-    said = batch.withdrawn(version_with(promoted_at="2026-02-11T01:00:00.000+00:00", **went), 1)
+    said = withdrawn(version_with(promoted_at="2026-02-11T01:00:00.000+00:00", **went), 1)
     assert said == "Version 2 was rolled back by ann, 2026-02-12 01:00 UTC: too many"
     found = trust(SENSORS, STATE, (WARNING,), 20, withdrawn=said)
     assert (found.tone, found.why, found.next_step) == (
         "warn", f"{said}.", "score it again: vaewatch score sensors b --force"
     )  # fmt: skip
     assert trust(SENSORS, STATE, (ALARM,), 20, withdrawn=said).tone == "bad"
-    assert batch.withdrawn(version_with(promoted_at="2026-02-13T01:00:00.000+00:00", **went), 1) == ""
-    assert batch.withdrawn(version_with(**went), 2) == ""
-    assert batch.withdrawn(version_with(), 1) == ""
+    assert withdrawn(version_with(promoted_at="2026-02-13T01:00:00.000+00:00", **went), 1) == ""
+    assert withdrawn(version_with(**went), 2) == ""
+    assert withdrawn(version_with(), 1) == ""
 
 
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
@@ -246,7 +246,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         review='{"review_precision": 0.5, "review_precision_low": 0.4, "review_precision_high": 0.6, "review_judged": 90.0}',
         window="a..b",
     )
-    assert batch.evidence(first) == [
+    assert evidence(first) == [
         ("decision", "passed"),
         ("evaluated against", "no other"),
         ("evaluated at", "2026-11-21 22:05 UTC"),
@@ -254,7 +254,7 @@ def test_what_is_on_record_with_a_version_reads_as_words() -> None:
         ("review", "precision 0.50 (0.40 to 0.60; 90 judged)"),
     ]
     later = version_with(evaluated_against="1", decision_notes='["cost: high", "churn: high"]')
-    assert batch.evidence(later) == [
+    assert evidence(later) == [
         ("decision notes", "cost: high; churn: high"),
         ("evaluated against", "version 1"),
     ]
