@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import pyarrow as pa
@@ -28,6 +29,8 @@ SQL_TYPES = {
     "timestamp": "TIMESTAMP",
     "timestamp_utc": "TIMESTAMPTZ",
 }
+# a date farther ahead of its reading is not believed; up to it clocks differ, or zones where none is given
+AHEAD = timedelta(days=1)
 RESERVED = re.compile(
     r"(?i)file_row_number|vaewatch_.*"
 )  # DuckDB's name for a record's place in its file, and ours

@@ -41,7 +41,7 @@ from great_expectations.expectations.metrics.map_metric_provider.column_map_metr
 from great_expectations.expectations.metrics.metric_provider import metric_value
 from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 
-from pipeline.config.contracts import BatchRule, RowRule
+from pipeline.config.contracts import AHEAD, BatchRule, RowRule
 
 BOOKKEEPING = ("vaewatch_row", "vaewatch_set_aside", "vaewatch_reasons")
 COUNTING = -1
@@ -110,7 +110,8 @@ def _for_batch(rule: BatchRule, landed_at: datetime | None) -> tuple[Any, dict[s
                     "a freshness rule needs landed_at with a time zone and a maximum age in days"
                 )
             oldest = (landed_at - timedelta(days=rule.maximum) - EPOCH) // MICROSECOND
-            return ExpectNewestRecordToBeRecent, {"column": rule.column, "oldest": oldest}
+            latest = (datetime.now(UTC) + AHEAD - EPOCH) // MICROSECOND
+            return ExpectNewestRecordToBeRecent, {"column": rule.column, "oldest": oldest, "latest": latest}
 
 
 def rounded_share(share: float) -> float:
@@ -254,14 +255,15 @@ class ExpectRecordKeysToBeUnique(BatchExpectation):
 
 
 class _NewestRecord(TableMetricProvider):
-    """Microseconds since 1970 of the newest record that was not set aside, and the same as text.
+    """Microseconds since 1970 of the newest record that was not set aside and is not dated after `latest`;
+    the same as text.
 
     Python's dates end in 9999 and DuckDB's do not, so DuckDB does the arithmetic. A date counts until its day
     ends.
     """
 
     metric_name = "table.newest_record"
-    value_keys = ("column",)
+    value_keys = ("column", "latest")
 
     @metric_value(engine=SqlAlchemyExecutionEngine)
     def _sqlalchemy(
@@ -274,12 +276,14 @@ class _NewestRecord(TableMetricProvider):
         records, _, _ = execution_engine.get_compute_domain(
             metric_domain_kwargs, domain_type=MetricDomainTypes.TABLE
         )
-        newest: Any = sa.func.max(sa.column(metric_value_kwargs["column"])).label("newest")
+        happened: Any = sa.column(metric_value_kwargs["column"])
+        newest: Any = sa.func.max(happened).label("newest")
+        has_come = sa.func.epoch_us(happened) <= metric_value_kwargs["latest"]
         kept = (
             sa
             .select(newest)
             .select_from(records)
-            .where(sa.column("vaewatch_set_aside").is_(False))
+            .where(sa.column("vaewatch_set_aside").is_(False), has_come)
             .subquery()
         )
         end = sa.case((sa.func.typeof(kept.c.newest) == "DATE", 24 * 3600 * 1_000_000 - 1), else_=0)
@@ -289,12 +293,15 @@ class _NewestRecord(TableMetricProvider):
 
 
 class ExpectNewestRecordToBeRecent(BatchExpectation):
-    """The newest record that was not set aside is no older than `oldest`, in microseconds since 1970."""
+    """The newest record that was not set aside is no older than `oldest`, in microseconds since 1970; records
+    after `latest` do not count.
+    """
 
     column: str
     oldest: int
+    latest: int
     metric_dependencies = ("table.newest_record",)
-    success_keys = ("column", "oldest")
+    success_keys = ("column", "oldest", "latest")
 
     def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         newest, text = metrics["table.newest_record"]

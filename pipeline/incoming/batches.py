@@ -14,7 +14,6 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from pipeline.config.dataset import Dataset
@@ -25,8 +24,6 @@ from pipeline.storage.ledger import Ledger
 BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress", ".crc", ".filepart")
 UNDATED = "undated"
-# a date farther ahead of its reading is not believed; up to it clocks differ, or zones where none is given
-AHEAD = timedelta(days=1)
 DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(?:-?(0[1-9]|1[0-2])(?:-?(0[1-9]|[12]\d|3[01]))?)?(?!\d)")
 
 

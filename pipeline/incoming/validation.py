@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline import sql
 from pipeline.config.contracts import (
+    AHEAD,
     RowRule,
     batch_rules,
     fit_schema,
@@ -28,7 +29,7 @@ from pipeline.config.contracts import (
 from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed
 from pipeline.incoming import guard
-from pipeline.incoming.batches import AHEAD, LandedBatch
+from pipeline.incoming.batches import LandedBatch
 from pipeline.storage.tables import Tables
 
 if TYPE_CHECKING:

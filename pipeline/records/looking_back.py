@@ -12,15 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from pipeline.records.window import fingerprint
+from pipeline.records.window import believed, fingerprint
 from pipeline.storage.ledger import BatchState
 
 NAMED = 3  # batches, or commands
 
 
 def earlier(state: BatchState, batches: Iterable[BatchState], since: datetime | None) -> list[BatchState]:
-    """Batches whose records a batch's derived columns may see, in the order in which they are given."""
-    last = state.newest_record_at
+    """Batches whose records a batch's derived columns may see, in the order in which they are given; none for
+    or among those dated too far ahead of their reading.
+    """
+    last = believed(state)
     if since is None or last is None:
         return []
     return [
@@ -29,8 +31,8 @@ def earlier(state: BatchState, batches: Iterable[BatchState], since: datetime | 
         if batch.n_accepted
         and batch.status != "refused"
         and batch.batch_id != state.batch_id
-        and batch.newest_record_at is not None
-        and since <= batch.newest_record_at <= last
+        and (end := believed(batch)) is not None
+        and since <= end <= last
     ]
 
 
@@ -47,11 +49,11 @@ def outdated(batches: Iterable[BatchState]) -> dict[str, list[str]]:
         batches: all that there are, as the ledger has them.
     """
     known = list(batches)
-    dated = sorted((end, batch.batch_id, batch) for batch in known if (end := batch.newest_record_at))
+    dated = sorted((end, batch.batch_id, batch) for batch in known if (end := believed(batch)))
     ends = [end for end, *_ in dated]
     found = {}
     for state in known:
-        since, last, at = state.looks_since, state.newest_record_at, state.scored_at
+        since, last, at = state.looks_since, believed(state), state.scored_at
         if state.status != "scored" or since is None or last is None or at is None:
             continue
         near = [batch for *_, batch in dated[bisect_left(ends, since) : bisect_right(ends, last)]]

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from pipeline import sql
+from pipeline.config.contracts import AHEAD
 from pipeline.config.dataset import Dataset
 from pipeline.config.derived import BATCH, KEY
 from pipeline.errors import NotReady
-from pipeline.incoming.batches import AHEAD, DATE, is_undated
+from pipeline.incoming.batches import DATE, is_undated
 from pipeline.storage.ledger import BatchState
 
 DAY = "vaewatch day"  # column of records that are learned or held out: a number for the day that each belongs to
 _EPOCH = date(1970, 1, 1)
+_DAY = "floor(epoch({}) / 86400)"
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,17 @@ def age(batch: BatchState) -> tuple[datetime, str]:
     Never later than it was validated: clocks of a source may be wrong, and one record dated 2099 would make
     every other batch an old one.
     """
-    happened, read = batch.newest_record_at, batch.validated_at
-    if happened is None or happened > read + AHEAD:
-        happened = _named_day(batch.batch_id) or read
+    read = batch.validated_at
+    happened = believed(batch) or _named_day(batch.batch_id) or read
     return min(happened, read), batch.batch_id
+
+
+def believed(batch: BatchState) -> datetime | None:
+    """When a batch's newest record happened; None where it has no time, or one too far ahead of its
+    reading.
+    """
+    happened = batch.newest_record_at
+    return None if happened is None or happened > batch.validated_at + AHEAD else happened
 
 
 def day(batch: BatchState) -> date:
@@ -144,16 +153,36 @@ def _named_day(batch_id: str) -> datetime | None:
 
 def day_of(dataset: Dataset, window: Window) -> str:
     """SQL: days since 1970 of a record's own time where that can be, else of its batch."""
-    of_batch = f"coalesce({_by_batch({b.batch_id: day(b) for b in window.batches})}, 0)"
+    of_batch = f"coalesce({_by_batch({b.batch_id: _number(day(b)) for b in window.batches})}, 0)"
     if not dataset.time:
         return of_batch
-    own = f"floor(epoch({sql.name(dataset.time)}) / 86400)"
-    last = _by_batch({b.batch_id: (b.validated_at + AHEAD).astimezone(UTC).date() for b in window.batches})
-    return f"coalesce(CASE WHEN {own} > {last} THEN NULL ELSE {own} END, {of_batch})::BIGINT"
+    return f"coalesce({_own(dataset, window, _DAY.format(sql.name(dataset.time)))}, {of_batch})::BIGINT"
 
 
-def _by_batch(days: Mapping[str, date]) -> str:
-    listed = (f"{sql.text(batch_id)}: {(on - _EPOCH).days}" for batch_id, on in days.items())
+def moment_of(dataset: Dataset, window: Window) -> str:
+    """SQL: microseconds since 1970 of a record's own time where that can be, else of its batch's newest
+    record: the order of records in time.
+    """
+    ends = {b.batch_id: round(age(b)[0].timestamp() * 1e6) for b in window.batches}
+    of_batch = f"coalesce({_by_batch(ends)}, 0)"
+    if not dataset.time:
+        return of_batch
+    return f"coalesce({_own(dataset, window, f'epoch_us({sql.name(dataset.time)})')}, {of_batch})::BIGINT"
+
+
+def _own(dataset: Dataset, window: Window, value: str) -> str:
+    """SQL: a value of a record's own time; NULL where its day is too far ahead of its reading."""
+    own = _DAY.format(sql.name(dataset.time or ""))
+    last = {b.batch_id: _number((b.validated_at + AHEAD).astimezone(UTC).date()) for b in window.batches}
+    return f"CASE WHEN {own} > {_by_batch(last)} THEN NULL ELSE {value} END"
+
+
+def _number(on: date) -> int:
+    return (on - _EPOCH).days
+
+
+def _by_batch(values: Mapping[str, int]) -> str:
+    listed = (f"{sql.text(batch_id)}: {value}" for batch_id, value in values.items())
     return f"map {{{', '.join(listed)}}}[{BATCH}]"
 
 

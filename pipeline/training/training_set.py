@@ -22,7 +22,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.config.derived import BATCH, KEY, ROW
 from pipeline.records import holdout
 from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
-from pipeline.records.window import DAY, Window, among, day_of, readable
+from pipeline.records.window import DAY, Window, among, day_of, moment_of, readable
 from pipeline.storage.tables import Tables
 
 _ODD, _USUAL = "vaewatch judged odd", "vaewatch in the window"
@@ -73,7 +73,6 @@ def read_window(
     learned = window.n_records * (1 - dataset.promote.holdout)
     share = min(1.0, dataset.train.max_records / learned)
     chosen = f"('0x' || left(md5({KEY} || '{dataset.train.seed}'), 8))::BIGINT < {round(share * 2**32)}"
-    time = f"{sql.name(dataset.time)}, " if dataset.time else ""
     columns = ", ".join(f"{readable(n, dataset)} AS {sql.name(n)}" for n in holdout.modelled(dataset))
     order = {batch.batch_id: i for i, batch in enumerate(window.batches)}
     position = f"map {{{', '.join(f'{sql.text(b)}: {i}' for b, i in order.items())}}}"
@@ -83,7 +82,7 @@ def read_window(
             {normal} AS {sql.name(JUDGED_NORMAL)}, {odd} AS {sql.name(_ODD)},
             {chosen} AND {inside} AS {sql.name(_USUAL)}
         FROM ({derived.accepted(dataset, files)})
-        WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {time}{position}[{BATCH}], {ROW}"""
+        WHERE NOT ({holdout.below(dataset.promote.holdout)}) AND (({chosen} AND {inside}) OR {odd}) ORDER BY {moment_of(dataset, window)}, {position}[{BATCH}], {ROW}"""
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=1.2) as connection:
         found = connection.sql(query).to_arrow_table()

@@ -468,12 +468,18 @@ def test_a_share_exactly_at_its_limit_is_kept() -> None:
         ("TIMESTAMP '2026-02-28 03:59:59.999999'", False),
         ("DATE '2026-02-28'", True),  # that day was not over
         ("DATE '2026-02-27'", False),
-        ("TIMESTAMP '20260-01-01 00:00:00'", True),
+        ("TIMESTAMP '20260-01-01 00:00:00'", False),
+        ("TIMESTAMP '2099-01-01 00:00:00'", False),
+        ("TIMESTAMPTZ '2099-01-01 00:00:00+00'", False),
+        ("DATE '2099-01-01'", False),
+        ("now() + INTERVAL 23 HOUR", True),
         ("CAST(NULL AS TIMESTAMP)", False),
     ],
 )
 def test_a_batch_is_as_fresh_as_its_newest_accepted_record(tmp_path: Path, time: str, fresh: bool) -> None:
-    """Records set aside say nothing: a year of 9999 is a typical mistake."""
+    """Records set aside say nothing, nor do accepted ones dated more than a day ahead: a year of 9999
+    is a typical mistake.
+    """
     database = relation(
         tmp_path,
         f"""SELECT CASE i WHEN 1 THEN {time} WHEN 2 THEN '9999-12-31' ELSE '2001-01-01' END AS t,

@@ -7,8 +7,10 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
+from pipeline.records.looking_back import earlier, looked_back_on, outdated
 from pipeline.records.window import DAY, age, choose_window, day
 from pipeline.storage.tables import Tables
 from pipeline.training.training_set import amount, read_window
@@ -125,6 +127,20 @@ def test_a_record_dated_in_the_future_is_counted_with_its_batch(landed: Path) ->
     days = {date(1970, 1, 1) + timedelta(days=number) for number in table[DAY].to_pylist()}
     assert day(third) not in days
     assert {day(state) for state in (*known, first, second)} == days  # second: a day ahead is believed
+    assert pc.all(pc.less_equal(table[DAY][:-1], table[DAY][1:])).as_py()  # the last ones in time calibrate
+
+
+def test_a_batch_dated_in_the_future_looks_back_on_nothing_and_nothing_on_it() -> None:
+    """A month that has not come is no past that two days with wrong clocks have in common."""
+    known = speed_window.states(N)
+    wrong = [replace(state, newest_record_at=AHEAD) for state in known[:2]]
+    there = [*wrong, *known[2:]]
+    assert earlier(wrong[1], there, AHEAD - timedelta(days=30)) == []
+    last = known[-1].newest_record_at
+    assert last
+    assert earlier(known[-1], there, last - timedelta(days=300)) == known[2:-1]
+    scored = replace(wrong[1], looks_since=AHEAD - timedelta(days=30), looked_back=looked_back_on([]))
+    assert outdated([wrong[0], replace(scored, status="scored", scored_at=AHEAD), *known[2:]]) == {}
 
 
 @pytest.mark.parametrize("max_records", [N, 500])
