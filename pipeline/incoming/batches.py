@@ -55,8 +55,9 @@ class LandedBatch:
 
     @property
     def signature(self) -> str:
-        """Changes when a file is touched: cheap to take, says nothing about the content."""
-        return _digest(f"{f.relative}|{f.size}|{f.mtime_ns}" for f in self.files)
+        """Changes when a file is touched or cut otherwise: cheap to take, says nothing about the content."""
+        seen = [f"{f.relative}|{f.size}|{f.mtime_ns}" for f in self.files]
+        return _digest(seen if self.period is None else [*seen, self.period])
 
     def fingerprint(self, digests: Iterable[str]) -> str:
         """Identifies the content: changes when, and only when, a byte or a name does."""

@@ -77,7 +77,7 @@ def train(
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
     here.tidy(dataset)  # also where an earlier try was killed just after it had registered
     shutil.rmtree(checkpoints, ignore_errors=True)
-    here.ledger.set_trained(dataset.name, datetime.now(UTC))
+    _note_end(here, dataset, known)
     metrics.publish(here, say)
     page = path_of(here, dataset, version)
     return Trained(
@@ -93,6 +93,15 @@ def train(
         metrics=dict(version.metrics),
         training_key=key,
     )
+
+
+def _note_end(here: Installation, dataset: Dataset, known: ModelVersion | None) -> None:
+    """Note when the step ended and when the newest training did: of what was there already, when it was
+    registered, which a process that was killed just after it could not note.
+    """
+    now, before = datetime.now(UTC), here.ledger.trained_at(dataset.name)
+    trained_at = max(known.created_at, before or known.created_at) if known else now
+    here.ledger.set_trained(dataset.name, trained_at, now)
 
 
 def _no_occasion(

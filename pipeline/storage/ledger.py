@@ -295,9 +295,9 @@ class Ledger:
         with self.transaction(write=True) as connection:
             yield lambda version: self._note_within(connection, dataset, model_version=version)
 
-    def set_trained(self, dataset: str, trained_at: datetime) -> None:
-        """Note when the dataset was trained."""
-        self._note(dataset, trained_at=trained_at, train_ended_at=trained_at)
+    def set_trained(self, dataset: str, trained_at: datetime, ended_at: datetime | None = None) -> None:
+        """Note when the newest training ended, and the step train; by default at once."""
+        self._note(dataset, trained_at=trained_at, train_ended_at=ended_at or trained_at)
 
     def set_train_ended(self, dataset: str, train_ended_at: datetime) -> None:
         """Note when the step train ended without an occasion to train."""

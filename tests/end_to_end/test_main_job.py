@@ -325,6 +325,16 @@ def test_a_file_delivered_again_with_other_content_takes_the_place_of_the_first(
     assert pc.sum(pc.equal(then["batch_id"], last)).as_py() == 400
 
 
+def test_a_delivery_that_is_cut_otherwise_is_checked_again(validated: Place) -> None:
+    """The whole delivery of a day and its records of that day have one name, and need not be the same."""
+    assert validated.validate("2026-01-05").outcome == "unchanged"
+    validated.edit("settle_seconds: 0", "settle_seconds: 0\n  split: day")
+    assert "2026-01-05" in steps.discover(validated.here, validated.name)
+    (again,) = validated.validate("2026-01-05").batches
+    assert again.outcome == "accepted"
+    assert "2026-01-05" not in steps.discover(validated.here, validated.name)
+
+
 def test_the_same_content_touched_is_done_already(scored: Place, sample: SampleReceipt) -> None:
     """A folder that was copied or synchronised again must not cause a night of work."""
     before = scored.versions(), scored.ledger()

@@ -40,6 +40,20 @@ def test_a_skipped_night_counts_as_a_good_one(scored: Place) -> None:
     assert values["vaewatch_last_trained_timestamp_seconds"] == [pytest.approx(long_ago.timestamp())]
 
 
+def test_a_training_that_changes_nothing_is_not_the_newest_one(scored: Place) -> None:
+    """Or a version grows old, and every page says that it was trained last night."""
+    here = scored.here
+    (version,) = here.registry.versions(scored.name)
+    for noted, said in ((-1, 0), (1, 1)):  # killed before it was noted; another one was trained since
+        here.ledger.set_trained(scored.name, version.created_at + timedelta(seconds=noted))
+        before = datetime.now(UTC)
+        assert steps.train(here, scored.name).outcome == "unchanged"
+        assert here.ledger.trained_at(scored.name) == version.created_at + timedelta(seconds=said)
+        ended = here.ledger.train_ended_at(scored.name)
+        assert ended is not None
+        assert ended >= before
+
+
 def test_verdicts_reach_the_registry_on_a_skipped_night(scored: Place) -> None:
     """Who asks for few trainings has verdicts on record as soon as who asks for many."""
     without_an_occasion(scored)
