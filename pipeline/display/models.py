@@ -141,7 +141,7 @@ def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
     if not versions:
         console().print("nothing was trained yet")
         return
-    table = columns("version", "trained", "learned batches", "finds", "gates", "kept", right=["finds"])
+    table = columns("version", "trained", "learned batches", "finds", "gates", "stays", right=["finds"])
     for version in versions:
         recall, alias = version["holdout"].get("recall"), ", ".join(version["aliases"])
         table.add_row(
@@ -154,7 +154,7 @@ def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
         )
     console().print(table)
     console().print(
-        "[dim]finds: of the anomalies injected into records that no version learned, at the version's threshold; kept: by pruning. "
+        "[dim]finds: of the anomalies injected into records that no version learned, at the version's threshold; stays: or goes with the next vaewatch prune. "
         f"All of one: vaewatch versions {escape(dataset)} N; which of two is better: vaewatch compare {escape(dataset)} A B[/dim]"
     )
 

@@ -19,6 +19,7 @@ NO_DATASETS = (
     "write one with `vaewatch init FOLDER`"
 )
 SHOWN = 30
+MOST_SHOWN = 1_000  # characters of a record that was set aside
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
 BESIDE = 120  # characters a line, from which notes stand beside the counts: 40 are left for them
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
@@ -146,18 +147,22 @@ def print_set_aside(found: dict[str, Any]) -> None:
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
     table = Table("row", "record", "reasons", "values", box=None)
+    is_cut = False
     for row in found["records"]:
         blamed = [name for reason in row["reasons"] for name in reason.partition(":")[2].split("+")]
         names = dict.fromkeys([*(n for n in blamed if n in row["record"]), *row["record"]])
         values = ", ".join(f"{name} {shown(row['record'][name])}" for name in names)
+        is_cut |= len(values) > MOST_SHOWN
         table.add_row(
             str(row["row_number"]),
             escape(shortened(row["record_key"], 28)),
             ", ".join(row["reasons"]),
-            escape(shortened(values, 120)),
+            escape(shortened(values, MOST_SHOWN)),
         )
     if found["records"]:
         out.print(table)
     if len(found["records"]) < found["n_set_aside"] and found["records"]:
         out.print(f"the first {len(found['records'])} of {found['n_set_aside']}; more: --limit")
+    if is_cut:
+        out.print("what ends in … is longer; whole: --json")
     out.print(f"report: {found['report']}")

@@ -119,7 +119,7 @@ batch:
 train:
   schedule: "0 2 * * *"  # every night at two, UTC
   window_days: 30  # learned from, the newest
-  min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # the first training waits for them: about three days', {MOST_AWAITED} at most
+  min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # with fewer there is no training: about three days', from 100 to {MOST_AWAITED}
 flag:
   review_budget: {budget}  # records a day that people will look at, as a normal day flags this many: {why}
 """

@@ -217,7 +217,12 @@ def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]
     batches = [*earlier, watched]
     rows = (
         ("Flagged records", "flags", lambda m: float(m.n_flagged), "{:.0f}"),
-        ("Records that score above a normal one", "scores", lambda m: m.above, "{:.0%}"),
+        (
+            "Chance that a record scores above a normal one (usually half)",
+            "scores",
+            lambda m: m.above,
+            "{:.0%}",
+        ),
         ("p-values of 0.01 or less", "tail", lambda m: m.tail, "{:.1%}"),
         ("Set aside by the contract", "set_aside", lambda m: m.n_set_aside / max(1, m.n_read), "{:.2%}"),
         ("Records delivered", "volume", lambda m: float(m.n_read), "{:,.0f}"),

@@ -55,7 +55,12 @@ def trust(
     """
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
-        return Trust("bad", "refused", headline, sentence(_begun(state.reason)), redeliver(dataset))
+        look = (
+            f"see which: vaewatch quarantine show {state.dataset} {state.batch_id}; " if state.n_read else ""
+        )
+        return Trust(
+            "bad", "refused", headline, sentence(_begun(state.reason)), f"{look}{redeliver(dataset)}"
+        )
     if state.status == "accepted":
         if serving is None:
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"

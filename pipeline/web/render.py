@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from pipeline.records.verdicts import OPINIONS
@@ -61,6 +61,16 @@ def cut(value: Any, most: int) -> str:
     )
 
 
+def with_code(text: str) -> Markup:
+    """A sentence of ours, with what stands between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one is left open
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
+
+
 def _templated() -> Environment:
     made = Environment(
         loader=PackageLoader("pipeline.web"),
@@ -76,6 +86,8 @@ def _templated() -> Environment:
         "cut": cut,
         "percent": words.percent,
         "rarity": words.rarity,
+        "counted": words.counted,
+        "told": with_code,
         "likely": lambda reason: plots.likely(reason)[0] or reason.expected,
         "rounded": words.rounded,
         "cell": words.cell,

@@ -7,6 +7,7 @@ not: what they mean (pipeline/records/verdicts.py).
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,7 @@ FAR = 6  # severity above which no number is told
 LONGEST_IN_LIST = 120  # characters
 FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
-THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands
+IN_RECORD = 7  # significant digits of a fraction in a record: more than float32 has are noise
 
 VERDICT_NAMES = {
     "anomaly": "anomaly",
@@ -55,21 +56,19 @@ CHIP_NAMES = {
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number as people write it: no exponent where it can be helped."""
+    """A number as people write it: commas between thousands, no exponent where it can be helped."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return short(value)
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}".replace(",", THIN)
-    return (
-        f"{value:.{digits}g}"
-        if abs(value) < 1e-3 or abs(value) >= 1e15
-        else f"{value:.{max(digits, len(str(int(abs(value)))))}g}"
-    )
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    if not 1e-3 <= abs(value) < 1e15:
+        return f"{value:.{digits}g}"
+    return f"{value:,.{max(digits, len(str(int(abs(value)))))}g}"
 
 
 def nats(value: float) -> str:
     """A part of a score, with digits after the point for all, so that they can be added."""
-    return f"{value:,.{DIGITS}f}".replace(",", THIN).replace("-", "\N{MINUS SIGN}")
+    return f"{value:,.{DIGITS}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def rounded(text: str) -> str:
@@ -78,11 +77,15 @@ def rounded(text: str) -> str:
     """
     if not FRACTION.fullmatch(text):
         return text
-    return number(float(text)).replace(THIN, "")
+    return number(float(text))
 
 
 def cell(value: Any, *, seconds: bool = False) -> str:
-    """A value of a record: whole; a time with a blank where JSON has a T."""
+    """A value of a record: a fraction as people write it, a time with a blank where JSON has a T, the rest
+    whole.
+    """
+    if isinstance(value, float):
+        return number(value, IN_RECORD)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if TIME.fullmatch(text):
         text = text.replace("T", " ").replace("+00:00", " UTC")
@@ -114,6 +117,11 @@ def rarity(severity: float) -> str:
         return f"fewer than 1 in {number(10**FAR)}"
     share = 10**-severity
     return f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / share:.2g}'))}"
+
+
+def counted(p_value: float) -> str:
+    """The same by the p-value, which counts calibration records alone."""
+    return rarity(-math.log10(p_value))
 
 
 def when(at: datetime) -> str:

@@ -20,6 +20,7 @@ from pipeline.registry import TrainingRun
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.storage.ledger import BatchState
+from tests.browser.conftest import DATASET
 from tests.browser.page import Page
 from tests.pipeline.review_data import put, reason, row
 
@@ -399,6 +400,32 @@ def test_long_words_and_many_columns_fit_a_small_screen(
     page.go(f"/record/{long['anomaly_id']}")
     tops = [page.all(selector)[0].location["y"] for selector in (".reasons", ".judge", ".adds", ".cells")]
     assert tops == sorted(tops)
+
+
+HOLES = """
+return [...document.querySelectorAll(".page > .tiles, .page > .charts")].flatMap(grid => {
+  const within = grid.getBoundingClientRect(), last = grid.lastElementChild.getBoundingClientRect();
+  return within.right - last.right > 1 ? [grid.className] : [];
+});
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_overview_of_two_datasets_leaves_no_hole(
+    open_browser: Callable[..., Any], address: str, here: Installation, width: int
+) -> None:
+    """Each has a plot of its own, in a row with the other's where there is room."""
+    (here.settings.datasets / "claims.yaml").write_text(DATASET.replace("payments", "claims"))
+    put(here.ledger, [row("a", dataset="claims")])
+    page = Page(open_browser(width, 900), address)
+    page.go("/overview")
+    assert [one.text for one in page.all(".daily h3")] == ["claims", "payments"]
+    assert page.browser.execute_script(HOLES) == []
+    tops = {one.location["y"] for one in page.all(".daily h3")}
+    assert len(tops) == (1 if width == 1280 else 2)
+    if width == 1280:
+        widths = {one.size["width"] for one in page.all(".charts > .panel")}
+        assert len(widths) == 1  # one under the other, each as wide as the page
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

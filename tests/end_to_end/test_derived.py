@@ -25,6 +25,7 @@ from pipeline.results import views
 from pipeline.review import compare, record, versions
 from pipeline.review.queued import Whole
 from pipeline.training import training_set
+from pipeline.web.words import rounded
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -186,8 +187,8 @@ def _says_what_it_is_made_of(place: Place, row: Whole) -> None:
     assert page.count('class="bar') > 30 * len(names)
     for reason in row.reasons:
         expression = html.escape(dataset.derived[reason.column].sql)
-        made = rf"<dt>{reason.column} <code>{re.escape(expression)}</code></dt><dd>{reason.observed}</dd>"
-        assert re.search(made, page)
+        made = f"<dt>{reason.column} <code>{expression}</code></dt><dd>{rounded(reason.observed)}</dd>"
+        assert made in page
     behind = re.findall(r'<div class="behind"><dt>(\w+) <small>in (.*?)</small>', page)
     assert behind == [("level", ", ".join(names))]
     assert record.neighbours(place.here, dataset, row).columns[:2] == ("at", "level")

@@ -347,7 +347,11 @@ def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_m
     """One page a version, whatever is scored in which order: whoever looks at a model sees its last night."""
     registry, version = trained.here.registry, another(trained, 70)
     assert in_mlflow(registry, version) == ""
-    for key, shown in (("2026-01-05", "2026-01-05"), ("2026-01-02", "2026-01-05"), ("2026-01-06", "2026-01-06")):
+    for key, shown in (
+        ("2026-01-05", "2026-01-05"),
+        ("2026-01-02", "2026-01-05"),
+        ("2026-01-06", "2026-01-06"),
+    ):
         trained.score(key)
         page = in_mlflow(registry, version)
         assert of_batch(page) == shown

@@ -84,6 +84,22 @@ def test_a_dataset_without_batches_has_no_table_of_them(
     assert last == "tables: var/tables/new"
 
 
+def test_values_of_a_record_that_was_set_aside_are_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that broke a rule is asked for, and so are those beside it that explain it."""
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=80, highlight=False))
+    record = {f"column_{i}": f"value-{i}" for i in range(30)}
+    row = {"row_number": 3, "record_key": "k", "reasons": ["out_of_range:column_29"], "record": record}
+    found = batch("2026-01-26", records=[row], report="index.html")
+    nightly.print_set_aside(found)
+    out = capsys.readouterr().out
+    assert {f"value-{i}" for i in range(30)} <= set(out.replace(",", " ").split())
+    assert "--json" not in out
+    nightly.print_set_aside(found | {"records": [row | {"record": record | {"note": "x" * 5000}}]})
+    assert "whole: --json" in capsys.readouterr().out
+
+
 NUMBERS = {"n_training": 40232, "n_calibrating": 10058, "threshold": 21.2379}
 
 
@@ -124,6 +140,7 @@ def test_a_version_is_a_line(width: int, terminal: Callable[..., list[str]]) -> 
         ["12", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "rejected", "no"],
         ["13", "challenger", "2026-01-29", "2026-01-01", "to", "2026-01-28", "–", "not", "judged", "yes"],
     ]
+    assert lines[0].split()[-1] == "stays"
     assert lines[4].startswith("finds: of the anomalies injected")
     assert max(map(len, lines)) <= width
 

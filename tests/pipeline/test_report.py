@@ -72,6 +72,15 @@ def test_the_first_sentence_follows_from_the_worst_finding(
         assert findings[0].what[1:] in found.why
 
 
+def test_the_page_of_a_refused_delivery_leads_to_its_records_where_any_were_read() -> None:
+    """Which records, and what was wrong with them, is the first question."""
+    refused = replace(STATE, status="refused", reason="row_count: 9 records, promised: at least 10")
+    look = f"see which: vaewatch quarantine show {STATE.dataset} {STATE.batch_id}; have it delivered again"
+    assert trust(SENSORS, refused, None, 0).next_step.startswith(look)
+    unread = replace(refused, n_read=0, n_accepted=0)
+    assert trust(SENSORS, unread, None, 0).next_step.startswith("have it delivered again")
+
+
 def test_what_follows_a_full_stop_begins_with_a_capital_unless_it_is_a_name() -> None:
     """The shell prints it after the headline."""
     odd = Finding("scores", "alarm", "the batch as a whole scores higher", "look")

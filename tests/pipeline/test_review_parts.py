@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.review import parts
 from pipeline.review.queued import Reason, Term
-from pipeline.web.words import nats, rarity, rounded
+from pipeline.web.render import with_code
+from pipeline.web.words import cell, counted, nats, number, rarity, rounded
 
 from .review_data import WHOLE
 
@@ -36,12 +37,7 @@ def test_the_parts_of_a_score_add_up_as_they_are_shown(
     )
 
     def cents(value: float) -> int:
-        return int(
-            nats(value)
-            .replace("\N{MINUS SIGN}", "-")
-            .replace("\N{NARROW NO-BREAK SPACE}", "")
-            .replace(".", "")
-        )
+        return int(nats(value).replace("\N{MINUS SIGN}", "-").replace(",", "").replace(".", ""))
 
     found = parts.of_score(row)
     assert sum(cents(part.nats) for part in found) == cents(row.anomaly_score)
@@ -76,7 +72,8 @@ def test_severity_and_one_in_so_many_are_one_number(severity: float) -> None:
         ("007", "007"),
         ("5411", "5411"),
         ("12.34567", "12.35"),
-        ("1e+06", "1000000"),
+        ("1e+06", "1,000,000"),
+        ("3020.59", "3,021"),
         ("-0.25", "-0.25"),
         ("v1.2", "v1.2"),
         ("nan", "nan"),
@@ -84,3 +81,26 @@ def test_severity_and_one_in_so_many_are_one_number(severity: float) -> None:
 )
 def test_codes_are_not_rewritten_and_fractions_are_rounded(text: str, shown: str) -> None:
     assert rounded(text) == shown
+
+
+def test_thousands_have_one_mark_on_a_page_and_a_records_fractions_no_noise() -> None:
+    """3 020.59 nats beside 3020.59 and 5,000 records look like three kinds of number. A code has none."""
+    assert (number(5000), number(5000.0), number(3020.59, 7), nats(-3020.5)) == (
+        "5,000", "5,000", "3,020.59", f"{-3020.5:,.{parts.DIGITS}f}".replace("-", "\N{MINUS SIGN}"),
+    )  # fmt: skip
+    assert [cell(value) for value in (3020.59, 0.1 + 0.2, float("nan"), 5411, "12.50", "007", True)] == [
+        "3,020.59", "0.3", "nan", "5411", "12.50", "007", "true",
+    ]  # fmt: skip
+
+
+def test_a_p_value_is_told_as_severity_is() -> None:
+    """So that the two can be held against one another: 1 of 4,949 and one is 1 in 4,950."""
+    assert counted(1 / 4950) == rarity(math.log10(4950)) == "1 in 5,000"
+    assert (counted(1.0), counted(0.25)) == ("100% of", "25% of")
+
+
+def test_what_is_to_be_typed_is_code_and_whatever_it_holds_is_text() -> None:
+    """The page of a fault says what to do; what it quotes may be a script."""
+    said = with_code("no version <b>: `vaewatch versions <b>`, or `x`.")
+    assert said == "no version &lt;b&gt;: <code>vaewatch versions &lt;b&gt;</code>, or <code>x</code>."
+    assert with_code("one ` left <open>") == "one ` left &lt;open&gt;"
