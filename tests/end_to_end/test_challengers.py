@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import steps
@@ -27,10 +28,10 @@ from pipeline.training import training_set
 from .conftest import Place
 
 pytestmark = [
-    pytest.mark.slow,  # six trainings a feed: four minutes each
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
     pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
 ]
+SLOW = pytest.mark.slow  # six trainings a feed: four minutes each
 DATA = (
     Path(os.environ.get("VAEWATCH_DATA", Path(__file__).parents[3] / "shared" / "data")) / "water" / "batches"
 )
@@ -39,6 +40,7 @@ BRIEF, GOOD = (
     "{steps: 30, n_members: 2}",
     {"payments": "{n_latents: 10, n_members: 2}", "water": "{n_members: 2}"},
 )
+QUICKLY = "{steps: 200, n_members: 2, critic_steps: 0}"
 ANN = {"by": "ann", "reason": "a test"}
 
 
@@ -128,6 +130,65 @@ def scores(place: Place, batch_id: str) -> pa.Table:
     return found.filter(pc.equal(found["batch_id"], batch_id))
 
 
+@pytest.fixture(scope="module")
+def quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A version serves that was trained for two hundred steps: enough to learn what goes together."""
+    root = tmp_path_factory.mktemp("quick")
+    if request.param == "water":
+        place = water(root)
+        place.edit(BRIEF, QUICKLY)
+        place.validate()
+    else:
+        place = request.getfixturevalue("validated_once").copy(root / "payments")
+        place.edit("{steps: 60, n_members: 2}", QUICKLY)
+    place.train()
+    yield place
+    place.close()
+
+
+@pytest.mark.parametrize("quick", ["water"], indirect=True)
+def test_a_version_whose_data_was_changed_is_told_from_what_comes_out_now(
+    quick: Place, tmp_path: Path
+) -> None:
+    """A day is corrected. As long as Delta has its old rows the version is made of them; then the day is
+    named.
+    """
+    place = quick.copy(tmp_path / "corrected")
+    day = next(row["batch_id"] for row in place.ledger() if row["status"] != "refused")
+    file = place.incoming / f"{day}.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.slice(0, table.num_rows - 7), file)
+    place.validate(day)
+    kept = steps.reproduce(place.here, place.name, 1)
+    assert kept.outcome == "equal"
+    (since,) = kept.since
+    assert since.startswith(f"batch {day} was delivered again")
+
+    here = place.here
+    here.tables(here.dataset(place.name)).vacuum("records", keep_hours=0)
+    changed = steps.reproduce(here, place.name, 1)
+    assert changed.outcome == "different"
+    assert changed.difference.startswith("features.numeric.")
+    assert any(said.startswith(f"batch {day} was delivered again") for said in changed.likely)
+    place.close()
+
+
+@pytest.mark.parametrize("quick", ["payments", "water"], indirect=True)
+def test_a_challenger_that_learned_shuffled_columns_is_refused_by_the_gates_as_they_are(
+    quick: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick one of those below: a refusal on each feed in every run of the tests."""
+    quick.edit("train:\n", "train:\n  seed: 1\n")
+    spoil(monkeypatch, shuffled)
+    judged = challenge(quick)
+    assert judged.outcome == "refused", judged.reason
+    failed = {f.gate for f in judged.decision.findings if f.verdict == "failed" and f.level == "required"}
+    assert "negative_elbo" in failed
+    assert "what goes together" in judged.decision.cause
+    assert judged.champion == 1
+
+
+@SLOW
 def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(good: Place) -> None:
     """To the bit, there and back; and what serves can be made again from what was noted of it."""
     day = next(row["batch_id"] for row in good.ledger() if row["status"] != "refused")
@@ -146,6 +207,7 @@ def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(go
     assert (again.outcome, again.since) == ("equal", ())
 
 
+@SLOW
 @pytest.mark.parametrize(
     ("what", "seed", "words"),  # a seed of its own, or it would be the version that there is
     [
@@ -187,6 +249,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(
     assert good.here.registry.champion(good.name) == serves
 
 
+@SLOW
 def test_ten_records_make_no_version(good: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is registered that could not be calibrated."""
     before = good.models()
