@@ -1,8 +1,7 @@
 """What the pages call things, and how they write values.
 
 Belongs here: names of verdicts, states and filters for people; numbers, times and long texts as people read
-them. Does
-not: what they mean (pipeline/records/verdicts.py).
+them. Does not: what they mean (pipeline/records/verdicts.py).
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from pipeline.review.parts import DIGITS
 
 FAR = 6  # severity above which no number is told
 LONGEST_IN_LIST = 120  # characters
 FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
-IN_RECORD = 7  # significant digits of a fraction in a record: more than float32 has are noise
+FLOAT32 = 3e38  # what is larger is no float32
+LONG = 14  # characters: of a double that nobody typed
 
 VERDICT_NAMES = {
     "anomaly": "anomaly",
@@ -71,26 +73,41 @@ def nats(value: float) -> str:
     return f"{value:,.{DIGITS}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def rounded(text: str) -> str:
-    """A reason's value, which is text: a fraction in it as people write it. Whole numbers stay as they are:
-    they may be codes, of which 007 is another than 7.
+def rounded(value: Any) -> str:
+    """A value, or the text that a reason has of it: a fraction as people write it. Whole numbers stay as they
+    are: they may be codes, of which 007 is another than 7.
     """
-    if not FRACTION.fullmatch(text):
-        return text
-    return number(float(text))
+    if isinstance(value, float):
+        return number(value)
+    text = cell(value)
+    return number(float(text)) if FRACTION.fullmatch(text) else text
 
 
 def cell(value: Any, *, seconds: bool = False) -> str:
-    """A value of a record: a fraction as people write it, a time with a blank where JSON has a T, the rest
-    whole.
+    """A value of a record: a fraction with commas and all its digits, a time with a blank where JSON has a T,
+    the rest whole.
     """
-    if isinstance(value, float):
-        return number(value, IN_RECORD)
+    if isinstance(value, float) and math.isfinite(value):
+        return _exact(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if TIME.fullmatch(text):
         text = text.replace("T", " ").replace("+00:00", " UTC")
         return text[:19] + " UTC" * text.endswith("UTC") if seconds else text
     return text
+
+
+def _exact(value: float) -> str:
+    """All digits that a double keeps of what was typed; of one that came from a float32 and looks it, those
+    of this float32.
+    """
+    text = f"{value:.15g}"
+    is_long = len(text) > LONG and not value.is_integer() and abs(value) < FLOAT32
+    if is_long and float(near := np.float32(value)) == value:
+        text = str(near)
+    digits, point, fraction = text.partition(".")
+    if "e" in text:
+        return text
+    return f"{'-' * digits.startswith('-')}{int(digits.removeprefix('-')):,}{point}{fraction}"
 
 
 def short(value: Any, most: int = LONGEST_IN_LIST) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from decimal import Context, Decimal
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -91,6 +93,14 @@ def test_thousands_have_one_mark_on_a_page_and_a_records_fractions_no_noise() ->
     assert [cell(value) for value in (3020.59, 0.1 + 0.2, float("nan"), 5411, "12.50", "007", True)] == [
         "3,020.59", "0.3", "nan", "5411", "12.50", "007", "true",
     ]  # fmt: skip
+
+
+@given(st.decimals(-(10**14), 10**14, places=4), st.floats(-(2**99), 2**99, width=32))
+def test_a_records_fractions_are_whole(typed: Decimal, narrow: float) -> None:
+    """An amount of 123456.78 is not 123,456.8; a float32 is told as one and read back as the same."""
+    typed = Context(prec=15).create_decimal(typed)
+    assert float(cell(float(typed)).replace(",", "")) == float(typed)
+    assert np.float32(cell(narrow).replace(",", "")) == np.float32(narrow)
 
 
 def test_a_p_value_is_told_as_severity_is() -> None:
