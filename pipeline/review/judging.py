@@ -21,6 +21,7 @@ from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_claims, read_members
 from pipeline.review.queued import Claim
+from pipeline.review.suppression import hiding
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, record_claims, verdicts
 
@@ -294,18 +295,21 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             sa
             .update(queue)
             .where(queue.c.anomaly_id == sa.bindparam("this"))
-            .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at")})
-            .values(suppressed=sa.case((sa.bindparam("judged"), 0), else_=queue.c.suppressed)),
-            [_stands(anomaly_id, said) for anomaly_id, said in given.items()],
+            .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at", "suppressed")}),
+            _stands(connection, dataset, given),
         )
         mine = record_claims.c.by.in_({entry["by"] for entry in entries})  # who is at one goes on
         connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids), mine))
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
 
 
-def _stands(anomaly_id: str, said: Sequence[Verdict]) -> dict[str, Any]:
-    found = stands(said)
-    return {"this": anomaly_id, "judged": found["state"] != "open", **found}
+def _stands(
+    connection: sa.Connection, dataset: str, given: Mapping[str, Sequence[Verdict]]
+) -> list[dict[str, Any]]:
+    """Columns of the queue; what is open again is hidden again, where a rule in force matches it."""
+    found = {anomaly_id: stands(said) for anomaly_id, said in given.items()}
+    again = hiding(connection, dataset, [name for name, one in found.items() if one["state"] == "open"])
+    return [{"this": name, "suppressed": again.get(name, 0), **one} for name, one in found.items()]
 
 
 def _in_conflict(connection: sa.Connection, anomaly_ids: Sequence[str]) -> tuple[str, ...]:

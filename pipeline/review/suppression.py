@@ -271,6 +271,22 @@ def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]
     return next((rule for rule in rules if rule.hides(signature, record)), None)
 
 
+def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) -> dict[str, int]:
+    """Which of these flagged records a rule in force hides once they are open, and the oldest one that does.
+
+    Args:
+        anomaly_ids: as many as a statement takes.
+    """
+    holding = _in_force(connection, dataset) if anomaly_ids else []
+    if not holding:
+        return {}
+    wanted = sa.select(queue.c.anomaly_id, queue.c.signature, queue.c.record)
+    these = queue.c.anomaly_id.in_(anomaly_ids) & (queue.c.kind == "flagged")
+    rows = connection.execute(wanted.where(these))
+    found = {row.anomaly_id: first_match(holding, row.signature, json.loads(row.record)) for row in rows}
+    return {name: rule.number for name, rule in found.items() if rule}
+
+
 def _matching(ledger: Ledger, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
     """Flagged rows that a rule matches, one after another: their records may be many and large."""
     columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]

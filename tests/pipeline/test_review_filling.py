@@ -422,6 +422,27 @@ def test_no_rule_hides_what_was_judged(here: Installation, publish: Callable[...
         catch_up(here, dataset, force=True)
 
 
+def test_a_verdict_that_is_taken_back_leaves_its_record_to_the_rules(ledger: Ledger) -> None:
+    """One that was hidden, or that a rule made since matches, is hidden again; any other one is in sight."""
+    put(
+        ledger,
+        [row("before"), row("since"), row("fr", record={"country": "FR"}), row("drawn", kind="sampled")],
+    )
+    last = datetime.now(UTC).date().isoformat()
+    acts = [judging.give(ledger, [row("since")["anomaly_id"]], "normal", by="ann").act]
+    rule = suppression.Rule("payments", "", {"country": "DE"}, last, "the sale", "ann")
+    number = suppression.save(ledger, rule).number
+    others = [row(key)["anomaly_id"] for key in ("before", "fr", "drawn")]
+    acts.append(judging.give(ledger, others, "normal", by="ann").act)
+    assert queue.total(ledger, Filters(suppressed=True)) == 0
+    for act in acts:
+        judging.undo(ledger, act, by="ann")
+    hidden = queue.page(ledger, Filters(suppressed=True)).rows
+    assert {(one.record_key, one.suppressed) for one in hidden} == {("before", number), ("since", number)}
+    assert {one.record_key for one in queue.page(ledger, Filters()).rows} == {"fr", "drawn"}
+    assert queue.total(ledger, Filters()) == 2
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
