@@ -99,7 +99,11 @@ def promote(of: DatasetDags) -> None:
         "version": Param(
             None, type=["null", "integer"], description="model version; default: the challenger"
         ),
-        "reason": Param("", type="string", description="goes on record with the version"),
+        "reason": Param(
+            "",
+            type="string",
+            description="goes on record with the version; one that is refused or not judged needs it",
+        ),
     }
     when = PartitionedAssetTimetable(assets=of.trained) if automatic else None
     with of.dag("promote", note, schedule=when, max_active_runs=1, params=params):
@@ -110,12 +114,12 @@ def promote(of: DatasetDags) -> None:
 
             version = int(dag_run.partition_key) if dag_run.partition_key else params["version"]
             by = dag_run.triggering_user_name or "vaewatch"
-            reason = (
-                params["reason"] or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
-            )
+            why = params["reason"].strip()
+            reason = why or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
             by_hand = version is not None and not dag_run.partition_key
+            overrides = by_hand and bool(why)  # a run's name is no reason to set a gate's word aside
             receipt = steps.promote(
-                installation(), name, version, by=by, reason=reason, override=by_hand, say=log.info
+                installation(), name, version, by=by, reason=reason, override=overrides, say=log.info
             )
             return {
                 "outcome": receipt.outcome,

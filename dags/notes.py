@@ -79,7 +79,8 @@ PROMOTE = """
 1. *no challenger, no such version*: `vaewatch versions {name}` lists them, `vaewatch history {name}` says what became of them.
    *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name} --version N` judges version N against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
-3. By hand: `vaewatch promote {name} --version N --reason "…"`.
+3. By hand: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version` and `reason`. Without a reason it refuses what
+   was refused or never judged, or was judged against another champion.
 """
 
 APPROVE = """

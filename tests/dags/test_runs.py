@@ -218,6 +218,10 @@ def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:
     states = Installation().ledger.current("orders")
     assert [states[f"day0{day}"].model_version for day in (1, 2, 3, 4)] == [2, 2, None, 1]
 
+    unsaid = Run("orders.promote", version=1)  # it was judged before version 2 served
+    assert (unsaid.state, Installation().registry.champion("orders").version) == ("failed", 2)
+    assert Run("orders.promote", version=1, reason="2 is too loud").result("promote")["model_version"] == 1
+
 
 def test_a_dry_pruning_says_what_would_go_and_removes_nothing(land: Land) -> None:
     """Whoever works in Airflow alone can look before anything goes for good."""
