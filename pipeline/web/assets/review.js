@@ -45,6 +45,7 @@
   function taken(fault, what, opinion) {
     if (fault.status !== TAKEN) return;
     refused = what;
+    rest(); // the second of a double click was not meant for what is asked now
     fault.message += ` (${opinions.indexOf(opinion) + 1} once more)`;
   }
   const leftOut = said => said.claimed.length ? `; ${said.claimed.length} left out: somebody else is at ${said.claimed.length === 1 ? "it" : "them"}` : "";
@@ -61,10 +62,11 @@
     turn.then(() => { if (!leaving && failed === failures) work(); });
   }
   const isDeaf = () => leaving || performance.now() < deafUntil;
+  const rest = () => { deafUntil = performance.now() + 1000; };
   // After a failure the page goes back to what was not saved; a key pressed in that moment was meant for something else.
   function goBack() {
     failed += 1;
-    deafUntil = performance.now() + 1000;
+    rest();
     if (one(".facets")) recount();
   }
 
@@ -319,8 +321,8 @@
     const button = event.target.closest(".say");
     if (event.target.closest("[data-keys]")) return one("#keys").showModal();
     if (button && button.form?.id === "bulk") { event.preventDefault(); return isDeaf() || say(button.value); }
-    if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return sayOfRecord(button.value); }
-    if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return sayOfGroup(button.closest(".group"), button.value); }
+    if (button && button.form?.classList.contains("saying")) { event.preventDefault(); return isDeaf() || sayOfRecord(button.value); }
+    if (button && button.form?.classList.contains("group-say")) { event.preventDefault(); return isDeaf() || sayOfGroup(button.closest(".group"), button.value); }
     if (event.target.closest("#toast button")) { event.preventDefault(); return undo(); }
     const link = event.target.closest("a[href]");
     if (link && (waiting || leaving) && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
