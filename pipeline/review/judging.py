@@ -58,7 +58,8 @@ def give(
 ) -> Judged:
     """Add one reviewer's verdict to each of these records; earlier ones stay. Said twice, it is written once.
 
-    Records that somebody else claims are left out and named, unless it is to be given anyway.
+    Records that somebody else claims are left out and named, unless it is to be given anyway; of one that was
+    given before nobody is asked.
 
     Args:
         settle: end a disagreement: what others said of these records before no longer counts.
@@ -66,7 +67,7 @@ def give(
     Raises:
         ConfigError: no such opinion, no name, or too long a note.
         NotReady: a record is not in the queue; nothing was written.
-        ClaimedByAnother: somebody else claims each of them; nothing was written.
+        ClaimedByAnother: somebody else claims each of which it was not said before; nothing was written.
     """
     _check(opinion, by, note)
     with ledger.transaction(write=True) as connection:
@@ -208,18 +209,20 @@ def _give(
 ) -> Judged:
     act, now = secrets.token_hex(16), datetime.now(UTC)
     told: list[str] = []
-    asked = _records(connection, anomaly_ids)
-    claimed = set[str]() if anyway else _claimed(connection, asked, by)
-    for dataset, given_to in asked.items():
-        records = [one for one in given_to if one.anomaly_id not in claimed]
+    unsaid: dict[str, list[Any]] = {}
+    for dataset, records in _records(connection, anomaly_ids).items():
         given: dict[str, list[Verdict]] = {}
         for some in chunks(records):
             given |= read_history(connection, dataset, [one.anomaly_id for one in some])
-        entries = [
-            _entry(record, opinion, note, by, now, act) | {"settles": settle}
-            for record in records
-            if not _says_already(given.get(record.anomaly_id, []), by, opinion, note, settle=settle)
+        unsaid[dataset] = [
+            one
+            for one in records
+            if not _says_already(given.get(one.anomaly_id, []), by, opinion, note, settle=settle)
         ]
+    claimed = set[str]() if anyway else _claimed(connection, unsaid, by)
+    for dataset, records in unsaid.items():
+        free = [one for one in records if one.anomaly_id not in claimed]
+        entries = [_entry(one, opinion, note, by, now, act) | {"settles": settle} for one in free]
         if entries:
             connection.execute(sa.insert(verdicts), entries)
             told += [entry["anomaly_id"] for entry in entries]
@@ -227,9 +230,9 @@ def _give(
     return Judged(act, tuple(told), _in_conflict(connection, anomaly_ids), tuple(sorted(claimed)))
 
 
-def _claimed(connection: sa.Connection, asked: Mapping[str, Sequence[Any]], by: str) -> set[str]:
+def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by: str) -> set[str]:
     """Which of these records somebody else is at; some of them are not."""
-    rows = [row for records in asked.values() for row in records]
+    rows = [row for records in unsaid.values() for row in records]
     found: dict[str, Claim] = {}
     for some in chunks(row.anomaly_id for row in rows):
         held = read_claims(connection, some)

@@ -198,6 +198,21 @@ def test_a_verdict_on_what_somebody_else_is_at_is_asked_about_once_more(
     assert judging.give(store, ids[1:2], "normal", by="ann").anomaly_ids == (ids[1],)
 
 
+def test_sent_again_it_is_not_asked_about_though_somebody_came_to_the_record_since(
+    store: Ledger, ids: list[str]
+) -> None:
+    """Its answer may have been lost; that nothing was written would be untrue then."""
+    judging.give(store, ids[:2], "normal", by="ann")
+    judging.claim(store, ids[0], by="bob")
+    again = judging.give(store, ids[:2], "normal", by="ann")
+    assert (again.anomaly_ids, again.claimed) == ((), ())
+    judging.claim(store, ids[2], by="bob")
+    more = judging.give(store, ids[:4], "normal", by="ann")
+    assert (more.anomaly_ids, more.claimed) == ((ids[3],), (ids[2],))
+    with pytest.raises(ClaimedByAnother, match="bob is at record 'k2'"):
+        judging.give(store, ids[:3], "normal", by="ann")
+
+
 @pytest.mark.parametrize("whole", [False, True], ids=["several", "group"])
 def test_of_several_those_that_somebody_else_is_at_are_left_out(
     store: Ledger, ids: list[str], whole: bool
