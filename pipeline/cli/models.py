@@ -72,7 +72,8 @@ def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: As
     from pipeline import steps
     from pipeline.installation import Installation
 
-    finish([steps.rollback(Installation(), dataset, by=by or getpass.getuser(), reason=reason)], as_json)
+    given = partial(steps.rollback, Installation(), dataset, by=by or getpass.getuser(), reason=reason)
+    finish([told(as_json, given)], as_json)
 
 
 @verbs.command()

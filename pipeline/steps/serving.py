@@ -220,8 +220,14 @@ def reject(here: Installation, dataset_name: str, version: int, *, by: str, reas
     return Receipt("reject", dataset.name, "rejected" if changed else "unchanged", (), version)
 
 
-def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> Promoted:
-    """Make the previous champion champion again."""
+def rollback(
+    here: Installation, dataset_name: str, *, by: str, reason: str, say: Say = lambda _: None
+) -> Promoted:
+    """Make the previous champion champion again; the page of the newest batch that the other one scored says
+    so in MLflow, too.
+    """
+    from pipeline.report import newest
+
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.name) as note:
         left = here.registry.champion(dataset.name)
@@ -229,6 +235,8 @@ def rollback(here: Installation, dataset_name: str, *, by: str, reason: str) -> 
         note(done.champion)
     if left:
         _retell(here, dataset, left.version)
+        left = here.registry.version(dataset.name, left.version)  # with what is on record of it now
+        newest.keep(here, dataset, left, here.ledger.current(dataset.name).values(), say)
     follows = _scored_before(here, dataset, left.version if left else None, done.champion)
     return Promoted(
         "rollback",

@@ -367,6 +367,12 @@ def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_m
     assert of_batch(in_mlflow(registry, other)) == "2026-01-03"
     assert in_mlflow(registry, version) == page
 
+    steps.rollback(trained.here, "payments", by="bob", reason="it is too loud")
+    told = " ".join(re.sub("<[^>]+>", " ", in_mlflow(registry, other)).split())
+    assert of_batch(in_mlflow(registry, other)) == "2026-01-03"
+    assert f"Version {other.version} was rolled back by bob" in told
+    assert in_mlflow(registry, version) == page
+
 
 def test_a_page_that_mlflow_does_not_take_is_said_and_the_batch_is_scored_all_the_same(
     trained: Place,
