@@ -45,7 +45,7 @@ def promote(
     """
     from pipeline.notify import alerts
 
-    dataset = here.dataset(dataset_name)
+    dataset, reason = here.dataset(dataset_name), reason.strip()
     seen = here.registry.champion(dataset.name)
     chosen = _chosen(here, dataset, version)
     if as_challenger and not {"challenger", "champion"} & set(chosen.aliases):

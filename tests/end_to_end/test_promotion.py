@@ -238,6 +238,7 @@ def test_a_version_that_nobody_has_judged_serves_only_by_somebodys_word(trained:
     assert code == 2, output
     assert "version 2 was never judged (vaewatch evaluate payments --version 2 does that)" in errors
     assert "--reason" in errors
+    assert trained.run(*by_number, "--reason", " ")[0] == 2
     with pytest.raises(NotReady, match=r"never judged .*; to promote it all the same: .* --reason WHY"):
         promote(trained, 2)
     assert trained.here.registry.champion(trained.name).version == 1  # type: ignore[union-attr]
