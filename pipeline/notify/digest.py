@@ -66,7 +66,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     rows = [
         row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
     ]
-    rows.sort(key=lambda row: -row.severity)
+    rows.sort(key=lambda row: (-row.severity, -row.anomaly_score))
     lines = [
         f"{dataset.name} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
         f"wait for review, of {len(batch_ids)} scored{alarmed}",

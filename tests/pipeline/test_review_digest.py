@@ -5,6 +5,7 @@ scored.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -136,6 +137,18 @@ def test_of_a_backlog_one_message_says_all_and_the_newest_batch_has_its_own(
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "5.9  k2026-01-29  amount 900 (expected 12.5), batch 2026-01-29" in text
+
+
+def test_of_records_as_severe_a_backlogs_message_names_those_of_the_highest_scores(
+    here: Installation,
+) -> None:
+    """As the pages do: whichever batch they are of."""
+    days = [f"2026-01-{day:02}" for day in range(1, 6)]
+    scores = (500.0, 100.0, 400.0, 200.0, 300.0)
+    for day, points in zip(days, scores, strict=True):
+        score(here, [row(f"k{points:.0f}", batch_id=day, severity=4.0, anomaly_score=points)])
+    text = digest.of_backlog(here, dataset(**FILE), days) or ""
+    assert re.findall(r"4\.0  (k\d+)", text) == ["k500", "k400", "k300"]
 
 
 def test_each_batch_is_told_once_whatever_is_tried_again(here: Installation) -> None:
