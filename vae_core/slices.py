@@ -27,7 +27,7 @@ _SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # where their latents are searched for
 _LARGEST_ON_GPU = 512 * LARGEST_SLICE
 _TENSORS = 16  # of a slice's widest one, which together take as much memory as all that are held at once
-_SLICE_CELLS = 2**20  # of a slice's largest tensor
+SLICE_CELLS = 2**20  # of four bytes, of a slice's largest tensor
 
 
 def slice_size(vae: VAE) -> int:
@@ -38,7 +38,7 @@ def slice_size(vae: VAE) -> int:
     """
     if vae.recipe.encoder == "none":
         return _SEARCHED_SLICE
-    return _largest(min(LARGEST_SLICE, _SLICE_CELLS // _widest(vae)))
+    return _largest(min(LARGEST_SLICE, SLICE_CELLS // _widest(vae)))
 
 
 def fitting_slice(vae: VAE) -> int:
@@ -58,8 +58,14 @@ def _largest(bound: int) -> int:
 
 
 def _widest(vae: VAE) -> int:
-    """Cells of a slice's largest tensor for each record."""
-    return vae.recipe.n_members * max(vae.recipe.width, 2 * len(vae.layout.numeric) + sum(vae.layout.n_codes))
+    """Cells, of four bytes, of a slice's largest tensor for each record."""
+    recipe, layout = vae.recipe, vae.layout
+    squared = recipe.latents_for(layout) ** 2
+    covariance = squared if recipe.posterior == "full" else 0
+    if recipe.encoder == "exact":
+        covariance = 2 * squared  # which is in double precision
+    columns = 2 * len(layout.numeric) + sum(layout.n_codes)
+    return recipe.n_members * max(recipe.width, recipe.n_components, columns, covariance)
 
 
 def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_core import MISSING, VAE, Expected, Layout, Recipe, Records, Scores, expect, fit, score
 from vae_core.fused import FusedScorer
-from vae_core.scoring import ROUNDING
-from vae_core.slices import LARGEST_SLICE
+from vae_core.scoring import ROUNDING, cell_terms
+from vae_core.slices import LARGEST_SLICE, SLICE_CELLS, slice_size
 
 Result = Scores | Expected
 
@@ -138,6 +140,39 @@ def test_scores_do_not_depend_on_threads_or_place_for_any_width(
         assert same(ask(vae, records[order]), alone, order)
         for row in (0, LARGEST_SLICE - 1, LARGEST_SLICE, n - 1):
             assert same(ask(vae, records[row]), alone, slice(row, row + 1))
+
+
+class _Largest(TorchDispatchMode):
+    """n_bytes: of the largest tensor that an operation gave."""
+
+    n_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.n_bytes = max(self.n_bytes, found.untyped_storage().nbytes())
+        return found
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"n_members": 4, "width": 600},
+        {"posterior": "full", "n_latents": 40},
+        {"encoder": "exact", "prior": "normal", "noise": "gaussian_shared_sigma", "n_latents": 40},
+        {"posterior": "full", "n_components": 900},
+    ],
+)
+def test_no_tensor_of_a_slice_is_larger_than_the_bound(recipe: dict[str, Any]) -> None:
+    """Many latents or components cost records of a slice, not gigabytes."""
+    vae = VAE(Layout(tuple("abcdefgh")), Recipe(**recipe))
+    vae.initialise(torch.zeros(1, 0, dtype=torch.int64), torch.Generator().manual_seed(0))
+    n = slice_size(vae)
+    records = Records(torch.randn(n, 8), torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0))
+    with torch.no_grad(), _Largest() as seen:
+        cell_terms(vae.eval(), records)
+    assert n < LARGEST_SLICE
+    assert SLICE_CELLS < seen.n_bytes <= 4 * SLICE_CELLS
 
 
 def test_a_non_contiguous_table_scores_the_same(vae: VAE, draw: Callable[..., Records]) -> None:
