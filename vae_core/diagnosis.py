@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae_core.model import VAE
 from vae_core.noise import Mixed, Noise, StudentT
+from vae_core.recipe import Recipe
 from vae_core.records import Records
 from vae_core.slices import in_slices
 
@@ -73,12 +74,12 @@ def _learned_variance(numeric: Noise) -> Tensor:
 def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, variance: Tensor) -> list[str]:
     notes = []
     if not all(active) and len(vae.layout.columns) > 1:
-        notes.append(_collapse(active, n_latents))
+        notes.append(_collapse(active, n_latents, vae.recipe))
     points = float((spread < _NARROW).float().mean())
-    if vae.recipe.regulariser == "kl" and points > 0.5:
-        notes.append(
-            f"{points:.0%} of the posteriors have shrunk to points: latents copy records; raise kl_weight or lower n_latents"
-        )
+    # an exact posterior is as narrow as many columns make it
+    if vae.recipe.regulariser == "kl" and vae.recipe.encoder != "exact" and points > 0.5:
+        tries = "raise kl_weight or lower n_latents" if vae.recipe.weighs_the_kl else "lower n_latents"
+        notes.append(f"{points:.0%} of the posteriors have shrunk to points: latents copy records; {tries}")
     learned = vae.learned[: variance.shape[2]].cpu()
     scaled = torch.tensor([name in _LEARN_SCALE for name in vae.noise.names], dtype=torch.bool)
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled
@@ -88,8 +89,10 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
     return notes
 
 
-def _collapse(active: tuple[int, ...], n_latents: int) -> str:
-    tries = "try kl_warm_up, free_nats or a lower kl_weight"
+def _collapse(active: tuple[int, ...], n_latents: int, recipe: Recipe) -> str:
+    tries = "try another seed or more steps"
+    if recipe.weighs_the_kl:
+        tries = "try kl_warm_up, free_nats or a lower kl_weight"
     if any(active):
         return (
             f"posterior collapse: in {active.count(0)} of {len(active)} members none of {n_latents} latents varies "

@@ -139,6 +139,11 @@ class Recipe:
         if self.reconstruction != "likelihood":
             yield f"{bound} cannot hold what reconstruction {self.reconstruction!r} adds"
 
+    @property
+    def weighs_the_kl(self) -> bool:
+        """Whether its loss has a KL with a weight: kl_weight, kl_warm_up and free_nats do something."""
+        return self.encoder == "network" and self.regulariser == "kl" and self.samples == 1
+
     def latents_for(self, layout: Layout) -> int:
         """How many latents a model of this layout gets: unless set, the root of its size, rounded up.
 

@@ -51,6 +51,48 @@ def test_members_that_collapsed_beside_others_are_counted() -> None:
     assert said.startswith("posterior collapse: in 3 of 4 members none of 2 latents varies with the records")
 
 
+WITHOUT_A_WEIGHT: list[dict[str, Any]] = [
+    {"encoder": "exact", "prior": "normal", "noise": "gaussian_shared_sigma"},
+    {"encoder": "none", "n_members": 1, "width": 16},
+    {"regulariser": "kernel"},
+    {"samples": 2},
+]
+
+
+@pytest.mark.parametrize("settings", WITHOUT_A_WEIGHT)
+def test_nobody_is_told_to_set_what_the_recipe_refuses(settings: dict[str, Any]) -> None:
+    """Latents that reach no column, or an encoder that says nothing: none varies, and no KL is weighed."""
+    with pytest.raises(ValueError, match="kl_weight"):
+        Recipe(**settings, kl_weight=0.5)
+    vae = VAE(LAYOUT, Recipe(**settings), ())
+    vae.initialise(one_cause().categorical, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        vae.decoder_outputs.weight.zero_()
+        if vae.recipe.encoder == "network":
+            vae.encoder_outputs.weight.zero_()
+    (said,) = diagnose(vae.eval(), one_cause(60)).notes
+    assert said.startswith("posterior collapse")
+    assert "try" in said
+    assert "kl_" not in said
+    assert "free_nats" not in said
+
+
+def test_an_exact_posterior_is_as_narrow_as_many_columns_make_it() -> None:
+    """300 columns of one cause leave a deviation of 0.006: nothing was copied, and nothing is to be said."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(100, 1, generator=generator) + 0.1 * torch.randn(100, 300, generator=generator)
+    recipe = Recipe(**WITHOUT_A_WEIGHT[0], n_members=1, n_latents=1)
+    vae = VAE(Layout(tuple(f"x{i}" for i in range(300))), recipe, ())
+    assert vae.noise.extra is not None
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.zero_()
+        vae.noise.extra.fill_(-20)
+        vae.decoder_outputs.weight[..., :300] = 1
+        assert vae.encode(records(x)).variance.max() < 1e-4
+    assert diagnose(vae.eval(), records(x)).notes == ()
+
+
 def test_posteriors_that_became_points_are_said() -> None:
     """Without a KL latents copy records."""
     with pytest.warns(TrainingWarning, match="% of the posteriors have shrunk to points"):
