@@ -44,7 +44,8 @@ class Known:
         With l a record's −ELBO (its reconstruction under another regulariser) and u the minibatch's median,
         an anomaly pays softplus(u + margin − l), nothing once it is far out: −ELBO has no upper bound, and
         pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006, eq.
-        4, smoothed). A normal pays l, and is never trimmed.
+        4, smoothed). Normals pay l / 4 on average, less in proportion where there are fewer than 32, and are
+        never trimmed.
 
         loss: gives (n_members, n_records) nats. usual: (n_members,).
         """
