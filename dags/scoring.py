@@ -51,9 +51,8 @@ def score(of: DatasetDags) -> None:
         None, type=["null", "string"], description="batch_id, or first..last; without a partition key"
     )
     when = PartitionedAssetTimetable(assets=of.landed)
-    # derived columns look back into the batch before: it must be there
-    slots = 1 if of.dataset.derived else of.dataset.schedule.parallel
-    with of.dag("score", note, schedule=when, max_active_runs=slots, params={"batch": batch}):
+    at_once = of.dataset.scored_at_once
+    with of.dag("score", note, schedule=when, max_active_runs=at_once, params={"batch": batch}):
 
         @task(multiple_outputs=False)
         def validate(*, dag_run: Any = None, params: Any = None) -> dict[str, Any]:

@@ -7,13 +7,14 @@ Belongs here: how many tasks Airflow may run at once on one machine. Does not: h
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from airflow.sdk.configuration import conf
 
-from pipeline.config.files import dataset_files
+from pipeline.config.files import dataset_files, read_datasets
 from pipeline.config.settings import Settings
 
-TASKS = 3  # of a dataset that compute at once: by default two runs score, one trains
+TASKS = 3  # of a dataset that compute at once where its file says nothing: two runs score, one trains
 
 
 def with_its_share(settings: Settings) -> Settings:
@@ -22,8 +23,17 @@ def with_its_share(settings: Settings) -> Settings:
     """
     if settings.threads:
         return settings
-    at_once = min(_slots(), TASKS * len(dataset_files(settings.datasets)))
+    at_once = min(_slots(), _tasks(settings.datasets))
     return settings.model_copy(update={"threads": max(1, settings.cores // max(1, at_once))})
+
+
+def _tasks(folder: Path) -> int:
+    """How many of all datasets may compute at once: as many as score, and one that trains. A file that is
+    not in order today has tasks tomorrow.
+    """
+    found, _ = read_datasets(folder)
+    n_unread = len(dataset_files(folder)) - len(found)
+    return sum(dataset.scored_at_once + 1 for dataset in found.values()) + TASKS * n_unread
 
 
 def _slots() -> int:

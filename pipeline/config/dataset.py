@@ -300,6 +300,11 @@ class Dataset(Strict):
         """The dataset's file, as a sentence names it."""
         return str(self.file or f"the file of dataset {self.name}")
 
+    @property
+    def scored_at_once(self) -> int:
+        """How many batches; one where derived columns look back: the batch before must be there."""
+        return 1 if self.derived else self.schedule.parallel
+
     @cached_property
     def incoming_path(self) -> Path:
         """The folder that grows, absolute."""

@@ -10,6 +10,8 @@ from dags.mail import installation
 from dags.slots import TASKS
 from pipeline.config.settings import load_settings
 
+from .conftest import DatasetFile
+
 
 @pytest.fixture(autouse=True)
 def of_this_machine(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -46,6 +48,24 @@ def test_without_a_limit_the_datasets_are_counted(
     monkeypatch.setenv("AIRFLOW__CORE__PARALLELISM", "0")
     n_datasets = len(list(of_this_machine.glob("*.yaml")))
     assert threads(monkeypatch, 64) == 64 // (TASKS * n_datasets)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tasks"),
+    [("schedule: {parallel: 7}", 8), ("schedule: {parallel: 1}", 2), ("", 3), ("derived: {twice: 2 * a}", 2)],
+)
+def test_as_many_are_counted_as_a_dataset_s_file_lets_run(
+    monkeypatch: pytest.MonkeyPatch,
+    of_this_machine: Path,
+    dataset_file: DatasetFile,
+    settings: str,
+    tasks: int,
+) -> None:
+    """Its batches that are scored at once, and a training."""
+    for file in of_this_machine.glob("*.yaml"):
+        file.unlink()
+    dataset_file("feed", settings)
+    assert threads(monkeypatch, 64) == 64 // tasks
 
 
 def test_a_celery_worker_has_slots_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
