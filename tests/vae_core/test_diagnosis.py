@@ -110,6 +110,16 @@ def test_a_decoder_that_gave_a_column_up_is_said(noises: dict[str, Any]) -> None
         fit(LAYOUT, records(x), Recipe(steps=300, n_members=2, linear_records=0, **noises), seed=0)
 
 
+def test_a_value_seen_once_in_a_thousand_is_no_column_given_up() -> None:
+    """Its step, 32 deviations, is the least that a decoder may claim to know: a bound set, not run to."""
+    x = one_cause().numeric.clone()
+    x[:, 3] = 0.0
+    x[7, 3] = 1.0
+    x[:, 3] = (x[:, 3] - x[:, 3].mean()) / x[:, 3].std()
+    vae = fit(LAYOUT, records(x), Recipe(steps=300, n_members=2), seed=0)  # a warning would be an error
+    assert vae.noise.lowest_variance[0, 0, 3] > 50
+
+
 def test_heavy_tails_alone_are_no_column_given_up() -> None:
     """With 2.05 degrees of freedom the variance is 41 times the squared scale: 68 where that is 1.65."""
     vae = VAE(LAYOUT, Recipe(noise="student_t", n_members=2), ())
