@@ -7,6 +7,7 @@ but those on lanes does the plain thing.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # plain calls before one is recorded: libraries set themselves up in them
 _N_LANES = 2
+_of_lane = threading.local()
 
 
 @contextmanager
@@ -52,7 +54,8 @@ def fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
 def room(device: torch.device, n_bytes: int) -> int:
     """How many things of so many bytes a GPU has room for in half of what is free."""
     n_free, _ = torch.cuda.mem_get_info(device)
-    return int(n_free // 2 // n_bytes)
+    n_kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for us
+    return int((n_free + n_kept) // 2 // n_bytes)
 
 
 def in_halves(n: int, size: int, work: Callable[[slice, int], None]) -> int:
@@ -105,11 +108,7 @@ def lanes(device: torch.device) -> ThreadPoolExecutor:
     """Threads with a stream of a GPU each: while kernels run on one, copies go on on the other. They stay,
     and what they allocated with them, however many threads wait for them.
     """
-
-    def start() -> None:
-        torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-
-    return ThreadPoolExecutor(_N_LANES, "vae-core-lane", initializer=start)
+    return ThreadPoolExecutor(_N_LANES, f"vae-core-{device}")
 
 
 def on_lane(device: torch.device, work: Callable[[], int]) -> Callable[[], int]:
@@ -119,12 +118,14 @@ def on_lane(device: torch.device, work: Callable[[], int]) -> Callable[[], int]:
     asked = torch.cuda.current_stream(device).record_event()
 
     def run() -> int:
-        own = torch.cuda.current_stream(device)
-        own.wait_event(asked)
-        try:
-            return work()
-        finally:
-            own.synchronize()
+        if not hasattr(_of_lane, "stream"):
+            _of_lane.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(_of_lane.stream):
+            _of_lane.stream.wait_event(asked)
+            try:
+                return work()
+            finally:
+                _of_lane.stream.synchronize()
 
     return run
 

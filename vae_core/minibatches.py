@@ -11,6 +11,7 @@ CPU, on a GPU, on several, whether the records lie on it or not.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from vae_core.device import fits, sent, stream
 from vae_core.model import VAE
 from vae_core.parallel import Share
 from vae_core.records import MISSING, Records
+
+log = logging.getLogger(__name__)
 
 _MOST_CELLS = 2**24  # that are drawn and sent together
 
@@ -66,12 +69,20 @@ class Minibatches:
         parts = ([getattr(r, name) for r in sets] for name in ("numeric", "categorical", "context"))
         records = Records(*(torch.cat(part) if len(part) > 1 else part[0] for part in parts))
         whole = records.numeric, records.categorical, records.context
-        self.records = records.to(self.device) if fits(whole, self.device) else records
+        self.records = self._resident(records) if fits(whole, self.device) else records
         n_cells = n_latents * self.noise_shape[0] * len(sets) + sum(x.shape[1] for x in whole)
         self.most = max(1, _MOST_CELLS // (self.n_rows * n_cells))
         self.side = stream(self.device) if self.device.type == "cuda" else None
         self.ready: list[Minibatch] = []
         self.states: list[Tensor] = []
+
+    def _resident(self, records: Records) -> Records:
+        """The records on the device; where they are where somebody took its memory meanwhile."""
+        try:
+            return records.to(self.device)
+        except torch.OutOfMemoryError as fault:
+            log.warning("the records do not fit on %s and are sent step by step: %s", self.device, fault)
+            return records
 
     def take(self, n_steps: int) -> list[Minibatch]:
         """The next steps' minibatches, at most so many; on a CPU one, for other draws of the same generator

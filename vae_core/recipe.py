@@ -112,6 +112,8 @@ class Recipe:
         if self.regulariser != "kl" and weighed:
             weight = "adversarial_weight" if self.regulariser == "adversarial" else "distance_weight"
             yield f"{_listed(_WEIGH_THE_KL)} weigh the KL, which regulariser {self.regulariser!r} leaves out: set {weight}"
+        if self.kl_cycles > 1 and not self.kl_warm_up:
+            yield "kl_cycles are of the KL's warm-up: set kl_warm_up, its share of a cycle, or leave kl_cycles out"
         if self.samples > 1:
             yield from self._contradictions_of_the_bound(weighed)
 

@@ -149,6 +149,27 @@ def test_minibatches_drawn_together_are_those_drawn_one_by_one(
     assert torch.equal(again.take(1)[0].noise, one_by_one.take(1)[0].noise)
 
 
+def test_records_that_do_not_fit_a_device_after_all_are_sent_step_by_step(
+    layout: Layout,
+    draw: Callable[..., Records],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody else took its memory between the look and the copy."""
+
+    def new() -> Minibatch:
+        batches = Minibatches(VAE(layout, SHORT), [draw(300, seed=1)], [torch.Generator().manual_seed(3)])
+        return batches.take(1)[0]
+
+    def full(*_: object) -> Records:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    expected = new()
+    monkeypatch.setattr(Records, "to", full)
+    assert all(torch.equal(a, b) for a, b in zip(_parts(new()), _parts(expected), strict=True))
+    assert "are sent step by step" in caplog.text
+
+
 def _parts(batch: Minibatch) -> list[Tensor]:
     records, visible = batch.records, batch.visible
     return [records.numeric, records.context, records.categorical, visible.categorical, batch.noise]

@@ -139,6 +139,7 @@ def _learns_finds_explains_and_is_saved(
         ({"encoder": "exact", "reconstruction": "vae_gan"}, "leave out .*reconstruction"),
         ({"samples": 0}, r"samples must be a whole number in \[1, inf\)"),
         ({"kl_warm_up": 1.5}, r"kl_warm_up must be a number in \[0, 1\]"),
+        ({"kl_cycles": 2}, r"kl_cycles are of the KL's warm-up: set kl_warm_up"),
         ({"kl_cycles": 0}, r"kl_cycles must be a whole number in \[1, inf\)"),
         ({"regulariser": "l2"}, "regulariser must be one of kl, mmd, .*, is 'l2'"),
         (

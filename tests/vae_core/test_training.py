@@ -24,6 +24,8 @@ from vae_core import (
     score,
 )
 from vae_core import losses as losses_module
+from vae_core import run as run_module
+from vae_core.gradient import Gradient
 from vae_core.objectives import ElboTerms
 
 SHORT = Recipe(steps=60, n_members=2, width=16, warm_up=5)
@@ -192,6 +194,30 @@ def test_a_loss_that_is_not_finite_once_costs_some_steps_and_not_the_fit(
     assert calls == 85  # steps 26 to 50 were taken twice
     assert seen[1].learning_rate < 0.5 * seen[0].learning_rate
     assert score(vae, draw(50, seed=5)).anomaly_score.isfinite().all()
+
+
+def test_so_does_a_gradient_by_hand_that_is_not_finite_once(
+    draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default family of numbers alone takes its steps without autograd."""
+    calls = 0
+    genuine = run_module.gradient
+
+    def poisoned(*args: object, **settings: object) -> Gradient:
+        nonlocal calls
+        calls += 1
+        found = genuine(*args, **settings)  # type: ignore[arg-type]
+        return replace(found, loss=found.loss * math.nan) if calls == 30 else found
+
+    monkeypatch.setattr(run_module, "gradient", poisoned)
+    seen: list[Progress] = []
+    records = draw(300, seed=2)
+    alone = Records(records.numeric, records.categorical[:, :0], records.context)
+    layout = Layout(tuple("abcde"), (), ("hour",))
+    vae = fit(layout, alone, SHORT, seed=0, on_progress=seen.append)
+    assert [p.step for p in seen] == [25, 50, 60]
+    assert calls == 85
+    assert score(vae, alone).anomaly_score.isfinite().all()
 
 
 def test_a_loss_that_stays_non_finite_ends_in_words(
