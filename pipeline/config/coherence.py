@@ -21,7 +21,7 @@ def between_settings(raw: Mapping[str, Any]) -> list[Fault]:
     if not isinstance(columns, dict):
         return []
     promised = {name: column if isinstance(column, dict) else {} for name, column in columns.items()}
-    looks = (_key, _time, _split, _derived, _noise, _entity, _modelled, _names)
+    looks = (_key, _time, _split, _derived, _noise, _encoder, _entity, _modelled, _names)
     return list(chain.from_iterable(look(raw, promised) for look in looks))
 
 
@@ -65,6 +65,18 @@ def _noise(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
         if name not in (raw.get("derived") or {}) and columns.get(name, {}).get("role") != "numeric":
             where = ("train", "recipe", "column_noise")
             yield where, f"column {name!r} has no role numeric: it has no noise model"
+
+
+def _encoder(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
+    recipe = (raw.get("train") or {}).get("recipe")
+    if not isinstance(recipe, dict) or recipe.get("encoder") != "exact":
+        return
+    if categories := [name for name, column in columns.items() if column.get("role") == "categorical"]:
+        where = ("train", "recipe", "encoder")
+        yield (
+            where,
+            f"exact has a closed form for numbers alone: column {categories[0]!r} has role categorical",
+        )
 
 
 def _entity(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:

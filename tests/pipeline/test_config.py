@@ -464,6 +464,17 @@ def test_a_noise_model_for_what_is_no_number_is_said_when_the_file_is_read(
         read(GOOD + "train: {recipe: {column_noise: {amuont: poisson}}}\n")
 
 
+def test_categories_without_a_closed_form_are_said_when_the_file_is_read(
+    read: Callable[[str], Dataset],
+) -> None:
+    """Otherwise each night's training would fail, once it had read its window."""
+    exact = "train: {recipe: {encoder: exact, prior: normal, noise: gaussian_shared_sigma}}\n"
+    assert read(GOOD + exact).train.recipe["encoder"] == "exact"
+    categories = GOOD.replace("flag:", "  channel: {type: string, role: categorical}\nflag:")
+    with pytest.raises(ConfigError, match=r"train\.recipe\.encoder: exact has .* column 'channel' has role"):
+        read(categories + exact)
+
+
 @pytest.mark.parametrize(
     ("files", "cores"),
     [
