@@ -58,6 +58,12 @@ def review_list(
         str | None,
         typer.Option(help="most at odds: the column with the largest share of what makes a record odd"),
     ] = None,
+    oddness: Annotated[
+        Literal[
+            "any", "above", "below", "missing", "other_category", "unknown_category", "together", "no_column"
+        ],
+        typer.Option(help="how it is odd, in the column most at odds; `together`: only with others"),
+    ] = "any",
     kind: Annotated[
         Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
     ] = "any",
@@ -88,6 +94,7 @@ def review_list(
         state=None if state == "any" else state,
         kind=None if kind == "any" else kind,
         driver=driver,
+        oddness=None if oddness == "any" else oddness,
         batch=batch,
         since=since.date().isoformat() if since else None,
         until=until.date().isoformat() if until else None,

@@ -12,7 +12,7 @@ from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
 from pipeline.records.looking_back import words
-from pipeline.steps.receipts import Judged, Receipt, Reproduced, oddness
+from pipeline.steps.receipts import Judged, Receipt, Reproduced, odd_as_a_whole
 
 NO_DATASETS = (
     "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "
@@ -118,7 +118,7 @@ def _counts(batch: dict[str, Any]) -> list[str]:
 
 def _note(batch: dict[str, Any]) -> str:
     aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
-    odd = oddness(batch["above_usual"]) if batch["is_odd"] else ""
+    odd = odd_as_a_whole(batch["above_usual"]) if batch["is_odd"] else ""
     behind = batch.get("outdated_by")
     stale = "" if behind is None else f"outdated: {words(behind)}"
     return batch["reason"] or "; ".join(filter(None, [odd, stale, *batch["notes"], aside]))

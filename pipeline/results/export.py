@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.records import verdicts
 from pipeline.results.views import ORDER, reasons_text, stands
-from pipeline.review.queued import Reason
+from pipeline.review.queued import Reason, oddness
 
 _WHEN = pa.timestamp("us", "UTC")
 HISTORY = pa.schema([
@@ -43,8 +43,8 @@ HISTORY = pa.schema([
 
 
 def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write flagged records, with what their verdicts come to, to .parquet, .csv (reasons as text) or .jsonl;
-    returns how many.
+    """Write flagged records, with how they are odd and what their verdicts come to, to .parquet, .csv
+    (reasons as text) or .jsonl; returns how many.
 
     Raises:
         ConfigError: another suffix.
@@ -57,6 +57,8 @@ def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str |
     table = tables.read("scores", batch_id=batch_id, flag=True).sort_by(ORDER)
     given = verdicts.history(here.ledger, dataset_name)
     stand = [stands(given, i) for i in table["anomaly_id"].to_pylist()]
+    how = [oddness([Reason(**one) for one in reasons or []]) for reasons in table["reasons"].to_pylist()]
+    table = table.append_column("oddness", pa.array(how, pa.string()))
     return _write(table.append_column("verdict", pa.array(stand, pa.string())), out)
 
 

@@ -29,6 +29,7 @@ from pipeline.records.verdicts import anomaly_id
 from pipeline.review import suppression
 from pipeline.review.filters import BANDS, without_nul
 from pipeline.review.intake import QueueBatch, held, judged_keys, replace_batch
+from pipeline.review.queued import Reason, oddness
 from pipeline.storage.ledger import BatchState
 from pipeline.storage.review_schema import NO_COLUMN
 from pipeline.storage.tables import Tables
@@ -193,6 +194,7 @@ class _Batch:
             "day": self.day,
             "kind": kind,
             "driver": label(reasons[0]["column"] if reasons else ""),
+            "oddness": oddness([Reason(**reason) for reason in reasons[:1]]) if kind == "flagged" else "",
             "signature": signature,
             "band": max(band for band in BANDS if band <= max(0.0, row["severity"])),
             "suppressed": hiding.number if hiding else 0,

@@ -39,6 +39,7 @@ class Filters:
     dataset: str | None = None
     state: str | None = None
     driver: str | None = None
+    oddness: str | None = None
     band: int | None = None
     kind: str | None = None
     model_version: int | None = None
@@ -150,7 +151,7 @@ def conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]
 
     hidden = column("suppressed") != 0 if table is queue else table.c.suppressed
     conditions: list[sa.ColumnElement[bool]] = [hidden if filters.suppressed else ~hidden]
-    equal = ["dataset", "state", "driver", "kind", "model_version", "reviewer"]
+    equal = ["dataset", "state", "driver", "oddness", "kind", "model_version", "reviewer"]
     conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
     if filters.among is not None:
         conditions.append(column("dataset").in_(filters.among))

@@ -29,7 +29,7 @@ PAGE = 50
 LOOKED_UP = (
     2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
 )
-FACETS = ("dataset", "state", "driver", "band", "kind", "model_version", "reviewer")
+FACETS = ("dataset", "state", "driver", "oddness", "band", "kind", "model_version", "reviewer")
 NOT_LISTED = {"record", "record_key", "key_start", "row_number", "kl_weight", "terms"}
 ORDER = tuple(queue.c[name] for name in Place._fields)
 LISTED = [column for column in queue.c if column.name not in NOT_LISTED]

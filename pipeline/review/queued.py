@@ -1,19 +1,24 @@
 """A record of the review queue: what a list shows of it, and the whole of it.
 
-Belongs here: the types, described for whoever reads the API. Does not: reading them from the
-database (queue.py, record.py), or what else is looked up for a record (compare.py, versions.py).
+Belongs here: the types, described for whoever reads the API, and how a record is odd. Does not: reading
+them from the database (queue.py, record.py), or what else is looked up for a record (compare.py,
+versions.py).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from pipeline.records.verdicts import State, Verdict
+
+Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
+ODDNESSES: tuple[Oddness, ...] = get_args(Oddness)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,25 @@ class Reason:
     def is_within(self) -> bool:
         """Whether what was observed lies in the interval: not odd by itself, but with the others."""
         return _number(self.low) <= _number(self.observed) <= _number(self.high)
+
+    @property
+    def oddness(self) -> Oddness:
+        """How this column is odd; `together`: its value is the expected one, the others being another."""
+        if self.observed == "missing":
+            return "missing"
+        if self.unknown:
+            return "unknown_category"
+        if self.is_within or self.observed in {self.expected, self.expected.rpartition(" (")[0]}:
+            return "together"
+        above = _number(self.observed) - _number(self.expected)
+        if self.low is None or math.isnan(above):
+            return "other_category"
+        return "above" if above >= 0 else "below"
+
+
+def oddness(reasons: Sequence[Reason]) -> Oddness:
+    """How a flagged record is odd: as its first reason is, which its driver is of."""
+    return reasons[0].oddness if reasons else "no_column"
 
 
 def _number(value: float | str | None) -> float:
@@ -85,6 +109,10 @@ class Listed:
     day: Annotated[str, Field(description="of the batch's newest record")]
     kind: Annotated[str, Field(description="flagged, sampled, or cleared: no longer flagged")]
     driver: Annotated[str, Field(description="the column with the largest share of what makes it odd")]
+    oddness: Annotated[
+        Oddness | Literal[""],
+        Field(description="how it is odd: as its driver is; empty: it was not flagged when it came in"),
+    ]
     signature: str
     state: State
     reviewer: str

@@ -177,10 +177,10 @@ def sentence(receipt: BatchReceipt, width: int = 0) -> str:
     }
     said = counts.get(receipt.outcome) or ": ".join(filter(None, [receipt.outcome, receipt.reason]))
     if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
-        said += f"; {oddness(receipt.above_usual)}"
+        said += f"; {odd_as_a_whole(receipt.above_usual)}"
     return f"{receipt.batch_id}:".ljust(width + 1) + f" {said}"
 
 
-def oddness(above_usual: float) -> str:
+def odd_as_a_whole(above_usual: float) -> str:
     """Why a batch is odd as a whole."""
     return f"odd as a whole: scores higher than usual, {above_usual:.0%} of its records above a normal one"

@@ -28,8 +28,8 @@ NO_COLUMN = (
     "·"  # the signature of a flagged record that no column explains; the empty one is every signature's
 )
 _PAGED = (
-    "day", "severity", "anomaly_score", "anomaly_id", "dataset", "batch_id", "kind", "driver", "signature", "state", "reviewer", "band",
-    "model_version", "suppressed",
+    "day", "severity", "anomaly_score", "anomaly_id", "dataset", "batch_id", "kind", "driver", "oddness", "signature", "state", "reviewer",
+    "band", "model_version", "suppressed",
 )  # fmt: skip
 
 verdicts = sa.Table(
@@ -66,6 +66,7 @@ queue = sa.Table(
     sa.Column("day", sa.String(10), nullable=False),
     sa.Column("kind", sa.String(8), nullable=False),  # flagged | sampled
     sa.Column("driver", sa.Text, nullable=False),  # the column with the largest share
+    sa.Column("oddness", sa.String(16), nullable=False, server_default=""),  # how it is odd; "": not flagged
     # the columns with reasons, and in which direction; or NO_COLUMN
     sa.Column("signature", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # open | an opinion | conflict
@@ -126,6 +127,7 @@ def _counted() -> list[sa.Column[Any]]:
     return [
         sa.Column("kind", sa.String(8), nullable=False),
         sa.Column("driver", sa.Text, nullable=False),
+        sa.Column("oddness", sa.String(16), nullable=False, server_default=""),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reviewer", sa.String(250), nullable=False),
         sa.Column("band", sa.Integer, nullable=False),
@@ -155,6 +157,7 @@ tally_sums = sa.Table(
         "dataset",
         "kind",
         "driver",
+        "oddness",
         "state",
         "reviewer",
         "band",

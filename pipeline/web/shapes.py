@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pipeline.records.verdicts import Opinion, State
 from pipeline.review import groups, judging, queue, suppression
 from pipeline.review.filters import Filters, Place
-from pipeline.review.queued import Claim, Listed
+from pipeline.review.queued import Claim, Listed, Oddness
 
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
@@ -69,6 +69,7 @@ class Choice(_Emptied):
         max_length=1000,
         description="most at odds: the column with the largest share of what makes a record odd",
     )
+    oddness: Oddness | None = Field(None, description="how it is odd, in the column most at odds")
     band: Band | None = Field(None, description="severity at least")
     kind: Literal["flagged", "sampled", "cleared"] | None = None
     model_version: Number | None = None
@@ -205,6 +206,7 @@ class Counts(BaseModel):
     dataset: dict[str, int]
     state: dict[str, int]
     driver: dict[str, int] = Field(description="by the column that is most at odds")
+    oddness: dict[str, int] = Field(description="by how that column is odd")
     band: dict[str, int] = Field(description="by severity: at least")
     kind: dict[str, int] = Field(description="flagged, and the random sample")
     model_version: dict[str, int]

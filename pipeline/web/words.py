@@ -37,11 +37,19 @@ WORDS = {
     "flagged": "flagged",
     "sampled": "random sample",
     "cleared": "no longer flagged",
+    "above": "above expected",
+    "below": "below expected",
+    "missing": "missing",
+    "other_category": "another category",
+    "unknown_category": "unknown category",
+    "together": "only together with others",
+    "no_column": "in no single column",
 }
 NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
 FACET_NAMES = {
     "state": "Verdict",
     "driver": "Most at odds",
+    "oddness": "How it is odd",
     "band": "Severity",
     "kind": "Why here",
     "dataset": "Dataset",

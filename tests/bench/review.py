@@ -38,6 +38,7 @@ from pipeline.web.app import create_app
 from tests.pipeline.postgresql import server
 
 N_COLUMNS, DAYS, DATASETS = 20, 365, ("payments", "orders", "sensors")
+ODD = ("above", "below", "together", "missing")  # in each column
 SERVES = 4  # the version on whose flags most verdicts are
 DATASET = (
     "dataset: {name}\nincoming: {{path: incoming}}\ncolumns:\n  column_0: {{type: float, role: numeric}}\n"
@@ -123,12 +124,14 @@ def _rows(
     rng: np.random.Generator, dataset: str, day: str, n: int, version: int, record: str
 ) -> Iterator[dict[str, Any]]:
     severities, drivers = 2 + rng.exponential(1.5, n), rng.integers(0, N_COLUMNS, n)
-    for i, (severity, driver) in enumerate(zip(severities.tolist(), drivers.tolist(), strict=True)):
+    oddness = rng.choice(ODD, n, p=(0.55, 0.2, 0.15, 0.1)).tolist()
+    drawn = zip(severities.tolist(), drivers.tolist(), oddness, strict=True)
+    for i, (severity, driver, odd) in enumerate(drawn):
         key, column = f"{day}-{i:09d}", f"column_{driver}"
         reason = {"column": column, "observed": "9", "expected": "1", "low": 0.5, "high": 1.5, "share": 0.8}
         yield {
             "anomaly_id": anomaly_id(dataset, day, key), "dataset": dataset, "batch_id": day, "day": day,
-            "kind": "flagged", "driver": column, "signature": f"{column}↑", "suppressed": 0,
+            "kind": "flagged", "driver": column, "oddness": odd, "signature": f"{column}↑", "suppressed": 0,
             "band": max(band for band in BANDS if band <= severity), "model_version": version, "row_number": i,
             "severity": severity, "anomaly_score": severity * 90, "reconstruction": severity * 80,
             "kl_divergence": severity * 10, "kl_weight": 1.0, "kl_share": 0.1, "p_value": 10**-severity, "threshold": 20.0,
@@ -153,6 +156,8 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "list, nothing chosen": lambda: queue.page(ledger, Filters()),
         "list, deep": lambda: queue.page(ledger, Filters(state="open"), after=deep),
         "list, one column": lambda: queue.page(ledger, Filters(state="open", driver="column_3")),
+        "list, one kind of oddness": lambda: queue.page(ledger, Filters(state="open", oddness="missing")),
+        "list, five filters, few rows": lambda: queue.page(ledger, replace(rare, oddness="missing")),
         "list, four filters, few rows": lambda: queue.page(ledger, rare),
         "list, severity at least 16": lambda: queue.page(ledger, Filters(band=16)),
         "list, model version 1": lambda: queue.page(ledger, Filters(model_version=1)),
@@ -162,7 +167,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "search by key": lambda: queue.page(ledger, Filters(search="2025-12-24-00000001")),
         "search, a prefix of many": lambda: queue.page(ledger, Filters(search="2025")),
         "search of many, few rows": lambda: queue.page(ledger, replace(rare, search="2025")),
-        "counts by seven filters": lambda: queue.counts(ledger, Filters(state="open")),
+        "counts by eight filters": lambda: queue.counts(ledger, Filters(state="open")),
         "counts, four filters": lambda: queue.counts(ledger, rare),
         "groups of all days": lambda: groups(ledger, Filters(state="open")),
         "groups of 30 days": lambda: groups(ledger, Filters(state="open", since="2026-05-01")),

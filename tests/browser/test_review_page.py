@@ -178,6 +178,22 @@ def test_filters_stand_in_the_address_and_have_counts(page: Page) -> None:
     page.until(lambda: [one.text for one in page.all(".row .key")] == ["key-3"])
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_records_that_are_odd_alike_in_any_column_are_found(
+    open_browser: Callable[..., Any], address: str, width: int
+) -> None:
+    """In one click, on a small screen once the filters are open; another one takes it back."""
+    page = Page(open_browser(width, 844), address)
+    for choice, after in (("below expected 1", "1 open"), ("below expected 1", "9 open")):
+        if width < 500:
+            page.all(".filter-box > summary")[0].click()
+        next(one for one in page.all(".facet a") if " ".join(one.text.split()) == choice).click()
+        page.until(lambda after=after: page.text("h1") == after)
+        assert ("oddness=below" in page.browser.current_url) == (after == "1 open")
+        assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert page.faults() == []
+
+
 def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Installation) -> None:
     """Enter opens; the note goes with the verdict; the next record comes by itself."""
     page.press("j")

@@ -12,7 +12,7 @@ from pipeline.installation import Installation
 from pipeline.records.verdicts import anomaly_id
 from pipeline.review.filters import BANDS
 from pipeline.review.intake import QueueBatch, replace_batch
-from pipeline.review.queued import Whole
+from pipeline.review.queued import Oddness, Reason, Whole, oddness
 from pipeline.storage.ledger import BatchState, Ledger
 
 DATASET = (
@@ -25,7 +25,7 @@ SCORED_AT = datetime(2026, 1, 31, 3, tzinfo=UTC)
 BATCH = QueueBatch("payments", "2026-01-30", "2026-01-30", 3, SCORED_AT, 0, 0, 0, 0)
 WHOLE = Whole(
     anomaly_id="0123456789abcdef", dataset="payments", batch_id="2026-01-30", day="2026-01-30", kind="flagged",
-    driver="amount", signature="amount↑", state="open", reviewer="", decided_at=None, band=3, suppressed=0,
+    driver="amount", oddness="above", signature="amount↑", state="open", reviewer="", decided_at=None, band=3, suppressed=0,
     model_version=3, severity=3.5, anomaly_score=350.0, reconstruction=315.0, kl_divergence=35.0, kl_share=0.1,
     p_value=0.0003, threshold=20.0, scored_at=SCORED_AT, reasons=(), record_key="k", claim=None, row_number=0,
     kl_weight=1.0, terms=(), record={}, verdicts=(), holding=(), versions=(),
@@ -63,10 +63,36 @@ def reason(column: str = "amount", share: float = 0.8, **given: Any) -> dict[str
     return plain | given
 
 
+ODD: list[tuple[dict[str, Any], Oddness]] = [  # a reason, and how a record is odd by it
+    (reason(), "above"),
+    (reason(observed="3.5"), "below"),
+    (reason(observed="inf"), "above"),
+    (reason(observed="-inf"), "below"),
+    (reason(observed="15.0"), "together"),
+    (reason(observed="10"), "together"),
+    (reason(observed="16", low="nan", high="nan"), "above"),
+    (reason(observed="missing"), "missing"),
+    (reason("country", observed="missing", expected="DE (93%)", low=None, high=None), "missing"),
+    (reason("country", observed="FR", expected="DE (93%)", low=None, high=None), "other_category"),
+    (reason("country", observed="DE", expected="DE (51%)", low=None, high=None), "together"),
+    (reason("code", observed="9", expected="7 (93%)", low=None, high=None), "other_category"),
+    (reason("code", observed="9", expected="7", low=None, high=None), "other_category"),
+    (
+        reason("country", observed="XX", expected="DE (93%)", low=None, high=None, unknown=True),
+        "unknown_category",
+    ),
+    (
+        reason("country", observed="FR", expected="DE (9%)", low=None, high=None, unknown=False),
+        "other_category",
+    ),
+]
+
+
 def row(key: str, batch_id: str = "2026-01-30", **given: Any) -> dict[str, Any]:
     """A row of the queue. Given values replace those of a plain one; `reasons` and `record` as objects."""
     severity = given.get("severity", 3.5)
     reasons = given.pop("reasons", [reason(given.get("driver", "amount"))])
+    is_flagged = given.get("kind", "flagged") == "flagged"
     plain = {
         "anomaly_id": anomaly_id(given.get("dataset", "payments"), batch_id, key),
         "dataset": "payments",
@@ -74,6 +100,7 @@ def row(key: str, batch_id: str = "2026-01-30", **given: Any) -> dict[str, Any]:
         "day": batch_id,
         "kind": "flagged",
         "driver": "amount",
+        "oddness": oddness([Reason(**one) for one in reasons]) if is_flagged else "",
         "signature": "amount↑",
         "band": max(band for band in BANDS if band <= severity),
         "suppressed": 0,

@@ -15,16 +15,19 @@ from alembic.script import ScriptDirectory
 from pipeline.errors import StorageFailed
 from pipeline.monitoring import store
 from pipeline.records import verdicts
-from pipeline.review import judging, statistics
+from pipeline.review import judging, queue, statistics
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
 from pipeline.review.intake import take_untold
+from pipeline.review.queued import ODDNESSES
 from pipeline.storage import migrations, review_schema
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.ledger_schema import metadata
+from pipeline.storage.migrations.versions import v0017_oddness
 
-from .review_data import put, row
+from .review_data import ODD, put, reason, row
 
+_COUNTED = (review_schema.tallies, review_schema.tally_sums)
 OLD = """
 CREATE TABLE verdicts (number INTEGER NOT NULL, dataset VARCHAR(63) NOT NULL, anomaly_id VARCHAR(32) NOT NULL,
     batch_id VARCHAR(250) NOT NULL, record_key TEXT NOT NULL, verdict VARCHAR(16) NOT NULL, note TEXT NOT NULL,
@@ -117,6 +120,51 @@ def test_the_database_itself_keeps_verdicts_from_being_changed(database_url: str
     engine.dispose()
 
 
+def _without_oddness(connection: sa.Connection) -> None:
+    """The tables as they were in 0016, but for the order of pages."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    for index in ("ix_queue_page" if is_sqlite else "ix_queue_order", "ix_tally_sums"):
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index}")
+    for table in ("queue", "tallies", "tally_sums"):
+        connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN oddness")
+
+
+def test_records_of_before_can_be_asked_for_by_how_they_are_odd(database_url: str) -> None:
+    """Read from their reasons as today's are, some hundreds at a time, and counted with them."""
+    ledger = Ledger(database_url)
+    rows = [row(f"k{i}-{j}", reasons=[one]) for i, (one, _) in enumerate(ODD) for j in range(60)]
+    assert len(rows) > 2 * v0017_oddness.CHUNK
+    rows += [row("none", reasons=[], signature=review_schema.NO_COLUMN), row("hidden", suppressed=1)]
+    rows += [row("two", reasons=[reason("fee", observed="1"), reason()]), row("older", "2026-01-29")]
+    drawn = [row(name, kind="sampled", signature="", reasons=[]) for name in ("drawn", "drawn and judged")]
+    put(ledger, [*rows, *drawn, row("judged")])
+    judged = [row(name)["anomaly_id"] for name in ("judged", "drawn and judged")]
+    judging.give(ledger, judged, "normal", by="ann")
+    put(ledger, [*rows, drawn[0]])  # those that were judged are cleared now
+    asked = [
+        Filters(),
+        Filters(suppressed=True),
+        Filters(since="2026-01-30", kind="cleared"),
+        *(Filters(oddness=one) for one in ODDNESSES),
+    ]
+    before = [(queue.page(ledger, one, limit=2000).rows, queue.counts(ledger, one)) for one in asked]
+    with ledger.transaction(write=True) as connection:
+        kept = [connection.execute(sa.select(table)).all() for table in _COUNTED]
+        _without_oddness(connection)
+        connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0016'")
+    ledger.close()
+    again = Ledger(database_url)
+    assert before == [(queue.page(again, one, limit=2000).rows, queue.counts(again, one)) for one in asked]
+    found = {one.record_key: one.oddness for one in before[0][0]}
+    assert [found[name] for name in ("judged", "two", "none")] == ["above", "below", "no_column"]
+    assert {name for name, how in found.items() if not how} == {"drawn", "drawn and judged"}
+    with again.transaction() as connection:
+        for table, were in zip(_COUNTED, kept, strict=True):
+            found = connection.execute(sa.select(table).where(table.c.n > 0)).all()
+            assert sorted(found) == sorted(one for one in were if one.n)
+    again.close()
+
+
 def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(database_url: str) -> None:
     """A reviewer who updates on a Tuesday finds Monday's groups."""
     ledger = Ledger(database_url)
@@ -132,7 +180,8 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
             connection.exec_driver_sql("DROP INDEX ix_queue_id")
         else:
             connection.exec_driver_sql("DROP INDEX ix_queue_page")
-            connection.exec_driver_sql("CREATE INDEX ix_queue_order ON queue (day)")
+            connection.exec_driver_sql("CREATE INDEX ix_queue_order ON queue (day)")  # of 0002, in short
+        _without_oddness(connection)
         for index in ("ix_scorings_version", "ix_verdicts_withdraws"):
             connection.exec_driver_sql(f"DROP INDEX {index}")
         for name in ("kl_weight", "terms"):

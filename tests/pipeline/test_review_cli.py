@@ -25,6 +25,7 @@ from pipeline.installation import Installation
 from pipeline.review import effects, judging, queue, rule_words, suppression
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
+from pipeline.review.queued import ODDNESSES
 from pipeline.storage.ledger import Ledger
 
 from .review_data import DATASET, put, reason, row
@@ -190,6 +191,17 @@ def test_days_are_compared_as_days(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert [one["record_key"] for one in json.loads(listed.stdout)] == expected
     refused = shell.invoke(app, ["review", "list", "--since", "2026-99-99"])
     assert refused.exit_code == 2
+
+
+def test_a_shell_lists_by_how_records_are_odd(shell: Callable[..., Any]) -> None:
+    """By each name that the queue has, and by no other."""
+    put(Installation(Settings()).ledger, [row(f"{how}", oddness=how) for how in ODDNESSES])
+    for how in ODDNESSES:
+        assert [one["record_key"] for one in shell("list", "--oddness", how)] == [how]
+    assert len(shell("list", "--oddness", "any")) == len(ODDNESSES)
+    text = CliRunner().invoke(app, ["review", "list", "--oddness", "missing"]).stdout
+    assert "1 flagged record without a verdict" in text
+    assert CliRunner().invoke(app, ["review", "list", "--oddness", "odd"]).exit_code == 2
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.004, False), (0.2, True), (None, False)])

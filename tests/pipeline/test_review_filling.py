@@ -41,10 +41,11 @@ from pipeline.review import (
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
+from pipeline.review.queued import ODDNESSES, Reason, oddness
 from pipeline.storage.ledger import BatchState, Ledger
 from pipeline.storage.review_schema import NO_COLUMN, suppressions
 
-from .review_data import put, reason, row
+from .review_data import ODD, put, reason, row
 from .review_page import as_role
 
 DATASET = """\
@@ -139,9 +140,18 @@ def test_a_scored_batch_is_in_the_queue_whole_and_once(
     found = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
     assert found.record == {"at": "2026-01-30T04:00:00+00:00", "card": "c4", "amount": 4.0}
     assert (found.driver, found.signature, found.band) == ("amount", "amount↑", 0)
+    assert {one.kind: one.oddness for one in rows} == {"flagged": "above", "sampled": ""}
     assert catch_up(here, dataset) == []
     assert catch_up(here, dataset, force=True) == ["2026-01-30"]
     assert queue.page(here.ledger, Filters()).rows == rows
+
+
+@pytest.mark.parametrize(("first", "how"), ODD)
+def test_a_record_is_odd_as_its_first_reason_is(first: dict[str, Any], how: str) -> None:
+    """Whatever the others are; a category may be a number, and is above nothing."""
+    others = [Reason(**reason("fee", observed="missing")), Reason(**reason("items"))]
+    assert oddness([Reason(**first), *others]) == how
+    assert {one for _, one in ODD} | {oddness([])} == {*ODDNESSES}
 
 
 def test_a_score_is_the_sum_that_was_published(

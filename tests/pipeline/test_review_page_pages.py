@@ -25,7 +25,9 @@ from pipeline.installation import Installation
 from pipeline.notify import digest
 from pipeline.review import judging, queue, statistics
 from pipeline.review.filters import BANDS, Filters
+from pipeline.review.queued import ODDNESSES
 from pipeline.web.shapes import Band
+from pipeline.web.words import WORDS
 
 from .review_data import SITE, put, reason, refused, row
 
@@ -207,6 +209,29 @@ def test_every_column_that_records_are_most_at_odds_in_can_be_chosen(
     assert set(re.findall(r"driver=(c\d\d)", page)) == set(names)
     assert '<details class="more"><summary>2 more' in page
     assert '<details class="more" open>' in browser.get("/", params={"driver": "c13"}).text
+
+
+def test_records_can_be_asked_for_by_how_they_are_odd(browser: TestClient, here: Installation) -> None:
+    """On the page in words, with counts and in the address; by the API as named."""
+    for i, how in enumerate(ODDNESSES):
+        put(here.ledger, [row(f"{how}-{j}", f"2026-01-{i + 1:02}", oddness=how) for j in range(i + 1)])
+    put(here.ledger, [row("drawn", "2026-02-01", kind="sampled", oddness="")])
+    page = browser.get("/").text
+    section = page[page.index("<h2>How it is odd</h2>") :].partition("</section>")[0]
+    offered = re.findall(r'\?oddness=(\w+)"><span>(.+?)</span><span class="n">(\d+)', section)
+    counted = {how: i + 1 for i, how in enumerate(ODDNESSES)}
+    assert {how: (words, int(n)) for how, words, n in offered} == {
+        how: (WORDS[how], n) for how, n in counted.items()
+    }
+    assert {how: n for how, n in browser.get("/api/counts").json()["oddness"].items() if n} == counted
+    chosen = browser.get("/", params={"oddness": "missing"}).text
+    assert "<b>3</b> open" in chosen
+    assert "how it is odd: missing" in chosen
+    assert len(re.findall('class="key" href="/record/[0-9a-f]+\\?oddness=missing', chosen)) == 3
+    for how, n in counted.items():
+        listed = browser.get("/api/records", params={"oddness": how}).json()["records"]
+        assert [one["oddness"] for one in listed] == [how] * n
+    assert browser.get("/api/records", params={"oddness": "odd"}).status_code == 422
 
 
 def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:

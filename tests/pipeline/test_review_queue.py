@@ -39,6 +39,7 @@ def rows_and_filters(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, s
             severity=draw(some([1.0, 2.5, 2.5, 4.0, 17.0])),
             anomaly_score=draw(some([7.25, 7.5, 31.0])),
             driver=(driver := draw(some(["amount", "fee"]))),
+            oddness=draw(some(["above", "missing"])),
             signature=f"{driver}↑",
             kind=draw(some(["flagged", "flagged", "sampled"])),
             suppressed=draw(some([0, 0, 1])),
@@ -51,6 +52,7 @@ def rows_and_filters(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, s
         dataset=maybe("payments"),
         state=maybe("open", *OPINIONS),
         driver=maybe("amount", "fee"),
+        oddness=maybe("above", "missing"),
         band=maybe(*BANDS[:4]),
         kind=maybe("flagged", "sampled"),
         model_version=maybe(3),
@@ -67,7 +69,7 @@ def rows_and_filters(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, s
 
 def lets_through(filters: Filters, one: dict[str, Any]) -> bool:
     """The filters' meaning, without a database."""
-    equal = ("dataset", "state", "driver", "kind", "model_version", "reviewer", "signature")
+    equal = ("dataset", "state", "driver", "oddness", "kind", "model_version", "reviewer", "signature")
     return (
         all(getattr(filters, name) in {None, one[name]} for name in equal)
         and (filters.band is None or one["band"] >= filters.band)
@@ -227,13 +229,33 @@ def test_on_sqlite_a_search_of_many_reads_an_index_alone(
     asked: list[tuple[str, Any]] = []
     sa.event.listen(sa.Engine, "before_cursor_execute", keep := lambda *given: asked.append(given[2:4]))
     try:
-        queue.page(ledger, Filters(search="card-", driver="amount", state="open"))
+        queue.page(ledger, Filters(search="card-", driver="amount", oddness="above", state="open"))
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", keep)
     (search,) = [one for one in asked if "ORDER BY queue.day DESC" in one[0] and "LIMIT" in one[0]]
     with ledger.transaction() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {search[0]}", search[1]).all()
     assert [step[3] for step in plan] == ["SCAN queue USING COVERING INDEX ix_queue_page"]
+
+
+def test_on_sqlite_a_list_by_how_records_are_odd_reads_an_index_alone(ledger: Ledger) -> None:
+    """In the order of the pages, on the days that hold the next of them: a kind that few records are of is
+    found without reading the others.
+    """
+    put(ledger, [row(f"k{i}", f"2026-01-{i + 1:02}") for i in range(20)])
+    put(ledger, [row("rare", "2026-01-05", oddness="missing"), row("rarer", "2026-01-02", oddness="missing")])
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(sa.Engine, "before_cursor_execute", keep := lambda *given: asked.append(given[2:4]))
+    try:
+        found = queue.page(ledger, Filters(oddness="missing", state="open")).rows
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", keep)
+    assert [one.record_key for one in found] == ["rare", "rarer"]
+    (ids,) = [one for one in asked if "ORDER BY queue.day DESC" in one[0] and "LIMIT" in one[0]]
+    assert {"2026-01-02", "2026-01-05"} == {one for one in ids[1] if str(one).startswith("2026")}
+    with ledger.transaction() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {ids[0]}", ids[1]).all()
+    assert [step[3] for step in plan] == ["SEARCH queue USING COVERING INDEX ix_queue_page (day=?)"]
 
 
 def test_a_search_is_for_a_prefix_in_a_database_of_any_language(postgresql: str) -> None:

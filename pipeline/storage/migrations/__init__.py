@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import StorageFailed
 
-HEAD = "0016"
+HEAD = "0017"
 VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may lie beside it in one database
 
 
