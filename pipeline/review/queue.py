@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -121,7 +121,7 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
 
     A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
     """
-    chosen, kind = {name: getattr(filters, name) for name in FACETS}, filters.kind or "flagged"
+    wanted, kind = [(name, getattr(filters, name)) for name in FACETS], filters.kind or "flagged"
     wide = filters.without(*FACETS, "search", "signature")
     table = _counted(wide)
     columns = [table.c[name] for name in FACETS]
@@ -129,15 +129,14 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     found: dict[str, Counter[Any]] = {name: Counter() for name in FACETS}
     with ledger.transaction() as connection:
         rows = connection.execute(query.group_by(*columns)).all()
+    asked = [(i, name, value) for i, (name, value) in enumerate(wanted) if value is not None]
+    counters, at_kind = list(found.values()), FACETS.index("kind")
     for *values, n in rows:
-        row = dict(zip(FACETS, values, strict=True))
-        fails = {
-            name for name, wanted in chosen.items() if wanted is not None and not _lets(name, wanted, row)
-        }
-        for name in FACETS:
-            if not fails - {name}:
-                counts = name == "kind" or row["kind"] == kind
-                found[name][row[name]] += int(n) * counts  # PostgreSQL sums to a Decimal
+        fails = [i for i, name, value in asked if not _lets(name, value, values[i])]
+        if len(fails) < 2:
+            is_counted = values[at_kind] == kind
+            for i in fails or range(len(FACETS)):
+                counters[i][values[i]] += int(n) * (is_counted or i == at_kind)  # PostgreSQL: a Decimal
     return {name: _in_order(name, counter) for name, counter in found.items()}
 
 
@@ -147,8 +146,8 @@ def _counted(filters: Filters) -> sa.Table:
     return tally_sums if of_all_batches else tallies
 
 
-def _lets(name: str, wanted: Any, row: Mapping[str, Any]) -> bool:
-    return bool(row[name] >= wanted) if name == "band" else row[name] == wanted
+def _lets(name: str, wanted: Any, value: Any) -> bool:
+    return bool(value >= wanted) if name == "band" else value == wanted
 
 
 def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
