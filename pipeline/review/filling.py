@@ -14,7 +14,7 @@ import heapq
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -64,11 +64,10 @@ def fill(
     tables = here.tables(dataset)
     day = window.day(state).isoformat()
     suppression.release(here.ledger, dataset.name)
-    rules = suppression.in_force(here.ledger, dataset.name)
-    batch = _Batch(dataset, state.batch_id, day, scored_at, tables, rules)
+    batch = _Batch(dataset, state.batch_id, day, scored_at, tables)
     flagged = list(batch.flagged()) if state.n_accepted else []
     sampled = list(batch.sampled(len(flagged))) if state.n_accepted else []
-    held_now = QueueBatch(
+    found = QueueBatch(
         dataset=dataset.name,
         batch_id=state.batch_id,
         day=day,
@@ -77,16 +76,19 @@ def fill(
         n_flagged=len(flagged),
         n_unflagged=state.n_accepted - len(flagged),
         n_sampled=len(sampled),
-        n_suppressed=sum(row["suppressed"] != 0 for row in flagged),
+        n_suppressed=0,
         told=told,
     )
-    rows = [*flagged, *sampled]
     judged = judged_keys(here.ledger, dataset.name, state.batch_id)
-    for row in rows:
+    for row in [*flagged, *sampled]:
         judged.pop(row["anomaly_id"], None)
     cleared = list(batch.cleared(judged)) if judged and state.n_accepted else []
-    replace_batch(here.ledger, held_now, rows, cleared)
-    return held_now
+    # a rule that is saved meanwhile is read here, one that is saved later finds the rows
+    with here.ledger.transaction(write=True) as connection:
+        hidden = suppression.hidden(connection, dataset.name, flagged)
+        found = replace(found, n_suppressed=sum(row["suppressed"] != 0 for row in hidden))
+        replace_batch(connection, found, [*hidden, *sampled], cleared)
+    return found
 
 
 def catch_up(
@@ -121,7 +123,6 @@ class _Batch:
     day: str
     scored_at: datetime
     tables: Tables
-    rules: Sequence[suppression.Rule]
 
     @cached_property
     def published(self) -> pads.Dataset:
@@ -185,7 +186,6 @@ class _Batch:
         reasons = [_short(reason) for reason in row["reasons"] or []]
         record = plain(row["record"] or {})
         signature = label(signature_of(reasons)) if kind == "flagged" else ""
-        hiding = suppression.first_match(self.rules, signature, record) if kind == "flagged" else None
         key = without_nul(row["record_key"])
         return {
             "anomaly_id": row["anomaly_id"],
@@ -197,7 +197,7 @@ class _Batch:
             "oddness": oddness([Reason(**reason) for reason in reasons[:1]]) if kind == "flagged" else "",
             "signature": signature,
             "band": max(band for band in BANDS if band <= max(0.0, row["severity"])),
-            "suppressed": hiding.number if hiding else 0,
+            "suppressed": 0,
             "row_number": row["row_number"],
             "scored_at": self.scored_at,
             "kl_share": row["kl_share"],

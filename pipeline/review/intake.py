@@ -48,7 +48,7 @@ class QueueBatch:
 
 
 def replace_batch(
-    ledger: Ledger,
+    connection: sa.Connection,
     batch: QueueBatch,
     rows: Iterable[dict[str, Any]],
     cleared: Sequence[dict[str, Any]] = (),
@@ -58,28 +58,28 @@ def replace_batch(
     What was judged stays: a row that is flagged no longer is kept as `cleared`, with its verdicts.
 
     Args:
+        connection: of a writing transaction: rules that hide some of the rows were read in it.
         rows: columns of the table `queue` but for state, reviewer and decided_at, which follow from verdicts.
         cleared: columns of the table `scorings`, of judged records that this version does not flag.
     """
     mine = (queue.c.dataset == batch.dataset) & (queue.c.batch_id == batch.batch_id)
-    with ledger.transaction(write=True) as connection:
-        kept = set(
-            connection.execute(sa.select(queue.c.anomaly_id).where(mine, queue.c.state != "open")).scalars()
-        )
-        connection.execute(sa.delete(queue).where(mine, queue.c.state == "open"))
-        connection.execute(sa.update(queue).where(mine).values(kind="cleared", suppressed=0))
-        this_version = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
-        connection.execute(
-            sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
-        )
-        for chunk in chunks(rows):
-            _put(connection, batch, chunk, kept)
-        if cleared:
-            connection.execute(sa.insert(scorings), cleared)
-        same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
-        connection.execute(sa.delete(queue_batches).where(same))
-        connection.execute(sa.insert(queue_batches).values(asdict(batch)))
-        retally(connection, batch.dataset, [batch.batch_id])
+    kept = set(
+        connection.execute(sa.select(queue.c.anomaly_id).where(mine, queue.c.state != "open")).scalars()
+    )
+    connection.execute(sa.delete(queue).where(mine, queue.c.state == "open"))
+    connection.execute(sa.update(queue).where(mine).values(kind="cleared", suppressed=0))
+    this_version = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
+    connection.execute(
+        sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
+    )
+    for chunk in chunks(rows):
+        _put(connection, batch, chunk, kept)
+    if cleared:
+        connection.execute(sa.insert(scorings), cleared)
+    same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
+    connection.execute(sa.delete(queue_batches).where(same))
+    connection.execute(sa.insert(queue_batches).values(asdict(batch)))
+    retally(connection, batch.dataset, [batch.batch_id])
 
 
 def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]], kept: set[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -147,41 +147,56 @@ def preview(ledger: Ledger, rule: Rule, *, days: int = LOOK_BACK) -> Preview:
     n_hidden = n_judged = n_confirmed = 0
     confirmed: list[str] = []
     others: list[str] = []
-    for row in _matching(ledger, rule, queue.c.day >= since):
-        n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
-        n_confirmed += row.state in NOT_LEARNED
-        some = confirmed if row.state in NOT_LEARNED else others
-        if len(some) < EXAMPLES:
-            some.append(row.anomaly_id)
+    with ledger.transaction() as connection:
+        for row in _matching(connection, rule, queue.c.day >= since):
+            n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
+            n_confirmed += row.state in NOT_LEARNED
+            some = confirmed if row.state in NOT_LEARNED else others
+            if len(some) < EXAMPLES:
+                some.append(row.anomaly_id)
     return Preview(n_hidden, n_judged, n_confirmed, tuple([*confirmed, *others][:EXAMPLES]))
 
 
 def save(ledger: Ledger, rule: Rule) -> Rule:
-    """Keep a rule, and hide what it matches among the records that are open now.
+    """Keep a rule, and hide what it matches among the records that are open now; all of it or nothing. Sent
+    twice, it is kept once: the answer is the one in force that the same person gave in the same words.
 
     Raises:
         ConfigError: see `check`.
     """
     check(rule)
-    values = {
-        "dataset": rule.dataset,
-        "signature": without_nul(rule.signature),
-        "conditions": json.dumps(dict(rule.conditions)),
-        "ends_on": rule.ends_on,
-        "note": without_nul(rule.note),
-        "by": rule.by,
-        "made_at": datetime.now(UTC),
-    }
-    in_sight = (queue.c.state == "open") & (queue.c.suppressed == 0)
-    hit = [(row.anomaly_id, row.batch_id) for row in _matching(ledger, rule, in_sight)]  # before the lock
+    said = replace(
+        rule,
+        signature=without_nul(rule.signature),
+        conditions=dict(rule.conditions),
+        note=without_nul(rule.note),
+        number=0,
+        made_at=None,
+        ended_by=None,
+    )
     with ledger.transaction(write=True) as connection:
-        number = connection.execute(sa.insert(suppressions).values(values)).inserted_primary_key
-        assert number is not None  # noqa: S101  # SQLAlchemy gives it for one row
+        before = _in_force(connection, said.dataset)
+        if known := next((one for one in before if replace(one, number=0, made_at=None) == said), None):
+            return known
+        kept = _insert(connection, said)
+        # behind the lock: what was filled in, or open again, between a look before it and now would be missed
+        in_sight = (queue.c.state == "open") & (queue.c.suppressed == 0)
+        hit = [(row.anomaly_id, row.batch_id) for row in _matching(connection, kept, in_sight)]
         for ids in chunks(anomaly_id for anomaly_id, _ in hit):
             some = queue.c.anomaly_id.in_(ids)
-            connection.execute(sa.update(queue).where(some, in_sight).values(suppressed=number[0]))
-        retally(connection, rule.dataset, (batch_id for _, batch_id in hit))
-    return next(kept for kept in rules(ledger, rule.dataset) if kept.number == number[0])
+            connection.execute(sa.update(queue).where(some).values(suppressed=kept.number))
+        retally(connection, kept.dataset, (batch_id for _, batch_id in hit))
+    return kept
+
+
+def _insert(connection: sa.Connection, rule: Rule) -> Rule:
+    """The rule with its number."""
+    names = ("dataset", "signature", "ends_on", "note", "by")
+    values = {name: getattr(rule, name) for name in names} | {"conditions": json.dumps(rule.conditions)}
+    made_at = datetime.now(UTC)
+    key = connection.execute(sa.insert(suppressions).values(**values, made_at=made_at)).inserted_primary_key
+    assert key is not None  # noqa: S101  # SQLAlchemy gives it for one row
+    return replace(rule, number=key[0], made_at=made_at)
 
 
 def end(ledger: Ledger, number: int, *, by: str) -> int:
@@ -253,13 +268,8 @@ def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
         return [_rule(row) for row in connection.execute(query)]
 
 
-def in_force(ledger: Ledger, dataset: str) -> list[Rule]:
-    """The rules that hide records today, oldest first."""
-    with ledger.transaction() as connection:
-        return _in_force(connection, dataset)
-
-
 def _in_force(connection: sa.Connection, dataset: str) -> list[Rule]:
+    """The rules that hide records today, oldest first."""
     today = datetime.now(UTC).date().isoformat()
     holds = suppressions.c.lifted_at.is_(None) & (suppressions.c.ends_on >= today)
     query = sa.select(suppressions).where(suppressions.c.dataset == dataset, holds)
@@ -269,6 +279,17 @@ def _in_force(connection: sa.Connection, dataset: str) -> list[Rule]:
 def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]) -> Rule | None:
     """The oldest rule that hides a record."""
     return next((rule for rule in rules if rule.hides(signature, record)), None)
+
+
+def hidden(
+    connection: sa.Connection, dataset: str, flagged: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Flagged rows as they enter the queue, each with the rule in force that hides it."""
+    holding = _in_force(connection, dataset)
+    if not holding:
+        return [*flagged]
+    found = [(row, first_match(holding, row["signature"], json.loads(row["record"]))) for row in flagged]
+    return [row | {"suppressed": rule.number if rule else 0} for row, rule in found]
 
 
 def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) -> dict[str, int]:
@@ -287,7 +308,7 @@ def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) 
     return {name: rule.number for name, rule in found.items() if rule}
 
 
-def _matching(ledger: Ledger, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
+def _matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
     """Flagged rows that a rule matches, one after another: their records may be many and large."""
     columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]
     wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", among]
@@ -296,10 +317,9 @@ def _matching(ledger: Ledger, rule: Rule, among: sa.ColumnElement[bool]) -> Iter
     if rule.conditions:
         columns.append(queue.c.record)
     query = sa.select(*columns).where(*wanted).execution_options(yield_per=CHUNK)
-    with ledger.transaction() as connection:
-        for row in connection.execute(query):
-            if not rule.conditions or rule.hides(row.signature, json.loads(row.record)):
-                yield row
+    for row in connection.execute(query):
+        if not rule.conditions or rule.hides(row.signature, json.loads(row.record)):
+            yield row
 
 
 def _rule(row: Any) -> Rule:

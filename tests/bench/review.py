@@ -112,7 +112,8 @@ def _fill(ledger: Ledger, n_records: int, n_judged: int) -> None:
             day = (date(2025, 6, 1) + timedelta(days=number)).isoformat()
             rows = list(_rows(rng, dataset, day, per_batch, 1 + number // 90, record))
             held = QueueBatch(dataset, day, day, 1 + number // 90, SCORED_AT, per_batch, 100_000, 0, 0)
-            replace_batch(ledger, held, rows)
+            with ledger.transaction(write=True) as connection:
+                replace_batch(connection, held, rows)
     names = _some(ledger, rng, n_judged)
     for i in range(0, len(names), 200):
         by, opinion = f"reviewer{i // 200 % 4}", OPINIONS[i // 200 % len(OPINIONS)]

@@ -133,4 +133,5 @@ def put(ledger: Ledger, rows: Sequence[dict[str, Any]], **batch: Any) -> None:
             BATCH, dataset=dataset, batch_id=batch_id, day=mine[0]["day"], model_version=mine[0]["model_version"],
             n_flagged=n_flagged, n_unflagged=1000 - n_flagged, n_sampled=len(mine) - n_flagged,
         )  # fmt: skip
-        replace_batch(ledger, replace(held, **batch), mine)
+        with ledger.transaction(write=True) as connection:
+            replace_batch(connection, replace(held, **batch), mine)

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipeline.records.verdicts import anomaly_id
 from pipeline.review import (
     cells,
     compare,
+    filling,
     judging,
     parts,
     queue,
@@ -41,11 +43,12 @@ from pipeline.review import (
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
+from pipeline.review.intake import replace_batch
 from pipeline.review.queued import ODDNESSES, Reason, oddness
 from pipeline.storage.ledger import BatchState, Ledger
 from pipeline.storage.review_schema import NO_COLUMN, suppressions
 
-from .review_data import ODD, put, reason, row
+from .review_data import BATCH, ODD, put, reason, row
 from .review_page import as_role
 
 DATASET = """\
@@ -374,6 +377,71 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(
     assert queue.total(ledger, Filters(suppressed=True)) == 2
     assert suppression.end(ledger, kept.number, by="bob") == 2
     assert queue.total(ledger, Filters(kind="flagged")) == 3
+
+
+def test_a_rule_that_is_saved_while_a_batch_is_filled_in_hides_its_records(
+    here: Installation, publish: Callable[..., BatchState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows were made before, and are written after: in sight until they are scored again, else."""
+    look, last = filling.judged_keys, datetime.now(UTC).date().isoformat()
+    rule = suppression.Rule("payments", "", {"card": "c3"}, last, "the sale", "ann")
+
+    def look_while_somebody_saves(ledger: Ledger, dataset: str, batch_id: str) -> dict[str, str]:
+        suppression.save(ledger, rule)
+        return look(ledger, dataset, batch_id)
+
+    monkeypatch.setattr(filling, "judged_keys", look_while_somebody_saves)
+    done = fill(here, here.dataset("payments"), publish(flagged=(3, 4, 8)), scored_at=datetime.now(UTC))
+    assert (done.n_flagged, done.n_suppressed) == (3, 2)
+    hidden = queue.page(here.ledger, Filters(suppressed=True)).rows
+    assert {one.record_key for one in hidden} == {"2026-01-30-003", "2026-01-30-008"}
+
+
+def test_a_batch_that_is_filled_in_while_a_rule_is_saved_is_hidden_by_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for what the rule matches and the rule nobody writes: they wait, or come first."""
+    put(ledger, [row("first")])
+    last, look = datetime.now(UTC).date().isoformat(), suppression._matching
+    rule = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
+
+    def fill_in() -> None:
+        with ledger.transaction(write=True) as connection:
+            rows = suppression.hidden(connection, "payments", [row("second", "2026-01-31")])
+            replace_batch(connection, replace(BATCH, batch_id="2026-01-31", day="2026-01-31"), rows)
+
+    other = threading.Thread(target=fill_in)
+
+    def look_and_linger(*given: Any) -> list[Any]:
+        found = list(look(*given))
+        other.start()
+        other.join(0.5)
+        return found
+
+    monkeypatch.setattr(suppression, "_matching", look_and_linger)
+    number = suppression.save(ledger, rule).number
+    other.join()
+    hidden = queue.page(ledger, Filters(suppressed=True)).rows
+    assert {(one.record_key, one.suppressed) for one in hidden} == {("first", number), ("second", number)}
+    assert queue.total(ledger, Filters()) == 0
+
+
+def test_a_rule_that_is_sent_twice_is_one_rule(store: Ledger) -> None:
+    """A double click, or a request whose answer was lost; once it was ended, or in other words, it is new."""
+    put(store, [row("de")])
+    last = datetime.now(UTC).date()
+    rule = suppression.Rule("payments", "amount↑", {"country": "DE"}, last.isoformat(), "the\0 sale", "ann")
+    kept = suppression.save(store, rule)
+    assert suppression.save(store, rule) == kept
+    assert suppression.rules(store) == [kept]
+    later = (last + timedelta(days=1)).isoformat()
+    others: list[dict[str, Any]] = [
+        {"by": "bob"}, {"note": "a sale"}, {"ends_on": later}, {"conditions": {}}, {"signature": ""}, {"dataset": "o"},
+    ]  # fmt: skip
+    for number, changed in enumerate(others, kept.number + 1):
+        assert suppression.save(store, replace(rule, **changed)).number == number
+    suppression.end(store, kept.number, by="ann")
+    assert suppression.save(store, rule).number == kept.number + len(others) + 1
 
 
 def test_what_a_rule_hid_stays_hidden_by_another(store: Ledger) -> None:

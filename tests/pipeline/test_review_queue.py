@@ -92,7 +92,8 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         judging.undo(store, act, by="ann")
     for batch_id in DAYS:
         held = replace(BATCH, batch_id=batch_id, day=batch_id)
-        intake.replace_batch(store, held, [one for one in rows if one["batch_id"] == batch_id])
+        with store.transaction(write=True) as connection:
+            intake.replace_batch(connection, held, [one for one in rows if one["batch_id"] == batch_id])
     for anomaly_id, opinion in chosen.items():
         judging.give(store, [anomaly_id], opinion, by="ann")
     for one in rows:
