@@ -165,7 +165,7 @@ def approve(of: DatasetDags) -> None:
             task_id=Approval.TASK,
             subject=f"Shall version {{{{ ti.xcom_pull('evidence')['version'] }}}} of {name} become champion?",
             body="{{ ti.xcom_pull('evidence')['markdown'] }}",
-            params={"note": Param("", type="string", description="why; goes on record with the version")},
+            params={"note": Param("", type="string", description=notes.WHY)},
             defaults="Reject",
             response_timeout=timedelta(hours=hours),
         )
@@ -197,11 +197,11 @@ def approve(of: DatasetDags) -> None:
 
 
 def decided(answer: Any, hours: float) -> tuple[str, str]:
-    """Who answered, and why: what goes on record with the version."""
+    """Who answered, and why: what goes on record with the version. Empty where they gave no note."""
     user, note = answer["responded_by_user"], (answer["params_input"] or {}).get("note", "").strip()
     if user is None:
         return "nobody", f"not answered within {hours:g} h"
-    return user["name"] or user["id"], note or "no reason was given"
+    return user["name"] or user["id"], note
 
 
 def prune(of: DatasetDags) -> None:

@@ -83,6 +83,8 @@ PROMOTE = """
    was refused or never judged, or was judged against another champion.
 """
 
+WHY = "why; goes on record with the version, and what speaks against it is not overridden without"
+
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
 actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
@@ -96,7 +98,7 @@ meanwhile, an approval promotes nothing: *settle* fails and says so, and the new
 | failed | the champion until now serves on, whatever was answered |
 
 **What to do**
-1. *settle* is red: its log says why. *not the challenger any more*: answer the newer question; else `vaewatch doctor`, then clear it; the answer is kept.
+1. *settle* is red: its log says why. *not the challenger any more*: answer the newer question. *say why*: something speaks against the version, and the approval had no note: trigger this DAG with `version`, and answer with one. Else `vaewatch doctor`, then clear it; the answer is kept.
 2. Rejected by mistake, or too late: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version`.
 3. Regretted: `vaewatch rollback {name} --reason "…"`.
 """

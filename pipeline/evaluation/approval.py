@@ -28,14 +28,16 @@ def evidence(
     Args:
         kept: the challenger's evaluation, as it was logged; None where it was not judged here, or that is
             gone.
-        objection: what speaks against promoting it; an approval overrides that.
+        objection: what speaks against promoting it; an approval overrides that, with a note.
     """
     beside = f"version {champion.version}, which serves" if champion else "none: no version serves yet"
     said = told(kept, challenger.tags.get("decision_reason", "")) if kept else None
     parts = [
         f"**Version {challenger.version}** of {challenger.dataset}, of {challenger.created_at:%Y-%m-%d %H:%M} UTC, "
         f"beside {beside}.",
-        f"**Against it**: {_plain(objection)}. Approving overrides that." if objection else "",
+        f"**Against it**: {_plain(objection)}. Approving overrides that, and needs a note that says why."
+        if objection
+        else "",
         ""
         if "challenger" in challenger.aliases
         else "It is **not the challenger**: it was refused or rejected, or a newer version that passed has taken that place.",

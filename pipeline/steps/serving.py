@@ -87,11 +87,14 @@ def _check_override(
     dataset: Dataset, chosen: ModelVersion, against: str, *, override: bool, reason: str
 ) -> None:
     """Refuse a promotion against which something speaks, unless somebody means it and says why."""
+    anyway = f"vaewatch promote {dataset.name} --version {chosen.version} --reason WHY"
     if against and not override:
-        anyway = f"vaewatch promote {dataset.name} --version {chosen.version} --reason WHY"
         raise NotReady(f"{dataset.name}: {against}; to promote it all the same: {anyway}")
     if against and not reason:
-        raise NotReady(f"{dataset.name}: {against}; say why it is promoted all the same: --reason")
+        raise NotReady(
+            f"{dataset.name}: {against}; nothing changed: say why it is promoted all the same: {anyway}, or a note to an "
+            "approval that is asked again"
+        )
 
 
 def _moved(
@@ -215,7 +218,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
 def reject(here: Installation, dataset_name: str, version: int, *, by: str, reason: str) -> Receipt:
     """Put on record that a version shall not serve; it is challenger no longer."""
     dataset = here.dataset(dataset_name)
-    changed = here.registry.reject(dataset.name, version, by=by, reason=reason)
+    changed = here.registry.reject(dataset.name, version, by=by, reason=reason or NO_REASON)
     _retell(here, dataset, version)
     return Receipt("reject", dataset.name, "rejected" if changed else "unchanged", (), version)
 

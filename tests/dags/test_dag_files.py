@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import RetryAction
 
-from pipeline.errors import ContractRefused, StorageFailed, VaewatchError
+from pipeline import steps
+from pipeline.errors import ContractRefused, NotReady, StorageFailed, VaewatchError
+from pipeline.installation import Installation
 
 from .conftest import AIRFLOW_WARNINGS, REPOSITORY, DatasetFile
 
@@ -85,6 +89,52 @@ def test_a_question_that_nobody_answers_is_no(dataset_file: DatasetFile) -> None
     asked = dag.get_task("approve")
     assert (asked.defaults, asked.response_timeout.total_seconds()) == (["Reject"], 6 * 3600)
     assert "{" not in dag.doc_md
+
+
+class Answers:
+    """What `settle` is handed by the tasks before it."""
+
+    def __init__(self, evidence: dict[str, Any], note: str, choice: str) -> None:
+        user = {"id": "7", "name": "ann"}
+        answer = {"chosen_options": [choice], "params_input": {"note": note}, "responded_by_user": user}
+        self.by_task = {"evidence": evidence, "approve": answer}
+
+    def xcom_pull(self, task_ids: str) -> dict[str, Any]:
+        return self.by_task[task_ids]
+
+
+def test_an_approval_over_an_objection_needs_a_note(dataset_file: DatasetFile, tmp_path: Path) -> None:
+    """As in a shell, and in the DAG `promote`. Without one nothing changes; a rejection needs none."""
+    dataset_file("orders", "promote: {mode: approval}")
+    with closing(Installation()) as here:
+        here.registry.prepare()
+        from mlflow import MlflowClient
+
+        place = f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}"
+        client = MlflowClient(place, registry_uri=place)
+        experiment = client.create_experiment("any", artifact_location=(tmp_path / "runs").as_uri())
+        client.create_registered_model("vaewatch.orders")
+        for _ in (1, 2, 3):
+            run = client.create_run(experiment).info.run_id
+            client.create_model_version("vaewatch.orders", "file:///nowhere", run)
+        here.registry.promote("orders", 1, by="vaewatch", reason="the first model")
+        asked = steps.evidence(here, "orders", 2)
+        assert "version 2 was never judged" in asked.objection
+        assert "needs a note that says why" in asked.markdown
+        settle = parse().dags["orders.approve"].get_task("settle").python_callable
+        seen = {"version": 2, "objection": asked.objection, "is_challenger": asked.is_challenger}
+        for note in ("", " \n"):
+            with pytest.raises(
+                NotReady, match=r"nothing changed: say why .* vaewatch promote orders --version 2"
+            ):
+                settle(ti=Answers(seen, note, "Approve"))
+        champion, untouched = here.registry.champion("orders"), here.registry.version("orders", 2)
+        assert champion
+        assert (champion.version, untouched.tags) == (1, {})
+        assert settle(ti=Answers(seen, "a trial", "Approve"))["outcome"] == "promoted"
+        assert here.registry.version("orders", 2).tags["promoted_reason"].startswith("a trial; overrides: ")
+        assert settle(ti=Answers(seen | {"version": 3}, "", "Reject"))["outcome"] == "rejected"
+        assert here.registry.version("orders", 3).tags["rejected_reason"] == "no reason was given"
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
         NotReady, match=r"no challenger; version 2, the newest, was refused: .* --version 2 --reason WHY"
     ):
         promote(scored)
-    with pytest.raises(NotReady, match=r"say why it is promoted all the same: --reason"):
+    with pytest.raises(NotReady, match=r"say why it is promoted all the same: vaewatch promote"):
         promote(scored, 2, override=True, reason="")
     assert scored.here.registry.champion(scored.name).version == 1  # type: ignore[union-attr]
 

@@ -92,7 +92,10 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
 def test_what_speaks_against_a_version_comes_first() -> None:
     """Whoever approves a refused version does so knowingly."""
     lines = evidence(version(2, "challenger"), None, None, "version 2 was refused: recall 0.1").splitlines()
-    assert lines[2] == "**Against it**: version 2 was refused: recall 0.1. Approving overrides that."
+    assert (
+        lines[2]
+        == "**Against it**: version 2 was refused: recall 0.1. Approving overrides that, and needs a note that says why."
+    )
 
 
 def test_an_advisory_gate_that_failed_is_told_with_the_decision() -> None:
