@@ -1,7 +1,9 @@
-"""The page of the newest batch that a version scored, kept with the version's run in MLflow.
+"""The pages of the newest batches that a version scored: written anew, and the newest one's kept with the
+version's run in MLflow.
 
-Belongs here: which batch that is, and that it is one page a version. Does not: the page (batch.py). Whoever
-looks at a model in MLflow sees how its last night went; every night's page there would be a second archive.
+Belongs here: which batches these are, and that it is one page a version in MLflow. Does not: the page
+(batch.py). Whoever looks at a model in MLflow sees how its last night went; every night's page there would be
+a second archive.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
     from pipeline.storage.ledger import BatchState
 
+MOST = 30  # pages that are written anew at once
+
 
 def keep(
     here: Installation,
@@ -34,11 +38,36 @@ def keep(
     Args:
         batches: all that there are, as the ledger has them.
     """
-    mine = [b for b in batches if b.status == "scored" and b.model_version == version.version]
-    newest = max(mine, key=lambda b: (not is_undated(b.batch_id), age(b)), default=None)
-    if newest is None or not version.run_id:
+    mine = _scored_by(version, batches)
+    if not mine or not version.run_id:
         return
+    newest = mine[-1]
     try:
         here.registry.log_newest_batch(version, batch.away(here, dataset, newest, version))
     except VaewatchError as fault:
         say(f"the page of {newest.batch_id} is here, but not in MLflow: {fault}")
+
+
+def rewrite(
+    here: Installation,
+    dataset: Dataset,
+    version: ModelVersion,
+    batches: Iterable[BatchState],
+    say: Callable[[str], None],
+) -> None:
+    """Write the pages of the newest MOST batches that a version scored from what is on record of it now; one
+    that cannot be written is said: what they tell has happened.
+    """
+    for state in _scored_by(version, batches)[-MOST:]:
+        try:
+            batch.rewrite(here, dataset, state.batch_id)
+        except VaewatchError as fault:
+            say(
+                f"the page of {state.batch_id} does not tell yet what became of version {version.version}: {fault}"
+            )
+
+
+def _scored_by(version: ModelVersion, batches: Iterable[BatchState]) -> list[BatchState]:
+    """The newest last."""
+    mine = [b for b in batches if b.status == "scored" and b.model_version == version.version]
+    return sorted(mine, key=lambda b: (not is_undated(b.batch_id), age(b)))

@@ -226,20 +226,27 @@ def reject(here: Installation, dataset_name: str, version: int, *, by: str, reas
 def rollback(
     here: Installation, dataset_name: str, *, by: str, reason: str, say: Say = lambda _: None
 ) -> Promoted:
-    """Make the previous champion champion again; the page of the newest batch that the other one scored says
-    so in MLflow, too.
-    """
-    from pipeline.report import newest
+    """Make the previous champion champion again; the pages of the newest batches that the other one scored
+    say so, and that of the newest in MLflow, too. Killed in between, the next call writes them.
 
+    Raises:
+        NotReady: there is no earlier one; the pages of what was rolled back last are written all the same.
+    """
     dataset = here.dataset(dataset_name)
     with here.ledger.changing_champion(dataset.name) as note:
-        left = here.registry.champion(dataset.name)
-        done = here.registry.rollback(dataset.name, by=by, reason=reason or NO_REASON)
-        note(done.champion)
+        try:
+            done: Promotion | NotReady = here.registry.rollback(
+                dataset.name, by=by, reason=reason or NO_REASON
+            )
+        except NotReady as refused:
+            done = refused
+        if serves := here.registry.champion(dataset.name):
+            note(serves.version)
+    left = _taken_back(here, dataset)
     if left:
-        _retell(here, dataset, left.version)
-        left = here.registry.version(dataset.name, left.version)  # with what is on record of it now
-        newest.keep(here, dataset, left, here.ledger.current(dataset.name).values(), say)
+        _tell_of_rollback(here, dataset, left, say)
+    if isinstance(done, NotReady):
+        raise done
     follows = _scored_before(here, dataset, left.version if left else None, done.champion)
     return Promoted(
         "rollback",
@@ -250,6 +257,24 @@ def rollback(
         next=follows,
         previous=done.previous,
     )
+
+
+def _taken_back(here: Installation, dataset: Dataset) -> ModelVersion | None:
+    """The version that was rolled back last, and has not been promoted since."""
+    from pipeline.report.standing import withdrawn
+
+    serving, versions = here.ledger.serving_version(dataset.name), here.registry.versions(dataset.name)
+    found = [one for one in versions if withdrawn(one, serving)]
+    return max(found, key=lambda one: one.tags["rolled_back_at"], default=None)
+
+
+def _tell_of_rollback(here: Installation, dataset: Dataset, left: ModelVersion, say: Say) -> None:
+    from pipeline.report import newest
+
+    batches = here.ledger.current(dataset.name).values()
+    _retell(here, dataset, left.version)
+    newest.rewrite(here, dataset, left, batches, say)
+    newest.keep(here, dataset, left, batches, say)
 
 
 def _retell(here: Installation, dataset: Dataset, number: int) -> None:

@@ -372,6 +372,37 @@ def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_m
     assert of_batch(in_mlflow(registry, other)) == "2026-01-03"
     assert f"Version {other.version} was rolled back by bob" in told
     assert in_mlflow(registry, version) == page
+    assert told_on_disk(trained, "2026-01-03", other) == "bob"
+    assert told_on_disk(trained, "2026-01-06", version) == ""
+
+
+def told_on_disk(place: Place, batch_id: str, version: ModelVersion) -> str:
+    """Who rolled a version back, as a batch's page tells it; empty where the page says nothing of that."""
+    page = batch.path_of(place.here, place.here.dataset("payments"), batch_id).read_text(encoding="utf-8")
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    found = re.search(rf"Version {version.version} was rolled back by (\w+)", text)
+    assert not (found and "Nothing speaks against these flags" in text)
+    return found[1] if found else ""
+
+
+def test_a_rollback_that_was_killed_tells_its_pages_when_it_is_given_again(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused then, as it is done; the pages of batches that the other version scored, the newest first
+    where there are many, must not say for ever that they can be trusted.
+    """
+    here, other = trained.here, another(trained, 70)
+    trained.score("2026-01-05")
+    trained.score("2026-01-03")
+    here.registry.rollback("payments", by="bob", reason="it is too loud")  # and no further
+    assert [told_on_disk(trained, day, other) for day in ("2026-01-03", "2026-01-05")] == ["", ""]
+    for most, told in ((1, ["", "bob"]), (30, ["bob", "bob"])):
+        monkeypatch.setattr(newest, "MOST", most)
+        with pytest.raises(NotReady, match="no earlier one to go back to"):
+            steps.rollback(here, "payments", by="ann", reason="again")
+        assert [told_on_disk(trained, day, other) for day in ("2026-01-03", "2026-01-05")] == told
+    assert here.ledger.serving_version("payments") == 1
+    assert "was rolled back by bob" in in_mlflow(here.registry, other)
 
 
 def test_a_page_that_mlflow_does_not_take_is_said_and_the_batch_is_scored_all_the_same(
