@@ -288,6 +288,7 @@ def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
 @router.delete("/records/{anomaly_id}/claim", status_code=204)
 def release(request: Request, anomaly_id: str, reviewer: Known) -> None:
     """Give one's claim back."""
+    scope.write_records(request, [anomaly_id])
     judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
 
 
