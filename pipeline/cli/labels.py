@@ -85,23 +85,27 @@ def label(
     """Say what records were: one, several, or a whole group. The next training leaves anomalies and data
     errors out; both kinds weigh the score.
     """
+    from pipeline.errors import ClaimedByAnother
     from pipeline.installation import Installation
     from pipeline.review import judging, queue, record
 
     here, who = Installation(), by or getpass.getuser()
     is_group = bool(group or like or dataset or since or expect)
     _check_choice(anomaly_ids, group, like, is_group=is_group, settle=settle)
-    if is_group:
-        meant = _group(here, group, like, dataset, since)
-        which, n = _filters(meant.dataset, since, meant.signature), expect or meant.n
-        given = judging.give_group(here.ledger, which, verdict, by=who, note=note, n=n, anyway=anyway)
-        asked, of = (
-            [*given.anomaly_ids, *given.claimed],
-            f" of {meant.dataset}, odd in {_named(meant.signature)}",
-        )
-    else:
-        asked, of = [record.find(here.ledger, beginning) for beginning in anomaly_ids], ""
-        given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle, anyway=anyway)
+    try:
+        if is_group:
+            meant = _group(here, group, like, dataset, since)
+            which, n = _filters(meant.dataset, since, meant.signature), expect or meant.n
+            given = judging.give_group(here.ledger, which, verdict, by=who, note=note, n=n, anyway=anyway)
+            asked, of = (
+                [*given.anomaly_ids, *given.claimed],
+                f" of {meant.dataset}, odd in {_named(meant.signature)}",
+            )
+        else:
+            asked, of = [record.find(here.ledger, beginning) for beginning in anomaly_ids], ""
+            given = judging.give(here.ledger, asked, verdict, by=who, note=note, settle=settle, anyway=anyway)
+    except ClaimedByAnother as fault:
+        raise ClaimedByAnother(f"{fault} (--anyway)") from fault
     if as_json:
         return print_json({**vars(given), "states": queue.states(here.ledger, asked)})
     return _tell(given, len(set(asked)), verdict, who, of)

@@ -398,7 +398,9 @@ def test_a_shell_is_told_who_is_at_a_record_and_may_say_it_anyway(shell: Callabl
     ids = [row(key)["anomaly_id"] for key in ("k0", "k1")]
     put(ledger, [row("k0"), row("k1")])
     judging.claim(ledger, ids[0], by="bob")
-    assert "bob is at record 'k0' until" in str(shell("label", ids[0], "normal", "--by", "ann"))
+    refused = str(shell("label", ids[0], "normal", "--by", "ann"))
+    assert "bob is at record 'k0' until" in refused
+    assert "wait, or give the verdict anyway (--anyway)" in refused
     told = CliRunner().invoke(app, ["review", "label", *ids, "normal", "--by", "ann"]).stdout
     assert f"left out, as somebody else is at them: 1 ({ids[0]}); --anyway takes them along" in told
     assert queue.states(ledger, ids) == {ids[0]: "open", ids[1]: "normal"}
