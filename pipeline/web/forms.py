@@ -23,13 +23,13 @@ from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope
 from pipeline.web.access import Known
 from pipeline.web.render import page as write_page
-from pipeline.web.shapes import LARGEST, Choice, Day, Id, Number, Text
+from pipeline.web.shapes import LARGEST, Choice, Day, Id, Note, Number, Text
 from pipeline.web.words import VERDICT_NAMES
 
 router = APIRouter(include_in_schema=False)
 Page = Literal["queue", "record", "groups", "rules"]
 Said = Annotated[Text, Form()]
-Note = Annotated[Text, Field(max_length=judging.LONGEST_NOTE), Form()]
+FormNote = Annotated[Note, Field(pattern=r"^[^\x00]*$"), Form()]
 SomeDay = Annotated[Day | Literal[""], Form()]
 Pairs = Annotated[list[Text] | None, Form()]
 
@@ -40,7 +40,7 @@ def say(
     reviewer: Known,
     verdict: Annotated[Opinion, Form()],
     anomaly_id: Annotated[list[Id] | None, Form()] = None,
-    note: Note = "",
+    note: FormNote = "",
     settle: Annotated[bool, Form()] = False,
     anyway: Annotated[bool, Form()] = False,
     page: Annotated[Page, Form()] = "queue",
@@ -71,7 +71,7 @@ def say_of_group(
     since: SomeDay = "",
     until: SomeDay = "",
     batch: Said = "",
-    note: Note = "",
+    note: FormNote = "",
     anyway: Annotated[bool, Form()] = False,
     query: Annotated[str, Form()] = "",
 ) -> Response:
@@ -133,7 +133,7 @@ def save_rule(
     column: Pairs = None,
     value: Pairs = None,
     ends_on: Said = "",
-    note: Note = "",
+    note: FormNote = "",
     shown: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Keep a suppression rule. One with a slip in it goes back to its draft, and so does one that would hide

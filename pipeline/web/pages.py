@@ -17,12 +17,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from pipeline.errors import NotReady, VaewatchError
 from pipeline.installation import Installation
 from pipeline.results import flagging
-from pipeline.review import budget, disagreements, groups, judging, queue, statistics
+from pipeline.review import budget, disagreements, groups, queue, statistics
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, plots, scope, warmth
 from pipeline.web.access import known
 from pipeline.web.render import page, query_of
-from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Paged, open_unless, read_place
+from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Note, Paged, open_unless, read_place
 
 router = APIRouter(include_in_schema=False)
 RULES = 3  # of a dataset, the newest changes that the overview tells
@@ -154,7 +154,7 @@ def rules_page(
     column: Annotated[list[str] | None, Query()] = None,
     value: Annotated[list[str] | None, Query()] = None,
     ends_on: str = "",
-    note: Annotated[str, Query(max_length=judging.LONGEST_NOTE)] = "",
+    note: Annotated[Note, Query()] = "",
 ) -> Response:
     """Suppression rules, and a draft with what it would have hidden."""
     if not dataset:

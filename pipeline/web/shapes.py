@@ -40,6 +40,12 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL has no text wi
 Id = Annotated[Text, Field(min_length=1, max_length=32)]
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_is_day)]
 Band = Annotated[Literal[0, 2, 3, 4, 6, 10, 16], BeforeValidator(_as_number)]
+# a form sends a line's end as two characters, and a script as one: both count, and are kept, alike
+Note = Annotated[
+    str,
+    BeforeValidator(lambda given: given.replace("\r\n", "\n") if isinstance(given, str) else given),
+    Field(max_length=judging.LONGEST_NOTE),
+]
 Number = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
@@ -132,7 +138,7 @@ class Saying(BaseModel):
 
     anomaly_ids: list[Id] = Field(min_length=1, max_length=10_000)
     verdict: Opinion
-    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    note: Note = ""
     settle: bool = Field(False, description="end a disagreement: what others said no longer counts")
     anyway: bool = Field(False, description=ANYWAY)
 
@@ -146,7 +152,7 @@ class GroupSaying(BaseModel):
     until: Day | None = Field(None, description="the last day, likewise")
     batch: Text | None = Field(None, max_length=250, description="the batch, likewise")
     verdict: Opinion
-    note: str = Field("", max_length=judging.LONGEST_NOTE)
+    note: Note = ""
     n: Number = Field(
         description="how many open records the group had when it was shown: fewer or more now is refused"
     )
@@ -162,7 +168,7 @@ class Rule(BaseModel):
         default_factory=dict, max_length=100, description="column → value as text; all must hold"
     )
     ends_on: Day
-    note: str = Field(min_length=1, max_length=judging.LONGEST_NOTE, description="what is known about these")
+    note: Note = Field(min_length=1, description="what is known about these")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,30 @@ def test_the_basics_work_without_a_script(browser: TestClient, here: Installatio
     assert "tick the records" in nothing.text
 
 
+def test_a_notes_lines_end_alike_however_it_is_sent(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    """A form without a script sends two characters for one; the longest note fits all the same."""
+    token, longest = csrf(browser), "x\n" * 2000
+    sent = longest.replace("\n", "\r\n")
+    form = {"csrf": token, "verdict": "normal", "anomaly_id": ids[0], "note": sent}
+    assert browser.post("/verdicts", data=form).status_code == 200
+    said = {"anomaly_ids": ids[1:2], "verdict": "normal", "note": sent}
+    assert browser.post("/api/verdicts", json=said, headers={"x-csrf-token": token}).status_code == 200
+    assert {record.one(here.ledger, name).verdicts[0].note for name in ids[:2]} == {longest}
+    again = {"anomaly_ids": ids[1:2], "verdict": "normal", "note": longest}
+    assert (
+        browser.post("/api/verdicts", json=again, headers={"x-csrf-token": token}).json()["anomaly_ids"] == []
+    )
+    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    rule = {"dataset": "payments", "signature": "amount↑", "ends_on": last, "note": sent}
+    made = browser.post("/api/rules", json=rule, headers={"x-csrf-token": token}).json()
+    assert made["note"] == longest
+    assert browser.get("/rules", params=rule).status_code == 200
+    for text in (longest + "x", "a\0b"):
+        assert browser.post("/verdicts", data=form | {"note": text}).status_code == 422
+
+
 @pytest.mark.parametrize("page", ["//evil.example", "https://evil.example", "record"])
 def test_a_form_leads_back_to_our_own_pages_only(browser: TestClient, ids: list[str], page: str) -> None:
     """A redirect that anybody can aim is a stranger's door."""
