@@ -22,12 +22,18 @@ State = Literal["open", "anomaly", "normal", "expected_change", "data_error", "u
 OPINIONS: tuple[Opinion, ...] = get_args(Opinion)
 STATES: tuple[State, ...] = get_args(State)
 WITHDRAWN = "withdrawn"
+LONGEST_NAME = 250  # of who says something, in every table
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
 NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
 JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
 PLACE = (
     "vaewatch place"  # column of known anomalies: how many training records and records held out come before
 )
+
+
+def name_fault(by: str) -> str:
+    """Why nothing can be kept under a name, or nothing: SQLite takes any length, PostgreSQL does not."""
+    return f"the name has {len(by)} characters, {LONGEST_NAME} at most" if len(by) > LONGEST_NAME else ""
 
 
 def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, NotReady
+from pipeline.records.verdicts import name_fault
 from pipeline.storage.ledger_schema import flag_rules
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class FlagRule:
 def rule_of(dataset: Dataset) -> str:
     """A dataset's rule in words, cap and all: `error_rate 0.001, cap 50`."""
     given = dataset.flag.model_dump(exclude_none=True)
-    return ", ".join(f"{name} {value:g}" for name, value in given.items())
+    return ", ".join(f"{name} {str(value).removesuffix('.0')}" for name, value in given.items())
 
 
 def write_down(
@@ -92,8 +94,10 @@ def write_down(
     own = dataset.flag.false_discovery_rate is not None  # each batch has its own threshold
     with ledger.transaction(write=True) as connection:
         known = _read(connection, name)
-        mine = next((one for one in known if one.model_version == version), None)
-        if mine and mine.rule == rule and (not reason or (mine.by, mine.reason) == (by, reason)):
+        own_entries = [one for one in known if one.model_version == version]
+        mine = own_entries[0] if own_entries else None
+        since = list(takewhile(lambda one: one.rule == rule, own_entries))  # it last changed
+        if any(not reason or (one.by, one.reason) == (by, reason) for one in since):
             return None
         entry = FlagRule(
             dataset=name,
@@ -127,11 +131,13 @@ def give_reason(here: Installation, dataset: Dataset, *, by: str, reason: str) -
 
     Raises:
         NotReady: no version serves.
-        ConfigError: no reason, or too long a one.
+        ConfigError: no reason, or too long a one or a name.
         ModelUnusable, RegistryUnreachable, StorageFailed: nothing was written.
     """
     if not reason.strip() or len(reason) > LONGEST_REASON:
         raise ConfigError(f"{dataset.name}: a reason of 1 to {LONGEST_REASON} characters, please")
+    if fault := name_fault(by):
+        raise ConfigError(f"{dataset.name}: {fault}")
     champion = here.registry.champion(dataset.name)
     if champion is None:
         raise NotReady(f"{dataset.name} has no champion yet, and nothing is flagged: train first")

@@ -16,7 +16,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
-from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Opinion, Verdict, read_history, standing
+from pipeline.records.verdicts import (
+    OPINIONS,
+    WITHDRAWN,
+    Opinion,
+    Verdict,
+    name_fault,
+    read_history,
+    standing,
+)
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_claims, read_members
@@ -65,7 +73,7 @@ def give(
         settle: end a disagreement: what others said of these records before no longer counts.
 
     Raises:
-        ConfigError: no such opinion, no name, or too long a note.
+        ConfigError: no such opinion, no name, or too long a name or note.
         NotReady: a record is not in the queue; nothing was written.
         ClaimedByAnother: somebody else claims each of which it was not said before; nothing was written.
     """
@@ -174,7 +182,9 @@ def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM)
 
     Raises:
         NotReady: the record is not in the queue.
+        ConfigError: too long a name.
     """
+    _check_name(by)
     now = datetime.now(UTC)
     with ledger.transaction(write=True) as connection:
         _records(connection, [anomaly_id])
@@ -249,11 +259,17 @@ def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by:
     return set(found)
 
 
+def _check_name(by: str) -> None:
+    if fault := name_fault(by):
+        raise ConfigError(fault)
+
+
 def _check(opinion: str, by: str, note: str) -> None:
     if opinion not in OPINIONS:
         raise ConfigError(f"no verdict {opinion!r}; one of {', '.join(OPINIONS)}")
     if not by.strip():
         raise ConfigError("a verdict has somebody who gave it: say who")
+    _check_name(by)
     if len(note) > LONGEST_NOTE:
         raise ConfigError(f"the note has {len(note)} characters, {LONGEST_NOTE} at most")
 

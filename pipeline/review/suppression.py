@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from pipeline.errors import ConfigError, NotReady
-from pipeline.records.verdicts import NOT_LEARNED
+from pipeline.records.verdicts import NOT_LEARNED, name_fault
 from pipeline.review.filters import CHUNK, chunks, without_nul
 from pipeline.review.intake import retally
 from pipeline.review.queue import newest_day
@@ -99,7 +99,7 @@ def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def check(rule: Rule) -> None:
-    """Refuse a rule that hides everything, says nothing of why, or never ends.
+    """Refuse a rule that hides everything, says nothing of why, is of too long a name, or never ends.
 
     Raises:
         ConfigError: with every fault.
@@ -109,7 +109,7 @@ def check(rule: Rule) -> None:
         faults.append("it would hide everything: give a signature or a condition")
     if not rule.note.strip():
         faults.append("it needs a note that says why")
-    _refuse([*faults, *_day_faults(rule.ends_on)])
+    _refuse([*faults, *filter(None, [name_fault(rule.by)]), *_day_faults(rule.ends_on)])
 
 
 def check_last_day(rule: Rule) -> None:
@@ -205,7 +205,9 @@ def end(ledger: Ledger, number: int, *, by: str) -> int:
 
     Raises:
         NotReady: there is no such rule, or it was ended before.
+        ConfigError: too long a name.
     """
+    _refuse([*filter(None, [name_fault(by)])])
     this = (suppressions.c.number == number) & suppressions.c.lifted_at.is_(None)
     known = 0 < number < 2**31  # what the column holds
     with ledger.transaction(write=True) as connection:

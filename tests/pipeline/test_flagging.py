@@ -75,6 +75,39 @@ def test_a_reason_may_be_given_while_the_rule_holds(
     assert told.endswith("UTC, version 1, bob: review_budget 20: above 7 nats; too many")
 
 
+def test_a_reason_that_is_sent_again_after_another_ones_is_not_written_again(
+    store: Ledger, make_dataset: Callable[..., Dataset]
+) -> None:
+    """Its answer was lost, and somebody else spoke meanwhile; after a change of the rule it is new."""
+    this, other = make_dataset(flag={"review_budget": 20}), make_dataset(flag={"review_budget": 2})
+    said = [
+        (this, "ann", "x"),
+        (this, "bob", "y"),
+        (this, "ann", "x"),
+        (other, "cid", "z"),
+        (this, "ann", "x"),
+    ]
+    for dataset, by, why in said:
+        flagging.write_down(store, dataset, 1, 7.0, by=by, reason=why)
+    told = [(one.by, one.reason) for one in reversed(flagging.rules(store, "payments"))]
+    assert told == [("ann", "x"), ("bob", "y"), ("cid", "z"), ("ann", "x")]
+
+
+def test_two_rules_that_differ_in_a_late_digit_are_two(
+    store: Ledger, make_dataset: Callable[..., Dataset]
+) -> None:
+    """Six digits made one rule of both, and the change was never told."""
+    for budget, words in (
+        (1234567.0, "1234567"),
+        (1234567.5, "1234567.5"),
+        (0.1234567, "0.1234567"),
+        (20, "20"),
+    ):
+        dataset = make_dataset(flag={"review_budget": budget})
+        assert flagging.rule_of(dataset) == f"review_budget {words}"
+        assert flagging.write_down(store, dataset, 1, 7.0) is not None
+
+
 @pytest.mark.parametrize("change", [sa.update(flag_rules).values(by="x"), sa.delete(flag_rules)])
 def test_the_database_itself_keeps_what_was_written(
     store: Ledger, make_dataset: Callable[..., Dataset], change: Any
@@ -116,3 +149,9 @@ def test_a_reason_is_a_reason(here: Installation, reason: str) -> None:
     with pytest.raises(ConfigError, match="a reason of 1 to 4000 characters"):
         flagging.give_reason(here, here.dataset("payments"), by="ann", reason=reason)
     assert flagging.rules(here.ledger, "payments") == []
+
+
+def test_a_name_that_the_database_has_no_room_for_is_refused(here: Installation) -> None:
+    """SQLite would take it."""
+    with pytest.raises(ConfigError, match="payments: the name has 251 characters, 250 at most"):
+        flagging.give_reason(here, here.dataset("payments"), by="x" * 251, reason="why")

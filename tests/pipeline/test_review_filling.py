@@ -459,6 +459,8 @@ def test_what_a_rule_hid_stays_hidden_by_another(store: Ledger) -> None:
     for number in (first, 99, 10**23):
         with pytest.raises(NotReady, match="no suppression rule"):
             suppression.end(store, number, by="bob")
+    with pytest.raises(ConfigError, match="the name has 251 characters, 250 at most"):
+        suppression.end(store, 99, by="x" * 251)
 
 
 def test_records_come_back_after_a_rules_last_day(
@@ -526,6 +528,7 @@ def test_a_verdict_that_is_taken_back_leaves_its_record_to_the_rules(ledger: Led
     [
         ({"signature": ""}, "it would hide everything"),
         ({"note": " "}, "needs a note"),
+        ({"by": "x" * 251}, "the name has 251 characters, 250 at most"),
         ({"ends_on": "soon"}, "'soon' is not a day"),
         ({"ends_on": "2020-01-01"}, "must lie within 366 days"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,11 @@ def test_what_cannot_be_a_verdict_is_refused_and_nothing_is_written(store: Ledge
         judging.give(store, ids, "normal", by=" ")
     with pytest.raises(ConfigError, match="4000 at most"):
         judging.give(store, ids, "normal", by="ann", note="x" * 4001)
+    for act in (partial(judging.give, store, ids, "normal"), partial(judging.claim, store, ids[0])):
+        with pytest.raises(ConfigError, match="the name has 251 characters, 250 at most"):
+            act(by="x" * 251)
     assert verdicts.history(store, "payments") == {}
+    assert judging.give(store, ids[:1], "normal", by="x" * 250).anomaly_ids == (ids[0],)
 
 
 def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger, ids: list[str]) -> None:
