@@ -23,7 +23,7 @@ from pipeline.review.filters import CHUNK, chunks, without_nul
 from pipeline.review.intake import retally
 from pipeline.review.queue import newest_day
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.review_schema import queue, suppressions, tally_sums
+from pipeline.storage.review_schema import queue, queue_batches, suppressions, tally_sums
 
 LOOK_BACK = 30  # days that a draft is tried on
 LONGEST = 366  # days that a rule may hold
@@ -174,19 +174,37 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
         made_at=None,
         ended_by=None,
     )
+    with ledger.transaction() as connection:  # the long look; nobody waits for it
+        known = _fills(connection, said.dataset)
+        found = _matches(connection, said, sa.true())
     with ledger.transaction(write=True) as connection:
-        before = _in_force(connection, said.dataset)
-        if known := next((one for one in before if replace(one, number=0, made_at=None) == said), None):
-            return known
+        for one in _in_force(connection, said.dataset):
+            if replace(one, number=0, made_at=None) == said:
+                return one
         kept = _insert(connection, said)
-        # behind the lock: what was filled in, or open again, between a look before it and now would be missed
+        now = _fills(connection, said.dataset)
+        since = [batch_id for batch_id, fill in now.items() if known.get(batch_id) != fill]
+        hit = {name: batch_id for name, batch_id in found.items() if batch_id not in since}
+        for some in chunks(since):
+            hit |= _matches(connection, kept, queue.c.batch_id.in_(some))
         in_sight = (queue.c.state == "open") & (queue.c.suppressed == 0)
-        hit = [(row.anomaly_id, row.batch_id) for row in _matching(connection, kept, in_sight)]
-        for ids in chunks(anomaly_id for anomaly_id, _ in hit):
-            some = queue.c.anomaly_id.in_(ids)
-            connection.execute(sa.update(queue).where(some).values(suppressed=kept.number))
-        retally(connection, kept.dataset, (batch_id for _, batch_id in hit))
+        for ids in chunks(hit):
+            these = queue.c.anomaly_id.in_(ids) & in_sight
+            connection.execute(sa.update(queue).where(these).values(suppressed=kept.number))
+        retally(connection, kept.dataset, hit.values())
     return kept
+
+
+def _fills(connection: sa.Connection, dataset: str) -> dict[str, Any]:
+    """By batch, what changes whenever its records are put into the queue anew."""
+    b = queue_batches.c
+    query = sa.select(b.batch_id, b.model_version, b.scored_at, b.n_flagged).where(b.dataset == dataset)
+    return {row.batch_id: tuple(row) for row in connection.execute(query)}
+
+
+def _matches(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> dict[str, str]:
+    """anomaly_id → batch_id of what a rule matches."""
+    return {row.anomaly_id: row.batch_id for row in _matching(connection, rule, among)}
 
 
 def _insert(connection: sa.Connection, rule: Rule) -> Rule:
