@@ -34,7 +34,7 @@ def _histogram(found: Distribution, reason: Reason) -> Markup:
     top, tallest = HIGH - FOOT, max(max(found.counts), 1)
     parts = []
     low, high = axis.at(reason.low), axis.at(reason.high)
-    if low is not None and high is not None:
+    if low is not None and high is not None and axis.beyond(reason.low) <= 0 <= axis.beyond(reason.high):
         width = max(high - low, 2.0)
         band = '<rect class="interval" x="{:.1f}" y="0" width="{:.1f}" height="{}"/>'
         parts.append(_draw(band, low, width, top))
@@ -46,9 +46,9 @@ def _histogram(found: Distribution, reason: Reason) -> Markup:
         parts.append(_draw(bar, kind, left + 0.5, top - height, max(right - left - 1, 0.5), height))
     expected, observed = axis.at(reason.expected), axis.at(reason.observed)
     if expected is not None:
-        parts.append(
-            _draw('<line class="expected" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/>', expected, top)
-        )
+        beyond = axis.beyond(reason.expected)
+        line = '<line class="expected" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/>'
+        parts.append(_arrow("expected", top / 4, beyond) if beyond else _draw(line, expected, top))
     if observed is not None:
         parts.append(_observed(observed, top, axis.beyond(reason.observed)))
     parts.append(Markup('<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>').format(WIDE, top, top))
@@ -72,10 +72,15 @@ def _observed(x: float, top: float, beyond: int) -> Markup:
     if not beyond:
         line = '<line class="observed" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/><circle class="observed" cx="{0:.1f}" cy="5" r="4"/>'
         return _draw(line, x, top)
+    return _arrow("observed", top / 2, beyond)
+
+
+def _arrow(kind: str, y: float, beyond: int) -> Markup:
+    """That a value lies beyond an edge of the plot."""
     tip, back = (WIDE - 1, WIDE - 12) if beyond > 0 else (1, 12)
-    arrow = '<path class="observed" d="M{0} {2} L{1} {3} L{1} {4} Z"/><line class="observed beyond" x1="{1}" x2="{5}" y1="{2}" y2="{2}"/>'
-    middle, reach = top / 2, back - 18 * (1 if beyond > 0 else -1)
-    return _draw(arrow, tip, back, middle, middle - 6, middle + 6, reach)
+    arrow = '<path class="{6}" d="M{0} {2} L{1} {3} L{1} {4} Z"/><line class="{6} beyond" x1="{1}" x2="{5}" y1="{2}" y2="{2}"/>'
+    reach = back - 18 * (1 if beyond > 0 else -1)
+    return _draw(arrow, tip, back, y, y - 6, y + 6, reach, kind)
 
 
 class _Axis:

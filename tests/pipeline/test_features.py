@@ -97,6 +97,17 @@ def test_a_sensor_that_failed_for_a_while_keeps_its_straight_line() -> None:
     assert Number.fit(x).spread == 0
 
 
+def test_what_is_expected_of_a_cell_is_no_value_that_hardly_any_has() -> None:
+    """Of 200,000 taxi rides 131 are of up to 178,920 miles: a fare of 477 is no reason to expect that. Of few
+    records the whole range is shown.
+    """
+    rides = np.random.default_rng(0).gamma(1.0, 3.0, 200_000)
+    rides[:131] = np.linspace(200, 178_920, 131)
+    assert np.quantile(rides, 0.99) < Number.fit(rides).highest < 60
+    few = rides[:900]
+    assert (Number.fit(few).lowest, Number.fit(few).highest) == (few.min(), few.max())
+
+
 def test_nor_where_most_values_are_0() -> None:
     """Refunds: mostly none, else between 10 and 90, and one of a million."""
     x = np.concatenate([np.zeros(800), np.random.default_rng(0).uniform(10, 90, 199), [1e6]])

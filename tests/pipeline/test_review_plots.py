@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_a_category_of_any_name_is_text() -> None:
     drawn = str(plots.usual(odd, reason("<script>" + "x" * 500, "a (b) (50%)")))
     assert "50% expected here" in drawn
     assert "<script>" not in drawn
+
+
+def test_what_was_expected_beyond_the_plot_is_an_arrow_and_no_line_at_its_edge() -> None:
+    """The plot ends at 15: 178,920 is not 15."""
+    miles = Distribution(1000, "b", edges=(0.0, 5.0, 10.0, 15.0), counts=(5.0, 3.0, 1.0))
+    far = Reason("trip_distance", "0", "178920", 178_900.0, 178_940.0, 0.9, False)
+    near = replace(far, expected="7.5", low=6.0, high=9.0)
+    beyond, within = (str(plots.usual(miles, one)) for one in (far, near))
+    assert '<path class="expected"' in beyond
+    assert 'class="interval"' not in beyond
+    assert re.search(r'<line class="expected" x1="210.0"', within)
+    assert 'class="interval"' in within
 
 
 @pytest.mark.parametrize(
