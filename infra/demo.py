@@ -8,11 +8,14 @@ Does not: any step of the job. Run again it finds its work done, changes nothing
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +53,7 @@ DAYS = 30
 HISTORY_SHARE = 2 / 3
 NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
 PATIENCE = 1800.0
+ENDING = 60.0  # seconds for a run to end once its batches are done
 LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
 LANDING = (
     TextColumn("{task.description}", markup=False),
@@ -132,8 +136,7 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
 
     folder = folder.expanduser().absolute()
     name = default_name(folder)
-    home = Installation().settings.home
-    home = home if home.name == f"demo-{name}" else home / f"demo-{name}"  # the end of a demo says to set it
+    home = _home(Installation().settings.home, name, folder)
     os.environ |= {"VAEWATCH_HOME": str(home), "VAEWATCH_DATASETS": str(home / "datasets")}
     here = Installation(Settings())
     target = home / "datasets" / f"{name}.yaml"
@@ -173,6 +176,23 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
     return here, Feed(name, folder, history, following)
 
 
+def _home(given: Path, name: str, folder: Path) -> Path:
+    """Where the demo of a folder lives, once begun always: folders of one name have a home each.
+
+    given: VAEWATCH_HOME; the end of a demo says to set it to the demo's own.
+    """
+    above = given.parent if re.fullmatch(rf"demo-{re.escape(name)}(-\d+)?", given.name) else given
+    for n in itertools.count(1):
+        home = above / (f"demo-{name}" if n == 1 else f"demo-{name}-{n}")
+        of = home / "folder"
+        if not of.exists():
+            home.mkdir(parents=True, exist_ok=True)
+            of.write_text(str(folder), encoding="utf-8")
+        if of.read_text(encoding="utf-8") == str(folder):
+            return home
+    raise AssertionError
+
+
 def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
     landed = dataset.incoming_path
     if not all((landed / name).exists() for name in (*feed.history, *feed.following)):
@@ -206,6 +226,9 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
             "score the history, then the following days: land → validate → score",
             scored=True,
         )
+        with suppress(TimeoutError):  # the last batch is done before its run is
+            score = f"{feed.dataset}.score"
+            api.wait_until(lambda: not api.runs(score, state="running"), f"the end of {score}", ENDING)
 
 
 def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -120,3 +121,12 @@ def test_the_bar_says_what_it_waits_for_until_the_first_batch_is_done(
     assert [text in shown for text in told] == [True] * 3
     assert sorted(told, key=shown.index) == list(told)
     assert "2/2" in shown
+
+
+def test_folders_of_one_name_have_a_home_each(tmp_path: Path) -> None:
+    """One folder's records must not be judged by another's contract, nor its results told as another's."""
+    var, one, other = tmp_path / "var", tmp_path / "a" / "feed", tmp_path / "b" / "feed"
+    first, second = (demo._home(var, "feed", folder) for folder in (one, other))
+    assert (first, second) == (var / "demo-feed", var / "demo-feed-2")
+    for given in (var, first, second):  # the end of a demo says to set VAEWATCH_HOME to its home
+        assert [demo._home(given, "feed", folder) for folder in (one, other)] == [first, second]
