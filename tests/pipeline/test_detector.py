@@ -318,9 +318,6 @@ def test_settings_that_do_not_go_together_and_records_that_teach_nothing_are_sai
         ModelUnusable, match=r"sensors: .*reconstruction 'vae_gan' .*look at the columns and train.recipe"
     ):
         Detector.train(together, readings(500, 1), readings(100, 2), records_per_day=100)
-    linear = with_recipe(encoder="exact", prior="normal", noise="gaussian_shared_sigma")
-    with pytest.raises(ModelUnusable, match=r"sensors: .*not for categories \(site\): give these columns"):
-        Detector.train(linear, readings(500, 1), readings(100, 2), records_per_day=100)
     silent, later = (
         pa.table({
             name: pa.nulls(n, column.type)
