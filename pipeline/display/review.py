@@ -48,7 +48,7 @@ def print_queue(
         not counted.
     """
     if not found:
-        console().print("nothing is like that in the queue (--state any shows what was judged, too)")
+        console().print("no record of the queue is like that; --state any shows those that were judged, too")
         return
     table = columns("id", "day", "record", "severity", "score", WHY, "state", right=NUMBERS)
     for column in table.columns[:2]:
@@ -156,7 +156,7 @@ def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Deri
     out = console()
     out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
     out.print(
-        f"severity {row.severity:.2f}, p-value {row.p_value:.3g}; score {row.anomaly_score:.2f} nats, "
+        f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:.2f} nats, "
         f"threshold {row.threshold:.2f}; model version {row.model_version}"
     )
     out.print(_why(row, derived))

@@ -138,7 +138,8 @@ def _page(
     links: Mapping[str, str],
 ) -> tuple[Trust, str]:
     watched = store.one(here.ledger, dataset.name, state.batch_id) if state.status == "scored" else None
-    earlier = store.before(here.ledger, dataset.name, watched.day, state.batch_id)[-TREND:] if watched else []
+    before = store.before(here.ledger, dataset.name, watched.day, state.batch_id) if watched else []
+    earlier = [one for one in before if not is_undated(one.batch_id)][-TREND:]  # strays are no night
     serving = here.ledger.serving_version(dataset.name)
     verdict = trust(
         dataset,

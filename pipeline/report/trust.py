@@ -56,7 +56,9 @@ def trust(
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
         look = (
-            f"see which: vaewatch quarantine show {state.dataset} {state.batch_id}; " if state.n_read else ""
+            f"see its records: vaewatch quarantine show {state.dataset} {state.batch_id}; "
+            if state.n_read
+            else ""
         )
         return Trust(
             "bad", "refused", headline, sentence(_begun(state.reason)), f"{look}{redeliver(dataset)}"

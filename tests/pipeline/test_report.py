@@ -75,7 +75,9 @@ def test_the_first_sentence_follows_from_the_worst_finding(
 def test_the_page_of_a_refused_delivery_leads_to_its_records_where_any_were_read() -> None:
     """Which records, and what was wrong with them, is the first question."""
     refused = replace(STATE, status="refused", reason="row_count: 9 records, promised: at least 10")
-    look = f"see which: vaewatch quarantine show {STATE.dataset} {STATE.batch_id}; have it delivered again"
+    look = (
+        f"see its records: vaewatch quarantine show {STATE.dataset} {STATE.batch_id}; have it delivered again"
+    )
     assert trust(SENSORS, refused, None, 0).next_step.startswith(look)
     unread = replace(refused, n_read=0, n_accepted=0)
     assert trust(SENSORS, unread, None, 0).next_step.startswith("have it delivered again")
