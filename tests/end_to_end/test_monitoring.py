@@ -312,7 +312,7 @@ def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_th
     trained.score("2026-01-01")
     batch_page = batch.path_of(here, here.dataset("payments"), "2026-01-01")
     scored_text = batch_page.read_text(encoding="utf-8")
-    assert rows(scored_text.partition("<summary>Every gate")[2].partition("</details>")[0]) == told
+    assert rows(scored_text.partition("<summary>The gates of version")[2].partition("</details>")[0]) == told
     trained.edit("flag:", "review: {page: 'https://review.example/'}\nflag:")
     there = trained.with_settings(mlflow_page="https://mlflow.example")
     batch.rewrite(there, there.dataset("payments"), "2026-01-01")
