@@ -63,10 +63,10 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	@touch $@
 
 test: install ## the tests that take minutes at most; one of them: make test ARGS="-k elbo"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-all: install ## every test, the slow ones too
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install ## format, lint, types, import rules, and that the docs' commands exist
 	$(BIN)/ruff format --check .
