@@ -32,8 +32,8 @@ def keep(
     batches: Iterable[BatchState],
     say: Callable[[str], None],
 ) -> None:
-    """Put it in the place of the one before it; where MLflow does not take it, that is said: the scores are
-    published, and the next batch that is scored tries again.
+    """Put the newest one's page at the version's run, in the place of the last one; where MLflow does not
+    take it, that is said: the scores are published, and the next batch that is scored tries again.
 
     Args:
         batches: all that there are, as the ledger has them.
