@@ -10,6 +10,7 @@ docs/reference/vae-core.md goes through all of it.
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
 from vae_core.bound import NegativeElbo, negative_elbo
+from vae_core.checkpoint import Checkpoint, OtherFit
 from vae_core.critic import CellCritic, fit_critic
 from vae_core.feedback import weigh
 from vae_core.generation import Imputed, Latents, encode, impute, sample
@@ -20,7 +21,7 @@ from vae_core.parallel import Ranks, joined
 from vae_core.ppca import Ppca, fit_ppca
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
-from vae_core.run import Checkpoint, Progress, TrainingDiverged
+from vae_core.run import Progress, TrainingDiverged
 from vae_core.scoring import Expected, Scorer, Scores, expect, score
 from vae_core.stock import DataWarning
 from vae_core.training import fit
@@ -38,6 +39,7 @@ __all__ = [
     "Latents",
     "Layout",
     "NegativeElbo",
+    "OtherFit",
     "Ppca",
     "Progress",
     "Ranks",

@@ -1,8 +1,8 @@
 """The steps of a fit.
 
-Belongs here: a step, the optimiser's schedule, trimming, progress, checkpoints, recovery from divergence.
-Does not: which records a step sees (minibatches.py), the loss (losses.py, gradient.py), or what comes before
-and after (training.py).
+Belongs here: a step, the optimiser's schedule, trimming, progress, the state, recovery from divergence.
+Does not: which records a step sees (minibatches.py), the loss (losses.py, gradient.py), which fit a
+checkpoint is of (checkpoint.py), or what comes before and after (training.py).
 
 The same records, seed and kind of machine give the same weights, whatever the number of threads, and a fit
 that resumes from a checkpoint gives the weights of one that was never interrupted, to the bit. A GPU gets the
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vae_core.adversarial import ADVERSARY_BETAS, start_adversaries
+from vae_core.checkpoint import Checkpoint
 from vae_core.device import Recorded, graph, sent
 from vae_core.flat import FlatParameters
 from vae_core.gradient import gradient, is_known_by_hand
@@ -56,16 +57,6 @@ class Progress:
     kl_divergence: float
     loss_of_all: float
     learning_rate: float
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no
-    pickle).
-    """
-
-    step: int
-    tensors: dict[str, Tensor]
 
 
 class Run:
@@ -122,22 +113,15 @@ class Run:
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Make the state what it was at the checkpoint."""
+        """Make the state what it was at a checkpoint of this fit."""
         tensors = checkpoint.tensors
-        shapes = {
-            name.removeprefix("weights."): x.shape
-            for name, x in tensors.items()
-            if name.startswith("weights.")
-        }
-        if shapes != {name: parameter.shape for name, parameter in self.parameters.items()}:
-            raise ValueError("the checkpoint is of another fit: its layout or recipe gives other weights")
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
         for i, player in enumerate(self.players):
             for name, value in player.state.items():
                 value.copy_(tensors[f"adam.{i}.{name}"])
         self.minibatches.restore([tensors[f"random.{i}"] for i in range(len(self.minibatches.generators))])
-        if self.own is not None:
+        if self.own is not None and "random.own" in tensors:  # a fit on a CPU has no such numbers
             self.own.set_state(tensors["random.own"].cpu())
         self.n_rollbacks = int(tensors["n_rollbacks"])
         self.step = checkpoint.step

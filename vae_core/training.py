@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from vae_core.adversarial import TrainingWarning, judge
+from vae_core.checkpoint import Checkpoint, identify, marked, refuse_other
 from vae_core.device import own_stream
 from vae_core.diagnosis import diagnose
 from vae_core.feedback import weigh
@@ -20,7 +21,7 @@ from vae_core.model import VAE
 from vae_core.parallel import Ranks
 from vae_core.recipe import Recipe
 from vae_core.records import Layout, Records
-from vae_core.run import Checkpoint, Progress, Run
+from vae_core.run import Progress, Run
 from vae_core.stock import Stock, take_stock
 from vae_core.summary import summarise_training
 from vae_core.threads import one_thread_per_kernel
@@ -50,14 +51,14 @@ def fit(
     ranks: the processes of one fit (parallel.py); all are called alike and all return the model.
     on_progress: called every 25 steps and after the last one.
     checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
-    arguments, to go on from there.
+    arguments, to go on from there; on another device it goes on, too, and rounds otherwise.
     on_doubt: told each sentence of what a DataWarning or a TrainingWarning would say, in its place. Warnings
         are a whole process's, which may show, hide or raise them; this is one fit's.
 
-    Raises ValueError where the records cannot be trained on and TrainingDiverged where the loss stays
-    non-finite; warns with a DataWarning about columns that are constant or never observed, with a
-    TrainingWarning about what a discriminator still tells from what it should be like, collapsed posteriors
-    and variances at their bounds.
+    Raises ValueError where the records cannot be trained on, OtherFit where ``resume`` is a checkpoint of
+    other arguments and TrainingDiverged where the loss stays non-finite; warns with a DataWarning about
+    columns that are constant or never observed, with a TrainingWarning about what a discriminator still tells
+    from what it should be like, collapsed posteriors and variances at their bounds.
     """
     recipe, known = recipe or Recipe(), known or Known()
     if checkpoint_every < 1:
@@ -66,6 +67,11 @@ def fit(
         if part is not None:
             layout.check(part)
     stock = take_stock(layout, records, on_doubt)
+    if resume is not None or checkpoint is not None:
+        this = identify(layout, recipe, records, seed, known)
+        if resume is not None:
+            refuse_other(resume, this)
+        checkpoint = checkpoint and marked(checkpoint, this)
     device = records.device if device is None else torch.device(device)
     with one_thread_per_kernel(), own_stream(device):
         vae = start(layout, recipe, stock, records, seed).to(device)

@@ -38,6 +38,7 @@ from vae_core import (
     CellCritic,
     Checkpoint,
     Known,
+    OtherFit,
     Progress,
     Scorer,
     TrainingDiverged,
@@ -330,6 +331,10 @@ def _fit(
         raise ModelUnusable(
             f"{dataset.name}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
         ) from fault
+    except OtherFit as fault:
+        raise ModelUnusable(
+            f"{dataset.name}: the training did not go on: {fault}: remove {checkpoint} and train again"
+        ) from fault
     except ValueError as fault:  # of records that teach nothing, or settings that do not go together
         raise ModelUnusable(
             f"{dataset.name}: the training gave no model: {fault}; look at the columns and train.recipe "
@@ -367,5 +372,8 @@ def _save_checkpoint(state: Checkpoint, file: Path) -> None:
 def _load_checkpoint(file: Path | None) -> Checkpoint | None:
     if file is None or not file.exists():
         return None
-    tensors = load_file(file)
+    try:
+        tensors = load_file(file)
+    except SafetensorError as fault:
+        raise ModelUnusable(f"{file} cannot be gone on from ({fault}): remove it and train again") from fault
     return Checkpoint(int(tensors.pop("_step")), tensors)

@@ -182,6 +182,23 @@ def test_a_training_that_died_ends_as_if_it_had_not(tmp_path: Path, step: str) -
     assert same(work(tmp_path / "killed", None), work(tmp_path / "whole", None))
 
 
+def test_a_checkpoint_that_is_of_no_use_is_named(tmp_path: Path) -> None:
+    """Of other records, or cut off: whoever is woken is told which file to remove."""
+    from pipeline.errors import ModelUnusable
+
+    dataset = Dataset.model_validate(
+        CONTRACT | {"train": {"min_records": 50, "recipe": {"steps": 250, "n_members": 1, "width": 8}}}
+    )
+    file = tmp_path / "train.safetensors"
+    settings: dict[str, Any] = {"records_per_day": 100, "checkpoint": file}
+    Detector.train(dataset, readings(200, 1), readings(50, 2), **settings)
+    with pytest.raises(ModelUnusable, match=rf"in: records; .*remove {file} and train again"):
+        Detector.train(dataset, readings(200, 3), readings(50, 2), **settings)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelUnusable, match=rf"{file} cannot be gone on from .*remove it and train again"):
+        Detector.train(dataset, readings(200, 1), readings(50, 2), **settings)
+
+
 def test_a_table_without_a_needed_column_says_so() -> None:
     """The contract changed since the model was trained."""
     from pipeline.errors import ModelUnusable

@@ -6,16 +6,20 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
+from tests.vae_core.conftest import LAYOUT, draw_records
 from vae_core import (
     VAE,
     Checkpoint,
     DataWarning,
+    Known,
     Layout,
+    OtherFit,
     Progress,
     Recipe,
     Records,
@@ -251,9 +255,48 @@ def test_checkpoints_need_a_positive_interval(layout: Layout, draw: Callable[...
         fit(layout, draw(10, seed=0), SHORT, seed=0, checkpoint_every=0)
 
 
-def test_a_checkpoint_of_another_model_is_refused(layout: Layout, draw: Callable[..., Records]) -> None:
-    """A changed recipe must not pick up last night's half-finished weights."""
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"recipe": replace(SHORT, width=32)}, "recipe"),
+        ({"recipe": replace(SHORT, learning_rate=0.02)}, "recipe"),  # of the same weights' shapes
+        ({"seed": 1}, "seed"),
+        ({"layout": Layout(("e", "b", "c", "d", "a"), LAYOUT.categorical, LAYOUT.context)}, "layout"),
+        ({"records": draw_records(49, seed=0)}, "records"),
+        ({"known": Known(anomalies=draw_records(2, seed=1))}, "anomalies"),
+        ({"known": Known(normals=draw_records(2, seed=1)), "seed": 1}, "seed, normals"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(differs: dict[str, Any], said: str) -> None:
+    """A changed recipe must not pick up last night's half-finished weights, of whatever shapes."""
     kept: list[Checkpoint] = []
-    fit(layout, draw(50, seed=0), SHORT, seed=0, checkpoint=kept.append, checkpoint_every=30)
-    with pytest.raises(ValueError, match="checkpoint is of another fit"):
-        fit(layout, draw(50, seed=0), Recipe(steps=60, n_members=2, width=32), seed=0, resume=kept[0])
+    these = {"layout": LAYOUT, "records": draw_records(50, seed=0), "recipe": SHORT, "seed": 0}
+    fit(**these, checkpoint=kept.append, checkpoint_every=30)
+    with pytest.raises(OtherFit, match=rf"after step 30 is of another fit, .* in: {said}; .*start anew"):
+        fit(**these | differs, resume=kept[0])
+
+
+@pytest.mark.parametrize("part", ["numeric", "categorical", "context"])
+def test_one_other_cell_makes_another_fit(part: str) -> None:
+    """In the last of more records than are hashed together; so do the same cells in other places."""
+    kept: list[Checkpoint] = []
+    recipe, records = replace(SHORT, steps=30), draw_records(70_000, seed=0)
+    fit(LAYOUT, records, recipe, seed=0, checkpoint=kept.append, checkpoint_every=30)
+    fit(LAYOUT, records, recipe, seed=0, resume=kept[0])
+    cells = getattr(records, part)
+    for changed in (
+        cells[:, :1].roll(1, dims=0),
+        torch.cat([cells[:-1, :1], (cells[-1:, :1] == 0).to(cells.dtype)]),
+    ):
+        other = replace(records, **{part: torch.cat([changed, cells[:, 1:]], dim=1)})
+        with pytest.raises(OtherFit, match="differs in: records"):
+            fit(LAYOUT, other, recipe, seed=0, resume=kept[0])
+
+
+def test_a_checkpoint_that_does_not_say_which_fit_it_is_of_is_refused() -> None:
+    """As those were until they did."""
+    kept: list[Checkpoint] = []
+    fit(LAYOUT, draw_records(50, seed=0), SHORT, seed=0, checkpoint=kept.append, checkpoint_every=30)
+    old = {name: tensor for name, tensor in kept[0].tensors.items() if not name.startswith("of.")}
+    with pytest.raises(OtherFit, match="does not say which fit it is of: an older vae_core made it"):
+        fit(LAYOUT, draw_records(50, seed=0), SHORT, seed=0, resume=Checkpoint(30, old))

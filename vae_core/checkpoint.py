@@ -1,0 +1,97 @@
+"""Where an interrupted fit can go on, and which fit that is.
+
+Belongs here: what a checkpoint holds, and how one of another fit is known. Does not: what a fit's state is
+(run.py), or where checkpoints are kept (the caller's).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vae_core.known import Known
+from vae_core.recipe import Recipe
+from vae_core.records import Layout, Records
+
+_OF = "of."  # before the names of what a checkpoint says about its fit
+_AT_ONCE = 2**16  # records, copied where they do not lie in their order or not on the CPU
+
+
+class OtherFit(ValueError):
+    """A checkpoint is of other records, another recipe or another seed than the fit that was to go on."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no
+    pickle).
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+
+
+def identify(layout: Layout, recipe: Recipe, records: Records, seed: int, known: Known) -> dict[str, Tensor]:
+    """What a fit is, as tensors that lie in its checkpoints: of each argument a SHA-256, (32,) uint8.
+
+    Every cell counts, to the bit and in its place: half a second a gigabyte.
+    """
+    parts: dict[str, Iterable[bytes | Tensor]] = {
+        "layout": [_text(layout)],
+        "recipe": [_text(recipe)],
+        "records": _cells(records),
+        "seed": [str(seed).encode()],
+        "anomalies": _cells(known.anomalies),
+        "normals": _cells(known.normals),
+    }
+    return {f"{_OF}{name}": _digest(content) for name, content in parts.items()}
+
+
+def refuse_other(checkpoint: Checkpoint, fit: dict[str, Tensor]) -> None:
+    """Raise OtherFit where a checkpoint is of another fit than ``identify`` says of this one."""
+    theirs = checkpoint.tensors
+    if not fit.keys() <= theirs.keys():
+        raise OtherFit(
+            f"the checkpoint after step {checkpoint.step} does not say which fit it is of: an older vae_core made it; "
+            f"start anew without it"
+        )
+    others = [name.removeprefix(_OF) for name, own in fit.items() if not torch.equal(theirs[name].cpu(), own)]
+    if others:
+        raise OtherFit(
+            f"the checkpoint after step {checkpoint.step} is of another fit, which differs in: {', '.join(others)}; go on "
+            f"with what it was made with, or start anew without it"
+        )
+
+
+def marked(keep: Callable[[Checkpoint], None], fit: dict[str, Tensor]) -> Callable[[Checkpoint], None]:
+    """``keep``, told of every checkpoint with what ``identify`` says of its fit."""
+    return lambda state: keep(Checkpoint(state.step, state.tensors | fit))
+
+
+def _text(settings: Layout | Recipe) -> bytes:
+    return json.dumps(settings.to_dict(), sort_keys=True, default=float).encode()  # numpy's whole numbers
+
+
+def _cells(records: Records | None) -> list[bytes | Tensor]:
+    if not records:
+        return []
+    tensors = [records.numeric, records.categorical, records.context]
+    return [str([tuple(x.shape) for x in tensors]).encode(), *tensors]
+
+
+def _digest(content: Iterable[bytes | Tensor]) -> Tensor:
+    digest = hashlib.sha256()
+    for part in content:
+        if isinstance(part, bytes):
+            digest.update(part)
+            continue
+        for first in range(0, len(part), _AT_ONCE):
+            here = part[first : first + _AT_ONCE].cpu().contiguous()
+            digest.update((ctypes.c_char * here.nbytes).from_address(here.data_ptr()))
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
