@@ -163,15 +163,21 @@ LINEAR = Recipe(
 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_the_loop_reaches_the_maximum_likelihood_as_well(missing: float) -> None:
-    """As a recipe: within two thousandths of a nat of where expectation maximisation ends, the closed form's
-    maximum where nothing is missing; and −ELBO is −log p(x) of the weights that the loop found, exactly.
+    """As a recipe, in the default's steps: within a thousandth of a nat of where expectation maximisation
+    ends, the closed form's maximum where nothing is missing; and −ELBO is −log p(x) of the weights that the
+    loop found, exactly.
+
+    From three seeds, with gaps and without, it ended 0.00055 ± 0.00016 above: 1 false alarm in 350, were
+    seeds not fixed.
     """
     x = values(500, seed=2, missing=missing)
     x = (x - x.nanmean(dim=0)) / 2
     best = fit_ppca(x, 3, steps=20_000, tolerance=1e-13)
-    vae = fit(Layout(tuple("abcdef")), numbers(x), LINEAR, seed=0)
+    plain = Recipe()
+    recipe = replace(LINEAR, steps=plain.steps, learning_rate=plain.learning_rate, minibatch=plain.minibatch)
+    vae = fit(Layout(tuple("abcdef")), numbers(x), recipe, seed=0)
     bound = negative_elbo(vae, numbers(x)).whole.double()
-    assert abs(bound.mean() + best.log_prob(x).mean()) < 2e-3
+    assert abs(bound.mean() + best.log_prob(x).mean()) < 1e-3
     assert_close(bound, -as_ppca(vae).log_prob(x.float()), rtol=0.0, atol=1e-4)
 
 
