@@ -80,3 +80,18 @@ def test_modules_that_a_module_sends_its_reader_to_exist() -> None:
     ]
     assert sources
     assert not lost
+
+
+def test_tests_that_the_docs_name_exist() -> None:
+    """What a page says is held is held by a test: a file, or a function, which bad-input.md names without its
+    test_.
+    """
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    known = {"/".join(path.with_suffix("").parts[i:]) for path in files for i in range(len(path.parts))}
+    for path in files:
+        known.update(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    named = {x for text in TEXTS.values() for x in re.findall(r"`((?:\w+/)*test_\w+)(?:\.py)?`", text)}
+    rows = re.findall(r"^\|.*\|(.*)\|$", TEXTS[ROOT / "docs" / "reference" / "bad-input.md"], re.MULTILINE)
+    named |= {f"test_{x}" for row in rows for x in re.findall(r"`(?!test_)(\w+)`", row)}
+    assert {"test_objectives", "test_a_batch_of_one_record_is_checked_and_scored"} <= named
+    assert named - known == set()
