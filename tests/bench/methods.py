@@ -62,6 +62,7 @@ def plain_elbo(scores: Scores) -> torch.Tensor:
 
 
 MOST_COLUMNS, MOST_RECORDS = 20, 1000  # of sets for variants that cost more
+MISSING_SHARE = 0.2  # of the cells, where some are left out
 
 
 def every_second(sets: list[str]) -> list[str]:
@@ -142,6 +143,37 @@ class OwnNoise(Ours):
             self.for_protocol(split.protocol), column_noise={names[i]: self.noise for i in chosen}
         )
         return self.scored(train, test, recipe, seed)
+
+
+@dataclass(frozen=True)
+class Gaps(Ours):
+    """Our default where a fifth of the cells is missing completely at random, of what is learned and what is
+    scored.
+
+    filled: with the mean of the cells of their column that training has, as one would for a model that takes
+    no gaps.
+    """
+
+    filled: bool = False
+
+    def settings(self, protocol: str) -> dict[str, Any]:
+        return super().settings(protocol) | {"missing": MISSING_SHARE, "filled": self.filled}
+
+    def __call__(self, split: Split, seed: int) -> Array:
+        train, test = with_gaps(split, seed)
+        if self.filled:
+            means = np.nanmean(train, axis=0)
+            train, test = (np.where(np.isnan(x), means, x) for x in (train, test))
+        return self.scored(train, test, self.for_protocol(split.protocol), seed)
+
+
+def with_gaps(split: Split, seed: int) -> tuple[Array, Array]:
+    """What is learned and what is scored, both with gaps; where the two are the same rows, the same gaps."""
+    random = np.random.default_rng([seed, *split.train.shape])
+    train, test = (
+        np.where(random.random(x.shape) < MISSING_SHARE, np.nan, x) for x in (split.train, split.test)
+    )
+    return train, train if split.is_same else test
 
 
 def sets_of(method: Method, sets: list[str]) -> list[str]:
@@ -233,6 +265,8 @@ VARIANTS: dict[str, Method] = {  # settings that are not the default, a line eac
     "reconstruction: vae_gan": Ours({"reconstruction": "vae_gan"}, cost=20.1),
     "samples: 5": Ours({"samples": 5}, cost=20.0),
     "steps: 500": Ours({"steps": 500}, cost=4.0),
+    "missing cells": Gaps(cost=11.2),
+    "missing cells filled with means": Gaps(filled=True, cost=11.2),
     "sigma_floor: 0.2": Ours({"sigma_floor": 0.2}, cost=11.0),
     "sigma_floor: 0.3": Ours({"sigma_floor": 0.3}, cost=11.0),
     "encoder: none": Ours({"encoder": "none", "n_members": 1}, cost=100.0, on=small),
