@@ -16,7 +16,7 @@ from scipy.stats import friedmanchisquare
 
 from pipeline.config.dataset import Flagging
 from pipeline.detection.calibration import Calibration
-from tests.bench import adbench, measure, methods, ranking, threshold, variants
+from tests.bench import adbench, measure, methods, ranking, threshold, variants, verdicts
 
 
 @pytest.mark.parametrize(("n_methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
@@ -86,6 +86,15 @@ def test_a_run_of_one_variant_renews_its_row_alone(tmp_path: Path) -> None:
         "| `kl_weight: 4` | 2 | 55.0 / 27.5 | +15.0 ± 5.0 / +7.5 ± 2.5 | 80.0 / 40.0 | +0.0 ± 0.0 / +0.0 ± 0.0 |",
         "| `free_nats: 2` | 12 | b |",
         "| `samples: 5` | 12 | d |",
+    ]
+
+
+def test_gains_by_verdicts_are_told_by_count_and_way() -> None:
+    """Two sets: their mean, its standard error, and the worse of them."""
+    gains = np.array([[0.1, -0.2, 0.0, 0.5], [0.3, 0.0, 0.0, 0.1]])
+    assert verdicts.table(gains, [5, 20], ["right", "wrong"]).splitlines()[2:] == [
+        "| 5 | +0.200 ± 0.100, +0.100 | −0.100 ± 0.100, −0.200 |",
+        "| 20 | +0.000 ± 0.000, +0.000 | +0.300 ± 0.200, +0.100 |",
     ]
 
 

@@ -183,8 +183,8 @@ def plain(name: str) -> str:
     return name.split("_", 1)[-1]
 
 
-def write(page: Path, text: str) -> None:
+def write(page: Path, text: str, begin: str = BEGIN) -> None:
     """Replace what stands between the page's markers; a page that is not there yet gets nothing else."""
-    before, _, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(BEGIN)
+    before, _, rest = (page.read_text(encoding="utf-8") if page.exists() else "").partition(begin)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", encoding="utf-8")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,16 +20,20 @@ from sklearn.metrics import average_precision_score
 
 from tests.bench.adbench import Array, generator, layout, names, records, rows, standardised
 from tests.bench.ranking import mean_and_error
+from tests.bench.report import write
 from vae_core import VAE, Known, Recipe, fit, score
 from vae_core.feedback import most_probable_weights
 
 MOST_ROWS, FEWEST_ROWS, FEWEST_ANOMALIES = 8000, 1400, 5
 COUNTS = (5, 20, 50, 200)
 WRONG = (0.0, 0.1)
+PAGE = Path("docs/reference/family.md")
+WEIGHTS = "<!-- begin: written by make bench-verdicts -->"
+MARGIN = "<!-- begin: written by make bench-verdicts, with a margin -->"
 
 
 def main() -> None:
-    """One line per set and seed, then the means of the paired differences over sets."""
+    """One line per set, then the means of the paired differences over sets."""
     parser = argparse.ArgumentParser(prog="make bench-verdicts", description=__doc__)
     parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--spread", type=float, default=Recipe().weight_spread)
@@ -36,40 +41,56 @@ def main() -> None:
         "--margin", type=float, default=0.0, help="known_margin; 0: measure the weights alone"
     )
     parser.add_argument("--counts", type=lambda text: [int(x) for x in text.split(",")], default=COUNTS)
+    parser.add_argument("--page", action="store_true", help=f"write the table to {PAGE}")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     if chosen.margin:
-        of_margin(chosen.seeds, chosen.counts, chosen.margin, chosen.spread)
-        return
-    found = []
-    for name in names():
-        seeds = [row for seed in chosen.seeds for row in _gains(name, seed, chosen.spread)]
-        if seeds:
-            found.append(np.mean(seeds, axis=0))
-            print(f"{name:16} {' '.join(f'{value:+.3f}' for value in found[-1])}", flush=True)
-    print(
-        f"without verdicts: average precision {np.mean([row[0] for row in found]):.3f} on {len(found)} sets"
-    )
-    settings = [(n, wrong) for n in COUNTS for wrong in WRONG]
-    for i, (n, wrong) in enumerate(settings, start=1):
-        gains = np.array([row[i] for row in found])
-        mean, error = mean_and_error(gains)
-        print(f"{n:4} verdicts, {wrong:.0%} wrong: {mean:+.3f} ± {error:.3f}, worst set {gains.min():+.3f}")
+        text, begin = of_margin(chosen.seeds, chosen.counts, chosen.margin, chosen.spread), MARGIN
+    else:
+        text, begin = of_weights(chosen.seeds, chosen.counts, chosen.spread), WEIGHTS
+    print(text)
+    if chosen.page:
+        write(PAGE, text, begin)
 
 
-def of_margin(seeds: list[int], counts: list[int], margin: float, spread: float) -> None:
+def of_weights(seeds: list[int], counts: list[int], spread: float) -> str:
+    """What the weights add, of verdicts that are all right and of some that are not."""
+    found = over_sets(seeds, lambda part: [part.precision(part.new), *part.gains(counts, spread)])
+    without, ways = found[:, 0].mean(), ("all right", "a tenth of them wrong")
+    head = f"Without verdicts {without:.3f}; {len(found)} sets, seeds {', '.join(map(str, seeds))}."
+    return f"{head}\n\n{table(found[:, 1:], counts, ways)}"
+
+
+def of_margin(seeds: list[int], counts: list[int], margin: float, spread: float) -> str:
     """What known_margin adds, alone and with the weights beside it, all verdicts right."""
+    found = over_sets(seeds, lambda part: part.margins(counts, margin, spread))
+    head = f"`known_margin: {margin:g}`; {len(found)} sets, seeds {', '.join(map(str, seeds))}."
+    return f"{head}\n\n{table(found, counts, ('margin', 'margin and weights', 'weights'))}"
+
+
+def over_sets(seeds: list[int], measure: Callable[[Reviewed], list[float]]) -> Array:
+    """(n_sets, n_values) means over the seeds, of the sets that are large enough."""
     found = []
     for name in names():
         parts = [part for seed in seeds if (part := Reviewed.of(name, seed))]
         if parts:
-            found.append(np.mean([part.margins(counts, margin, spread) for part in parts], axis=0))
+            found.append(np.mean([measure(part) for part in parts], axis=0))
             print(f"{name:16} {' '.join(f'{value:+.3f}' for value in found[-1])}", flush=True)
-    print(f"{len(found)} sets, known_margin {margin:g}")
-    labels = [f"{n:4} verdicts, {way}" for n in counts for way in ("margin", "margin and weights", "weights")]
-    for label, gains in zip(labels, np.array(found).T, strict=True):
-        mean, error = mean_and_error(gains)
-        print(f"{label}: {mean:+.3f} ± {error:.3f}, worst set {gains.min():+.3f}")
+    return np.array(found)
+
+
+def table(gains: Array, counts: Sequence[int], ways: Sequence[str]) -> str:
+    """As Markdown; gains (n_sets, counts · ways)."""
+    lines = [f"| verdicts | {' | '.join(ways)} |", "|---" * (1 + len(ways)) + "|"]
+    for count, row in zip(counts, np.split(gains, len(counts), axis=1), strict=True):
+        lines.append(f"| {count} | {' | '.join(map(in_words, row.T))} |")
+    return "\n".join(lines)
+
+
+def in_words(gains: Array) -> str:
+    """Mean gain ± standard error over sets, and that of the worst set."""
+    mean, error = mean_and_error(gains)
+    return f"{mean:+.3f} ± {error:.3f}, {gains.min():+.3f}".replace("-", "−")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +101,7 @@ class Reviewed:
     highest score first.
     """
 
+    name: str
     seed: int
     learned: Array
     reviewed: Array
@@ -102,7 +124,8 @@ class Reviewed:
         vae = fit(layout(x), records(x[learned]), seed=seed)
         found, new = (_terms(vae, x[part]) for part in (reviewed, held_out))
         top = found.sum(dim=1).argsort(descending=True).numpy()
-        return cls(seed, x[learned], x[reviewed], x[held_out], odd[reviewed], odd[held_out], found, new, top)
+        parts = x[learned], x[reviewed], x[held_out], odd[reviewed], odd[held_out]
+        return cls(name, seed, *parts, found, new, top)
 
     def precision(self, terms: torch.Tensor, weights: torch.Tensor | None = None) -> float:
         """Average precision on the held-out records, of these terms of theirs."""
@@ -114,6 +137,17 @@ class Reviewed:
         if not said.any() or said.all():
             return None
         return most_probable_weights(terms[self.top[: len(said)]], torch.from_numpy(said), spread)
+
+    def gains(self, counts: list[int], spread: float) -> list[float]:
+        """Of the weights, for each count and share of wrong verdicts."""
+        without, gains = self.precision(self.new), []
+        for count in counts:
+            said = self.odd[self.top[:count]]
+            for wrong in WRONG:
+                flipped = generator(self.name, self.seed + count).random(count) < wrong
+                weights = self.weights(self.found, said ^ flipped[: len(said)], spread)
+                gains.append(self.precision(self.new, weights) - without)
+        return gains
 
     def margins(self, counts: list[int], margin: float, spread: float) -> list[float]:
         """Gains of the margin, of both, and of the weights, for each count."""
@@ -129,21 +163,6 @@ class Reviewed:
             beside = self.precision(self.new, self.weights(self.found, said, spread))
             gains += [self.precision(new) - without, both - without, beside - without]
         return gains
-
-
-def _gains(name: str, seed: int, spread: float) -> Iterator[list[float]]:
-    """Average precision without verdicts and what each setting adds; nothing where a set is too small."""
-    part = Reviewed.of(name, seed)
-    if part is None:
-        return
-    without = part.precision(part.new)
-    row = [without]
-    for count in COUNTS:
-        for wrong in WRONG:
-            flipped = generator(name, seed + count).random(count) < wrong
-            said = part.odd[part.top[:count]] ^ flipped[: len(part.top[:count])]
-            row.append(part.precision(part.new, part.weights(part.found, said, spread)) - without)
-    yield row
 
 
 def _terms(vae: VAE, x: Array) -> torch.Tensor:
