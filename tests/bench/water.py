@@ -162,7 +162,10 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--every", type=int, default=1, help="days between trainings")
     arguments.add_argument("--raw", action="store_true", help="the nine columns as they are")
-    arguments.add_argument("--only", choices=METHODS, help="one method")
+    every = ", ".join(METHODS | VARIANTS).replace("%", "%%")
+    arguments.add_argument(
+        "--only", nargs="+", choices=METHODS | VARIANTS, metavar="METHOD", help=f"of: {every}"
+    )
     arguments.add_argument("--variants", action="store_true", help="also settings that are not the default")
     chosen = arguments.parse_args()
     labels = pq.read_table(DATA / "labels_before_2016-11-08.parquet")
@@ -181,7 +184,7 @@ def compare(days: list[pa.Table], labels: pa.Table, chosen: argparse.Namespace, 
     )
     methods = VARIANTS if chosen.variants else METHODS
     if chosen.only:
-        methods = {chosen.only: METHODS[chosen.only]}
+        methods = {label: (METHODS | VARIANTS)[label] for label in chosen.only}
     table = Table("method", "average precision", "AUROC", "seconds a training and scoring", box=None)
     for label, learn in methods.items():
         rows, started = [], time.monotonic()
