@@ -15,7 +15,7 @@ from pipeline.evaluation.told import bare, made_of, told
 if TYPE_CHECKING:
     from pipeline.evaluation.decision import Decision
     from pipeline.evaluation.told import Row, Told
-    from pipeline.steps.evaluating import Comparison
+    from pipeline.steps.comparing import Comparison
     from pipeline.steps.receipts import Pruned
 
 EVENT = {

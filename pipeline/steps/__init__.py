@@ -16,7 +16,8 @@ from pipeline.incoming.batches import unsettled
 from pipeline.installation import Installation
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
-from pipeline.steps.evaluating import compare, evaluate, history
+from pipeline.steps.comparing import compare
+from pipeline.steps.evaluating import evaluate, history
 from pipeline.steps.keeping import copy, prune, reproduce, version, versions
 from pipeline.steps.keys import RANGE, Say
 from pipeline.steps.learning import train

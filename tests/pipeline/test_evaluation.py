@@ -28,8 +28,9 @@ from pipeline.config.gates import Gates
 from pipeline.detection.calibration import Calibration
 from pipeline.detection.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
+from pipeline.evaluation.contenders import Contender
 from pipeline.evaluation.injection import gross, injected
-from pipeline.evaluation.measurement import Contender, measure
+from pipeline.evaluation.measurement import measure
 from pipeline.evaluation.told import measured_by, rows, told
 from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
 from pipeline.records.window import DAY

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.dataset import Dataset
-from pipeline.incoming.validation import _record_key
+from pipeline.incoming.relations import record_key
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4) | st.sampled_from([
     "|",
@@ -50,7 +50,7 @@ def keys_of(
             for name, values in zip(names, zip(*records, strict=True), strict=True)
         })
         database.register("batch", table.append_column("vaewatch_row", pa.array(range(len(records)))))
-        rows = database.execute(f"SELECT {_record_key(dataset)} FROM batch ORDER BY vaewatch_row").fetchall()
+        rows = database.execute(f"SELECT {record_key(dataset)} FROM batch ORDER BY vaewatch_row").fetchall()
         return [row[0] for row in rows]
 
     return keys

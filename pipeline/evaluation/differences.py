@@ -1,0 +1,44 @@
+"""Means of what two versions differ by, and how far chance alone moves them.
+
+Belongs here: statistics of arrays. Does not: whose they are (measurement.py), or bounds on them (judging.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.evidence import Difference
+
+TRIM = 0.05  # of the values on either side, for means of nats: one absurd value would decide them
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def paired(differences: Sequence[Array]) -> Difference:
+    """A record's kinds belong together: its mean is one observation."""
+    each = np.mean(differences, axis=0)
+    return Difference(float(each.mean()), float(each.std() / np.sqrt(max(1, len(each)))), len(each))
+
+
+def trimmed_mean(values: Array) -> Difference:
+    """Mean without the lowest and highest 5 %, and its standard error from the winsorised deviation (Tukey &
+    McLaughlin 1963).
+    """
+    values = np.sort(values[np.isfinite(values)])
+    cut = int(TRIM * len(values))
+    kept = values[cut : len(values) - cut]
+    if not len(kept):
+        return Difference(0.0, float("inf"), 0)
+    winsorised = values.clip(kept[0], kept[-1])
+    error = winsorised.std() / ((1 - 2 * TRIM) * np.sqrt(len(values)))
+    return Difference(float(kept.mean()), float(error), len(values))
+
+
+def chance_above(high: Array, low: Array) -> float:
+    """Chance that one of the first is above one of the second, ties by half (Mann & Whitney 1947)."""
+    low = np.sort(low)
+    below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
+    return float(np.mean(below)) / 2 / max(1, len(low))
