@@ -324,7 +324,7 @@ def test_scores_by_two_lanes_are_those_of_one(
     usual, other = Scorer(vae), Scorer(vae)
     usual.size = other.size = 96
     expected = usual(records, threads=1)
-    with ThreadPoolExecutor(2) as pool:
+    with one_thread_per_kernel(), ThreadPoolExecutor(2) as pool:
 
         def by_lanes(_: VAE, n: int, work: Callable[[slice, int], None], size: int, **__: object) -> int:
             return on_lanes(pool, n, size, torch.inference_mode()(work), lambda work: work)
