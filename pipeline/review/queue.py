@@ -117,7 +117,8 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     """How many rows each choice of each filter would show, the others being as they are.
 
     Of flagged records, unless another kind is chosen: what is open waits for a verdict, and the random sample
-    is told beside it, by `kind`. A choice that only records of another kind have is told with 0.
+    is told beside it, by `kind`. A choice that only records of another kind have is told with 0, and so is
+    one that is asked for and that no record has.
 
     A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
     """
@@ -137,7 +138,7 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
             is_counted = values[at_kind] == kind
             for i in fails or range(len(FACETS)):
                 counters[i][values[i]] += int(n) * (is_counted or i == at_kind)  # PostgreSQL: a Decimal
-    return {name: _in_order(name, counter) for name, counter in found.items()}
+    return {name: _in_order(name, found[name], value) for name, value in wanted}
 
 
 def _counted(filters: Filters) -> sa.Table:
@@ -150,10 +151,12 @@ def _lets(name: str, wanted: Any, value: Any) -> bool:
     return bool(value >= wanted) if name == "band" else value == wanted
 
 
-def _in_order(name: str, counter: Counter[Any]) -> dict[Any, int]:
+def _in_order(name: str, counter: Counter[Any], asked: Any) -> dict[Any, int]:
     if name == "band":
         at_least = {band: sum(n for found, n in counter.items() if found >= band) for band in BANDS}
-        return {band: n for band, n in at_least.items() if n}
+        return {band: n for band, n in at_least.items() if n or band == asked}
+    if asked is not None:
+        counter[asked] += 0
     if name == "state":
         return {state: counter[state] for state in STATES if state in counter}
     if name in {"dataset", "model_version"}:

@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.errors import ClaimedByAnother, ConfigError, NotReady, StorageFailed, VaewatchError
 from pipeline.installation import Installation
-from pipeline.misread import sentence_of
-from pipeline.web import api, forms, pages, record_pages, render
+from pipeline.web import api, forms, pages, record_pages, render, words
 from pipeline.web.access import HEADERS, Identify, Shell, guard
 
 ASSETS = {
@@ -86,8 +85,7 @@ async def _unrouted(request: Request, fault: Exception) -> Response:
 
 async def _misread(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, RequestValidationError)  # noqa: S101  # what it is registered for
-    said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {sentence_of(one['msg'])}" for one in fault.errors())
-    return _answer(request, 422, said)
+    return _answer(request, 422, "; ".join(words.misread(one) for one in fault.errors()))
 
 
 def _answer(request: Request, status: int, message: str) -> Response:

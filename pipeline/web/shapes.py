@@ -69,7 +69,7 @@ class Choice(_Emptied):
     """Filters as an address gives them."""
 
     dataset: Text | None = Field(None, max_length=63)
-    state: State | Literal["any"] | None = None
+    state: Literal[State, "any"] | None = None
     driver: Text | None = Field(
         None,
         max_length=1000,
@@ -104,7 +104,7 @@ class Grouped(_Emptied):
     """The filters that groups are counted by."""
 
     dataset: Text | None = Field(None, max_length=63)
-    state: State | Literal["any"] = Field(
+    state: Literal[State, "any"] = Field(
         "open", description="those that wait, unless another one is asked for"
     )
     since: Day | None = None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from pipeline.misread import sentence_of
 from pipeline.review.parts import DIGITS
 
 FAR = 6  # severity above which no number is told
@@ -20,6 +22,8 @@ LONGEST_IN_LIST = 120  # characters
 FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 FLOAT32 = 3e38  # what is larger is no float32
+LONGEST_TOLD = 60  # characters of a value that was not understood
+DAYS = frozenset({"since", "until", "ends_on"})
 LONG = 14  # characters: of a double that nobody typed
 
 VERDICT_NAMES = {
@@ -147,6 +151,43 @@ def rarity(severity: float) -> str:
 def counted(p_value: float) -> str:
     """The same by the p-value, which counts calibration records alone."""
     return rarity(-math.log10(p_value))
+
+
+def misread(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a value that an address or a body gave, named as there and as on the page.
+
+    Args:
+        fault: one of pydantic's: loc, type, input, ctx, msg.
+    """
+    name = str(fault["loc"][-1])
+    on_page = CHIP_NAMES.get(name, name)
+    called = name if on_page == name else f"{name} ({on_page})"
+    return f"{called}: {_why(name, fault)}"
+
+
+def _why(name: str, fault: Mapping[str, Any]) -> str:
+    given, bounds = short(repr(fault["input"]), LONGEST_TOLD), fault.get("ctx", {})
+    match fault["type"]:
+        case "literal_error":
+            return f"{given} is not one of {bounds['expected']}"
+        case "string_pattern_mismatch" | "value_error" if name in DAYS:
+            return f"{given} is no day of the calendar, written like 2026-01-31"
+        case "int_parsing" | "int_parsing_size" | "int_from_float" | "int_type":
+            return f"{given} is no whole number"
+        case "greater_than_equal":
+            return f"{given} is less than {number(bounds['ge'])}"
+        case "less_than_equal":
+            return f"{given} is more than {number(bounds['le'])}"
+        case "bool_parsing":
+            return f"{given} is neither true nor false"
+        case "string_too_long":
+            return f"it is longer than {number(bounds['max_length'])} characters"
+        case "string_pattern_mismatch":
+            return "it holds a character that cannot be there"
+        case "missing":
+            return "it is missing"
+        case _:
+            return sentence_of(fault["msg"])
 
 
 def when(at: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -160,6 +161,40 @@ def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, 
         answer = browser.get(page, params={name: value})
         assert answer.status_code == 422, page
         assert name in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("oddness", "bogus", "oddness (how it is odd): 'bogus' is not one of 'above', 'below', 'missing',"),
+        ("state", "fraud", "state (verdict): 'fraud' is not one of 'open',"),
+        ("kind", "any", "kind (why here): 'any' is not one of 'flagged', 'sampled' or 'cleared'"),
+        ("band", "5", "band (severity): 5 is not one of 0, 2, 3, 4, 6, 10 or 16"),
+        (
+            "since",
+            "2026-02-30",
+            "since (from): '2026-02-30' is no day of the calendar, written like 2026-01-31",
+        ),
+        ("until", "yesterday", "until (to): 'yesterday' is no day of the calendar"),
+        ("model_version", "new", "model_version (model version): 'new' is no whole number"),
+        ("model_version", "-1", "model_version (model version): '-1' is less than 0"),
+        (
+            "model_version",
+            "9" * 12,
+            "model_version (model version): '999999999999' is more than 2,147,483,647",
+        ),
+        ("search", "x" * 201, "search (begins with): it is longer than 200 characters"),
+        ("suppressed", "maybe", "suppressed: 'maybe' is neither true nor false"),
+    ],
+)
+def test_what_a_filter_cannot_be_is_said_in_the_page_s_words(
+    browser: TestClient, name: str, value: str, said: str
+) -> None:
+    """With what it can be, and by the name that the page has for it; a program reads the same."""
+    page = html.unescape(browser.get("/", params={name: value}).text)
+    told = browser.get("/api/records", params={name: value}).json()["detail"]
+    assert told.startswith(said)
+    assert told in page
 
 
 def test_a_number_that_no_rule_can_have_is_refused(browser: TestClient) -> None:

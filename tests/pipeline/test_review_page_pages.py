@@ -234,6 +234,16 @@ def test_records_can_be_asked_for_by_how_they_are_odd(browser: TestClient, here:
     assert browser.get("/api/records", params={"oddness": "odd"}).status_code == 422
 
 
+@pytest.mark.parametrize(("facet", "value", "words"), [("oddness", "missing", "missing"), ("band", 16, "at least 16"), ("state", "unsure", "unsure"), ("driver", "gone", "gone")])  # fmt: skip
+def test_a_choice_that_no_record_has_stays_in_its_list(
+    browser: TestClient, ids: list[str], facet: str, value: str | int, words: str
+) -> None:
+    """With a count of nought: who chose it sees what holds, and takes it back where it is."""
+    page = browser.get("/", params={facet: value}).text
+    assert re.search(rf'aria-current="true"><span>{words}</span><span class="n">0</span>', page)
+    assert browser.get("/api/counts", params={facet: value}).json()[facet][str(value)] == 0
+
+
 def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
     """The ones that the queue counts, and the list that describes them to programs."""
     assert set(get_args(get_args(Band)[0])) == set(BANDS)

@@ -132,9 +132,12 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         for one in rows:
             if lets_through(plain.without(facet), one):
                 others[one[facet]] += facet == "kind" or one["kind"] == (filters.kind or "flagged")
+        asked = getattr(filters, facet)
         if facet == "band":
             others = Counter({band: sum(n for at, n in others.items() if at >= band) for band in BANDS})
-            others = Counter({band: n for band, n in others.items() if n})
+            others = Counter({band: n for band, n in others.items() if n or band == asked})
+        elif asked is not None:
+            others[asked] += 0
         assert counted[facet] == others
     assert queue.total(store, plain) == sum(lets_through(plain, one) for one in rows)
     counted_by = ("dataset", "state", "batch", "signature", "since", "until")
