@@ -181,7 +181,9 @@ def report(
     written = rewrite(here, here.dataset(dataset), batch)
     if as_json:
         return print_json(written.as_dict())
-    typer.echo(f"{dataset} {written.batch_id}: {written.trust.headline}. {written.trust.why}")
+    said = written.trust
+    told = " ".join(filter(None, [f"{said.headline}.", said.why, said.finds]))
+    typer.echo(f"{dataset} {written.batch_id}: {told}")
     return typer.echo(written.path)
 
 

@@ -26,7 +26,7 @@ from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
-from pipeline.report.standing import evidence, withdrawn
+from pipeline.report.standing import evidence, recall, withdrawn
 from pipeline.report.trust import Trust, trust
 from pipeline.results import flagging
 from pipeline.review import queue
@@ -56,6 +56,7 @@ class Report:
             "verdict": self.trust.word,
             "headline": self.trust.headline,
             "why": self.trust.why,
+            "finds": self.trust.finds,
         }
 
 
@@ -150,6 +151,7 @@ def _page(
         judged.misses if judged else "",
         withdrawn(version, serving) if version else "",
         stale,
+        recall(version) if version else None,
     )
     html = sheet.render(
         "batch.html",

@@ -131,6 +131,12 @@ def withdrawn(version: ModelVersion, serving: int | None) -> str:
     return f"Version {version.version} was rolled back by {by}, {at}: {tags.get('rolled_back_reason', '')}"
 
 
+def recall(version: ModelVersion) -> float | None:
+    """Share of the injected anomalies that a version found when it was judged; None where it was not."""
+    held: dict[str, float] = json.loads(version.tags.get("evaluated_holdout", "{}"))
+    return held.get("recall")
+
+
 def evidence(version: ModelVersion) -> list[tuple[str, str]]:
     """What is on record with a version about its promotion, as names and words; what is empty is left out."""
     tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}

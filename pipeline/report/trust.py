@@ -7,7 +7,7 @@ Belongs here: from a batch's status and findings to words. Pure. Does not: what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.dataset import Dataset
@@ -15,15 +15,17 @@ from pipeline.monitoring.findings import MOVED, STRAYS, Finding, leading, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
+from pipeline.report.sheet import percent
 from pipeline.storage.ledger import BatchState
 
 Tone = Literal["good", "warn", "bad"]
+MOST = 0.5  # of the injected anomalies: who finds fewer misses most
 
 
 @dataclass(frozen=True)
 class Trust:
     """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it. next_step:
-    where findings have none.
+    where findings have none. finds: how many of the injected anomalies the version that scored found.
     """
 
     tone: Tone
@@ -31,6 +33,7 @@ class Trust:
     headline: str
     why: str
     next_step: str = ""
+    finds: str = ""
 
 
 def trust(
@@ -42,8 +45,10 @@ def trust(
     misses: str = "",
     withdrawn: str = "",
     outdated: str = "",
+    recall: float | None = None,
 ) -> Trust:
-    """Whether a batch's flags can be acted on.
+    """Whether a batch's flags can be acted on, and how much lies outside them: of a version that misses most
+    of the injected anomalies no quiet batch is trusted without a word on that.
 
     Args:
         findings: None where the batch was never measured.
@@ -52,7 +57,34 @@ def trust(
         misses: why what its version does not flag says little, where an evaluation found so.
         withdrawn: who took its version back, and why; empty where nobody did.
         outdated: which records that it looked back on are others now; empty where none are.
+        recall: share of the injected anomalies that its version found when it was judged; None where that is
+            not known.
     """
+    said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
+    if state.status != "scored":
+        return said
+    version = f"version {state.model_version}"
+    if recall is None:
+        return replace(said, finds=f"How many injected anomalies {version} finds is not known.")
+    finds = (
+        f"When it was judged, {version} found {percent(recall)} of the injected anomalies at its threshold."
+    )
+    if said.tone == "good" and recall < MOST:
+        word, headline = f"{said.word}, misses much", f"{said.headline}, but most anomalies may be missed"
+        return replace(said, finds=finds, word=word, headline=headline)
+    return replace(said, finds=finds)
+
+
+def _answer(
+    dataset: Dataset,
+    state: BatchState,
+    findings: Sequence[Finding] | None,
+    n_earlier: int,
+    serving: int | None,
+    misses: str,
+    withdrawn: str,
+    outdated: str,
+) -> Trust:
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
         look = (

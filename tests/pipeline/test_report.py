@@ -18,7 +18,7 @@ from pipeline.monitoring.findings import STRAYS, Finding
 from pipeline.registry import ModelVersion
 from pipeline.report import plots, sheet
 from pipeline.report.gates import Judgement
-from pipeline.report.standing import evidence, standing, withdrawn
+from pipeline.report.standing import evidence, recall, standing, withdrawn
 from pipeline.report.training import doubts_of
 from pipeline.report.trust import trust
 from pipeline.storage.ledger import BatchState
@@ -129,6 +129,33 @@ def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> 
     assert (alarmed.tone, alarmed.why) == (
         "bad", "a: values moved. And 1 more. Version 3 misses most anomalies: it finds none."
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("findings", "n_earlier"), [((), 20), ((NOTICE,), 20), ((), 3), ((WARNING,), 20)])
+def test_how_much_a_version_finds_is_always_said_and_no_trust_is_without_it(
+    findings: tuple[Finding, ...], n_earlier: int
+) -> None:
+    """Below half, a headline that speaks for the flags says what it does not speak for; one that warns
+    already stays.
+    """
+    scored = replace(STATE, model_version=3)
+    plain = trust(SENSORS, scored, findings, n_earlier)
+    assert plain.finds == "How many injected anomalies version 3 finds is not known."
+    half = trust(SENSORS, scored, findings, n_earlier, recall=0.5)
+    assert half == replace(
+        plain, finds="When it was judged, version 3 found 50% of the injected anomalies at its threshold."
+    )
+    few = trust(SENSORS, scored, findings, n_earlier, recall=0.187)
+    assert "found 19% of the injected anomalies" in few.finds
+    missing = ", but most anomalies may be missed" if plain.tone == "good" else ""
+    assert (few.tone, few.headline) == (plain.tone, plain.headline + missing)
+    assert trust(SENSORS, replace(scored, status="refused"), None, 9, recall=0.1).finds == ""
+
+
+def test_what_a_version_finds_is_read_from_its_last_judgement() -> None:
+    held = '{"n": 6295, "recall": 0.187, "negative_elbo": 51.4}'
+    assert recall(version_with(evaluated_holdout=held)) == 0.187
+    assert recall(version_with(evaluated_holdout='{"n": 3}')) is recall(version_with()) is None
 
 
 def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() -> None:
