@@ -40,7 +40,9 @@ def redeliver(dataset: Dataset) -> str:
     )
 
 
-def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -> tuple[Finding, ...]:
+def judge(
+    now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset, batch_id: str
+) -> tuple[Finding, ...]:
     """What is worth telling of a batch, the most severe first, and of its columns after what is so of the
     batch as a whole.
 
@@ -49,7 +51,7 @@ def judge(now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset) -
         day: of the batch's records.
     """
     history = History(past, day)
-    found = [*_batch(now, history, dataset)]
+    found = [*_batch(now, history, dataset), *_delivery(now, history, dataset, batch_id)]
     for name in now.columns:
         found += _column(name, now, history, dataset)
     found += _correlations(now, history, dataset)
@@ -61,7 +63,6 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
     yield from _scores(now, history, dataset)
     yield from _flags(now, history)
     yield from _few_flags(now, history, dataset)
-    yield from _delivery(now, history, dataset)
     if now.n_records and not now.columns:
         yield Finding(
             "reference",
@@ -174,7 +175,7 @@ def _expected_of_values(measures: Measures) -> float:
     return measures.expected_flagged * (1 - silent)
 
 
-def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
+def _delivery(now: Measures, history: History, dataset: Dataset, batch_id: str) -> Iterator[Finding]:
     if now.n_read:
         aside = now.n_set_aside / now.n_read
         usual = history.usual("set_aside", lambda m: m.n_set_aside / max(1, m.n_read), SET_ASIDE, 0.0)
@@ -184,7 +185,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset) -> Iterator[Fin
                 "set_aside",
                 beyond,
                 f"the contract set {now.n_set_aside} of {now.n_read} records aside, {aside:.1%} (usually {usual.median:.1%})",
-                f"see which rule: vaewatch quarantine list {dataset.name}",
+                f"see which and why: vaewatch quarantine show {dataset.name} {batch_id}",
                 aside,
                 usual,
             )

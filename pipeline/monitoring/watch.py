@@ -58,7 +58,11 @@ def watch(
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)
-    findings = [_of_strays(dataset, state)] if strays else judge(now, past, day, dataset=dataset)
+    findings = (
+        [_of_strays(dataset, state)]
+        if strays
+        else judge(now, past, day, dataset=dataset, batch_id=state.batch_id)
+    )
     watched = Watched(
         batch_id=state.batch_id,
         day=day,
@@ -87,7 +91,7 @@ def judge_again(
     past = [one for one in before if _counts(one.batch_id, current)]
     now = replace(watched.measures, n_earlier=len(past))
     told = [finding for finding in watched.findings if finding.told]
-    findings = _known(judge(now, past, watched.day, dataset=dataset), told)
+    findings = _known(judge(now, past, watched.day, dataset=dataset, batch_id=batch_id), told)
     written = store.judge_again(here.ledger, name, replace(watched, measures=now, findings=findings))
     if written and (state := current.get(batch_id)):
         here.ledger.mark_odd(state, is_odd=is_odd(findings))

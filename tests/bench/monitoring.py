@@ -49,7 +49,7 @@ def days(plan: SamplePlan, folder: Path) -> Iterator[tuple[date, tuple[Finding, 
         records, on = _records(incoming, plan, day), plan.start + timedelta(days=day)
         n = records.num_rows
         now = Measures(n, n, 0, 0.0, None, None, n, 0, columns=column_drift(reference, features, records))
-        found = judge(now, past, on, dataset=DATASET)
+        found = judge(now, past, on, dataset=DATASET, batch_id=plan.batch_id(day))
         past.append(Past(plan.batch_id(day), on, now, found))
         if day >= WINDOW:
             yield on, found

@@ -58,7 +58,9 @@ def told(
     past: list[Past] = []
     for i, measures in enumerate(per_day):
         day = start + timedelta(days=i)
-        past.append(Past(day.isoformat(), day, measures, judge(measures, past, day, dataset=dataset)))
+        name = day.isoformat()
+        findings = judge(measures, past, day, dataset=dataset, batch_id=name)
+        past.append(Past(name, day, measures, findings))
     return [one.findings for one in past]
 
 

@@ -32,8 +32,9 @@ def test_a_batch_that_is_measured_again_replaces_itself(store: Ledger) -> None:
 
     def watched(i: int, measures: Measures) -> measured.Watched:
         day, at = START + timedelta(days=i), datetime(2026, 2, 1, tzinfo=UTC)
-        findings = judge(measures, [], day, dataset=PLAIN)
-        return measured.Watched(day.isoformat(), day, measures, findings, model_version=3, measured_at=at)
+        name = day.isoformat()
+        findings = judge(measures, [], day, dataset=PLAIN, batch_id=name)
+        return measured.Watched(name, day, measures, findings, model_version=3, measured_at=at)
 
     first, second, again = watched(0, moved(0.0)), watched(1, moved(0.3)), watched(0, QUIET)
     for one in (second, first, again):

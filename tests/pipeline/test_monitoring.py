@@ -136,6 +136,12 @@ def test_each_thing_that_goes_wrong_is_told_by_itself_with_what_to_do(
     assert last[0].next_step
 
 
+def test_who_is_told_of_records_set_aside_is_told_how_to_see_them() -> None:
+    """Those of this batch: what can be typed, and no list to search."""
+    *_, (found,) = told([*[QUIET] * 21, replace(QUIET, n_read=1_100, n_set_aside=100)])
+    assert found.next_step.endswith(f": vaewatch quarantine show sensors {START + timedelta(days=21)}")
+
+
 PLANT = Dataset.model_validate({
     "dataset": "plant",
     "incoming": {"path": "."},
@@ -236,7 +242,7 @@ def test_what_lasts_is_told_with_the_day_it_began_and_weighs_less_until_it_worse
     ]  # fmt: skip
     assert gathered(found[57], PLANT)[0].what.endswith(f"(usually 0.0%); lasting since {first}")
     yesterday = Past("b", START + timedelta(days=57), days[57], found[57])  # all that is remembered
-    (still,) = judge(lost(0.5), [yesterday], START + timedelta(days=58), dataset=PLANT)
+    (still,) = judge(lost(0.5), [yesterday], START + timedelta(days=58), dataset=PLANT, batch_id="c")
     assert still.since == first
 
 
