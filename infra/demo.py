@@ -34,7 +34,7 @@ from rich.progress import (
 )
 
 from infra.airflow_api import DONE, AirflowApi
-from infra.demo_outcome import near, print_measured, print_places, unserved
+from infra.demo_outcome import called, near, print_measured, print_places, unserved
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
@@ -356,7 +356,7 @@ def _failed(api: AirflowApi, feed: Feed) -> str:
 def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     (found,) = views.status(here, feed.dataset)
     console.print()
-    print_batches(found["batches"])
+    print_batches(found["batches"], whole=f"{called(here)} status {feed.dataset} --json")
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
     flagged = queue.page(here.ledger, Filters(dataset=feed.dataset, kind="flagged"), limit=2000).rows

@@ -73,7 +73,7 @@ def unserved(here: Installation, dataset: Dataset) -> str:
     return "\n".join([
         *lines,
         f"next: mend the contract ({near(here.settings.datasets / f'{name}.yaml')}), leave out columns that say nothing, and run the demo again;",
-        f"or let it serve all the same, and run the demo again: {_shell(here)} promote {name} --version {newest.version} --reason WHY",
+        f"or let it serve all the same, and run the demo again: {called(here)} promote {name} --version {newest.version} --reason WHY",
     ])
 
 
@@ -90,11 +90,11 @@ def print_places(console: Console, here: Installation, found: dict[str, Any]) ->
     }
     for what, place in places.items():
         console.print(f"  {what:32} {near(place)}")
-    console.print(f"  look closer: {_shell(here)} review list {name}")
+    console.print(f"  look closer: {called(here)} review list {name}")
     console.print(f"  Airflow's and MLflow's pages: {' '.join(['make up', *_own(home)])}")
 
 
-def _shell(here: Installation) -> str:
+def called(here: Installation) -> str:
     """How vaewatch is called on the demo's installation."""
     return " ".join([*_own(here.settings.home), ".venv/bin/vaewatch"])
 

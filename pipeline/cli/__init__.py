@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import models, nightly, quarantine, review
-from pipeline.cli.arguments import WholeSentences
+from pipeline.cli.arguments import WholeSentences, say
 
 app = typer.Typer(
     cls=WholeSentences,
@@ -42,7 +42,7 @@ def main() -> None:
         app()
     except VaewatchError as fault:
         retry = " (a retry may help)" if fault.retry_can_help else ""
-        typer.echo(f"error: {fault}{retry}", err=True)
+        say(f"error: {fault}{retry}", err=True)
         code = fault.exit_code
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)

@@ -61,7 +61,14 @@ class WholeSentences(TyperGroup):
 
 def told(as_json: bool, work: Callable[..., Any]) -> Any:
     """Do work that says how it goes, on standard error so that standard output stays clean."""
-    return work() if as_json else work(say=lambda line: typer.echo(f"  {line}", err=True))
+    return work() if as_json else work(say=lambda line: say(f"  {line}", err=True))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Tell a person, with commands as they can be typed."""
+    from pipeline.display import as_typed
+
+    typer.echo(as_typed(text), err=err)
 
 
 def training_progress(as_json: bool) -> Any:

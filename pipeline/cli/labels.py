@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import AnyDataset, AsJson, By, print_json
+from pipeline.cli.arguments import AnyDataset, AsJson, By, print_json, say
 from pipeline.records.verdicts import Opinion
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
     what = given.anomaly_ids[0] if n == 1 else f"{n} records"
     before = f"; of {n_before} it was said before" if n_before else ""
     typer.echo(f"{what}{of}: {said}{before}{_some(given.anomaly_ids) if n > 1 else ''}")
-    typer.echo(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")
+    say(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")
     if given.conflicts:
         typer.echo(
             f"reviewers differ on {len(given.conflicts)}{_some(given.conflicts)}: learned from neither way until they agree, or "

@@ -18,6 +18,7 @@ from pipeline.cli.arguments import (
     Key,
     finish,
     print_json,
+    say,
     told,
     training_progress,
 )
@@ -64,7 +65,7 @@ def init(
         typer.echo(f"  look at {warning}")
     left = unsettled(here.dataset(dataset))
     settling = f" (in {left.settled_in} s: {left.files} may still be written until then)" if left else ""
-    return typer.echo(f"next: read it, then `vaewatch run {dataset}`{settling}")
+    return say(f"next: read it, then `vaewatch run {dataset}`{settling}")
 
 
 @verbs.command()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipeline.cli import labels, rules
-from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json
+from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json, say
 
 AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
 DAY = "%Y-%m-%d"
@@ -255,7 +255,5 @@ def review_fill(
 
     here = Installation()
     for name in [dataset] if dataset else sorted(here.datasets()):
-        done = catch_up(
-            here, here.dataset(name), force=force, say=lambda line: typer.echo(f"  {line}", err=True)
-        )
+        done = catch_up(here, here.dataset(name), force=force, say=lambda line: say(f"  {line}", err=True))
         typer.echo(f"{name}: {len(done)} batches filled in")

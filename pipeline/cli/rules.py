@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, print_json
+from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.installation import Installation
@@ -64,7 +64,7 @@ def rules_preview(
         return print_json(tried)
     typer.echo(tried.text)
     if tried.examples:
-        typer.echo(f"such as {', '.join(tried.examples)}; see `vaewatch review show`")
+        say(f"such as {', '.join(tried.examples)}; see `vaewatch review show`")
     return None
 
 
@@ -96,9 +96,7 @@ def rules_add(
     if as_json:
         return print_json({**vars(kept), "preview": tried})
     typer.echo(tried.text)
-    typer.echo(
-        f"rule {kept.number} holds until {last}; end it with `vaewatch review rules end {kept.number}`"
-    )
+    say(f"rule {kept.number} holds until {last}; end it with `vaewatch review rules end {kept.number}`")
     return None
 
 

@@ -6,16 +6,27 @@ the numbers come from (results/views.py, steps/).
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
+NAME = "vaewatch"
+VERBS = (
+    "compare", "copy", "doctor", "evaluate", "history", "init", "metrics", "promote", "prune", "quarantine", "report",
+    "reproduce", "review", "rollback", "run", "schema", "score", "status", "trace", "train", "validate", "versions",
+)  # fmt: skip
+COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)})\b)")
 WIDE = 100  # characters a line, from which texts are wrapped and not cut
 LONGEST = 500
 BETWEEN = (
@@ -25,10 +36,34 @@ BETWEEN = (
 )  # before, between, after the fits
 
 
+class _Shell(Console):
+    """A console on which every command is written so that it can be typed there."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Overrides: whatever is printed, a cell of a table too, comes by here."""
+        return super().render_str(as_typed(text), **how)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+    return _Shell(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+
+
+def as_typed(text: str) -> str:
+    """A text with its commands as they can be typed in this shell. What is kept or sent names the program
+    alone: it is read elsewhere, too.
+    """
+    return COMMAND.sub(lambda _: _called(), text)
+
+
+def _called() -> str:
+    """The program's name where the shell finds it by that, else its path as it was typed."""
+    typed = Path(sys.argv[0])
+    if typed.name != NAME or not typed.exists():
+        return NAME
+    found = shutil.which(NAME)
+    return NAME if found and typed.samefile(found) else shlex.quote(sys.argv[0])
 
 
 def print_lines(lines: Iterable[tuple[str, str]]) -> None:

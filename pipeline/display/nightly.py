@@ -76,19 +76,23 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
             f"{dataset['n_read'] - dataset['n_accepted']} set aside or refused, {dataset['n_flagged']} flagged"
         )
         if whole and dataset["batches"]:
-            print_batches(dataset["batches"])
+            name = dataset["dataset"]
+            print_batches(dataset["batches"], whole=f"vaewatch status {name} --json")
         if whole:
             console().print(f"tables: {dataset['tables']}")
 
 
-def print_batches(batches: Sequence[dict[str, Any]]) -> None:
+def print_batches(batches: Sequence[dict[str, Any]], *, whole: str) -> None:
     """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold.
 
     What else there is to say of it stands beside it where the terminal is wide enough, else below.
+
+    Args:
+        whole: the command that prints all of them.
     """
     out = console()
     if len(batches) > SHOWN:
-        out.print(f"the newest {SHOWN} of {len(batches)} batches (all of them: --json)")
+        out.print(f"the newest {SHOWN} of {len(batches)} batches (all of them: {escape(whole)})")
     beside = out.width >= BESIDE
     table = columns(*BATCH, *(["note"] if beside else []), right=BATCH[2:])
     for column in table.columns[: len(BATCH)]:

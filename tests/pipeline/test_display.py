@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
 from pipeline import display
+from pipeline.cli import app
 from pipeline.config.gates import Gates
 from pipeline.display import models, nightly
 from pipeline.evaluation import decide
@@ -37,10 +40,13 @@ def batch(batch_id: str, **said: Any) -> dict[str, Any]:
 def printed(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """The lines of two batches in a terminal of this width."""
     monkeypatch.setattr(nightly, "console", lambda: Console(width=width, highlight=False))
-    nightly.print_batches([
-        batch("2026-01-25", status="scored", set_aside={"duplicate_key:id": 3}),
-        batch("2026-01-26", reason=REASON),
-    ])
+    nightly.print_batches(
+        [
+            batch("2026-01-25", status="scored", set_aside={"duplicate_key:id": 3}),
+            batch("2026-01-26", reason=REASON),
+        ],
+        whole="",
+    )
     return capsys.readouterr().out.splitlines()
 
 
@@ -197,3 +203,36 @@ def test_a_value_that_is_missing_is_called_so(capsys: pytest.CaptureFixture[str]
         "batch_id": "b", "status": "scored", "n_set_aside": 1, "n_read": 9, "reason": "", "records": [record], "report": "p",
     })  # fmt: skip
     assert "country missing, amount 3.5" in capsys.readouterr().out
+
+
+def test_a_command_is_printed_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the path that it was called with, unless its name alone finds it; what is no command stays."""
+    program = tmp_path / "my tools" / "vaewatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    told = "this vaewatch reads 3; see `vaewatch status a`, then /opt/vaewatch run"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(program), "run"])
+    assert display.as_typed(told) == told.replace("`vaewatch", f"`'{program}'")
+    display.console().print("vaewatch run", soft_wrap=True)
+    display.print_lines([("next", "vaewatch train a")])
+    printed = "".join(capsys.readouterr().out.split())
+    assert printed.count("".join(f"'{program}'".split())) == 2
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert display.as_typed(told) == told
+    monkeypatch.setattr("sys.argv", ["/opt/airflow", "scheduler"])
+    monkeypatch.setenv("PATH", "")
+    assert display.as_typed(told) == told
+
+
+def test_every_verb_is_known_as_a_command() -> None:
+    """One that is not would be printed in a way that cannot be typed."""
+    assert set(display.VERBS) == set(get_command(app).commands)
+
+
+def test_the_rest_of_many_batches_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    nightly.print_batches([batch(f"b{i:02}") for i in range(31)], whole="vaewatch status feed --json")
+    assert "the newest 30 of 31 batches (all of them: vaewatch status feed --json)" in capsys.readouterr().out
