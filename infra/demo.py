@@ -52,9 +52,11 @@ from pipeline.review.filters import Filters
 DAYS = 30
 HISTORY_SHARE = 2 / 3
 NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
+NEWEST_CUT = 3  # of those that hold many batches each
 PATIENCE = 1800.0
 ENDING = 60.0  # seconds for a run to end once its batches are done
 LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
+QUIET = 15.0  # seconds after which a log says again how far it is
 LANDING = (
     TextColumn("{task.description}", markup=False),
     BarColumn(),
@@ -92,17 +94,18 @@ def main() -> int:
     try:
         here, feed = _own_data(chosen.data) if chosen.data else _sample_data()
         dataset = here.dataset(feed.dataset)
-        if _is_done(here, dataset, feed):
-            console.print(
-                "[green]Everything is done already: nothing landed since, nothing was changed.[/green]"
-            )
-        else:
+        was_done = _is_done(here, dataset, feed)
+        if not was_done:
             _play(here, dataset, feed)
     except (VaewatchError, StartFailed, httpx.HTTPError, RuntimeError, TimeoutError) as fault:
-        console.print(f"[red]the demo stopped[/red]: {escape(str(fault))}")
+        console.print(f"[red]the demo stopped[/red]: {escape(str(fault))}", soft_wrap=True)
         return 1
     _report(here, dataset, feed)
     console.print(f"\ntook {time.monotonic() - started:.0f} s; {_left_running(here)}")
+    if was_done:
+        console.print(
+            "[green]Everything was done already: nothing landed since, nothing was changed.[/green]"
+        )
     return 0
 
 
@@ -165,9 +168,10 @@ def _own_data(folder: Path) -> tuple[Installation, Feed]:
         }
     )
     deliveries = batches.landed(aside, here.ledger)
-    if len(deliveries) > NEWEST:
-        console.print(f"{len(deliveries)} deliveries are there; the demo takes the newest {NEWEST}")
-    taken = deliveries[-NEWEST:]
+    split = dataset.incoming.split
+    taken = deliveries[-(NEWEST_CUT if split else NEWEST) :]
+    each = f"each cut into batches of a {split}" if split else "a batch each"
+    console.print(f"of {len(deliveries)} deliveries, {each}, the demo takes the newest {len(taken)}")
     n_following = min(FOLLOWING, len(taken) // 3)
     history, following = (
         tuple(file.relative for batch in part for file in batch.files)
@@ -209,9 +213,10 @@ def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
 
 def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
     dataset.incoming_path.mkdir(parents=True, exist_ok=True)
-    console.print("starting Airflow (its own scheduler, SQLite, loopback only)")
+    console.print("starting Airflow (its own scheduler, SQLite, loopback only): up to a minute")
     stack = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False, demo=feed.dataset)
     with stack.running(), stack.api as api:
+        _log("Airflow runs; it reads the DAGs")
         dags = [f"{feed.dataset}.{step}" for step in ("discover", "score", "train")]
         api.wait_for_dags(*dags)
         _land(here, api, dataset, feed, feed.history, "history: land → validate", scored=False)
@@ -226,6 +231,7 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
             "score the history, then the following days: land → validate → score",
             scored=True,
         )
+        _log("all is scored; the last run ends, then Airflow")
         with suppress(TimeoutError):  # the last batch is done before its run is
             score = f"{feed.dataset}.score"
             api.wait_until(lambda: not api.runs(score, state="running"), f"the end of {score}", ENDING)
@@ -249,26 +255,41 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
 
 
 def _follow(api: AirflowApi, dag: str, run: str) -> str:
-    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time, without a
-    terminal each once.
-    """
+    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time."""
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-    told = f"{dag} waits for Airflow"
-    show = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not show) as progress:
+    told, log = f"{dag} waits for Airflow", _Log()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         line = progress.add_task(told)
 
         def tell() -> None:
             nonlocal told
             task, said = api.doing(dag, run)
-            now = f"{task}: {said or 'starting'}" if task else told
-            if now != told and not show:
-                console.print(f"  {now}", markup=False)
-            told = now
-            progress.update(line, description=now)
+            told = f"{task}: {said or 'starting'}" if task else told
+            log.tell(told)
+            progress.update(line, description=told)
             time.sleep(LOOK_AGAIN)
 
         return api.wait_for(dag, run, timeout=PATIENCE, meanwhile=tell)
+
+
+class _Log:
+    """Where there is no terminal, what a bar would show: a line for each thing that is done, and again every
+    QUIET seconds, so that a long one does not look like a hang.
+    """
+
+    def __init__(self) -> None:
+        self._what, self._at = "", 0.0
+
+    def tell(self, what: str, count: str = "") -> None:
+        if what != self._what or time.monotonic() - self._at >= QUIET:
+            self._what, self._at = what, time.monotonic()
+            _log(f"{what} {count}".rstrip())
+
+
+def _log(text: str) -> None:
+    """A line where there is no terminal."""
+    if not console.is_terminal:
+        console.print(f"  {text}", markup=False)
 
 
 def _land(
@@ -329,10 +350,12 @@ def _watch(
     failed: Callable[[], str],
 ) -> None:
     """Until all are done; the bar says what it waits for until the first one is, then what it counts."""
-    total = progress.tasks[bar].total or 0
+    total, log = progress.tasks[bar].total or 0, _Log()
     until = time.monotonic() + PATIENCE
     while (done := n_done()) < total:
-        progress.update(bar, completed=done, description=title if done else waits())
+        now = title if done else waits()
+        log.tell(now, f"{done}/{total:.0f}" if done else "")
+        progress.update(bar, completed=done, description=now)
         if why := failed():
             raise RuntimeError(why)
         if time.monotonic() > until:

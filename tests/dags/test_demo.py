@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -87,6 +88,7 @@ def test_without_a_terminal_each_thing_that_is_done_is_a_line_once(
 ) -> None:
     """A log of CI shows that it is alive, and has no spinner in it."""
     assert followed(api, monkeypatch, terminal=False).splitlines() == [
+        "  payments.train waits for Airflow",
         "  train: starting",
         "  train: trained 500 of 2500 steps",
         "  evaluate: evaluating version 1 against [nothing]",
@@ -121,6 +123,53 @@ def test_the_bar_says_what_it_waits_for_until_the_first_batch_is_done(
     assert [text in shown for text in told] == [True] * 3
     assert sorted(told, key=shown.index) == list(told)
     assert "2/2" in shown
+
+
+@pytest.mark.parametrize(("quiet", "n_lines"), [(1e9, 3), (0.0, 7)])
+def test_without_a_terminal_a_log_says_each_stage_and_now_and_then_how_far_it_is(
+    api: AirflowApi, monkeypatch: pytest.MonkeyPatch, quiet: float, n_lines: int
+) -> None:
+    """A minute without a line looks like a hang."""
+    written = io.StringIO()
+    console = Console(file=written, width=140, highlight=False)
+    monkeypatch.setattr(demo, "console", console)
+    monkeypatch.setattr(demo, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(demo, "QUIET", quiet)
+    counts = iter([0] * len(NIGHT) + [1, 2])
+    with Progress(*demo.LANDING, console=console) as progress:
+        bar = progress.add_task("landed", total=2)
+        waits = partial(demo._waits_for, api, "payments.discover", RUN)
+        demo._watch(progress, bar, "history: land → validate", lambda: next(counts), waits, lambda: "")
+        told = written.getvalue().splitlines()
+    assert list(dict.fromkeys(told)) == [
+        "  landed; payments.discover looks for them",
+        "  found; Airflow starts a process for each step of each batch",
+        "  history: land → validate 1/2",
+    ]
+    assert len(told) == n_lines
+    assert "2/2" in written.getvalue()
+
+
+def test_that_nothing_was_left_to_do_is_the_last_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Before the tables it would scroll away."""
+    feed = demo.Feed("payments", tmp_path, (), ())
+    here = SimpleNamespace(dataset=lambda _: None)
+    monkeypatch.setattr("sys.argv", ["demo"])
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "console": Console(width=140, highlight=False),
+        "_sample_data": lambda: (here, feed),
+        "_is_done": lambda *_: True,
+        "_report": lambda *_: demo.console.print("tables"),
+        "_left_running": lambda _: "nothing is left running",
+    }.items():
+        monkeypatch.setattr(demo, name, value)
+    assert demo.main() == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "tables"
+    assert last == "Everything was done already: nothing landed since, nothing was changed."
 
 
 def test_folders_of_one_name_have_a_home_each(tmp_path: Path) -> None:
