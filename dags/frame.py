@@ -20,6 +20,7 @@ from pipeline.errors import CheckCrashed, RegistryUnreachable, StorageFailed, Va
 log = logging.getLogger("vaewatch")
 
 RETRIES = 3
+POOL = "gpu"  # of which a training takes a slot
 POLICY = ExceptionRetryPolicy(
     rules=[  # the first that matches, subclasses included
         RetryRule([StorageFailed, RegistryUnreachable, CheckCrashed], RetryAction.RETRY),

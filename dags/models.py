@@ -21,7 +21,7 @@ from airflow.sdk import (  # type: ignore[attr-defined]  # its stub lacks the de
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import links, notes
-from dags.frame import DatasetDags, log, skipped
+from dags.frame import POOL, DatasetDags, log, skipped
 from dags.lineage import tell
 from dags.mail import installation
 from pipeline.errors import NotReady
@@ -41,7 +41,7 @@ def train(of: DatasetDags) -> None:
     params = {"force": Param(False, type="boolean", description="train whatever train.when says")}
     with of.dag("train", note, schedule=when, max_active_runs=1, deadline=late, params=params):
 
-        @task(pool="gpu", multiple_outputs=False)
+        @task(pool=POOL, multiple_outputs=False)
         def train(*, params: Any = None) -> dict[str, Any]:
             from pipeline import steps
             from pipeline.steps import lineage

@@ -78,7 +78,8 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
     """What the doctor found."""
     for finding in findings:
         mark = "[green]ok  [/green]" if finding["ok"] else "[red]mend[/red]"
-        console().print(f"{mark} {escape(finding['what'])}: {escape(finding['found'])}")
+        line = f"{mark} {escape(finding['what'])}: {escape(finding['found'])}"
+        console().print(line, soft_wrap=True)  # a command that is broken cannot be copied
 
 
 @contextmanager

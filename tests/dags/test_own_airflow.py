@@ -53,6 +53,41 @@ def test_the_bundle_is_added_once(environment: dict[str, str]) -> None:
         assert [bundle["name"] for bundle in json.loads(environment[name])] == ["mine", "vaewatch"]
 
 
+def checked(environment: dict[str, str]) -> tuple[int, str]:
+    """What the check says of an Airflow, in a line a part."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dags", "check"], env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, " ".join(line for line in done.stdout.splitlines() if "[info" not in line)
+
+
+def test_without_an_airflow_the_check_says_so_and_sets_none_up(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It may be asked on any machine."""
+    del environment["AIRFLOW_HOME"]
+    code, said = checked(environment | {"HOME": str(tmp_path)})
+    assert (code, "no Airflow is set up here" in said) == (0, True)
+    assert not (tmp_path / "airflow").exists()
+
+
+def test_the_check_says_what_airflow_lacks_and_what_makes_it_whole(environment: dict[str, str]) -> None:
+    """A training that waits for a pool which nobody made waits for ever, without a word."""
+    code, said = checked(environment)
+    assert code == 1
+    assert "mend DAG bundle: none of mine holds" in said
+    assert "airflow db migrate" in said
+    airflow = [sys.executable, "-m", "airflow"]
+    subprocess.run([*airflow, "db", "migrate"], env=environment, capture_output=True, check=True)
+    assert "mend pool gpu: there is none" in checked(environment)[1]
+    pool = ["pools", "set", "gpu", "2", "two"]
+    subprocess.run([*airflow, *pool], env=environment, capture_output=True, check=True)
+    listed = [sys.executable, "-m", "dags"]
+    bundles = subprocess.run(listed, env=environment, capture_output=True, text=True, check=True).stdout
+    code, said = checked(environment | {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": bundles})
+    assert (code, "ok   DAG bundle: vaewatch" in said, "at once: 2" in said) == (0, True, True)
+
+
 @pytest.mark.slow
 def test_the_page_s_commands_give_unpaused_dags_and_a_pool(
     environment: dict[str, str], tmp_path: Path
