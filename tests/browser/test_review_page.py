@@ -19,7 +19,9 @@ from pipeline.installation import Installation
 from pipeline.registry import TrainingRun
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
+from pipeline.review.queued import ODDNESSES
 from pipeline.storage.ledger import BatchState
+from pipeline.web.words import WORDS
 from tests.browser.conftest import DATASET
 from tests.browser.page import Page
 from tests.pipeline.review_data import put, reason, row
@@ -192,6 +194,27 @@ def test_records_that_are_odd_alike_in_any_column_are_found(
         assert ("oddness=below" in page.browser.current_url) == (after == "1 open")
         assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert page.faults() == []
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["wide", "telephone"])
+def test_how_records_are_odd_is_seen_without_scrolling_and_whole(
+    open_browser: Callable[..., Any], address: str, here: Installation, size: tuple[int, int]
+) -> None:
+    """However many columns there are, with every choice offered and the longest chosen."""
+    put(here.ledger, [
+        row(f"{i}", "2026-01-28", driver=f"column_{i}", oddness=how)
+        for i, how in enumerate([*ODDNESSES, *ODDNESSES])
+    ])  # fmt: skip
+    page = Page(open_browser(*size), address)
+    page.go("/?oddness=together")
+    if size[0] < 500:
+        page.all(".filter-box > summary")[0].click()
+    (facet,) = [one for one in page.all(".facet") if one.text.startswith("HOW IT IS ODD")]
+    choices = [one.text for one in facet.find_elements("css selector", "a span:first-child")]
+    assert set(choices) == {WORDS[how] for how in ODDNESSES}
+    assert facet.rect["y"] + facet.rect["height"] <= size[1]
+    wider = "return [...document.querySelectorAll('.facet a span')].filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth)"
+    assert [one.text for one in page.browser.execute_script(wider)] == []
 
 
 def test_a_record_says_why_and_a_verdict_leads_to_the_next(page: Page, here: Installation) -> None:
