@@ -21,5 +21,6 @@ From what a person or a task calls down to what everything rests on; nothing imp
     storage                  the ledger's and the review's tables, the Delta tables
     config                   a dataset's file, the contract and derived columns in it, the environment
     sample, sql, misread     a feed with planted truth; SQL text; what was probably meant
+    numerals                 how numbers are written for people
     errors                   the tree of errors
 """

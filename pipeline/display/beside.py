@@ -110,7 +110,7 @@ def print_versions(row: Whole, found: Sequence[Scored]) -> None:
             f"{one.model_version} {', '.join(one.aliases)}".strip(),
             f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
             "" if one.severity is None else f"{one.severity:.1f}",
-            "" if one.anomaly_score is None else f"{one.anomaly_score:.2f}",
+            "" if one.anomaly_score is None else f"{one.anomaly_score:,.2f}",
             "" if one.threshold is None else f"{one.threshold:.2f}",
             escape(one.why_not or flagged),
             style="bold" if one.model_version == row.model_version else None,

@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.display import LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
+from pipeline.numerals import number
 from pipeline.records.looking_back import words
 from pipeline.steps.receipts import Judged, Receipt, Reproduced, odd_as_a_whole
 
@@ -33,7 +34,7 @@ def print_receipt(receipt: Receipt) -> None:
         if receipt.with_outcome(outcome)
     ]
     n_flagged = sum(batch.n_flagged or 0 for batch in receipt.with_outcome("scored"))
-    counts += [f"{n_flagged} records flagged"] if receipt.with_outcome("scored") else []
+    counts += [f"{n_flagged:,} records flagged"] if receipt.with_outcome("scored") else []
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
     alias = f"is {receipt.alias}" if receipt.alias else ""
     facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
@@ -72,8 +73,8 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
         )
         console().print(
             f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
-            f"records: {dataset['n_read']} read, {dataset['n_accepted']} accepted, "
-            f"{dataset['n_read'] - dataset['n_accepted']} set aside or refused, {dataset['n_flagged']} flagged"
+            f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, "
+            f"{dataset['n_read'] - dataset['n_accepted']:,} set aside or refused, {dataset['n_flagged']:,} flagged"
         )
         if whole and dataset["batches"]:
             name = dataset["dataset"]
@@ -111,17 +112,17 @@ def _counts(batch: dict[str, Any]) -> list[str]:
     return [
         escape(batch["batch_id"]),
         f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
-        str(batch["n_read"]),
-        str(batch["n_accepted"]),
-        str(batch["n_set_aside"]),
-        "" if batch["n_flagged"] is None else str(batch["n_flagged"]),
+        f"{batch['n_read']:,}",
+        f"{batch['n_accepted']:,}",
+        f"{batch['n_set_aside']:,}",
+        "" if batch["n_flagged"] is None else f"{batch['n_flagged']:,}",
         "" if batch["model_version"] is None else str(batch["model_version"]),
-        "" if threshold is None else f"{threshold:.4g}",
+        "" if threshold is None else number(threshold),
     ]
 
 
 def _note(batch: dict[str, Any]) -> str:
-    aside = ", ".join(f"{reason} {n}" for reason, n in batch["set_aside"].items())
+    aside = ", ".join(f"{reason} {n:,}" for reason, n in batch["set_aside"].items())
     odd = odd_as_a_whole(batch["above_usual"]) if batch["is_odd"] else ""
     behind = batch.get("outdated_by")
     stale = "" if behind is None else f"outdated: {words(behind)}"
@@ -135,9 +136,9 @@ def print_quarantined(found: list[dict[str, Any]]) -> None:
         return
     table = Table("batch", "status", "read", "set aside", "why", box=None)
     for row in found:
-        why = row["reason"] or ", ".join(f"{reason} {n}" for reason, n in row["set_aside"].items())
+        why = row["reason"] or ", ".join(f"{reason} {n:,}" for reason, n in row["set_aside"].items())
         table.add_row(
-            row["batch_id"], row["status"], str(row["n_read"]), str(row["n_set_aside"]), escape(why)
+            row["batch_id"], row["status"], f"{row['n_read']:,}", f"{row['n_set_aside']:,}", escape(why)
         )
     console().print(table)
 
@@ -146,7 +147,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
     """Records of one batch that were set aside."""
     out = console()
     out.print(
-        f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']} of {found['n_read']} records set aside"
+        f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']:,} of {found['n_read']:,} records set aside"
     )
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
@@ -166,7 +167,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
     if found["records"]:
         out.print(table)
     if len(found["records"]) < found["n_set_aside"] and found["records"]:
-        out.print(f"the first {len(found['records'])} of {found['n_set_aside']}; more: --limit")
+        out.print(f"the first {len(found['records'])} of {found['n_set_aside']:,}; more: --limit")
     if is_cut:
         out.print("what ends in … is longer; whole: --json")
     out.print(f"report: {found['report']}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from pipeline.display import columns, console, fitted, shown
+from pipeline.numerals import number
 from pipeline.results.views import reasons_text
 from pipeline.review.parts import of_score, unnamed_share
 from pipeline.storage.review_schema import NO_COLUMN
@@ -62,7 +63,7 @@ def print_queue(
             row.day,
             escape(fitted(row.record_key, 28)),
             f"{row.severity:.1f}",
-            f"{row.anomaly_score:.2f}",
+            f"{row.anomaly_score:,.2f}",
             escape(fitted(why, 200)),
             row.state if row.claim is None else escape(f"{row.state}, {fitted(row.claim.by, 20)} is at it"),
         )
@@ -76,8 +77,8 @@ def print_queue(
 def _counted(counted: Mapping[str, int], state: str) -> str:
     """What is in the queue like that, in words: whose flags, and what lies beside them and why."""
     n, are = counted.get("flagged", 0), STANDING.get(state, f" said to be {state.replace('_', ' ')}")
-    told = [f"{n} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
-    told += [f"{counted[kind]} {words}" for kind, words in BESIDE.items() if counted.get(kind)]
+    told = [f"{n:,} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
+    told += [f"{counted[kind]:,} {words}" for kind, words in BESIDE.items() if counted.get(kind)]
     return "; beside them ".join([told[0], ", ".join(told[1:])]) if told[1:] else "".join(told)
 
 
@@ -94,7 +95,7 @@ def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
     for group in found:
         first, last = group.first_day, group.last_day
         table.add_row(
-            str(group.n),
+            f"{group.n:,}",
             group.dataset,
             escape("no single column" if group.signature == NO_COLUMN else group.signature),
             first if first == last else f"{first} to {last}",
@@ -105,7 +106,7 @@ def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
     of_days = f"since {since}" if since else "of all days"
     few = f"; the largest {len(found)} are shown, more: --limit" if len(found) < size.n_groups else ""
     many = "s" * (size.n_groups != 1), "s" * (size.n_records != 1)
-    told = f"{size.n_groups} group{many[0]} of {size.n_records} open record{many[1]} {of_days}{few}"
+    told = f"{size.n_groups:,} group{many[0]} of {size.n_records:,} open record{many[1]} {of_days}{few}"
     console().print(told)
     console().print("label a whole group: vaewatch review label --group 'ODD IN' VERDICT, or --like ID")
 
@@ -136,8 +137,8 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
             escape(fitted(rule.signature or "any", 40)),
             escape(", ".join(f"{name} = {value}" for name, value in rule.conditions.items())),
             rule.ends_on,
-            str(rule.n_hidden),
-            str(rule.n_confirmed),
+            f"{rule.n_hidden:,}",
+            f"{rule.n_confirmed:,}",
             escape(fitted(rule.note, 60)),
             escape(rule.by),
             escape(f"ended by {rule.ended_by}" if rule.ended_by else ""),
@@ -156,8 +157,8 @@ def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Deri
     out = console()
     out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
     out.print(
-        f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:.2f} nats, "
-        f"threshold {row.threshold:.2f}; model version {row.model_version}"
+        f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:,.2f} nats, "
+        f"threshold {row.threshold:,.2f}; model version {row.model_version}"
     )
     out.print(_why(row, derived))
     for one in derivations:
@@ -176,7 +177,7 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     """A line for each column, those that explain most first; then what is of no column, and the sums."""
     why = {reason.column: reason for reason in row.reasons}
     parts = of_score(row)
-    adds = {part.column or part.kind: f"{part.nats:.2f}" for part in parts}
+    adds = {part.column or part.kind: f"{part.nats:,.2f}" for part in parts}
     names = ["column", "observed", "expected", "95 % interval", "explains", *(["adds"] if parts else [])]
     table = columns(*names, right=("explains", "adds"))
     named = [part.column for part in parts if part.column]  # derived columns are not in the record
@@ -195,7 +196,7 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
             told = f"{explained:.0%}" if explained >= LEAST_SHARE else ""
             table.add_row(f"({name})", "", "", "", told, *([adds.get(kind, "")] if parts else []))
     if parts:
-        table.add_row("score", "", "", "", "", f"{row.anomaly_score:.2f}", style="bold")
+        table.add_row("score", "", "", "", "", f"{row.anomaly_score:,.2f}", style="bold")
     return table
 
 
@@ -209,8 +210,8 @@ def _expected(reason: Reason | None) -> list[str]:
     if reason is None:
         return ["", "", ""]
     low, high = reason.low, reason.high  # text where they are infinite
-    interval = "" if low is None or high is None else f"{float(low):.5g} … {float(high):.5g}"
-    return [escape(fitted(str(reason.expected), 60)), interval, f"{reason.share:.0%}"]
+    interval = "" if low is None or high is None else f"{number(float(low), 5)} … {number(float(high), 5)}"
+    return [escape(fitted(reason.expected_text, 60)), interval, f"{reason.share:.0%}"]
 
 
 def _weight(row: Whole) -> str:

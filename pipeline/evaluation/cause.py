@@ -85,7 +85,7 @@ def _apart(evidence: Evidence) -> str:
     found = [f"{name} {now} ({evidence.rival}: {was})" for name, (was, now) in evidence.changed.items()]
     found = found[:MOST_NAMED] + [f"{len(found) - MOST_NAMED} more"] * (len(found) > MOST_NAMED)
     if other and one.n_learned < FEW_LEARNED * other.n_learned:
-        found.append(f"it learned from {one.n_learned} records, {evidence.rival} from {other.n_learned}")
+        found.append(f"it learned from {one.n_learned:,} records, {evidence.rival} from {other.n_learned:,}")
     return "; ".join(found)
 
 
@@ -94,7 +94,7 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
     if one.distinct < DISTINCT:
         return "training broke down: look at its curves in MLflow and at the columns' values"
     if other and one.n_learned < FEW_LEARNED * other.n_learned:
-        return f"it learned from {one.n_learned} records, the champion from {other.n_learned}: look at what the window holds (vaewatch status)"
+        return f"it learned from {one.n_learned:,} records, the champion from {other.n_learned:,}: look at what the window holds (vaewatch status)"
     if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
         return f"its latents say {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
     if theirs := _beyond(evidence, gates):

@@ -151,7 +151,7 @@ def _ahead(tally: Tally, dataset: Dataset) -> str:
     """What to say of accepted records that are dated in the future; no contract bounds a time by itself."""
     if not tally.n_ahead:
         return ""
-    are = "1 record is" if tally.n_ahead == 1 else f"{tally.n_ahead} records are"
+    are = "1 record is" if tally.n_ahead == 1 else f"{tally.n_ahead:,} records are"
     latest = f"{tally.latest:%Y-%m-%d %H:%M}" if tally.latest else "beyond the year 9999"
     split = (
         ""
@@ -198,7 +198,7 @@ def _check(
             )
     failed = [o for o in result.outcomes[len(rules) :] if not o.success]
     most = sorted(tally.reasons.items(), key=lambda item: -item[1])[:3]
-    because = f" ({', '.join(f'{reason} {n}' for reason, n in most)})" if most else ""
+    because = f" ({', '.join(f'{reason} {n:,}' for reason, n in most)})" if most else ""
     return "; ".join(
         f"{o.code}: {o.observed}, promised: {o.promise}{because if o.code == 'share_set_aside' else ''}"
         for o in failed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import sql
 from pipeline.inference.bounds import Spread, unusual_share
+from pipeline.numerals import number
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,7 +113,7 @@ def _set_apart(guess: Guess, n: int, *, is_key: bool, is_time: bool) -> None:
     guess.rules, guess.warning = {"required": True}, ""
     guess.role = "context" if is_time else "ignored"
     odd = (
-        f": {guess.n_odd} of {n} in the sample repeat it or lack it and would be set aside"
+        f": {guess.n_odd:,} of {n:,} in the sample repeat it or lack it and would be set aside"
         if guess.n_odd
         else ""
     )
@@ -173,7 +174,7 @@ def _unmodelled(name: str, counts: Counts, recurring: float) -> str:
     again = "another file" if counts.n_files > 1 else "another record"
     found = f"{distinct} values, {n / distinct:.0f} records each; {recurring:.0%} of records have one that {again} has, too"
     if distinct > 0.5 * n:
-        return f"looks like an identifier ({distinct} values in {n} records): ignored"
+        return f"looks like an identifier ({distinct:,} values in {n:,} records): ignored"
     if recurring < RECURRING:
         return f"looks like an identifier of several records each ({found}): ignored"
     if OWNER_NAME.search(name):
@@ -218,13 +219,15 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
         guess.why += f"; hardly ever but {spread.middle:.6g}: no bounds"
     far = []
     for side, line in spread.far.items():
-        beyond, way = (f"above {line:.6g}", "up") if side == "max" else (f"below {line:.6g}", "down")
+        beyond, way = (
+            (f"above {number(line, 6)}", "up") if side == "max" else (f"below {number(line, 6)}", "down")
+        )
         (n_far,) = _row(
             connection, f"SELECT count(*) FROM {values} WHERE x {'>' if way == 'up' else '<'} {line}"
         )
-        guess.why += f"; no {side}: {n_far} of {n} are {beyond}"
+        guess.why += f"; no {side}: {n_far:,} of {n:,} are {beyond}"
         farthest = spread.high if way == "up" else spread.low
-        far.append(f"no {side}: {n_far} of {n} records {beyond} ({way} to {farthest:.6g})")
+        far.append(f"no {side}: {n_far:,} of {n:,} records {beyond} ({way} to {number(farthest, 6)})")
     if far:
         known = "where such values cannot be, write a bound: they are set aside then, unscored"
         guess.warning = f"{', '.join(far)}; {known}"

@@ -32,7 +32,7 @@ class Sample:
 
     @property
     def words(self) -> str:
-        return f"{self.n_records} records of {self.n_sampled} of {self.n_files} files"
+        return f"{self.n_records:,} records of {self.n_sampled:,} of {self.n_files:,} files"
 
 
 ROLES = """\
@@ -59,7 +59,7 @@ def written(
     head = _head(name, path, shape, guesses, looked_at)
     body = ROLES + (LEVELS if guesses.levels else "") + "".join(map(_column_lines, guesses.columns))
     derived = _derived_lines(guesses.levels, {g.name for g in guesses.columns}) if guesses.levels else ""
-    counted = f"the sample's {per_day:.0f} records a {unit}"
+    counted = f"the sample's {per_day:,.0f} records a {unit}"
     return head + body + derived + _tail(per_day, counted)
 
 

@@ -85,7 +85,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
         yield Finding(
             "backlog",
             "notice",
-            f"{now.backlog} flagged records had waited for a person for more than a day when this batch was scored, {DAYS_OF_BACKLOG} batches' worth or more",
+            f"{now.backlog:,} flagged records had waited for a person for more than a day when this batch was scored, {DAYS_OF_BACKLOG} batches' worth or more",
             f"review the most severe first (vaewatch review), or have fewer flagged (flag in {dataset.named_file})",
             value=now.backlog,
             usual=most,
@@ -141,7 +141,7 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
         yield _finding(
             "flags",
             beyond,
-            f"{now.n_flagged} of {now.n_records} records are flagged where {usual.median * now.n_records:.0f} are "
+            f"{now.n_flagged:,} of {now.n_records:,} records are flagged where {usual.median * now.n_records:,.0f} are "
             f"{'expected' if usual.median == expected else 'usual'}",
             "look at what the flagged records share before judging them one by one: vaewatch review, page Groups",
             share,
@@ -160,7 +160,7 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
     yield Finding(
         "few_flags",
         "warning",
-        f"{flagged} records of the last {FEW_IN} batches are flagged where {expected:.0f} were expected of normal ones: the "
+        f"{flagged:,} records of the last {FEW_IN} batches are flagged where {expected:,.0f} were expected of normal ones: the "
         "threshold lies too high",
         "see on the training's page what calibrated it; train again when those days are no longer the newest "
         f"(vaewatch train {dataset.name}), or raise the budget in {dataset.named_file}",
@@ -184,7 +184,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset, batch_id: str) 
             yield _finding(
                 "set_aside",
                 beyond,
-                f"the contract set {now.n_set_aside} of {now.n_read} records aside, {aside:.1%} (usually {usual.median:.1%})",
+                f"the contract set {now.n_set_aside:,} of {now.n_read:,} records aside, {aside:.1%} (usually {usual.median:.1%})",
                 f"see which and why: vaewatch quarantine show {dataset.name} {batch_id}",
                 aside,
                 usual,
@@ -195,7 +195,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset, batch_id: str) 
         yield Finding(
             "volume",
             "warning",
-            f"the delivery has {now.n_read} records, {factor:.2g} times the usual {usual.median:.0f}",
+            f"the delivery has {now.n_read:,} records, {factor:.2g} times the usual {usual.median:,.0f}",
             "ask the source whether it is whole, or holds more than one day",
             value=now.n_read,
             usual=usual.median,

@@ -117,7 +117,7 @@ def _known(findings: Sequence[Finding], told: Sequence[Finding]) -> tuple[Findin
 
 def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
     """What is said of the records of a cut delivery that are of another time: not that a day is too small."""
-    others = "1 record is" if state.n_read == 1 else f"{state.n_read} records are"
+    others = "1 record is" if state.n_read == 1 else f"{state.n_read:,} records are"
     what = f"{others} of another time than the delivery's name says, and set aside"
     next_step = f"look at them: vaewatch quarantine show {dataset.name} {state.batch_id}"
     return Finding(STRAYS, "warning", what, next_step, value=float(state.n_read))

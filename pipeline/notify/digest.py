@@ -42,11 +42,11 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
         return None
     held = intake.held(here.ledger, dataset.name)[batch_id]
     n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
-    hidden = f", {n_hidden} more hidden by rules" if n_hidden else ""
+    hidden = f", {n_hidden:,} more hidden by rules" if n_hidden else ""
     alarms = _alarms(here, dataset, [batch_id])[batch_id]
     doubted = f"{doubt(alarms)}; " if alarms else ""
     lines = [
-        f"{dataset.name} {batch_id}: {doubted}{n} of {held.n_flagged + held.n_unflagged} records wait for review "
+        f"{dataset.name} {batch_id}: {doubted}{n:,} of {held.n_flagged + held.n_unflagged:,} records wait for review "
         f"(model version {held.model_version}{hidden})",
         *(f"  alarm: {alarm.what}" for alarm in leading(alarms)),
         *map(_line, queue.page(here.ledger, mine, limit=SHOWN).rows),
@@ -68,7 +68,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     ]
     rows.sort(key=lambda row: (-row.severity, -row.anomaly_score))
     lines = [
-        f"{dataset.name} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values())} records of {len(waiting)} batches "
+        f"{dataset.name} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values()):,} records of {len(waiting)} batches "
         f"wait for review, of {len(batch_ids)} scored{alarmed}",
         *(f"{_line(row)}, batch {row.batch_id}" for row in rows[:SHOWN]),
         *_link(dataset),

@@ -93,8 +93,8 @@ def choose_window(
     n_records = sum(batch.n_accepted for batch in usable)
     if n_records < dataset.train.min_records:
         raise NotReady(
-            f"{dataset.name}: {n_records} accepted records in {len(usable)} batches, train.min_records is "
-            f"{dataset.train.min_records}; wait for more batches or lower it"
+            f"{dataset.name}: {n_records:,} accepted records in {len(usable)} batches, train.min_records is "
+            f"{dataset.train.min_records:,}; wait for more batches or lower it"
         )
     days: dict[date, int] = {}
     for batch in usable:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline import numerals
 from pipeline.errors import StorageFailed
 
 
@@ -40,7 +41,7 @@ def number(value: float | None) -> str:
     """A number as a person reads it."""
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return numerals.number(value, 3)
 
 
 def when(moment: str) -> str:

@@ -225,7 +225,7 @@ def _verdict(given: Verdict, *, holds: bool) -> str:
 
 def _counts(batch: dict[str, Any]) -> str:
     return (
-        f"version {batch['version']}, {batch['n_read']} records, {batch['n_accepted']} accepted, {batch['n_flagged']} flagged; "
+        f"version {batch['version']}, {batch['n_read']:,} records, {batch['n_accepted']:,} accepted, {batch['n_flagged']:,} flagged; "
         f"fingerprint {batch['fingerprint']}"
     )
 

@@ -130,5 +130,5 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
 def reasons_text(reasons: Iterable[Reason]) -> str:
     """Reasons as one line: amount 900 (expected 12.5, 81 %)."""
     return "; ".join(
-        f"{one.column} {one.observed} (expected {one.expected}, {one.share:.0%})" for one in reasons
+        f"{one.column} {one.observed_text} (expected {one.expected_text}, {one.share:.0%})" for one in reasons
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from pipeline.numerals import from_text
 from pipeline.records.verdicts import State, Verdict
 
 Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
@@ -34,6 +35,21 @@ class Reason:
     unknown: Annotated[
         bool | None, Field(description="a category that training did not have, or hardly ever")
     ] = None
+
+    @property
+    def is_quantity(self) -> bool:
+        """Whether its column's values are larger and smaller ones, not names or codes."""
+        return self.low is not None
+
+    @property
+    def observed_text(self) -> str:
+        """What was observed, as people read it."""
+        return from_text(self.observed) if self.is_quantity else self.observed
+
+    @property
+    def expected_text(self) -> str:
+        """What was expected, likewise."""
+        return from_text(self.expected) if self.is_quantity else self.expected
 
     @property
     def is_within(self) -> bool:

@@ -201,11 +201,11 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     """What a terminal shows of it: a name and a text a line."""
     yield (
         "backlog",
-        f"{found.backlog} open" + (f", the oldest of {found.oldest_open}" if found.oldest_open else ""),
+        f"{found.backlog:,} open" + (f", the oldest of {found.oldest_open}" if found.oldest_open else ""),
     )
     yield "random sample", f"{found.sampled_open} open, beside the flagged ones"
     yield "suppressed", str(found.suppressed)
-    yield "states", ", ".join(f"{state} {n}" for state, n in found.states.items()) or "nothing flagged yet"
+    yield "states", ", ".join(f"{state} {n:,}" for state, n in found.states.items()) or "nothing flagged yet"
     for share in found.precision:
         yield (
             f"precision of {share.dataset} version {share.model_version}, of those judged",
@@ -220,7 +220,7 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
         "agreement",
         share_text(found.agreement) if found.agreement.n else "no record has verdicts of two reviewers",
     )
-    yield "reviewers", ", ".join(f"{by} {n}" for by, n in found.reviewers.items()) or "nobody yet"
+    yield "reviewers", ", ".join(f"{by} {n:,}" for by, n in found.reviewers.items()) or "nobody yet"
 
 
 def share_text(share: Share) -> str:

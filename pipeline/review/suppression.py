@@ -68,11 +68,11 @@ class Preview:
             return (
                 f"in the last {LOOK_BACK} days it would have hidden no record: see that it says what you mean"
             )
-        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden} record{'s' * (self.n_hidden != 1)}"
+        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden:,} record{'s' * (self.n_hidden != 1)}"
         if not self.n_judged:
             return f"{hidden}; none of them was judged: look at a few first"
         were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
-        return f"{hidden}; of {self.n_judged} that were judged, {self.n_confirmed} {were}"
+        return f"{hidden}; of {self.n_judged:,} that were judged, {self.n_confirmed:,} {were}"
 
 
 def as_text(value: Any) -> str:

@@ -128,7 +128,7 @@ def _validate(
             dataset, batch, reports, tables, scratch=scratch, page=page, threads=threads
         )
     if found.set_aside and not found.refusal:
-        say("set aside: " + ", ".join(f"{rule} {n}" for rule, n in found.set_aside.items()))
+        say("set aside: " + ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items()))
     if found.ahead and not found.refusal:
         say(f"noted: {found.ahead}")
     checked = replace(

@@ -169,16 +169,20 @@ def sentence(receipt: BatchReceipt, width: int = 0) -> str:
     Args:
         width: of the longest name, where lines stand below one another: names and numbers are aligned then.
     """
-    many, few = (6, 4) if width else (0, 0)
-    n_accepted, n_set_aside = str(receipt.n_accepted).rjust(many), str(receipt.n_set_aside).rjust(few)
+    many, few = (7, 5) if width else (0, 0)
+    n_accepted, n_set_aside = _n(receipt.n_accepted).rjust(many), _n(receipt.n_set_aside).rjust(few)
     counts = {
         "accepted": f"{n_accepted} accepted, {n_set_aside} set aside",
-        "scored": f"{n_accepted} scored, {str(receipt.n_flagged).rjust(few)} flagged",
+        "scored": f"{n_accepted} scored, {_n(receipt.n_flagged).rjust(few)} flagged",
     }
     said = counts.get(receipt.outcome) or ": ".join(filter(None, [receipt.outcome, receipt.reason]))
     if receipt.outcome == "scored" and receipt.is_odd and receipt.above_usual is not None:
         said += f"; {odd_as_a_whole(receipt.above_usual)}"
     return f"{receipt.batch_id}:".ljust(width + 1) + f" {said}"
+
+
+def _n(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
 
 
 def odd_as_a_whole(above_usual: float) -> str:

@@ -117,7 +117,7 @@ def _tried(when: TrainingWhen, since: Since) -> Iterator[tuple[bool, str]]:
     if when.new_records is not None:
         yield (
             since.n_records >= when.new_records,
-            f"{since.n_records} new records (trains at {when.new_records})",
+            f"{since.n_records:,} new records (trains at {when.new_records:,})",
         )
     if when.new_share is not None:
         yield share >= when.new_share, f"{share:.1%} new records (trains at {when.new_share:.1%})"

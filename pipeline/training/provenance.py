@@ -190,10 +190,10 @@ def _change(then: Mapping[str, Any], now: BatchState | None) -> str:
         return f"{name} is not in the ledger any more"
     when, n = f"{now.validated_at:%Y-%m-%d %H:%M UTC}", then["n_accepted"]
     if now.fingerprint != then["fingerprint"]:
-        came = f"refused: {now.reason}" if now.status == "refused" else f"{now.n_accepted} now"
-        return f"{name} was delivered again ({when}) with other content: {n} records accepted then, {came}"
+        came = f"refused: {now.reason}" if now.status == "refused" else f"{now.n_accepted:,} now"
+        return f"{name} was delivered again ({when}) with other content: {n:,} records accepted then, {came}"
     if (now.contract_hash, now.n_accepted) != (then["contract_hash"], n) or now.status == "refused":
-        return f"{name} was checked again ({when}): {n} records accepted then, {now.n_accepted} now"
+        return f"{name} was checked again ({when}): {n:,} records accepted then, {now.n_accepted:,} now"
     return ""
 
 

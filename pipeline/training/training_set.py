@@ -57,8 +57,8 @@ def amount(dataset: Dataset, window: Window) -> str:
     """
     n_held = round(window.n_records * dataset.promote.holdout)
     n_learned = min(window.n_records - n_held, dataset.train.max_records)
-    said = f"training on about {n_learned} of {window.n_records} records of {len(window.batches)} batches"
-    return f"{said}; about {n_held} are kept for comparing versions" if n_held else said
+    said = f"training on about {n_learned:,} of {window.n_records:,} records of {len(window.batches)} batches"
+    return f"{said}; about {n_held:,} are kept for comparing versions" if n_held else said
 
 
 def read_window(

@@ -49,6 +49,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         row=row,
         plots=_plots(request, row),
         derived=_derived(request, row),
+        quantities=_quantities(request, row),
         parts=parts.of_score(row),
         unnamed=parts.unnamed_share(row),
         may_write=request.state.reviewer.may_judge(row.dataset),
@@ -124,9 +125,8 @@ def _looked(look: Callable[[], T], nothing: T) -> tuple[T, str]:
 def _part(request: Request, is_part: bool, name: str, row: Whole, heading: str, **given: Any) -> Response:
     """A part for the script, or the same as a page of its own."""
     part = f"{name}_part.html"
-    return page(
-        request, part if is_part else "part.html", part=part, row=row, heading=heading, query="", **given
-    )
+    given |= {"part": part, "row": row, "heading": heading, "quantities": _quantities(request, row)}
+    return page(request, part if is_part else "part.html", query="", **given)
 
 
 def _plots(request: Request, row: Whole) -> list[Markup]:
@@ -142,6 +142,16 @@ def _plots(request: Request, row: Whole) -> list[Markup]:
             found = usual.usual(here, dataset, row.batch_id, column, asked=asked, around=around)
         drawn.append(plots.usual(found, reason))
     return drawn
+
+
+def _quantities(request: Request, row: Whole) -> frozenset[str]:
+    """The columns whose whole numbers are no codes; none where the dataset's file is gone."""
+    with contextlib.suppress(VaewatchError):
+        columns = request.app.state.here.dataset(row.dataset).with_derived
+        return frozenset(
+            name for name, column in columns.items() if column.is_quantity and column.role == "numeric"
+        )
+    return frozenset()
 
 
 def _derived(request: Request, row: Whole) -> list[record.Derivation]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import numerals
 from pipeline.misread import sentence_of
 from pipeline.review.parts import DIGITS
 
 FAR = 6  # severity above which no number is told
 LONGEST_IN_LIST = 120  # characters
-FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 FLOAT32 = 3e38  # what is larger is no float32
 LONGEST_TOLD = 60  # characters of a value that was not understood
@@ -70,14 +70,10 @@ CHIP_NAMES = {
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number as people write it: commas between thousands, no exponent where it can be helped."""
+    """A number as people write it; what is none, in short."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return short(value)
-    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    if not 1e-3 <= abs(value) < 1e15:
-        return f"{value:.{digits}g}"
-    return f"{value:,.{max(digits, len(str(int(abs(value)))))}g}"
+    return numerals.number(value, digits)
 
 
 def nats(value: float) -> str:
@@ -85,22 +81,24 @@ def nats(value: float) -> str:
     return f"{value:,.{DIGITS}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def rounded(value: Any) -> str:
-    """A value, or the text that a reason has of it: a fraction as people write it. Whole numbers stay as they
-    are: they may be codes, of which 007 is another than 7.
+def rounded(value: Any, is_quantity: bool = False) -> str:
+    """A value, or the text that a reason has of it: a number as people write it, with four digits where it
+    is a fraction. Whole numbers that are no quantities stay as they are: of codes 007 is another than 7.
     """
     if isinstance(value, float):
         return number(value)
     text = cell(value)
-    return number(float(text)) if FRACTION.fullmatch(text) else text
+    return numerals.from_text(text, 4) if is_quantity or numerals.FRACTION.fullmatch(text) else text
 
 
-def cell(value: Any, *, seconds: bool = False) -> str:
-    """A value of a record: a fraction with commas and all its digits, a time with a blank where JSON has a T,
-    the rest whole.
+def cell(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str:
+    """A value of a record: a fraction with commas and all its digits, and so a quantity; a time with a blank
+    where JSON has a T, the rest whole.
     """
     if isinstance(value, float) and math.isfinite(value):
         return _exact(value)
+    if is_quantity and isinstance(value, int) and not isinstance(value, bool):
+        return number(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if TIME.fullmatch(text):
         text = text.replace("T", " ").replace("+00:00", " UTC")

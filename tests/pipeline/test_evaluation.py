@@ -159,7 +159,7 @@ def failed(decision: Decision) -> set[str]:
         ("shuffled", {"recall", "negative_elbo"}, "what goes together in a record was not learned"),
         ("contaminated", {"recall"}, "its threshold lies far above ordinary records"),
         ("collapsed", {"recall", "negative_elbo"}, "collapsed onto the prior; lower train.recipe.kl_weight"),
-        ("ten rows", {"recall", "negative_elbo"}, "it learned from 30 records, the champion from 11500"),
+        ("ten rows", {"recall", "negative_elbo"}, "it learned from 30 records, the champion from 11,500"),
     ],
 )
 def test_a_worse_challenger_is_refused_for_the_right_reason(

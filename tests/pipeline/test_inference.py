@@ -163,7 +163,7 @@ def test_a_key_that_a_few_records_repeat_or_lack_is_still_the_key(guess: Callabl
     ids[5], ids[7] = ids[4], None  # type: ignore[call-overload]
     guessed = guess({"2026-01-01.parquet": {"reading_id": ids, "x": [i / 7 for i in range(3000)]}})
     assert guessed.dataset.key == ["reading_id"]
-    assert "2 of 3000 in the sample repeat it or lack it" in guessed.proposal.text
+    assert "2 of 3,000 in the sample repeat it or lack it" in guessed.proposal.text
 
 
 HOSTILE = ['a"b', "c:d", "e: f", "g #h", "#i", "j\nk", "yes", "NULL", "~", "é", "\U0001f600", " lead", "trail ", "- x", "? y",
@@ -355,8 +355,8 @@ def test_a_column_that_is_left_out_is_called_what_it_is(guess: Callable[..., Gue
     ("n", "budget", "why"),
     [
         (30, 1, "1% of the sample's 30 records a day is not one"),
-        (1300, 13, "1% of the sample's 1300 records a day"),
-        (5000, 20, "1% of the sample's 5000 records a day is more than this, the default"),
+        (1300, 13, "1% of the sample's 1,300 records a day"),
+        (5000, 20, "1% of the sample's 5,000 records a day is more than this, the default"),
     ],
 )
 def test_the_review_budget_says_what_it_rests_on(
@@ -373,9 +373,9 @@ def test_the_review_budget_says_what_it_rests_on(
     ("paths", "budget", "why"),
     [
         ("2026-01-0{day}.parquet", 5, "500 records a day"),
-        ("day=2026-01-0{day}/{part}.parquet", 15, "1500 records a day"),
-        ("e_2026-01-0{day}T0{part}.parquet", 15, "1500 records a day"),
-        ("week{day}/{part}.parquet", 15, "1500 records a batch"),
+        ("day=2026-01-0{day}/{part}.parquet", 15, "1,500 records a day"),
+        ("e_2026-01-0{day}T0{part}.parquet", 15, "1,500 records a day"),
+        ("week{day}/{part}.parquet", 15, "1,500 records a batch"),
     ],
 )
 def test_a_day_of_several_files_is_counted_as_a_day(
@@ -458,9 +458,9 @@ def test_one_absurd_value_does_not_set_a_bound(guess: Callable[..., Guessed], si
     bounds = {"min": guessed.column("miles").min, "max": guessed.column("miles").max}
     assert bounds.pop(side) is None
     assert list(bounds.values()) == [0]
-    assert f"no {side}: 1 of 2000 are {word} {30 * sign}" in guessed.proposal.text
+    assert f"no {side}: 1 of 2,000 are {word} {30 * sign}" in guessed.proposal.text
     (warning,) = guessed.proposal.warnings
-    assert f"no {side}: 1 of 2000 records {word} {30 * sign} ({way} to {sign * 300000})" in warning
+    assert f"no {side}: 1 of 2,000 records {word} {30 * sign} ({way} to {sign * 300000:,})" in warning
 
 
 def test_a_column_of_hardly_ever_another_value_has_no_bounds(guess: Callable[..., Guessed]) -> None:

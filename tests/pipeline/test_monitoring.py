@@ -90,14 +90,14 @@ def test_whole_numbers_move_by_whole_numbers_and_one_is_one() -> None:
 
 
 SCENES: list[tuple[str, Measures, str]] = [
-    ("flags", replace(QUIET, n_flagged=150), "150 of 1000 records are flagged"),
+    ("flags", replace(QUIET, n_flagged=150), "150 of 1,000 records are flagged"),
     ("scores", replace(QUIET, above=0.72), "scores higher than usual: 72%"),
     ("tail", replace(QUIET, tail=0.08), "8.0% of the records have a p-value"),
-    ("set_aside", replace(QUIET, n_read=1_100, n_set_aside=100), "100 of 1100 records aside, 9.1%"),
+    ("set_aside", replace(QUIET, n_read=1_100, n_set_aside=100), "100 of 1,100 records aside, 9.1%"),
     (
         "volume",
         replace(QUIET, n_read=200, n_records=200, n_flagged=4),
-        "200 records, 0.2 times the usual 1000",
+        "200 records, 0.2 times the usual 1,000",
     ),
     ("champion", replace(QUIET, champion_days=44.0), "the champion is 44 days old"),
     (
@@ -292,7 +292,7 @@ def test_five_times_the_budget_is_told_however_widely_days_differ() -> None:
     *calm, blown = told([*noisy, replace(QUIET, n_flagged=100)])
     assert not any(calm)
     assert [(finding.key, finding.severity) for finding in blown] == [("flags", "warning")]
-    assert "100 of 1000 records are flagged where 20 are expected" in blown[0].what
+    assert "100 of 1,000 records are flagged where 20 are expected" in blown[0].what
     assert worst(told([replace(QUIET, n_flagged=190)])[0]) == "alarm"  # with no history, too
     both = told([*noisy, replace(moved(0.03), n_flagged=100)])[-1]
     assert [(f.key, f.severity) for f in both] == [

@@ -25,11 +25,11 @@ def test_a_batch_is_told_in_one_line_that_says_nothing_twice(receipt: BatchRecei
 def test_lines_below_one_another_are_aligned() -> None:
     """Three hundred of them are a table, in which a number that is not like the others is seen."""
     few = BatchReceipt("2026-01-01", "accepted", n_accepted=7, n_set_aside=0)
-    many = BatchReceipt("2026-01_undated", "accepted", n_accepted=12345, n_set_aside=123)
+    many = BatchReceipt("2026-01_undated", "accepted", n_accepted=12345, n_set_aside=1234)
     assert [
         sentence(receipt, 15) for receipt in (few, many, BatchReceipt("2026-01-02", "refused", "empty"))
     ] == [
-        "2026-01-01:           7 accepted,    0 set aside",
-        "2026-01_undated:  12345 accepted,  123 set aside",
+        "2026-01-01:            7 accepted,     0 set aside",
+        "2026-01_undated:  12,345 accepted, 1,234 set aside",
         "2026-01-02:      refused: empty",
     ]

@@ -268,8 +268,8 @@ def test_scores_in_a_list_have_as_many_digits_each(shell: Callable[..., Any]) ->
         [row(f"r{i}", anomaly_score=score) for i, score in enumerate((7195.4421, 83.056, 30.8))],
     )
     text = CliRunner().invoke(app, ["review", "list"]).stdout
-    scores = re.findall(r"\S+ +2026-01-30 +r\d +3\.5 (.{8})", text)
-    assert sorted(scores) == ["   30.80", "   83.06", " 7195.44"]
+    scores = re.findall(r"\S+ +2026-01-30 +r\d +3\.5 (.{9})", text)
+    assert sorted(scores) == ["    30.80", "    83.06", " 7,195.44"]
 
 
 def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Callable[..., Any]) -> None:

@@ -75,7 +75,7 @@ def test_it_says_how_many_and_the_three_most_severe(here: Installation) -> None:
     text = digest.digest(here, dataset(page="https://review.example/"), "2026-01-30")
     assert text
     first, *rows, link = text.splitlines()
-    assert first == "payments 2026-01-30: 5 of 1000 records wait for review (model version 3)"
+    assert first == "payments 2026-01-30: 5 of 1,000 records wait for review (model version 3)"
     assert [line.split()[:2] for line in rows] == [["7.0", "k4"], ["6.0", "k3"], ["5.0", "k2"]]
     assert "amount 900 (expected 12.5)" in rows[0]
     assert link.strip() == "https://review.example/?dataset=payments&batch=2026-01-30"
@@ -133,7 +133,7 @@ def test_of_a_backlog_one_message_says_all_and_the_newest_batch_has_its_own(
     digest.tell(here, dataset(**FILE), pytest.fail)
     assert told(here) == [
         "payments 2026-01-01 to 2026-01-29: 29 records of 29 batches wait for review, of 29 scored",
-        "payments 2026-01-30: 1 of 1000 records wait for review (model version 3)",
+        "payments 2026-01-30: 1 of 1,000 records wait for review (model version 3)",
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "5.9  k2026-01-29  amount 900 (expected 12.5), batch 2026-01-29" in text
@@ -190,7 +190,7 @@ def test_an_alarm_is_in_the_first_line(here: Installation) -> None:
     assert told(here) == [
         "payments 2026-01-28 to 2026-01-29: 2 records of 2 batches wait for review, of 2 scored; of 1 read the page first, "
         "they have an alarm",
-        "payments 2026-01-30: Do not rely on these flags yet; 1 of 1000 records wait for review (model version 3)",
+        "payments 2026-01-30: Do not rely on these flags yet; 1 of 1,000 records wait for review (model version 3)",
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
     assert "\n  alarm: amount: values moved by 3 standard deviations\n" in text

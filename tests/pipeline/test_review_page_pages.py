@@ -99,7 +99,7 @@ def test_open_is_one_number_wherever_it_is_told(here: Installation, browser: Tes
     assert 'vaewatch_review_sample{dataset="payments"} 2.0' in metrics
     told = digest.digest(here, here.dataset("payments"), "2026-01-30")
     assert told
-    assert "2026-01-30: 3 of 1000 records wait" in told
+    assert "2026-01-30: 3 of 1,000 records wait" in told
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         print_queue(

@@ -85,6 +85,14 @@ def test_codes_are_not_rewritten_and_fractions_are_rounded(text: str, shown: str
     assert rounded(text) == shown
 
 
+def test_whole_numbers_of_quantities_are_marked_like_fractions() -> None:
+    """Beside 4,494 a 38484 is read wrong; what comes as text from a reason likewise."""
+    assert [rounded(value, True) for value in ("38484", 38484, "4493.52", "missing")] == [
+        "38,484", "38,484", "4,494", "missing",
+    ]  # fmt: skip
+    assert (cell(38484, True), cell(True, True), cell("007", True)) == ("38,484", "true", "007")
+
+
 def test_thousands_have_one_mark_on_a_page_and_a_records_fractions_no_noise() -> None:
     """3 020.59 nats beside 3020.59 and 5,000 records look like three kinds of number. A code has none."""
     assert (number(5000), number(5000.0), number(3020.59, 7), nats(-3020.5)) == (

@@ -1,0 +1,55 @@
+"""Numbers for people: one mark between thousands, whatever the kind of number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.numerals import from_text, number
+from pipeline.results.views import reasons_text
+from pipeline.review.queued import Reason
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (38484, "38,484"),
+        (4493.52, "4,494"),
+        (-1234567, "-1,234,567"),
+        (5000.0, "5,000"),
+        (0.25, "0.25"),
+        (0.0001234, "0.0001234"),
+        (2.5e17, "2.5e+17"),
+        (math.inf, "inf"),
+        (0, "0"),
+    ],
+)
+def test_thousands_are_marked_in_whole_numbers_and_fractions(value: float, written: str) -> None:
+    assert number(value) == written
+
+
+@given(st.integers(-(10**19), 10**19))
+def test_a_whole_number_keeps_every_digit(value: int) -> None:
+    """Also where it comes as text and a double would not hold it."""
+    assert int(number(value).replace(",", "")) == int(from_text(str(value)).replace(",", "")) == value
+
+
+@given(st.floats(-1e14, 1e14))
+def test_a_number_is_off_by_less_than_its_last_digit(value: float) -> None:
+    """Four digits, or all those before the point: half of the last one."""
+    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
+    assert float(from_text(f"{value:.6g}").replace(",", "")) == pytest.approx(value, rel=5e-6)
+
+
+def test_reasons_mark_the_thousands_of_quantities_and_leave_codes() -> None:
+    """A merchant's code 5411 is a name."""
+    quantity = Reason("authorisation_ms", "38484", "1760.5", 100.0, 2000.0, 0.6)
+    code = Reason("code", "5411", "5912 (93%)", None, None, 0.4)
+    assert reasons_text([quantity, code]) == (
+        "authorisation_ms 38,484 (expected 1,760.5, 60%); code 5411 (expected 5912 (93%), 40%)"
+    )
+    missing = Reason("amount", "missing", "12.5", 10.0, 15.0, 1.0)
+    assert reasons_text([missing]) == "amount missing (expected 12.5, 100%)"
