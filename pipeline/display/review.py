@@ -202,7 +202,7 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
 
 def _rounded(value: Any) -> Any:
     """A computed value with as many digits as say something."""
-    return f"{value:.4g}" if isinstance(value, float) else value
+    return number(value) if isinstance(value, float) else value
 
 
 def _expected(reason: Reason | None) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.detection.measures import ColumnDrift
+from pipeline.numerals import number
 
 STILL = 0.99  # share of a batch's values in one bin of training
 # of which the first that moved is told
@@ -86,4 +87,4 @@ def _bin(place: int, edges: Sequence[Any]) -> str:
 
 def plain(edge: float) -> str:
     """An edge between bins as a person reads it; the one just above a value is that value."""
-    return f"{edge if abs(edge) > 1e-300 else 0.0:.4g}"
+    return number(edge if abs(edge) > 1e-300 else 0.0)

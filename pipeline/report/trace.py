@@ -17,6 +17,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable
 from pipeline.incoming.batches import landed
 from pipeline.installation import Installation
+from pipeline.numerals import number
 from pipeline.records.verdicts import Verdict
 from pipeline.report import training
 from pipeline.report.batch import path_of
@@ -197,7 +198,7 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
         ("why", reasons_text(row.reasons) or "of no single column"),
         (
             "score",
-            f"{row.anomaly_score:.5g} nats, threshold {row.threshold:.5g}, severity {row.severity:.2f}, "
+            f"{number(row.anomaly_score, 5)} nats, threshold {number(row.threshold, 5)}, severity {row.severity:.2f}, "
             f"p-value {row.p_value:.3g}",
         ),
         ("verdicts", "; ".join(said) or "none yet"),
@@ -210,7 +211,7 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
         *(
             (
                 "other version",
-                f"{one.model_version}: {one.anomaly_score:.5g} nats, severity {one.severity:.2f}",
+                f"{one.model_version}: {number(one.anomaly_score, 5)} nats, severity {one.severity:.2f}",
             )
             for one in found.other_versions
         ),
