@@ -162,7 +162,7 @@ def follow(
         if on_progress is not None:
             on_progress(now)
         elif PARTS * last // now.steps < PARTS * now.step // now.steps:
-            say(f"{trained} {now.step} of {now.steps} steps, loss {now.loss:.2f} nats a record")
+            say(f"{trained} {now.step:,} of {now.steps:,} steps, loss {now.loss:.2f} nats a record")
         last = now.step
         if has_critic and trained == AGAIN and now.step == now.steps:
             say("learning to tell which cell of a record is wrong, for the reasons: about as long as a fit")

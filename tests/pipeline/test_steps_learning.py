@@ -35,9 +35,9 @@ def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> No
     for progress in [*steps(1010), *steps(1010)]:
         tell(progress)
     assert len(said) == 11
-    assert said[0] == "trained 225 of 1010 steps, loss 3.14 nats a record"
-    assert said[4] == "trained 1010 of 1010 steps, loss 3.14 nats a record"
-    assert said[5].startswith("trained again, with the records for calibration: 225 of 1010 steps")
+    assert said[0] == "trained 225 of 1,010 steps, loss 3.14 nats a record"
+    assert said[4] == "trained 1,010 of 1,010 steps, loss 3.14 nats a record"
+    assert said[5].startswith("trained again, with the records for calibration: 225 of 1,010 steps")
 
 
 def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
