@@ -8,15 +8,12 @@ Does not: any step of the job. Run again it finds its work done, changes nothing
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
-import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +31,12 @@ from rich.progress import (
 )
 
 from infra.airflow_api import DONE, AirflowApi
-from infra.demo_outcome import called, near, print_measured, print_places, unserved
+from infra.demo_feed import Feed, own_data, sample_data
+from infra.demo_outcome import called, print_measured, print_places, unserved
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
 from pipeline.config.dataset import Dataset
-from pipeline.config.settings import Settings
 from pipeline.display.nightly import print_batches
 from pipeline.display.review import print_queue
 from pipeline.errors import VaewatchError
@@ -49,10 +46,6 @@ from pipeline.results import views
 from pipeline.review import queue
 from pipeline.review.filters import Filters
 
-DAYS = 30
-HISTORY_SHARE = 2 / 3
-NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
-NEWEST_CUT = 3  # of those that hold many batches each
 PATIENCE = 1800.0
 ENDING = 60.0  # seconds for a run to end once its batches are done
 LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
@@ -67,23 +60,6 @@ LANDING = (
 console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
-@dataclass(frozen=True)
-class Feed:
-    """Deliveries in the order in which they will land.
-
-    Attributes:
-        history, following: files that land before and after the first training.
-        source: folder that the paths are relative to.
-        truth: labelled anomalies, where the feed is our own.
-    """
-
-    dataset: str
-    source: Path
-    history: tuple[str, ...]
-    following: tuple[str, ...]
-    truth: Path | None = None
-
-
 def main() -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
@@ -92,7 +68,7 @@ def main() -> int:
     started = time.monotonic()
     os.chdir(REPOSITORY)
     try:
-        here, feed = _own_data(chosen.data) if chosen.data else _sample_data()
+        here, feed = own_data(chosen.data, console.print) if chosen.data else sample_data(console.print)
         dataset = here.dataset(feed.dataset)
         was_done = _is_done(here, dataset, feed)
         if not was_done:
@@ -112,89 +88,6 @@ def main() -> int:
 def _left_running(here: Installation) -> str:
     up = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False).is_running
     return "what `make up` started goes on running (make down)" if up else "nothing is left running"
-
-
-def _sample_data() -> tuple[Installation, Feed]:
-    from pipeline.sample import SamplePlan, generate
-
-    here = Installation()
-    source = here.settings.home / "sample"
-    if not (source / "truth" / "payments.parquet").exists():
-        console.print(f"making {DAYS} days of card payments in {near(source)}")
-        generate(source, SamplePlan(days=DAYS))
-    files = sorted(path.name for path in (source / "incoming" / "payments").glob("*.parquet"))
-    cut = round(len(files) * HISTORY_SHARE)
-    return here, Feed(
-        "payments",
-        source / "incoming" / "payments",
-        tuple(files[:cut]),
-        tuple(files[cut:]),
-        source / "truth" / "payments.parquet",
-    )
-
-
-def _own_data(folder: Path) -> tuple[Installation, Feed]:
-    """Someone's own files, untouched: links to them land one after another in a folder of the demo's."""
-    from pipeline.inference import default_name, propose
-
-    folder = folder.expanduser().absolute()
-    name = default_name(folder)
-    home = _home(Installation().settings.home, name, folder)
-    os.environ |= {"VAEWATCH_HOME": str(home), "VAEWATCH_DATASETS": str(home / "datasets")}
-    here = Installation(Settings())
-    target = home / "datasets" / f"{name}.yaml"
-    if not target.exists():
-        console.print(f"inferring a contract from {near(folder)}")
-        settings = here.settings
-        guess = propose(
-            folder, name, relative_to=folder, threads=settings.cores, scratch=home / "work" / "init"
-        )
-        landing = guess.text.replace("  path: .\n", f"  path: {home / 'incoming'}\n  settle_seconds: 3\n")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(landing, encoding="utf-8")
-        for warning in guess.warnings:
-            console.print(f"  look at {escape(warning)}")
-    console.print(f"contract: {near(target)}")
-    dataset = here.dataset(name)
-    aside = dataset.model_copy(
-        update={
-            "incoming": dataset.incoming.model_copy(
-                update={
-                    "path": str(folder),
-                    "split": None,
-                    "settle_seconds": 0.0,
-                }  # it is what it is: nobody delivers there now
-            )
-        }
-    )
-    deliveries = batches.landed(aside, here.ledger)
-    split = dataset.incoming.split
-    taken = deliveries[-(NEWEST_CUT if split else NEWEST) :]
-    each = f"each cut into batches of a {split}" if split else "a batch each"
-    console.print(f"of {len(deliveries)} deliveries, {each}, the demo takes the newest {len(taken)}")
-    n_following = min(FOLLOWING, len(taken) // 3)
-    history, following = (
-        tuple(file.relative for batch in part for file in batch.files)
-        for part in (taken[: len(taken) - n_following], taken[len(taken) - n_following :])
-    )
-    return here, Feed(name, folder, history, following)
-
-
-def _home(given: Path, name: str, folder: Path) -> Path:
-    """Where the demo of a folder lives, once begun always: folders of one name have a home each.
-
-    given: VAEWATCH_HOME; the end of a demo says to set it to the demo's own.
-    """
-    above = given.parent if re.fullmatch(rf"demo-{re.escape(name)}(-\d+)?", given.name) else given
-    for n in itertools.count(1):
-        home = above / (f"demo-{name}" if n == 1 else f"demo-{name}-{n}")
-        of = home / "folder"
-        if not of.exists():
-            home.mkdir(parents=True, exist_ok=True)
-            of.write_text(str(folder), encoding="utf-8")
-        if of.read_text(encoding="utf-8") == str(folder):
-            return home
-    raise AssertionError
 
 
 def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from infra import demo
+from infra import demo, demo_feed
 from infra.airflow_api import AirflowApi
 
 TRAIN, RUN = "payments.train", "manual__1"
@@ -160,7 +160,7 @@ def test_that_nothing_was_left_to_do_is_the_last_word(
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "console": Console(width=140, highlight=False),
-        "_sample_data": lambda: (here, feed),
+        "sample_data": lambda _: (here, feed),
         "_is_done": lambda *_: True,
         "_report": lambda *_: demo.console.print("tables"),
         "_left_running": lambda _: "nothing is left running",
@@ -175,7 +175,7 @@ def test_that_nothing_was_left_to_do_is_the_last_word(
 def test_folders_of_one_name_have_a_home_each(tmp_path: Path) -> None:
     """One folder's records must not be judged by another's contract, nor its results told as another's."""
     var, one, other = tmp_path / "var", tmp_path / "a" / "feed", tmp_path / "b" / "feed"
-    first, second = (demo._home(var, "feed", folder) for folder in (one, other))
+    first, second = (demo_feed.home_of(var, "feed", folder) for folder in (one, other))
     assert (first, second) == (var / "demo-feed", var / "demo-feed-2")
     for given in (var, first, second):  # the end of a demo says to set VAEWATCH_HOME to its home
-        assert [demo._home(given, "feed", folder) for folder in (one, other)] == [first, second]
+        assert [demo_feed.home_of(given, "feed", folder) for folder in (one, other)] == [first, second]
