@@ -154,7 +154,8 @@ def test_how_much_is_learned_is_said_before(max_records: int, landed: Path) -> N
     )
     said = amount(dataset, choose_window(dataset, speed_window.states(N)))
     n_learned, n_records, n_held = (
-        int(n) for n in re.findall(r"about (\d+) of (\d+) records.*about (\d+) are kept", said)[0]
+        int(n.replace(",", ""))
+        for n in re.findall(r"about ([\d,]+) of ([\d,]+) records.*about ([\d,]+) are kept", said)[0]
     )
     assert (n_records, n_held) == (N, N // 10)
     assert abs(n_learned - len(read(landed, max_records))) <= 5 * (N * 0.25) ** 0.5
