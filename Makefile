@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 PIP := if test -t 1; then quiet=; else quiet=-qq; fi; $(BIN)/python -m pip install $$quiet
 SAY := @printf '%s\n'
 STAMP := $(VENV)/.installed
+# a thread of OpenMP that waits for others keeps its core busy by default, which the workers beside it need
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BENCH_STAMP := $(VENV)/.installed-bench
 
 # torch is installed by itself, after the lock: which build of it is right (CPU, CUDA) is the machine's business, and
@@ -63,10 +65,10 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	@touch $@
 
 test: install ## the tests that take minutes at most; one of them: make test ARGS="-k elbo"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: install ## every test, the slow ones too
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: install ## format, lint, types, import rules, and that the docs' commands exist
 	$(BIN)/ruff format --check .
