@@ -26,7 +26,7 @@ UV := uv==0.13.8
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock test test-all check format demo bench-water bench-quality bench-kept-back bench-explanation \
-	bench-threshold bench-event-days bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring up down clean
+	bench-threshold bench-event-days bench-speed bench-gpu bench-review bench-review-loop bench-verdicts bench-monitoring screenshots up down clean
 .NOTPARALLEL:
 
 help: ## this list
@@ -120,6 +120,9 @@ bench-monitoring: install ## false alarms over clean days, of columns and of who
 
 bench-verdicts: install ## what 5 to 200 verdicts do to average precision, on ADBench sets (about 10 minutes)
 	$(BIN)/python -m tests.bench.verdicts $(ARGS)
+
+screenshots: install ## the README's pictures anew, from a sample feed (needs Debian's chromium; about five minutes)
+	$(BIN)/python -m tests.browser.screenshots
 
 up: install ## Airflow and MLflow on this machine, loopback only; returns when all is healthy
 	$(BIN)/python -m infra.stack up

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import pytest
 
 from pipeline.config.settings import Settings
 from pipeline.installation import Installation
+from tests.browser import chromium
 from tests.pipeline.review_data import put, reason, row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,41 +81,7 @@ def address(here: Installation) -> Iterator[str]:
 @pytest.fixture
 def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Starts a Chromium of its own: a width, and light or dark."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None or importlib.util.find_spec("selenium") is None:
-        pytest.skip("no Chromium, chromedriver or selenium: `apt-get install chromium chromium-driver`")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    started: list[Any] = []
-
-    def start(width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True) -> Any:
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-        folder = tmp_path / f"profile{len(started)}"
-        for name in (
-            "headless=new",
-            "no-sandbox",
-            "disable-gpu",
-            "disable-quic",
-            *quiet,
-            f"user-data-dir={folder}",
-        ):
-            options.add_argument(f"--{name}")
-        if not script:
-            options.add_experimental_option(
-                "prefs", {"profile.managed_default_content_settings.javascript": 2}
-            )
-        browser = webdriver.Chrome(options=options, service=Service(driver))
-        started.append(browser)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        browser.implicitly_wait(0)
-        return browser
-
-    yield start
-    for browser in started:
-        browser.quit()
+    if why_not := chromium.missing():
+        pytest.skip(why_not)
+    with chromium.browsers(tmp_path) as start:
+        yield start
