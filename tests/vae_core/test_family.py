@@ -26,7 +26,7 @@ FAMILY: dict[str, dict[str, Any]] = {
     "several noise models": {"column_noise": {"d": "student_t", "e": "gaussian_column_sigma"}},
     "normal prior": {"prior": "normal"},
     "two levels of latents": {"prior": "hierarchical"},
-    "networks alone": {"linear_records": 0},
+    "beside a linear model": {"linear_records": 1000},
     "beta": {"kl_weight": 2.0},
     "free nats": {"free_nats": 2.0},
     "warmed up in cycles": {"kl_warm_up": 0.5, "kl_cycles": 3},
@@ -50,12 +50,19 @@ FAMILY: dict[str, dict[str, Any]] = {
 def test_it_learns_finds_explains_and_is_saved(
     layout: Layout, draw: Callable[..., Records], settings: dict[str, Any]
 ) -> None:
-    """500 records whose first three numbers share a cause, and 100 in which one of them contradicts the
-    others.
+    """500 records whose first three numbers share a cause, and some in which one of them, ordinary by itself,
+    contradicts the others.
     """
-    broken = draw(100, seed=3)
-    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
-    _learns_finds_explains_and_is_saved(layout, settings, draw(1500, seed=1), draw(500, seed=2), broken)
+    learned, normal = draw(1500, seed=1), draw(500, seed=2)
+    _learns_finds_explains_and_is_saved(layout, settings, learned, normal, _contradicting(draw))
+
+
+def _contradicting(draw: Callable[..., Records]) -> Records:
+    """Records with b on the other side of its place among the columns that share a cause."""
+    broken = draw(400, seed=3)
+    broken = broken[(broken.numeric[:, 0].abs() > 1).nonzero()[:, 0]]
+    broken.numeric[:, 1].neg_()
+    return broken
 
 
 @pytest.mark.parametrize("noise", ["bernoulli", "poisson", "negative_binomial"])
@@ -75,13 +82,11 @@ def test_so_it_does_with_a_column_of_counts_or_of_yes_and_no(
 @pytest.mark.parametrize("noise", ALIKE)
 def test_so_do_linear_models_of_numbers(draw: Callable[..., Records], noise: str) -> None:
     """Probabilistic PCA, factor analysis, and a sigma that is given; the mean follows the context."""
-    broken = draw(100, seed=3)
-    broken.numeric[:, 1] = broken.numeric[:, 0] + 3
     records = [
         Records(x.numeric, x.categorical[:, :0], x.context)
-        for x in (draw(1500, seed=1), draw(500, seed=2), broken)
+        for x in (draw(1500, seed=1), draw(500, seed=2), _contradicting(draw))
     ]
-    settings = {"encoder": "exact", "prior": "normal", "noise": noise, "sigma": 0.3, "linear_records": 0}
+    settings = {"encoder": "exact", "prior": "normal", "noise": noise, "sigma": 0.3}
     layout = Layout(numeric=("a", "b", "c", "d", "e"), context=("hour",))
     _learns_finds_explains_and_is_saved(layout, settings, *records)
 
@@ -103,18 +108,21 @@ def _drawn_by(noise: str, records: Records) -> Records:
 def _learns_finds_explains_and_is_saved(
     layout: Layout, settings: dict[str, Any], learned: Records, normal: Records, broken: Records
 ) -> None:
+    """By the networks alone: the robust linear model beside them would find and explain what they miss. What
+    has taken one step reaches an AUROC of 0.81 and explains 86 % of the contradicting numbers.
+    """
     losses: list[float] = []
 
     def note(progress: Progress) -> None:
         losses.append(progress.loss)
 
-    recipe = Recipe(**{"steps": 200, "n_members": 2} | settings)
+    recipe = Recipe(**{"steps": 200, "n_members": 2, "linear_records": 0} | settings)
     vae = fit(layout, learned, recipe, seed=0, on_progress=note)
     assert losses[-1] < losses[0] - 1
 
     scores = [score(vae, records).anomaly_score for records in (normal, broken)]
-    assert (scores[1][:, None] > scores[0]).float().mean() > 0.95  # AUROC
-    assert (attribute(vae, broken).share[:, :3].sum(dim=1) > 0.5).float().mean() > 0.9
+    assert (scores[1][:, None] > scores[0]).float().mean() > 0.97  # AUROC
+    assert (attribute(vae, broken).share[:, :3].sum(dim=1) > 0.5).float().mean() > 0.95
 
     again = VAE.from_config(vae.config(), vae.state_dict())
     assert torch.equal(score(again, broken[10:20]).anomaly_score, scores[1][10:20])
