@@ -75,7 +75,14 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     of draws). On 19 ADBench sets a column moved by 4 standard deviations has the largest share in 93 % of
     cases, with a critic in 94 %; it has the largest per-column term in 85 % (`make bench-explanation`,
     docs/log.md).
+
+    Raises ValueError where the records or the critic do not fit the model's layout.
     """
+    if critic is not None and critic.layout != vae.layout:
+        raise ValueError(
+            "the critic is of other columns than the model, or of the same in another order or role: "
+            "pass one that fit_critic trained with the model's layout, or none"
+        )
     step = max(1, _MOST_CELLS // len(vae.layout.columns) ** 2)
     starts = range(0, max(1, len(records)), step)
     parts = [_attribute(vae, records[start : start + step], critic) for start in starts]

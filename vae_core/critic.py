@@ -49,6 +49,7 @@ class CellCritic(nn.Module):
     one. Two members judge.
 
     Buffers: ``mean`` and ``std`` (n_numeric,) of the training records; ``learned`` (n_columns,) bool.
+    ``layout`` is that of the records that it judges.
     """
 
     mean: Tensor
@@ -57,6 +58,7 @@ class CellCritic(nn.Module):
 
     def __init__(self, layout: Layout, n_members: int = _MEMBERS, width: int = _WIDTH) -> None:
         super().__init__()
+        self.layout = layout
         n_numeric, n_columns = len(layout.numeric), len(layout.columns)
         self.inputs = MemberLinear(n_members, 2 * n_numeric + len(layout.context), width)
         self.codes = CodeTable(n_members, layout.n_codes, width) if layout.categorical else None

@@ -133,6 +133,15 @@ def test_where_there_is_nothing_to_tell_there_is_no_critic() -> None:
         fit_critic(Layout(("a", "b")), one, seed=0)
 
 
+def test_a_critic_of_other_columns_is_refused(vae: VAE) -> None:
+    """In another order its tensors fit, and it would speak of other columns than it means."""
+    layout = vae.layout
+    turned = Layout(layout.numeric[::-1], layout.categorical, layout.context)
+    record = Records(torch.zeros(1, 5), torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="the same in another order"):
+        attribute(vae, record, CellCritic(turned))
+
+
 def test_a_wild_value_is_named_whatever_the_critic_says(vae: VAE) -> None:
     """Hundreds of nats speak louder: a critic that has learned nothing must not hide what is far out."""
     ignorant = CellCritic(vae.layout)
