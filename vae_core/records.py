@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -34,6 +35,11 @@ class Layout:
     context: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if strangers := [pair for pair in self.categorical if not _is_named_count(pair)]:
+            raise TypeError(
+                "layout:\n  categorical must be pairs of a name and its number of known categories, "
+                f"such as (('valve', 3),), has {strangers[0]!r}"
+            )
         faults = []
         if not self.columns:
             faults.append("a layout needs at least one numeric or categorical column")
@@ -116,6 +122,12 @@ class Records:
     def __post_init__(self) -> None:
         parts = {"numeric": self.numeric, "categorical": self.categorical, "context": self.context}
         expected = {"numeric": torch.float32, "categorical": torch.int64, "context": torch.float32}
+        if strangers := [
+            f"{n}, which is a {type(x).__name__}" for n, x in parts.items() if not torch.is_tensor(x)
+        ]:
+            raise TypeError(
+                f"records:\n  must be torch tensors: {', '.join(strangers)} (numpy's: torch.from_numpy)"
+            )
         faults = [
             f"{name} must be two-dimensional {expected[name]}, is {part.dim()}-dimensional {part.dtype}"
             for name, part in parts.items()
@@ -169,6 +181,10 @@ class Records:
     def context_values(self) -> Tensor:
         """(n_records, n_context) the context, safe to compute with: within ±FARTHEST, 0 where missing."""
         return _bounded(self.context)
+
+
+def _is_named_count(pair: object) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], Integral)
 
 
 def _bounded(numbers: Tensor) -> Tensor:

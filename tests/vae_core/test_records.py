@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +34,20 @@ def test_a_layout_without_modelled_columns_is_refused() -> None:
     """Context alone gives nothing to score."""
     with pytest.raises(ValueError, match="at least one numeric or categorical"):
         Layout(numeric=(), context=("hour",))
+
+
+@pytest.mark.parametrize("categorical", [("valve", 3), {"valve": 3}, (("valve", "3"),), (("valve",),)])
+def test_a_layout_says_how_categories_are_written(categorical: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"pairs of a name and its number .* \(\('valve', 3\),\), has '?\(?'?valve"
+    ):
+        Layout(numeric=("a",), categorical=categorical)
+
+
+def test_what_is_no_tensor_is_refused_by_name() -> None:
+    """An array has shapes and types of its own, which look like a tensor's until they do not."""
+    with pytest.raises(TypeError, match=r"numeric, which is a list, context, which is a ndarray \(numpy's: "):
+        Records([[1.0]], torch.zeros(1, 0, dtype=torch.int64), np.zeros((1, 0)))  # type: ignore[arg-type]
 
 
 def test_records_of_the_wrong_kind_are_refused_in_one_message() -> None:
