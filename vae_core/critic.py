@@ -102,6 +102,7 @@ class CellCritic(nn.Module):
         return found
 
 
+@torch.inference_mode(False)  # whatever the caller is in
 def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500) -> CellCritic | None:
     """Train a critic on records, where they lie. The same records, seed and kind of machine give the same
     one.

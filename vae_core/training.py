@@ -73,7 +73,8 @@ def fit(
             refuse_other(resume, this)
         checkpoint = checkpoint and marked(checkpoint, this)
     device = records.device if device is None else torch.device(device)
-    with one_thread_per_kernel(), own_stream(device):
+    gradients = torch.inference_mode(False)  # whatever the caller is in
+    with gradients, one_thread_per_kernel(), own_stream(device):
         vae = start(layout, recipe, stock, records, seed).to(device)
         run = Run(vae, [records], [seed], known=known.to(device), ranks=ranks)
         if resume is not None:

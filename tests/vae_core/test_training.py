@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from vae_core import (
     Records,
     TrainingDiverged,
     fit,
+    fit_critic,
     score,
 )
 from vae_core import losses as losses_module
@@ -91,6 +93,22 @@ def test_a_resumed_fit_gives_the_weights_of_an_uninterrupted_one(
     assert sorted(stored) == [10, 20, 30, 40, 50, 60]
     resume = Checkpoint(stop_at, load(stored[stop_at]))
     assert same_state(whole, fit(layout, records, recipe, seed=3, resume=resume, checkpoint_every=10))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_caller_who_wants_no_gradients_gets_the_same_model(
+    layout: Layout, draw: Callable[..., Records], mode: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Around a night's work, say. With categories, whose loss is differentiated by torch."""
+    records, recipe = draw(100, seed=1), Recipe(steps=3, n_members=1)
+    usual = fit(layout, records, recipe, seed=0), fit_critic(layout, records, seed=0, steps=3)
+    with mode():
+        inside = fit(layout, records, recipe, seed=0), fit_critic(layout, records, seed=0, steps=3)
+    for one, other in zip(usual, inside, strict=True):
+        assert one is not None
+        assert other is not None
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+        assert not any(x.is_inference() for x in other.state_dict().values())
 
 
 def test_a_checkpoint_is_a_copy(layout: Layout, draw: Callable[..., Records]) -> None:
