@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.doctor import examine
 
 
 @pytest.mark.parametrize("group", [(), ("review",), ("review", "rules"), ("quarantine",)], ids=" ".join)
@@ -32,6 +33,32 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     assert "no datasets in this place" in outcome.stdout
     assert "vaewatch init" in outcome.stdout
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("{samples: 5}", "0 batches in "),
+        ("{samples: 5, kl_weight: 2}", "pumps.yaml: train.recipe: samples above 1 .* leave no KL to weigh"),
+        ("{steps: 10.5}", "pumps.yaml: train.recipe: steps must be a whole number .*, is 10.5"),
+    ],
+)
+def test_the_doctor_says_which_recipe_no_night_could_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, said: str
+) -> None:
+    for name in ("datasets", "incoming"):
+        (tmp_path / name).mkdir()
+    columns = "{flow: {type: float, role: numeric}, speed: {type: float, role: numeric}}"
+    (tmp_path / "datasets" / "pumps.yaml").write_text(
+        f"dataset: pumps\nincoming: {{path: ../incoming}}\ncolumns: {columns}\ntrain: {{recipe: {recipe}}}\n"
+        "flag: {review_budget: 5}\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    found = {x["what"]: x for x in examine()}["dataset pumps"]
+    assert found["ok"] == said.startswith("0 batches")
+    assert re.search(said, " ".join(found["found"].split()))
 
 
 def test_init_leaves_a_dataset_file_and_no_scratch_behind(
