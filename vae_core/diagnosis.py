@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_core.model import VAE
-from vae_core.noise import Mixed, Noise, StudentT
+from vae_core.noise import ALLOWED, Mixed, Noise, StudentT
 from vae_core.recipe import Recipe
 from vae_core.records import Records
 from vae_core.slices import in_slices
@@ -23,6 +23,7 @@ _ACTIVE = 0.01  # variance over the records of a latent's posterior mean (Burda 
 _WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given it up
 _LEARN_SCALE = ("gaussian", "gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 _NARROW = 1e-4  # variance of a posterior that has become a point
+_MOST_OUTSIDE = 0.05  # share of a column's values that its noise model may not allow: anomalies, say
 _MOST = 16_384  # records looked at
 _FEWEST = 50  # fewer say nothing
 
@@ -55,6 +56,7 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
     in_slices(vae, records, look)
     active = tuple((mean.var(dim=1, correction=0) > _ACTIVE).sum(dim=1).tolist())
     notes = _notes(vae, active, n_latents, spread, variance) if len(records) >= _FEWEST else []
+    notes += _misfits(vae, records)
     return Diagnosis(active, n_latents, tuple(notes))
 
 
@@ -88,6 +90,25 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
     if wide_N.any():
         names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]
         notes.append(f"the decoder expects anything of {', '.join(names)}: its variance ran off to the bound")
+    return notes
+
+
+def _misfits(vae: VAE, records: Records) -> list[str]:
+    """Columns whose numbers are not of the kind that their noise model is for."""
+    notes = []
+    for name, noise, values in zip(
+        vae.layout.numeric, vae.noise.names, records.numeric.unbind(dim=1), strict=True
+    ):
+        if noise not in ALLOWED:
+            continue
+        low, high = ALLOWED[noise]
+        outside = ((values < low) | (values > high)).sum() / (~values.isnan()).sum().clamp(min=1)
+        if outside > _MOST_OUTSIDE:
+            bounds = f"from {low:g} to {high:g}" if high < torch.inf else f"from {low:g}"
+            notes.append(
+                f"{float(outside):.0%} of {name} is not what noise model {noise} is for, numbers {bounds} in their own units: "
+                f"choose another"
+            )
     return notes
 
 

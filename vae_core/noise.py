@@ -274,7 +274,8 @@ NOISES: dict[str, Callable[[Outputs], Noise]] = {
 ALIKE = ("gaussian_shared_sigma", "gaussian_column_sigma", "gaussian_fixed_sigma")  # for all records
 LEARN_EXTRA = ("gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 COUNTS = ("poisson", "negative_binomial")
-UNSCALED = ("bernoulli", *COUNTS)  # these want a column's own values, not standardised ones
+ALLOWED = {"bernoulli": (0.0, 1.0), **dict.fromkeys(COUNTS, (0.0, math.inf))}  # lowest and highest number
+UNSCALED = tuple(ALLOWED)  # these want a column's own values, not standardised ones
 
 
 @dataclass(frozen=True)

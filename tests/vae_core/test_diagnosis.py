@@ -132,6 +132,21 @@ def test_heavy_tails_alone_are_no_column_given_up() -> None:
     assert not [note for note in diagnose(vae.eval(), one_cause()).notes if "expects anything" in note]
 
 
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [("poisson", "numbers from 0 in"), ("negative_binomial", "from 0 in"), ("bernoulli", "from 0 to 1 in")],
+)
+def test_a_noise_model_of_another_kind_of_numbers_is_said(noise: str, said: str) -> None:
+    """Standardised numbers where counts are meant; not of the few that are anomalies, nor of missing ones."""
+    x = one_cause(200).numeric.clone()
+    recipe = Recipe(steps=5, n_members=1, column_noise={"b": noise})
+    with pytest.warns(TrainingWarning, match=f"% of b is not what noise model {noise} is for, .*{said}"):
+        fit(LAYOUT, records(x), recipe, seed=0)
+    x[:, 1] = (x[:, 1] > 0).float()
+    x[:5, 1], x[5:100, 1] = -3.0, torch.nan
+    assert not [n for n in diagnose(fit(LAYOUT, records(x), recipe, seed=0), records(x)).notes if "of b" in n]
+
+
 def test_whoever_asks_to_be_told_is_told_in_place_of_a_warning() -> None:
     """A warning would be an error here."""
     told: list[str] = []
