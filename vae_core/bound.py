@@ -50,7 +50,10 @@ def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> Nega
     there is no bound then.
     """
     if vae.recipe.regulariser != "kl":
-        raise ValueError(f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound")
+        raise ValueError(
+            f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound: train with regulariser kl for one, or "
+            f"compare models by what their anomaly scores find"
+        )
     vae.layout.check(records)
     n, new = len(records), records.numeric.new_empty
     found = NegativeElbo(new(n, len(vae.layout.columns)), new(n))
