@@ -237,11 +237,13 @@ class VAE(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
-        """The model whose ``config()`` and ``state_dict()`` these are, on the device of its tensors."""
+        """The model whose ``config()`` and ``state_dict()`` these are, on the device of its tensors. Raises
+        RuntimeError where they are not of one model, none at all among it.
+        """
         vae = cls(
             Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
         )
-        vae.to(next(iter(state.values())).device)
+        vae.to(next((tensor.device for tensor in state.values()), "cpu"))
         vae.load_state_dict({
             "weights": vae.weights,
             "noise.lowest_variance": vae.noise.lowest_variance,

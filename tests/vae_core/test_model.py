@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -144,3 +145,11 @@ def test_a_category_that_training_never_saw_says_nothing_about_the_others(vae: V
     terms, unseen_terms = (vae_core.score(vae, records).column_terms[0] for records in (known, other))
     assert unseen_terms[6] > terms[6] + 5
     assert_close(unseen_terms[:5], terms[:5], rtol=0.0, atol=1.0)
+
+
+@pytest.mark.parametrize("n_kept", [0, 5])
+def test_a_model_without_all_of_its_tensors_is_refused_by_name(vae: VAE, n_kept: int) -> None:
+    """A file that was cut off, or none of a model: callers know RuntimeError."""
+    kept = dict(list(vae.state_dict().items())[:n_kept])
+    with pytest.raises(RuntimeError, match=r"Missing key.*decoder_outputs\.weight"):
+        VAE.from_config(vae.config(), kept)
