@@ -21,7 +21,8 @@ def number(value: float, digits: int = 4) -> str:
         return f"{int(value):,}"
     if not 1e-3 <= abs(value) < LARGE:
         return f"{value:.{digits}g}"
-    return f"{value:,.{max(digits, len(str(int(abs(value)))))}g}"
+    written = f"{value:,.{max(digits, len(str(int(abs(value)))))}g}"
+    return f"{float(written):,.0f}" if "e" in written else written  # 9,999.6 was rounded up to 1e+04
 
 
 def from_text(text: str, digits: int = 6) -> str:

@@ -20,6 +20,8 @@ from pipeline.review.queued import Reason
         (4493.52, "4,494"),
         (-1234567, "-1,234,567"),
         (5000.0, "5,000"),
+        (9999.6, "10,000"),
+        (-99999.7, "-100,000"),
         (0.25, "0.25"),
         (0.0001234, "0.0001234"),
         (2.5e17, "2.5e+17"),
@@ -42,6 +44,11 @@ def test_a_number_is_off_by_less_than_its_last_digit(value: float) -> None:
     """Four digits, or all those before the point: half of the last one."""
     assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-4)
     assert float(from_text(f"{value:.6g}").replace(",", "")) == pytest.approx(value, rel=5e-6)
+
+
+@given(st.floats(1e-3, 1e14), st.sampled_from([3, 4, 5, 6]))
+def test_a_number_that_people_can_read_has_no_exponent(value: float, digits: int) -> None:
+    assert "e" not in number(value, digits) + number(-value, digits)
 
 
 def test_reasons_mark_the_thousands_of_quantities_and_leave_codes() -> None:
