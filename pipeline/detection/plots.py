@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.config.dataset import Dataset
 from pipeline.detection.calibration import FEWEST, Calibration
 from pipeline.detection.detector import Detector
+from pipeline.numerals import number
 from vae_core import Scores, encode, score
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
     between = back(np.linspace(along(low), along(high), 81))[1:-1]
     axes.hist(values, bins=[low, *between, high], color=ACCENT, alpha=0.75)
     note = ", extrapolated" if threshold.extrapolated else ""
-    axes.axvline(threshold.value, color=WARN, label=f"threshold {threshold.value:.4g} nats{note}")
+    axes.axvline(threshold.value, color=WARN, label=f"threshold {number(threshold.value)} nats{note}")
     axes.set_xscale("function", functions=(along, back))
     margin = 0.03 * (along(high) - along(low))
     axes.set_xlim(back(along(low) - margin), back(along(high) + margin))

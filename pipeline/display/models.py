@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.display import LONGEST, as_bytes, columns, console, in_utc, print_lines, shortened
 from pipeline.evaluation.decision import OUTCOME, WOULD
 from pipeline.evaluation.told import bare, made_of, told
+from pipeline.numerals import number
 
 if TYPE_CHECKING:
     from pipeline.evaluation.decision import Decision
@@ -36,8 +37,8 @@ def print_pruning(found: Pruned) -> None:
         *((number, "stays", "; ".join(why)) for number, why in found.kept.items()),
         *((one.version, goes, f"run {one.run_id[:8]}, {as_bytes(one.n_bytes)}") for one in found.removed),
     ]
-    for number, stays, why in sorted(rows, key=lambda row: row[0] or 0):
-        table.add_row(str(number or "none"), stays, escape(why))
+    for version, stays, why in sorted(rows, key=lambda row: row[0] or 0):
+        table.add_row(str(version or "none"), stays, escape(why))
     if rows:
         console().print(table)
     for folder in found.local:
@@ -176,7 +177,9 @@ def print_version(found: Mapping[str, Any]) -> None:
     lines = {
         **found["made_of"],
         "training's page": found["page"],
-        "threshold": f"{found['metrics']['threshold']:.4g} nats" if "threshold" in found["metrics"] else "",
+        "threshold": f"{number(found['metrics']['threshold'])} nats"
+        if "threshold" in found["metrics"]
+        else "",
         "copied from": found["copied_from"],
         **{
             what.replace("_", " "): f"{in_utc(one['at'])} by {one['by']}: {one['reason']}"

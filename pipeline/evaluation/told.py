@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.gates import Gates
 from pipeline.evaluation.decision import OUTCOME
+from pipeline.numerals import number
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -204,4 +205,4 @@ def _examples(found: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> Ite
 
 
 def _nats(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else number(value)

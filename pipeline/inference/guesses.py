@@ -202,7 +202,7 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
         return
     guess.unique = False  # a measurement that happens never to repeat is not a key
     guess.role = "numeric"
-    guess.why = f"sample: {low:.6g} to {high:.6g}"
+    guess.why = f"sample: {number(low, 6)} to {number(high, 6)}"
     _guess_bounds(connection, guess, f"(SELECT {value} AS x FROM sample WHERE abs({value}) < 'inf'::DOUBLE)")
 
 
@@ -216,7 +216,7 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
     spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
     guess.rules = dict(spread.bounds)
     if not spread.width:
-        guess.why += f"; hardly ever but {spread.middle:.6g}: no bounds"
+        guess.why += f"; hardly ever but {number(spread.middle, 6)}: no bounds"
     far = []
     for side, line in spread.far.items():
         beyond, way = (

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from pipeline.detection.measures import ColumnDrift
 from pipeline.monitoring.movement import plain
+from pipeline.numerals import number
 
 WIDE, HIGH, FOOT = 420, 110, 18
 MOST_ROWS = 7
@@ -88,18 +89,23 @@ def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence
     span = (top - low) or max(abs(top), 1e-9)
     step = (wide - 14) / max(1, len(values) - 1)
     places = [
-        (7 + i * step, high - foot - (high - foot - 8) * ((value - low) / span if top > low else 0.5), i)
+        (
+            7 + i * step,
+            high - foot - (high - foot - 8) * ((value - low) / span if top > low else 0.5),
+            i,
+            value,
+        )
         for i, value in enumerate(values)
         if value is not None
     ]
-    parts = [_draw('<path class="trend" d="M{}"/>', " L".join(f"{x:.1f} {y:.1f}" for x, y, _ in places))]
-    for x, y, i in places:
+    parts = [_draw('<path class="trend" d="M{}"/>', " L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in places))]
+    for x, y, i, value in places:
         last = i == len(values) - 1
         if not (marked[i] or last):
             continue
         dot = '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
         kind = f"dot{' told' if marked[i] else ''}{' last' if last else ''}"
-        parts.append(_draw(dot, kind, x, y, 4 if last else 3, f"{labels[i]}: {values[i]:.4g}"))
+        parts.append(_draw(dot, kind, x, y, 4 if last else 3, f"{labels[i]}: {number(value)}"))
     return _svg(wide, high, said, parts)
 
 
@@ -118,13 +124,13 @@ def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
     ]
     path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     above = min(y for x, y in places if x >= 0.9 * wide) - 6  # the last number stands clear of the line
-    cut = f"cut at {top:.4g}" if ordered[-1] > top else f"{top:.4g}"
-    ends = '<text x="8" y="12">{}</text><text x="{}" y="{:.1f}" text-anchor="end">{:.4g}</text>'
+    cut = f"cut at {number(top)}" if ordered[-1] > top else number(top)
+    ends = '<text x="8" y="12">{}</text><text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
     return _svg(
         wide,
         high,
         said,
-        [_draw('<path class="trend" d="M{}"/>', path), _draw(ends, cut, wide - 8, above, ys[-1])],
+        [_draw('<path class="trend" d="M{}"/>', path), _draw(ends, cut, wide - 8, above, number(ys[-1]))],
     )
 
 

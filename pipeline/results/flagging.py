@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, NotReady
+from pipeline.numerals import number
 from pipeline.records.verdicts import name_fault
 from pipeline.storage.ledger_schema import flag_rules
 
@@ -65,9 +66,9 @@ class FlagRule:
         """review_budget 2 in the place of review_budget 20: above 31.5 nats, 24.1 before; half were noise"""
         other = f" in the place of {self.before}" if self.before not in {None, self.rule} else ""
         was = self.threshold_before
-        earlier = "" if was in {None, self.threshold} else f", {was:.4g} before"
+        earlier = "" if was in {None, self.threshold} else f", {number(was)} before"
         above = (
-            f"above {self.threshold:.4g} nats"
+            f"above {number(self.threshold)} nats"
             if self.threshold is not None
             else "each batch has its own threshold"
         )

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from pipeline import numerals
 from pipeline.config import derived
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
@@ -226,7 +227,7 @@ def _not_found(n: int, score: float, seconds: float) -> str:
     if not n:
         return f"none of its columns could be changed alone to what was expected{end}"
     are = "column as expected leaves" if n == 1 else "columns as expected leave"
-    return f"not found: {n} {are} the score at {score:.4g} nats, not below the threshold{end}"
+    return f"not found: {n} {are} the score at {numerals.number(score)} nats, not below the threshold{end}"
 
 
 def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline import numerals
 from pipeline.review.estimates import Share
 from pipeline.review.queued import Reason
 from pipeline.review.statistics import Day, share_text
@@ -53,11 +54,15 @@ def _histogram(found: Distribution, reason: Reason) -> Markup:
         parts.append(_observed(observed, top, axis.beyond(reason.observed)))
     parts.append(Markup('<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>').format(WIDE, top, top))
     scale = " (log)" if found.is_logarithmic else ""
-    ends = '<text x="2" y="{0}">{1:.4g}</text><text x="{2}" y="{0}" text-anchor="end">{3:.4g}{4}</text>'
-    parts.append(_draw(ends, HIGH - 3, found.edges[0], WIDE - 2, found.edges[-1], scale))
+    ends = '<text x="2" y="{0}">{1}</text><text x="{2}" y="{0}" text-anchor="end">{3}{4}</text>'
+    parts.append(
+        _draw(
+            ends, HIGH - 3, numerals.number(found.edges[0]), WIDE - 2, numerals.number(found.edges[-1]), scale
+        )
+    )
     said = (
-        f"{reason.column}: observed {reason.observed}, expected {reason.expected}; "
-        f"the usual values of {found.n_records} {found.of}"
+        f"{reason.column}: observed {reason.observed_text}, expected {reason.expected_text}; "
+        f"the usual values of {found.n_records:,} {found.of}"
     )
     return _svg(WIDE, HIGH, said, parts)
 

@@ -42,6 +42,14 @@ def test_a_category_of_any_name_is_text() -> None:
     assert "<script>" not in drawn
 
 
+def test_the_ends_of_a_plot_are_written_as_the_values_beside_it() -> None:
+    """1.235e+04 under a plot, 12,346 beside it."""
+    wide = Distribution(1000, "b", edges=(0.0, 6_000.0, 12_345.6), counts=(5.0, 3.0))
+    drawn = str(plots.usual(wide, Reason("amount", "9000", "1706", 203.0, 1208.4, 0.9, False)))
+    assert re.findall(r"<text[^>]*>([^<]*)</text>", drawn) == ["0", "12,346"]
+    assert "observed 9,000, expected 1,706; the usual values of 1,000 b" in drawn
+
+
 def test_what_was_expected_beyond_the_plot_is_an_arrow_and_no_line_at_its_edge() -> None:
     """The plot ends at 15: 178,920 is not 15."""
     miles = Distribution(1000, "b", edges=(0.0, 5.0, 10.0, 15.0), counts=(5.0, 3.0, 1.0))
