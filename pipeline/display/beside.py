@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from pipeline.display import columns, console, fitted, shown
+from pipeline.numerals import from_text
 
 if TYPE_CHECKING:
     from pipeline.review.compare import Clearing, Near
@@ -45,12 +46,14 @@ def print_clearing(row: Whole, found: Clearing) -> None:
     if not found.changes or found.score is None:
         console().print(f"what would clear the flag: {escape(found.why_not)}")
         return
+    quantities = {reason.column for reason in row.reasons if reason.is_quantity}
+    written = {one: from_text if one.column in quantities else str for one in found.changes}
     told = " and ".join(
-        f"[bold]{escape(one.column)}[/bold] been [bold]{escape(one.needed)}[/bold] instead of {escape(one.observed)}"
-        for one in found.changes
+        f"[bold]{escape(one.column)}[/bold] been [bold]{escape(write(one.needed))}[/bold] instead of {escape(write(one.observed))}"
+        for one, write in written.items()
     )
     console().print(
-        f"it would not have been flagged had {told} (score {found.score:.2f} nats, threshold {row.threshold:.2f})"
+        f"it would not have been flagged had {told} (score {found.score:,.2f} nats, threshold {row.threshold:,.2f})"
     )
 
 

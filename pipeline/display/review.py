@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from pipeline.display import columns, console, fitted, shown
-from pipeline.numerals import number
+from pipeline.numerals import from_text, number
 from pipeline.results.views import reasons_text
 from pipeline.review.parts import of_score, unnamed_share
 from pipeline.storage.review_schema import NO_COLUMN
@@ -184,7 +184,7 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     for name in dict.fromkeys([*why, *row.record, *named]):
         reason = why.get(name)
         value = row.record.get(name, reason.observed if reason else _rounded(derived.get(name, NOT_STORED)))
-        cells = [escape(name), escape(fitted(shown(value), 60)), *_expected(reason)]
+        cells = [escape(name), escape(fitted(_observed(value, reason), 60)), *_expected(reason)]
         table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
     share = row.kl_share or 0.0
     whole = "of no single column: KL divergence" if share >= LEAST_SHARE else "KL divergence"
@@ -198,6 +198,13 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     if parts:
         table.add_row("score", "", "", "", "", f"{row.anomaly_score:,.2f}", style="bold")
     return table
+
+
+def _observed(value: Any, reason: Reason | None) -> str:
+    """A value of the record; thousands are marked where the columns to its right mark them."""
+    if reason is None or not reason.is_quantity or isinstance(value, bool):
+        return shown(value)
+    return f"{value:,}" if isinstance(value, int | float) else from_text(shown(value))
 
 
 def _rounded(value: Any) -> Any:

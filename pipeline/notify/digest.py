@@ -87,7 +87,8 @@ def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> d
 def _line(row: Listed) -> str:
     """One record: how severe, which, and why."""
     why = "; ".join(
-        f"{reason.column} {reason.observed[:40]} (expected {reason.expected[:40]})" for reason in row.reasons
+        f"{reason.column} {reason.observed_text[:40]} (expected {reason.expected_text[:40]})"
+        for reason in row.reasons
     )
     return f"  {row.severity:.1f}  {row.record_key[:60]}  {why or 'of no single column'}"
 

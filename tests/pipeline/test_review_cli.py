@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from pipeline import display
 from pipeline.cli import app
 from pipeline.config.settings import Settings
+from pipeline.display import beside
 from pipeline.errors import ConfigError
 from pipeline.installation import Installation
-from pipeline.review import effects, judging, queue, rule_words, suppression
+from pipeline.review import compare, effects, judging, queue, record, rule_words, suppression
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
@@ -213,6 +214,25 @@ def test_what_no_single_column_explains_is_shown_where_it_is_something(
     put(Installation(Settings()).ledger, [given])
     text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
     assert ("of no single column" in text) is shown
+
+
+def test_observed_expected_and_what_would_clear_a_flag_mark_thousands_alike(
+    shell: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A 7262 beside 1,208 is read twice. A code stays the name that it is."""
+    quantity = reason("ms", 0.6, observed="7262", expected="1706", low=203.0, high=1208.4)
+    code = reason("code", 0.4, observed="5411", expected="5912 (93%)", low=None, high=None)
+    given = row("r1", reasons=[quantity, code], record={"ms": 7262, "code": 5411})
+    put(Installation(Settings()).ledger, [given])
+    text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
+    lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
+    assert lines["ms"][:5] == ["7,262", "1,706", "203", "…", "1,208.4"]
+    assert lines["code"][:2] == ["5411", "5912"]
+    changes = (compare.Change("ms", "7262", "3369.5"), compare.Change("code", "5411", "5912"))
+    found = compare.Clearing(changes, 1234.5, "")
+    beside.print_clearing(record.one(Installation(Settings()).ledger, given["anomaly_id"]), found)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "had ms been 3,369.5 instead of 7,262 and code been 5912 instead of 5411 (score 1,234.50" in said
 
 
 def test_what_a_column_explains_and_what_it_adds_stand_beside_each_other(shell: Callable[..., Any]) -> None:

@@ -25,7 +25,7 @@ from pipeline.monitoring.findings import Finding
 from pipeline.notify import digest
 from pipeline.review import judging
 
-from .review_data import put, refused, row, score
+from .review_data import put, reason, refused, row, score
 
 QUIET = Measures(1000, 1000, 5, 5.0, 0.5, 0.01, 1000, 0)
 SECRET = "VAEWATCH_TEST__WEBHOOK"  # noqa: S105  # the name of a variable
@@ -79,6 +79,15 @@ def test_it_says_how_many_and_the_three_most_severe(here: Installation) -> None:
     assert [line.split()[:2] for line in rows] == [["7.0", "k4"], ["6.0", "k3"], ["5.0", "k2"]]
     assert "amount 900 (expected 12.5)" in rows[0]
     assert link.strip() == "https://review.example/?dataset=payments&batch=2026-01-30"
+
+
+def test_it_marks_the_thousands_of_quantities_and_leaves_codes(here: Installation) -> None:
+    quantity = reason("amount", observed="38484", expected="1760.5", low=100.0, high=2000.0)
+    code = reason("code", observed="5411", expected="5912 (93%)", low=None, high=None)
+    put(here.ledger, [row("k0", reasons=[quantity, code])])
+    text = digest.digest(here, dataset(), "2026-01-30")
+    assert text
+    assert "amount 38,484 (expected 1,760.5); code 5411 (expected 5912 (93%))" in text
 
 
 def test_where_nothing_waits_nothing_is_said(here: Installation) -> None:
