@@ -156,7 +156,7 @@ def _examine(path: Path, job: dict[str, Any]) -> dict[str, Any]:
         if head != b"PAR1":
             return {"error": f"not a Parquet file: it starts with {head!r} instead of b'PAR1'"}
         if stream.read(4) != b"PAR1":
-            return {"error": f"the file is cut short: {size} bytes and no Parquet footer"}
+            return {"error": f"the file is cut short: {size:,} bytes and no Parquet footer"}
         return {"digest": digest, **_read(f"/dev/fd/{stream.fileno()}", job)}
 
 

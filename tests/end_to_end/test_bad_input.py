@@ -240,7 +240,7 @@ def test_a_truncated_file_is_refused(shop: Shop) -> None:
     """Half a file is not half a batch."""
     whole = shop.land(orders()).read_bytes()
     size = len(whole) // 2
-    shop.refused(whole[:size], f"b1.parquet: the file is cut short: {size} bytes and no Parquet footer")
+    shop.refused(whole[:size], f"b1.parquet: the file is cut short: {size:,} bytes and no Parquet footer")
     shop.land(whole)
     (good,) = shop.place.validate("b1").batches
     assert shop.sound(good).n_accepted == N
