@@ -129,7 +129,7 @@ def undo(
     n = len(done.anomaly_ids)
     if not n:
         return typer.echo("nothing changed: all that was said then had been taken back before")
-    return typer.echo(f"withdrawn: {n} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
+    return typer.echo(f"withdrawn: {n:,} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
 
 
 def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bool, settle: bool) -> None:
@@ -155,7 +155,7 @@ def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
         alike = "" if n_asked == 1 else f" of all {n_asked}"
         return typer.echo(f"nothing changed: {who} said {verdict}{alike} before")
     said = f"{verdict}, says {who}"
-    what = given.anomaly_ids[0] if n == 1 else f"{n} records"
+    what = given.anomaly_ids[0] if n == 1 else f"{n:,} records"
     before = f"; of {n_before} it was said before" if n_before else ""
     typer.echo(f"{what}{of}: {said}{before}{_some(given.anomaly_ids) if n > 1 else ''}")
     say(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")

@@ -112,7 +112,7 @@ def rules_end(
 
     n = suppression.end(Installation().ledger, number, by=by or getpass.getuser())
     print_json({"number": number, "n_released": n}) if as_json else typer.echo(
-        f"rule {number} is ended; {n} record{'s are' if n != 1 else ' is'} in the queue again"
+        f"rule {number} is ended; {n:,} record{'s are' if n != 1 else ' is'} in the queue again"
     )
 
 

@@ -228,8 +228,8 @@ def share_text(share: Share) -> str:
     if share.value is None:
         return "no verdict yet"
     if share.is_wide:
-        return f"{share.low:.2f} to {share.high:.2f} ({share.hits} of {share.n}: too few)"
-    return f"{share.value:.2f} ({share.hits} of {share.n}; {share.low:.2f} to {share.high:.2f})"
+        return f"{share.low:.2f} to {share.high:.2f} ({share.hits:,} of {share.n:,}: too few)"
+    return f"{share.value:.2f} ({share.hits:,} of {share.n:,}; {share.low:.2f} to {share.high:.2f})"
 
 
 def wait_text(hours: float) -> str:
@@ -245,7 +245,7 @@ def recall_text(found: Recall) -> str:
         return found.why_not
     if found.value is None:
         return "judge some of the random sample first (kind: sampled)"
-    share = f"{found.sampled.hits} of {found.sampled.n} sampled records are anomalies"
+    share = f"{found.sampled.hits:,} of {found.sampled.n:,} sampled records are anomalies"
     if found.is_wide:
         return f"{found.low:.2f} to {found.high:.2f}: too few judged to say more; {share}"
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}; {share})"

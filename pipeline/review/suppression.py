@@ -235,7 +235,9 @@ def end(ledger: Ledger, number: int, *, by: str) -> int:
             else None
         )
         if dataset is None:
-            raise NotReady(f"there is no suppression rule {number} in force")
+            raise NotReady(
+                f"there is no suppression rule {number} in force: `vaewatch review rules list` has those that are"
+            )
         ended = sa.update(suppressions).where(this).values(lifted_by=by, lifted_at=datetime.now(UTC))
         connection.execute(ended)
     return release(ledger, dataset)

@@ -121,7 +121,7 @@ def undo(
     """Take an act back; by default one's newest."""
     done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
     n = len(done.anomaly_ids)
-    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n} verdict{'s' * (n != 1)}")
+    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n:,} verdict{'s' * (n != 1)}")
 
 
 @router.post("/rules")
@@ -159,7 +159,8 @@ def end_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1
     """End a suppression rule now."""
     scope.write_rule(request, number)
     n = suppression.end(request.app.state.here.ledger, number, by=reviewer.name)
-    return _back(request, "rules", "", told=f"rule {number} is ended; {n} records are in the queue again")
+    are = f"{n:,} records are" if n != 1 else "1 record is"
+    return _back(request, "rules", "", told=f"rule {number} is ended; {are} in the queue again")
 
 
 def _back(
@@ -178,7 +179,7 @@ def _sentence(given: judging.Judged, verdict: str) -> str:
     n, left = len(given.anomaly_ids), len(given.claimed)
     clash = f"; reviewers differ on {len(given.conflicts)}" if given.conflicts else ""
     said = (
-        f"{VERDICT_NAMES[verdict]}: {n} record{'s' * (n != 1)}{clash}"
+        f"{VERDICT_NAMES[verdict]}: {n:,} record{'s' * (n != 1)}{clash}"
         if n
         else "said before: nothing changed"
     )

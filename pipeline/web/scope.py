@@ -111,7 +111,11 @@ def rules(request: Request, dataset: str | None = None) -> list[suppression.Rule
 def write_rule(request: Request, number: int) -> None:
     """Let a change to a rule pass; one that is not there is for the caller to miss."""
     this = [rule.dataset for rule in suppression.rules(_ledger(request)) if rule.number == number]
-    write(request, *this, otherwise=f"there is no suppression rule {number} in force")
+    write(
+        request,
+        *this,
+        otherwise=f"there is no suppression rule {number} in force: `vaewatch review rules list` has those that are",
+    )
 
 
 def _ledger(request: Request) -> Ledger:

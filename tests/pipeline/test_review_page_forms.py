@@ -222,6 +222,20 @@ def test_rules_by_the_api_are_those_of_the_page(
     assert "hide everything" in nothing.json()["detail"]
 
 
+@pytest.mark.parametrize(("country", "back"), [("DE", "5 records are"), ("IS", "1 record is")])
+def test_who_ends_a_rule_is_told_how_many_records_come_back(
+    here: Installation, browser: TestClient, ids: list[str], country: str, back: str
+) -> None:
+    put(here.ledger, [row("alone", "2026-01-31", record={"country": "IS"})])
+    token, last = csrf(browser), (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
+    rule = {"dataset": "payments", "conditions": {"country": country}, "ends_on": last, "note": "known"}
+    number = browser.post("/api/rules", json=rule, headers={"x-csrf-token": token}).json()["number"]
+    ended = browser.post(f"/rules/{number}/end", data={"csrf": token})
+    assert f"rule {number} is ended; {back} in the queue again" in ended.text
+    again = browser.post(f"/rules/{number}/end", data={"csrf": token})
+    assert "vaewatch review rules list" in again.text
+
+
 def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: list[str]) -> None:
     """A slip of the pen would be a rule that hides nothing; a rule that hides nothing yet says so."""
     token, last = csrf(browser), (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
