@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -98,7 +99,7 @@ def _write(table: pa.Table, out: Path) -> int:
         pq.write_table(table, out)
     elif out.suffix == ".jsonl":
         with out.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row, default=str) + "\n" for row in _rows(table))
+            stream.writelines(json.dumps(_in_json(row), default=str) + "\n" for row in _rows(table))
     else:
         with out.open("w", encoding="utf-8", newline="") as stream:
             _write_csv(stream, table)
@@ -128,6 +129,15 @@ def _harmless(value: Any) -> Any:
         if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
         else value
     )
+
+
+def _in_json(value: Any) -> Any:
+    """Numbers that JSON has no word for as text, as the queue keeps them: strict readers refuse them."""
+    if isinstance(value, dict):
+        return {name: _in_json(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_in_json(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

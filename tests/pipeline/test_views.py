@@ -281,6 +281,20 @@ def test_an_unknown_format_is_refused_and_nothing_is_written(
     assert not (tmp_path / name).exists()
 
 
+def test_a_line_of_json_is_read_by_strict_readers(
+    here: Installation, publish: Callable[..., None], tmp_path: Path
+) -> None:
+    """An interval without an end: JSON has no word for infinity."""
+    publish("a", scored("a", 0, anomaly_id="aa11", reasons=[REASONS[0] | {"high": float("inf")}]))
+    assert export.flagged(here, "payments", tmp_path / "out.jsonl") == 1
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line, parse_constant=refuse)["reasons"][0]["high"] == "inf"
+
+
 def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(
     here: Installation, publish: Callable[..., None], tmp_path: Path
 ) -> None:
