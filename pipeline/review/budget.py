@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pipeline.numerals import number
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED
 from pipeline.review.answers import kept
 from pipeline.review.estimates import Share, share_of
@@ -54,13 +55,17 @@ class Suggestion:
     @property
     def text(self) -> str:
         """What a person reads."""
-        third = (
-            f"of the least severe third {self.least_severe.hits} of {self.least_severe.n} were worth the time"
-        )
+        third = f"of the least severe third {self.least_severe.hits:,} of {self.least_severe.n:,} were worth the time"
+        if self.best == 0:
+            return (
+                f"none: above whatever severity, at most half of the {self.n_judged:,} judged were worth the time; "
+                "see first what they share (Groups)"
+            )
         if self.best < AS_IT_IS * self.now:
-            return f"{self.best:.0f} a day ({self.low:.0f} to {self.high:.0f}), now {self.now:.0f}; {third}"
+            best, low, high, now = (number(n, 2) for n in (self.best, self.low, self.high, self.now))
+            return f"{best} a day ({low} to {high}), now {now}; {third}"
         more = "; a larger one may be worth trying" if self.least_severe.low > 0.5 else ""
-        return f"{self.now:.0f} a day, as now; {third}{more}"
+        return f"{number(self.now, 2)} a day, as now; {third}{more}"
 
 
 def suggest(

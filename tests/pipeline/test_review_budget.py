@@ -62,6 +62,15 @@ def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
     assert bad
     assert (good.best, "larger" in good.text) == (20.0, True)
     assert bad.best == 0
+    assert bad.text.startswith("none: above whatever severity, at most half of the 60 judged")
+
+
+def test_a_budget_below_one_a_day_is_not_written_as_none() -> None:
+    """A budget of 0 cannot be set."""
+    found = suggest([(float(i), i >= 54) for i in range(60)], 4.0)
+    assert found
+    assert found.best == pytest.approx(0.4)
+    assert found.text.startswith("0.4 a day (")
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=60), st.floats(1, 1000))
