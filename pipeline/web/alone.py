@@ -103,7 +103,7 @@ def alone(
             return response
         clean = request.url.remove_query_params("token")
         back = RedirectResponse(f"{clean.path}?{clean.query}" if clean.query else clean.path, 303)
-        back.set_cookie(COOKIE, session, httponly=True, samesite="strict", path="/")
+        back.set_cookie(cookie_of(request), session, httponly=True, samesite="strict", path="/")
         return back
 
     return app
@@ -152,7 +152,7 @@ def _outward() -> str:
 
 def _by_token(by: str, token: str, session: str, only: frozenset[str] | None) -> Identify:
     async def identify(request: Request) -> Reviewer:
-        if _same(request.cookies.get(COOKIE, ""), session):
+        if _same(request.cookies.get(cookie_of(request), ""), session):
             return Reviewer(by, may_write=True, reads=only)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _same(given, token):
@@ -161,6 +161,11 @@ def _by_token(by: str, token: str, session: str, only: frozenset[str] | None) ->
 
     identify.__annotations__ = {"request": Request}
     return identify
+
+
+def cookie_of(request: Request) -> str:
+    """A cookie is of a host, whatever the port: two pages on one machine would put each other's out."""
+    return f"{COOKIE}_{request.url.port or 80}"
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -80,10 +80,22 @@ def test_a_stranger_is_refused_on_every_route(app: FastAPI) -> None:
     """One that was forgotten is one that leaks."""
     client = TestClient(app, base_url=SITE)
     for method, path in every_route(app):
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"{COOKIE}=wrong"}):
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"{COOKIE}_80=wrong"}):
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 401, (method, path, headers)
             assert "k0" not in answer.text
+
+
+def test_two_pages_on_one_machine_leave_each_other_be(here: Installation, ids: list[str]) -> None:
+    """Each on a port of its own, in one browser, which keeps cookies by host alone."""
+    first, second = (
+        TestClient(alone(here, "ann", f"of {port}", hosts=["localhost"]), base_url=f"http://localhost:{port}")
+        for port in (8200, 8231)
+    )
+    second.cookies = first.cookies
+    for client, token in ((first, "of 8200"), (second, "of 8231")):
+        assert client.get("/", params={"token": token}).status_code == 200
+    assert (first.get("/").status_code, second.get("/").status_code) == (200, 200)
 
 
 def test_one_without_a_role_is_refused_and_one_who_reads_cannot_write(
