@@ -30,6 +30,8 @@ SCORE = """
 | score | registry or storage failed, or the champion cannot read this contract; its log says which | see the log |
 | contract | **the data broke its contract**: these batches were refused whole; the others were scored | no |
 
+`score` is skipped where no batch of the key has scores: none was accepted, or they wait for a first model and are scored once it serves.
+
 **Can the night be trusted?** The first line of the batch's report says so: `/review/report/{name}/BATCH/run.html` on this server, or `vaewatch report {name}`,
 which prints the line and the file.
 

@@ -78,6 +78,8 @@ def score(of: DatasetDags) -> None:
             tell(lineage.scored, name, key)
             done = brief(receipt)
             complain(name, done["failed"], ModelUnusable)
+            if not {"scored", "unchanged"} & done["batches"].keys():
+                raise skipped(f"no batch has scores: {done['batches']}")  # who waits for scores is not woken
             return done
 
         @task

@@ -131,7 +131,8 @@ def test_the_first_night(
     assert early.link("score", "Batch report") == ""  # no model, no report
     assert early.state == "success"
     assert early.result("validate")["batches"] == {"accepted": 3}
-    assert early.result("score")["batches"] == {"waiting": 3}
+    assert early.tasks["score"] == "skipped"
+    assert early.keys("orders.batch_scored") == []
 
     trained = Run("orders.train")
     assert trained.result("train") == {"outcome": "trained", "model_version": 1, "alias": ""}
@@ -173,7 +174,7 @@ def test_a_refused_batch_turns_its_run_red_and_stops_no_other(
     land(3)
     run = Run("orders.score", batch="day01..day03")
     assert run.state == "failed"
-    assert run.tasks == {"validate": "success", "score": "success", "contract": "failed"}
+    assert run.tasks == {"validate": "success", "score": "skipped", "contract": "failed"}
     assert list(run.result("validate")["refused"]) == ["day02"]
     assert run.link("validate", "Batch report") == "/review/report/orders/day02/run.html"
     assert "b" in run.result("validate")["refused"]["day02"]
