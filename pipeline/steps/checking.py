@@ -128,7 +128,9 @@ def _validate(
             dataset, batch, reports, tables, scratch=scratch, page=page, threads=threads
         )
     if found.set_aside and not found.refusal:
-        say("set aside: " + ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items()))
+        aside = ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items())
+        look = f"vaewatch quarantine show {dataset.name} {batch.batch_id}"
+        say(f"set aside: {aside}, not scored; look whether the rule is right: {look}")
     if found.ahead and not found.refusal:
         say(f"noted: {found.ahead}")
     checked = replace(
