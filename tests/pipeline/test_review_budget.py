@@ -54,6 +54,20 @@ def test_its_interval_holds_the_best_budget_most_of_the_time() -> None:
     assert inside >= 45
 
 
+@given(st.lists(st.tuples(st.integers(2, 9), st.booleans()), min_size=30, max_size=60), st.integers(2, 9))
+def test_many_records_of_one_cause_are_one_witness(judged: list[tuple[float, bool]], times: int) -> None:
+    """A group that is judged whole says no more for each of its records that there are."""
+    alone = suggest(judged, 20.0)
+    again = suggest(
+        [one for one in judged for _ in range(times)],
+        20.0,
+        causes=[i for i in range(len(judged)) for _ in range(times)],
+    )
+    assert alone
+    assert again
+    assert (again.best, again.low, again.high) == pytest.approx((alone.best, alone.low, alone.high))
+
+
 def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
     """And where none is, there is nothing to look at."""
     good = suggest([(float(i), True) for i in range(60)], 20.0)
