@@ -65,9 +65,18 @@ def promote(
         "promoted" if done.changed else "unchanged",
         model_version=done.champion,
         alias="champion",
-        reason=(overriding or chosen.tags["decision_reason"]) if done.changed else "",
+        reason=(overriding or chosen.tags["decision_reason"])
+        if done.changed
+        else _already(here, dataset, done.champion),
         previous=done.previous,
     )
+
+
+def _already(here: Installation, dataset: Dataset, version: int) -> str:
+    """Whose promotion holds, where somebody else's, or the same one tried again, finds it done."""
+    tags = here.registry.version(dataset.name, version).tags
+    by, at = tags.get("promoted_by", "somebody"), tags.get("promoted_at", "an earlier time")
+    return f"it serves already (promoted {at} by {by}): nothing was changed, and no reason added"
 
 
 def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:

@@ -346,7 +346,9 @@ def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(tr
         promote(trained, 2, as_challenger=True)
     assert trained.here.registry.champion(trained.name).version == 1  # type: ignore[union-attr]
     assert promote(trained, 2).outcome == "promoted"
-    assert promote(trained, 2, as_challenger=True).outcome == "unchanged"  # tried again after it was done
+    again = promote(trained, 2, as_challenger=True)  # tried again after it was done
+    assert again.outcome == "unchanged"
+    assert "by ann): nothing was changed" in again.reason
 
 
 PROMOTES = """
