@@ -125,6 +125,8 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
     ledger = here.ledger
     names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
     scope.datasets(request, dataset)
+    if dataset and dataset not in {*names, *here.datasets()}:
+        raise NotReady(f"there is no dataset {dataset!r}: choose one of those in the overview of all")
     chosen = [dataset] if dataset else names
     each = {name: statistics.review(ledger, name) for name in chosen} if len(chosen) > 1 else {}
     found = statistics.review(ledger, scope.datasets(request, dataset))
