@@ -32,7 +32,7 @@ from rich.progress import (
 
 from infra.airflow_api import DONE, AirflowApi
 from infra.demo_feed import Feed, own_data, sample_data
-from infra.demo_outcome import called, print_measured, print_places, unserved
+from infra.demo_outcome import exported, print_measured, print_places, typed, unserved
 from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
@@ -70,6 +70,8 @@ def main() -> int:
     try:
         here, feed = own_data(chosen.data, console.print) if chosen.data else sample_data(console.print)
         dataset = here.dataset(feed.dataset)
+        for line in exported(here):
+            console.print(line, soft_wrap=True)
         was_done = _is_done(here, dataset, feed)
         if not was_done:
             _play(here, dataset, feed)
@@ -167,16 +169,20 @@ def _follow(api: AirflowApi, dag: str, run: str) -> str:
 
 class _Log:
     """Where there is no terminal, what a bar would show: a line for each thing that is done, and again every
-    QUIET seconds, so that a long one does not look like a hang.
+    QUIET seconds with how long it takes by now, so that a long one does not look like a hang.
     """
 
     def __init__(self) -> None:
-        self._what, self._at = "", 0.0
+        self._what, self._begun, self._at = "", 0.0, 0.0
 
     def tell(self, what: str, count: str = "") -> None:
-        if what != self._what or time.monotonic() - self._at >= QUIET:
-            self._what, self._at = what, time.monotonic()
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._begun, self._at = what, now, now
             _log(f"{what} {count}".rstrip())
+        elif now - self._at >= QUIET:
+            self._at = now
+            _log(f"{f'{what} {count}'.rstrip()} ({now - self._begun:.0f} s)")
 
 
 def _log(text: str) -> None:
@@ -272,7 +278,7 @@ def _failed(api: AirflowApi, feed: Feed) -> str:
 def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     (found,) = views.status(here, feed.dataset)
     console.print()
-    print_batches(found["batches"], whole=f"{called(here)} status {feed.dataset} --json")
+    print_batches(found["batches"], whole=typed(f"vaewatch status {feed.dataset} --json"))
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
     flagged = queue.page(here.ledger, Filters(dataset=feed.dataset, kind="flagged"), limit=2000).rows

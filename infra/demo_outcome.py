@@ -5,6 +5,7 @@ Belongs here: counting against the generator's truth, and the words. Does not: t
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from rich.table import Table
 
 from infra.layout import REPOSITORY
 from pipeline.config.dataset import Dataset
+from pipeline.display import COMMAND
 from pipeline.installation import Installation
 from pipeline.report.training import path_of
 from pipeline.results import views
+
+PROGRAM = ".venv/bin/vaewatch"
 
 
 def print_measured(
@@ -49,7 +53,7 @@ def print_measured(
     for_model = {record for record, kind in truth.items() if kind != "duplicated_block"}
     hits = flags & for_model
     console.print(
-        f"\n[bold]Against the generator's truth[/bold], {len(scored)} days after training, "
+        f"\n[bold]Against the generator's truth[/bold], over the {len(scored)} days scored after training, "
         f"review budget {dataset.flag.review_budget:g} a day:\n"
         f"  precision {len(hits) / max(1, len(flags)):.2f} ({len(hits)} of {len(flags)} flags are planted anomalies), "
         f"recall {len(hits) / max(1, len(for_model)):.2f} ({len(hits)} of {len(for_model)})"
@@ -72,8 +76,9 @@ def unserved(here: Installation, dataset: Dataset) -> str:
         lines.append(f"what it learned, and every gate: {near(page)}")
     return "\n".join([
         *lines,
+        *exported(here),
         f"next: mend the contract ({near(here.settings.datasets / f'{name}.yaml')}), leave out columns that say nothing, and run the demo again;",
-        f"or let it serve all the same, and run the demo again: {called(here)} promote {name} --version {newest.version} --reason WHY",
+        f"or let it serve all the same, and run the demo again: {typed(f'vaewatch promote {name} --version {newest.version} --reason WHY')}",
     ])
 
 
@@ -90,20 +95,33 @@ def print_places(console: Console, here: Installation, found: dict[str, Any]) ->
     }
     for what, place in places.items():
         console.print(f"  {what:32} {near(place)}")
-    console.print(f"  look closer: {called(here)} review list {name}")
-    console.print(f"  Airflow's and MLflow's pages: {' '.join(['make up', *_own(home)])}")
+    console.print("\n[bold]Look closer[/bold]")
+    for line in exported(here):
+        console.print(f"  {line}", soft_wrap=True)
+    steps = {
+        f"{PROGRAM} review": "the review page: records, groups, verdicts; prints the address to open",
+        f"{PROGRAM} report {name}": "can the newest batch be trusted",
+        f"{PROGRAM} review list {name}": "what to look at, without the page",
+        "make up": "Airflow's and MLflow's pages",
+    }
+    for command, what in steps.items():
+        console.print(f"  {command:44} {what}", soft_wrap=True)
 
 
-def called(here: Installation) -> str:
-    """How vaewatch is called on the demo's installation."""
-    return " ".join([*_own(here.settings.home), ".venv/bin/vaewatch"])
-
-
-def _own(home: Path) -> list[str]:
-    """The settings of a demo that has a home of its own."""
+def exported(here: Installation) -> list[str]:
+    """What to type once in a shell, so that every command after it means the demo's installation; nothing
+    where that is the one which they mean by themselves.
+    """
+    home, datasets = here.settings.home, here.settings.datasets
     if home == Path("var").absolute():
         return []
-    return [f"VAEWATCH_HOME={near(home)}", f"VAEWATCH_DATASETS={near(home)}/datasets"]
+    named = f"VAEWATCH_HOME={shlex.quote(str(home))} VAEWATCH_DATASETS={shlex.quote(str(datasets))}"
+    return [f"once, for the commands in this shell: export {named}"]
+
+
+def typed(text: str) -> str:
+    """A text with its commands as they are typed in the repository's folder."""
+    return COMMAND.sub(PROGRAM, text)
 
 
 def near(path: Path) -> str:

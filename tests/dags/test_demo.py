@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from infra import demo, demo_feed
+from infra import demo, demo_feed, demo_outcome
 from infra.airflow_api import AirflowApi
 
 TRAIN, RUN = "payments.train", "manual__1"
@@ -129,7 +131,7 @@ def test_the_bar_says_what_it_waits_for_until_the_first_batch_is_done(
 def test_without_a_terminal_a_log_says_each_stage_and_now_and_then_how_far_it_is(
     api: AirflowApi, monkeypatch: pytest.MonkeyPatch, quiet: float, n_lines: int
 ) -> None:
-    """A minute without a line looks like a hang."""
+    """A minute without a line looks like a hang, and so does one line again and again without its time."""
     written = io.StringIO()
     console = Console(file=written, width=140, highlight=False)
     monkeypatch.setattr(demo, "console", console)
@@ -141,12 +143,13 @@ def test_without_a_terminal_a_log_says_each_stage_and_now_and_then_how_far_it_is
         waits = partial(demo._waits_for, api, "payments.discover", RUN)
         demo._watch(progress, bar, "history: land → validate", lambda: next(counts), waits, lambda: "")
         told = written.getvalue().splitlines()
-    assert list(dict.fromkeys(told)) == [
+    assert list(dict.fromkeys(re.sub(r" \(\d+ s\)$", "", line) for line in told)) == [
         "  landed; payments.discover looks for them",
         "  found; Airflow starts a process for each step of each batch",
         "  history: land → validate 1/2",
     ]
     assert len(told) == n_lines
+    assert sum(line.endswith(" s)") for line in told) == n_lines - 3
     assert "2/2" in written.getvalue()
 
 
@@ -161,6 +164,7 @@ def test_that_nothing_was_left_to_do_is_the_last_word(
     for name, value in {
         "console": Console(width=140, highlight=False),
         "sample_data": lambda _: (here, feed),
+        "exported": lambda _: [],
         "_is_done": lambda *_: True,
         "_report": lambda *_: demo.console.print("tables"),
         "_left_running": lambda _: "nothing is left running",
@@ -170,6 +174,26 @@ def test_that_nothing_was_left_to_do_is_the_last_word(
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == "tables"
     assert last == "Everything was done already: nothing landed since, nothing was changed."
+
+
+def test_a_demo_with_a_home_of_its_own_says_once_what_makes_its_commands_mean_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Settings before one command alone are lost on the next one; the sample's need none."""
+    monkeypatch.chdir(tmp_path)
+    homes = tmp_path / "var", tmp_path / "my data" / "demo-feed"
+    settings = [SimpleNamespace(home=home, datasets=home / "datasets") for home in homes]
+    sample, own = (SimpleNamespace(settings=one) for one in settings)
+    assert demo_outcome.exported(sample) == []
+    (line,) = demo_outcome.exported(own)
+    said = line.partition("export ")[2]
+    assert shlex.split(said) == [f"VAEWATCH_HOME={homes[1]}", f"VAEWATCH_DATASETS={homes[1]}/datasets"]
+    console = Console(file=io.StringIO(), width=80)
+    demo_outcome.print_places(console, own, {"dataset": "feed", "tables": "t"})
+    text = console.file.getvalue()
+    assert text.count("VAEWATCH_HOME") == 1
+    places = [text.index(part) for part in ("export", "vaewatch review ", "report feed", "review list feed")]
+    assert places == sorted(places)
 
 
 def test_folders_of_one_name_have_a_home_each(tmp_path: Path) -> None:
