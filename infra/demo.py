@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,11 +38,12 @@ from infra.layout import REPOSITORY
 from infra.stack import Stack
 from infra.supervisor import StartFailed
 from pipeline.config.dataset import Dataset
-from pipeline.display.nightly import print_batches
+from pipeline.display.nightly import SHOWN, print_batches
 from pipeline.display.review import print_queue
 from pipeline.errors import VaewatchError
 from pipeline.incoming import batches
 from pipeline.installation import Installation
+from pipeline.report.glance import glance, misses_most
 from pipeline.results import views
 from pipeline.review import queue
 from pipeline.review.filters import Filters
@@ -278,7 +280,9 @@ def _failed(api: AirflowApi, feed: Feed) -> str:
 def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     (found,) = views.status(here, feed.dataset)
     console.print()
-    print_batches(found["batches"], whole=typed(f"vaewatch status {feed.dataset} --json"))
+    said = glance(here, dataset, SHOWN)
+    said = replace(said, lines=tuple(map(typed, filter(None, [*said.lines, misses_most(here, dataset)]))))
+    print_batches(found["batches"], said, whole=typed(f"vaewatch status {feed.dataset} --json"))
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
     flagged = queue.page(here.ledger, Filters(dataset=feed.dataset, kind="flagged"), limit=2000).rows

@@ -140,12 +140,16 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """What landed, what was accepted, set aside and flagged, and which model serves."""
-    from pipeline.display.nightly import print_status
+    from pipeline.display.nightly import SHOWN, print_status
     from pipeline.installation import Installation
+    from pipeline.report.glance import glance
     from pipeline.results import views
 
-    found = views.status(Installation(), dataset)
-    print_json(found) if as_json else print_status(found, whole=dataset is not None)
+    here = Installation()
+    found = views.status(here, dataset)
+    if as_json:
+        return print_json(found)
+    return print_status(found, glance(here, here.dataset(dataset), SHOWN) if dataset else None)
 
 
 @verbs.command()

@@ -28,6 +28,7 @@ VERBS = (
 )  # fmt: skip
 COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)})\b)")
 WIDE = 100  # characters a line, from which texts are wrapped and not cut
+BESIDE = 120  # characters a line, from which texts stand beside counts: 40 are left for them
 LONGEST = 500
 BETWEEN = (
     "reading the records",

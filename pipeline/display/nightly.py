@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import LONGEST, columns, console, shortened, shown
+from pipeline.display import BESIDE, LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
 from pipeline.numerals import number
 from pipeline.records.looking_back import words
 from pipeline.steps.receipts import Judged, Receipt, Reproduced, odd_as_a_whole
+
+if TYPE_CHECKING:
+    from pipeline.report.glance import Glance
 
 NO_DATASETS = (
     "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "
@@ -22,7 +25,6 @@ NO_DATASETS = (
 SHOWN = 30
 MOST_SHOWN = 1_000  # characters of a record that was set aside
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
-BESIDE = 120  # characters a line, from which notes stand beside the counts: 40 are left for them
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
 
@@ -62,8 +64,12 @@ def print_receipt(receipt: Receipt) -> None:
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 
 
-def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
-    """Datasets, and the batches of the one that was asked for."""
+def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
+    """Datasets.
+
+    Args:
+        said: of the batches of the one that was asked for, which are printed, too; None where all were.
+    """
     if not found:
         console().print(NO_DATASETS)
     for dataset in found:
@@ -76,19 +82,19 @@ def print_status(found: list[dict[str, Any]], *, whole: bool) -> None:
             f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, "
             f"{dataset['n_read'] - dataset['n_accepted']:,} set aside or refused, {dataset['n_flagged']:,} flagged"
         )
-        if whole and dataset["batches"]:
-            name = dataset["dataset"]
-            print_batches(dataset["batches"], whole=f"vaewatch status {name} --json")
-        if whole:
+        if said and dataset["batches"]:
+            print_batches(dataset["batches"], said, whole=f"vaewatch status {dataset['dataset']} --json")
+        if said:
             console().print(f"tables: {dataset['tables']}")
 
 
-def print_batches(batches: Sequence[dict[str, Any]], *, whole: str) -> None:
+def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str) -> None:
     """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold.
 
     What else there is to say of it stands beside it where the terminal is wide enough, else below.
 
     Args:
+        said: what their pages say first where flags are in doubt, and of all of them, below.
         whole: the command that prints all of them.
     """
     out = console()
@@ -98,13 +104,16 @@ def print_batches(batches: Sequence[dict[str, Any]], *, whole: str) -> None:
     table = columns(*BATCH, *(["note"] if beside else []), right=BATCH[2:])
     for column in table.columns[: len(BATCH)]:
         column.no_wrap = True  # a narrow terminal costs the note its place, not the batch its name
-    notes = {batch["batch_id"]: escape(shortened(_note(batch), LONGEST)) for batch in batches[-SHOWN:]}
+    told = {batch["batch_id"]: _note(batch, said.headlines) for batch in batches[-SHOWN:]}
+    notes = {batch_id: escape(shortened(note, LONGEST)) for batch_id, note in told.items()}
     for batch in batches[-SHOWN:]:
         table.add_row(*_counts(batch), *([notes[batch["batch_id"]]] if beside else []))
     out.print(table)
     for batch_id, note in notes.items():
         if note and not beside:
             out.print(f" {escape(batch_id)}: {note}")
+    for line in said.lines:
+        out.print(escape(line), soft_wrap=True)  # a command that is broken cannot be copied
 
 
 def _counts(batch: dict[str, Any]) -> list[str]:
@@ -121,12 +130,13 @@ def _counts(batch: dict[str, Any]) -> list[str]:
     ]
 
 
-def _note(batch: dict[str, Any]) -> str:
+def _note(batch: dict[str, Any], headlines: Mapping[str, str]) -> str:
     aside = ", ".join(f"{reason} {n:,}" for reason, n in batch["set_aside"].items())
     odd = odd_as_a_whole(batch["above_usual"]) if batch["is_odd"] else ""
     behind = batch.get("outdated_by")
     stale = "" if behind is None else f"outdated: {words(behind)}"
-    return batch["reason"] or "; ".join(filter(None, [odd, stale, *batch["notes"], aside]))
+    headline = headlines.get(batch["batch_id"], "")
+    return batch["reason"] or "; ".join(filter(None, [headline, odd, stale, *batch["notes"], aside]))
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:

@@ -63,16 +63,19 @@ def trust(
     said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
     if state.status != "scored":
         return said
-    version = f"version {state.model_version}"
     if recall is None:
-        return replace(said, finds=f"How many injected anomalies {version} finds is not known.")
-    finds = (
-        f"When it was judged, {version} found {percent(recall)} of the injected anomalies at its threshold."
-    )
+        unknown = f"How many injected anomalies version {state.model_version} finds is not known."
+        return replace(said, finds=unknown)
+    finds = found(state.model_version, recall)
     if said.tone == "good" and recall < MOST:
         word, headline = f"{said.word}, misses much", f"{said.headline}, but most anomalies may be missed"
         return replace(said, finds=finds, word=word, headline=headline)
     return replace(said, finds=finds)
+
+
+def found(version: int | None, recall: float) -> str:
+    """What a version finds, as a sentence."""
+    return f"When it was judged, version {version} found {percent(recall)} of the injected anomalies at its threshold."
 
 
 def _answer(
@@ -120,7 +123,7 @@ def _answer(
     if outdated:
         return Trust("warn", "outdated", "What these flags were judged against has changed", stale, again)
     if grave:
-        return Trust("warn", "look first", "Look before you rely on these flags", _said(grave, deaf))
+        return Trust("warn", "look first", doubt(grave), _said(grave, deaf))
     if misses:
         return Trust("warn", "misses much", "Few flags do not mean few anomalies", deaf)
     if n_earlier < FEWEST_EARLIER:
@@ -141,8 +144,11 @@ def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
 
 
 def doubt(findings: Sequence[Finding]) -> str:
-    """What an alarm says of a batch's flags; empty where there is none."""
-    if worst(findings) != "alarm":
+    """What findings say of a batch's flags; empty where they are notices at most."""
+    severity = worst(findings)
+    if severity == "warning":
+        return "Look before you rely on these flags"
+    if severity != "alarm":
         return ""
     event = "Far more is odd than usual: look at these flags together"
     return event if _is_event(findings) else "Do not rely on these flags yet"

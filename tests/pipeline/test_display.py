@@ -15,6 +15,7 @@ from pipeline.cli import app
 from pipeline.config.gates import Gates
 from pipeline.display import models, nightly
 from pipeline.evaluation import decide
+from pipeline.report.glance import Glance
 
 from .evidence_data import evidence_of
 
@@ -45,6 +46,7 @@ def printed(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             batch("2026-01-25", status="scored", set_aside={"duplicate_key:id": 3}),
             batch("2026-01-26", reason=REASON),
         ],
+        Glance({"2026-01-25": "Look before you rely"}, ("9 flagged [where] 4 are expected",)),
         whole="",
     )
     return capsys.readouterr().out.splitlines()
@@ -57,7 +59,8 @@ def test_what_is_said_of_a_batch_is_whole_at_any_width(
     """What to do next stands at the end of a reason."""
     lines = printed(width, monkeypatch, capsys)
     said = "".join("".join(lines).split())
-    assert "duplicate_key:id3" in said
+    assert "Lookbeforeyourely;duplicate_key:id3" in said
+    assert lines[-1] == "9 flagged [where] 4 are expected"
     assert all(word in said for word in REASON.split())
     assert max(map(len, lines)) <= width
 
@@ -84,7 +87,7 @@ def test_a_dataset_without_batches_has_no_table_of_them(
     monkeypatch.setattr(nightly, "console", lambda: Console(width=140, highlight=False))
     counts = dict.fromkeys(("n_read", "n_accepted", "n_flagged"), 0)
     empty = {"dataset": "new", "champion": None, "counts": {}, "batches": [], "tables": "var/tables/new"}
-    nightly.print_status([{**empty, **counts}], whole=True)
+    nightly.print_status([{**empty, **counts}], Glance({}))
     first, last = capsys.readouterr().out.splitlines()
     assert "no batches yet" in first
     assert last == "tables: var/tables/new"
@@ -234,5 +237,6 @@ def test_every_verb_is_known_as_a_command() -> None:
 
 
 def test_the_rest_of_many_batches_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    nightly.print_batches([batch(f"b{i:02}") for i in range(31)], whole="vaewatch status feed --json")
+    many = [batch(f"b{i:02}") for i in range(31)]
+    nightly.print_batches(many, Glance({}), whole="vaewatch status feed --json")
     assert "the newest 30 of 31 batches (all of them: vaewatch status feed --json)" in capsys.readouterr().out

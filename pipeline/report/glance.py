@@ -1,0 +1,71 @@
+"""A dataset's newest scored batches at a glance: what the page of each says first where its flags are in
+doubt, how many records they flag in all, and where to look.
+
+Belongs here: words for a table of batches. Does not: whether one batch can be trusted (trust.py), or a
+terminal (display/). The ledger alone is asked, but for what the version finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pipeline.config.dataset import Dataset
+from pipeline.errors import RegistryUnreachable
+from pipeline.installation import Installation
+from pipeline.monitoring import store
+from pipeline.monitoring.findings import gathered
+from pipeline.monitoring.store import Watched
+from pipeline.report.standing import recall
+from pipeline.report.trust import MOST, doubt, found
+
+
+@dataclass(frozen=True)
+class Glance:
+    """headlines: of the batches whose flags are in doubt, by batch_id. lines: what to say of all of them."""
+
+    headlines: Mapping[str, str]
+    lines: tuple[str, ...] = ()
+
+
+def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
+    """What to say of the newest scored batches, at most so many of them."""
+    current = here.ledger.current(dataset.name)
+    newest = store.newest(here.ledger, dataset.name, most, strays=False)
+    scored = [one for one in newest if one.batch_id in current and current[one.batch_id].status == "scored"]
+    told = {one.batch_id: doubt(gathered(one.findings, dataset)) for one in scored}
+    headlines = {batch_id: headline for batch_id, headline in told.items() if headline}
+    return Glance(headlines, tuple(_in_all(dataset, scored, headlines)))
+
+
+def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str, str]) -> list[str]:
+    """Flags beside those that normal records give, and which batch to begin with."""
+    if not scored:
+        return []
+    flagged = sum(one.measures.n_flagged for one in scored)
+    expected = sum(one.measures.expected_flagged for one in scored)
+    batches = "the newest batch" if len(scored) == 1 else f"{len(scored)} batches"
+    lines = [f"{flagged:,} records flagged in {batches} where {expected:,.0f} are expected"]
+    doubted = [one for one in scored if one.batch_id in headlines]
+    if doubted:
+        worst = max(doubted, key=lambda one: one.measures.n_flagged - one.measures.expected_flagged)
+        lines += [
+            f"look first at: vaewatch report {dataset.name} {worst.batch_id}",
+            f"records that are odd alike, a line a group: vaewatch review groups {dataset.name}, or Groups on the review page",
+        ]
+    return lines
+
+
+def misses_most(here: Installation, dataset: Dataset) -> str:
+    """What the version that serves finds, and what to do, where that is below half of the injected anomalies;
+    else empty, and so where nobody knows.
+    """
+    number = here.ledger.serving_version(dataset.name)
+    with suppress(RegistryUnreachable):
+        serving = next((v for v in here.registry.versions(dataset.name) if v.version == number), None)
+        share = recall(serving) if serving else None
+        if serving and share is not None and share < MOST:
+            look = f"vaewatch versions {dataset.name} {serving.version}"
+            return f"{found(serving.version, share)} Most anomalies may be missed; of which kind: {look}"
+    return ""

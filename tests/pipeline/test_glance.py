@@ -1,0 +1,84 @@
+"""The batches of a dataset at a glance: a flood of flags is not hidden behind a column of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.errors import RegistryUnreachable
+from pipeline.installation import Installation
+from pipeline.monitoring import store
+from pipeline.monitoring.findings import Finding
+from pipeline.report.glance import Glance, glance, misses_most
+
+from .monitoring_data import QUIET
+from .review_data import refused, row, score
+
+FLOOD = Finding("flags", "alarm", "354 of 1000 records are flagged where 20 are expected", "look")
+HALF = Finding("volume", "warning", "half the records", "ask")
+MANY = Finding("backlog", "notice", "many wait", "review")
+
+
+def measured(here: Installation, batch_id: str, n_flagged: int, *findings: Finding) -> None:
+    """A batch that was scored, as monitoring found it."""
+    score(here, [row(f"k{batch_id}", batch_id=batch_id)])
+    found = replace(QUIET, n_flagged=n_flagged)
+    day = date.fromisoformat(batch_id[:10])
+    store.replace(
+        here.ledger, "payments", store.Watched(batch_id, day, found, findings, 3, datetime.now(UTC))
+    )
+
+
+def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here: Installation) -> None:
+    """Notices are no doubt; what was refused since, and strays, are counted nowhere."""
+    payments = here.dataset("payments")
+    assert glance(here, payments, 30) == Glance({}, ())
+    measured(here, "2026-01-27", 20, MANY)
+    (line,) = glance(here, payments, 30).lines
+    assert line == "20 records flagged in the newest batch where 20 are expected"
+    measured(here, "2026-01-28", 354, FLOOD, MANY)
+    measured(here, "2026-01-29", 400)
+    measured(here, "2026-01-30", 26, HALF)
+    measured(here, "2026-01-31", 900, FLOOD)
+    measured(here, "2026-01-31_undated", 900, FLOOD)
+    here.ledger.record_validation(replace(refused("2026-01-31"), fingerprint="g"))
+    found = glance(here, payments, 30)
+    assert found.headlines == {
+        "2026-01-28": "Far more is odd than usual: look at these flags together",
+        "2026-01-30": "Look before you rely on these flags",
+    }
+    assert found.lines[0] == "800 records flagged in 4 batches where 80 are expected"
+    assert found.lines[1] == "look first at: vaewatch report payments 2026-01-28"
+    assert "vaewatch review groups payments" in found.lines[2]
+    assert glance(here, payments, 2).lines[0].startswith("26 records flagged in the newest batch")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [('{"recall": 0.23}', "version 3 found 23%"), ('{"recall": 0.5}', ""), ("{}", "")],
+)
+def test_a_version_that_finds_less_than_half_is_said_with_what_to_do(held: str, said: str) -> None:
+    """One that finds half or more, or of which nobody knows, is not."""
+    version = SimpleNamespace(version=3, tags={"evaluated_holdout": held})
+    other = SimpleNamespace(version=2, tags={"evaluated_holdout": '{"recall": 0.1}'})
+    told = misses_most(*asked(lambda _: [other, version]))
+    assert told == "" if not said else (said in told and told.endswith(": vaewatch versions payments 3"))
+
+
+def test_without_the_registry_nothing_is_said_of_what_a_version_finds() -> None:
+    """The table of batches is worth printing all the same."""
+
+    def unreachable(_: str) -> Any:
+        raise RegistryUnreachable("it is away")
+
+    assert misses_most(*asked(unreachable)) == ""
+
+
+def asked(versions: Any) -> Any:
+    """An installation in which version 3 of payments serves, and the dataset."""
+    ledger, registry = SimpleNamespace(serving_version=lambda _: 3), SimpleNamespace(versions=versions)
+    return SimpleNamespace(ledger=ledger, registry=registry), SimpleNamespace(name="payments")
