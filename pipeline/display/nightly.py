@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from pipeline.display import BESIDE, LONGEST, columns, console, shortened, shown
 from pipeline.display.models import print_gates, print_reasons
@@ -144,7 +144,9 @@ def print_quarantined(found: list[dict[str, Any]]) -> None:
     if not found:
         console().print("nothing is set aside")
         return
-    table = Table("batch", "status", "read", "set aside", "why", box=None)
+    table = columns("batch", "status", "read", "set aside", "why", right=("read", "set aside"))
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for row in found:
         why = row["reason"] or ", ".join(f"{reason} {n:,}" for reason, n in row["set_aside"].items())
         table.add_row(
@@ -154,28 +156,26 @@ def print_quarantined(found: list[dict[str, Any]]) -> None:
 
 
 def print_set_aside(found: dict[str, Any]) -> None:
-    """Records of one batch that were set aside."""
+    """Records of one batch that were set aside: how many for which reason, then each with its reasons and,
+    first of its values, those that are blamed.
+    """
     out = console()
     out.print(
         f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']:,} of {found['n_read']:,} records set aside"
     )
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
-    table = Table("row", "record", "reasons", "values", box=None)
+    for reason, n in sorted(found["set_aside"].items(), key=lambda item: -item[1]):
+        out.print(f"  {n:>7,}  {escape(reason)}")
     is_cut = False
     for row in found["records"]:
         blamed = [name for reason in row["reasons"] for name in reason.partition(":")[2].split("+")]
         names = dict.fromkeys([*(n for n in blamed if n in row["record"]), *row["record"]])
         values = ", ".join(f"{name} {shown(row['record'][name])}" for name in names)
         is_cut |= len(values) > MOST_SHOWN
-        table.add_row(
-            str(row["row_number"]),
-            escape(shortened(row["record_key"], 28)),
-            ", ".join(row["reasons"]),
-            escape(shortened(values, MOST_SHOWN)),
-        )
-    if found["records"]:
-        out.print(table)
+        which = f"row {row['row_number']}, {escape(shortened(row['record_key'], 28))}"
+        out.print(f"[bold]{escape(', '.join(row['reasons']))}[/bold]  {which}")
+        out.print(Padding(escape(shortened(values, MOST_SHOWN)), (0, 0, 0, 4)))
     if len(found["records"]) < found["n_set_aside"] and found["records"]:
         out.print(f"the first {len(found['records'])} of {found['n_set_aside']:,}; more: --limit")
     if is_cut:

@@ -204,8 +204,25 @@ def test_a_value_that_is_missing_is_called_so(capsys: pytest.CaptureFixture[str]
     }
     nightly.print_set_aside({
         "batch_id": "b", "status": "scored", "n_set_aside": 1, "n_read": 9, "reason": "", "records": [record], "report": "p",
+        "set_aside": {},
     })  # fmt: skip
     assert "country missing, amount 3.5" in capsys.readouterr().out
+
+
+def test_why_records_were_set_aside_is_told_before_what_is_in_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many for which reason, the most first; then each record's reasons and the value to blame, in lines
+    of their own.
+    """
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=80, highlight=False))
+    record = {**{f"column_{i}": i for i in range(40)}, "currency": "??"}
+    row = {"row_number": 7, "record_key": "k7", "reasons": ["pattern:currency"], "record": record}
+    found = batch("b", records=[row], report="p", set_aside={"not_in_set:a": 2, "pattern:currency": 1_300})
+    nightly.print_set_aside(found)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:4] == ["1,300  pattern:currency", "2  not_in_set:a", "pattern:currency  row 7, k7"]
+    assert lines[4].startswith("currency ??, column_0 0, ")
 
 
 def test_a_command_is_printed_as_it_was_typed(
