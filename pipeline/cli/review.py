@@ -65,8 +65,9 @@ def review_list(
         typer.Option(help="how it is odd, in the column most at odds; `together`: only with others"),
     ] = "any",
     kind: Annotated[
-        Literal["any", "flagged", "sampled", "cleared"], typer.Option(help="`sampled`: the random sample")
-    ] = "any",
+        Literal["any", "flagged", "sampled", "cleared"],
+        typer.Option(help="`sampled`: the random sample; `cleared`: flagged no longer"),
+    ] = "flagged",
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
     since: Annotated[datetime | None, typer.Option(formats=[DAY], help="first day, like 2026-01-31")] = None,
     until: Annotated[datetime | None, typer.Option(formats=[DAY], help="last day")] = None,
@@ -109,7 +110,7 @@ def review_list(
         print_json(found.rows)
     else:
         counted = None if search else queue.counts(here.ledger, chosen)["kind"]
-        if counted and kind != "any":
+        if counted and kind in {"sampled", "cleared"}:
             counted = {kind: counted.get(kind, 0)}
         print_queue(found.rows, state, counted, has_more=found.more_after is not None)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.padding import Padding
 
-from pipeline.display import columns, console, fitted, shown
+from pipeline.display import BESIDE, columns, console, fitted, shown
 from pipeline.numerals import from_text, number
 from pipeline.results.views import reasons_text
 from pipeline.review.parts import of_score, unnamed_share
@@ -29,7 +30,7 @@ STANDING = {
     "open": " without a verdict",
     "conflict": " on which reviewers differ",
 }
-BESIDE = {
+OTHERS = {
     "sampled": "drawn at random from those not flagged: judged, they tell what is missed (--kind sampled)",
     "cleared": "that a later scoring no longer flags (--kind cleared)",
 }
@@ -48,37 +49,48 @@ def print_queue(
     counted: how many there are by kind, those that are not shown among them; None where they were looked up,
         not counted.
     """
+    out = console()
     if not found:
-        console().print("no record of the queue is like that; --state any shows those that were judged, too")
-        return
-    table = columns("id", "day", "record", "severity", "score", WHY, "state", right=NUMBERS)
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    for row in found:
-        why = reasons_text(row.reasons) or (
-            "of no single column" if row.kind == "flagged" else "not flagged: random sample"
-        )
-        table.add_row(
-            row.anomaly_id,
-            row.day,
-            escape(fitted(row.record_key, 28)),
-            f"{row.severity:.1f}",
-            f"{row.anomaly_score:,.2f}",
-            escape(fitted(why, 200)),
-            row.state if row.claim is None else escape(f"{row.state}, {fitted(row.claim.by, 20)} is at it"),
-        )
-    console().print(table)
+        out.print("no record of the queue is like that; --state any shows those that were judged, too")
+    elif out.width < BESIDE:
+        for row in found:
+            which, day, key, severity, score, why, state = _listed(row)
+            out.print(f"[bold]{which}[/bold]  {day}  severity {severity:>4}  score {score:>9}  {state}")
+            out.print(Padding(f"{key}: {why}", (0, 0, 0, 4)))
+    else:
+        table = columns("id", "day", "record", "severity", "score", WHY, "state", right=NUMBERS)
+        for column in table.columns[:2]:
+            column.no_wrap = True
+        for row in found:
+            table.add_row(*_listed(row))
+        out.print(table)
     if counted is not None and (told := _counted(counted, state)):
         console().print(told)
     if has_more:
         console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
 
 
+def _listed(row: Listed) -> tuple[str, ...]:
+    """What the list says of one record."""
+    unnamed = {"flagged": "of no single column", "sampled": "not flagged: random sample"}
+    why = reasons_text(row.reasons) or unnamed.get(row.kind, "flagged no longer")
+    state = row.state if row.claim is None else f"{row.state}, {fitted(row.claim.by, 20)} is at it"
+    return (
+        row.anomaly_id,
+        row.day,
+        escape(fitted(row.record_key, 28)),
+        f"{row.severity:.1f}",
+        f"{row.anomaly_score:,.2f}",
+        escape(fitted(why, 200)),
+        escape(state),
+    )
+
+
 def _counted(counted: Mapping[str, int], state: str) -> str:
     """What is in the queue like that, in words: whose flags, and what lies beside them and why."""
     n, are = counted.get("flagged", 0), STANDING.get(state, f" said to be {state.replace('_', ' ')}")
     told = [f"{n:,} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
-    told += [f"{counted[kind]:,} {words}" for kind, words in BESIDE.items() if counted.get(kind)]
+    told += [f"{counted[kind]:,} {words}" for kind, words in OTHERS.items() if counted.get(kind)]
     return "; beside them ".join([told[0], ", ".join(told[1:])]) if told[1:] else "".join(told)
 
 
@@ -90,19 +102,19 @@ def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
     if not found:
         console().print("no open records")
         return
-    table = columns("records", "dataset", "odd in", "days", "severest", "its id")
-    table.columns[0].justify = "right"
+    out = console()
+    table = columns("records", "dataset", "odd in", "days", "severest", "its id", right=("records",))
     for group in found:
         first, last = group.first_day, group.last_day
-        table.add_row(
-            f"{group.n:,}",
-            group.dataset,
-            escape("no single column" if group.signature == NO_COLUMN else group.signature),
-            first if first == last else f"{first} to {last}",
-            f"{group.severest:.1f}",
-            group.exemplar.anomaly_id,
-        )
-    console().print(table)
+        days = first if first == last else f"{first} to {last}"
+        odd_in = escape("no single column" if group.signature == NO_COLUMN else group.signature)
+        severest, exemplar = f"{group.severest:.1f}", group.exemplar.anomaly_id
+        if out.width < BESIDE:
+            told = f"{group.n:,} of {group.dataset}, {days}; severest {severest}: {exemplar}"
+            out.print(f"[bold]{odd_in}[/bold]", Padding(told, (0, 0, 0, 4)))
+        table.add_row(f"{group.n:,}", group.dataset, odd_in, days, severest, exemplar)
+    if out.width >= BESIDE:
+        out.print(table)
     of_days = f"since {since}" if since else "of all days"
     few = f"; the largest {len(found)} are shown, more: --limit" if len(found) < size.n_groups else ""
     many = "s" * (size.n_groups != 1), "s" * (size.n_records != 1)
@@ -180,6 +192,7 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     adds = {part.column or part.kind: f"{part.nats:,.2f}" for part in parts}
     names = ["column", "observed", "expected", "95 % interval", "explains", *(["adds"] if parts else [])]
     table = columns(*names, right=("explains", "adds"))
+    table.columns[0].no_wrap = True
     named = [part.column for part in parts if part.column]  # derived columns are not in the record
     for name in dict.fromkeys([*why, *row.record, *named]):
         reason = why.get(name)

@@ -281,6 +281,43 @@ def test_names_are_whole_where_the_terminal_is_wide_and_cut_where_it_is_not(
     assert len(re.findall("j", captured.get())) < 28
 
 
+@pytest.mark.parametrize("width", [60, 80, 119, 120, 200])
+def test_ids_and_names_of_columns_are_whole_in_any_terminal(
+    width: int, shell: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are copied into the next command."""
+    name = "authorisation_milliseconds"
+    given = row("k", reasons=[reason(name), reason("merchant_category_code", 0.2)], signature=f"{name}↑")
+    put(Installation(Settings()).ledger, [given])
+    terminal = Console(width=width, highlight=False)
+    monkeypatch.setattr(display.review, "console", lambda: terminal)
+    for verb in ("list", "groups"):
+        with terminal.capture() as captured:
+            assert CliRunner().invoke(app, ["review", verb]).exit_code == 0
+        text = captured.get()
+        assert given["anomaly_id"] in text
+        assert name in text
+        assert ("merchant_category_code" in text) is (verb == "list")
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_random_sample_is_listed_only_where_it_is_asked_for(shell: Callable[..., Any]) -> None:
+    """Nothing is odd about it: among what to look at it would be in the way. How much there is, is said."""
+    sampled = row("drawn", anomaly_id="5" * 16, kind="sampled", signature="", driver="", reasons=[])
+    put(Installation(Settings()).ledger, [sampled])
+    text = CliRunner().invoke(app, ["review", "list"]).stdout
+    assert "no record of the queue is like that" in text
+    assert "1 drawn at random" in text
+    put(Installation(Settings()).ledger, [row("odd"), sampled])
+    listed = {
+        kind: {one["record_key"] for one in shell("list", *kind)}
+        for kind in ((), ("--kind", "sampled"), ("--kind", "any"))
+    }
+    assert list(listed.values()) == [{"odd"}, {"drawn"}, {"odd", "drawn"}]
+    text = CliRunner().invoke(app, ["review", "list"]).stdout
+    assert "1 flagged record without a verdict; beside them 1 drawn at random" in text
+
+
 def test_scores_in_a_list_have_as_many_digits_each(shell: Callable[..., Any]) -> None:
     """They are compared down the column."""
     put(
