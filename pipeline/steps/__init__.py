@@ -7,12 +7,13 @@ Does not: how any part works; heavy libraries are imported by the step that need
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
-from pipeline.incoming.batches import unsettled
+from pipeline.incoming.batches import landed, unsettled
 from pipeline.installation import Installation
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
@@ -47,6 +48,8 @@ __all__ = [
     "versions",
 ]
 
+LONGEST_WAIT = 60  # seconds that a run waits for files to settle
+
 
 def release(here: Installation, dataset_name: str, batch_id: str) -> list[Receipt]:
     """Check a batch again with the contract as it is now, and score it again: set-aside records that pass
@@ -58,9 +61,11 @@ def release(here: Installation, dataset_name: str, batch_id: str) -> list[Receip
 
 def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> list[Receipt]:
     """Everything due: validate what landed; train where there is no champion or the schedule says so,
-    evaluate, promote; score.
+    evaluate, promote; score. Where all that landed may still be written, but for no longer than
+    LONGEST_WAIT, it waits first.
     """
     dataset = here.dataset(dataset_name)
+    _let_settle(here, dataset, say)
     receipts = [validate(here, dataset_name, say=say)]
     try:
         for receipt in _learn(here, dataset, say):
@@ -70,6 +75,14 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
         receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
     receipts.append(score(here, dataset_name, say=say))
     return receipts
+
+
+def _let_settle(here: Installation, dataset: Dataset, say: Say) -> None:
+    """Wait once: somebody who has just copied a first delivery runs, and there is nothing else to do."""
+    left = unsettled(dataset)
+    if left and left.settled_in <= LONGEST_WAIT and not landed(dataset, here.ledger):
+        say(f"{left.files} may still be written: waiting {left.settled_in} s until they have lain still")
+        time.sleep(left.settled_in)
 
 
 def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:

@@ -6,7 +6,7 @@ Belongs here: the steps discover and validate. Does not: rules (incoming/validat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -89,7 +89,22 @@ def validate(
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
-    return Receipt("validate", dataset.name, summary(receipts), tuple(receipts), reason=_left(dataset))
+    left, notes = _left(dataset), _still_refused(dataset, receipts, current)
+    return Receipt("validate", dataset.name, summary(receipts), tuple(receipts), reason=left, notes=notes)
+
+
+def _still_refused(
+    dataset: Dataset, receipts: Sequence[BatchReceipt], current: Mapping[str, BatchState]
+) -> tuple[str, ...]:
+    """A reminder of batches that were refused before: they are unchanged, and that sounds as if all were
+    well.
+    """
+    unchanged = [receipt.batch_id for receipt in receipts if receipt.outcome == "unchanged"]
+    n = sum(current[batch_id].status == "refused" for batch_id in unchanged)
+    if not n:
+        return ()
+    are = "is" if n == 1 else "are"
+    return (f"{n} of the {len(unchanged)} unchanged {are} refused: vaewatch quarantine list {dataset.name}",)
 
 
 def _left(dataset: Dataset) -> str:
