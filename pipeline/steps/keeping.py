@@ -48,7 +48,9 @@ def reproduce(
     dataset = here.dataset(dataset_name)
     chosen, noted = here.registry.note(dataset.name, version)
     registered = here.model(chosen)
-    say(f"training version {version} again by what was noted of it")
+    took = chosen.metrics.get("training_seconds")
+    as_long = f": about {took:,.0f} s, as its training took" if took else ""
+    say(f"training version {version} again by what was noted of it{as_long}")
     with here.scratch(dataset, "reproduce") as scratch:
         found = reproduction.reproduce(
             dataset,
