@@ -93,6 +93,7 @@ class Measures:
         champion_days: since the model was trained. backlog: flagged records that had waited for a person for
             more than a day then.
         n_earlier: batches that it was held against; None: measured before it was noted.
+        learned: the model that scored it was trained on it, too.
         columns: drift by column; empty for a detector without a reference.
     """
 
@@ -107,6 +108,7 @@ class Measures:
     champion_days: float | None = None
     backlog: int | None = None
     n_earlier: int | None = None
+    learned: bool = False
     columns: Mapping[str, ColumnDrift] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,21 +20,35 @@ def subject(dataset: Dataset, *names: str) -> str:
     return f"{behind}, seen in {seen}" if len(names) == 1 else f"{behind}: {seen}"
 
 
-def about_column(dataset: Dataset, name: str) -> str:
-    """What to do about values that are not as they were."""
+def about_column(dataset: Dataset, name: str, *, learned: bool) -> str:
+    """What to do about values that are not as they were.
+
+    Args:
+        learned: the model that scored the batch was trained on it, too.
+    """
     first = f"ask the source what changed in {name!r}"
     if name in dataset.derived:
         first = f"{_look(dataset, [name])} for jumps, spikes or a standstill that were not there before"
-    return f"{first}; if it is there to stay, {_again(dataset)}"
+    return f"{first}; {afterwards(dataset, learned=learned)}"
 
 
-def about_pair(dataset: Dataset, one: str, other: str) -> str:
+def about_pair(dataset: Dataset, one: str, other: str, *, learned: bool) -> str:
     """What to do about two columns that do not go together as they did."""
     if not _derived(dataset, (one, other)):
-        return f"ask the source whether one of them is filled from elsewhere; else {_again(dataset)}"
+        asked = "ask the source whether one of them is filled from elsewhere"
+        return f"{asked}; {afterwards(dataset, learned=learned)}"
     behind = dataset.sources((one, other))
     what = "for jumps or spikes that only one of them has" if len(behind) > 1 else "for jumps or spikes"
-    return f"{_look(dataset, (one, other))} {what}; if it is there to stay, {_again(dataset)}"
+    return f"{_look(dataset, (one, other))} {what}; {afterwards(dataset, learned=learned)}"
+
+
+def afterwards(dataset: Dataset, *, learned: bool) -> str:
+    """What to do once the source has answered. A training takes in what stays; of a batch that the model was
+    trained on, that is done.
+    """
+    if learned:
+        return "where it is a fault, have the batch delivered again: the model learned from it as it is"
+    return f"if it is there to stay, train again: vaewatch train {dataset.name}"
 
 
 def _derived(dataset: Dataset, names: Sequence[str]) -> bool:
@@ -44,7 +58,3 @@ def _derived(dataset: Dataset, names: Sequence[str]) -> bool:
 def _look(dataset: Dataset, names: Sequence[str]) -> str:
     behind = " and ".join(repr(name) for name in dataset.sources(names)) or "the records' order and times"
     return f"look at {behind} in the delivery"
-
-
-def _again(dataset: Dataset) -> str:
-    return f"train again: vaewatch train {dataset.name}"

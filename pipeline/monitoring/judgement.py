@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.config.dataset import Dataset
 from pipeline.detection.measures import CHANCE, TAIL, ColumnDrift, Measures
-from pipeline.monitoring.advice import about_column, about_pair, subject
+from pipeline.monitoring.advice import about_column, about_pair, afterwards, subject
 from pipeline.monitoring.findings import SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import moved_words
@@ -93,7 +93,7 @@ def _batch(now: Measures, history: History, dataset: Dataset) -> Iterator[Findin
 
 
 def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
-    step = f"see which columns moved; if nothing is wrong with the data, train again: vaewatch train {dataset.name}"
+    step = f"see which columns moved; {afterwards(dataset, learned=now.learned)}"
     if now.above is not None:
         usual, noise = usual_scores(history), noise_of_scores(now.n_records)
         beyond = usual.above_by(now.above, noise=noise)
@@ -204,7 +204,7 @@ def _delivery(now: Measures, history: History, dataset: Dataset, batch_id: str) 
 
 def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     drift = now.columns[name]
-    step = about_column(dataset, name)
+    step = about_column(dataset, name, learned=now.learned)
     key = f"drift:{name}"
     usual = _of(history, key, name, lambda d: d.divergence, DIVERGENCE)
     moved = usual.above_by(drift.divergence, noise=drift.noise)
@@ -257,7 +257,7 @@ def _correlations(now: Measures, history: History, dataset: Dataset) -> Iterator
                 key,
                 beyond,
                 f"{subject(dataset, name, drift.other)} go together differently: correlation {drift.r:.2f} (in training {drift.usual_r:.2f})",
-                about_pair(dataset, name, drift.other),
+                about_pair(dataset, name, drift.other, learned=now.learned),
                 drift.correlation,
                 usual,
                 name,

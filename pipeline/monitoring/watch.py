@@ -54,7 +54,9 @@ def watch(
         one for one in store.before(here.ledger, name, day, state.batch_id) if _counts(one.batch_id, current)
     ]
     champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
-    now = replace(_measured(state, detector, scored, champion_days, backlog), n_earlier=len(past))
+    learned = window.is_learned(state, champion.tags.get("window", ""), champion.created_at, current)
+    measured = _measured(state, detector, scored, champion_days, backlog)
+    now = replace(measured, n_earlier=len(past), learned=learned)
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)

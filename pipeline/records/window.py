@@ -142,6 +142,20 @@ def day(batch: BatchState) -> date:
     return age(batch)[0].astimezone(UTC).date()
 
 
+def is_learned(batch: BatchState, span: str, trained_at: datetime, known: Mapping[str, BatchState]) -> bool:
+    """Whether a batch is one of those that a version learned from: it lies in the version's window, and was
+    checked, as it is now, before the training.
+
+    Args:
+        span: "first..last", as the version has it on record.
+        known: every batch as the ledger has it; without either end nothing is said.
+    """
+    first, last = (known.get(name) for name in (span.partition("..")[0], span.rpartition("..")[2]))
+    if not (first and last and batch.n_accepted and batch.validated_at <= trained_at):
+        return False
+    return age(first) <= age(batch) <= age(last)
+
+
 def _named_day(batch_id: str) -> datetime | None:
     named = DATE.search(batch_id) if is_undated(batch_id) else None  # which has no day, but its delivery's
     day = "-".join(part or "01" for part in named.groups()) if named else batch_id[:10]

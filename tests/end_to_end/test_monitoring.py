@@ -124,6 +124,10 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         assert written.trust.headline in text
         assert "<script" not in text
         assert "http" not in text.replace("http-equiv", "")
+        watched = store.one(here.ledger, "payments", row["batch_id"])
+        is_learned = watched is not None and watched.measures.learned
+        assert ("This batch was among those that version 1 learned from." in text) == is_learned
+        assert not (is_learned and "train again" in text)
         assert (written.trust.word == "refused") == (row["status"] == "refused")
     refused = batch.rewrite(here, dataset, sample.hostile["lost_column"])
     assert "'fee'" in refused.trust.why

@@ -183,6 +183,21 @@ def test_nobody_asks_the_source_about_a_column_that_it_does_not_have() -> None:
     assert not any("ask the source" in finding.next_step for finding in (derived, pair))
 
 
+def test_no_training_is_advised_for_a_batch_that_the_model_learned() -> None:
+    """It would learn the same again. Of scores, a column, a derived one, a pair of either kind."""
+    scenes = (plant(above=0.9), plant(load=FAR_OUT), plant(Redox_day=FAR_OUT), plant(Redox_day=APART), plant(load=replace(APART, other="flow")))  # fmt: skip
+    for measures in scenes:
+        (new,), (learned,) = (
+            told([*[plant()] * 21, replace(measures, learned=learned)], dataset=PLANT)[-1]
+            for learned in (False, True)
+        )
+        assert new.next_step.endswith("; if it is there to stay, train again: vaewatch train plant")
+        assert learned.next_step.endswith(
+            "; where it is a fault, have the batch delivered again: the model learned from it as it is"
+        )
+        assert "train again" not in learned.next_step
+
+
 def test_what_has_one_cause_is_one_finding_that_names_the_delivered_column_first() -> None:
     """A sensor moves, and with it all that is computed from it, alone and beside other sensors."""
     moved_day = replace(APART, divergence=0.5, shift=2.0)

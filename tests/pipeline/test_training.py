@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.records.looking_back import earlier, looked_back_on, outdated
-from pipeline.records.window import DAY, age, choose_window, day
+from pipeline.records.window import DAY, age, choose_window, day, is_learned
 from pipeline.storage.tables import Tables
 from pipeline.training.training_set import amount, read_window
 from tests.bench import speed_window
@@ -113,6 +113,21 @@ def test_no_batch_is_younger_than_its_reading() -> None:
     assert age(tomorrow)[0] == read
     before = replace(state, newest_record_at=read - timedelta(days=9))
     assert age(before)[0] == before.newest_record_at
+
+
+def test_a_version_learned_the_batches_of_its_window_as_they_were_checked_before_it() -> None:
+    """Not one of another day, one that came late or anew, one without a record; and by a record of it."""
+    batches = speed_window.states(N)
+    known = {state.batch_id: state for state in batches}
+    span = f"{batches[2].batch_id}..{batches[5].batch_id}"
+    trained_at = batches[5].validated_at + timedelta(hours=1)
+    found = [batch.batch_id for batch in batches if is_learned(batch, span, trained_at, known)]
+    assert found == [batch.batch_id for batch in batches[2:6]]
+    late = replace(batches[4], validated_at=trained_at + timedelta(hours=1))
+    assert not is_learned(late, span, trained_at, known)
+    assert not is_learned(replace(batches[4], n_accepted=0), span, trained_at, known)
+    assert not is_learned(batches[4], "", trained_at, known)
+    assert not is_learned(batches[4], span, trained_at, {})
 
 
 def test_a_record_dated_in_the_future_is_counted_with_its_batch(landed: Path) -> None:
