@@ -125,6 +125,7 @@ def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> 
     quiet = trust(SENSORS, scored, (NOTICE,), 20, misses="it finds 0.0% of the injected anomalies")
     assert (quiet.tone, quiet.headline) == ("warn", "Few flags do not mean few anomalies")
     assert quiet.why == "Version 3 misses most anomalies: it finds 0.0% of the injected anomalies."
+    assert quiet.next_step.endswith(": vaewatch versions sensors 3")
     alarmed = trust(SENSORS, scored, (ALARM, WARNING), 20, misses="it finds none")
     assert (alarmed.tone, alarmed.why) == (
         "bad", "a: values moved. And 1 more. Version 3 misses most anomalies: it finds none."
@@ -143,12 +144,18 @@ def test_how_much_a_version_finds_is_always_said_and_no_trust_is_without_it(
     assert plain.finds == "How many injected anomalies version 3 finds is not known."
     half = trust(SENSORS, scored, findings, n_earlier, recall=0.5)
     assert half == replace(
-        plain, finds="When it was judged, version 3 found 50% of the injected anomalies at its threshold."
+        plain,
+        finds="When it was judged, version 3 found 50% of the injected anomalies, falsified copies of real records, at its threshold.",
     )
     few = trust(SENSORS, scored, findings, n_earlier, recall=0.187)
     assert "found 19% of the injected anomalies" in few.finds
-    missing = ", but most anomalies may be missed" if plain.tone == "good" else ""
-    assert (few.tone, few.headline) == (plain.tone, plain.headline + missing)
+    if plain.tone != "good":
+        assert replace(few, finds=plain.finds) == plain
+        return
+    said = "Nothing speaks against these flags; many anomalies may be missed"
+    assert (few.tone, few.headline) == ("good", said)
+    assert few.next_step.startswith("to find more, have it learn more days (train.window_days), ")
+    assert few.next_step.endswith(": vaewatch versions sensors 3")
     assert trust(SENSORS, replace(scored, status="refused"), None, 9, recall=0.1).finds == ""
 
 
