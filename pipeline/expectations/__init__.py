@@ -99,7 +99,7 @@ def report_refusal(
     """Write the same two files for a delivery that was refused before its records could be checked.
 
     Args:
-        contract: the file to mend where the data is right.
+        contract: the file to mend where the data is right; empty where no contract would let the files in.
 
     Raises:
         StorageFailed: the report could not be written.

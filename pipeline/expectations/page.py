@@ -115,9 +115,15 @@ def render_refusal(
 ) -> str:
     """The page of a delivery that was refused before its records could be checked."""
     said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
+    what = "The files themselves do not fit" if contract else "The files cannot be read"
+    mend = (
+        f", or, where it is right, mend <code>{escape(contract)}</code>; either way it"
+        if contract
+        else "; it"
+    )
     body = f"""<div class="why bad">{said}</div>
-<footer>The files themselves do not fit: no record was checked, and nothing of this delivery was published. Have it
-delivered again, or, where it is right, mend <code>{escape(contract)}</code>; either way it is checked anew by itself.</footer>"""
+<footer>{what}: no record was checked, and nothing of this delivery was published. Have it
+delivered again{mend} is checked anew by itself.</footer>"""
     return _document(f"{dataset} / {batch_id}", checked_at, body, success=False)
 
 

@@ -125,8 +125,14 @@ def validate(
     return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, ahead, tally.newest)
 
 
-def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path) -> None:
-    """Lay the page of a batch whose files cannot be checked in the place of an earlier delivery's."""
+def report_refusal(
+    dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path, *, unreadable: bool = False
+) -> None:
+    """Lay the page of a batch whose files cannot be checked in the place of an earlier delivery's.
+
+    Args:
+        unreadable: no contract would let them in.
+    """
     from pipeline import expectations
 
     expectations.report_refusal(
@@ -134,7 +140,7 @@ def report_refusal(dataset: Dataset, batch: LandedBatch, reasons: Sequence[str],
         dataset=dataset.name,
         batch_id=batch.batch_id,
         reasons=reasons,
-        contract=dataset.named_file,
+        contract="" if unreadable else dataset.named_file,
     )
 
 

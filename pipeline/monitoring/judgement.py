@@ -33,8 +33,10 @@ DAYS_OF_BACKLOG = 7
 FEW_IN, FEW, FEWEST_EXPECTED = 7, 0.2, 20
 
 
-def redeliver(dataset: Dataset) -> str:
-    """What to do about a delivery that was refused."""
+def redeliver(dataset: Dataset, *, unreadable: bool) -> str:
+    """What to do about a delivery that was refused; no contract mends a file that cannot be read."""
+    if unreadable:
+        return "have it written and delivered again; it is checked anew by itself"
     return (
         f"have it delivered again; where the data is right and the contract wrong, mend {dataset.named_file}"
     )

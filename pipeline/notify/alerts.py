@@ -84,11 +84,12 @@ def tell_refusal(
     here: Installation, dataset: Dataset, batch_id: str, reason: str, say: Callable[[str], None]
 ) -> None:
     """A delivery that was refused: nothing of it is scored, so nothing else would be heard of it."""
+    state = here.ledger.newest(dataset.name, batch_id)
     refused = Finding(
         "refused",
         "alarm",
         f"the delivery was refused, nothing is scored: {reason[:500]}",
-        redeliver(dataset),
+        redeliver(dataset, unreadable=state is not None and state.is_unreadable),
     )
     text = words(dataset, batch_id, [refused], where(here, dataset, batch_id))
     digest.send(text, digest.channels(here, dataset), say)

@@ -105,14 +105,12 @@ def _answer(
 ) -> Trust:
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
-        look = (
-            f"see its records: vaewatch quarantine show {state.dataset} {state.batch_id}; "
-            if state.n_read
-            else ""
-        )
-        return Trust(
-            "bad", "refused", headline, sentence(_begun(state.reason)), f"{look}{redeliver(dataset)}"
-        )
+        next_step = redeliver(dataset, unreadable=state.is_unreadable)
+        if state.set_aside:
+            next_step = (
+                f"see the rules that its records broke, with examples, on its contract's page; {next_step}"
+            )
+        return Trust("bad", "refused", headline, sentence(_begun(state.reason)), next_step)
     if state.status == "accepted":
         if serving is None:
             next_step = f"see what the newest model was judged by: vaewatch history {state.dataset}"

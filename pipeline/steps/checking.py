@@ -131,7 +131,7 @@ def _validate(
     try:
         reports = _inspected(here, dataset, batch, inspected)
     except UnreadableFile as fault:
-        validation.report_refusal(dataset, batch, [str(fault)], page)
+        validation.report_refusal(dataset, batch, [str(fault)], page, unreadable=True)
         return _recorded(here, dataset, replace(fresh, reason=str(fault)), say)
     digests = (report.digest for report in reports)
     if known and known.status != "refused" and known.fingerprint == batch.fingerprint(digests):

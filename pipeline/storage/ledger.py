@@ -65,6 +65,11 @@ class BatchState:
     def n_set_aside(self) -> int:
         return self.n_read - self.n_accepted
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it was refused before its files could be read: their content has no fingerprint."""
+        return self.status == "refused" and not self.n_read and self.fingerprint == self.signature
+
     @classmethod
     def of(cls, row: Any) -> Self:
         return cls(**{name: getattr(row, name) for name in FIELDS})

@@ -134,6 +134,9 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
     assert refused.trust.next_step.endswith(f"mend {scored.yaml}")
     cut = batch.path_of(here, dataset, sample.hostile["truncated"])
     assert "no record was read" in cut.read_text()
+    for page in (cut, cut.with_name("index.html")):
+        assert "delivered again; it is checked anew by itself" in page.read_text().replace("\n", " ")
+        assert "mend" not in page.read_text()
     assert batch.rewrite(here, dataset).batch_id == sample.batch_ids[-1]
     with pytest.raises(NotReady, match="batch '1999-01-01' was never validated"):
         batch.rewrite(here, dataset, "1999-01-01")

@@ -193,6 +193,16 @@ def test_a_refused_delivery_is_told(place: Installation) -> None:
     assert "where the data is right and the contract wrong, mend dags/datasets/sensors.yaml" in text
 
 
+def test_of_a_file_that_cannot_be_read_no_contract_is_to_be_mended(place: Installation) -> None:
+    """What names its content is what names its files: it was never read."""
+    cut = replace(unaccepted("b8", n_read=0), status="refused", fingerprint="s", signature="s")
+    place.ledger.record_validation(cut)
+    alerts.tell_refusal(place, SENT, "b8", "the file is cut short", pytest.fail)
+    text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
+    assert "next: have it written and delivered again" in text
+    assert "mend" not in text
+
+
 def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
     """Four stray records are not a day of four records: one warning, whatever came before."""
     at = datetime(2026, 2, 1, tzinfo=UTC)

@@ -72,15 +72,22 @@ def test_the_first_sentence_follows_from_the_worst_finding(
         assert findings[0].what[1:] in found.why
 
 
-def test_the_page_of_a_refused_delivery_leads_to_its_records_where_any_were_read() -> None:
-    """Which records, and what was wrong with them, is the first question."""
-    refused = replace(STATE, status="refused", reason="row_count: 9 records, promised: at least 10")
-    look = (
-        f"see its records: vaewatch quarantine show {STATE.dataset} {STATE.batch_id}; have it delivered again"
+def test_what_to_do_about_a_refused_delivery_is_what_may_help() -> None:
+    """Records that broke rules can be seen; of another schema there are none to see, and no contract mends a
+    file that cannot be read.
+    """
+    of_schema = replace(STATE, status="refused", reason="column 'fee' is missing", fingerprint="of its bytes")
+    either = "have it delivered again; where the data is right and the contract wrong, mend dags/datasets/sensors.yaml"
+    assert trust(SENSORS, of_schema, None, 0).next_step == either
+    broke = replace(of_schema, set_aside={"missing_value:a": 9})
+    look = "see the rules that its records broke, with examples, on its contract's page; "
+    assert trust(SENSORS, broke, None, 0).next_step == look + either
+    empty = replace(of_schema, n_read=0, n_accepted=0)
+    assert trust(SENSORS, empty, None, 0).next_step == either
+    unread = replace(empty, fingerprint=STATE.signature)
+    assert trust(SENSORS, unread, None, 0).next_step == (
+        "have it written and delivered again; it is checked anew by itself"
     )
-    assert trust(SENSORS, refused, None, 0).next_step.startswith(look)
-    unread = replace(refused, n_read=0, n_accepted=0)
-    assert trust(SENSORS, unread, None, 0).next_step.startswith("have it delivered again")
 
 
 def test_what_follows_a_full_stop_begins_with_a_capital_unless_it_is_a_name() -> None:
