@@ -46,6 +46,7 @@ header div { flex: 1 1 320px; min-width: 0; }
 h1 { margin: 2px 0; font-size: 27px; line-height: 1.2; letter-spacing: -.015em; overflow-wrap: anywhere; }
 h2 { margin: 36px 0 10px; font-size: 16px; } h2 small { color: var(--soft); font-weight: 400; font-size: 13px; }
 .verdict { padding: 9px 20px; border-radius: 999px; font-size: 16px; font-weight: 650; white-space: nowrap; }
+a { color: inherit; text-underline-offset: 3px; }
 .good { color: var(--good); background: var(--good-bg); } .warn { color: var(--warn); background: var(--warn-bg); }
 .bad { color: var(--bad); background: var(--bad-bg); }
 .why { margin: 0 0 24px; padding: 14px 20px; border-radius: 12px; } .why p { margin: 3px 0; overflow-wrap: anywhere; }
@@ -144,7 +145,7 @@ def _document(name: str, checked_at: datetime, body: str, *, success: bool) -> s
 <main>
 <header>
 <div><p class="soft">Contract check</p><h1>{title}</h1>
-<p class="soft">{checked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC</p></div>
+<p class="soft">{checked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC · <a href="run.html">can this batch be trusted</a></p></div>
 <span class="verdict {tone}">{verdict}</span>
 </header>
 {body}

@@ -172,8 +172,9 @@ def _page(
         links=links,
         n_earlier=_held_against(watched, earlier),
         n_drawn=len(earlier) + 1,
+        asked=urlencode({"dataset": dataset.name, "batch": state.batch_id}),
     )
-    return verdict, html
+    return verdict, sheet.linked(html, dataset.review.page) if dataset.review.page else html
 
 
 def _outdated(here: Installation, state: BatchState) -> str:
@@ -261,15 +262,9 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
 def _links(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """Addresses, where there are any: a batch's records on the review page, its model and the model's run in
-    MLflow.
-    """
+    """Addresses in MLflow, where there are any: the model and its run."""
     found = {}
-    name = dataset.name
-    if dataset.review.page:
-        asked = urlencode({"dataset": name, "batch": state.batch_id})
-        found["review"] = f"{dataset.review.page.rstrip('/')}/?{asked}"
-    if state.model_version and (model := here.model_page(name, state.model_version)):
+    if state.model_version and (model := here.model_page(dataset.name, state.model_version)):
         found["model"] = model
     if version and (run := here.run_page(version.run_id)):
         found["run"] = run

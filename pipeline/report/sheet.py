@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -55,6 +56,16 @@ def expected(text: str) -> str:
     if not value or not chance.endswith("%)"):
         return text
     return f"{'a rare value' if value == '(other)' else value}, {chance.removesuffix(')')} likely"
+
+
+def linked(html: str, review: str) -> str:
+    """A page with its links to the review page, which are none where that is not known: a file on disk does
+    not know who serves it. No text from data holds a bare "<".
+
+    Args:
+        review: where the review page is.
+    """
+    return html.replace('<a data-to="', f'<a href="{escape(review.rstrip("/"))}/')
 
 
 def render(template: str, **facts: Any) -> str:

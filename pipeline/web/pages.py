@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
 from pipeline.installation import Installation
+from pipeline.report import sheet
 from pipeline.results import flagging
 from pipeline.review import budget, disagreements, groups, queue, statistics
 from pipeline.review.filters import Filters
@@ -63,7 +64,7 @@ def metrics_page(request: Request) -> Response:
 
 @router.get("/report/{dataset}/{batch_id}/{page}")
 def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> Response:
-    """The run's page of a batch, and its contract's, as they lie on disk."""
+    """The run's page of a batch, and its contract's, as they lie on disk, with links to the records."""
     here = request.app.state.here
     scope.datasets(request, dataset)
     if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
@@ -73,7 +74,8 @@ def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> 
         raise NotReady(
             f"{dataset} {batch_id} has no such page yet; `vaewatch report {dataset} {batch_id}` writes it"
         )
-    return HTMLResponse(file.read_bytes(), headers={"Content-Security-Policy": REPORT_POLICY})
+    html = sheet.linked(file.read_text(encoding="utf-8"), request.scope.get("root_path", ""))
+    return HTMLResponse(html, headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/training/{dataset}/{training_key}")

@@ -34,10 +34,10 @@ def test_a_batchs_report_is_served_as_it_lies_on_disk(here: Installation) -> Non
     page = here.page(here.dataset("payments"), "b1") / "run.html"
     assert client.get("/report/payments/b1/run.html").status_code == 404
     page.parent.mkdir(parents=True)
-    page.write_text("<p>it can</p>", encoding="utf-8")
+    page.write_text('<p>it can</p><a data-to="record/a1">a1</a>', encoding="utf-8")
     (page.parent / "checkpoint.json").write_text("{}", encoding="utf-8")
     answer = client.get("/report/payments/b1/run.html")
-    assert (answer.status_code, answer.text) == (200, "<p>it can</p>")
+    assert (answer.status_code, answer.text) == (200, '<p>it can</p><a href="/record/a1">a1</a>')
     assert "script" not in answer.headers["content-security-policy"]
     assert 'vaewatch_batches{dataset="payments"' in client.get("/metrics").text
     stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
