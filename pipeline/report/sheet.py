@@ -27,7 +27,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "expected": expected}
+    environment.filters |= {"percent": percent, "number": number}
     return environment
 
 
@@ -48,14 +48,6 @@ def number(value: float | None) -> str:
 def when(moment: str) -> str:
     """A moment in ISO 8601, UTC, as a person reads it."""
     return f"{moment[:16].replace('T', ' ')} UTC"
-
-
-def expected(text: str) -> str:
-    """What a reason says was expected: a category is said with how likely it was, a number as it is."""
-    value, _, chance = text.rpartition(" (")
-    if not value or not chance.endswith("%)"):
-        return text
-    return f"{'a rare value' if value == '(other)' else value}, {chance.removesuffix(')')} likely"
 
 
 def linked(html: str, review: str) -> str:

@@ -26,7 +26,7 @@ from pipeline.installation import Installation
 from pipeline.review import cells
 from pipeline.review.answers import known
 from pipeline.review.filling import plain
-from pipeline.review.queued import Reason, Whole
+from pipeline.review.queued import OTHER, Reason, Whole
 from pipeline.review.versions import loaded, stored
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table 
         filled = pc.cast(pa.array(values), field.type, safe=False)
     else:
         likely = reason.expected.rpartition(" (")[0]
-        if likely == "(other)":
+        if likely == OTHER:
             return None
         try:
             filled = pc.cast(pa.array([None if likely == "missing" else likely], pa.string()), field.type)

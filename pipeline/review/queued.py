@@ -18,6 +18,8 @@ from pydantic import Field
 from pipeline.numerals import from_text
 from pipeline.records.verdicts import State, Verdict
 
+OTHER = "(other)"  # the category that stands for all rare ones, as a reason names it
+MOST_OF_IT = 0.5  # of what makes a record odd: reasons that explain less leave more unsaid than they say
 Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
 ODDNESSES: tuple[Oddness, ...] = get_args(Oddness)
 
@@ -48,8 +50,19 @@ class Reason:
 
     @property
     def expected_text(self) -> str:
-        """What was expected, likewise."""
-        return from_text(self.expected) if self.is_quantity else self.expected
+        """What was expected, likewise; a category with how likely it was."""
+        if self.is_quantity:
+            return from_text(self.expected)
+        value, chance = self.likely
+        return f"{value}, {chance} likely" if chance else value
+
+    @property
+    def likely(self) -> tuple[str, str]:
+        """A category that was expected, and how likely it was, of "DE (93%)"; a number has no such chance."""
+        value, _, chance = self.expected.rpartition(" (")
+        if self.is_quantity or not value or not chance.endswith("%)"):
+            return self.expected, ""
+        return "a rare value" if value == OTHER else value, chance.removesuffix(")")
 
     @property
     def is_within(self) -> bool:
@@ -147,6 +160,11 @@ class Listed:
     reasons: tuple[Reason, ...]
     record_key: Annotated[str, Field(description="in a list: cut after 200 characters")]
     claim: Annotated[Claim | None, Field(description="null: nobody is at it")]
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its reasons explain less than half of what makes it odd, and the rest is in no column."""
+        return bool(self.reasons) and sum(reason.share for reason in self.reasons) < MOST_OF_IT
 
 
 @dataclass(frozen=True)

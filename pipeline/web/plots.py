@@ -157,7 +157,7 @@ def _categories(found: Distribution, reason: Reason) -> Markup:
             parts.append(_draw(bar, high, width, 158 + width, high + 8, chance))
             high += 13
     said = (
-        f"{reason.column}: observed {observed}, expected {reason.expected}; "
+        f"{reason.column}: observed {observed}, expected {reason.expected_text}; "
         f"how often the values are among {found.n_records} {found.of}"
     )
     return _svg(WIDE, high + 2, said, parts)

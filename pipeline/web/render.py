@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, Response
 from pipeline.records.verdicts import OPINIONS
 from pipeline.review import statistics
 from pipeline.review.filters import Filters
-from pipeline.web import plots, words
+from pipeline.web import words
 from pipeline.web.access import POLICY
 from pipeline.web.words import CHIP_NAMES, FACET_NAMES, VERDICT_NAMES, WORDS
 
@@ -88,7 +88,7 @@ def _templated() -> Environment:
         "rarity": words.rarity,
         "counted": words.counted,
         "told": with_code,
-        "likely": lambda reason: plots.likely(reason)[0] or reason.expected,
+        "likely": lambda reason: reason.likely[0],
         "rounded": words.rounded,
         "cell": words.cell,
         "when": words.when,

@@ -56,7 +56,24 @@ def test_reasons_mark_the_thousands_of_quantities_and_leave_codes() -> None:
     quantity = Reason("authorisation_ms", "38484", "1760.5", 100.0, 2000.0, 0.6)
     code = Reason("code", "5411", "5912 (93%)", None, None, 0.4)
     assert reasons_text([quantity, code]) == (
-        "authorisation_ms 38,484 (expected 1,760.5, 60%); code 5411 (expected 5912 (93%), 40%)"
+        "authorisation_ms 38,484 (expected 1,760.5, 60%); code 5411 (expected 5912, 93% likely, 40%)"
     )
     missing = Reason("amount", "missing", "12.5", 10.0, 15.0, 1.0)
     assert reasons_text([missing]) == "amount missing (expected 12.5, 100%)"
+
+
+@pytest.mark.parametrize(
+    ("expected", "likely", "said"),
+    [
+        ("DE (93%)", "DE", "DE, 93% likely"),
+        ("(other) (4%)", "a rare value", "a rare value, 4% likely"),
+        ("a (b) (50%)", "a (b)", "a (b), 50% likely"),
+        ("(93%)", "(93%)", "(93%)"),
+    ],
+)
+def test_what_was_expected_of_a_category_is_said_with_how_likely_it_was(
+    expected: str, likely: str, said: str
+) -> None:
+    """Beside the share that it explains a bare percentage is the second of two."""
+    reason = Reason("country", "FR", expected, None, None, 0.4)
+    assert (reason.likely[0], reason.expected_text) == (likely, said)

@@ -345,12 +345,6 @@ def test_the_last_number_of_a_curve_stands_clear_of_its_line() -> None:
     assert min(y for _, y in line) > 12  # the first number is above all of it
 
 
-def test_what_was_expected_of_a_category_is_said_with_how_likely_it_was() -> None:
-    assert sheet.expected("DE (93%)") == "DE, 93% likely"
-    assert sheet.expected("(other) (4%)") == "a rare value, 4% likely"
-    assert sheet.expected("12.5") == "12.5"
-
-
 def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
     with pytest.raises(StorageFailed, match="could not be written"):

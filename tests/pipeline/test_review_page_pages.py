@@ -304,6 +304,27 @@ def test_a_reason_that_is_as_expected_by_itself_says_so(here: Installation, brow
     assert found == {"12.0": True, "900": False, "inf": False, "missing": False}
 
 
+def test_reasons_that_explain_little_are_not_left_to_pass_for_all_of_it(
+    here: Installation, browser: TestClient
+) -> None:
+    """Less than half in all; half is enough, and a record without reasons says that by itself."""
+    said, weak = "the rest in no single column", [reason("amount", 0.3), reason("fee", 0.19)]
+    put(here.ledger, [row("weak", reasons=weak)])
+    assert browser.get("/").text.count(said) == browser.get("/groups").text.count(said) == 1
+    put(here.ledger, [row("weak", reasons=[reason("amount", 0.5)]), row("none", reasons=[])])
+    assert said not in browser.get("/").text
+
+
+def test_a_category_that_stands_for_rare_ones_is_called_that(here: Installation, browser: TestClient) -> None:
+    """ "(other)" is our word for it."""
+    rare = row("a", reasons=[reason("country", observed="FR", expected="(other) (41%)", low=None, high=None)])
+    put(here.ledger, [rare])
+    line, page = browser.get("/").text, browser.get(f"/record/{rare['anomaly_id']}").text
+    assert "not a rare value" in line
+    assert "expected a rare value, 41% likely" in page
+    assert "(other)" not in line + page
+
+
 def test_disagreements_are_linked_once_there_are_two_versions(
     here: Installation, browser: TestClient
 ) -> None:

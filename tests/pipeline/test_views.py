@@ -252,7 +252,9 @@ def test_all_flagged_records_are_exported_most_severe_first(
     assert {row["anomaly_id"] for row in rows} == {"aa11", "aa22", "bb33", "0b44"}
     assert [row["oddness"] for row in rows] == ["above"] * 4
     if suffix == ".csv":
-        assert rows[0]["reasons"] == "amount 900 (expected 12.5, 81%); =note =2+2 (expected x (93%), 10%)"
+        assert (
+            rows[0]["reasons"] == "amount 900 (expected 12.5, 81%); =note =2+2 (expected x, 93% likely, 10%)"
+        )
         assert (rows[0]["record.amount"], rows[0]["record.=note"]) == ("-900.0", "plain")
         assert "flagged" not in rows[0]
     else:
