@@ -22,6 +22,7 @@ from pipeline.evaluation.evidence import wilson
 
 Z95, Z975 = 1.959964, 2.241403
 WIDE = 0.3  # length of an interval above which no point in it is told
+FEWEST_TOLD = 10  # judged records below which no headline is made of them
 FEW = 20  # judged records that a stratum has at least, or it goes with the next
 ALIKE = 2.0  # batches of a stratum: one judged record speaks for up to so many times as many as another
 Range = tuple[float, float, float]  # low, estimate, high
@@ -41,6 +42,11 @@ class Share:
     def is_wide(self) -> bool:
         """Whether the interval is all that can be said."""
         return self.high - self.low > WIDE
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether too few were judged for a headline: the interval of one verdict goes from 0.21 to 1."""
+        return self.n < FEWEST_TOLD
 
 
 @dataclass(frozen=True)
