@@ -37,6 +37,7 @@ BY_FACTORS = (
 )
 SELDOM = 0.05  # share of values that may be negative where values differ by factors: returns, refunds
 RIM = 1e-3  # share of values at or beyond the lowest or highest that is expected of a cell
+MOST_DECIMALS, MOST_LOOKED_AT = 6, 20_000  # digits after the point of a step, values that tell it
 LARGEST = 1e150  # numbers are cut here: the square of a larger one, or of one below its inverse, is no float
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -58,6 +59,7 @@ class Number:
             values, or one, at or beyond each: a distance of 178,920 miles in 200,000 taxi rides is expected
             of none.
         centre, spread: of w(x) = arsinh((x − centre) / spread); spread 0 means w(x) = x.
+        decimals: digits after the point that do for all values but RIM; None: more than six, or not known.
     """
 
     mean: float
@@ -66,6 +68,7 @@ class Number:
     highest: float = math.inf
     centre: float = 0.0
     spread: float = 0.0
+    decimals: int | None = None
 
     @classmethod
     def fit(cls, values: Floats, noise: str = "") -> Self:
@@ -75,8 +78,9 @@ class Number:
         seen = values[np.isfinite(values)].clip(-LARGEST, LARGEST)
         if not len(seen):
             return cls(0.0, 1.0, 0.0, 0.0)
+        decimals = _decimals(seen)
         if noise in UNSCALED:
-            return cls(0.0, 1.0, *_rim(seen))
+            return cls(0.0, 1.0, *_rim(seen), decimals=decimals)
         low, centre, high = np.quantile(seen, [0.25, 0.5, 0.75])
         robust = float(high - low) / 1.349
         if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
@@ -90,7 +94,7 @@ class Number:
         constant = std <= max(
             1 / LARGEST, 1e-12 * abs(mean)
         )  # whatever the unit: picofarads are 1e-12 farads
-        return cls(mean, 1.0 if constant else std, *_rim(seen), warp.centre, warp.spread)
+        return cls(mean, 1.0 if constant else std, *_rim(seen), warp.centre, warp.spread, decimals)
 
     def standardise(self, values: Floats) -> Floats:
         """Values in standard deviations from the mean; NaN stays NaN, infinities become very large
@@ -123,6 +127,14 @@ class Number:
 def _rim(seen: Floats) -> tuple[float, float]:
     lowest, highest = np.quantile(seen, [RIM, 1 - RIM], method="inverted_cdf")
     return float(lowest), float(highest)
+
+
+def _decimals(seen: Floats) -> int | None:
+    some = seen[:: max(1, len(seen) // MOST_LOOKED_AT)]
+    for digits in range(MOST_DECIMALS + 1):  # float32 keeps no more than seven digits of what was typed
+        if np.isclose(some.round(digits), some, rtol=1e-7, atol=0).mean() >= 1 - RIM:
+            return digits
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ review/).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.dataset import Dataset
-from pipeline.detection.features import Features, describe
+from pipeline.detection.features import Features, Floats, describe
 from vae_core import Attribution, Expected, Records
 
 N_REASONS = 3
 N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
-N_DIGITS = 4  # of what is expected of a number; more would tell of a knowledge that there is not
+N_DIGITS = 4  # of what is expected of a number, or its interval; more would tell of what nobody knows
 LEAST_SHARE = 0.05  # of the score: what a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
@@ -121,8 +122,27 @@ class _Case:
         mean, std = float(expected.mean[self.i, j]), float(expected.std[self.i, j])
         bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
         bounds = bounds.clip(number.lowest, number.highest)
-        column, told = self.dataset.with_derived[name], float(f"{bounds[1]:.{N_DIGITS}g}")
-        if column.type == "int":  # the whole numbers inside the interval: 1.6 does not reach 2
-            told = float(bounds[1].round())
-            bounds[0], bounds[2] = min(np.ceil(bounds[0]), told), max(np.floor(bounds[2]), told)
-        return describe(told, column), float(bounds[0]), float(bounds[2])
+        column = self.dataset.with_derived[name]
+        if column.type != "int":
+            bounds[1] = _to_digits(bounds)
+        told, low, high = _in_steps(bounds, 0 if column.type == "int" else number.decimals)
+        return describe(told, column), low, high
+
+
+def _to_digits(bounds: Floats) -> float:
+    """The middle one to as many digits as the largest has: what is expected of −0.5 to 0.5 is no 1e-05."""
+    largest = float(np.abs(bounds).max())
+    if not largest or not math.isfinite(largest):
+        return float(bounds[1])
+    return round(float(bounds[1]), N_DIGITS - 1 - math.floor(math.log10(largest)))
+
+
+def _in_steps(bounds: Floats, decimals: int | None) -> tuple[float, float, float]:
+    """What is expected, lowest and highest: the values inside the interval, 1.6 does not reach 2."""
+    if decimals is None:
+        return float(bounds[1]) + 0.0, float(bounds[0]), float(bounds[2])
+    low, told, high = (bounds * 10**decimals).round(6)  # of 0.57, 57 is no 56.99999999999999
+    told = told.round()
+    low, high = min(np.ceil(low), told), max(np.floor(high), told)
+    told, low, high = (float(end) / 10**decimals + 0.0 for end in (told, low, high))
+    return told, low, high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -243,11 +244,16 @@ def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
 
 def test_what_is_as_expected_is_no_further_reason() -> None:
     """'site b, expected b (70 %)' puzzles who reads it, however much the score would fall; the first reason
-    stands whatever it says. Of a number four digits are told.
+    stands whatever it says. Of a number as many digits are told as make four of the larger end of its
+    interval.
     """
     features = Features.fit(DATASET, readings(2000, 1))
     sites, numbers = features.categorical["site"], features.numeric
-    level, flow = (f"{float(f'{numbers[name].mean:.4g}'):.6g}" for name in ("level", "flow"))
+    digits = {
+        name: 3 - math.floor(math.log10(abs(numbers[name].mean) + 1.96 * numbers[name].std))
+        for name in ("level", "flow")
+    }
+    level, flow = (f"{round(numbers[name].mean, digits[name]):.6g}" for name in ("level", "flow"))
     row = pa.table({"level": [float(level)], "flow": [9.0], "site": ["b"]})
 
     def reasons(first: int, likely: str) -> list[tuple[str, str]]:
@@ -281,6 +287,35 @@ def test_the_interval_of_a_whole_number_holds_the_whole_numbers_in_it() -> None:
     (one,) = explanations(dataset, features, row, features.records(row), found)
     (reason,) = one.reasons
     assert (reason["expected"], reason["low"], reason["high"]) == ("1", 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "at", "told"),
+    [
+        ([-0.001, 0.0, 0.001, 0.002], -1.4e-5, ("0", -0.001, 0.001)),
+        ([-0.001, 0.0, 0.001, 0.002], 0.00149, ("0.001", 0.0, 0.002)),
+        ([0.1, 0.12, 4.57, 9.99], 4.5678, ("4.57", 4.57, 4.57)),
+    ],
+)
+def test_what_is_expected_of_a_number_in_steps_is_one_of_them(
+    values: list[float], at: float, told: tuple[str, float, float]
+) -> None:
+    """'expected -1.428e-05' of what comes in thousandths is 0; and so are the ends of the interval."""
+    stepped = readings(2000, 1).append_column("stepped", pa.array(values * 500))
+    columns = CONTRACT["columns"] | {"stepped": {"type": "float", "role": "numeric"}}
+    dataset = Dataset.model_validate(CONTRACT | {"columns": columns})
+    features = Features.fit(dataset, stepped)
+    number, place = features.numeric["stepped"], features.layout.columns.index("stepped")
+    row = stepped.slice(0, 1)
+    mean, std = torch.zeros(1, 3), torch.full((1, 3), 0.001 / number.std if at < 1 else 1e-4)
+    mean[0, place] = float(number.standardise(np.array([at]))[0])
+    share = torch.zeros(1, 4)
+    share[0, place] = 1.0
+    expected = Expected(mean, std, torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1), 0.7))
+    found = Attribution(share, share, torch.zeros(1), share, expected)
+    (one,) = explanations(dataset, features, row, features.records(row), found)
+    (reason,) = one.reasons
+    assert (reason["expected"], reason["low"], reason["high"]) == told
 
 
 def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: Path) -> None:
