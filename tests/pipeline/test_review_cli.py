@@ -227,7 +227,7 @@ def test_observed_expected_and_what_would_clear_a_flag_mark_thousands_alike(
     text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
     lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
     assert lines["ms"][:5] == ["7,262", "1,706", "203", "…", "1,208.4"]
-    assert lines["code"][:2] == ["5411", "5912"]
+    assert lines["code"][:4] == ["5411", "5912,", "93%", "likely"]
     changes = (compare.Change("ms", "7262", "3369.5"), compare.Change("code", "5411", "5912"))
     found = compare.Clearing(changes, 1234.5, "")
     beside.print_clearing(record.one(Installation(Settings()).ledger, given["anomaly_id"]), found)

@@ -87,7 +87,7 @@ def test_it_marks_the_thousands_of_quantities_and_leaves_codes(here: Installatio
     put(here.ledger, [row("k0", reasons=[quantity, code])])
     text = digest.digest(here, dataset(), "2026-01-30")
     assert text
-    assert "amount 38,484 (expected 1,760.5); code 5411 (expected 5912 (93%))" in text
+    assert "amount 38,484 (expected 1,760.5); code 5411 (expected 5912, 93% likely)" in text
 
 
 def test_where_nothing_waits_nothing_is_said(here: Installation) -> None:
