@@ -36,7 +36,7 @@ def page(request: Request, template: str, *, query: str, **given: Any) -> Respon
         "stamp": request.app.state.stamp,
         "reviewer": reviewer,
         "csrf": getattr(state, "csrf", ""),
-        "told": request.query_params.get("told", "")[:300],
+        "told": _told(request),
         "act": request.query_params.get("act", "")[:64],
         "query": query,
         "address": request.url.query,
@@ -45,6 +45,12 @@ def page(request: Request, template: str, *, query: str, **given: Any) -> Respon
     }
     status = given.get("status", 200)
     return HTMLResponse(_templates.get_template(template).render(common | given), status)
+
+
+def _told(request: Request) -> str:
+    """What a page of ours says was done; a link from elsewhere has no say in that."""
+    is_ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return request.query_params.get("told", "")[:300] if is_ours else ""
 
 
 def cut(value: Any, most: int) -> str:

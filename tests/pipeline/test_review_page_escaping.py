@@ -219,3 +219,12 @@ def test_a_nul_is_refused_wherever_it_stands(browser: TestClient, ids: list[str]
         ("/rules", {"dataset": "\0"}),
     ):
         assert browser.post(path, data=form | fields).status_code == 422, path
+
+
+@pytest.mark.parametrize(("site", "is_said"), [("same-origin", True), ("cross-site", False), ("none", False)])
+def test_a_link_from_elsewhere_does_not_say_what_was_done(
+    browser: TestClient, site: str, is_said: bool
+) -> None:
+    """Whoever sends a link would speak in the product's voice."""
+    page = browser.get("/", params={"told": "your token ran out"}, headers={"sec-fetch-site": site})
+    assert ("your token ran out" in page.text) is is_said
