@@ -138,8 +138,16 @@ def recall(version: ModelVersion) -> float | None:
 
 
 def evidence(version: ModelVersion) -> list[tuple[str, str]]:
-    """What is on record with a version about its promotion, as names and words; what is empty is left out."""
-    tags = {name: text for name, text in version.tags.items() if name.startswith(EVIDENCE)}
+    """What is on record with a version about its promotion, as names and words; what is empty is left out,
+    and so is a rollback or a rejection that a later promotion overruled: the history has it.
+    """
+    promoted_at = version.tags.get("promoted_at", "")
+    overruled = tuple(f"{what}_" for what in BECAME if version.tags.get(f"{what}_at", "") < promoted_at)
+    tags = {
+        name: text
+        for name, text in version.tags.items()
+        if name.startswith(EVIDENCE) and not name.startswith(overruled)
+    }
     if "evaluated_against" in tags:
         tags["evaluated_against"] = (
             f"version {tags['evaluated_against']}".removesuffix("version ") or "no other"

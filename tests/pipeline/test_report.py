@@ -389,3 +389,18 @@ def test_days_that_differ_by_chance_are_no_reason_to_doubt() -> None:
             flagged = random.random(6000) < rate
             assert doubts_of(flags_by_day(flagged, SIX_DAYS, rate), []) == []
     assert doubts_of(flags_by_day(np.ones(50, bool), np.zeros(50), 0.02), []) == []
+
+
+def test_a_rollback_that_a_promotion_overruled_is_no_evidence_any_more() -> None:
+    """Of what became of a version the last word holds; the other way round both are told."""
+    first, second = "2026-01-02T00:00:00.000+00:00", "2026-01-03T00:00:00.000+00:00"
+    for promoted, back, told in ((second, first, False), (first, second, True)):
+        tags = {
+            "promoted_at": promoted,
+            "promoted_by": "ann",
+            "rolled_back_at": back,
+            "rolled_back_by": "bob",
+        }
+        found = dict(evidence(version_with(**tags)))
+        assert found["promoted by"] == "ann"
+        assert ("rolled back by" in found, "rolled back at" in found) == (told, told)
