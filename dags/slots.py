@@ -14,7 +14,8 @@ from airflow.sdk.configuration import conf
 from pipeline.config.files import dataset_files, read_datasets
 from pipeline.config.settings import Settings
 
-TASKS = 3  # of a dataset that compute at once where its file says nothing: two runs score, one trains
+BY_HAND_OR_AT_NIGHT = 2  # beside the batches that are scored: a training, and a rescoring that somebody asks for
+TASKS = 2 + BY_HAND_OR_AT_NIGHT  # of a dataset that compute at once where its file says nothing
 
 
 def with_its_share(settings: Settings) -> Settings:
@@ -28,12 +29,12 @@ def with_its_share(settings: Settings) -> Settings:
 
 
 def _tasks(folder: Path) -> int:
-    """How many of all datasets may compute at once: as many as score, and one that trains. A file that is
-    not in order today has tasks tomorrow.
+    """The most tasks of all datasets that compute at once. A file that is not in order today has tasks
+    tomorrow.
     """
     found, _ = read_datasets(folder)
     n_unread = len(dataset_files(folder)) - len(found)
-    return sum(dataset.scored_at_once + 1 for dataset in found.values()) + TASKS * n_unread
+    return sum(dataset.scored_at_once + BY_HAND_OR_AT_NIGHT for dataset in found.values()) + TASKS * n_unread
 
 
 def _slots() -> int:

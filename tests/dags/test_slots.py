@@ -52,7 +52,7 @@ def test_without_a_limit_the_datasets_are_counted(
 
 @pytest.mark.parametrize(
     ("settings", "tasks"),
-    [("schedule: {parallel: 7}", 8), ("schedule: {parallel: 1}", 2), ("", 3), ("derived: {twice: 2 * a}", 2)],
+    [("schedule: {parallel: 7}", 9), ("schedule: {parallel: 1}", 3), ("", 4), ("derived: {twice: 2 * a}", 3)],
 )
 def test_as_many_are_counted_as_a_dataset_s_file_lets_run(
     monkeypatch: pytest.MonkeyPatch,
@@ -61,7 +61,7 @@ def test_as_many_are_counted_as_a_dataset_s_file_lets_run(
     settings: str,
     tasks: int,
 ) -> None:
-    """Its batches that are scored at once, and a training."""
+    """Its batches that are scored at once, a training and a rescoring."""
     for file in of_this_machine.glob("*.yaml"):
         file.unlink()
     dataset_file("feed", settings)
