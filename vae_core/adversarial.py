@@ -1,8 +1,7 @@
-"""Networks that a fit plays against: what they can tell from the real thing, it does not match yet.
+"""Discriminators that a fit trains against: what they can tell from the real thing, it does not match yet.
 
 Belongs here: discriminators of latents (adversarial autoencoder) and of records (VAE-GAN), what they and the
-model lose to each other. Does not: when either takes a step (run.py). A fitted model is stored without
-them.
+model lose to each other. Does not: when either takes a step (run.py). A fitted model is stored without them.
 """
 
 # M members, B records, Z latents, N numeric columns, I inputs, H hidden units
@@ -20,9 +19,9 @@ from vae_core.layers import MemberLinear
 from vae_core.model import VAE
 from vae_core.records import Records
 
-ADVERSARY_BETAS = (0.5, 0.9)  # of Adam: a player whose aim moves must forget sooner (Radford et al. 2016)
+ADVERSARY_BETAS = (0.5, 0.9)  # of Adam: a player whose target moves must forget sooner (Radford et al. 2016)
 _SLOPE = 0.2  # of the leaky ReLU below 0
-_TOO_SURE = 0.9  # share told rightly from which a fit is not believed
+_TOO_SURE = 0.9  # share told rightly above which a fit is not trusted
 _MOST_JUDGED = 4096  # records
 
 
@@ -40,39 +39,36 @@ class Discriminator(nn.Module):
         self.outputs = MemberLinear(n_members, width, 1)
 
     def features(self, points: Tensor) -> Tensor:
-        """(M, B, H) of points (M, B, I)."""
+        """Return the last hidden layer (M, B, H) of points (M, B, I)."""
         first = functional.leaky_relu(self.inputs(points), _SLOPE)
         return functional.leaky_relu(self.hidden(first), _SLOPE)
 
     def forward(self, points: Tensor) -> Tensor:
-        """(M, B) log-odds that points (M, B, I) are real."""
+        """Return log-odds (M, B) that points (M, B, I) are real."""
         odds: Tensor = self.outputs(self.features(points))
         return odds.squeeze(-1)
 
 
 def telling_apart_loss(real: Tensor, made: Tensor) -> Tensor:
-    """(M,) nats that a discriminator pays for log-odds (M, B) of real and of made points, −log D − log(1 −
-    D).
+    """Return a discriminator's loss (M,), nats, from its log-odds (M, B) of real and of made points.
 
-    Goodfellow et al. 2014, eq. 1. Where both are alike no discriminator pays less than log 4 (theorem 1).
+    −log D(real) − log(1 − D(made)) (Goodfellow et al. 2014, eq. 1). Where both are alike, it is at least log
+    4 (theorem 1).
     """
     return functional.softplus(-real).mean(dim=1) + functional.softplus(made).mean(dim=1)
 
 
 def fooling_loss(made: Tensor) -> Tensor:
-    """(M,) nats, −log D, that a model pays for the log-odds (M, B) of what it made; log 2 where none can
-    tell.
+    """Return a model's loss (M,), nats, −log D, from the log-odds (M, B) of what it made.
 
-    The one that does not saturate (Goodfellow et al. 2014, section 3): it pulls hardest where the
-    discriminator is sure.
+    It is log 2 where none can tell. This form does not saturate (Goodfellow et al. 2014, section 3): its
+    gradient is largest where the discriminator is sure.
     """
     return functional.softplus(-made).mean(dim=1)
 
 
 class LatentAdversary(nn.Module):
-    """The adversarial autoencoder's discriminator, of draws of the prior and latents (Makhzani et al. 2016,
-    section 2).
-    """
+    """Discriminates prior draws from latents: adversarial autoencoder (Makhzani et al. 2016, section 2)."""
 
     def __init__(self, vae: VAE) -> None:
         super().__init__()
@@ -80,13 +76,13 @@ class LatentAdversary(nn.Module):
         self.discriminator = Discriminator(recipe.n_members, recipe.latents_for(vae.layout), recipe.width)
 
     def play(self, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(M,) what the encoder pays for latents (M, B, Z), and what the discriminator does."""
+        """Return the losses (M,) of the encoder and of the discriminator for latents (M, B, Z)."""
         prior = torch.empty_like(latents).normal_(generator=generator)
         told = telling_apart_loss(self.discriminator(prior), self.discriminator(latents.detach()))
         return fooling_loss(self.discriminator(latents)), told
 
     def verdicts(self, vae: VAE, batch: Records, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(M, B) log-odds of draws of the prior, and of latents of a batch."""
+        """Return log-odds (M, B) of draws of the prior, and of latents of a batch."""
         posterior = vae.encode(batch)
         noise, prior = (torch.empty_like(posterior.mean).normal_(generator=generator) for _ in range(2))
         return self.discriminator(prior), self.discriminator(posterior.draw(noise))
@@ -94,10 +90,10 @@ class LatentAdversary(nn.Module):
 
 @dataclass(frozen=True)
 class Round:
-    """What one minibatch's game about records costs whom, in nats.
+    """Losses of one minibatch's game about records, in nats.
 
-    unlike: (M, B) the model, for reconstructions. fooled: (M,) the decoder, for records it makes. told: (M,)
-    the discriminator.
+    unlike: (M, B) the model's, for reconstructions. fooled: (M,) the decoder's, for records it makes. told:
+    (M,) the discriminator's.
     """
 
     unlike: Tensor
@@ -106,12 +102,12 @@ class Round:
 
 
 class RecordAdversary(nn.Module):
-    """VAE-GAN's discriminator, of records and what the decoder makes (Larsen et al. 2016, algorithm 1).
+    """The VAE-GAN's discriminator of records and what the decoder makes (Larsen et al. 2016, algorithm 1).
 
-    It sees the context and the numbers whose noise is Gaussian, 0 where missing. What the decoder makes are
-    draws, not means, which a lack of noise would give away. Of categories and counts no draw has a gradient,
-    and what has one, a probability or a rate, is no code or count. Unlike in the paper, likeness of features
-    comes beside p(x|z), which every column's score needs.
+    It sees the context and the numbers whose noise is Gaussian, 0 where missing. The decoder contributes
+    draws, because the lack of noise would give means away. Categories and counts are left out: their draws
+    have no gradient, and what has one, a probability or a rate, is no code or count. Unlike in the paper,
+    feature likeness is added to p(x|z), which every column's score needs.
     """
 
     columns: Tensor
@@ -129,11 +125,10 @@ class RecordAdversary(nn.Module):
         self.discriminator = Discriminator(recipe.n_members, len(seen) + len(layout.context), recipe.width)
 
     def play(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Round:
-        """Records of a batch against what the decoder makes of their latents (M, B, Z) and of draws of the
-        prior.
+        """Play one round: a batch against what the decoder makes of its latents (M, B, Z) and of prior draws.
 
-        The encoder is asked for alike features alone, ½‖f(x) − f(x̃)‖² (eq. 7), the decoder for both, and the
-        discriminator is changed by neither.
+        The encoder is trained on feature likeness alone, ½‖f(x) − f(x̃)‖² (eq. 7), the decoder also on
+        fooling the discriminator, which neither changes.
         """
         real = self._seen(batch.values, batch).expand(len(latents), -1, -1)
         again = self._seen(vae.decode(latents, batch).numeric.mean, batch)
@@ -146,21 +141,21 @@ class RecordAdversary(nn.Module):
         )
 
     def verdicts(self, vae: VAE, batch: Records, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Log-odds of the records of a batch (M, B), and of what the decoder makes (M, 2B)."""
+        """Return log-odds of the records of a batch (M, B), and of what the decoder makes (M, 2B)."""
         latents = vae.encode(batch).mean
         made = self._made(vae, batch, latents, generator)
         real = self._seen(batch.values, batch).expand(len(latents), -1, -1)
         return self.discriminator(real), self.discriminator(made)
 
     def _made(self, vae: VAE, batch: Records, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """(M, 2B, I) draws of p(x|z) for latents (M, B, Z) of a batch and for draws of the prior."""
+        """Return draws (M, 2B, I) of p(x|z), for latents (M, B, Z) of a batch and for draws of the prior."""
         prior = vae.prior.sample(len(batch), generator)
         twice = batch[torch.arange(len(batch), device=batch.device).repeat(2)]
         numeric = vae.decode(torch.cat([latents, prior], dim=1), twice).numeric
         return self._seen(numeric.sample(generator), twice)
 
     def _seen(self, numbers: Tensor, batch: Records) -> Tensor:
-        """(..., B, I) of numbers (..., B, N): those compared, where the batch has them, and its context."""
+        """Return the compared numbers of (..., B, N), 0 where missing, and the context: (..., B, I)."""
         present = numbers[..., self.columns] * batch.observed[:, self.columns]
         return torch.cat([present, batch.context_values.expand(*present.shape[:-1], -1)], dim=-1)
 
@@ -172,7 +167,7 @@ _TOLD = {LatentAdversary: "latents from the prior", RecordAdversary: "what the d
 def start_adversaries(
     adversaries: Sequence[Adversary], device: torch.device, generator: torch.Generator
 ) -> dict[str, nn.Parameter]:
-    """Put discriminators where the model lies and draw their weights. Returns those by name."""
+    """Move discriminators to the model's device and draw their weights. Returns those by name."""
     for module in nn.ModuleList(adversaries).to(device).modules():
         if isinstance(module, MemberLinear):
             module.reset(generator)
@@ -185,8 +180,10 @@ def start_adversaries(
 
 @torch.no_grad()
 def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Generator) -> tuple[str, ...]:
-    """What is wrong with the model, in words, where a member's discriminator tells nearly all rightly, real
-    and made counting alike: the fit is not the one that was asked for.
+    """Return what is wrong with the model, in words.
+
+    A member's discriminator that is right about nearly all points, real and made counting equally, shows that
+    the fit is not the one asked for.
     """
     chosen = torch.randint(len(records), (_MOST_JUDGED,), generator=generator, device=generator.device)
     sample = records[chosen.to(records.device)].to(vae.device)

@@ -19,17 +19,16 @@ from vae_core.model import VAE
 from vae_core.records import MISSING, Records
 from vae_core.scoring import Expected, expect, score
 
-_ROUNDS = 5  # of asking what a cell should be and putting that in its place
+_ROUNDS = 5  # of predicting a cell from its record and filling that in
 _MOST_CELLS = 2**22  # of the variants scored at once
 _NAMINGS = 3  # a column or a pair each
-_AS_GOOD = 0.5  # of the best column's fall: what another column needs to be named beside it
-_ENOUGH = 0.5  # of a record's score: where no column alone makes it fall by as much, pairs are tried
+_AS_GOOD = 0.5  # share of the best column's fall that another column needs to be named beside it
+_ENOUGH = 0.5  # share of a record's score: where no column alone makes it fall by as much, pairs are tried
 _MOST_PAIRED = 24  # columns among which pairs are tried
-# nats, minus the logarithm of 1 %: what a pair must explain beyond a column for two faults to be likelier
-# than one
+# nats, −log 1 %: what a pair must explain beyond a column for two faults to be likelier than one
 _SECOND_FAULT = 4.6
-_FALL = 0.1  # of a nat of suspicion: what a nat of the score's fall counts as evidence against a cell
-_LIKELY = 0.1  # of the likeliest wrong cell's share: what another cell needs to be named beside it
+_FALL = 0.1  # nats of suspicion that a nat of the score's fall is worth as evidence against a cell
+_LIKELY = 0.1  # share of the likeliest cell's probability that another cell needs to be named beside it
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -39,11 +38,11 @@ class Attribution:
 
     drop: (n_records, n_columns) nats by which the score falls when this cell alone takes its expected value;
         0 for a missing cell.
-    share: (n_records, n_columns) of what is to explain: the falls of the columns that were named, over their
-        sum with ``kl_share``'s part; 0 for all others.
+    share: (n_records, n_columns) a named column's fall over the sum of all falls and ``kl_share``'s part; 0
+        for the other columns.
     kl_share: (n_records,) the part of no column: what the KL term keeps above its mean in training when the
         named columns take their expected values.
-    column_terms: (n_records, n_columns) what the score is made of as the record stands, see ``Scores``.
+    column_terms: (n_records, n_columns) the terms of the score of the record as it stands, see ``Scores``.
     expected: each cell given the other columns of its record, without those named before it.
     """
 
@@ -55,26 +54,23 @@ class Attribution:
 
 
 def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> Attribution:
-    """Explain records; costs about twenty scorings per record and column, and six per pair where pairs are
-    tried.
+    """Explain records: about twenty scorings per record and column, and six per pair where pairs are tried.
 
     Columns are named by forward selection: first the one whose expected value makes the score fall most, then
-    the one that does so once the first is mended, and so on: a column that only looks odd beside another's
-    wild value is not blamed. Where one of several would do (a fee that does not go with an amount), they
-    share the fall. Where no column alone would do, because two are wrong in the same way and speak for each
-    other, the best pair is named, each with its Shapley value (Shapley 1953) of what the pair makes the score
-    fall by.
+    the one that does so once the first is mended, and so on. A column that only looks odd beside another's
+    wild value is not blamed. Where any one of several would do (a fee that does not match an amount), they
+    share the fall. Where no column alone would do, because two are wrong in the same way and support each
+    other, the best pair is named. Each gets its Shapley value (Shapley 1953) of the pair's fall.
 
-    A critic (critic.py) is a second witness: named is the column with the most evidence, its suspicion and a
-    tenth of the fall, both in nats, and those that would do nearly as well share the fall by how likely each
-    is to be the wrong one. A wild value is still the model's to name; where ordinary values do not go
-    together, the critic knows better (docs/log.md).
+    A critic (critic.py) is a second witness. The column with the most evidence is named: its suspicion plus a
+    tenth of the fall, both in nats. Columns that would do nearly as well share the fall by how likely each is
+    to be the wrong one. Wild values are still the model's to name; where ordinary values do not go together,
+    the critic knows better (docs/log.md).
 
-    What a number should have been given the other columns is found by leaving it out, putting the decoder's
-    mean in its place and asking again (missing data imputation as in Rezende et al. 2014, with means instead
-    of draws). On 19 ADBench sets a column moved by 4 standard deviations has the largest share in 93 % of
-    cases, with a critic in 94 %; it has the largest per-column term in 85 % (`make bench-explanation`,
-    docs/log.md).
+    The expected value of a number given the other columns is found by leaving it out, putting the decoder's
+    mean in its place and repeating (missing-data imputation as in Rezende et al. 2014, with means instead of
+    draws). On 19 ADBench sets a column moved by 4 standard deviations has the largest share in 93 % of cases,
+    with a critic in 94 %; it has the largest per-column term in 85 % (`make bench-explanation`, docs/log.md).
 
     Raises ValueError where the records or the critic do not fit the model's layout.
     """
@@ -122,11 +118,11 @@ class _Mended:
 
 
 class _Case:
-    """Records under explanation: which columns were named so far, and how the records stand without them.
+    """Records under explanation: the columns named so far, and how the records stand once those are mended.
 
     anomaly_score, kl_divergence: (F,) with the mended cells at their expected values. column_terms: (F, J)
     before any was mended. mended, named: (F, J) bool.
-    explained: (F, J) nats. expected: of a named column when it was named, of the others now.
+    explained: (F, J) nats. expected: of a named column as of its naming, of the others as of now.
     """
 
     def __init__(self, vae: VAE, records: Records, critic: CellCritic | None) -> None:
@@ -140,11 +136,11 @@ class _Case:
         self.each = torch.eye(self.named.shape[1], dtype=torch.bool, device=records.device)
 
     def mended_by_each(self) -> _Mended:
-        """For each column: the records in which it is mended beside those that are already."""
+        """Return variants (F, J): for each column, the record with it mended beside earlier ones."""
         return _mend(self.vae, self.records, self.mended[:, None] | self.each)
 
     def falls(self, alone: _Mended) -> Tensor:
-        """(F, J) nats by which the score falls when a column not named so far is mended, too."""
+        """Return by how many nats (F, J) the score falls when a column not named so far is mended, too."""
         return (self.anomaly_score[:, None] - alone.anomaly_score) * self.records.observed * ~self.named
 
     def name_columns(self, alone: _Mended, where: Tensor) -> None:
@@ -165,8 +161,9 @@ class _Case:
         self.kl_divergence = torch.where(found_F, torch.minimum(kl_F, self.kl_divergence), self.kl_divergence)
 
     def blame(self, falls: Tensor, where: Tensor) -> Tensor:
-        """(F, J) how the largest of each record's falls (F, J) is shared among its columns; 0 outside of
-        ``where`` (F,).
+        """Return how the largest of each record's falls (F, J) is shared among its columns, (F, J).
+
+        It is 0 outside of ``where`` (F,).
         """
         if self.critic is None:
             weight_FJ = falls * (falls >= _AS_GOOD * falls.amax(dim=1, keepdim=True))
@@ -179,7 +176,7 @@ class _Case:
         return weight_FJ / weight_FJ.sum(dim=1, keepdim=True).clamp(min=_TINY)
 
     def as_mended(self) -> Records:
-        """The records with the mended cells at what was expected of them."""
+        """Return the records with the mended cells at their expected values."""
         numbers, codes = self.mended.tensor_split([self.records.numeric.shape[1]], dim=1)
         return Records(
             torch.where(numbers, self.expected.mean, self.records.numeric),
@@ -188,8 +185,9 @@ class _Case:
         )
 
     def name_pairs(self, drop: Tensor) -> Tensor:
-        """Name a pair where one column is not enough. drop: (F, J) of each column alone. Returns (F,) bool:
-        where.
+        """Name a pair where one column is not enough. Returns (F,) bool: where.
+
+        drop: (F, J) of each column alone.
         """
         paired_F = torch.zeros_like(self.anomaly_score, dtype=torch.bool)
         if drop.shape[1] < 2:
@@ -214,8 +212,9 @@ class _Case:
         return paired_F
 
     def _suspected_pairs(self, rows: Tensor, drop: Tensor) -> Tensor:
-        """(F, P, J) bool: pairs of the columns whose drops are largest or that are farthest from the mean,
-        observed first.
+        """Return (F, P, J) bool: pairs of the columns with the largest drops or the farthest from the mean.
+
+        Observed columns come first.
         """
         far_FJ = torch.zeros_like(drop)
         far_FJ[:, : self.records.numeric.shape[1]] = self.records.values[rows].abs()
@@ -228,8 +227,9 @@ class _Case:
         return self.each[suspects_FS[:, pairs]].any(dim=2)
 
     def _name_pair(self, rows: Tensor, pair: Tensor, drop: Tensor, fall: Tensor) -> None:
-        """pair: (F, J) bool; drop: (F, J) of each column alone; fall: (F,) of the pair; all of the given
-        rows.
+        """Name a pair of columns in each of the given rows.
+
+        pair: (F, J) bool. drop: (F, J) of each column alone. fall: (F,) of the pair.
         """
         mended = _mend(self.vae, self.records[rows], pair[:, None])
         gain = drop * pair
@@ -244,8 +244,9 @@ class _Case:
 
 
 def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
-    """Let the rest of a record say what its opened cells should be. opened: (F, V, J) bool, V variants of
-    each record.
+    """Fill opened cells with what the rest of their record predicts.
+
+    opened: (F, V, J) bool, V variants of each record.
     """
     n_records, n_variants, _ = opened.shape
     rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
@@ -274,7 +275,7 @@ def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
 
 
 def _own_cells(expected: Expected) -> Expected:
-    """Of variants (F, J, n), one for each column, the cells that they are about: (F, n)."""
+    """Return from variants (F, J, n), one for each column, the cells of that column: (F, n)."""
     n_numeric = expected.mean.shape[2]
 
     def own(values: Tensor, first: int) -> Tensor:
@@ -289,7 +290,7 @@ def _own_cells(expected: Expected) -> Expected:
 
 
 def _choose(first: Tensor, mine: Expected, theirs: Expected) -> Expected:
-    """Cells of ``mine`` where ``first`` (F, J), else of ``theirs``."""
+    """Return cells of ``mine`` where ``first`` (F, J), else of ``theirs``."""
     numbers, codes = first.tensor_split([mine.mean.shape[1]], dim=1)
     wheres = (numbers, numbers, codes, codes)
     pairs = zip(wheres, _tensors(mine), _tensors(theirs), strict=True)

@@ -2,7 +2,7 @@
 
 Belongs here: the expectation over the posterior, by draws. Does not: the anomaly score, which takes the
 likelihood at the posterior mean (scoring.py: one decoding in place of many, and no bound), or what training
-lowers (objectives.py: one draw a step).
+minimises (objectives.py: one draw a step).
 """
 
 # M members, B records of a slice, D draws, Z latents, J columns
@@ -20,7 +20,7 @@ from vae_core.records import Records
 from vae_core.slices import in_slices
 
 N_DRAWS = 32
-_SEED = 0  # of the draws, the same ones for every record: its bound does not depend on the others
+_SEED = 0  # every record takes the same draws: its bound does not depend on the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +37,17 @@ class NegativeElbo:
 
     @property
     def whole(self) -> Tensor:
-        """(n_records,) never below −log p(x), but for the error of the draws."""
+        """(n_records,) the sum: at least −log p(x), but for the error of the draws."""
         return self.reconstruction.sum(dim=1) + self.kl_divergence
 
 
 def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> NegativeElbo:
-    """The bound of records where they lie.
+    """Return the bound of records, on their device.
 
-    n_draws: at least; two for each latent are taken if that is more.
+    n_draws: at least this many; four for each latent are taken if that is more.
 
-    Raises ValueError where training held the latents to the prior by something else than the KL divergence:
-    there is no bound then.
+    Raises ValueError where the regulariser is not the KL, so that there is no bound, or the records do not
+    fit.
     """
     if vae.recipe.regulariser != "kl":
         raise ValueError(
@@ -72,11 +72,11 @@ def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> Nega
 
 
 def _draws(at_least: int, n_members: int, n_latents: int) -> Tensor:
-    """(D, M, Z) standard-normal draws, each with its negative, stretched until their second moments are the
-    identity (moment matching, Barraquand 1995).
+    """Return (D, M, Z) standard-normal draws, each with its negative, whose second moments are the identity.
 
-    As every record takes the same ones, the mean over records would keep their error; so it has none in what
-    is quadratic in the latents, as −log p(x|z) nearly is within a posterior.
+    They are stretched for that (moment matching, Barraquand 1995). Every record takes the same draws, so the
+    mean over records keeps their error: now it has none in what is quadratic in the latents, as −log p(x|z)
+    nearly is within a posterior.
     """
     n_half = max((at_least + 1) // 2, 2 * n_latents)
     half_MHZ = torch.randn(n_members, n_half, n_latents, generator=torch.Generator().manual_seed(_SEED))
@@ -86,7 +86,7 @@ def _draws(at_least: int, n_members: int, n_latents: int) -> Tensor:
 
 
 def _parts(vae: VAE, part: Records, draws_DM1Z: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over members, (B, J) and (B,), of a slice."""
+    """Return a slice's reconstruction (B, J) and KL divergence (B,), means over members."""
     posterior = vae.encode(part)
     total_BJ = part.numeric.new_zeros(len(part), len(vae.layout.columns))
     for draw_M1Z in draws_DM1Z:

@@ -1,7 +1,7 @@
-"""Where an interrupted fit can go on, and which fit that is.
+"""Where an interrupted fit can resume, and which fit that is.
 
-Belongs here: what a checkpoint holds, and how one of another fit is known. Does not: what a fit's state is
-(run.py), or where checkpoints are kept (the caller's).
+Belongs here: what a checkpoint holds, and how one of another fit is recognised. Does not: what a fit's state
+is (run.py), or where checkpoints are kept (the caller's).
 """
 
 from __future__ import annotations
@@ -19,26 +19,24 @@ from vae_core.known import Known
 from vae_core.recipe import Recipe
 from vae_core.records import Layout, Records
 
-_OF = "of."  # before the names of what a checkpoint says about its fit
-_AT_ONCE = 2**16  # records, copied where they do not lie in their order or not on the CPU
+_OF = "of."  # prefix of the tensors that identify a checkpoint's fit
+_AT_ONCE = 2**16  # records hashed at a time, copied if not contiguous or not on the CPU
 
 
 class OtherFit(ValueError):
-    """A checkpoint is of other records, another recipe or another seed than the fit that was to go on."""
+    """A checkpoint is of other records, another recipe or another seed than the fit to resume."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a fit needs to go on: after how many steps, and tensors by name (no other state, no
-    pickle).
-    """
+    """All that a fit needs to resume: its step count, and tensors by name (no other state, no pickle)."""
 
     step: int
     tensors: dict[str, Tensor]
 
 
 def identify(layout: Layout, recipe: Recipe, records: Records, seed: int, known: Known) -> dict[str, Tensor]:
-    """What a fit is, as tensors that lie in its checkpoints: of each argument a SHA-256, (32,) uint8.
+    """Return what a fit is, as tensors for its checkpoints: of each argument a SHA-256, (32,) uint8.
 
     Every cell counts, to the bit and in its place: half a second a gigabyte.
     """
@@ -54,7 +52,7 @@ def identify(layout: Layout, recipe: Recipe, records: Records, seed: int, known:
 
 
 def refuse_other(checkpoint: Checkpoint, fit: dict[str, Tensor]) -> None:
-    """Raise OtherFit where a checkpoint is of another fit than ``identify`` says of this one."""
+    """Raise OtherFit where a checkpoint's fit is not the one that ``identify`` describes."""
     theirs = checkpoint.tensors
     if not fit.keys() <= theirs.keys():
         raise OtherFit(
@@ -70,12 +68,12 @@ def refuse_other(checkpoint: Checkpoint, fit: dict[str, Tensor]) -> None:
 
 
 def marked(keep: Callable[[Checkpoint], None], fit: dict[str, Tensor]) -> Callable[[Checkpoint], None]:
-    """``keep``, told of every checkpoint with what ``identify`` says of its fit."""
+    """Wrap ``keep`` so that every checkpoint carries what ``identify`` says of its fit."""
     return lambda state: keep(Checkpoint(state.step, state.tensors | fit))
 
 
 def _text(settings: Layout | Recipe) -> bytes:
-    return json.dumps(settings.to_dict(), sort_keys=True, default=float).encode()  # numpy's whole numbers
+    return json.dumps(settings.to_dict(), sort_keys=True, default=float).encode()  # numpy's integers
 
 
 def _cells(records: Records | None) -> list[bytes | Tensor]:

@@ -26,10 +26,11 @@ from vae_core.records import Layout
 
 
 class NumericNoise(nn.Module):
-    """Which noise model each numeric column has, and what a model learns of it beside the decoder.
+    """Which noise model each numeric column has, and what a model learns of it outside the decoder.
 
-    names: of each column's model. extra: (n_members, 1, n_numeric), there if some column's model learns a
-        parameter that is the same for every record.
+    names: of each column's model.
+    extra: (n_members, 1, n_numeric), there if some column's model learns a parameter that is the same for
+        every record.
     lowest_variance: (n_members, 1, n_numeric) that a decoder may claim, see ``know_steps``.
     share_in_terms: (n_numeric,) how much of a column's score term is −log p, see scoring.Scores.
     """
@@ -67,8 +68,9 @@ class NumericNoise(nn.Module):
         self.any_counts = bool(self.counts.any())
 
     def forward(self, place: Tensor, spread: Tensor) -> Noise:
-        """The distribution of all numbers from the decoder's outputs, (n_members, n_records, n_numeric)
-        each.
+        """Return the distribution of all numbers.
+
+        place, spread: the decoder's outputs, (n_members, n_records, n_numeric) each.
         """
         extra = place[:, :1] if self.extra is None else self.extra
         outputs = Outputs(place, spread, extra, self.recipe.sigma, self.lowest_variance, self.n_multiplied)
@@ -79,16 +81,16 @@ class NumericNoise(nn.Module):
         return Mixed(tuple((columns, NOISES[name](outputs.of(columns))) for name, columns in models))
 
     def know_steps(self, steps: Tensor) -> None:
-        """Let no decoder claim to know a number better than rounding to its column's steps (n_numeric,)
-        leaves it: their square over 12, a uniform distribution's variance.
+        """Keep each number's variance above what rounding to its column's steps (n_numeric,) leaves.
 
-        Where nearly all values are the same and the steps are many deviations wide, another value then costs
-        about as much as its rarity in bits says, and not as much as its distance from the mean in deviations.
+        That is (step_floor · step)² / 12, the variance of a uniform distribution. Where nearly all values are
+        the same and a step is many deviations wide, another value then costs about as much as its rarity in
+        bits says, and not its distance from the mean in deviations.
         """
         rounding = (self.recipe.step_floor * steps).square().div(12)
         floor, highest = self.recipe.sigma_floor**2, math.exp(HIGHEST_LOG_VARIANCE)
         self.lowest_variance.copy_(rounding.clamp(floor, max(floor, highest)))
 
     def seen(self, values: Tensor) -> Tensor:
-        """What the encoder gets of values (n_records, n_numeric): of counts the logarithm of one more."""
+        """Return what the encoder gets of values (n_records, n_numeric): log(1 + x) of counts."""
         return torch.where(self.counts, values.clamp(min=0).log1p(), values) if self.any_counts else values

@@ -1,13 +1,13 @@
-"""Which cell of a record does not belong there: a network that is trained to tell.
+"""Which cell of a record does not belong there: a network trained to tell.
 
-Belongs here: the critic, its training on records of which one cell was changed, its verdict. Does not: how
-odd a record is (scoring.py), or what a cell should have been and the naming of columns, to which this is one
-of two witnesses (attribution.py).
+Belongs here: the critic, its training on records with one changed cell, its verdict. Does not: how odd a
+record is (scoring.py), or what a cell should have been and the naming of columns, for which this is one of
+two witnesses (attribution.py).
 
-A model of p(x) is asked for the wrong cell by what its absence does to the density, and hears about ordinary
-values that merely do not go together through a bottleneck. To tell which cell was replaced is a task of its
-own, whose answers can be made without
-labels: replaced token detection (Clark et al. 2020, section 2), mask estimation (Yoon et al. 2020, eq. 4).
+A model of p(x) finds the wrong cell by what leaving it out does to the density, and sees only through a
+bottleneck whether ordinary values go together. Telling which cell was replaced is a task of its own, whose
+answers need no labels: replaced token detection (Clark et al. 2020, section 2), mask estimation (Yoon et al.
+2020, eq. 4).
 """
 
 # M members, B records, N numeric columns, C categorical columns, J columns, H hidden units
@@ -33,16 +33,16 @@ _WIDTH = 128
 _MINIBATCH = 256
 _LEARNING_RATE = 1e-2  # Adam's, after the warm-up
 _WARM_UP = 0.05  # of the steps
-_MOVED = 0.2  # share of the changes that move a number or draw any category; the others take another record's
-_MOVE = 4.0  # standard deviation of a moved number's way, in standard deviations of its column
-_FARTHEST = 20.0  # standard deviations, beyond which a number looks no farther away
-_IMPOSSIBLE = -1e4  # the log-odds of a cell that cannot be the one
-# records that are judged together, whatever their number: the same verdict for a record in any company
+_MOVED = 0.2  # share of the changes that move a number or draw any category; the rest copy another record's
+_MOVE = 4.0  # standard deviation of a number's move, in standard deviations of its column
+_FARTHEST = 20.0  # standard deviations at which numbers are clipped
+_IMPOSSIBLE = -1e4  # logit of a cell that cannot be the wrong one
+# records judged together, padded to this many: a record gets the same verdict in any company
 _TOGETHER = 64
 
 
 class CellCritic(nn.Module):
-    """Of a record with one wrong cell, how likely each cell is to be it.
+    """How likely each cell of a record with one wrong cell is to be that cell.
 
     Numbers in standard deviations and marks where they are missing, categories, context -> width -> width ->
     a logit a column; ReLU between. Cells that are missing, and columns that training never saw, cannot be the
@@ -70,14 +70,14 @@ class CellCritic(nn.Module):
 
     @classmethod
     def from_state(cls, layout: Layout, state: Mapping[str, Tensor]) -> Self:
-        """The critic whose ``state_dict()`` this is. Raises RuntimeError where it is not of this layout."""
+        """Return the critic with this ``state_dict()``. Raises RuntimeError where it is of another layout."""
         n_members, _, width = state["hidden.weight"].shape
         critic = cls(layout, n_members, width)
         critic.load_state_dict(dict(state))
         return critic.eval()
 
     def forward(self, records: Records) -> Tensor:
-        """(M, B, J) log-probabilities that a cell is the wrong one, were there one."""
+        """Return log-probabilities (M, B, J) that a cell is the wrong one, given that one is."""
         inputs = (records.values - self.mean).div_(self.std).clamp_(-_FARTHEST, _FARTHEST)
         absent = 1 - records.observed[:, : len(self.mean)]
         hidden = self.inputs(torch.cat([inputs, absent, records.context_values], dim=1))
@@ -89,8 +89,9 @@ class CellCritic(nn.Module):
 
     @torch.inference_mode()
     def suspicion(self, records: Records) -> Tensor:
-        """(n_records, n_columns) the same, of the members together (their geometric mean): a pure function of
-        the record. It lies where the records do.
+        """Return the members' joint log-probabilities (n_records, n_columns), on the records' device.
+
+        They are the members' normalised geometric mean: a pure function of the record.
         """
         found = records.numeric.new_empty(len(records), len(self.learned))
         with one_thread_per_kernel():
@@ -102,15 +103,14 @@ class CellCritic(nn.Module):
         return found
 
 
-@torch.inference_mode(False)  # whatever the caller is in
+@torch.inference_mode(False)  # whatever mode the caller is in
 def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500) -> CellCritic | None:
-    """Train a critic on records, where they lie. The same records, seed and kind of machine give the same
-    one.
+    """Train a critic on records, on their device.
 
-    In each step 256 records get one cell changed, drawn evenly from their columns: four in five take another
-    record's value there, the others move by a normal draw of four standard deviations (numbers) or take any
-    category. The loss is the cross-entropy of the column. Anomalies among the records do little harm: what is
-    changed beside them is wrong, too.
+    The same records, seed and kind of machine give the same critic. In each step 256 records get one cell
+    changed, in a column drawn uniformly: four in five take another record's value there, the others move by a
+    normal draw of four standard deviations (numbers) or take any category. The loss is the cross-entropy of
+    the column. Anomalies among the records do little harm: what is changed beside them is wrong, too.
 
     Returns None where there is nothing to learn: fewer than two columns that vary, or no steps. Raises
     ValueError where the records do not fit the layout.
@@ -121,7 +121,7 @@ def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500
         if isinstance(module, MemberLinear):
             module.reset(generator)
     n_numeric = len(layout.numeric)
-    with torch.no_grad():  # a mark that training never showed says nothing
+    with torch.no_grad():  # a missing mark that never occurs in training must say nothing
         critic.inputs.weight[:, n_numeric : 2 * n_numeric] = 0
     critic.to(records.device)
     if steps < 1 or _know(critic, records) < 2:
@@ -159,8 +159,9 @@ def _know(critic: CellCritic, records: Records) -> int:
 
 
 def _rise_and_fall(share: float) -> float:
-    """Of the learning rate, after this share of the steps: up in a line, down in half a cosine (Smith & Topin
-    2019).
+    """Return the learning rate's factor after this share of the steps (Smith & Topin 2019).
+
+    It rises linearly and falls as half a cosine.
     """
     if share < _WARM_UP:
         return share / _WARM_UP
@@ -177,7 +178,7 @@ class _Changes:
     generator: torch.Generator
 
     def draw(self) -> tuple[Records, Tensor, Tensor]:
-        """Changed records; (B,) the column; (B,) bool, whether its value is another one now."""
+        """Return changed records, the column (B,), and whether its value differs now, (B,) bool."""
         layout, device, n = self.layout, self.records.device, len(self.records)
         n_numeric = len(layout.numeric)
         mine, theirs = (self.records[self._whole(n)] for _ in range(2))

@@ -1,7 +1,7 @@
-"""What a GPU asks for and a CPU does not: streams, memory that runs out, kernels that are launched as one.
+"""What a GPU asks for and a CPU does not: streams, running out of memory, kernels launched as one.
 
-Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. Without a GPU every function
-but those on lanes does the plain thing.
+Belongs here: streams, recorded graphs, what fits where. Does not: arithmetic. ``stream``, ``room``, lanes and
+``graph`` need a GPU; without one, the rest does the plain thing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-_WARM_UP = 3  # plain calls before one is recorded: libraries set themselves up in them
+_WARM_UP = 3  # plain calls before one is recorded: libraries initialise in them
 _N_LANES = 2
 _of_lane = threading.local()
 
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of its own, as recording needs it; log the most memory that was held."""
+    """Work on a new stream, as recording needs it; log the peak memory."""
     if device.type != "cuda":
         yield
         return
@@ -38,32 +38,31 @@ def own_stream(device: torch.device) -> Iterator[None]:
 
 
 def stream(device: torch.device) -> torch.cuda.Stream:
-    """A new one, which waits for what was asked of the device so far."""
+    """Return a new stream, which waits for what was asked of the device so far."""
     new = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     new.wait_stream(torch.cuda.current_stream(device))
     return new
 
 
 def fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
-    """Whether tensors can lie on a device and leave it half of what is free."""
+    """Return whether tensors fit on a device and leave half of its free memory."""
     if device.type != "cuda" or all(x.device == device for x in tensors):
         return True
     return room(device, max(1, sum(x.nbytes for x in tensors))) > 0
 
 
 def room(device: torch.device, n_bytes: int) -> int:
-    """How many things of so many bytes a GPU has room for in half of what is free."""
+    """Return how many things of ``n_bytes`` fit in half of a GPU's free memory."""
     n_free, _ = torch.cuda.mem_get_info(device)
-    n_kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for us
+    n_kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # in torch's cache
     return int((n_free + n_kept) // 2 // n_bytes)
 
 
 def in_halves(n: int, size: int, work: Callable[[slice, int], None]) -> int:
-    """Call ``work`` with the place of each slice of at most ``size`` of n things, and that size; where a
-    GPU's memory does not suffice, with half as many from there on. Returns the size that sufficed.
+    """Call ``work`` with each slice of at most ``size`` of n things, and that size. Returns the last size.
 
-    A slice that ran out of memory is worked on again. Raises torch.OutOfMemoryError where one thing is too
-    many.
+    Where a GPU runs out of memory, the slice is tried again at half the size, which then holds from there on.
+    Raises torch.OutOfMemoryError where one thing is too many.
     """
     start = 0
     while start < n:
@@ -72,7 +71,7 @@ def in_halves(n: int, size: int, work: Callable[[slice, int], None]) -> int:
             start = rows.stop
             continue
         size //= 2
-        torch.cuda.empty_cache()  # not before: until then the fault holds what was computed
+        torch.cuda.empty_cache()  # only here: inside the handler, the error still holds what was computed
         log.warning("out of memory with slices of %d: going on with %d", 2 * size, size)
     return size
 
@@ -88,32 +87,35 @@ def _suffices(work: Callable[[slice, int], None], rows: slice, size: int) -> boo
 
 
 def log_peak(device: torch.device, level: int) -> None:
-    """Log the most memory that was held on a GPU."""
     if device.type == "cuda":
         log.log(level, "%s: at most %.0f MB of memory", device, torch.cuda.max_memory_allocated(device) / 1e6)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device. To a GPU it goes through pinned memory, and nobody waits: torch keeps that
-    memory until it arrived.
+    """Return the tensor on a device.
+
+    To a GPU it goes through pinned memory without waiting: torch keeps that memory until the copy has
+    arrived.
     """
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
-    pinned = torch.empty_like(tensor, pin_memory=True)  # dense, also where the tensor is a part of another
+    pinned = torch.empty_like(tensor, pin_memory=True)  # dense, even where the tensor is a view
     return pinned.copy_(tensor).to(device, non_blocking=True)
 
 
 @cache
 def lanes(device: torch.device) -> ThreadPoolExecutor:
-    """Threads with a stream of a GPU each: while kernels run on one, copies go on on the other. They stay,
-    and what they allocated with them, however many threads wait for them.
+    """Return threads with a GPU stream each: while kernels run on one, the other copies.
+
+    They stay, and so does what they allocated, however many threads wait for them.
     """
     return ThreadPoolExecutor(_N_LANES, f"vae-core-{device}")
 
 
 def on_lane(device: torch.device, work: Callable[[], int]) -> Callable[[], int]:
-    """The work for a lane's thread: begun after what the current stream was asked so far, and finished when
-    it returns.
+    """Wrap work for a lane's thread.
+
+    It begins after what the current stream was asked so far, and is finished when it returns.
     """
     asked = torch.cuda.current_stream(device).record_event()
 
@@ -131,17 +133,16 @@ def on_lane(device: torch.device, work: Callable[[], int]) -> Callable[[], int]:
 
 
 class Recorded:
-    """A function of tensors that changes state in place, on a GPU recorded once as a graph and then repeated
-    as a whole.
+    """A function of tensors that changes state in place, on a GPU recorded once and replayed as one graph.
 
-    Launching a hundred small kernels takes longer than running them. All shapes, and what the function takes
-    from elsewhere than its arguments, must stay. Where recording fails it goes on plainly.
+    Launching a hundred small kernels takes longer than running them. All shapes, and whatever the function
+    reads other than its arguments, must stay the same. Where recording fails, it goes on plainly.
     """
 
     def __init__(
         self, function: Callable[..., None], record: Callable[[Callable[[], None]], Callable[[], None]]
     ) -> None:
-        """record: makes of a call one that repeats it, ``graph``."""
+        """record: turns a call into one that repeats it, such as ``graph``."""
         self.function, self.record = function, record
         self.n_calls = 0
         self.inputs: list[Tensor] = []
@@ -167,8 +168,9 @@ class Recorded:
 
 
 def graph(call: Callable[[], None]) -> Callable[[], None]:
-    """What repeats a call's kernels, which are recorded and not run. The current stream must not be the
-    default one.
+    """Record a call's kernels without running them. Returns what replays them.
+
+    The current stream must not be the default one.
     """
     recorded = torch.cuda.CUDAGraph()
     # other threads of the process may use the device meanwhile

@@ -1,4 +1,4 @@
-"""Whether a trained model is one: latents that carry nothing, variances at their bounds.
+"""Whether training worked: latents that carry nothing, variances at their bounds.
 
 Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training
 itself notices and survives (run.py), or whether a model is better than another (the caller's).
@@ -20,18 +20,19 @@ from vae_core.records import Records
 from vae_core.slices import in_slices
 
 _ACTIVE = 0.01  # variance over the records of a latent's posterior mean (Burda et al. 2016, section 5.2)
-_WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given it up
+_WIDE = 50.0  # variance of a column, in standardised units, at which a decoder has given up on it
 _LEARN_SCALE = ("gaussian", "gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 _NARROW = 1e-4  # variance of a posterior that has become a point
-_MOST_OUTSIDE = 0.05  # share of a column's values that its noise model may not allow: anomalies, say
+_MOST_OUTSIDE = 0.05  # tolerated share of a column's values outside its noise model's range: anomalies
 _MOST = 16_384  # records looked at
 _FEWEST = 50  # fewer say nothing
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. active: of each member, how many latents vary with the records; notes: what is wrong,
-    in words.
+    """What was found.
+
+    active: of each member, how many latents vary with the records. notes: what is wrong, in words.
     """
 
     active: tuple[int, ...]
@@ -61,8 +62,9 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
 
 
 def _learned_variance(numeric: Noise) -> Tensor:
-    """(M, B, N) what the decoder says of how far a number spreads. Of a Student t it is the squared scale:
-    its variance is large where tails are heavy, too.
+    """Return the variance (M, B, N) that the decoder gives a number.
+
+    Of a Student t it is the squared scale: its variance is large where tails are heavy, too.
     """
     if isinstance(numeric, StudentT):
         return numeric.squared_scale
@@ -78,13 +80,13 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
     if not all(active) and len(vae.layout.columns) > 1:
         notes.append(_collapse(active, n_latents, vae.recipe))
     points = float((spread < _NARROW).float().mean())
-    # an exact posterior is as narrow as many columns make it
+    # many columns make an exact posterior narrow without any fault
     if vae.recipe.regulariser == "kl" and vae.recipe.encoder != "exact" and points > 0.5:
         tries = "raise kl_weight or lower n_latents" if vae.recipe.weighs_the_kl else "lower n_latents"
         notes.append(f"{points:.0%} of the posteriors have shrunk to points: latents copy records; {tries}")
     learned = vae.learned[: variance.shape[2]].cpu()
     scaled = torch.tensor([name in _LEARN_SCALE for name in vae.noise.names], dtype=torch.bool)
-    # where the steps between a column's values are as wide as that, it was not the training that went there
+    # where the steps between a column's values are as wide as that, training did not run off
     stepped = (vae.noise.lowest_variance.amax(dim=(0, 1)) > _WIDE).cpu()
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled & ~stepped
     if wide_N.any():
@@ -94,7 +96,7 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
 
 
 def _misfits(vae: VAE, records: Records) -> list[str]:
-    """Columns whose numbers are not of the kind that their noise model is for."""
+    """Return a note on each column whose numbers are outside its noise model's range."""
     notes = []
     for name, noise, values in zip(
         vae.layout.numeric, vae.noise.names, records.numeric.unbind(dim=1), strict=True

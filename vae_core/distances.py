@@ -1,12 +1,12 @@
-"""How far a batch of latents is from the prior N(0, I), as a whole: what can stand in place of the KL.
+"""Distances of a batch of latents, as a whole, to the prior N(0, I): replacements for the KL.
 
 Belongs here: distances between samples and N(0, I), one value per member. Does not: what they are weighed
-against (training.py), or how unusual one record's latents are (scoring.py).
+against (losses.py), or how unusual one record's latents are (scoring.py).
 
-A KL term asks every record's posterior to look like the prior, a distance only all of them together. Each is
-0 in the limit for samples of the prior and above 0 for samples of any other distribution
+A KL term asks every record's posterior to look like the prior; a distance asks it only of all together. Each
+is 0 in the limit for samples of the prior and above 0 for samples of any other distribution
 (``gaussian_wasserstein``: of any with other means or covariances). "Unbiased" ones are so for every number of
-records, and thus now and then below 0.
+records, and thus sometimes below 0.
 """
 
 # M members, B records, Z latents, P prior draws, K scales of a kernel, D directions, Q nodes of a quadrature
@@ -37,19 +37,18 @@ def mmd(z: Tensor, prior: Tensor) -> Tensor:
 
 
 def wasserstein(z: Tensor, prior: Tensor) -> Tensor:
-    """(...) the penalty of the Wasserstein autoencoder, z (..., B, Z) against draws of the prior (..., P, Z);
-    unbiased.
+    """(...) penalty of the Wasserstein autoencoder of z (..., B, Z), prior draws (..., P, Z); unbiased.
 
     MMD² with inverse multiquadratic kernels C / (C + ‖a − b‖²), whose tails still pull at latents far away,
-    mean over C = 2 n_latents · (0.1, …, 10) (Tolstikhin et al. 2018, algorithm 2). It is the cost of decoding
-    plus this that relaxes a Wasserstein distance, between records and what the decoder makes of the prior;
-    between latents and prior themselves, that is ``gaussian_wasserstein`` and ``sliced_wasserstein``.
+    mean over C = 2 n_latents · (0.1, …, 10) (Tolstikhin et al. 2018, algorithm 2). The cost of decoding plus
+    this penalty relaxes a Wasserstein distance between records and what the decoder makes of the prior;
+    between latents and the prior itself, that is ``gaussian_wasserstein`` and ``sliced_wasserstein``.
     """
     return _u_statistic(z, prior, _inverse_multiquadratic_kernel)
 
 
 def kernel(z: Tensor) -> Tensor:
-    """(...) what ``mmd`` is on average over the prior's draws, z (..., B, Z); unbiased, without their noise.
+    """(...) mean of ``mmd`` of z (..., B, Z) over the prior's draws; unbiased, without their noise.
 
     E_y k(z, y) = (s²/(s²+1))^{n/2} exp(−‖z‖² / 2(s²+1)) and E k(y, y') = (s²/(s²+2))^{n/2}, n = n_latents
     (Rustamov 2021, prop. 1; as a test of normality: Baringhaus & Henze 1988).
@@ -76,13 +75,13 @@ def energy(z: Tensor) -> Tensor:
 
 
 def mean_distance_to_prior(z: Tensor) -> Tensor:
-    """(...) E‖z − y‖ over y ~ N(0, I) of each point z (..., Z), to 3e-5 of itself with one latent, 1e-8 with
-    more.
+    """(...) E‖z − y‖ over y ~ N(0, I) of each point z (..., Z).
 
-    This is √2 Γ((n+1)/2)/Γ(n/2) · ₁F₁(−½; n/2; −‖z‖²/2), which torch does not have. As √a = c/√π ∫ (1 −
-    exp(−a t²/c²)) / t² dt over t > 0, and E exp(−u‖z − y‖²) = (1+2u)^{−n/2} exp(−u‖z‖² / (1+2u)), it is an
-    integral of a function smooth in φ = arctan t, even about 0 and about π/2: the midpoint rule converges
-    faster than any power. Any c > 0 is right; c² = ‖z‖² + n puts the slope where the nodes are.
+    The relative error is 3e-5 with one latent, 1e-8 with more. This is √2 Γ((n+1)/2)/Γ(n/2) · ₁F₁(−½; n/2;
+    −‖z‖²/2), which torch does not have. As √a = c/√π ∫ (1 − exp(−a t²/c²)) / t² dt over t > 0, and E exp(−u‖z
+    − y‖²) = (1+2u)^{−n/2} exp(−u‖z‖² / (1+2u)), it is an integral of a function smooth in φ = arctan t and
+    even about 0 and π/2: the midpoint rule converges faster than any power. Any c > 0 is right; c² = ‖z‖² + n
+    puts the slope where the nodes are.
     """
     n = z.shape[-1]
     squares = z.square().sum(dim=-1, keepdim=True)
@@ -96,15 +95,14 @@ def mean_distance_to_prior(z: Tensor) -> Tensor:
 
 
 def sliced_wasserstein(z: Tensor, directions: Tensor) -> Tensor:
-    """(...) squared 2-Wasserstein distance of z (..., B, Z) to N(0, 1) along directions (D, Z) of length 1,
-    their mean.
+    """(...) squared 2-Wasserstein distance of z (..., B, Z) to N(0, 1), mean over directions (D, Z).
 
     The distance of the sliced-Wasserstein autoencoder (Kolouri et al. 2019, eq. 12), exact along each
-    direction instead of against sorted draws: with x_(i) the sorted projections and m_i the mean of N(0, 1)
-    between its quantiles (i−1)/B and i/B, it is mean (x_(i) − m_i)² + 1 − mean m_i². Unbiased in the
-    directions, above 0 for samples of the prior by 2 − 2 mean m_i E x_(i), which from 128 records on is
-    (log log B + 1.4) / B to 3 % (0.024 at 128; the order is that of Bobkov & Ledoux 2019) and which a scale
-    of the latents about 1 % below 1 makes smallest.
+    direction (of length 1) instead of against sorted draws. With x_(i) the sorted projections and m_i the
+    mean of N(0, 1) between its quantiles (i−1)/B and i/B, it is mean (x_(i) − m_i)² + 1 − mean m_i². Unbiased
+    in the directions. For samples of the prior it is above 0 by 2 − 2 mean m_i E x_(i), from 128 records on
+    (log log B + 1.4) / B to 3 % (0.024 at 128; the order is that of Bobkov & Ledoux 2019). Latents scaled
+    about 1 % below 1 minimise it.
     """
     sorted_BD = (z @ directions.T).sort(dim=-2).values
     steps = torch.arange(1, z.shape[-2], device=z.device, dtype=z.dtype) / z.shape[-2]
@@ -116,27 +114,24 @@ def sliced_wasserstein(z: Tensor, directions: Tensor) -> Tensor:
 
 
 def gaussian_wasserstein(z: Tensor) -> Tensor:
-    """(...) squared 2-Wasserstein distance to N(0, I) of the Gaussian with the mean and covariance of z (...,
-    B, Z).
+    """(...) squared 2-Wasserstein distance to N(0, I) of the Gaussian with z's mean and covariance.
 
-    ‖mean‖² + Σ (s_i − 1)², s_i the covariance's roots (Bures–Wasserstein; Gelbrich 1990, prop. 7): never
-    above the distance of z itself, blind to all but two moments, cheap. Above 0 by about n (n + 5) / 4B for
-    samples of the prior, n = n_latents.
+    z: (..., B, Z). ‖mean‖² + Σ (s_i − 1)², s_i the covariance's roots (Bures–Wasserstein; Gelbrich 1990,
+    prop. 7): never above the distance of z itself, blind to all but two moments, cheap. Above 0 by about n (n
+    + 5) / 4B for samples of the prior, n = n_latents.
     """
     n_records, n = z.shape[-2:]
     mean = z.mean(dim=-2)
     centred = (z - mean[..., None, :]) / math.sqrt(n_records)
     finite = torch.where(
         centred.isfinite(), centred, 0.0
-    )  # the decomposition raises where it should keep a NaN
+    )  # svdvals raises on NaN; the mean below carries it on
     roots: Tensor = torch.linalg.svdvals(finite)
     return mean.square().sum(dim=-1) + (roots - 1).square().sum(dim=-1) + (n - roots.shape[-1])
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """(..., A, B) Euclidean, without the cancellation of ‖a‖² + ‖b‖² − 2ab; the gradient at distance 0 is
-    0.
-    """
+    """(..., A, B) Euclidean, without the cancellation of ‖a‖² + ‖b‖² − 2ab; the gradient at 0 is 0."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -174,7 +169,7 @@ def _prior_like(z: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _directions(z: Tensor, generator: torch.Generator) -> Tensor:
-    """(D, Z) spread evenly over the sphere."""
+    """(D, Z) unit vectors, uniform on the sphere."""
     normal = z.new_empty(_N_DIRECTIONS, z.shape[-1]).normal_(generator=generator)
     return functional.normalize(normal, dim=-1)
 

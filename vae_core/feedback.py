@@ -4,9 +4,8 @@ Belongs here: the weights, as the most probable ones given verdicts. Does not: t
 training on verdicts (known.py).
 
 After Das et al. (2016) and Siddiqui et al. (2018): a score that is a sum of terms is taught by weights near
-one. The model behind it is a logistic regression in which the score itself is the starting point: were
-anomalies spread evenly, a record's log odds to be one would be −log p(x) and a constant, that is, weights of
-one.
+one. The model is a logistic regression that starts from the score itself: if anomalies were spread uniformly,
+a record's log odds of being one would be −log p(x) plus a constant, that is, weights of one.
 """
 
 # N judged records, T terms of the score: the columns', and the KL divergence
@@ -22,17 +21,18 @@ from vae_core.model import VAE
 from vae_core.scoring import score
 from vae_core.threads import one_thread_per_kernel
 
-WRONG = 0.05  # share of verdicts taken to be wrong, whatever the record is like
+WRONG = 0.05  # share of verdicts assumed wrong, whatever the record
 _SPREAD_OF_SCALE = 1.0  # of log β around 0
-_FARTHEST = 1e3  # nats; a term beyond tells no more
+_FARTHEST = 1e3  # nats at which terms are clipped
 _LARGEST_LOG = 5.0  # of weights and scale, either way; keeps the search from overflowing
 _MOST_STEPS = 500
 
 
 def weigh(vae: VAE, known: Known) -> None:
-    """Set the weights of the score's terms by known records, or to one where they are of one kind alone.
+    """Set the weights of the score's terms by known records.
 
-    Those the model was not trained on say most: their terms are what a new record's will be.
+    They are one where all are of one kind or ``weight_spread`` is 0. Records outside the training set say
+    most: their terms are what a new record's will be.
     """
     vae.weights.fill_(1)
     spread = vae.recipe.weight_spread
@@ -46,15 +46,15 @@ def weigh(vae: VAE, known: Known) -> None:
 
 
 def most_probable_weights(terms: Tensor, is_anomaly: Tensor, spread: float) -> Tensor:
-    """(T,) float64, positive: the weights of ``most_probable``."""
+    """Return the weights of ``most_probable``, (T,) float64, positive."""
     return most_probable(terms, is_anomaly, spread)[0].exp()
 
 
 def most_probable(terms: Tensor, is_anomaly: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
-    """log w (T,), b () and log β (), float64, at the top of ``log_posterior`` that is uphill from w = 1 and
-    the median score.
+    """Return log w (T,), b () and log β (), float64, at a maximum of ``log_posterior``.
 
-    terms: (N, T) nats. is_anomaly: (N,) bool, both kinds in it. spread: standard deviation of log w.
+    It is the one uphill from w = 1 and the median score. terms: (N, T) nats. is_anomaly: (N,) bool, both
+    kinds in it. spread: standard deviation of log w.
     """
     terms = terms.double().clamp(-_FARTHEST, _FARTHEST)
     totals = terms.sum(dim=1)
@@ -86,17 +86,17 @@ def most_probable(terms: Tensor, is_anomaly: Tensor, spread: float) -> tuple[Ten
 
 
 def _bounded(logs: Tensor) -> Tensor:
-    """Within ±_LARGEST_LOG, with a slope everywhere: a search that a first step took far out finds back."""
+    """Bound to ±_LARGEST_LOG with a slope everywhere, so that a search that overshot can come back."""
     return _LARGEST_LOG * torch.tanh(logs / _LARGEST_LOG)
 
 
 def log_posterior(
     log_weights: Tensor, border: Tensor, log_scale: Tensor, terms: Tensor, is_anomaly: Tensor, spread: float
 ) -> Tensor:
-    """() up to a constant: a verdict is right with probability 1 − WRONG, and then says anomaly with odds
-    exp(β (t · w − b)).
+    """Return the log posterior () up to a constant.
 
-    log w ~ N(0, spread²), each; log β ~ N(0, 1); b may be anywhere.
+    A verdict is right with probability 1 − WRONG, and then says anomaly with odds exp(β (t · w − b)). Each
+    log w ~ N(0, spread²); log β ~ N(0, 1); b has a flat prior.
     """
     odds = log_scale.exp() * (terms @ log_weights.exp() - border)
     signed = torch.where(is_anomaly, odds, -odds)

@@ -1,9 +1,8 @@
-"""Weights of several networks as one tensor, so that what is done to all of them is one kernel and not one
-for each.
+"""Weights of several networks as one tensor, so that one kernel serves all of them.
 
 Belongs here: where parameters lie, their gradient, its length by member, and Adam's step. Does not: the loss
-(run.py). torch's own Adam makes the same step; merely to import it takes a second and 800 modules, a
-compiler's among them.
+(run.py). torch's own Adam makes the same step, but importing it takes a second and 800 modules, among them a
+compiler's.
 """
 
 # M members, W weights of one member
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 _TINY = 1e-8
-_SMALL = 2**14  # weights of a member; what is larger keeps its own memory: lookups in it must not copy it
+_SMALL = 2**14  # weights of a member; a larger parameter keeps its own memory: lookups in it must not copy it
 
 
 class FlatParameters:
@@ -47,18 +46,18 @@ class FlatParameters:
             self.state |= {f"first.{i}": torch.zeros_like(tensor), f"second.{i}": torch.zeros_like(tensor)}
 
     def differentiate(self, loss: Tensor) -> None:
-        """Lay the gradient of a loss beside the tensors."""
+        """Store the gradient of a loss in ``gradients``."""
         self.lay(torch.autograd.grad(loss, self.ordered, allow_unused=True, materialize_grads=True))
 
     def lay(self, gradients: Sequence[Tensor]) -> None:
-        """Lay gradients, one for each of ``ordered``, beside the tensors."""
+        """Store gradients, one for each of ``ordered``, in ``gradients``."""
         flat = [gradient.flatten(1) for gradient in gradients]
         if self.n_small:
             flat[: self.n_small] = [torch.cat(flat[: self.n_small], dim=1)]
         self.gradients = flat
 
     def clip(self, longest: float) -> Tensor:
-        """Shorten each member's gradient to that norm. Returns the members' mean norm before, ()."""
+        """Shorten each member's gradient to this norm. Returns the members' mean norm before, ()."""
         norms = [torch.linalg.vector_norm(gradient, dim=1) for gradient in self.gradients]
         norm_M = norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
         factor_M = (longest / (norm_M + 1e-6)).clamp(max=1)[:, None]
@@ -68,14 +67,15 @@ class FlatParameters:
         return mean
 
     def sizes(self, rate: float, n_steps: int) -> tuple[float, float]:
-        """What ``step`` is told in its n-th step at this learning rate."""
+        """Return the two numbers that ``step`` takes in the n-th step at this learning rate."""
         of_first, of_second = (1 - beta**n_steps for beta in self.betas)
         return -rate / of_first, math.sqrt(of_second)
 
     @torch.no_grad()
     def step(self, scale: Tensor, root: Tensor) -> None:
-        """Adam's (Kingma & Ba 2015, algorithm 1), all that changes from step to step in two tensors (), see
-        ``sizes``.
+        """Take Adam's step (Kingma & Ba 2015, algorithm 1).
+
+        All that changes from step to step is in two tensors (), see ``sizes``.
         """
         for i, (tensor, gradient) in enumerate(zip(self.tensors, self.gradients, strict=True)):
             first, second = self.state[f"first.{i}"], self.state[f"second.{i}"]

@@ -1,12 +1,12 @@
 """The score of the default family in few kernels and no new memory: what `scoring.py` says, faster.
 
-Belongs here: the same arithmetic as in model.py, noise.py, priors.py and scoring.py for models of numbers
-whose noise is Gaussian with a variance for every cell, whose posterior is diagonal and found by a network.
-Does not: any other model, which takes the way through those modules, or what a score means.
+Belongs here: the arithmetic of model.py, noise.py, priors.py and scoring.py for models of numbers with
+Gaussian noise, a variance for every cell, and a diagonal posterior from a network. Does not: other models,
+which go through those modules, or what a score means.
 
-What depends on the model alone is computed once, powers and logarithms are to base 2, which costs a third of
-e, and a logarithm is taken of a product of members. Tensors are (…, columns, records): a reduction over
-columns adds whole rows of memory. Equal to the other way to rounding, which a test holds.
+What depends on the model alone is computed once. Powers and logarithms are to base 2, which costs a third of
+base e, and a logarithm is taken of a product over members. Tensors are (…, columns, records), so that a
+reduction over columns adds whole rows of memory. A test checks that both ways agree to rounding.
 """
 
 # M members, B records of a slice, N numeric columns, H hidden units, Z latents, K components, C context
@@ -32,14 +32,12 @@ from vae_core.priors import Mixture, StandardNormal
 from vae_core.records import FARTHEST
 
 HIGHEST_TERM = 1e30  # nats; keeps sums finite
-HIGHEST_RATIO = 1e18  # of squared residuals to their scale; two of them can be multiplied
+HIGHEST_RATIO = 1e18  # of squared residuals to their scale; two multiply without overflow
 
 
 @dataclass(frozen=True, eq=False)
 class SliceScores:
-    """Of a slice, until the next one: column_terms (N, B); anomaly_score, reconstruction, kl_divergence
-    (B,).
-    """
+    """Scores of a slice, valid until the next: column_terms (N, B), all others (B,)."""
 
     anomaly_score: Tensor
     reconstruction: Tensor
@@ -77,8 +75,8 @@ class FusedScorer:
         self.n_numeric, self.n_latents = len(layout.numeric), recipe.latents_for(layout)
         self.n_context, self.indicated = len(layout.context), torch.tensor(vae.indicated).to(self.device)
         n, z = self.n_numeric, self.n_latents
-        # (M, outputs, inputs), biases as the weights of an input that is one, which each layer hands on; the
-        # members' first layer is one map
+        # (M, outputs, inputs): a bias is the weight of an input that is one, which each layer hands on. The
+        # members' first layers are one map
         self.encoder_inputs = _handing_on(vae.encoder_inputs).flatten(0, 1)
         encoder, decoder = _with_bias(vae.encoder_outputs), _with_bias(vae.decoder_outputs)
         one = torch.zeros_like(encoder[:, :1])
@@ -104,7 +102,7 @@ class FusedScorer:
 
     @classmethod
     def of(cls, vae: VAE) -> Self | None:
-        """None where the model is of another family."""
+        """Return a scorer, or None where the model is of another family."""
         recipe = vae.recipe
         ours = (
             (recipe.encoder, recipe.posterior, recipe.regulariser) == ("network", "diagonal", "kl")
@@ -115,8 +113,9 @@ class FusedScorer:
         return cls(vae) if ours else None
 
     def __call__(self, numeric: Tensor, context: Tensor, size: int) -> SliceScores:
-        """Score at most ``size`` records, (n_records, n_numeric) and (n_records, n_context), as one slice of
-        that size.
+        """Score at most ``size`` records as one slice of that size.
+
+        numeric: (n_records, n_numeric). context: (n_records, n_context).
         """
         buffers = self._buffers(size)
         self._read(buffers, numeric, context)
@@ -132,8 +131,9 @@ class FusedScorer:
         return SliceScores(score, reconstruction, kl_divergence, terms)
 
     def expect(self, numeric: Tensor, context: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of what is expected of each cell, (N, size) each, of records as
-        above.
+        """Return the mean and standard deviation expected of each cell, (N, size) each.
+
+        Arguments are those of ``__call__``.
         """
         buffers = self._buffers(size)
         self._read(buffers, numeric, context)
@@ -146,7 +146,7 @@ class FusedScorer:
     def _buffers(self, size: int) -> _Buffers:
         buffers: _Buffers | None = getattr(self._local, "buffers", None)
         if buffers is None or buffers.size != size:
-            buffers = self._local.buffers = None  # before the next take their memory
+            buffers = self._local.buffers = None  # freed before the next are allocated
             buffers = self._local.buffers = _Buffers(self, size)
         return buffers
 
@@ -171,7 +171,7 @@ class FusedScorer:
         return not bool(at.observed.all())
 
     def _encode(self, at: _Buffers) -> None:
-        """Posterior means into ``latents[:, :Z]``, log-variances in bits into ``latents[:, Z + 1 :]``."""
+        """Write posterior means into ``latents[:, :Z]``, log-variances in bits from ``Z + 1`` on."""
         z = self.n_latents
         torch.mm(self.encoder_inputs, at.inputs, out=at.hidden.flatten(0, 1)).relu_()
         torch.bmm(self.posterior, at.hidden, out=at.latents)
@@ -179,7 +179,7 @@ class FusedScorer:
         at.latents[:, z + 1 :].clamp_(LOG_VARIANCE[0] * LOG2_E, LOG_VARIANCE[1] * LOG2_E)
 
     def _kl_divergence(self, at: _Buffers) -> Tensor:
-        """(B,) nats, to the prior; spoils the log-variances."""
+        """Return the KL divergence to the prior, (B,) nats; overwrites the log-variances."""
         mean, bits = at.latents[:, : self.n_latents], at.latents[:, self.n_latents + 1 :]
         if not isinstance(self.vae.prior, Mixture):
             excess = torch.exp2(bits).sub_(1).sub_(bits, alpha=math.log(2)).clamp_(min=0)
@@ -194,7 +194,7 @@ class FusedScorer:
         return kl_MB.sum(dim=0).mul_(-math.log(2) / self.n_members).clamp_(max=HIGHEST_TERM)
 
     def _decode(self, at: _Buffers) -> None:
-        """Means into ``place``, variances into ``spread``."""
+        """Write means into ``place``, variances into ``spread``."""
         torch.bmm(self.from_latents, at.latents[:, : self.n_latents + 1], out=at.hidden)
         if self.n_context:
             context = at.inputs[self.n_numeric : self.n_numeric + self.n_context]
@@ -204,8 +204,9 @@ class FusedScorer:
         at.spread.clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E).exp2_().add_(self.lowest_variance)
 
     def _terms(self, at: _Buffers) -> tuple[Tensor, Tensor]:
-        """Of squared residuals in ``place``: columns' terms (N, B), in ``reconstruction``, without the linear
-        model; and the reconstruction (B,).
+        """Return the columns' terms (N, B) without the linear model, and the reconstruction (B,).
+
+        ``place`` holds squared residuals; the terms go into ``reconstruction``.
         """
         numeric_NB = torch.div(at.place[0], at.spread[0], out=at.reconstruction)
         for squared, variance in zip(at.place[1:], at.spread[1:], strict=True):
@@ -220,7 +221,7 @@ class FusedScorer:
 
     @staticmethod
     def _add_logs(factors: Tensor, together: int, total: Tensor, product: Tensor) -> None:
-        """Add the members' logarithms to total (N, B), of so many multiplied; spoils them."""
+        """Add the members' logarithms to total (N, B), ``together`` factors a product; overwrites factors."""
         for some in torch.split(factors, together):
             *others, last = some
             for factor in others:
@@ -247,12 +248,12 @@ class FusedScorer:
 
 
 def _with_bias(layer: MemberLinear) -> Tensor:
-    """(M, outputs, inputs + 1): the bias as the weight of an input that is one."""
+    """Return weights (M, outputs, inputs + 1), the bias as the weight of an input that is one."""
     return torch.cat([layer.weight.detach(), layer.bias.detach()], dim=1).mT.contiguous()
 
 
 def _handing_on(layer: MemberLinear) -> Tensor:
-    """(M, outputs + 1, inputs + 1): as `_with_bias`, and one more output, which is always one."""
+    """Return ``_with_bias`` with one more output, which is always one: (M, outputs + 1, inputs + 1)."""
     weight = functional.pad(_with_bias(layer), (0, 0, 0, 1))
     weight[:, -1, -1] = 1
     return weight

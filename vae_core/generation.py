@@ -1,8 +1,7 @@
-"""What a model is good for beside finding anomalies: new records, missing cells filled in, latents to look
-at.
+"""What a model is good for beside finding anomalies: new records, imputed cells, latents to look at.
 
 Belongs here: draws from p(x), p(missing | observed) and q(z|x) of a fitted model. Does not: what is expected
-of a cell that is there, its reconstruction; ``expect`` has that for every record.
+of an observed cell, its reconstruction, which ``expect`` has for every record.
 """
 
 # M members, B records, Z latents, K draws of the latents, D draws of a record, N numeric columns, T codes of
@@ -25,15 +24,15 @@ from vae_core.records import MISSING, Records
 from vae_core.slices import in_slices, slice_size
 from vae_core.threads import one_thread_per_kernel
 
-_NODES = 256  # draws of the latents, per member, that stand for p(z | observed cells)
-_FROM_PRIOR = 32  # of them, those drawn from the prior: weights then have a bound
+_NODES = 256  # draws of the latents, per member, that represent p(z | observed cells)
+_FROM_PRIOR = 32  # how many of them are drawn from the prior, which bounds the weights
 
 
 @dataclass(frozen=True, eq=False)
 class Latents:
     """Where records lie in latent space. mean, std: (n_members, n_records, n_latents).
 
-    Members have no axes in common: plot those of one member.
+    Members do not share axes: plot one member's.
     """
 
     mean: Tensor
@@ -42,13 +41,13 @@ class Latents:
 
 @dataclass(frozen=True, eq=False)
 class Imputed:
-    """Records whose missing cells were filled in; cells that were observed are as they were, to the bit.
+    """Records whose missing cells were filled in; observed cells are unchanged, to the bit.
 
     records: missing numbers at their conditional mean, missing categories at the likeliest code.
     std: (n_records, n_numeric) conditional standard deviation in standardised units; 0 where observed.
     probabilities: for each categorical column (n_records, n_codes), given the observed cells; 1 at an
         observed code.
-    draws: so many complete tables from p(missing | observed), for multiple imputation.
+    draws: complete tables from p(missing | observed), for multiple imputation.
     Cells of columns that training never saw stay missing, their std and probabilities NaN.
     """
 
@@ -59,7 +58,7 @@ class Imputed:
 
 
 def encode(vae: VAE, records: Records) -> Latents:
-    """Posterior means and standard deviations, for plots. A record's do not depend on the others."""
+    """Return posterior means and standard deviations, for plots. A record's do not depend on the others."""
     vae.layout.check(records)
     shape = vae.recipe.n_members, len(records), vae.recipe.latents_for(vae.layout)
     latents = Latents(records.numeric.new_empty(shape), records.numeric.new_empty(shape))
@@ -75,12 +74,12 @@ def encode(vae: VAE, records: Records) -> Latents:
 
 @torch.no_grad()
 def sample(vae: VAE, n_records: int, *, context: Tensor | None = None, seed: int) -> Records:
-    """New records: a member at random for each, z from the prior, x from p(x|z).
+    """Return new records: for each a random member, z from the prior, x from p(x|z).
 
     context: (n_records, n_context) float32, needed where the layout has context columns. The same seed gives
-    the same records on one kind of device. Columns that training never saw come out missing. A model whose KL
-    weighs little in training (kl_weight far below 1) has latents that are not distributed like the prior, and
-    its samples are not like its records.
+    the same records on one kind of device. Columns that training never saw come out missing. Where the KL
+    weighed little in training (kl_weight far below 1), latents are not distributed like the prior, and
+    samples are unlike the records.
     """
     context = _checked_context(vae, n_records, context)
     generator = torch.Generator(vae.device).manual_seed(seed)
@@ -115,8 +114,9 @@ def _checked_context(vae: VAE, n_records: int, context: Tensor | None) -> Tensor
 
 
 def _draw(vae: VAE, latents: Tensor, member: Tensor, context: Tensor, generator: torch.Generator) -> Records:
-    """One draw of x from p(x|z) of a member (B,) for each record. latents: (M, B, Z), or (B, Z) for all
-    members alike.
+    """Return one draw of x from p(x|z) of a member (B,) for each record.
+
+    latents: (M, B, Z), or (B, Z) for all members alike.
     """
     n, layout = len(context), vae.layout
     blank = _blank(vae, context)
@@ -132,7 +132,7 @@ def _draw(vae: VAE, latents: Tensor, member: Tensor, context: Tensor, generator:
 
 
 def _blank(vae: VAE, context: Tensor) -> Records:
-    """Records of missing cells alone, with this context (B, n_context)."""
+    """Return records of missing cells alone, with this context (B, n_context)."""
     n, layout = len(context), vae.layout
     codes = torch.full((n, len(layout.categorical)), MISSING, device=context.device)
     return Records(context.new_full((n, len(layout.numeric)), math.nan), codes, context)
@@ -143,12 +143,12 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
     """Fill missing cells from the others of their record: expectation, uncertainty, and draws.
 
     Every member answers E[x_missing | x_observed] by self-normalised importance sampling (Mattei & Frellsen
-    2019, eq. 12), and the members are averaged as in ``scoring.Expected``. Latents are proposed by the
-    Gaussian nearest to p(z | x_observed) (inference.py), one in eight by the prior, and weighted by
-    p(x_observed, z) over the density of that mixture. Where the decoder is linear and its noise Gaussian,
-    that Gaussian is the posterior itself; otherwise the answer tends to the model's own conditional as the
-    number of proposals (256 per member) grows, but for a hierarchical prior, of whose density a bound stands
-    in. Draws are resampled proposals.
+    2019, eq. 12), and the members are averaged as in ``scoring.Expected``. Seven in eight latents are
+    proposed by the Gaussian nearest to p(z | x_observed) (inference.py), one in eight by the prior; each is
+    weighted by p(x_observed, z) over the density of that mixture. Where the decoder is linear and its noise
+    Gaussian, that Gaussian is the posterior itself. Otherwise the answer tends to the model's own conditional
+    as the number of proposals (256 per member) grows, except for a hierarchical prior, for whose density a
+    bound stands in. Draws are resampled proposals.
 
     Random numbers come from the seed and the record's own observed cells: a record's result does not depend
     on the others, and equal records get equal draws. Costs some milliseconds for each record with a missing
@@ -169,8 +169,9 @@ def impute(vae: VAE, records: Records, *, draws: int = 5, seed: int) -> Imputed:
 
 
 def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:
-    """The Gaussian nearest to p(z | observed cells): mean (M, B, Z) and factor (M, B, Z, Z), on the model's
-    device.
+    """Return the Gaussian nearest to p(z | observed cells), on the model's device.
+
+    Its mean is (M, B, Z), its factor (M, B, Z, Z).
     """
     n_members, n_latents = vae.recipe.n_members, vae.recipe.latents_for(vae.layout)
     mean = torch.empty(n_members, len(records), n_latents, device=vae.device)
@@ -187,8 +188,9 @@ def _proposals(vae: VAE, records: Records) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """Of one record, every cell as if it were missing. mean, std: (1, N); chances: (1, T) of each column;
-    draws: D records.
+    """Every cell of one record as if it were missing.
+
+    mean, std: (1, N). chances: (1, T) of each column. draws: D records.
     """
 
     mean: Tensor
@@ -198,7 +200,7 @@ class _Answer:
 
     @property
     def codes(self) -> Tensor:
-        """(1, n_categorical) the likeliest."""
+        """The likeliest codes, (1, n_categorical)."""
         likeliest = [chance.argmax(dim=-1) for chance in self.chances]
         return torch.stack(likeliest, dim=-1) if likeliest else self.draws.categorical[:1]
 
@@ -218,14 +220,14 @@ def _answer(vae: VAE, record: Records, proposal: FullGaussian, draws: int, seed:
 
 
 def _own_seed(record: Records, seed: int) -> int:
-    """From a record's observed cells and the caller's seed."""
+    """Derive a seed from a record's observed cells and the caller's seed."""
     cells = [record.values + 0.0, record.observed, record.categorical, record.context_values + 0.0]  # no -0.0
     content = repr((seed, [cell.tolist() for cell in cells])).encode()
     return int.from_bytes(hashlib.sha256(content).digest()[:7], "big")
 
 
 def _proposed(vae: VAE, proposal: FullGaussian, generator: torch.Generator) -> Tensor:
-    """(M, K, Z) latents in mirrored pairs, the last few from the prior."""
+    """Return latents (M, K, Z) in mirrored pairs, the last few from the prior."""
     mean = proposal.mean
     half = mean.new_empty(len(mean), _NODES // 2, mean.shape[-1]).normal_(generator=generator)
     noise = torch.stack([half, -half], dim=2).flatten(1, 2)
@@ -233,7 +235,7 @@ def _proposed(vae: VAE, proposal: FullGaussian, generator: torch.Generator) -> T
 
 
 def _log_proposal(vae: VAE, proposal: FullGaussian, latents: Tensor) -> Tensor:
-    """(M, K) log-density in nats of the mixture that the latents (M, K, Z) were drawn from."""
+    """Return the log-density (M, K), nats, of the mixture that the latents (M, K, Z) were drawn from."""
     away = (latents - proposal.mean)[..., None]
     noise = torch.linalg.solve_triangular(proposal.factor, away, upper=False)[..., 0]
     share = _FROM_PRIOR / _NODES
@@ -243,8 +245,9 @@ def _log_proposal(vae: VAE, proposal: FullGaussian, latents: Tensor) -> Tensor:
 
 
 def _moments(likelihood: ColumnLikelihood, weight: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    """Mean and standard deviation (1, N) of numbers and chances (1, T) of categories under weights (M, K)
-    that add up to 1.
+    """Return means and standard deviations (1, N) of numbers, and probabilities (1, T) of categories.
+
+    weight: (M, K), adding up to 1.
     """
 
     def expectation(values: Tensor) -> Tensor:
@@ -261,7 +264,7 @@ def _moments(likelihood: ColumnLikelihood, weight: Tensor) -> tuple[Tensor, Tens
 
 
 def _assembled(vae: VAE, records: Records, rows: Tensor, answers: list[_Answer], draws: int) -> Imputed:
-    """The answers put where cells are missing. rows: (n_incomplete,) whose they are."""
+    """Put the answers where cells are missing. rows: (n_incomplete,) of the records they belong to."""
     numbers, categories = (~vae.learned.to(records.device)).tensor_split([len(vae.layout.numeric)])
     number_gaps, code_gaps = records.numeric.isnan(), records.categorical == MISSING
 

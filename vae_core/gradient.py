@@ -1,13 +1,12 @@
-"""The default family's loss and its gradient in few kernels: what autograd would find, three times as fast
-for small nets.
+"""The default family's loss and gradient in few kernels: autograd's, three times as fast for small nets.
 
-Belongs here: the same arithmetic as objectives.py on model.py, noise.py, posteriors.py and priors.py, and its
-derivative by hand, for models of numbers whose noise is Gaussian with a variance for every cell, whose
-posterior is diagonal and found by a network, with a mixture as prior. Does not: any other model or loss,
-which go through autograd; the optimiser (run.py).
+Belongs here: the arithmetic of objectives.py on model.py, noise.py, posteriors.py and priors.py, and its
+derivative by hand, for models of numbers with Gaussian noise, a variance for every cell, a diagonal posterior
+from a network, and a mixture as prior. Does not: other models or losses, which go through autograd; the
+optimiser (run.py).
 
-A step of a small net costs as much as the calls it makes: this makes seventy where autograd makes three
-hundred. A test holds both equal to rounding.
+A step of a small net costs as much as the calls it makes: seventy here, three hundred with autograd. A test
+checks that both agree to rounding.
 """
 
 # M members, B records of a minibatch, N numeric columns, H hidden units, Z latents, K components
@@ -33,8 +32,9 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True, eq=False)
 class Gradient:
-    """Of the sum over members of the loss, by name of the parameter; loss, reconstruction, kl_divergence: (M,
-    B) nats. weight: (M, B) of each record in the mean loss.
+    """Gradient of the loss summed over members, by name of the parameter.
+
+    loss, reconstruction, kl_divergence: (M, B) nats. weight: (M, B) of each record in the mean loss.
     """
 
     by_name: dict[str, Tensor]
@@ -44,10 +44,10 @@ class Gradient:
     weight: Tensor
 
     def means(self, share: Share | None = None) -> Tensor:
-        """(4,) loss, reconstruction and KL of the records that count, and the loss of all, mean over the
-        members.
+        """Return (4,): loss, reconstruction and KL of the records that count, and the loss of all.
 
-        share: where the batch is a part of the minibatch, as which its means then count.
+        Means over the members. share: where the batch is a part of the minibatch, to whose means it then
+        adds.
         """
         terms = torch.stack([self.loss, self.reconstruction, self.kl_divergence])
         counted = (terms * self.weight).sum(dim=(1, 2)) / len(self.loss)
@@ -56,7 +56,7 @@ class Gradient:
 
 
 def is_known_by_hand(vae: VAE, known: Known) -> bool:
-    """Whether ``gradient`` knows this model and its loss."""
+    """Return whether ``gradient`` supports this model and its loss."""
     recipe = vae.recipe
     chosen = recipe.encoder, recipe.posterior, recipe.regulariser, recipe.reconstruction, recipe.samples
     return (
@@ -77,12 +77,11 @@ def gradient(
     n_trimmed: int,
     share: Share | None = None,
 ) -> Gradient:
-    """Of the members' mean loss over the minibatch but the n_trimmed records with the highest.
+    """Return the gradient of the members' mean loss, without the n_trimmed records of highest loss.
 
-    batch: (S · B) minibatches of S sets of records, one after another; each is for as many of the members as
-        the others.
-    noise: (M, B, Z) standard-normal draws. share: where the batch is a part of the minibatch, as which its
-        mean then counts.
+    batch: (S · B) minibatches of S sets of records, one after another; each serves equally many members.
+    noise: (M, B, Z) standard-normal draws.
+    share: where the batch is a part of the minibatch, to whose mean it then adds.
     """
     n_members, n_rows = noise.shape[:2]
     n_sets = len(batch) // n_rows
@@ -136,7 +135,7 @@ def gradient(
 
 
 def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:
-    """(M, B) of each record in the mean loss: 0 for those with the highest, the same for all others."""
+    """Return each record's weight (M, B) in the mean loss: 0 for the highest losses, else the same."""
     whole_MB = loss_MB if share is None else share.gathered(loss_MB)
     weight_MB = torch.full_like(whole_MB, 1 / (whole_MB.shape[1] - n_trimmed))
     if n_trimmed:
@@ -145,13 +144,13 @@ def _weights(loss_MB: Tensor, n_trimmed: int, share: Share | None) -> Tensor:
 
 
 def _to_layer(by_name: dict[str, Tensor], name: str, inputs: Tensor, to_outputs: Tensor) -> None:
-    """What is said to a layer's outputs, said to its weights and biases."""
+    """Set the gradient of a layer's weights and biases, given that of its outputs."""
     by_name[f"{name}.weight"] = torch.bmm(inputs.mT, to_outputs)
     by_name[f"{name}.bias"] = to_outputs.sum(dim=1, keepdim=True)
 
 
 class _Cells:
-    """The reconstruction of records, (M, B) nats, from a decoder's outputs, and the way back to these."""
+    """The reconstruction of records, (M, B) nats, from a decoder's outputs, and its backward pass."""
 
     def __init__(self, vae: VAE, out: Tensor, values: Tensor, observed: Tensor) -> None:
         n = len(vae.layout.numeric)
@@ -165,7 +164,7 @@ class _Cells:
         self.reconstruction = cells.sum(dim=-1).mul_(0.5)
 
     def back(self, weight_MB: Tensor) -> None:
-        """Put what each record's weight in the loss says to the outputs into their place."""
+        """Overwrite the outputs with their gradient, given each record's weight in the loss."""
         weight_MBN = weight_MB[..., None] * self.observed
         to_spread = (self.scaled * self.scaled).neg_().add_(self.variance.reciprocal())
         to_spread.mul_(self.exponential).mul_(self.free).mul_(0.5)
@@ -174,7 +173,7 @@ class _Cells:
 
 
 class _Mixture:
-    """The KL of posteriors to a mixture, (M, B) nats, and the way back through it."""
+    """The KL of posteriors to a mixture, (M, B) nats, and its backward pass."""
 
     def __init__(self, prior: Mixture, mean: Tensor, log_variance: Tensor) -> None:
         self.prior, self.mean = prior, mean
@@ -193,8 +192,9 @@ class _Mixture:
         self.kl_divergence = total_MB[..., 0].add_(volume_MB, alpha=0.5).neg_().clamp_(min=0)
 
     def back(self, charged: Tensor, by_name: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a charge (M, B) for each nat says to posterior means and log-variances; and to the prior, by
-        name.
+        """Return the gradients of posterior means and log-variances, given the weight (M, B) of each nat.
+
+        The prior's go into ``by_name``.
         """
         blame = self.blame.mul_(charged[..., None])
         n_MK1, first_MKZ = blame.sum(dim=1)[..., None], torch.bmm(blame.mT, self.mean)

@@ -1,7 +1,7 @@
 """p(z|x) without an encoder: the latents of every record, found by optimisation.
 
 Belongs here: the search for the Gaussian nearest to p(z|x). Does not: encoders (model.py), or the closed form
-that linear models have (ppca.py).
+for linear models (ppca.py).
 """
 
 # M members, B records, Z latents, P points around a mean
@@ -21,7 +21,7 @@ from vae_core.records import FARTHEST, Records
 
 _PRECISION = (1.0, 1.6e5)  # of a posterior: no wider than N(0, I), no narrower than an encoder's (e^12)
 _STEEPEST = 1e15
-_SHORTER = 0.3  # factor on the next step after one that led downwards
+_SHORTER = 0.3  # factor on the step after one that lowered the bound
 _SETTLED = 1e-2  # nats: a record whose bound changes by less is done
 _MOST_TOGETHER = 2**13  # points decoded at once
 
@@ -30,7 +30,7 @@ LogJoint = Callable[[Tensor, Records], Tensor]
 
 
 def standard_normal(latents: Tensor) -> Tensor:
-    """(..., n_records) log N(0, I) in nats."""
+    """Return log N(0, I), (..., n_records) nats."""
     return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(dim=-1)
 
 
@@ -42,18 +42,19 @@ def infer(
     log_prior: Callable[[Tensor], Tensor] = standard_normal,
     steps: int = 10,
 ) -> FullGaussian:
-    """The Gaussian q(z) with the highest evidence lower bound for each record, full covariance.
+    """Return the full-covariance Gaussian q(z) with the highest evidence lower bound for each record.
 
     start: (..., n_records, n_latents) its mean before the first step; its covariance is I then. log_prior:
-    log p(z) in nats, (..., n_records), of such latents. Newton's method on the conditions E_q[∇ log p(x, z)]
-    = 0 and covariance⁻¹ = −E_q[∇² log p(x, z)] (Opper & Archambeau 2009, eqs. 14 and 15), with expectations
-    by 2 n_latents points (cubature of degree 3). A step is taken if the bound rises and shortened if not.
-    Where the decoder is linear and its noise Gaussian, the first step leads to the exact posterior. Where it
-    has kinks, the curvature is that between the points: Laplace's approximation, which sees a single point,
-    misjudges it there.
+    log p(z) in nats, (..., n_records), of such latents.
+
+    Newton's method solves E_q[∇ log p(x, z)] = 0 and covariance⁻¹ = −E_q[∇² log p(x, z)] (Opper & Archambeau
+    2009, eqs. 14 and 15), with expectations by 2 n_latents points (cubature of degree 3). A step is taken if
+    the bound rises and shortened if not. Where the decoder is linear and its noise Gaussian, the first step
+    leads to the exact posterior. Where it has kinks, the curvature is that between the points; Laplace's
+    approximation, which sees a single point, misjudges it there.
 
     No Gaussian wider than N(0, I) along any axis is considered: without that bound the search ended 0.9 nats
-    short. Where a learned prior is wider, and a record says next to nothing, q is therefore narrower than it
+    short. Where a learned prior is wider and a record says next to nothing, q is therefore narrower than it
     could be.
 
     A record's result does not depend on the others: its search ends when it has settled, or after ``steps``.
@@ -82,8 +83,9 @@ def infer(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What is seen from a Gaussian. mean, step: (..., B, Z); precision and target, its next: (..., B, Z, Z);
-    bound: (..., B) nats.
+    """A Gaussian, its bound, and the Newton step from it.
+
+    mean, step: (..., B, Z). precision and target, its next: (..., B, Z, Z). bound: (..., B) nats.
     """
 
     mean: Tensor
@@ -93,12 +95,12 @@ class _View:
     target: Tensor
 
     def ahead(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and precision after that share (..., B) of the step."""
+        """Return mean and precision after a share (..., B) of the step."""
         mean = (self.mean + share[..., None] * self.step).clamp(-FARTHEST, FARTHEST)
         return mean, torch.lerp(self.precision, self.target, share[..., None, None])
 
     def replaced(self, other: _View, where: Tensor) -> _View:
-        """The other's where it says so (..., B)."""
+        """Return the other's where ``where`` (..., B), else its own."""
         parts = []
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
@@ -109,7 +111,7 @@ class _View:
 
 
 def _look_around(records: Records, log_joint: LogJoint, mean: Tensor, precision: Tensor) -> _View:
-    """The bound of N(mean, precision⁻¹) and the Newton step from there."""
+    """Return the bound of N(mean, precision⁻¹) and the Newton step from there."""
     n_latents = mean.shape[-1]
     precisions, axes = _decomposed(precision)
     root = axes * precisions.rsqrt()[..., None, :]
@@ -131,7 +133,7 @@ def _look_around(records: Records, log_joint: LogJoint, mean: Tensor, precision:
 
 
 def _at_points(records: Records, log_joint: LogJoint, points: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(x, z) (..., B, P) and its gradient (..., B, P, Z) at points of that shape."""
+    """Return log p(x, z) (..., B, P) and its gradient (..., B, P, Z) at points of that shape."""
     n_together = max(1, _MOST_TOGETHER // math.prod(points.shape[:-2]))
     found = []
     for some in torch.split(points, n_together, dim=-2):
@@ -147,13 +149,13 @@ def _at_points(records: Records, log_joint: LogJoint, points: Tensor) -> tuple[T
 
 
 def _decomposed(precision: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (..., Z), within bounds, and eigenvectors (..., Z, Z) of the symmetric part."""
+    """Return eigenvalues (..., Z), within bounds, and eigenvectors (..., Z, Z) of the symmetric part."""
     precisions, axes = torch.linalg.eigh((precision + precision.mT) / 2)
     return precisions.clamp(*_PRECISION), axes
 
 
 def _factor(precision: Tensor) -> Tensor:
-    """(..., Z, Z) lower triangular L with L Lᵀ = precision⁻¹; by QR, which rounding cannot make fail."""
+    """Return the lower triangular L (..., Z, Z) with L Lᵀ = precision⁻¹; rounding cannot make QR fail."""
     precisions, axes = _decomposed(precision)
     upper = torch.linalg.qr((axes * precisions.rsqrt()[..., None, :]).mT).R
     signs = upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]

@@ -1,7 +1,7 @@
 """What people said of some records, and what that can add to the loss.
 
 Belongs here: which records are known, and how they pull on a model in training, if the recipe asks for it.
-Does not: how a record's loss is computed (objectives.py), what verdicts make of the score (feedback.py), or
+Does not: how a record's loss is computed (objectives.py), how verdicts change the score (feedback.py), or
 where they come from (the caller's).
 """
 
@@ -21,8 +21,9 @@ _AT_ONCE = 32  # records of each kind per step
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Records that people judged. The anomalies must not be among the training records; the normals may
-    be.
+    """Records that people judged.
+
+    The anomalies must not be among the training records; the normals may be.
     """
 
     anomalies: Records | None = None
@@ -32,22 +33,20 @@ class Known:
         return bool(self.anomalies or self.normals)
 
     def to(self, device: torch.device | str) -> Known:
-        """Copy the records to a device."""
         return Known(*(part and part.to(device) for part in (self.anomalies, self.normals)))
 
     def penalty(
         self, loss: Callable[[Records], Tensor], usual: Tensor, generator: torch.Generator, margin: float
     ) -> Tensor:
-        """(n_members,) nats: anomalies are pushed out until they cost ``margin`` more than usual, normals are
-        kept in.
+        """Return a penalty (n_members,), nats, that pushes anomalies out and keeps normals in.
 
         With l a record's −ELBO (its reconstruction under another regulariser) and u the minibatch's median,
-        an anomaly pays softplus(u + margin − l), nothing once it is far out: −ELBO has no upper bound, and
-        pushed without end anomalies would take the networks with them (a hinge as in Hadsell et al. 2006, eq.
-        4, smoothed). Normals pay l / 4 on average, less in proportion where there are fewer than 32, and are
-        never trimmed.
+        an anomaly pays softplus(u + margin − l), which vanishes once it is far out. −ELBO has no upper bound,
+        and pushed without end, anomalies would take the networks with them (a hinge as in Hadsell et al.
+        2006, eq. 4, smoothed). Normals pay l / 4 on average, proportionally less where there are fewer than
+        32, and are never trimmed.
 
-        loss: gives (n_members, n_records) nats. usual: (n_members,).
+        loss: gives (n_members, n_records) nats. usual: (n_members,), u.
         """
         total = torch.zeros_like(usual)
         if self.anomalies:

@@ -1,7 +1,6 @@
-"""What the networks are built of: affine maps for all members at once, tables of categories, products that do
-not depend on place.
+"""Building blocks of the networks: affine maps for all members at once, category tables, even products.
 
-Belongs here: layers and their start. Does not: how they are put together (model.py, adversarial.py,
+Belongs here: layers and their initialisation. Does not: how they are put together (model.py, adversarial.py,
 priors.py).
 """
 
@@ -21,13 +20,13 @@ _EVEN_WIDTH = 16
 
 
 def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
-    """inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), every row rounded alike for equal
-    numbers of rows.
+    """Return inputs (..., n_rows, n_inputs) @ weight (..., n_inputs, n_outputs), rounding all rows alike.
 
-    Outside of training the rows lie side by side in memory, (..., n_outputs, n_rows) seen transposed: what
-    follows takes sums over columns and works column by column, at full width. Where a gradient is wanted,
-    rows lie one after another; some processors' kernels then round them unlike by their place where the
-    outputs are few and uneven (seen: 5 to 11), so they are computed at a width that is a multiple of 16.
+    That holds for equal numbers of rows. Outside of training, rows lie side by side in memory, (...,
+    n_outputs, n_rows) seen transposed: what follows adds over columns and works column by column, at full
+    width. Where a gradient is wanted, rows lie one after another. Some processors' kernels then round them
+    differently by position where the outputs are few and uneven (seen: 5 to 11), so they are computed at a
+    width that is a multiple of 16.
     """
     if not torch.is_grad_enabled():
         return torch.matmul(weight.mT, inputs.mT).mT
@@ -38,7 +37,7 @@ def even_product(inputs: Tensor, weight: Tensor) -> Tensor:
 
 
 def widened(matrix: Tensor, axis: int) -> Tensor:
-    """A matrix with zeros added to its last axis (-1) or the one before (-2) up to a multiple of 16."""
+    """Pad a matrix with zeros to a multiple of 16 in its last axis (-1) or the one before (-2)."""
     n_more = -matrix.shape[axis] % _EVEN_WIDTH
     return functional.pad(matrix, (0, n_more) if axis == -1 else (0, 0, 0, n_more)) if n_more else matrix
 
@@ -56,16 +55,15 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw weight and bias anew."""
         bound = 1 / math.sqrt(max(1, self.weight.shape[1]))
         for parameter in (self.weight, self.bias):
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, inputs: Tensor, outputs: slice = slice(None)) -> Tensor:
-        """(n_members, n_records, n_outputs) of inputs (n_members, n_records, n_inputs) or, shared,
-        (n_records, n_inputs).
+        """Return outputs (n_members, n_records, n_outputs).
 
-        outputs: which of them to compute.
+        inputs: (n_members, n_records, n_inputs) or, shared, (n_records, n_inputs). outputs: which of them to
+        compute.
         """
         shared = inputs.expand(len(self.weight), -1, -1)
         weight, bias = self.weight[..., outputs], self.bias[..., outputs]
@@ -73,15 +71,15 @@ class MemberLinear(nn.Module):
             return torch.bmm(shared, weight).add_(bias)
         if not torch.is_grad_enabled():
             return torch.baddbmm(bias.mT, weight.mT, shared.mT).mT
-        # a search for latents: its gradient is an even product, too
+        # a search for latents, whose gradient must be an even product, too
         return even_product(widened(shared, -1), widened(weight, -2)) + bias
 
 
 class CodeTable(nn.Module):
     """What each category adds to the hidden units: a one-hot input's affine map, without the one-hot.
 
-    weight: (n_members, n_rows, n_outputs), one row for each code of each column and one for its missing
-    value. Rows start at zero, so that a code which training never saw adds nothing.
+    weight: (n_members, n_rows, n_outputs), a row for each code of each column and one for its missing value.
+    Rows start at zero, so that a code that training never saw adds nothing.
     """
 
     def __init__(self, n_members: int, n_codes: tuple[int, ...], n_outputs: int) -> None:
@@ -95,13 +93,13 @@ class CodeTable(nn.Module):
         self.register_buffer("offsets", offsets_MC[:, None, :], persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """(n_members, n_records, n_outputs) sum over the columns of codes (n_records, n_categorical)."""
+        """Return summed rows (n_members, n_records, n_outputs) for codes (n_records, n_categorical)."""
         rows_MBC = codes + self.offsets
         summed = functional.embedding_bag(rows_MBC.flatten(0, 1), self.weight.flatten(0, 1), mode="sum")
         return summed.view(len(self.weight), len(codes), -1)
 
     def removal(self, codes: Tensor, column: int) -> Tensor:
-        """(n_members, n_records, n_outputs) what to add so that a column counts as missing."""
+        """Return what to add so that a column counts as missing, (n_members, n_records, n_outputs)."""
         rows_MB = (codes + self.offsets)[..., column]
         absent_M = self.offsets[:, 0, column] + MISSING
         table = self.weight.flatten(0, 1)

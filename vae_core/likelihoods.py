@@ -29,7 +29,7 @@ class Likelihood(Protocol):
     """A distribution over records, given latents."""
 
     def log_prob(self, records: Records) -> Tensor:
-        """(..., n_records, n_columns) log-probability (density for numbers) of each cell; 0 where missing."""
+        """Return each cell's log-probability or density, (..., n_records, n_columns); 0 where missing."""
         ...
 
 
@@ -38,8 +38,8 @@ class Categorical:
     """Independent categories, each with a floor under its probability.
 
     p(code) = (1 - floor) * softmax(logits)[code] + floor / n_codes: whatever the network believes, a category
-    costs at most log(n_codes / floor) nats. A record can then be surprising and never infinitely so.
-    logits: one tensor (..., n_records, n_codes) per column.
+    costs at most log(n_codes / floor) nats. A record can then be surprising but never infinitely so. logits:
+    one tensor (..., n_records, n_codes) per column.
     """
 
     logits: tuple[Tensor, ...]
@@ -47,14 +47,14 @@ class Categorical:
 
     @cached_property
     def _even_share(self) -> Tensor:
-        """(n_categorical,) log of the probability that each code of a column has at least."""
+        """(n_categorical,) log of the least probability of a column's codes."""
         n_codes = [logits.shape[-1] for logits in self.logits]
         return torch.tensor([math.log(self.floor / n) for n in n_codes], device=self.logits[0].device)
 
     def log_prob(self, codes: Tensor) -> Tensor:
-        """(..., n_records, n_categorical) log-probability in nats of codes (n_records, n_categorical).
+        """Return log-probabilities (..., n_records, n_categorical) of codes (n_records, n_categorical).
 
-        That of a missing code means nothing.
+        They are in nats; that of a missing code is meaningless.
         """
         from_softmax = torch.stack(
             [
@@ -71,7 +71,7 @@ class Categorical:
         return torch.logaddexp(from_softmax + math.log1p(-self.floor), self._even_share)
 
     def probabilities(self, column: int) -> Tensor:
-        """(..., n_records, n_codes) of one column."""
+        """Return one column's probabilities, (..., n_records, n_codes)."""
         logits = self.logits[column]
         return logits.softmax(dim=-1) * (1 - self.floor) + self.floor / logits.shape[-1]
 
@@ -84,7 +84,7 @@ class ColumnLikelihood:
     categorical: Categorical
 
     def log_prob(self, records: Records) -> Tensor:
-        """(..., n_records, n_columns) in nats, numeric columns first; 0 where a cell is missing."""
+        """Return (..., n_records, n_columns) nats, numeric columns first; 0 where a cell is missing."""
         log_prob = self.numeric.log_prob(records.values)
         if self.categorical.logits:
             log_prob = torch.cat([log_prob, self.categorical.log_prob(records.categorical)], dim=-1)

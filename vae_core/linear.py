@@ -1,13 +1,12 @@
-"""A linear model beside the networks: one Gaussian with full covariance over a record's numbers, given its
-context.
+"""A linear model beside the networks: a full-covariance Gaussian over a record's numbers, given its context.
 
-Belongs here: fitting it so that anomalies among the training records do not pull it, and what it makes of a
-record, missing cells left out exactly. Does not: how its surprise enters the score (scoring.py).
+Belongs here: fitting it so that anomalies among the training records do not pull it, and how it sees a
+record, with missing cells left out exactly. Does not: how its surprise enters the score (scoring.py).
 
 It is probabilistic PCA with as many components as columns (Tipping & Bishop 1999), fitted by least squares
 trimmed as in the minimum covariance determinant (Rousseeuw & Van Driessen 1999, section 3.1: concentration
-steps). Networks learn whatever there is much of, clusters of anomalies too; this model cannot, and knows what
-the bulk of the records is like.
+steps). Networks learn whatever is frequent, clusters of anomalies too; this model cannot, and knows what the
+bulk of the records is like.
 """
 
 # B records, N numbers of a record, C context numbers and the intercept
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 from vae_core.layers import even_product
 from vae_core.records import Records
 
-_MOST_CELLS = 2**23  # of the records that are looked at, the first ones
+_MOST_CELLS = 2**23  # of the records looked at, the first ones
 _STEPS = 10  # concentration steps; they settle in fewer
-_SHRINK = 0.5  # weight of the plain variances, as a share of columns over records
-_MOST_SOLVED = 32  # conjugate-gradient steps for missing cells: exact up to as many of them
+_SHRINK = 0.5  # weight of the diagonal covariance, times columns over records
+_MOST_SOLVED = 32  # conjugate-gradient steps for missing cells: exact up to that many cells
 _MORE_SOLVED = 4  # steps beyond the number of missing cells, against rounding
 _RESCALED = (0.5, 10.0)  # bounds of the factor on squared distances
 _TINY = 1e-12
@@ -33,8 +32,8 @@ class LinearGaussian(nn.Module):
     """p(x | context) = N(context · coefficients, precision⁻¹) over the columns ``modelled``.
 
     coefficients: (n_context + 1, n_numeric), the last row the intercept. precision: (n_numeric, n_numeric), 0
-    for columns that are not modelled. weight: () of its surprise in the score; few records say too little to
-    trust networks alone, so it is n / (n + n_training) with n the recipe's linear_records.
+    for columns that are not modelled. weight: () of its surprise in the score. It is n / (n + n_training)
+    with n the recipe's linear_records, because few records say too little to trust networks alone.
     """
 
     coefficients: Tensor
@@ -50,12 +49,11 @@ class LinearGaussian(nn.Module):
         self.register_buffer("precision", torch.zeros(len(modelled), len(modelled)))
 
     def surprise(self, records: Records) -> Tensor:
-        """(n_records, n_numeric) nats, each column's part of half the squared Mahalanobis distance; 0 where
-        missing.
+        """Return each column's part of half the squared Mahalanobis distance, (n_records, n_numeric) nats.
 
-        The parts x_j (P x)_j / 2 add up to −log p(observed cells) and a constant. Missing cells are put where
-        (P x)_j = 0, their conditional mean, which leaves exactly the distance of the others under their
-        marginal distribution.
+        The parts x_j (P x)_j / 2 add up to −log p(observed cells) and a constant; they are 0 where missing. A
+        missing cell is put where (P x)_j = 0, its conditional mean, which leaves exactly the distance of the
+        others under their marginal distribution.
         """
         present = self._present(records)
         residual = (records.values - even_product(self._design(records), self.coefficients)) * present
@@ -73,12 +71,11 @@ class LinearGaussian(nn.Module):
 
     @torch.no_grad()
     def fit(self, records: Records, *, trim: float, floor: float) -> None:
-        """Fit to the records but the share ``trim`` that lies farthest out; ``floor`` is the smallest
-        standard deviation.
+        """Fit to the records, leaving out the share ``trim`` that lies farthest out.
 
-        The precision is scaled so that half of all records lie nearer than half of a Gaussian's would, by a
-        factor of ten at most; only columns that vary by more than the floor count, for the others are as near
-        as can be whatever the spread.
+        floor: smallest standard deviation. The precision is scaled, by a factor of ten at most, so that half
+        of all records lie nearer than half of a Gaussian's would. Only columns that vary by more than the
+        floor count: the others are as near as can be whatever the spread.
         """
         n_columns = int(self.modelled.sum())
         if not n_columns:
@@ -91,7 +88,7 @@ class LinearGaussian(nn.Module):
         n_kept = max(min(len(records), n_columns + 2), round(len(records) * (1 - trim)))
         kept = distance.new_empty(0, dtype=torch.int64)
         for _ in range(_STEPS):
-            farther = distance - present.sum(dim=1)  # than expected: a record of few cells has come less far
+            farther = distance - present.sum(dim=1)  # than expected, which is less for a record of few cells
             before, kept = kept, farther.argsort(stable=True)[:n_kept].sort().values
             if torch.equal(before, kept):
                 break
@@ -106,10 +103,10 @@ class LinearGaussian(nn.Module):
             self.precision.div_((distance / expected).median().clamp(*_RESCALED))
 
     def _fit_to(self, records: Records, floor: float) -> Tensor:
-        """Least squares on the context, then the covariance of pairs of columns where both are there, shrunk
-        for few records.
+        """Regress on the context, then estimate the covariance, shrunk for few records.
 
-        Returns which columns vary by more than the floor, (n_numeric,) bool.
+        Each pair of columns counts where both are observed. Returns which columns vary by more than the
+        floor, (n_numeric,) bool.
         """
         present, design = self._present(records), self._design(records)
         ridge = 1e-3 * torch.eye(design.shape[1], device=design.device)
@@ -131,11 +128,10 @@ class LinearGaussian(nn.Module):
 
 
 def fill(residual: Tensor, missing: Tensor, precision: Tensor) -> Tensor:
-    """Residuals (B, N) with the missing ones (1 in missing) solved for precision · residual = 0 there, by
-    conjugate gradients.
+    """Return residuals (B, N), the missing ones (1 in missing) solved for precision · residual = 0 there.
 
-    A record takes as many steps as it misses cells, where rounding apart they arrive, and a few more; those
-    without a missing cell come back untouched, to the bit.
+    A record takes as many conjugate-gradient steps as it misses cells, which is exact but for rounding, and a
+    few more. Records without a missing cell come back unchanged, to the bit.
     """
     n_missing = missing.sum(dim=1, keepdim=True)
     n_steps = (n_missing + _MORE_SOLVED * (n_missing > 0)).clamp(max=min(_MOST_SOLVED, residual.shape[1]))

@@ -1,9 +1,7 @@
-"""What a minibatch costs, by autograd: every recipe's loss, and what discriminators and known records add to
-it.
+"""A minibatch's loss, by autograd: every recipe's, with what discriminators and known records add.
 
 Belongs here: how a recipe's parts make one loss per member. Does not: a part itself (objectives.py,
-distances.py, adversarial.py, known.py), the default family's shorter way (gradient.py), or the loop
-(run.py).
+distances.py, adversarial.py, known.py), the default family's shorter way (gradient.py), or the loop (run.py).
 """
 
 # M members, B records of a minibatch, Z latents, K draws a record
@@ -27,8 +25,10 @@ from vae_core.records import Records
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """model, discriminators: (M,) what each is to lower. means: () of loss, reconstruction and KL or its
-    stand-in over the records that are kept, and of the loss over all, to report.
+    """What the model and the discriminators minimise.
+
+    model, discriminators: (M,) each. means: () of loss, reconstruction and KL or its stand-in over the
+    records kept, and of the loss over all, to report.
     """
 
     model: Tensor
@@ -37,7 +37,7 @@ class Costs:
 
 
 class Losses:
-    """The losses of one fit. generator: of what they draw themselves, on the model's device."""
+    """The losses of one fit. generator: for what they draw themselves, on the model's device."""
 
     def __init__(self, vae: VAE, known: Known, generator: torch.Generator) -> None:
         self.vae, self.recipe, self.known, self.generator = vae, vae.recipe, known, generator
@@ -47,7 +47,7 @@ class Losses:
         self.needs_latents = self.recipe.regulariser in DISTANCES or self.of_latents is not None
 
     def __call__(self, batch: Minibatch, kl_weight: Tensor, n_trimmed: int) -> Costs:
-        """What a minibatch costs; of its records the n_trimmed with the highest loss are left out."""
+        """Return a minibatch's losses, leaving out the n_trimmed records with the highest."""
         recipe, vae, records, noise = self.recipe, self.vae, batch.records, batch.noise
         posterior = vae.encode(batch.visible)
         terms = elbo_terms(
@@ -82,7 +82,7 @@ class Losses:
     def _bound(
         self, records: Records, posterior: Posterior, terms: ElboTerms, noise: Tensor, kl_weight: Tensor
     ) -> Tensor:
-        """(M, B) what each record costs by the networks and the prior alone."""
+        """Return each record's loss (M, B) from the networks and the prior alone."""
         recipe = self.recipe
         # at the exact posterior every draw, even one, gives −log p(x) itself, and its gradient without noise
         if recipe.samples > 1 or recipe.encoder == "exact":
@@ -94,9 +94,7 @@ class Losses:
         return terms.reconstruction
 
     def _stand_in(self, latents: Tensor) -> tuple[Tensor, float, Tensor | float]:
-        """What stands for the KL of latents (M, B, Z): (M,) nats, its weight, and what its discriminator
-        loses.
-        """
+        """Return what replaces the KL of latents (M, B, Z), (M,) nats, its weight, its adversary's loss."""
         recipe = self.recipe
         if self.of_latents is None:
             return DISTANCES[recipe.regulariser](latents, self.generator), recipe.distance_weight, 0.0
@@ -104,13 +102,13 @@ class Losses:
         return divergence, recipe.adversarial_weight, told
 
     def _of_known(self, terms: ElboTerms) -> Tensor:
-        """(M,) what the records add that people judged."""
+        """Return the penalty (M,) of the records that people judged."""
         usual_MB = terms.loss() if self.recipe.regulariser == "kl" else terms.reconstruction
         usual_M = usual_MB.detach().median(dim=1).values
         return self.known.penalty(self._plain_loss, usual_M, self.generator, self.recipe.known_margin)
 
     def _plain_loss(self, records: Records) -> Tensor:
-        """(M, B) −ELBO in nats, by one draw; under another regulariser its reconstruction."""
+        """Return −ELBO (M, B), nats, by one draw; under another regulariser the reconstruction."""
         posterior = self.vae.encode(self._with_gaps(records))
         noise = torch.empty_like(posterior.mean).normal_(generator=self.generator)
         terms = elbo_terms(
@@ -119,7 +117,7 @@ class Losses:
         return terms.loss() if self.recipe.regulariser == "kl" else terms.reconstruction
 
     def _with_gaps(self, records: Records) -> Records:
-        """The records with some of their categories hidden, as those of a minibatch are."""
+        """Hide some of the records' categories, as a minibatch does."""
         codes, share = records.categorical, self.recipe.hidden_categories
         if not codes.shape[1] or not share or self.recipe.encoder == "none":
             return records

@@ -1,11 +1,10 @@
-"""Several independent models trained at once, in one pass: small nets leave a device idle, many of them do
-not.
+"""Several independent models trained in one pass: small nets leave a device idle, many of them do not.
 
 Belongs here: which models can share a pass, and how they are put together and taken apart. Does not: the
 steps (run.py).
 
 A model's members are computed together anyway; here the members of all models are. Each model has its own
-records, seed, minibatches and noise, and its weights are those of a fit of its own but for rounding.
+records, seed, minibatches and noise. Its weights are those of its own fit but for rounding.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ def fit_many(
     seeds: Sequence[int],
     device: torch.device | str | None = None,
 ) -> list[VAE]:
-    """A model for each set of records, as ``fit`` would train it.
+    """Return a model for each set of records, as ``fit`` would train it.
 
-    All have one layout and one recipe. Where it is the default family (numbers, no categories, default noise,
-    posterior and prior), models whose gaps lie in the same columns and whose minibatches are of one size
-    share a pass; other families get a fit each, and so do the models of a pass in which a loss is not finite.
+    All have one layout and one recipe. In the default family (numbers, no categories, default noise,
+    posterior and prior), models with gaps in the same columns and minibatches of one size share a pass. Other
+    families get a fit each, and so do the models of a pass in which a loss is not finite.
 
-    seeds: one for each set. device: where to train; by default where the first set lies.
+    seeds: one for each set. device: where to train; by default that of the first set.
 
     Raises and warns as ``fit`` does.
     """
@@ -83,8 +82,9 @@ class _Part:
 
 
 def _train(parts: Sequence[_Part], device: torch.device) -> None:
-    """Train models in one pass. Raises TrainingDiverged where a loss is not finite, which any of them may
-    have caused.
+    """Train models in one pass.
+
+    Raises TrainingDiverged where a loss is not finite, which any of the models may have caused.
     """
     first = parts[0].vae
     n_each = first.recipe.n_members

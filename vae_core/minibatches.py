@@ -2,8 +2,8 @@
 
 Belongs here: drawing, gathering, sending ahead. Does not: what a step makes of them (run.py).
 
-All is drawn on the CPU, in the order of the steps: a seed gives the same minibatches and the same noise on a
-CPU, on a GPU, on several, whether the records lie on it or not.
+All is drawn on the CPU, in the order of the steps: a seed gives the same minibatches and noise on a CPU, a
+GPU or several, wherever the records lie.
 """
 
 # S sets of records, M members of all sets, B records of a minibatch, Z latents, C categorical columns, K
@@ -25,15 +25,16 @@ from vae_core.records import MISSING, Records
 
 log = logging.getLogger(__name__)
 
-_MOST_CELLS = 2**24  # that are drawn and sent together
+_MOST_CELLS = 2**24  # drawn and sent together
 
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
     """What one step sees.
 
-    records: (S · B) the minibatches of all sets, one after another. visible: the same, with some categories
-        hidden. noise: (K, M, B, Z).
+    records: (S · B) the minibatches of all sets, one after another.
+    visible: the same, with some categories hidden.
+    noise: (K, M, B, Z).
     """
 
     records: Records
@@ -42,7 +43,7 @@ class Minibatch:
 
 
 class Minibatches:
-    """Draws minibatches for models of one or several sets of records, one generator each."""
+    """Draws minibatches for models of one or several sets of records, with one generator each."""
 
     def __init__(
         self,
@@ -51,9 +52,7 @@ class Minibatches:
         generators: Sequence[torch.Generator],
         share: Share | None = None,
     ) -> None:
-        """vae: of all sets together, its members in their order. share: what of every minibatch is seen
-        here.
-        """
+        """vae: of all sets together, its members in their order. share: this process's part."""
         recipe, self.device, self.share = vae.recipe, vae.device, share
         self.sizes, self.generators = [len(records) for records in sets], list(generators)
         self.starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(dim=0)[
@@ -77,7 +76,7 @@ class Minibatches:
         self.states: list[Tensor] = []
 
     def _resident(self, records: Records) -> Records:
-        """The records on the device; where they are where somebody took its memory meanwhile."""
+        """Move the records to the device; leave them where they are if its memory was taken meanwhile."""
         try:
             return records.to(self.device)
         except torch.OutOfMemoryError as fault:
@@ -85,8 +84,9 @@ class Minibatches:
             return records
 
     def take(self, n_steps: int) -> list[Minibatch]:
-        """The next steps' minibatches, at most so many; on a CPU one, for other draws of the same generator
-        come in between.
+        """Return the next minibatches, at most ``n_steps``.
+
+        On a CPU it is one, because other draws of the same generator come in between.
         """
         ready = self.ready or self._drawn(min(n_steps, self.most) if self.side is not None else 1)
         self.ready, self.states = [], []
@@ -107,11 +107,11 @@ class Minibatches:
 
     @property
     def random_states(self) -> list[Tensor]:
-        """Of the generators, after the minibatches that were taken."""
+        """The generators' states after the minibatches taken so far."""
         return self.states or [generator.get_state() for generator in self.generators]
 
     def restore(self, states: Sequence[Tensor]) -> None:
-        """Go on from where the generators had these states."""
+        """Continue from these states of the generators."""
         self.ready, self.states = [], []
         for generator, state in zip(self.generators, states, strict=True):
             generator.set_state(state.cpu())
@@ -151,8 +151,9 @@ class Minibatches:
 
 
 def without(records: Records, hidden: Tensor) -> Records:
-    """The records without the categories marked in hidden (n_records, n_categorical), so that an encoder
-    learns to do without them.
+    """Hide the categories marked in hidden (n_records, n_categorical).
+
+    An encoder thus learns to do without them.
     """
     return Records(records.numeric, records.categorical.masked_fill(hidden, MISSING), records.context)
 

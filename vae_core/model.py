@@ -1,8 +1,8 @@
 """The networks: an ensemble of small variational autoencoders computed as one.
 
-Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the way from a
-model to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (run.py), the
-score (scoring.py).
+Belongs here: encoder, decoder, their parameters, the fitted state that scoring needs, and the conversion of a
+model to plain JSON and tensors and back. Does not: the loss (objectives.py), the loop (run.py), the score
+(scoring.py).
 """
 
 # M members, B records, I inputs, O outputs, H hidden units, Z latents, C categorical columns, T codes of all
@@ -29,7 +29,7 @@ from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 
-_STEPS = 10  # of the search for a record's latents where there is no encoder
+_STEPS = 10  # of the search for a record's latents without an encoder
 _STEPS_TO_LEARN = 6
 
 
@@ -38,12 +38,12 @@ class VAE(nn.Module):
 
     Each member is inputs -> width -> n_latents -> width -> columns, ReLU between, with a Gaussian posterior
     (posteriors.py) and two outputs for every number of every record, by default its mean and variance
-    (noise.py); where the encoder is exact it is n_latents -> columns alone (ppca.py). The prior is a module
+    (noise.py). Where the encoder is exact it is n_latents -> columns alone (ppca.py). The prior is a module
     of its own (priors.py), and so is the linear model beside the networks (linear.py). ``indicated`` are the
     numeric columns (by position) whose absence is an input of its own; elsewhere a missing number looks like
     the mean, 0.
 
-    The buffers hold what scoring needs to know of the training records; ``fit`` fills them, and with them
+    The buffers hold what scoring needs to know of the training records. ``fit`` fills them, and with them
     ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``:
     (n_columns,) mean score term, nats. ``typical_kl``: () nats. ``weights``: (n_columns + 1,) of the score's
     terms, the KL's last, see feedback.py. ``linear.*``: the linear model. ``learned``: (n_columns,) bool,
@@ -96,8 +96,9 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, codes: Tensor, generator: torch.Generator) -> None:
-        """Draw the weights, and let each categorical head begin at the frequencies in codes (n_records,
-        n_categorical).
+        """Draw the weights; start each categorical head at the frequencies in codes.
+
+        codes: (n_records, n_categorical).
         """
         for module in self.modules():
             if isinstance(module, MemberLinear):
@@ -108,17 +109,16 @@ class VAE(nn.Module):
             seen = codes[:, column]
             counts = (
                 seen[seen != MISSING].bincount(minlength=n_codes) + 1
-            )  # one more, so that none is impossible
+            )  # plus one, so that no code is impossible
             self.decoder_outputs.bias[..., first : first + n_codes] = (counts / counts.sum()).log()
             first += n_codes
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
         return self.scale.device
 
     def encode(self, records: Records) -> Posterior:
-        """The posterior q(z|x) of each member: latents (n_members, n_records, n_latents).
+        """Return the posterior q(z|x) of each member: latents (n_members, n_records, n_latents).
 
         Without an encoder it is the Gaussian nearest to p(z|x), found by optimisation, or p(z|x) itself where
         the decoder is linear.
@@ -137,7 +137,7 @@ class VAE(nn.Module):
         return self._posterior(self._encoder_hidden(records))
 
     def without_unlearned(self, records: Records) -> Records:
-        """The records without the cells of columns that training never saw: nobody knows what they mean."""
+        """Blank the cells of columns that training never saw: nobody knows what they mean."""
         if self.learned.all():
             return records
         numbers, codes = (~self.learned).tensor_split([len(self.layout.numeric)])
@@ -148,7 +148,7 @@ class VAE(nn.Module):
         )
 
     def decode(self, latents: Tensor, records: Records) -> ColumnLikelihood:
-        """The likelihood p(x|z) of each member; of the records only their context is looked at.
+        """Return the likelihood p(x|z) of each member; of the records only the context is read.
 
         latents: (n_members, n_records, n_latents).
         """
@@ -160,8 +160,9 @@ class VAE(nn.Module):
         )
 
     def decode_categories_from_the_others(self, records: Records) -> Categorical:
-        """p(x_c | x without c): every categorical column, at the posterior mean of the record without that
-        column.
+        """Return p(x_c | x without c) of every categorical column.
+
+        At the posterior mean of the record without that column.
         """
         logits: list[Tensor] = []
         first = 2 * len(self.layout.numeric)
@@ -185,7 +186,7 @@ class VAE(nn.Module):
                 yield self._posterior(complete + self.encoder_codes.removal(records.categorical, column)).mean
 
     def encoder_input(self, records: Records) -> Tensor:
-        """(n_records, n_inputs) what the encoder gets of everything but categories."""
+        """Return the encoder's inputs apart from categories, (n_records, n_inputs)."""
         inputs = [self.noise.seen(records.values)]
         if self.layout.context:
             inputs.append(records.context_values)
@@ -198,8 +199,9 @@ class VAE(nn.Module):
         return hidden if self.encoder_codes is None else hidden + self.encoder_codes(records.categorical)
 
     def _exact_posterior(self, records: Records) -> FullGaussian:
-        """In double precision: in single, many columns of little noise leave a latent few digits. Without the
-        columns that training never saw.
+        """Compute the posterior in double precision, without the columns that training never saw.
+
+        In single precision, many columns of little noise leave a latent few digits.
         """
         n_latents = self.recipe.latents_for(self.layout)
         origin = records.numeric.new_zeros(self.recipe.n_members, len(records), n_latents)
@@ -214,13 +216,13 @@ class VAE(nn.Module):
         return POSTERIORS[self.recipe.posterior].of(self.encoder_outputs(hidden.relu_()))
 
     def decoder_input(self, latents: Tensor, records: Records) -> Tensor:
-        """(n_members, n_records, n_inputs) what the decoder gets: latents, and the records' context."""
+        """Return the decoder's inputs (n_members, n_records, n_inputs): latents, and the records' context."""
         if not self.layout.context:
             return latents
         return torch.cat([latents, records.context_values.expand(len(latents), -1, -1)], dim=-1)
 
     def _decoder_hidden(self, latents: Tensor, records: Records) -> Tensor:
-        """What decoder_outputs gets: of a linear decoder its inputs."""
+        """Return the inputs of decoder_outputs; a linear decoder has no hidden layer before it."""
         inputs = self.decoder_input(latents, records)
         if self.recipe.encoder == "exact":
             return inputs
@@ -228,7 +230,7 @@ class VAE(nn.Module):
         return hidden.relu_()
 
     def config(self) -> dict[str, Any]:
-        """All but the tensors, as plain JSON."""
+        """Return all but the tensors, as plain JSON."""
         return {
             "layout": self.layout.to_dict(),
             "recipe": self.recipe.to_dict(),
@@ -237,8 +239,9 @@ class VAE(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
-        """The model whose ``config()`` and ``state_dict()`` these are, on the device of its tensors. Raises
-        RuntimeError where they are not of one model, none at all among it.
+        """Return the model with this ``config()`` and ``state_dict()``, on the device of its tensors.
+
+        Raises RuntimeError where they do not belong to one model, or there are no tensors.
         """
         vae = cls(
             Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
@@ -248,5 +251,5 @@ class VAE(nn.Module):
             "weights": vae.weights,
             "noise.lowest_variance": vae.noise.lowest_variance,
             **state,
-        })  # models of before there were weights, or steps, have none
+        })  # older models lack weights and steps
         return vae.eval()

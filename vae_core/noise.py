@@ -25,12 +25,13 @@ _LOG_2_PI = math.log(2 * math.pi)
 LOG2_E = math.log2(math.e)
 HIGHEST_LOG_VARIANCE = 4.0  # of the decoder, before the recipe's sigma_floor is added
 _LOGS = 15.0  # bound of log rates, log odds and log dispersions
-_IMPOSSIBLE = 100.0  # nats for each unit by which a number lies outside what its model allows
+_IMPOSSIBLE = 100.0  # nats for each unit by which a number lies outside its model's range
 
 
 class Noise(Protocol):
-    """A distribution of numbers. mean, variance, and whatever they are computed from: (..., n_records,
-    n_numeric).
+    """A distribution of numbers.
+
+    mean, variance, and whatever they are computed from: (..., n_records, n_numeric).
     """
 
     @property
@@ -40,11 +41,11 @@ class Noise(Protocol):
     def variance(self) -> Tensor: ...
 
     def log_prob(self, values: Tensor) -> Tensor:
-        """(..., n_records, n_numeric) in nats of values (n_records, n_numeric)."""
+        """Return nats (..., n_records, n_numeric) of values (n_records, n_numeric)."""
         ...
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """(..., n_records, n_numeric) one draw of each number."""
+        """Return one draw of each number, (..., n_records, n_numeric)."""
         ...
 
 
@@ -53,7 +54,7 @@ class Outputs:
     """What a noise model is made of.
 
     place, spread: (..., n_records, n_numeric) from the decoder. extra: (..., 1, n_numeric) learned, the same
-    for every record. sigma: the recipe's. lowest_variance: (..., n_numeric), of what is learned.
+    for every record. sigma: the recipe's. lowest_variance: (..., n_numeric), of learned variances.
     n_multiplied: see Gaussian.
     """
 
@@ -66,14 +67,14 @@ class Outputs:
 
     @property
     def variance(self) -> Tensor:
-        """The decoder's own, never below the lowest."""
+        """The decoder's variance, never below the lowest."""
         if torch.is_grad_enabled():
             return self.spread.clamp(max=HIGHEST_LOG_VARIANCE).exp() + self.lowest_variance
         binary = (self.spread * LOG2_E).clamp_(max=HIGHEST_LOG_VARIANCE * LOG2_E)
         return binary.exp2_().add_(self.lowest_variance)  # powers of two cost a third of those of e
 
     def of(self, columns: Tensor) -> Outputs:
-        """The outputs of some of the columns, by position."""
+        """Return the outputs of some of the columns, by position."""
         place, spread, extra, lowest = (
             x[..., columns] for x in (self.place, self.spread, self.extra, self.lowest_variance)
         )
@@ -93,34 +94,37 @@ class Gaussian:
 
     @classmethod
     def of(cls, outputs: Outputs) -> Self:
-        """Mean and variance from the decoder (Kingma & Welling 2014, appendix C.2)."""
+        """Take mean and variance from the decoder (Kingma & Welling 2014, appendix C.2)."""
         return cls(outputs.place, outputs.variance, outputs.n_multiplied)
 
     @classmethod
     def fixed(cls, outputs: Outputs) -> Self:
-        """The recipe's sigma for every cell: −log p is ½ ‖x − mean‖² / σ² and a constant."""
+        """Take the recipe's sigma for every cell: −log p is ½ ‖x − mean‖² / σ² and a constant."""
         return cls(outputs.place, torch.full_like(outputs.place, outputs.sigma**2))
 
     @classmethod
     def shared(cls, outputs: Outputs) -> Self:
-        """One learned sigma for all such columns (Rybkin et al. 2021, section 3.1): the log-variances' mean,
-        so that one value is left.
+        """Take one learned sigma for all such columns (Rybkin et al. 2021, section 3.1).
+
+        It is the mean of their log-variances, so that one value is left.
         """
         log_variance = outputs.extra.mean(dim=-1, keepdim=True)
         return cls(outputs.place, (log_variance.exp() + outputs.lowest_variance).expand_as(outputs.place))
 
     @classmethod
     def per_column(cls, outputs: Outputs) -> Self:
-        """A learned sigma for each column."""
         return cls(outputs.place, (outputs.extra.exp() + outputs.lowest_variance).expand_as(outputs.place))
 
     def squared_residual(self, values: Tensor) -> Tensor:
-        """(..., n_records, n_numeric) squared distances of values (n_records, n_numeric) from the mean."""
+        """Return squared distances (..., n_records, n_numeric) of values (n_records, n_numeric) from the
+        mean.
+        """
         return (values - self.mean).square()
 
     def mean_surprise(self, squared_residual: Tensor) -> Tensor:
-        """The mean of ``surprise`` over the members: (n_records, n_numeric) nats of (n_members, n_records,
-        n_numeric).
+        """Return the mean of ``surprise`` over the members, (n_records, n_numeric) nats.
+
+        squared_residual: (n_members, n_records, n_numeric).
         """
         total = squared_residual[0] / self.variance[0]
         for squared, variance in zip(squared_residual[1:], self.variance[1:], strict=True):
@@ -129,7 +133,7 @@ class Gaussian:
         return total.mul_(0.5 / len(self.variance)).add_(0.5 * _LOG_2_PI)
 
     def surprise(self, squared_residual: Tensor) -> Tensor:
-        """-log-density in nats at a squared distance from the mean; all (..., n_records, n_numeric)."""
+        """Return −log-density, nats, at a squared distance from the mean; all (..., n_records, n_numeric)."""
         return torch.addcdiv(self.variance.log(), squared_residual, self.variance).add_(_LOG_2_PI).mul_(0.5)
 
     def log_prob(self, values: Tensor) -> Tensor:
@@ -143,8 +147,8 @@ class Gaussian:
 class StudentT:
     """Heavier tails than a normal's: location and scale for every cell, degrees of freedom per column.
 
-    Its variance, scale² ν / (ν − 2), is finite: ν is above 2 (Takahashi et al. 2018 use this likelihood in a
-    VAE).
+    Its variance, scale² ν / (ν − 2), is finite because ν is above 2 (Takahashi et al. 2018 use this
+    likelihood in a VAE).
     """
 
     mean: Tensor
@@ -168,7 +172,7 @@ class StudentT:
         return norm - (half + 0.5) * distance.log1p()
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """A normal over the root of a gamma's draw."""
+        """Divide a normal draw by the root of a gamma draw."""
         half = self.freedom / 2
         precision = torch._standard_gamma(half, generator) / half
         return self.mean + (self.squared_scale / precision).sqrt() * _normal(self.mean, generator)
@@ -193,7 +197,7 @@ class Bernoulli:
         return self.mean * (1 - self.mean)
 
     def log_prob(self, values: Tensor) -> Tensor:
-        """A share between 0 and 1 counts as so much of either."""
+        """A share between 0 and 1 counts as that much of either."""
         allowed = values.clamp(0, 1)
         return allowed * self.log_odds - functional.softplus(self.log_odds) - _outside(values, allowed)
 
@@ -256,7 +260,7 @@ class NegativeBinomial:
         return log_prob - _outside(values, counts)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """A Poisson whose rate is a gamma's draw."""
+        """Draw from a Poisson whose rate is a gamma draw."""
         shape = (-self.log_dispersion).exp()
         return torch.poisson(torch._standard_gamma(shape, generator) * self.mean / shape, generator=generator)
 
@@ -271,11 +275,11 @@ NOISES: dict[str, Callable[[Outputs], Noise]] = {
     "poisson": Poisson.of,
     "negative_binomial": NegativeBinomial.of,
 }
-ALIKE = ("gaussian_shared_sigma", "gaussian_column_sigma", "gaussian_fixed_sigma")  # for all records
+ALIKE = ("gaussian_shared_sigma", "gaussian_column_sigma", "gaussian_fixed_sigma")  # the same for all records
 LEARN_EXTRA = ("gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 COUNTS = ("poisson", "negative_binomial")
 ALLOWED = {"bernoulli": (0.0, 1.0), **dict.fromkeys(COUNTS, (0.0, math.inf))}  # lowest and highest number
-UNSCALED = tuple(ALLOWED)  # these want a column's own values, not standardised ones
+UNSCALED = tuple(ALLOWED)  # these take a column's own values, not standardised ones
 
 
 @dataclass(frozen=True)
@@ -304,16 +308,17 @@ class Mixed:
 
 
 def n_multiplied(sigma_floor: float) -> int:
-    """How many variances of decoders may be multiplied, four at most, without leaving the range of
-    float32.
-    """
+    """Return how many decoder variances, four at most, multiply within float32."""
     highest = math.exp(HIGHEST_LOG_VARIANCE)
     bounds = sigma_floor**2, highest + max(highest, sigma_floor**2)
     return max(n for n in (1, 2, 4) if n == 1 or (bounds[0] ** n > 1e-36 and bounds[1] ** n < 1e36))
 
 
 def sum_of_logs(factors: Tensor, n_multiplied: int) -> Tensor:
-    """The logarithms' sum over the first axis, of so many multiplied: a logarithm costs ten products."""
+    """Return the sum of logarithms over the first axis.
+
+    A logarithm costs ten products, so it is taken of ``n_multiplied`` factors' product.
+    """
     total = None
     for some in torch.split(factors, n_multiplied):
         product = some[0] * some[1] if len(some) > 1 else some[0].clone()

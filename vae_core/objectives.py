@@ -1,7 +1,7 @@
 """What training minimises.
 
 Belongs here: how posterior, likelihood and prior make one loss per record. Does not: the networks (model.py)
-or the loop (run.py). An objective's terms stay apart, per member and record, and are averaged later.
+or the loop (run.py). An objective's terms stay separate, per member and record, and are averaged later.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ class ElboTerms:
     kl_divergence: Tensor
 
     def loss(self, kl_weight: Tensor | float = 1.0) -> Tensor:
-        """(..., n_records) -ELBO in nats; with another weight the beta-VAE's loss (Higgins et al. 2017, eq.
-        4).
+        """Return the beta-VAE's loss, (..., n_records) nats (Higgins et al. 2017, eq. 4); −ELBO with weight
+        1.
         """
         return self.reconstruction + kl_weight * self.kl_divergence
 
     def with_free(self, nats: float) -> ElboTerms:
-        """Let `nats` of the mean KL be free: a smaller KL costs that much and has no gradient
-        (free bits, Kingma et al. 2016, appendix C.8, all latents as one group).
+        """Make ``nats`` of the mean KL free: a smaller KL costs that much and has no gradient.
+
+        Free bits (Kingma et al. 2016, appendix C.8), all latents as one group.
         """
         if not nats:
             return self
@@ -55,7 +56,7 @@ def elbo_terms(
     noise: Tensor,
     generator: torch.Generator | None = None,
 ) -> ElboTerms:
-    """One-sample estimate of the bound with reparameterised latents (Kingma & Welling 2014, eq. 7).
+    """Estimate the bound from one sample of reparameterised latents (Kingma & Welling 2014, eq. 7).
 
     noise: standard-normal draws shaped like the posterior, (..., n_records, n_latents); zeros give the
     bound's reconstruction at the posterior mean. generator: for priors whose KL takes a draw, see
@@ -76,8 +77,8 @@ def importance_weighted_loss(
 ) -> Tensor:
     """(..., n_records) −log of the mean of p(x, z) / q(z|x) over K draws, in nats (Burda et al. 2016, eq. 8).
 
-    Its expectation is never below −log p(x), never above −ELBO, and falls with K.
-    noise: (K, ..., n_records, n_latents).
+    Its expectation is at least −log p(x), at most −ELBO, and falls with K. noise: (K, ..., n_records,
+    n_latents).
     """
     log_weights = []
     for draw in noise:

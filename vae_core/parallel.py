@@ -1,5 +1,4 @@
-"""One fit by several processes: each computes the gradient of its share of every minibatch, and all take the
-same step.
+"""One fit by several processes: each takes its share of every minibatch, all take the same step.
 
 Belongs here: joining the processes that torch's launcher started, and what they tell each other. Does not:
 the step (run.py).
@@ -31,7 +30,7 @@ class Ranks:
     device: torch.device
 
     def share(self, n_records: int) -> Share:
-        """Of minibatches of so many records."""
+        """Return this process's share of minibatches of ``n_records``; ValueError if they are too few."""
         if n_records < self.n_ranks:
             raise ValueError(
                 f"a minibatch of {n_records} records cannot be shared by {self.n_ranks} processes: start fewer"
@@ -49,28 +48,28 @@ class Share:
 
     @property
     def mine(self) -> slice:
-        """Which records of a minibatch."""
+        """Which records of a minibatch are this process's."""
         first, last = (self.n_records * rank // self.n_ranks for rank in (self.rank, self.rank + 1))
         return slice(first, last)
 
     def gathered(self, part: Tensor) -> Tensor:
-        """(M, n_records) of all processes, from everyone's own (M, B)."""
+        """Return all processes' values (M, n_records) from each one's part (M, B)."""
         whole = part.new_zeros(len(part), self.n_records)
         whole[:, self.mine] = part
         distributed.all_reduce(whole)
         return whole
 
     def add_up(self, *tensors: Tensor) -> None:
-        """Make each tensor the sum of everyone's."""
+        """Replace each tensor by its sum over all processes."""
         for tensor in tensors:
             distributed.all_reduce(tensor)
 
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the processes that torchrun started: over NCCL, a GPU each, where there are GPUs, else over gloo.
+    """Join the processes that torchrun started: by NCCL with a GPU each, or by gloo without GPUs.
 
-    Raises RuntimeError where no launcher did.
+    Raises RuntimeError where no launcher started them.
     """
     if "LOCAL_RANK" not in os.environ:
         raise RuntimeError("not started by torch's launcher: torchrun --nproc-per-node N -m MODULE")

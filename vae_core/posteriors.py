@@ -1,9 +1,8 @@
 """q(z|x): what the encoder says about the latents of every record.
 
 Belongs here: Gaussians with diagonal and with full covariance, their draws, densities and KL to the prior
-N(0, I). Does
-not: how their parameters are computed (model.py) or what a loss is made of (objectives.py). Everything is in
-    nats.
+N(0, I). Does not: how their parameters are computed (model.py) or what a loss is made of (objectives.py).
+Everything is in nats.
 
 A posterior draws by z = mean + L noise (Kingma & Welling 2014, section 2.4), so that the density of a draw is
 known from its noise: log q(z|x) = −½‖noise‖² − log|det L| − n/2 · log 2π.
@@ -64,12 +63,12 @@ class DiagonalGaussian:
 
     @staticmethod
     def n_outputs(n_latents: int) -> int:
-        """How many numbers of the encoder make up one."""
+        """Return how many encoder outputs make up one posterior."""
         return 2 * n_latents
 
     @classmethod
     def of(cls, outputs: Tensor) -> DiagonalGaussian:
-        """From an encoder's outputs (..., n_records, n_outputs), means then log-variances."""
+        """Build from an encoder's outputs (..., n_records, n_outputs), means then log-variances."""
         mean, log_variance = outputs.chunk(2, dim=-1)
         return cls(mean.clamp(-FARTHEST, FARTHEST), (log_variance.clamp(*LOG_VARIANCE) / 2).exp())
 
@@ -88,7 +87,7 @@ class DiagonalGaussian:
         return -(0.5 * noise.square() + self.std.log() + 0.5 * _LOG_2_PI).sum(dim=-1)
 
     def kl_to_prior(self) -> Tensor:
-        """Closed form (Kingma & Welling 2014, appendix B), in two parts: of the mean and of the spread.
+        """Add the closed forms of the mean's and the spread's part (Kingma & Welling 2014, appendix B).
 
         Neither is negative; rounding below zero is cut off.
         """
@@ -98,7 +97,7 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class FullGaussian:
-    """Latents that vary together: covariance L Lᵀ by its Cholesky factor.
+    """Correlated latents: covariance L Lᵀ by its Cholesky factor.
 
     mean: (..., n_records, n_latents). factor: (..., n_records, n_latents, n_latents) lower triangular, its
     diagonal positive. Kingma & Welling 2019, section 2.5.1, algorithm 2.
@@ -113,11 +112,9 @@ class FullGaussian:
 
     @classmethod
     def of(cls, outputs: Tensor) -> FullGaussian:
-        """From an encoder's outputs: means, log-variances of the diagonal, and the entries below it, row by
-        row.
+        """Build from an encoder's outputs: means, log-variances of the diagonal, the entries below it by row.
 
-        A unit of noise moves a latent no farther than its mean may lie: the squares of such entries stay
-        within float32.
+        Those entries are bounded like means, so that their squares stay within float32.
         """
         n_outputs = outputs.shape[-1]
         n_latents = (math.isqrt(8 * n_outputs + 9) - 3) // 2
@@ -146,7 +143,7 @@ class FullGaussian:
         return -(0.5 * noise.square() + self._log_diagonal + 0.5 * _LOG_2_PI).sum(dim=-1)
 
     def kl_to_prior(self) -> Tensor:
-        """½ (tr LLᵀ + ‖mean‖² − n) − log|det L|, cut off at zero where rounding goes below."""
+        """Return ½ (tr LLᵀ + ‖mean‖² − n) − log|det L|, cut off at zero where rounding goes below."""
         spread = 0.5 * (self.factor.square().sum(dim=-1) - 1) - self._log_diagonal
         return (0.5 * self.mean.square() + spread).sum(dim=-1).clamp(min=0)
 

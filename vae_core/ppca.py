@@ -1,5 +1,4 @@
-"""Probabilistic principal component analysis (Tipping & Bishop 1999): the linear model that every other one
-has to beat.
+"""Probabilistic principal component analysis (Tipping & Bishop 1999): the linear model to beat.
 
 Belongs here: x = W z + mean + noise with z ~ N(0, I) and noise ~ N(0, σ² I), its fit by expectation
 maximisation, its exact density and posterior, which is also that of a recipe's encoder ``exact``. Does not:
@@ -32,9 +31,9 @@ _RIDGE = 1e-9  # for columns with too few observed cells to have weights
 
 @dataclass(frozen=True, eq=False)
 class Ppca:
-    """A fitted model. weight: (n_numeric, n_latents), orthogonal columns, longest first. mean: (n_numeric,).
-    variance: () σ².
+    """A fitted model.
 
+    weight: (n_numeric, n_latents), orthogonal columns, longest first. mean: (n_numeric,). variance: () σ².
     history: (n_steps,) mean log-likelihood per record before each step of the fit; it never falls.
     """
 
@@ -44,25 +43,24 @@ class Ppca:
     history: Tensor
 
     def posterior(self, values: Tensor) -> FullGaussian:
-        """p(z | observed cells), exactly, of values (n_records, n_numeric)."""
+        """Return p(z | observed cells), exactly, of values (n_records, n_numeric)."""
         return self._condition(values).posterior
 
     def log_prob(self, values: Tensor) -> Tensor:
-        """(n_records,) log p(observed cells) in nats; 0 where a record has none (eq. 4)."""
+        """Return log p(observed cells), (n_records,) nats; 0 where a record has none (eq. 4)."""
         return self._condition(values).log_prob
 
     def surprise(self, values: Tensor) -> Tensor:
-        """(n_records,) how far −log p(observed cells) is above what it is on average for the same cells, in
-        nats.
+        """Return how far −log p(observed cells) is above its mean for the same cells, (n_records,) nats.
 
-        Half of the squared Mahalanobis distance less half of the number of observed cells: comparable between
-        records with different gaps.
+        It is half of the squared Mahalanobis distance less half of the number of observed cells: comparable
+        between records with different gaps.
         """
         condition = self._condition(values)
         return 0.5 * (condition.distance - condition.n_observed)
 
     def decode(self, latents: Tensor, _: Records) -> ColumnLikelihood:
-        """p(x|z) as the networks give it, in latents' precision. latents: (..., n_records, n_latents)."""
+        """Return p(x|z) as the networks do, in the precision of latents (..., n_records, n_latents)."""
         mean = latents @ self.weight.T.to(latents.dtype) + self.mean.to(latents.dtype)
         return ColumnLikelihood(
             Gaussian(mean, self.variance.to(latents.dtype).expand_as(mean)), Categorical((), 0.5)
@@ -75,7 +73,7 @@ class Ppca:
 
 @dataclass(frozen=True, eq=False)
 class _Condition:
-    """Of records given their observed cells. covariance: (B, Z, Z); the others (B,), distance squared."""
+    """Records given their observed cells. covariance: (B, Z, Z); the others (B,), distance squared."""
 
     posterior: FullGaussian
     covariance: Tensor
@@ -85,18 +83,18 @@ class _Condition:
 
 
 def exact_posterior(weight: Tensor, variance: Tensor, residual: Tensor, observed: Tensor) -> FullGaussian:
-    """p(z | observed cells) where x = W z + place + noise, noise ~ N(0, diag variance) (section 3.2, eq. 6).
+    """Return p(z | observed cells) where x = W z + place + noise, noise ~ N(0, diag variance).
 
     weight: (..., n_numeric, n_latents). variance: (..., n_numeric). residual: (..., n_records, n_numeric)
-    from the place, 0 where missing; observed: (n_records, n_numeric) 1 or 0. In their precision, by way of
-    I + Wᵀ W / variance over observed cells.
+    from the place, 0 where missing; observed: (n_records, n_numeric) 1 or 0. In their precision, from I + Wᵀ
+    W / variance over observed cells (section 3.2, eq. 6).
     """
     scaled = weight / variance[..., None]
     identity = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
     products = (scaled[..., :, None] * weight[..., None, :]).flatten(-2)
     summed = even_product(observed, products)
     precision = identity + summed.reshape(*summed.shape[:-1], *identity.shape)
-    # turned about, its factor becomes an upper one, and that one's inverse, transposed, the covariance's
+    # flipped, the factor is upper triangular, and its inverse transposed is the covariance's lower factor
     upper = torch.linalg.cholesky_ex(precision.flip(-1, -2)).L.flip(-1, -2)
     factor = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True).mT
     towards = factor.mT @ even_product(residual, scaled)[..., None]
@@ -123,7 +121,7 @@ def _condition(weight: Tensor, variance: Tensor, residual: Tensor, observed: Ten
 def fit_ppca(
     values: Tensor, n_latents: int, *, steps: int = 1000, tolerance: float = 1e-8, seed: int = 0
 ) -> Ppca:
-    """Maximum likelihood by expectation maximisation (Tipping & Bishop 1999, section 3.3 and appendix B).
+    """Maximise the likelihood by expectation maximisation (Tipping & Bishop 1999, section 3.3, appendix B).
 
     values: (n_records, n_numeric), NaN where missing. Ends when a step gains less than ``tolerance`` nats per
     record, or after ``steps``. Weights, means and variance are estimated from observed cells alone (Ilin &
@@ -152,9 +150,7 @@ def fit_ppca(
 
 
 def _step(values: Tensor, observed: Tensor, condition: _Condition) -> tuple[Tensor, Tensor, Tensor]:
-    """Maximisation: each column's weights and mean by regression on the latents, then the variance that is
-    left.
-    """
+    """Maximise: regress each column on the latents for its weights and mean; the rest is the variance."""
     latents = condition.posterior.mean
     design = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1)
     uncertain = torch.nn.functional.pad(condition.covariance, (0, 1, 0, 1))
@@ -169,8 +165,9 @@ def _step(values: Tensor, observed: Tensor, condition: _Condition) -> tuple[Tens
 
 
 def _principal(weight: Tensor) -> Tensor:
-    """Turn the columns until they are orthogonal, longest first, each with its largest entry positive: the
-    model is the same under any rotation (eq. 7).
+    """Rotate the columns until they are orthogonal, longest first, their largest entries positive.
+
+    The model is the same under any rotation (eq. 7).
     """
     axes, lengths, _ = torch.linalg.svd(weight, full_matrices=False)
     turned = axes * lengths

@@ -4,8 +4,8 @@ Belongs here: the standard normal and learned priors, the KL of a posterior to e
 Does not: the posteriors (posteriors.py), or distances between many latents and the prior (distances.py).
 Everything is in nats.
 
-A prior is what a normal record's latents are measured against: with a learned one, a place between two kinds
-of normal records is as unlikely as it is.
+A record's latents are judged by the prior: under a learned one, a place between two kinds of normal records
+is as unlikely as it should be.
 """
 
 # M members, B records, Z latents, K components
@@ -31,26 +31,27 @@ class Prior(Protocol):
     """A distribution over latents, the same for every record."""
 
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None, /) -> Tensor:
-        """(n_members, n_records) KL(q(z|x) || p(z)) in nats, or a bound above it, or near such a bound
-        (``Hierarchical``); never negative.
+        """Return KL(q(z|x) || p(z)), (n_members, n_records) nats, never negative.
 
+        It may be a bound above the KL, or near such a bound (``Hierarchical``).
         generator: for priors that estimate it by a draw in training; without one the answer is always the
             same.
         """
         ...
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """(..., n_members, n_records) log p(z) in nats, or a bound below it or near such a bound, of latents
-        (..., n_members, n_records, n_latents).
+        """Return log p(z), (..., n_members, n_records) nats, or a bound below it, or near such a bound.
+
+        latents: (..., n_members, n_records, n_latents).
         """
         ...
 
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
-        """(n_members, n_records, n_latents) draws."""
+        """Return draws (n_members, n_records, n_latents)."""
         ...
 
     def reset(self, generator: torch.Generator) -> None:
-        """Start anew."""
+        """Draw the parameters anew."""
         ...
 
 
@@ -79,10 +80,10 @@ class StandardNormal(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Σ_k π_k N(m_k, diag s_k²), learned with the networks (a VAE with one: Dilokthanakul et al. 2016;
-    Tomczak & Welling 2018).
+    """Σ_k π_k N(m_k, diag s_k²), learned with the networks.
 
-    mean, log_std: (n_members, n_components, n_latents); logits: (n_members, 1, n_components).
+    VAEs with such a prior: Dilokthanakul et al. 2016; Tomczak & Welling 2018. mean, log_std: (n_members,
+    n_components, n_latents); logits: (n_members, 1, n_components).
     """
 
     def __init__(self, n_members: int, n_latents: int, n_components: int) -> None:
@@ -93,17 +94,16 @@ class Mixture(nn.Module):
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        """Components of equal weight and deviation 1, spread like N(0, I)."""
+        """Start with components of equal weight and deviation 1, spread like N(0, I)."""
         self.mean.normal_(generator=generator)
         self.log_std.zero_()
         self.logits.zero_()
 
     def kl(self, posterior: Posterior, _generator: torch.Generator | None = None) -> Tensor:
-        """−log Σ_k π_k exp(−KL(q || N_k)): never below the KL, equal to it for one component (Hershey & Olsen
-        2007, section 7).
+        """Return −log Σ_k π_k exp(−KL(q || N_k)) (Hershey & Olsen 2007, section 7).
 
-        So −ELBO with it is still above −log p(x), and it needs no draws: a score stays a function of its
-        record.
+        It is never below the KL, and equal to it for one component, so −ELBO with it is still above −log
+        p(x). It needs no draws: a score stays a function of its record.
         """
         of_means_MKZ, of_seconds_MKZ, constants_MK = self.exponents()
         second_MBZ = posterior.variance + posterior.mean.square()
@@ -117,8 +117,10 @@ class Mixture(nn.Module):
         return -(_log_sum_exp(of_each_MBK) + posterior.log_volume).clamp(max=0)
 
     def exponents(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What log π_k − KL(q || N_k), less the posterior's log-volume, is of means and second moments of q:
-        two weights (n_members, n_components, n_latents) and a constant (n_members, n_components, 1).
+        """Return log π_k − KL(q || N_k), less the posterior's log-volume, as an affine map of q's moments.
+
+        Weights of means and of second moments (n_members, n_components, n_latents), constant (n_members,
+        n_components, 1).
         """
         log_std = self.log_std.clamp(*LOG_STD)
         precision_MKZ = (-2 * log_std).exp()
@@ -138,7 +140,7 @@ class Mixture(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
-        """A component for each record, and a draw of it."""
+        """Draw a component for each record, and from it."""
         shares = self.logits[:, 0].softmax(dim=-1)
         chosen = torch.multinomial(shares, max(1, n_records), replacement=True, generator=generator)
         chosen = chosen[:, :n_records, None]
@@ -147,8 +149,9 @@ class Mixture(nn.Module):
 
 
 def _log_sum_exp(values: Tensor) -> Tensor:
-    """log Σ exp over the last axis; torch's own takes a hundred times as long where that axis is not the
-    inner one in memory.
+    """Return log Σ exp over the last axis.
+
+    torch's own takes a hundred times as long where that axis is not the innermost in memory.
     """
     if torch.is_grad_enabled():
         return values.logsumexp(dim=-1)
@@ -157,12 +160,12 @@ def _log_sum_exp(values: Tensor) -> Tensor:
 
 
 class Hierarchical(nn.Module):
-    """Two levels: top latents t ~ N(0, I), latents z ~ N(m(t), diag s(t)²), both learned (Rezende et al.
-    2014, section 2; Sønderby et al. 2016).
+    """Two learned levels: top latents t ~ N(0, I), latents z ~ N(m(t), diag s(t)²).
 
-    A second, smaller encoder says q(t|x) from the mean of q(z|x). Expectations over it are estimated by one
-    draw in training, for networks would learn to be right at fixed points alone; elsewhere they are taken at
-    2 n_top points on its axes (cubature of degree 3), so that a score needs no draws.
+    Rezende et al. 2014, section 2; Sønderby et al. 2016. A second, smaller encoder gives q(t|x) from the mean
+    of q(z|x). In training, one draw estimates expectations over it, because networks would learn to be right
+    at fixed points alone. Elsewhere they are taken at 2 n_top points on its axes (cubature of degree 3), so
+    that a score needs no draws.
     """
 
     def __init__(self, n_members: int, n_latents: int, _n_components: int) -> None:
@@ -175,10 +178,10 @@ class Hierarchical(nn.Module):
         """The model draws all weights of affine maps."""
 
     def kl(self, posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
-        """E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)): with the expectation taken exactly it is
-        above KL(q(z|x) || p(z)), by Jensen's inequality over t.
+        """Return E_q(t)[KL(q(z|x) || p(z|t))] + KL(q(t|x) || N(0, I)).
 
-        A draw estimates it without bias; cubature without a generator comes near it and is no bound.
+        With an exact expectation it is above KL(q(z|x) || p(z)), by Jensen's inequality over t. A draw
+        estimates it without bias; cubature, used without a generator, comes near it and is no bound.
         """
         top = self.top(posterior.mean)
         entropy_free = -posterior.log_volume - 0.5 * posterior.mean.shape[-1]
@@ -190,8 +193,9 @@ class Hierarchical(nn.Module):
         return (self._expected(top, to_one, generator) + top.kl_to_prior()).clamp(min=0)
 
     def log_prob(self, latents: Tensor) -> Tensor:
-        """log p(z) from below, by the same second encoder: a bound where cubature is exact, near one
-        elsewhere.
+        """Return log p(z) from below, by the same second encoder.
+
+        A bound where cubature is exact, near one elsewhere.
         """
         leading, shape = latents.shape[:-3], latents.shape[-3:]
         each = [self._log_prob(part) for part in latents.reshape(-1, *shape)]
@@ -208,14 +212,14 @@ class Hierarchical(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_records: int, generator: torch.Generator | None = None) -> Tensor:
-        """From the top down."""
+        """Draw from the top down."""
         weight = self.down.inputs.weight
         top = weight.new_empty(len(weight), n_records, self.n_top).normal_(generator=generator)
         mean, log_std = self._below(top)
         return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
 
     def top(self, latents: Tensor) -> DiagonalGaussian:
-        """q(t|x): latents (n_members, n_records, n_top), from the means of q(z|x)."""
+        """Return q(t|x), latents (n_members, n_records, n_top), from the means of q(z|x)."""
         return DiagonalGaussian.of(self.up(latents))
 
     def _below(self, top: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,8 +240,6 @@ class Hierarchical(nn.Module):
 
 
 class _Net(nn.Module):
-    """One hidden layer for each member."""
-
     def __init__(self, n_members: int, n_inputs: int, n_outputs: int, width: int = 32) -> None:
         super().__init__()
         self.inputs = MemberLinear(n_members, n_inputs, width)

@@ -25,7 +25,7 @@ class Recipe:
     n_members: int = 4  # independent networks whose scores are averaged
     width: int = 64  # hidden units of each encoder and decoder
     n_latents: int | None = None  # None: grows with the columns, see latents_for
-    # or none: latents are found for each record by optimisation (inference.py); exact: they have a closed
+    # or none: latents are found for each record by optimisation (inference.py); or exact: they have a closed
     # form, because the decoder is linear (ppca.py)
     encoder: str = "network"
     posterior: str = "diagonal"  # covariance of q(z|x): diagonal, or full by its Cholesky factor
@@ -33,29 +33,23 @@ class Recipe:
     prior: str = "mixture"
     n_components: int = 10  # of a mixture
     noise: str = "gaussian"  # of the numeric columns, one of noise.NOISES
-    column_noise: Mapping[str, str] = field(
-        default_factory=dict, hash=False
-    )  # the same by column, where it is another
+    column_noise: Mapping[str, str] = field(default_factory=dict, hash=False)  # exceptions, by column
     sigma: float = 1.0  # standard deviation of gaussian_fixed_sigma
     sigma_floor: float = 0.1  # smallest standard deviation the decoder may claim, in standardised units
-    step_floor: float = (
-        1.0  # the same for a column whose values come in steps, over the deviation of rounding to them
-    )
+    step_floor: float = 1.0  # the same for a column of stepped values, in deviations of rounding to the steps
     category_floor: float = 1e-5  # share of probability spread evenly over a column's categories
     hidden_categories: float = 0.1  # share of categories that the encoder does not get to see in training
     regulariser: str = "kl"  # what holds latents to the prior: the KL, a distance or a discriminator
-    distance_weight: float = 10.0  # of a distance (distances.py), beside nats per record
+    distance_weight: float = 10.0  # of a distance (distances.py), relative to nats per record
     reconstruction: str = "likelihood"  # or vae_gan, with a discriminator of records (Larsen et al. 2016)
     adversarial_weight: float = 1.0  # of what either discriminator (adversarial.py) costs the model
     kl_weight: float = 1.0  # beta of the loss (Higgins et al. 2017); 1 is the evidence lower bound
     kl_warm_up: float = (
         0.0  # share of the steps (of each cycle) over which the weight rises from 0 (Bowman et al. 2016)
     )
-    kl_cycles: int = 1  # how often it does so (Fu et al. 2019)
-    free_nats: float = (
-        0.0  # of the KL that cost nothing (free bits, Kingma et al. 2016), against unused latents
-    )
-    samples: int = 1  # above 1: the importance-weighted bound of so many draws (Burda et al. 2016)
+    kl_cycles: int = 1  # how often the weight does so (Fu et al. 2019)
+    free_nats: float = 0.0  # of the KL without cost (free bits, Kingma et al. 2016), against unused latents
+    samples: int = 1  # above 1: the importance-weighted bound of that many draws (Burda et al. 2016)
     steps: int = 1500  # optimiser steps, whatever the number of records
     minibatch: int = 128  # records per step
     learning_rate: float = 1e-2  # Adam's, after the warm-up
@@ -66,14 +60,10 @@ class Recipe:
     trim_after: float = 0.3  # share of the steps before trimming begins
     known_margin: float = 0.0  # nats by which training pushes known anomalies out (known.py); 0: not at all
     weight_spread: float = (
-        0.3  # of the score's terms' log weights, learned from verdicts (feedback.py); 0: all stay at 1
+        0.3  # deviation of the terms' log weights, learned from verdicts (feedback.py); 0: all stay at 1
     )
-    linear_records: int = (
-        1000  # among how many the linear model counts as much as the networks; 0 leaves it out
-    )
-    linear_trim: float = (
-        0.25  # share of the records, the farthest out, that the linear model is not fitted to
-    )
+    linear_records: int = 1000  # at this many, the linear model counts as much as the networks; 0: none
+    linear_trim: float = 0.25  # share of the records, the farthest out, left out of the linear fit
     critic_steps: int | None = None  # of fit_critic, for explanations; None: as many as steps, 0: no critic
 
     def __post_init__(self) -> None:
@@ -143,27 +133,27 @@ class Recipe:
 
     @property
     def weighs_the_kl(self) -> bool:
-        """Whether its loss has a KL with a weight: kl_weight, kl_warm_up and free_nats do something."""
+        """Whether the loss has a weighted KL, so that kl_weight, kl_warm_up and free_nats have an effect."""
         return self.encoder == "network" and self.regulariser == "kl" and self.samples == 1
 
     def latents_for(self, layout: Layout) -> int:
-        """How many latents a model of this layout gets: unless set, the root of its size, rounded up.
+        """Return how many latents a model of this layout gets: unless set, the root of its size, rounded up.
 
-        A number counts as one and a category as the bits of its code: with 400 categories that determine one
-        of 50, a wrong one was found with an AUROC of 0.90 with twice the latents that counting columns gives,
-        and 0.78 without.
+        A number counts as one and a category as the bits of its code. Where 400 categories determine one of
+        50, a wrong one was found with an AUROC of 0.90; counting columns instead gives half the latents and
+        0.78.
         """
         size = len(layout.numeric) + sum(math.log2(n_codes) for n_codes in layout.n_codes)
         return self.n_latents or math.ceil(math.sqrt(size))
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that ``to_dict`` wrote; an unknown setting is an error, a missing one takes its
-        default.
+        """Return the recipe that ``to_dict`` wrote; a missing setting takes its default.
+
+        Raises ValueError where a setting is unknown.
         """
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
@@ -173,7 +163,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Interval:
-    """Numbers from low to high, the ends among them unless open. NaN is in none, nor is what is no number."""
+    """Numbers from low to high, the ends included unless open. NaN and non-numbers are in none."""
 
     low: float
     high: float = math.inf

@@ -26,8 +26,8 @@ class Layout:
 
     ``numeric`` are modelled numbers, already standardised by the caller. ``categorical`` are pairs of a name
     and its number of known categories K: codes 0..K-1 are known, K stands for any other, -1 for missing.
-    ``context`` are numbers (one-hot, sine and cosine, as the caller likes) that encoder and decoder are told
-    and that are not modelled: a record is judged given them.
+    ``context`` are numbers (one-hot, sine and cosine, as the caller likes) that encoder and decoder see but
+    do not model: a record is judged given them.
     """
 
     numeric: tuple[str, ...]
@@ -57,9 +57,7 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The modelled columns in the order of every (n_records, n_columns) result: numeric, then
-        categorical.
-        """
+        """The modelled columns in the order of every (n_records, n_columns) result: numeric, categorical."""
         return (*self.numeric, *(name for name, _ in self.categorical))
 
     @property
@@ -68,7 +66,6 @@ class Layout:
         return tuple(n_known + 1 for _, n_known in self.categorical)
 
     def to_dict(self) -> dict[str, Any]:
-        """The layout as plain JSON."""
         return {
             "numeric": list(self.numeric),
             "categorical": [[name, n_known] for name, n_known in self.categorical],
@@ -77,7 +74,6 @@ class Layout:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Layout:
-        """The layout that ``to_dict`` wrote."""
         return cls(
             numeric=tuple(values["numeric"]),
             categorical=tuple((name, n_known) for name, n_known in values["categorical"]),
@@ -143,23 +139,22 @@ class Records:
         return len(self.numeric)
 
     def __getitem__(self, index: int | slice | Tensor) -> Records:
-        """The chosen records; a single index gives one record, still with its row axis."""
+        """Return the chosen records; a single index gives one record, still with its row axis."""
         if isinstance(index, int):
             position = range(len(self))[index]
             index = slice(position, position + 1)
         return Records(self.numeric[index], self.categorical[index], self.context[index])
 
     def to(self, device: torch.device | str) -> Records:
-        """Copy the records to a device; themselves where they are there."""
+        """Copy the records to a device, unless they are there."""
         return Records(self.numeric.to(device), self.categorical.to(device), self.context.to(device))
 
     def sent(self, device: torch.device) -> Records:
-        """The same, and to a GPU without waiting for their arrival, see ``device.sent``."""
+        """Copy the records to a device; to a GPU without waiting for their arrival, see ``device.sent``."""
         return Records(*(sent(x, device) for x in (self.numeric, self.categorical, self.context)))
 
     @property
     def device(self) -> torch.device:
-        """Where the records lie."""
         return self.numeric.device
 
     @cached_property

@@ -1,12 +1,12 @@
 """The steps of a fit.
 
-Belongs here: a step, the optimiser's schedule, trimming, progress, the state, recovery from divergence.
-Does not: which records a step sees (minibatches.py), the loss (losses.py, gradient.py), which fit a
-checkpoint is of (checkpoint.py), or what comes before and after (training.py).
+Belongs here: a step, the optimiser's schedule, trimming, progress, the state, recovery from divergence. Does
+not: which records a step sees (minibatches.py), the loss (losses.py, gradient.py), which fit a checkpoint is
+of (checkpoint.py), or what comes before and after (training.py).
 
-The same records, seed and kind of machine give the same weights, whatever the number of threads, and a fit
-that resumes from a checkpoint gives the weights of one that was never interrupted, to the bit. A GPU gets the
-same minibatches and noise, and rounds otherwise.
+The same records, seed and kind of machine give the same weights, whatever the number of threads. A fit that
+resumes from a checkpoint gives the weights of one that was never interrupted, to the bit. A GPU gets the same
+minibatches and noise, but rounds differently.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from vae_core.model import VAE
 from vae_core.parallel import Ranks, Share
 from vae_core.records import Records
 
-_REPORT_EVERY = 25  # steps between looks at the loss: each look waits for the device
+_REPORT_EVERY = 25  # steps between checks of the loss, each of which waits for the device
 _MOST_ROLLBACKS = 5
 _SLOWER = 0.3  # factor on the learning rate after each rollback
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss stayed non-finite although the learning rate was lowered again and again."""
+    """The loss stayed non-finite although the learning rate was lowered repeatedly."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands. loss, reconstruction and kl_divergence are nats per record, means since the last
-    report over the records that are learned from: where the recipe trims, those described worst are not among
-    them. loss_of_all is the mean over all of them; a few records far out decide it.
+    """Where a fit stands.
 
-    Where the recipe's regulariser is another, kl_divergence is that distance, or the encoder's loss to the
+    loss, reconstruction and kl_divergence are nats per record, means since the last report over the records
+    that are learned from: where the recipe trims, those described worst are left out. loss_of_all is the mean
+    over all; a few outliers dominate it.
+
+    Under a regulariser other than the KL, kl_divergence is that distance, or the encoder's loss to the
     discriminator (log 2 where it cannot tell), before its weight.
     """
 
@@ -60,9 +62,7 @@ class Progress:
 
 
 class Run:
-    """The state of one fit: weights and what the optimiser remembers, random numbers, the step and how often
-    it was rolled back.
-    """
+    """The state of one fit: weights, optimiser state, random numbers, the step, the number of rollbacks."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Run:
         known: Known | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        """sets, seeds: one of each for each model that is trained in ``vae``, see ``fit_many``."""
+        """sets, seeds: one of each for each model trained in ``vae``, see ``fit_many``."""
         self.vae, self.recipe, device = vae, vae.recipe, vae.device
         known = known if known and vae.recipe.known_margin else Known()
         chosen = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -95,12 +95,12 @@ class Run:
         self.totals = torch.zeros(5, device=device)
         self.recorder = graph if device.type == "cuda" and self.share is None else None
         self.recorded: tuple[int, Recorded] | None = None
-        # of several models one diverges: the others must not go back with it
+        # if one of several models diverges, the others must not go back with it
         self.most_rollbacks = _MOST_ROLLBACKS if len(sets) == 1 else 0
         self.step = self.n_rollbacks = 0
 
     def snapshot(self) -> Checkpoint:
-        """A copy of the state."""
+        """Return a copy of the state."""
         tensors = {f"random.{i}": state for i, state in enumerate(self.minibatches.random_states)}
         if self.own is not None:
             tensors["random.own"] = self.own.get_state()
@@ -113,7 +113,7 @@ class Run:
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Make the state what it was at a checkpoint of this fit."""
+        """Restore the state of a checkpoint of this fit."""
         tensors = checkpoint.tensors
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
@@ -121,14 +121,15 @@ class Run:
             for name, value in player.state.items():
                 value.copy_(tensors[f"adam.{i}.{name}"])
         self.minibatches.restore([tensors[f"random.{i}"] for i in range(len(self.minibatches.generators))])
-        if self.own is not None and "random.own" in tensors:  # a fit on a CPU has no such numbers
+        if self.own is not None and "random.own" in tensors:  # a fit on a CPU has none
             self.own.set_state(tensors["random.own"].cpu())
         self.n_rollbacks = int(tensors["n_rollbacks"])
         self.step = checkpoint.step
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq.
-        5).
+        """Return a step's learning rate.
+
+        Linear warm-up, then a cosine down to the recipe's final share (Loshchilov & Hutter 2017, eq. 5).
         """
         recipe = self.recipe
         warm = min(1.0, (step + 1) / (recipe.warm_up + 1))
@@ -138,14 +139,15 @@ class Run:
         return recipe.learning_rate * warm * cosine * _SLOWER**self.n_rollbacks
 
     def kl_weight(self, step: int) -> float:
-        """The recipe's, after a linear warm-up within each cycle."""
+        """Return the recipe's KL weight, warmed up linearly within each cycle."""
         recipe = self.recipe
         part = step * recipe.kl_cycles / recipe.steps % 1
         return recipe.kl_weight * (min(1.0, part / recipe.kl_warm_up) if recipe.kl_warm_up else 1.0)
 
     def schedule(self, steps: range) -> Tensor:
-        """(n_steps, …) on the device, all that changes from step to step: the weight of the KL, and each
-        player's ``sizes``.
+        """Return all that changes from step to step, (n_steps, …) on the device.
+
+        The weight of the KL, and each player's ``sizes``.
         """
         rows = [
             [
@@ -157,7 +159,7 @@ class Run:
         return sent(torch.tensor(rows), self.vae.device)
 
     def n_trimmed(self, step: int) -> int:
-        """How many of a minibatch's records are left out."""
+        """Return how many of a minibatch's records are left out."""
         recipe = self.recipe
         return int(recipe.trim * self.n_rows) if step >= recipe.trim_after * recipe.steps else 0
 
@@ -167,7 +169,7 @@ class Run:
         checkpoint: Callable[[Checkpoint], None] | None = None,
         checkpoint_every: int = _REPORT_EVERY,
     ) -> None:
-        """Take the steps that are left."""
+        """Take the remaining steps."""
         steps, good, since = self.recipe.steps, self.snapshot(), self.step
         while self.step < steps:
             stop = self._next_stop(self.step, checkpoint_every)
@@ -187,12 +189,12 @@ class Run:
             since = self.step
 
     def _next_stop(self, step: int, checkpoint_every: int) -> int:
-        """The step after which the loss is looked at next."""
+        """Return the step after which the loss is checked next."""
         every = (_REPORT_EVERY, checkpoint_every)
         return min(self.recipe.steps, *((step // n + 1) * n for n in every))
 
     def roll_back(self, good: Checkpoint) -> None:
-        """Return to the last good state at a lower learning rate, or give up."""
+        """Return to the last good state at a lower learning rate, or raise TrainingDiverged."""
         n_rollbacks = self.n_rollbacks + 1
         if n_rollbacks > self.most_rollbacks:
             raise TrainingDiverged(
@@ -204,7 +206,7 @@ class Run:
         self.n_rollbacks = n_rollbacks
 
     def advance(self, stop: int) -> None:
-        """Take the steps up to that one, without looking at anything."""
+        """Take the steps up to ``stop`` without checking the loss."""
         while self.step < stop:
             batches = self.minibatches.take(stop - self.step)
             sizes = self.schedule(range(self.step, self.step + len(batches)))
@@ -214,7 +216,7 @@ class Run:
             self.minibatches.ahead(stop - self.step)
 
     def _take(self, batch: Minibatch, sizes: Tensor) -> None:
-        """One step of every member; sizes: a row of ``schedule``."""
+        """Take one step of every member. sizes: a row of ``schedule``."""
         n_trimmed = self.n_trimmed(self.step)
         if not self.by_hand:
             costs = self.losses(batch, sizes[0], n_trimmed)
@@ -239,7 +241,7 @@ class Run:
         noise: Tensor,
         sizes: Tensor,
     ) -> None:
-        """Take a step of the default family without autograd. Takes tensors alone, to be recorded."""
+        """Take a step of the default family without autograd. Takes only tensors, to be recordable."""
         records = Records(numeric, categorical, context)
         found = gradient(
             self.vae, records, noise[0], kl_weight=sizes[0], n_trimmed=n_trimmed, share=self.share
@@ -251,14 +253,13 @@ class Run:
         self._move(list(means), sizes)
 
     def _move(self, means: Sequence[Tensor], sizes: Tensor) -> None:
-        """Clip what was laid, take the step and add up what is reported."""
+        """Clip the stored gradients, take the step and add up what is reported."""
         norms = [player.clip(self.recipe.gradient_clip) for player in self.players]
         for i, player in enumerate(self.players):
             player.step(sizes[1 + 2 * i], sizes[2 + 2 * i])
         self.totals += torch.stack([*means, norms[0] if len(norms) == 1 else torch.stack(norms).mean()])
 
     def release(self) -> None:
-        """Give every parameter memory of its own."""
         for player in self.players:
             player.release()
 

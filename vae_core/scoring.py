@@ -4,7 +4,7 @@ Belongs here: the score and its parts. Does not: what it takes from the training
 thresholds and p-values (the caller's), or the costlier reasons for flagged records (attribution.py).
 
 Scoring is a pure function of model and record: the same to the bit whatever else is scored beside it
-(slices.py); on a GPU, and whatever the slice there, to ROUNDING.
+(slices.py). On a GPU, whatever the slice, it is the same to ROUNDING.
 """
 
 # M members, B records of a slice, N numeric columns, J columns
@@ -28,7 +28,7 @@ from vae_core.records import Records
 from vae_core.slices import filled_up, fitting_slice, in_slices, side_by_side
 
 ROUNDING = (
-    1e-4  # bound of a score's difference, as a share of its distance from 0 or of 1 nat, whichever is more
+    1e-4  # largest difference of a score, relative to its absolute value or to 1 nat, whichever is more
 )
 
 
@@ -37,8 +37,8 @@ class Expected:
     """What the model expects of each cell: a mixture over its members.
 
     mean, std: (n_records, n_numeric) in standardised units.
-    code, probability: (n_records, n_categorical) most likely category given the other columns, and how likely
-        it is.
+    code, probability: (n_records, n_categorical) most likely category given the other columns, and its
+        probability.
     """
 
     mean: Tensor
@@ -49,23 +49,25 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of records, in nats; ``anomaly_score = column_terms.sum(1) + w · kl_divergence`` but for
-    rounding, w the KL's weight, 1 unless verdicts taught another (feedback.py).
+    """The scores of records, in nats.
+
+    ``anomaly_score = column_terms.sum(1) + w · kl_divergence`` but for rounding, w the KL's weight, 1 unless
+    verdicts taught another (feedback.py).
 
     anomaly_score: (n_records,) higher is more anomalous.
     reconstruction: (n_records,) -log p(x|z) at the posterior mean, mean over members.
     kl_divergence: (n_records,) KL(q(z|x) || p(z)), or a bound above it (priors.py), mean over members; never
-        negative. Where training held the latents to the prior by a distance or a discriminator, ½‖mean‖² of
-        q(z|x): such training says nothing of a single posterior's spread, which shrinks towards nothing, so
-        that −log σ in the KL would be large, arbitrary and no sign of an anomaly, but makes the means of
-        normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
+        negative. Where training held the latents to the prior by a distance or a discriminator, it is
+        ½‖mean‖² of q(z|x). Such training says nothing of a single posterior's spread, which shrinks towards
+        nothing: −log σ in the KL would be large, arbitrary and no sign of an anomaly. It does make the means
+        of normal records look like draws of N(0, I), of which ½‖mean‖² is −log p(z) above its lowest.
     column_terms: (n_records, n_columns) how much more surprising a cell is than that column's cells were on
         average in training, mean over members, times the column's weight; 0 where the cell is missing. A
         number's surprise is half its -log p(x|z) and half T = 2 log(1 + e²/(3s)), with e its distance from
-        the decoder's mean and s the column's robust squared scale: up to a constant, -log of a Student t
-        density with 3 degrees of freedom; where the column's noise model is not Gaussian it is -log p(x|z)
-        alone. To both the linear model's part is added, weighted (linear.py). A category's is -log p(x_c |
-        the record without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
+        the decoder's mean and s the column's robust squared scale: up to a constant, T is -log of a Student t
+        density with 3 degrees of freedom. Where the column's noise model is not Gaussian, it is -log p(x|z)
+        alone. Both get the linear model's part, weighted (linear.py). A category's is -log p(x_c | the record
+        without x_c), the pseudo-likelihood's term (Besag 1975): whether it fits the others.
     """
 
     anomaly_score: Tensor
@@ -75,19 +77,21 @@ class Scores:
 
 
 class Scorer:
-    """Scores records by one model as it is now. Keep it where many parts of a table are scored: it holds what
-    depends on the model alone, and memory for each thread that calls it; several may at once.
+    """Scores records by one model as it is now.
+
+    Keep it where many parts of a table are scored: it holds what depends on the model alone, and memory for
+    each thread that calls it; several may call at once.
     """
 
     def __init__(self, vae: VAE) -> None:
         self.vae, self.size, self.fused = vae, fitting_slice(vae), FusedScorer.of(vae)
 
     def __call__(self, records: Records, *, threads: int | None = None, column_terms: bool = True) -> Scores:
-        """Score records where they lie. A record's scores depend neither on the others nor on the number of
-        threads.
+        """Score records, on their device.
 
+        A record's scores depend neither on the others nor on the number of threads.
         threads: how many cores; None for as many as torch is allowed.
-        column_terms: False for none, (n_records, 0): who keeps scores alone need not have them written.
+        column_terms: False for none, (n_records, 0), where only the scores are needed.
         """
         self.vae.layout.check(records)
         n, device = len(records), self.vae.device
@@ -116,7 +120,7 @@ class Scorer:
 
 
 def score(vae: VAE, records: Records) -> Scores:
-    """Score records where they lie, see ``Scorer``."""
+    """Score records, on their device, see ``Scorer``."""
     return Scorer(vae)(records)
 
 
@@ -128,7 +132,7 @@ def _scored(vae: VAE, part: Records) -> SliceScores:
 
 
 def expect(vae: VAE, records: Records) -> Expected:
-    """What the model expects of each cell, at the posterior mean of its record."""
+    """Return what the model expects of each cell, at the posterior mean of its record."""
     vae.layout.check(records)
     n, layout, new = len(records), vae.layout, records.numeric.new_empty
     expected = Expected(
@@ -164,8 +168,9 @@ def expect(vae: VAE, records: Records) -> Expected:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Means over members, in nats, of a slice: columns (B, J) not yet relative to training; reconstruction,
-    kl (B,).
+    """A slice's terms, means over members, in nats.
+
+    columns: (B, J), not yet relative to training. reconstruction, kl_divergence: (B,).
     """
 
     columns: Tensor
@@ -174,7 +179,7 @@ class Terms:
 
 
 def cell_terms(vae: VAE, records: Records) -> Terms:
-    """What `Scores.column_terms` are made of."""
+    """Return what `Scores.column_terms` are made of."""
     posterior = vae.encode(records)
     likelihood = vae.decode(posterior.mean, records)
     from_others = vae.decode_categories_from_the_others(records)
@@ -183,7 +188,7 @@ def cell_terms(vae: VAE, records: Records) -> Terms:
         numeric_BN = likelihood.numeric.mean_surprise(squared_MBN)
     else:
         numeric_BN = -likelihood.numeric.log_prob(records.values).mean(dim=0)
-    # where the bound cuts, the other half of the term is larger by more than float32 has digits
+    # where this clips, the term's other half is larger by more than float32 has digits
     ratios_MBN = squared_MBN.mul_(1 / (3 * vae.scale)).add_(1).clamp_(max=HIGHEST_RATIO)
     student_BN = sum_of_logs(ratios_MBN, 2).div_(len(ratios_MBN))  # half of T
     share = vae.noise.share_in_terms
@@ -202,7 +207,7 @@ def cell_terms(vae: VAE, records: Records) -> Terms:
 
 
 def latent_terms(vae: VAE, posterior: Posterior) -> Tensor:
-    """(..., n_records) how unusual latents are, in nats, 0 at least: see ``Scores.kl_divergence``."""
+    """Return how unusual latents are, (..., n_records) nats, at least 0: see ``Scores.kl_divergence``."""
     if vae.recipe.regulariser == "kl":
         return vae.prior.kl(posterior)
     return 0.5 * posterior.mean.square().sum(dim=-1)

@@ -1,11 +1,11 @@
 """Records go through the networks in slices of one size.
 
-Belongs here: how large a slice is, filling the last one up, and slices beside each other on threads. Does
+Belongs here: how large a slice is, padding the last one, and processing slices in parallel on threads. Does
 not: what is made of a slice (scoring.py, summary.py, diagnosis.py, generation.py).
 
-Every kernel sees one shape and aligned memory, and computes on one thread: what comes out for a record is the
-same to the bit whatever else is computed beside it. On a GPU slices are as large as its memory allows, and
-two are under way at once: one is copied there or back while the other is computed.
+Every kernel sees one shape and aligned memory, and computes on one thread, so a record's result is the same
+to the bit whatever else is computed beside it. On a GPU, slices are as large as its memory allows, and two
+are in flight at once: one is copied there or back while the other is computed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LARGEST_SLICE = 3072  # records that go through the networks together
 _SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # where their latents are searched for
 _LARGEST_ON_GPU = 512 * LARGEST_SLICE
-_TENSORS = 16  # of a slice's widest one, which together take as much memory as all that are held at once
+_TENSORS = 16  # of the widest one's size, which take as much memory as all that are held at once
 SLICE_CELLS = 2**20  # of four bytes, of a slice's largest tensor
 
 
 def slice_size(vae: VAE) -> int:
-    """How many records go through the networks together: three times a power of two, by the model alone.
+    """Return how many records go through the networks together, by the model alone.
 
-    Kernels work on blocks of 8 to 96 records; such a number leaves none of them a remainder, and no two
-    columns of a tensor compete for one place in the cache, as those of a power of two do.
+    Three times a power of two. Kernels work on blocks of 8 to 96 records, none of which then has a remainder,
+    and no two columns of a tensor compete for one place in the cache, as they do at a power of two.
     """
     if vae.recipe.encoder == "none":
         return _SEARCHED_SLICE
@@ -42,8 +42,9 @@ def slice_size(vae: VAE) -> int:
 
 
 def fitting_slice(vae: VAE) -> int:
-    """How many records go through the networks together on the model's device: on a CPU `slice_size`, on a
-    GPU as many as there is room for.
+    """Return how many records go through the networks together on the model's device.
+
+    On a CPU `slice_size`, on a GPU as many as there is room for.
     """
     if vae.device.type != "cuda":
         return slice_size(vae)
@@ -58,19 +59,21 @@ def _largest(bound: int) -> int:
 
 
 def _widest(vae: VAE) -> int:
-    """Cells, of four bytes, of a slice's largest tensor for each record."""
+    """Return the cells per record, of four bytes, of a slice's largest tensor."""
     recipe, layout = vae.recipe, vae.layout
     squared = recipe.latents_for(layout) ** 2
     covariance = squared if recipe.posterior == "full" else 0
     if recipe.encoder == "exact":
-        covariance = 2 * squared  # which is in double precision
+        covariance = 2 * squared  # in double precision
     columns = 2 * len(layout.numeric) + sum(layout.n_codes)
     return recipe.n_members * max(recipe.width, recipe.n_components, columns, covariance)
 
 
 def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]) -> None:
-    """Call ``work`` with each slice of the records, filled up to one size on the model's device, and its
-    place; on a CPU beside each other on as many threads as torch was allowed.
+    """Call ``work`` with each slice of the records, and with its rows.
+
+    Slices are padded to one size and on the model's device. On a CPU they run in parallel on as many threads
+    as torch was allowed.
     """
 
     def run(rows: slice, size: int) -> None:
@@ -82,9 +85,7 @@ def in_slices(vae: VAE, records: Records, work: Callable[[Records, slice], None]
 def side_by_side(
     vae: VAE, n_records: int, work: Callable[[slice, int], None], size: int, *, threads: int | None = None
 ) -> int:
-    """Call ``work`` with the place of each slice and the size it is to be filled up to. Returns the size that
-    memory sufficed for.
-    """
+    """Call ``work`` with each slice's rows and the size to pad it to. Returns the size that fitted."""
     starts = range(0, n_records, size)
     run = torch.inference_mode()(work)
 
@@ -93,7 +94,7 @@ def side_by_side(
 
     with one_thread_per_kernel() as n_allowed:
         n_threads = min(threads or n_allowed, len(starts))
-        if vae.device.type != "cpu":  # nothing is filled up: on a GPU few records cost what they need
+        if vae.device.type != "cpu":  # no padding beyond n_records: on a GPU few records cost little
             wanted = min(size, n_records)
             sufficient = _on_device(vae.device, n_records, wanted, run)
             return size if sufficient == wanted else sufficient
@@ -106,7 +107,7 @@ def side_by_side(
 
 
 def _on_device(device: torch.device, n: int, size: int, work: Callable[[slice, int], None]) -> int:
-    """`in_halves`, on a GPU's lanes."""
+    """Run `in_halves`, on a GPU's lanes."""
     if device.type != "cuda":
         return in_halves(n, size, work)
     return on_lanes(lanes(device), n, size, work, partial(on_lane, device))
@@ -119,8 +120,9 @@ def on_lanes(
     work: Callable[[slice, int], None],
     lane: Callable[[Callable[[], int]], Callable[[], int]],
 ) -> int:
-    """`in_halves` twice beside each other, of the first half of the slices and of the second. lane: makes
-    work for the pool of each. Returns the smaller size.
+    """Run `in_halves` in parallel on the first half of the slices and on the second.
+
+    lane: wraps work for the pool. Returns the smaller size.
     """
     middle = (n // size + 1) // 2 * size if n > size else n
 
@@ -134,14 +136,12 @@ def on_lanes(
 
 
 def filled_up(part: Records, size: int) -> Records:
-    """The records and, below them, as many zeros as make ``size`` rows."""
+    """Pad records with rows of zeros to ``size`` rows."""
     return Records(*(_filled(x, size) for x in (part.numeric, part.categorical, part.context)))
 
 
 def _filled(part: Tensor, n_rows: int) -> Tensor:
-    """A copy of (n_rows, n_columns), zeros below the given rows, each column contiguous
-    (layers.even_product).
-    """
+    """Return a zero-padded copy (n_rows, n_columns), each column contiguous (layers.even_product)."""
     filled = part.new_empty(part.shape[1], n_rows).T
     filled[: len(part)] = part
     filled[len(part) :] = 0

@@ -1,4 +1,4 @@
-"""What records can teach, looked at before anything is trained on them.
+"""What records can teach, examined before anything is trained on them.
 
 Belongs here: columns that teach nothing, cells that are missing. Does not: whether the records fit the layout
 (records.py).
@@ -17,7 +17,7 @@ from torch import Tensor
 from vae_core.records import MISSING, Layout, Records
 
 _SAME = 1e-4  # standard deviations
-_MOST_SORTED = 4096  # values: of many more, neighbours lie nearer than _SAME without any step
+_MOST_SORTED = 4096  # values: among many more, neighbours are closer than _SAME even without steps
 
 
 class DataWarning(UserWarning):
@@ -26,8 +26,10 @@ class DataWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Stock:
-    """learned: of each column, whether it has any value. indicated: positions of the numbers that have some
-    and miss some. steps: of each number, how far apart its values lie.
+    """What each column can teach.
+
+    learned: whether it has any value. indicated: positions of the numbers that have some and miss some.
+    steps: of each number, how far apart its values lie.
     """
 
     learned: tuple[bool, ...]
@@ -36,10 +38,10 @@ class Stock:
 
 
 def take_stock(layout: Layout, records: Records, on_doubt: Callable[[str], None] | None = None) -> Stock:
-    """Look at every column.
+    """Examine every column.
 
-    Raises where the records do not fit or nothing can be learned; warns, once, about all columns that teach
-    nothing, or tells ``on_doubt`` a sentence each way of that.
+    Raises ValueError where the records do not fit or nothing can be learned. Warns once about all columns
+    that teach nothing, or tells ``on_doubt`` a sentence about each kind.
     """
     layout.check(records)
     n = len(records)
@@ -73,11 +75,10 @@ def take_stock(layout: Layout, records: Records, on_doubt: Callable[[str], None]
 
 
 def step(column: Tensor) -> float:
-    """How far apart the values (n_records,) of a column of rounded or whole numbers lie: nine in ten have no
-    other value nearer.
+    """Return how far apart the values (n_records,) of a column of rounded or whole numbers lie.
 
-    Of values without steps next to nothing; 0 where no two differ. What differs by less than _SAME differs by
-    rounding of arithmetic.
+    Nine in ten have no other value nearer. It is next to nothing for values without steps, and 0 where no two
+    differ. Differences below _SAME are rounding errors.
     """
     values = column[column.isfinite()]
     values = values[:: max(1, len(values) // _MOST_SORTED)].sort().values

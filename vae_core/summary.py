@@ -27,8 +27,8 @@ _MOST_CELLS = 2**24
 def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) -> None:
     """Fill the model's buffers from its training records (a sample of them where there are very many).
 
-    trim: share of the records, the highest-scoring, left out of the columns' typical terms (never less than 1
-        %: one absurd value would move a mean anywhere).
+    trim: share of the records, the highest-scoring, left out of the columns' typical terms; at least 1 %,
+        because one absurd value would move a mean anywhere.
     """
     layout, n_training = vae.layout, len(records)
     n_most = max(

@@ -1,7 +1,7 @@
 """How many cores a computation uses, without its result depending on that number.
 
 A kernel that splits its work over threads may add in another order and round differently. So every kernel
-runs on one thread, and independent pieces of work run beside each other instead.
+runs on one thread, and independent pieces of work run in parallel instead.
 
 Also here, because the same callers want it: freed memory stays with the process (``keep_freed_memory``).
 """
@@ -34,8 +34,7 @@ def one_thread_per_kernel() -> Iterator[int]:
     """Run torch's CPU kernels on one thread each; yields the number of threads that were allowed before.
 
     The setting is the process's, so overlapping uses share it and the last to leave restores it. A thread
-    that already ran kernels keeps its own number until it enters here; threads started inside take over the
-    1.
+    that already ran kernels keeps its own number until it enters here; threads started inside inherit the 1.
     """
     global _n_inside, _n_before
     with _lock:

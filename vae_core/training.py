@@ -1,7 +1,7 @@
-"""From records to a model: what a fit checks, takes and leaves.
+"""From records to a model: what a fit checks, takes and returns.
 
 Belongs here: the order of a fit. Does not: its steps (run.py), which records each of them sees
-(minibatches.py), or what scoring needs to know afterwards (scoring.py).
+(minibatches.py), or what scoring needs to know afterwards (summary.py).
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def fit(
 ) -> VAE:
     """Train a model on records and measure on them what scoring needs.
 
-    known: what people said of some records: it weighs the terms of the score (feedback.py) and, where the
-        recipe says so, has training push the anomalies out and keep the normals in (known.py).
-    device: where to train; by default where the records lie. The model is returned there. Records that a GPU
-    has no room for stay where they are.
-    ranks: the processes of one fit (parallel.py); all are called alike and all return the model.
+    known: what people said of some records. It weighs the terms of the score (feedback.py) and, where the
+        recipe says so, makes training push the anomalies out and keep the normals in (known.py).
+    device: where to train; by default that of the records. The model is returned there. Records that a GPU
+        has no room for stay where they are.
+    ranks: the processes of one fit (parallel.py); all call it alike and all return the model.
     on_progress: called every 25 steps and after the last one.
-    checkpoint: called every ``checkpoint_every`` steps; pass what it got as ``resume``, with otherwise equal
-    arguments, to go on from there; on another device it goes on, too, and rounds otherwise.
-    on_doubt: told each sentence of what a DataWarning or a TrainingWarning would say, in its place. Warnings
-        are a whole process's, which may show, hide or raise them; this is one fit's.
+    checkpoint: called every ``checkpoint_every`` steps; to go on from what it got, pass that as ``resume``,
+        with otherwise equal arguments. Another device goes on, too, but rounds differently.
+    on_doubt: told each sentence of a DataWarning or a TrainingWarning instead of the warning. Warnings belong
+        to the whole process, which may show, hide or raise them; this belongs to one fit.
 
     Raises ValueError where the records cannot be trained on, OtherFit where ``resume`` is a checkpoint of
-    other arguments and TrainingDiverged where the loss stays non-finite; warns with a DataWarning about
-    columns that are constant or never observed, with a TrainingWarning about what a discriminator still tells
-    from what it should be like, collapsed posteriors and variances at their bounds.
+    other arguments and TrainingDiverged where the loss stays non-finite. Warns with a DataWarning about
+    columns that are constant or never observed, with a TrainingWarning about what a discriminator can still
+    tell apart, collapsed posteriors and variances at their bounds.
     """
     recipe, known = recipe or Recipe(), known or Known()
     if checkpoint_every < 1:
@@ -73,7 +73,7 @@ def fit(
             refuse_other(resume, this)
         checkpoint = checkpoint and marked(checkpoint, this)
     device = records.device if device is None else torch.device(device)
-    gradients = torch.inference_mode(False)  # whatever the caller is in
+    gradients = torch.inference_mode(False)  # whatever mode the caller is in
     with gradients, one_thread_per_kernel(), own_stream(device):
         vae = start(layout, recipe, stock, records, seed).to(device)
         run = Run(vae, [records], [seed], known=known.to(device), ranks=ranks)
@@ -95,7 +95,7 @@ def fit(
 
 
 def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: int) -> VAE:
-    """A model that has learned nothing."""
+    """Return an untrained model."""
     vae = VAE(layout, recipe, stock.indicated)
     vae.initialise(records.categorical.cpu(), torch.Generator().manual_seed(seed))
     vae.learned.copy_(torch.tensor(stock.learned))
@@ -104,8 +104,9 @@ def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: 
 
 
 def finish(vae: VAE, records: Records, seed: int) -> tuple[str, ...]:
-    """Measure what scoring needs to know of the training records. Returns what is wrong with the model, in
-    words.
+    """Measure what scoring needs to know of the training records.
+
+    Returns what is wrong with the model, in words.
     """
     vae.eval()
     summarise_training(vae, records, trim=vae.recipe.trim, seed=seed)
