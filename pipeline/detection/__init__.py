@@ -5,7 +5,7 @@ features      table ↔ the model's input
 calibration   score → p-value, severity, threshold
 detector      features + VAE + calibration + critic in one
 reasons       why a record was flagged, in the dataset's units and words
-reference     how each column lay in training; measures: a batch held against it
+reference     how each column was distributed in training; measures: a batch compared with it
 scoring       one batch, from its records to published rows; ahead: reading while others compute
 plots         pictures of a trained detector
 """

@@ -1,6 +1,6 @@
 """An iterator that works ahead in a thread of its own.
 
-Belongs here: handing items over, faults included, and stopping when nobody wants more. Does not: what the
+Belongs here: handing items over, errors included, and stopping when nobody wants more. Does not: what the
 items are.
 """
 
@@ -13,12 +13,13 @@ from threading import Event, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
-_LOOK = 0.1  # seconds between looks whether anybody still waits
+_LOOK = 0.1  # seconds between checks that somebody still wants items
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:
-    """Yield the items while a thread makes up to n of them in advance. A fault is raised where the item would
-    have been.
+    """Yield the items while a thread makes up to n of them in advance.
+
+    An error is raised where the item would have been.
     """
     made: Queue[tuple[T | None, BaseException | None]] = Queue(n)
     unwanted = Event()
@@ -36,7 +37,7 @@ def ahead(items: Iterator[T], n: int) -> Iterator[T]:
                 if unwanted.is_set():
                     return
             hand(None, None)
-        except BaseException as fault:  # noqa: BLE001  # raised again on the other side
+        except BaseException as fault:  # noqa: BLE001  # raised again in the consumer
             hand(None, fault)
 
     maker = Thread(target=make, name="vaewatch-ahead", daemon=True)

@@ -24,11 +24,11 @@ MOST_KEPT = 100_000
 FEWEST = 20
 TAIL_SHARE = 0.05
 FEWEST_IN_TAIL = 30
-FEWEST_COUNTED = 10  # records that score higher: of fewer, a count says little
+FEWEST_COUNTED = 10  # records that score higher; a count of fewer says little
 INCREDIBLE = 16  # above it severity grows with its logarithm: nobody knows a tail to one in 10^16
 MAPPED = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)  # quantiles
 FEWEST_BEYOND = 20  # records above a quantile that may be mapped
-FEWEST_DAYS = 3  # of which one may be told to be unlike the others
+FEWEST_DAYS = 3  # needed to tell that one is unlike the others
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -39,7 +39,7 @@ class Threshold:
 
     Attributes:
         error_rate: share of normal records expected above it.
-        extrapolated: beyond the reach of the calibration records, from the fitted tail: a rough value.
+        extrapolated: taken from the fitted tail, beyond the calibration records: a rough value.
     """
 
     value: float
@@ -57,17 +57,17 @@ class Tail:
     scale: float
 
     def probability(self, scores: Array) -> Array:
-        """P(score > s) for scores above the tail's start. (n,)"""
+        """Return P(score > s) for scores above the tail's start. (n,)"""
         return np.exp(self.log_probability(scores))
 
     def log_probability(self, scores: Array) -> Array:
-        """ln P(score > s); finite for every finite score."""
+        """Return ln P(score > s); finite for every finite score."""
         x = np.maximum(np.asarray(scores, np.float64) - self.start, 0) / self.scale
         decay = np.log1p(self.shape * x) / self.shape if self.shape > 1e-6 else x
         return np.asarray(math.log(self.share) - decay)
 
     def quantile(self, probability: float) -> float:
-        """The score exceeded with this probability, which must be at most `share`."""
+        """Return the score exceeded with this probability, which must be at most `share`."""
         ratio = self.share / probability
         x = (ratio**self.shape - 1) / self.shape if self.shape > 1e-6 else math.log(ratio)
         return self.start + self.scale * x
@@ -87,7 +87,7 @@ class Calibration:
             days: a number for the day of each record. (n,)
 
         Raises:
-            NotReady: fewer than 20 records, too few to say anything.
+            NotReady: there are fewer than 20 records.
         """
         if len(scores) < FEWEST:
             raise NotReady(
@@ -101,16 +101,15 @@ class Calibration:
         return cls(kept)
 
     def carried_over(self, before: Array, after: Array) -> Calibration:
-        """The calibration of another model that was trained by the same recipe.
+        """Map the calibration to another model that was trained by the same recipe.
 
         Two trainings never end in the same model, and one may score everything higher. How much higher is
-        seen on records that both have learned: quantile mapping (Panofsky & Brier 1968), a line through the
-        quantiles of the one model's scores against the other's, continued beyond the last by the slope from
-        the median on.
+        seen on records that both have learned, by quantile mapping (Panofsky & Brier 1968): a line through
+        the quantiles of one model's scores against the other's. Beyond the last quantile it continues with
+        the slope from the median on.
 
         Args:
-            before, after: scores of the same records by the model that was calibrated and by the other.
-                (n_records,)
+            before, after: scores of the same records by the calibrated model and by the other. (n_records,)
         """
         levels = [x for x in MAPPED if x <= 0.5 or (1 - x) * len(before) >= FEWEST_BEYOND]
         old, new = (np.quantile(np.asarray(x, np.float64), levels) for x in (before, after))
@@ -127,14 +126,16 @@ class Calibration:
         return len(self.scores)
 
     def p_values(self, scores: Array) -> Array:
-        """Conformal p-values: (1 + calibration records that score at least as high) / (n + 1). (n_records,)
-        float64.
+        """Return conformal p-values. (n_records,) float64
+
+        Each is (1 + calibration records that score at least as high) / (n + 1).
         """
         return np.asarray((1 + self.n - self._below(scores)) / (self.n + 1))
 
     def _below(self, scores: Array) -> Array:
-        """How many calibration records score lower. (n_records,) Asked in order, the search walks through
-        memory in order.
+        """Return how many calibration records score lower. (n_records,)
+
+        In sorted order, the search walks through memory in order.
         """
         order = np.argsort(scores)
         found = np.empty(len(scores), np.int64)
@@ -142,8 +143,10 @@ class Calibration:
         return found
 
     def severity(self, scores: Array, p_values: Array | None = None) -> Array:
-        """−log10 of the p-value, and of the tail's probability where p-values count fewer than ten records:
-        so it goes on rising where they have hit their floor 1/(n+1). (n_records,)
+        """Return −log10 of the p-value, or of the tail's probability. (n_records,)
+
+        The tail takes over where p-values count fewer than ten records: so severity goes on rising where they
+        have hit their floor 1/(n+1).
 
         p_values: of these scores, where they are known.
         """
@@ -158,8 +161,9 @@ class Calibration:
         return found
 
     def share_above(self, scores: Array, p_values: Array | None = None) -> float:
-        """Chance that one of these scores is above one of the calibration records, equal ones counted by
-        half: Mann & Whitney's U (1947).
+        """Return the chance that one of these scores is above one of the calibration records.
+
+        Equal ones count by half: Mann & Whitney's U (1947).
 
         p_values: of these scores, where they are known.
         """
@@ -171,13 +175,12 @@ class Calibration:
 
     @cached_property
     def tail(self) -> Tail:
-        """What follows where fewer than ten calibration records are higher, of the shape that the highest
-        twentieth has: a generalised Pareto tail stays one from any later start on, its scale growing by its
-        shape.
+        """The tail from where fewer than ten calibration records are higher.
 
-        From the twentieth on, it would tell otherwise of records that can be counted: water's scores go from
-        5 to 3,000 nats within their highest twentieth, which no such tail does. Its shape is kept in
-        [0, 0.9]: no score is called impossible, every mean exists.
+        Its shape is that of the highest twentieth: a generalised Pareto tail stays one from any later start,
+        its scale growing by its shape. If it started at the twentieth, it would contradict records that can
+        be counted: water's scores go from 5 to 3,000 nats within their highest twentieth, which no such tail
+        does. The shape is kept in [0, 0.9]: no score is called impossible, every mean exists.
         """
         n_tail = min(self.n // 2, max(FEWEST_IN_TAIL, math.ceil(TAIL_SHARE * self.n)))
         fitted_from, start = float(self.scores[-n_tail - 1]), float(self.scores[-FEWEST_COUNTED - 1])
@@ -186,15 +189,15 @@ class Calibration:
         weights = (n_tail - 0.65 - np.arange(n_tail)) / n_tail
         weighted = float((weights * excess).mean())
         shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), 0.9)
-        # the share of P(score > s) is held at that of the conformal p-value, so that severity has no step
+        # the share equals the conformal p-value at the start, so that severity has no step
         share = float(self.p_values(np.array([np.nextafter(np.float32(start), np.float32(math.inf))]))[0])
         return Tail(start, share, shape, mean * (1 - shape) + shape * (start - fitted_from))
 
     def threshold(self, flag: Flagging, records_per_day: float) -> Threshold:
-        """The score above which records are flagged, for a review budget or an error rate.
+        """Return the score above which records are flagged, for a review budget or an error rate.
 
         The ceil((n + 1)(1 − α))-th calibration score where there is one, else the tail's quantile. A
-        false-discovery rate has no fixed threshold: its largest possible one is given, see `flags`.
+        false-discovery rate has no fixed threshold: its largest possible one is returned, see `flags`.
         """
         rate = flag.error_rate or flag.false_discovery_rate
         if flag.review_budget is not None:
@@ -210,7 +213,7 @@ class Calibration:
         return Threshold(max(float(value), float(self.scores[-1])), rate, extrapolated=True)
 
     def flags(self, scores: Array, flag: Flagging, records_per_day: float) -> tuple[Array, Threshold]:
-        """Which records of one batch are flagged, and the score they had to exceed. (n_records,) bool."""
+        """Return which records of a batch are flagged, (n_records,) bool, and the score they must exceed."""
         threshold = self.threshold(flag, records_per_day)
         if flag.false_discovery_rate is not None:
             threshold = self._benjamini_hochberg(scores, flag.false_discovery_rate)
@@ -219,7 +222,7 @@ class Calibration:
             least = np.sort(np.asarray(scores)[flagged])[-flag.cap]
             flagged &= (
                 np.asarray(scores) >= least
-            )  # records that tie with the last one are kept: order decides nothing
+            )  # records that tie with the last are kept: order must not matter
         return flagged, threshold
 
     def _benjamini_hochberg(self, scores: Array, rate: float) -> Threshold:
@@ -236,18 +239,20 @@ class Calibration:
 
 
 def most_of_a_day(usual: float) -> float:
-    """How many records above a level a day may have where `usual` are usual: twice as many, or two
-    deviations of a Poisson count and one more, which is the larger where there are few.
+    """Return how many records above a level a day may have where `usual` are usual.
+
+    Twice as many, or two deviations of a Poisson count and one more, which is the larger where there are few.
     """
     return usual + max(usual, 2 * math.sqrt(usual) + 1)
 
 
 def usual_hits(hits: Array, days: Array) -> int:
-    """How many of the records would be hits if no day had more than `most_of_a_day` by the other days, as
-    where thresholds are set.
+    """Return how many records would be hits if no day exceeded `most_of_a_day` by the other days.
+
+    Thresholds are set with the same bound.
 
     Args:
-        hits, days: whether each record is one, and a number for its day. (n,)
+        hits, days: whether each record is a hit, and a number for its day. (n,)
     """
     _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
     counted: list[float] = np.bincount(day_of, hits, minlength=len(sizes)).tolist()
@@ -260,13 +265,12 @@ def usual_hits(hits: Array, days: Array) -> int:
 
 
 def without_excess(scores: Array, days: Array) -> Array:
-    """Which records stay so that above any level no day has more than `most_of_a_day` by the others' mean.
-    (n,) bool.
+    """Return which records stay so that no day exceeds `most_of_a_day` at any level. (n,) bool
 
-    An event fills its day with high scores. Counted like others, one such day among six takes all that an
-    error rate allows, and other days flag nothing. Bounded in this way it decides no more than any other
-    day does: the number of flags that was promised becomes Huber's M-estimate (1964) of the days' numbers.
-    Of fewer than three days nobody can say which is the unusual one: all stay.
+    The others' mean is what is usual. An event fills its day with high scores. Counted like others, one such
+    day among six takes all that an error rate allows, and other days flag nothing. With this bound it decides
+    no more than any other day: the promised number of flags becomes Huber's M-estimate (1964) of the days'
+    numbers. With fewer than three days nobody can say which is the unusual one, so all stay.
 
     Args:
         days: a number for the day of each record. (n,)

@@ -1,8 +1,7 @@
-"""Features + VAE + calibration + critic: the one thing that is trained, versioned, saved, loaded and
-explained.
+"""Features + VAE + calibration + critic: the unit that is trained, versioned, saved, loaded and explained.
 
-Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle.
-Does not: which records are read (training/training_set.py, scoring.py) or where versions live (registry/).
+Belongs here: from an Arrow table to scores and reasons, and to a folder and back without pickle. Does not:
+which records are read (training/training_set.py, scoring.py) or where versions live (registry/).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from vae_core import (
 )
 
 FORMAT = 2
-MOST_COMPARED = 100_000  # training records that both models of a refit are asked about
+MOST_COMPARED = 100_000  # training records that both models of a refit score
 
 SCORE_COLUMNS = pa.schema([
     ("anomaly_score", pa.float32()),
@@ -69,11 +68,11 @@ class Detector:
     Attributes:
         records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
         about: where it comes from: dataset, contract_hash, versions.
-        reference: how each column lay in the training window; None in a detector of before there was one,
-            which scores all the same.
+        reference: how each column was distributed in the training window; None in older detectors, which
+            score all the same.
         doubts: what its fit said against it, a sentence each; not saved, the registry keeps it.
-        critic: a second witness for reasons; None in one that does not serve, where the recipe wants none,
-            and in one of before there was one.
+        critic: a second witness for reasons; None in a detector that does not serve, where the recipe wants
+            none, and in older detectors.
     """
 
     features: Features
@@ -98,8 +97,7 @@ class Detector:
         on_progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Self:
-        """Fit features and model on `training`, calibrate on `calibrating`: later records, none of them
-        trained on.
+        """Fit features and model on `training`, calibrate on `calibrating`: later records not trained on.
 
         The features know the latter's categories and ranges, so that a model can learn them later, see
         `refit`.
@@ -108,22 +106,23 @@ class Detector:
             training, calibrating: a column JUDGED_NORMAL, if there is one, says which records people found to
                 be normal.
             anomalies: records that people found to be anomalous, with a column PLACE. With the normal ones
-                they weigh the terms of the score; those of the days to calibrate on count there, as they
-                would had nobody judged them: verdicts change the order of records, not how many are flagged.
+                they weigh the terms of the score. Those of the calibration days count there as if nobody had
+                judged them: verdicts change the order of records, not how many are flagged.
             device: where to train; default a GPU where there is one.
             checkpoint: file to which progress is saved; where it exists, training goes on from it.
 
         Raises:
             NotReady: too few records to calibrate on.
-            ConfigError: a value of `train.recipe` is none that vae_core takes.
-            ModelUnusable: the training diverged, which it will again.
+            ConfigError: vae_core refuses a value of `train.recipe`.
+            ModelUnusable: the training diverged, which it will again; records that teach nothing; or an unfit
+                checkpoint.
         """
         window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
         vae, doubts = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
         weigh(
             vae, _known(features, window, anomalies)
-        )  # by verdicts on the newest days, too, which the fit did not get
+        )  # by verdicts on the newest days, too, which the fit did not see
         parts = [part for part in (calibrating, _among(anomalies, training, calibrating)) if part]
         found = [score(vae, features.records(part)).anomaly_score.numpy() for part in parts]
         days = [part[DAY].to_numpy() for part in parts if DAY in part.column_names]
@@ -150,13 +149,13 @@ class Detector:
         on_progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
     ) -> Self:
-        """Train the model anew on all records, those that this one was calibrated on among them.
+        """Train the model anew on all records, including those that this one was calibrated on.
 
-        The newest days are the likest to tomorrow; left out, they cost more than calibrating on them is
+        The newest days are the most like tomorrow; leaving them out costs more than calibrating on them is
         worth. Calibration says how a model trained by this recipe scores days after the ones it knows, and
         tomorrow is such a day. It is carried over by what both models say of the training records
-        (docs/decisions/refit.md), and so are the weights of the score's
-        terms: verdicts on records that this model has not learned say most.
+        (docs/decisions/refit.md). So are the weights of the score's terms: verdicts on records that this
+        model has not learned say most.
 
         Args:
             training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
@@ -171,10 +170,10 @@ class Detector:
         return replace(self, vae=vae, calibration=calibration, critic=critic, doubts=doubts)
 
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
-        """Scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
+        """Return scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
 
-        A record's scores depend on nothing but the record and this detector; a GPU, used where there is one,
-        rounds them otherwise. Several threads may ask at once.
+        A record's scores depend only on the record and this detector; a GPU, used where there is one, rounds
+        them differently. Safe to call from several threads.
 
         Args:
             threads: how many cores; None for as many as torch is allowed.
@@ -195,18 +194,18 @@ class Detector:
         return pa.table([pa.array(c) for c in columns], schema=SCORE_COLUMNS)
 
     def negative_elbo(self, table: pa.Table) -> Any:
-        """(n_records,) −ELBO in nats of standardised units; None where the recipe's regulariser has none."""
+        """Return −ELBO in nats of standardised units; None where the regulariser has none. (n_records,)"""
         if self.vae.recipe.regulariser != "kl":
             return None
         return negative_elbo(self.vae, self._records(table)).whole.numpy()
 
     def threshold(self, flag: Flagging) -> Threshold:
-        """The score above which it flags, by this rule, on a day of as many records as it learned from."""
+        """Return the score above which this rule flags, on a day with as many records as in training."""
         return self.calibration.threshold(flag, self.records_per_day)
 
     @property
     def kl_weight(self) -> float:
-        """How much the KL divergence counts in the score: 1 unless verdicts taught another."""
+        """How much the KL divergence counts in the score: 1 unless verdicts taught otherwise."""
         return float(self.vae.weights[-1])
 
     @cached_property
@@ -215,8 +214,9 @@ class Detector:
         return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
 
     def explain(self, table: pa.Table, dataset: Dataset, *, every: bool = False) -> list[Explanation]:
-        """Reasons for records, best first; for flagged records only, as each costs a few scorings per
-        column.
+        """Return reasons for each record, best first.
+
+        Meant for flagged records, as each costs a few scorings per column.
 
         Args:
             every: of each column that is not as expected, however little it explains.
@@ -290,7 +290,7 @@ class Detector:
 
 
 def _among(anomalies: pa.Table | None, training: pa.Table, calibrating: pa.Table) -> pa.Table | None:
-    """Those of the days to calibrate on."""
+    """Return the anomalies of the calibration days."""
     if anomalies is None or not anomalies:
         return None
     place = anomalies[PLACE].to_numpy()
@@ -312,7 +312,7 @@ def _fit(
     on_progress: Callable[[Progress], None] | None,
     checkpoint: Path | None,
 ) -> tuple[VAE, tuple[str, ...]]:
-    """The model, and what its fit says against it, a sentence each."""
+    """Return the model, and what its fit says against it, a sentence each."""
     doubts: list[str] = []
     try:
         vae = fit(
@@ -335,7 +335,7 @@ def _fit(
         raise ModelUnusable(
             f"{dataset.name}: the training did not go on: {fault}: remove {checkpoint} and train again"
         ) from fault
-    except ValueError as fault:  # of records that teach nothing, or settings that do not go together
+    except ValueError as fault:  # records that teach nothing, or settings that contradict each other
         raise ModelUnusable(
             f"{dataset.name}: the training gave no model: {fault}; look at the columns and train.recipe "
             f"({dataset.named_file})"

@@ -25,41 +25,40 @@ from vae_core.noise import UNSCALED
 
 MOST_CATEGORIES = 2_000
 MOST_CONTEXT_CATEGORIES = 48
-# a category seen less often in training is learned as "other", so that an unseen one has a fair likeness
+# a category seen less often in training is learned as "other", which then resembles an unseen one
 RARE = 5
 DAY = 86_400
 WEEKDAYS_FROM = (
-    56  # days: in a shorter window a weekday says which few days it was, and the model learns those by heart
+    56  # days: in a shorter window a weekday identifies a few days, which the model learns by heart
 )
 HEAVY = 4.0  # standard deviation over robust one, above which a column is heavy-tailed
 BY_FACTORS = (
-    0.25  # robust deviation over median, above which a column's values differ by factors: amounts, distances
+    0.25  # robust deviation over median above which a column's values differ by factors: amounts, distances
 )
-SELDOM = 0.05  # share of values that may be negative where values differ by factors: returns, refunds
-RIM = 1e-3  # share of values at or beyond the lowest or highest that is expected of a cell
-MOST_DECIMALS, MOST_LOOKED_AT = 6, 20_000  # digits after the point of a step, values that tell it
-LARGEST = 1e150  # numbers are cut here: the square of a larger one, or of one below its inverse, is no float
+SELDOM = 0.05  # share of values that may be negative where values differ by factors: refunds
+RIM = 1e-3  # share of values at or beyond the lowest or highest expected value
+MOST_DECIMALS, MOST_LOOKED_AT = 6, 20_000  # digits after the point, values examined for them
+LARGEST = 1e150  # numbers are clipped here: a larger one's square, or its inverse's, is no float
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Number:
-    """How a numeric column is standardised: z = (w(x) − mean) / std, with w the identity or, for heavy tails,
-    arsinh.
+    """How a numeric column is standardised: z = (w(x) − mean) / std.
 
-    A few huge values would otherwise set the scale and make all ordinary ones look alike. Only where values
-    differ by
-    factors: a sensor that stands at 775 ± 10 and fails for a day has outliers, not a heavy tail, and changes
-    and deviations, as often below zero as above, are odd because they are large.
+    w is the identity or, for heavy tails, arsinh: a few huge values would otherwise set the scale and make
+    all ordinary ones look alike. It applies only where values differ by factors. A sensor that stands at 775
+    ± 10 and fails for a day has outliers, not a heavy tail; changes and deviations, as often below zero as
+    above, are odd because they are large.
 
     Attributes:
         mean, std: of w(x) over the training records.
-        lowest, highest: what is expected of a cell is shown within them. Seen in training, with RIM of the
-            values, or one, at or beyond each: a distance of 178,920 miles in 200,000 taxi rides is expected
-            of none.
+        lowest, highest: bounds of the expected value that is shown. Seen in training, with a share RIM of the
+            values, or one, at or beyond each: one distance of 178,920 miles in 200,000 taxi rides must not be
+            expected.
         centre, spread: of w(x) = arsinh((x − centre) / spread); spread 0 means w(x) = x.
-        decimals: digits after the point that do for all values but RIM; None: more than six, or not known.
+        decimals: digits after the point that suffice for all values but RIM; None: over six, or not known.
     """
 
     mean: float
@@ -72,8 +71,9 @@ class Number:
 
     @classmethod
     def fit(cls, values: Floats, noise: str = "") -> Self:
-        """Learn from training values; NaN is missing. Counts and yes or no stay as they are where their noise
-        model wants it.
+        """Learn from training values; NaN is missing.
+
+        Counts and yes or no stay as they are where their noise model requires it.
         """
         seen = values[np.isfinite(values)].clip(-LARGEST, LARGEST)
         if not len(seen):
@@ -84,7 +84,7 @@ class Number:
         low, centre, high = np.quantile(seen, [0.25, 0.5, 0.75])
         robust = float(high - low) / 1.349
         if not robust and (elsewhere := np.abs(seen[seen != centre] - centre)).size:
-            robust = float(np.median(elsewhere)) / 0.6745  # half of all values are the same one, mostly 0
+            robust = float(np.median(elsewhere)) / 0.6745  # half of all values are the same, mostly 0
         amounts = float(np.quantile(seen, SELDOM)) >= 0
         by_factors = amounts and robust > BY_FACTORS * abs(float(centre))
         heavy = by_factors and 1 / LARGEST < robust * HEAVY < float(seen.std())
@@ -97,8 +97,9 @@ class Number:
         return cls(mean, 1.0 if constant else std, *_rim(seen), warp.centre, warp.spread, decimals)
 
     def standardise(self, values: Floats) -> Floats:
-        """Values in standard deviations from the mean; NaN stays NaN, infinities become very large
-        numbers.
+        """Return values in standard deviations from the mean.
+
+        NaN stays NaN, infinities become very large numbers.
         """
         values = values.clip(-LARGEST, LARGEST)  # a copy
         if self.spread:
@@ -110,8 +111,9 @@ class Number:
         return values
 
     def log_slope(self, values: Floats) -> Floats:
-        """ln |dz/dx|: what turns a log-density of z into one of x, in the column's own units. NaN stays
-        NaN.
+        """Return ln |dz/dx|, which turns a log-density of z into one of x in the column's own units.
+
+        NaN stays NaN.
         """
         if not self.spread:
             return np.where(np.isnan(values), np.nan, -math.log(self.std))
@@ -119,7 +121,7 @@ class Number:
         return -math.log(self.std) - math.log(self.spread) - 0.5 * np.log1p(away * away)
 
     def restore(self, z: Floats) -> Floats:
-        """Standardised values in the column's own units."""
+        """Return standardised values in the column's own units."""
         warped = np.asarray(z, np.float64) * self.std + self.mean
         return self.centre + self.spread * np.sinh(np.clip(warped, -300, 300)) if self.spread else warped
 
@@ -142,7 +144,7 @@ class Features:
     """What every column becomes. Fitted on training records, saved as JSON with the model.
 
     Attributes:
-        context_time: by time column, whether the weekday is told beside the hour of the day.
+        context_time: by time column, whether the model sees the weekday beside the hour of the day.
     """
 
     numeric: Mapping[str, Number]
@@ -153,9 +155,7 @@ class Features:
 
     @classmethod
     def fit(cls, dataset: Dataset, table: pa.Table) -> Self:
-        """Learn the state from training records, one Arrow column for each of the dataset's modelled
-        columns.
-        """
+        """Learn the state from training records, with an Arrow column for each modelled column."""
         columns = dataset.with_derived
         recipe = recipe_of(dataset)
         numbers = {
@@ -186,7 +186,7 @@ class Features:
 
     @cached_property
     def layout(self) -> Layout:
-        """What the model is told of its columns."""
+        """The model's view of the columns."""
         context = [f"{n}" for n in self.context_numeric]
         context += [f"{n}={value}" for n, values in self.context_categorical.items() for value in values]
         context += [f"{n}:{part}" for n, weekday in self.context_time.items() for part in time_names(weekday)]
@@ -197,9 +197,9 @@ class Features:
         )
 
     def records(self, table: pa.Table) -> Records:
-        """A table's columns as model input; rows keep their order."""
+        """Return a table's columns as model input; rows keep their order."""
         n = table.num_rows
-        numeric = np.empty((len(self.numeric), n), np.float32)  # a column's values side by side, as they come
+        numeric = np.empty((len(self.numeric), n), np.float32)  # a column's values side by side, as in Arrow
         for i, (name, number) in enumerate(self.numeric.items()):
             _narrow(number.standardise(floats(table[name])), numeric[i])
         codes = np.empty((n, len(self.categorical)), np.int64)
@@ -211,19 +211,20 @@ class Features:
         return Records(torch.from_numpy(numeric.T), torch.from_numpy(codes), torch.from_numpy(context))
 
     def log_slope(self, table: pa.Table) -> Floats:
-        """Sum over the numbers that are there of ln |dz/dx|. (n_records,)"""
+        """Return the sum of ln |dz/dx| over the observed numbers. (n_records,)"""
         found = np.zeros(table.num_rows)
         for name, number in self.numeric.items():
             found += np.nan_to_num(number.log_slope(floats(table[name])))
         return found
 
     def knows(self, records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Whether every category of a record was seen in training. (n_records,)"""
+        """Return whether every category of a record was seen in training. (n_records,)"""
         return np.asarray(self.known_cells(records).all(axis=1))
 
     def known_cells(self, records: Records) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        """Whether a cell's category was seen in training, RARE times at least; true where it is missing.
-        (n_records, n_categorical)
+        """Return whether a cell's category was seen in training, at least RARE times.
+
+        True where it is missing. (n_records, n_categorical)
         """
         sizes = torch.tensor([max(1, len(values)) for values in self.categorical.values()])
         return np.asarray((records.categorical < sizes).numpy())
@@ -240,7 +241,6 @@ class Features:
         return parts
 
     def to_dict(self) -> dict[str, Any]:
-        """The state as plain JSON."""
         return {
             "numeric": {n: asdict(number) for n, number in self.numeric.items()},
             "categorical": {n: list(values) for n, values in self.categorical.items()},
@@ -251,7 +251,6 @@ class Features:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The features that `to_dict` wrote."""
         return cls(
             {n: Number(**number) for n, number in state["numeric"].items()},
             {n: tuple(values) for n, values in state["categorical"].items()},
@@ -262,16 +261,16 @@ class Features:
 
 
 def time_names(weekday: bool) -> list[str]:
-    """Names of what `time_parts` gives."""
+    """Return the names of `time_parts`."""
     day = ["sin day", "cos day", "sin half day", "cos half day", "part of day"]
     return day + [f"weekday {day}" for day in range(1, 8) if weekday]
 
 
 def time_parts(column: pa.ChunkedArray, *, weekday: bool) -> list[Floats]:
-    """What the model is told of the time; 0 where it is missing. (n_records,) each.
+    """Return what the model sees of the time; 0 where it is missing. (n_records,) each.
 
-    The hour of the day as two circles, for what has a rhythm, and as a line from midnight to midnight, for
-    what grows by the hour and starts anew; both of deviation 1. The weekday one-hot.
+    The hour of the day is two circles, for what has a rhythm, and a line from midnight to midnight, for what
+    grows by the hour and starts anew; both of deviation 1. The weekday is one-hot.
     """
     times = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)))
     seconds = times.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
@@ -284,13 +283,12 @@ def time_parts(column: pa.ChunkedArray, *, weekday: bool) -> list[Floats]:
 
 
 def _spans(column: pa.ChunkedArray) -> float:
-    """Days between the first time and the last."""
+    """Return the days between the first time and the last."""
     first, last = (bound.as_py() for bound in pc.min_max(column).values())
     return (last - first).days if first is not None else 0
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any categorical column as text."""
     return column.cast(pa.string())
 
 
@@ -300,7 +298,7 @@ def floats(column: pa.ChunkedArray) -> Floats:
 
 
 def _narrow(values: Floats, to: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-    """values are spoilt."""
+    """Write values as float32; overwrites them."""
     largest = float(np.finfo(np.float32).max)
     np.clip(values, -largest, largest, out=values)
     to[:] = values
@@ -321,7 +319,7 @@ def _codes(column: pa.ChunkedArray, values: tuple[str, ...]) -> np.ndarray[Any, 
 
 
 def describe(value: Any, column: Column) -> str:
-    """A cell as a person reads it."""
+    """Format a cell for a reader."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "missing"
     if isinstance(value, bool):
@@ -330,6 +328,6 @@ def describe(value: Any, column: Column) -> str:
         return "(empty)"
     if column.is_quantity and not isinstance(value, str):
         return f"{float(value):.6g}" if column.type != "int" else f"{round(value):d}"
-    if isinstance(value, float):  # a code: as categories are named, and not rounded
+    if isinstance(value, float):  # a code, named as categories are, not rounded
         return str(as_text(pa.chunked_array([[value]]))[0].as_py())
     return str(value)

@@ -1,12 +1,11 @@
-"""Numbers of one batch, from a sample of its scored records and the detector: how far each column lies from
-training.
+"""Numbers of one batch, from a sample of its scored records: how far each column is from training.
 
-Belongs here: arithmetic; what chance alone would do is taken off, so that small batches and large ones
-compare. Does not: what is usual and what is too much (monitoring/judgement.py).
+Belongs here: arithmetic; the effect of chance is subtracted, so that small batches and large ones compare.
+Does not: what is usual and what is too much (monitoring/judgement.py).
 
-Jensen–Shannon divergence: Lin (1991). Of two samples of one distribution, n and m records, 8 ln 2 · nm / (n +
-m) times the divergence in bits is χ² distributed, with a degree of freedom less than there are bins (Menéndez
-et al. 1997). Wasserstein's distance on the line is the area between the two distribution functions.
+Jensen–Shannon divergence: Lin (1991). For two samples of one distribution, n and m records, 8 ln 2 · nm / (n
++ m) times the divergence in bits is χ² distributed, with one degree of freedom less than there are bins
+(Menéndez et al. 1997). Wasserstein's distance on the line is the area between the two distribution functions.
 scipy.special has the terms; scipy.stats would cost a second at every start.
 """
 
@@ -33,13 +32,13 @@ from pipeline.detection.reference import (
 if TYPE_CHECKING:
     from pipeline.detection.features import Features
 
-MOST_SAMPLED = 20_000  # records of a batch: chance is then 0.0003 bits a column, a twentieth of what is told
-# 2^64 over the golden ratio: its multiples lie evenly (Knuth's multiplicative hashing)
+MOST_SAMPLED = 20_000  # records of a batch: chance is then 0.0003 bits a column, a twentieth of a finding
+# 2^64 over the golden ratio: its multiples are spread evenly (Knuth's multiplicative hashing)
 SPREAD = 11_400_714_819_323_198_485
-TAIL = 0.01  # the smallest p-values: one record in a hundred, where nothing has changed
-NAMED = 3  # new categories that are told by name
+TAIL = 0.01  # the smallest p-values: one record in a hundred if nothing has changed
+NAMED = 3  # new categories reported by name
 LONGEST = 80  # characters of a category that are kept
-CHANCE = 1e-4  # how rarely chance alone may exceed what is called noise, a column and a measure
+CHANCE = 1e-4  # how often chance alone may exceed the noise, a column and a measure
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ class ColumnDrift:
     """One column of a batch against training.
 
     Attributes:
-        divergence: Jensen–Shannon, bits in [0, 1], of the values that are there; what chance does on average
-            is taken off.
-        noise: what chance alone exceeds once in ten thousand columns, of the same.
-        psi: population stability index, as it is known; empty bins counted by half a record.
+        divergence: Jensen–Shannon, bits in [0, 1], of the values present; the average effect of chance is
+            subtracted.
+        noise: the divergence that chance alone exceeds once in ten thousand columns.
+        psi: population stability index; empty bins count as half a record.
         shift: Wasserstein distance in standard deviations of training; None for a category.
         missing: share of records without a value. usual_missing: in training.
         new: share of values that training did not have or had too seldom to learn; None for a number.
@@ -85,15 +84,15 @@ class Measures:
     """One batch in numbers; None where something cannot be known.
 
     Attributes:
-        n_records: scored. n_sampled: of which the columns were looked at.
+        n_records: scored. n_sampled: how many of them the columns were measured on.
         n_flagged, expected_flagged: flagged, and as many as normal records would give.
         above: chance that a record scores above a normal one of training; one half is usual.
         tail: share of sampled records with a p-value of 0.01 or less.
         n_read, n_set_aside: in the delivery, and set aside by the contract.
-        champion_days: since the model was trained. backlog: flagged records that had waited for a person for
-            more than a day then.
-        n_earlier: batches that it was held against; None: measured before it was noted.
-        learned: the model that scored it was trained on it, too.
+        champion_days: since the model was trained. backlog: flagged records that had then waited for a person
+            for more than a day.
+        n_earlier: batches it was compared with; None in measures from before this was recorded.
+        learned: the model that scored it was also trained on it.
         columns: drift by column; empty for a detector without a reference.
     """
 
@@ -112,12 +111,10 @@ class Measures:
     columns: Mapping[str, ColumnDrift] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote."""
         columns = {name: _drift_from(column) for name, column in state["columns"].items()}
         return cls(**{**state, "columns": columns})
 
@@ -128,8 +125,9 @@ def _drift_from(state: Mapping[str, Any]) -> ColumnDrift:
 
 
 def chosen(row_numbers: Array, n_records: int) -> Array:
-    """Which of a batch's records are looked at, by their row number alone: the same ones however a batch is
-    cut. (n,) bool
+    """Return which of a batch's records are sampled. (n,) bool
+
+    By their row numbers alone: the same ones however a batch is split.
 
     n_records: of the batch; up to MOST_SAMPLED, all of them are chosen.
     """
@@ -139,7 +137,7 @@ def chosen(row_numbers: Array, n_records: int) -> Array:
 
 
 def column_drift(reference: Reference, features: Features, sample: pa.Table) -> dict[str, ColumnDrift]:
-    """Every watched column of a sample of a batch's records against training."""
+    """Compare every watched column of a sample of a batch's records with training."""
     known = {**features.categorical, **features.context_categorical}
     together = _correlation_shift(reference, features, sample)
     found = {}
@@ -169,7 +167,7 @@ def column_drift(reference: Reference, features: Features, sample: pa.Table) -> 
 
 
 def _divergence(counts: Array, usual: Array) -> tuple[float, float]:
-    """Beyond chance's average, and how far chance goes; both in bits."""
+    """Return the divergence beyond chance's average, and what chance may add to that; both in bits."""
     from scipy.special import chdtri
 
     n, m = int(counts.sum()), int(usual.sum())
@@ -190,7 +188,7 @@ def _shift(shape: NumberShape, counts: Array) -> float:
 
 
 def jensen_shannon(p: Array, q: Array) -> float:
-    """The divergence of two distributions over the same bins, bits in [0, 1]."""
+    """Return the divergence of two distributions over the same bins, bits in [0, 1]."""
     from scipy.special import rel_entr
 
     middle = (p + q) / 2
@@ -198,7 +196,7 @@ def jensen_shannon(p: Array, q: Array) -> float:
 
 
 def wasserstein(places: Array, p: Array, q: Array) -> float:
-    """The distance of two distributions over the same ascending places, in their unit."""
+    """Return the distance of two distributions over the same ascending places, in their unit."""
     return float(np.abs(np.cumsum(p - q)[:-1]) @ np.diff(places))
 
 
@@ -225,8 +223,9 @@ def _unknown(column: pa.ChunkedArray, known: tuple[str, ...]) -> tuple[float, tu
 def _correlation_shift(
     reference: Reference, features: Features, sample: pa.Table
 ) -> dict[str, dict[str, Any]]:
-    """By column the pair that changed most beyond chance, which is as large as 4.5 standard errors of
-    Fisher's z.
+    """Return by column the pair that changed most beyond chance.
+
+    Chance reaches 4.5 standard errors of Fisher's z.
     """
     names = reference.correlated
     if len(names) < 2:

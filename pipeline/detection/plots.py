@@ -56,7 +56,7 @@ def draw(detector: Detector, dataset: Dataset, calibrating: pa.Table, folder: Pa
 
 
 def _save(folder: Path, title: str, paint: Any, *, rows: int = 0) -> Path:
-    """rows: with a label each, which should not touch."""
+    """rows: how many labelled rows must not touch."""
     high = max(4.8, 1.2 + 0.25 * min(rows, MOST_COLUMNS))
     figure = Figure(figsize=(8, high), layout="constrained", dpi=110)
     axes = figure.subplots()
@@ -67,8 +67,9 @@ def _save(folder: Path, title: str, paint: Any, *, rows: int = 0) -> Path:
 
 
 def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) -> None:
-    """Scores may be negative and reach over decades: the axis is straight where most of them lie, and
-    logarithmic beyond.
+    """Draw scores on an axis that is straight where most of them are and logarithmic beyond.
+
+    They may be negative and span decades.
     """
     threshold = detector.threshold(dataset.flag)
     first, centre, last = np.quantile(values, [0.05, 0.5, 0.95])
@@ -97,7 +98,7 @@ def _histogram(axes: Axes, detector: Detector, dataset: Dataset, values: Any) ->
 
 
 def _apart(along: Any, low: float, high: float, inner: Any) -> list[float]:
-    """The inner ticks and powers of ten, those within low and high that leave room for a label each."""
+    """Return those inner ticks and powers of ten within low and high whose labels have room."""
     decades = [sign * 10.0**power for power in range(15, -1, -1) for sign in (1, -1)]
     room, kept = 0.09 * (along(high) - along(low)), list[float]()
     for tick in [*inner, *decades]:
@@ -107,15 +108,16 @@ def _apart(along: Any, low: float, high: float, inner: Any) -> list[float]:
 
 
 def _short(tick: float) -> str:
-    """A tick that is a power of ten is one in its label where digits would not fit."""
+    """Label a tick, as a power of ten where digits would not fit."""
     if abs(tick) < 1e6:
         return f"{tick:,.10g}"
     return f"${'-' if tick < 0 else ''}10^{{{np.log10(abs(tick)):.0f}}}$"
 
 
 def _calibration(axes: Axes, values: Any) -> None:
-    """p-values of every other record against a calibration on the rest: uniform if records are
-    exchangeable.
+    """Draw p-values of every other record against a calibration on the rest.
+
+    They are uniform if records are exchangeable.
     """
     if len(values) >= 2 * FEWEST:
         p = np.sort(Calibration.fit(values[::2]).p_values(values[1::2]))
@@ -146,7 +148,7 @@ def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
     worst = scores.anomaly_score.numpy() >= np.quantile(scores.anomaly_score.numpy(), 0.99)
     names, mean = detector.features.layout.columns, terms[worst].mean(axis=0)
     order = np.argsort(mean)[-MOST_COLUMNS:]
-    places = range(len(order))  # not the names, which may be the same once they are cut
+    places = range(len(order))  # not the names, which may be equal once shortened
     axes.barh(places, mean[order], color=WARN, alpha=0.8, label="highest-scoring 1 %")
     axes.barh(places, terms.mean(axis=0)[order], color=INK, label="all")
     axes.set_yticks(places, [names[i] if len(names[i]) <= 32 else f"{names[i][:31]}…" for i in order])
@@ -157,8 +159,9 @@ def _columns(axes: Axes, detector: Detector, scores: Scores) -> None:
 
 
 def _latents(axes: Axes, latents: Any, values: Any) -> None:
-    """The plane in which all but the highest-scoring 1 % vary most; those are clipped to its edge, or they
-    would be all one sees.
+    """Draw the plane in which all but the highest-scoring 1 % vary most.
+
+    Those are clipped to its edge, or they would be all one sees.
     """
     usual = values <= np.quantile(values, 0.99)
     centre = latents[usual].mean(axis=0)

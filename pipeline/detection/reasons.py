@@ -1,6 +1,6 @@
 """Why a record was flagged, in the dataset's own units and words.
 
-Belongs here: from shares and standardised expectations to named columns with what was there and what was
+Belongs here: from shares and standardised expectations to named columns with what was observed and what was
 expected. Does not: what explains a score (vae_core.attribute), or how it is laid out for a reader (display/,
 review/).
 """
@@ -19,9 +19,9 @@ from pipeline.detection.features import Features, Floats, describe
 from vae_core import Attribution, Expected, Records
 
 N_REASONS = 3
-N_TERMS = 8  # of the score, the largest ones, that are told of a flagged record
-N_DIGITS = 4  # of what is expected of a number, or its interval; more would tell of what nobody knows
-LEAST_SHARE = 0.05  # of the score: what a further reason must explain
+N_TERMS = 8  # largest terms of the score kept for a flagged record
+N_DIGITS = 4  # of a number's expected value; more would claim what nobody knows
+LEAST_SHARE = 0.05  # share of the score that a further reason must explain
 INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
 REASON = pa.struct([
@@ -31,7 +31,7 @@ REASON = pa.struct([
     ("low", pa.float64()),
     ("high", pa.float64()),
     ("share", pa.float32()),
-    ("unknown", pa.bool_()),  # a category that training did not have, or fewer times than features.RARE
+    ("unknown", pa.bool_()),  # a category that training had fewer than features.RARE times
 ])
 TERM = pa.struct([("column", pa.string()), ("nats", pa.float32())])
 
@@ -41,9 +41,9 @@ class Explanation:
     """Why one record was flagged.
 
     Attributes:
-        reasons: its columns by share of what is to explain, as REASON; kl_share: the share of no single
+        reasons: its columns by their share of what is to explain, as REASON; kl_share: the share of no single
             column.
-        terms: what columns add to its score, the largest ones, as TERM.
+        terms: the largest terms that columns add to its score, as TERM.
     """
 
     reasons: list[dict[str, Any]]
@@ -60,7 +60,7 @@ def explanations(
     *,
     every: bool = False,
 ) -> list[Explanation]:
-    """One for each record of a table.
+    """Return one explanation for each record of a table.
 
     Args:
         records, found: the table as a model reads it, and what raised the scores of its records.
@@ -75,8 +75,6 @@ def explanations(
 
 @dataclass(frozen=True)
 class _Case:
-    """One record, by its place."""
-
     dataset: Dataset
     features: Features
     found: Attribution
@@ -93,7 +91,7 @@ class _Case:
             observed = describe(row[names[j]], self.dataset.with_derived[names[j]])
             expected, low, high = self._expected(j)
             if j != best and observed in {expected, expected.rpartition(" (")[0]}:
-                continue  # that it is what was expected is no reason to a reader
+                continue  # to a reader, an expected value is no reason
             reasons.append({
                 "column": names[j],
                 "observed": observed,
@@ -110,7 +108,7 @@ class _Case:
         return Explanation(reasons, float(self.found.kl_share[self.i]), told[:N_TERMS])
 
     def _expected(self, j: int) -> tuple[str, float | None, float | None]:
-        """In words, with the interval of a number."""
+        """Return what is expected in words, with the interval of a number."""
         expected: Expected = self.found.expected
         name = self.features.layout.columns[j]
         number = self.features.numeric.get(name)
@@ -130,7 +128,7 @@ class _Case:
 
 
 def _to_digits(bounds: Floats) -> float:
-    """The middle one to as many digits as the largest has: what is expected of −0.5 to 0.5 is no 1e-05."""
+    """Round the middle bound to the digits of the largest: between −0.5 and 0.5, 1e-05 is not expected."""
     largest = float(np.abs(bounds).max())
     if not largest or not math.isfinite(largest):
         return float(bounds[1])
@@ -138,10 +136,10 @@ def _to_digits(bounds: Floats) -> float:
 
 
 def _in_steps(bounds: Floats, decimals: int | None) -> tuple[float, float, float]:
-    """What is expected, lowest and highest: the values inside the interval, 1.6 does not reach 2."""
+    """Return the expected value, lowest and highest, rounded into the interval: 1.6 does not reach 2."""
     if decimals is None:
         return float(bounds[1]) + 0.0, float(bounds[0]), float(bounds[2])
-    low, told, high = (bounds * 10**decimals).round(6)  # of 0.57, 57 is no 56.99999999999999
+    low, told, high = (bounds * 10**decimals).round(6)  # 0.57 gives 57, not 56.99999999999999
     told = told.round()
     low, high = min(np.ceil(low), told), max(np.floor(high), told)
     told, low, high = (float(end) / 10**decimals + 0.0 for end in (told, low, high))

@@ -1,7 +1,7 @@
 """A dataset's recipe as vae_core takes it.
 
-Belongs here: what is said of settings that it does not take. Does not: names and kinds of settings, which are
-known without torch (config/dataset.py), or what they mean (vae_core/recipe.py).
+Belongs here: the error for settings that it refuses. Does not: names and kinds of settings, which are known
+without torch (config/dataset.py), or what they mean (vae_core/recipe.py).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from vae_core import Recipe
 
 
 def recipe_of(dataset: Dataset) -> Recipe:
-    """The settings of `train.recipe`, the others at their defaults.
+    """Return the settings of `train.recipe`, the others at their defaults.
 
     Raises:
-        ConfigError: with every value that is out of its range, or does not go with another.
+        ConfigError: with every value that is out of its range, or contradicts another.
     """
     try:
         return Recipe.from_dict(dataset.train.recipe)

@@ -1,8 +1,8 @@
-"""How each modelled column lay in training: what drift is measured against, saved with the detector as plain
-JSON.
+"""How each modelled column was distributed in training, saved with the detector as plain JSON.
 
-Belongs here: histograms and correlations of bounded size, and counting other records into the same bins. Does
-not: how far two histograms are apart (measures.py), or what the model makes of a value (features.py).
+Belongs here: what drift is measured against: histograms and correlations of bounded size, and counting other
+records into the same bins. Does not: how far two histograms are apart (measures.py), or what the model makes
+of a value (features.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:  # it comes with torch, which reading a histogram does not need
+if TYPE_CHECKING:  # features import torch, which reading a histogram does not need
     from pipeline.detection.features import Features, Number
 
 N_BINS = 20
-MOST_VALUES = 30  # categories that are counted one by one; the others share a bin
+MOST_VALUES = 30  # categories counted one by one; the others share a bin
 MOST_CORRELATED = 40  # numeric columns; beyond them 800 pairs would be compared
-# standard deviations: values beyond count as this far in correlations, or one outlier would be all of it
+# standard deviations at which values are clipped in correlations, or one outlier would decide them
 FAR = 3.0
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,8 +29,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class NumberShape:
-    """A numeric column as a histogram with bins of about equal counts; a value of many records has a bin of
-    its own.
+    """A numeric column as a histogram with bins of about equal counts.
+
+    A value of many records has a bin of its own.
 
     Attributes:
         edges: between bins, ascending; a bin begins with its lower edge. (n_bins - 1,)
@@ -73,7 +74,7 @@ class NumberShape:
         )
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
-        """Records in each bin, and those without a value."""
+        """Count the records in each bin, and those without a value."""
         from pipeline.detection.features import floats
 
         values = floats(column)
@@ -90,8 +91,7 @@ class CategoryShape:
         values: the most frequent first. (n_values,)
         counts: training records with each, and with any other. (n_values + 1,)
         n_missing: training records without a value.
-        n_rare: training records with a value that the model did not learn by name; zero in a reference from
-            before it was counted.
+        n_rare: training records with a value that the model did not learn by name; 0 in older references.
     """
 
     values: tuple[str, ...]
@@ -107,7 +107,7 @@ class CategoryShape:
         return cls(shape.values, tuple(counts.tolist()), n_missing, len(not_among(known, column)))
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
-        """Records with each value and with any other, and those without a value."""
+        """Count the records with each value and with any other, and those without a value."""
         from pipeline.detection.features import as_text
 
         texts = as_text(column).drop_null()
@@ -118,7 +118,7 @@ class CategoryShape:
 
 @dataclass(frozen=True)
 class Reference:
-    """The training window's columns, and how the numeric ones went together.
+    """The training window's columns, and the correlations of the numeric ones.
 
     Attributes:
         n_records: training records.
@@ -153,13 +153,10 @@ class Reference:
         return {**self.numbers, **self.categories}
 
     def to_dict(self) -> dict[str, Any]:
-        """The state as plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The reference that `to_dict` wrote."""
-
         def tuples(shape: Mapping[str, Any]) -> dict[str, Any]:
             return {name: tuple(x) if isinstance(x, list | tuple) else x for name, x in shape.items()}
 
@@ -173,7 +170,7 @@ class Reference:
 
 
 def not_among(known: tuple[str, ...], column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values, as texts, that a model does not know by name."""
+    """Return the values, as text, that a model does not know by name."""
     from pipeline.detection.features import as_text
 
     texts = as_text(column).drop_null()
@@ -181,8 +178,7 @@ def not_among(known: tuple[str, ...], column: pa.ChunkedArray) -> pa.ChunkedArra
 
 
 def correlations(features: Features, names: tuple[str, ...], table: pa.Table) -> tuple[Array, Array]:
-    """Pearson's r of each pair of columns as the model reads them, and of how many records: those that have
-    both.
+    """Return Pearson's r of each pair of columns as the model reads them, and the records that have both.
 
     Returns:
         r, n_records: (n_columns, n_columns) each; r is 0 where fewer than three records have both, or one

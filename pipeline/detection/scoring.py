@@ -1,8 +1,7 @@
-"""Score one batch and publish it: every record's scores and the flagged records with their reasons, in one
-commit.
+"""Score one batch and publish it in one commit: every record's scores, and reasons for the flagged ones.
 
-Belongs here: streaming a batch through a detector with bounded memory: reading, scoring and writing go on
-beside each other, slice by slice, and nothing waits on disk in between. Does not: the maths (detector.py,
+Belongs here: streaming a batch through a detector with bounded memory. Reading, scoring and writing run at
+the same time, slice by slice, and nothing is buffered on disk in between. Does not: the maths (detector.py,
 calibration.py) or which model serves (registry/).
 """
 
@@ -46,7 +45,7 @@ class ScoredBatch:
 
     Attributes:
         above: chance that one of its records scores above a normal one; one half is usual.
-        sample: records chosen by monitoring.measures.chosen: the model's columns, anomaly_score and p_value.
+        sample: records chosen by detection.measures.chosen: the model's columns, anomaly_score and p_value.
         looks_since, looked_back: what its derived columns saw of earlier batches, see ledger.BatchState.
     """
 
@@ -108,7 +107,7 @@ def check_derived(dataset: Dataset, detector: Detector) -> None:
     """Refuse a model that learned other derived columns than today's.
 
     Raises:
-        ModelUnusable: they are made differently now.
+        ModelUnusable: their definitions have changed.
     """
     known = detector.about.get("derived", {})
     if known != derived.definitions(dataset):
@@ -118,8 +117,9 @@ def check_derived(dataset: Dataset, detector: Detector) -> None:
 
 
 def _scored(source: AcceptedRecords, detector: Detector) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Each slice and its scores, as many at once as there are threads; one that is read waits for each
-    that is scored.
+    """Yield each slice and its scores, one slice at a time for each thread.
+
+    At most one read slice waits for each that is being scored.
     """
 
     def work(part: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -139,8 +139,9 @@ def _scored(source: AcceptedRecords, detector: Detector) -> Iterator[tuple[pa.Ta
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Whose threads do all that torch does, and stay: what new ones for each batch of a sweep allocate is
-    never given back.
+    """Return the threads that do all that torch does.
+
+    They are kept: what new ones allocate for each batch of a sweep is never given back.
     """
     return ThreadPoolExecutor(threads, thread_name_prefix="vaewatch-score")
 
@@ -154,7 +155,10 @@ class _Cut:
 
 
 def _cut(dataset: Dataset, detector: Detector, source: AcceptedRecords) -> _Cut:
-    """A false-discovery rate and a cap look at all of a batch's scores: they cost a pass of their own."""
+    """Find the lowest flagged score.
+
+    A false-discovery rate and a cap look at all of a batch's scores, which costs a pass of its own.
+    """
     flag, calibration, per_day = dataset.flag, detector.calibration, detector.records_per_day
     if flag.false_discovery_rate is None and flag.cap is None:
         threshold = calibration.threshold(flag, per_day)
@@ -166,7 +170,7 @@ def _cut(dataset: Dataset, detector: Detector, source: AcceptedRecords) -> _Cut:
 
 
 def scores_schema(record: pa.DataType) -> pa.Schema:
-    """The columns of the `scores` table. record: the type of a record's original columns."""
+    """Return the columns of the `scores` table. record: the type of a record's original columns."""
     return pa.schema([
         ("batch_id", pa.string()),
         ("flagged", pa.bool_()),
@@ -185,10 +189,10 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
 
 
 class _Publication:
-    """A batch's rows for the `scores` table, scored while they are written; flagged ones follow with their
-    reasons.
+    """A batch's rows for the `scores` table, scored while they are written.
 
-    n_records, n_flagged, sampled: so far. above: sum over the records of the chance to be above a normal one.
+    Flagged rows follow with their reasons. n_records, n_flagged, sampled: so far. above: sum over the records
+    of the chance to be above a normal one.
     """
 
     def __init__(
@@ -206,7 +210,7 @@ class _Publication:
         self.sampled: list[pa.Table] = []
 
     def parts(self) -> Iterator[Part]:
-        """The rows, in no particular order, unflagged and flagged ones apart."""
+        """Yield the rows, in no particular order, unflagged and flagged ones apart."""
         flagged: list[tuple[pa.Table, pa.Table]] = []
         n_waiting = 0
         for part, scores in _scored(self.source, self.detector):
@@ -226,7 +230,7 @@ class _Publication:
             yield True, self._explained(flagged)
 
     def _count(self, scores: pa.Table) -> Any:
-        """Add a slice to the sums; returns which records are flagged, (n_records,) bool."""
+        """Add a slice to the sums. Returns which records are flagged, (n_records,) bool."""
         values = scores["anomaly_score"].to_numpy()
         marks = values >= self.cut.lowest
         self.n_records += len(values)
@@ -258,7 +262,7 @@ class _Publication:
         )
 
     def _completed(self, part: pa.Table, scores: pa.Table, **more: Any) -> pa.RecordBatch:
-        """The table's columns, but for those that only flagged records have where there are none."""
+        """Add the table's other columns, except those that only flagged records have."""
         columns = {name: pa.repeat(value, part.num_rows) for name, value in self.fixed.items()}
         columns |= {name: scores[name] for name in scores.column_names} | more
         columns |= {"row_number": part[ROW], "record_key": part[KEY]}
