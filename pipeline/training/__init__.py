@@ -3,5 +3,5 @@
 occasion       whether tonight is worth a training
 training_set   what is learned and what calibrates
 experiment     one training, whole
-provenance     what it was made of; reproduction: made again from that
+provenance     what it was made from; reproduction: made again from that
 """

@@ -1,8 +1,7 @@
-"""One training, whole: read the window, train, measure on the records it was calibrated on, and lay out what
-the registry logs.
+"""One training from start to end.
 
-Belongs here: what is logged and under which name. Does not: how (registry/), or the model itself
-(detection/detector.py).
+Belongs here: reading the window, training, measuring on the calibration records, and what is logged under
+which name. Does not: how it is logged (registry/), or the model itself (detection/detector.py).
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from pipeline.training.provenance import note
 from vae_core import Progress
 
 N_EXAMPLES = 5
-MOST_COMPARED = 10_000  # records, by which the two fits are compared
+MOST_COMPARED = 10_000  # records on which the two fits are compared
 LONGEST_DOUBTS = 2_000  # characters; MLflow refuses a version's tag of more than 5,000
 
 
 @cache
 def code_version() -> str:
-    """The package's version and a digest of the code that makes a model what it is."""
+    """Return the package's version and a digest of the code that determines a model."""
     modules = [calibration, derived, detector, features, holdout, reference, training_set]
     files = [*(Path(m.__file__ or "") for m in modules), *sorted(Path(vae_core.__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -63,14 +62,14 @@ def train(
     """Train a detector into `scratch` and describe it.
 
     Args:
-        checkpoints: folder where progress is kept, so that a killed training goes on.
+        checkpoints: folder where progress is kept, so that a killed training can resume.
 
     Raises:
         NotReady: too few records to calibrate on.
-        ModelUnusable: the training diverged, or the trained model's scores are not finite.
+        ModelUnusable: the training diverged, or the trained model's scores are not finite or all the same.
     """
     started = time.monotonic()
-    tables = replace(tables, as_of=tables.version("records"))  # what is noted is what is read
+    tables = replace(tables, as_of=tables.version("records"))  # the version noted must be the one read
     fitted = fit(dataset, window, tables, scratch, checkpoints, threads, on_progress)
     known, trained, learned, calibrating = fitted.known, fitted.trained, fitted.learned, fitted.calibrating
     metrics = _measure(dataset, known, learned, calibrating) | _compared(known, trained, learned)
@@ -105,7 +104,7 @@ class Fitted:
 
     Attributes:
         known: the detector that was calibrated.
-        trained: the one that has learned the calibration records, too, and will serve.
+        trained: the one that also learned the calibration records, and will serve.
         learned, calibrating: the records, in order of time.
         curves: (step, values) of both fits.
     """
@@ -126,7 +125,7 @@ def fit(
     threads: int,
     on_progress: Callable[[Progress], None] | None,
 ) -> Fitted:
-    """Read the window and train on it. Nothing but the arguments decides what comes out.
+    """Read the window and train on it. The arguments alone decide the result.
 
     Raises:
         NotReady: too few records to calibrate on.
@@ -181,7 +180,7 @@ def _noted(
     on_progress: Callable[[Progress], None] | None,
     after: int = 0,
 ) -> Callable[[Progress], None]:
-    """Keeps the curves, `after` so many steps of an earlier fit."""
+    """Record the curves, counting on from the `after` steps of an earlier fit."""
 
     def note(progress: Progress) -> None:
         terms = ("loss", "reconstruction", "kl_divergence", "loss_of_all", "learning_rate")
@@ -238,8 +237,9 @@ def _measure(
 
 
 def _compared(known: Detector, trained: Detector, learned: pa.Table) -> dict[str, float]:
-    """The median of what each fit makes of records that both learned, nats: their losses are means over
-    different records, and a few far out decide a mean.
+    """Return the median of each fit's loss on records that both learned, nats.
+
+    Their own losses are means over different records, and a few outliers dominate a mean.
     """
     some = learned.take(pa.array(range(0, learned.num_rows, 1 + learned.num_rows // MOST_COMPARED)))
     medians = []
@@ -252,7 +252,7 @@ def _compared(known: Detector, trained: Detector, learned: pa.Table) -> dict[str
 
 
 def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:
-    """How the calibration records above the threshold lie.
+    """Return how the calibration records above the threshold are spread over days.
 
     Args:
         flagged: (n_records,) bool. days: a number for the day of each. (n_records,)
@@ -260,7 +260,7 @@ def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:
     """
     _, day_of, sizes = np.unique(days, return_inverse=True, return_counts=True)
     by_day = np.bincount(day_of, flagged)
-    many = [2 * calibration.most_of_a_day(rate * size) for size in sizes.tolist()]  # no work of chance
+    many = [2 * calibration.most_of_a_day(rate * size) for size in sizes.tolist()]  # more than chance
     return {
         "calibration_days": len(sizes),
         "calibration_days_unusual": int((by_day > many).sum()),

@@ -1,7 +1,7 @@
 """Whether a night is worth a training: new records, verdicts, age or drift since the newest version.
 
 Belongs here: the decision, with its reasons. Does not: training (steps/learning.py), or what drift is
-(monitoring/): what it told of the batches since is read, no more.
+(monitoring/, whose findings on the batches since are only read).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from pipeline.registry import Registry
     from pipeline.storage.ledger import BatchState, Ledger
 
-DRIFT = ("drift", "new", "correlation", "scores")  # findings that a training on what came since would answer
+DRIFT = ("drift", "new", "correlation", "scores")  # findings that a new training would remedy
 
 
 @dataclass(frozen=True)
 class Occasion:
-    """Whether to train. reasons: what is enough for it, or how far each thing asked for is from being
-    enough.
+    """Whether to train.
+
+    reasons: what suffices for it, or how far each criterion is from sufficing.
     """
 
     train: bool
@@ -39,9 +40,9 @@ class Since:
 
     Attributes:
         n_records: accepted records that it did not learn. n_learned: those of its window.
-        n_verdicts: records that are judged otherwise than it has learned.
+        n_verdicts: records whose verdict differs from what it learned.
         age_days: since it was registered.
-        drifted: batches since its window that drifted, with what was told of them.
+        drifted: batches since its window that drifted, with the finding.
     """
 
     n_records: int
@@ -59,7 +60,7 @@ def find(
     ledger: Ledger,
     now: datetime,
 ) -> Occasion:
-    """Whether the window is worth a training, by `train.when`.
+    """Decide whether the window is worth a training, by `train.when`.
 
     Args:
         judged: records that people found to be anomalies, and normal ones.
@@ -84,7 +85,7 @@ def find(
 
 
 def fresh(then: Note, window: Window) -> list[BatchState]:
-    """Batches of the window that the training of `then` did not learn as they are now."""
+    """Return the batches of the window that the training of `then` did not learn in their present form."""
     known = {(batch["batch_id"], batch["fingerprint"]) for batch in then.batches}
     return [batch for batch in window.batches if (batch.batch_id, batch.fingerprint) not in known]
 
@@ -97,7 +98,7 @@ def since(
     age_days: float,
     drifted: Sequence[str] = (),
 ) -> Since:
-    """What a training on the window would know that the one of `then` did not."""
+    """Return what a training on the window would know that the one of `then` did not."""
     pairs = zip((then.left_out, then.normal), (window.left_out, window.normal), judged, strict=True)
     n_verdicts = sum(sum(turned(was, dataset, learned, held)) for was, learned, held in pairs)
     n_learned = sum(batch["n_accepted"] for batch in then.batches)
@@ -106,7 +107,7 @@ def since(
 
 
 def decide(when: TrainingWhen, since: Since) -> Occasion:
-    """Any one thing asked for is enough."""
+    """Decide; any one criterion suffices."""
     tried = list(_tried(when, since))
     enough = tuple(said for is_enough, said in tried if is_enough)
     return Occasion(bool(enough), enough or tuple(said for _, said in tried))

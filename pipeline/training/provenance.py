@@ -1,4 +1,4 @@
-"""What a training was made of: noted beside its model, and held against what is there now.
+"""What a training was made from: noted beside its model, and compared with what is there now.
 
 Belongs here: the note of a training, and what has changed since. Does not: training again (reproduction.py),
 or where notes are kept (registry/). A note holds no value of a record and no address: batches by fingerprint,
@@ -28,21 +28,21 @@ PARTS = ("name", "key", "time", "columns", "entity", "derived", "look_back_days"
 INSIDE = {
     "incoming": {"split"},
     "promote": {"holdout"},
-}  # settings of other parts that decide what is learned
+}  # settings of other parts that affect what is learned
 LIBRARIES = ("torch", "numpy", "pyarrow", "duckdb")
 Record = tuple[str, str]  # batch_id, record_key
 
 
 @dataclass(frozen=True)
 class Note:
-    """What a training was made of.
+    """What a training was made from.
 
     Attributes:
         settings: the dataset's, as its file gave them.
         batches: batch_id, fingerprint, contract_hash and n_accepted, in the order of the window.
         left_out, normal: anomaly_ids of records that people had judged.
         records_version: of the table `records` that was read.
-        code_version: of what makes a model what it is.
+        code_version: of the code that determines a model.
         machine: libraries, processor and device, by name.
     """
 
@@ -60,10 +60,10 @@ class Note:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Note:
-        """A note that was read back.
+        """Parse a note.
 
         Raises:
-            ModelUnusable: another vaewatch wrote it, in a way that this one does not know.
+            ModelUnusable: another vaewatch wrote it in a format unknown to this one.
         """
         if raw.get("format") != FORMAT:
             raise ModelUnusable(
@@ -72,7 +72,7 @@ class Note:
         return cls(**{name: value for name, value in raw.items() if name != "format"})
 
     def dataset(self, today: Dataset) -> Dataset:
-        """The dataset as it was promised and set then; what does not make a model is today's.
+        """Return the dataset with the contract and settings of then; the rest is today's.
 
         Raises:
             ModelUnusable: this vaewatch does not know a setting of then.
@@ -91,7 +91,7 @@ class Note:
 
 
 def note(dataset: Dataset, window: Window, *, records_version: int, code_version: str) -> Note:
-    """What a training on this window is made of."""
+    """Describe what a training on this window is made from."""
     batches = [
         {name: getattr(batch, name) for name in ("batch_id", "fingerprint", "contract_hash", "n_accepted")}
         for batch in window.batches
@@ -113,7 +113,7 @@ def note(dataset: Dataset, window: Window, *, records_version: int, code_version
 
 
 def machine() -> dict[str, str]:
-    """Whatever may round differently elsewhere. Not the number of threads: a fit runs each kernel on one."""
+    """Return whatever may round differently elsewhere. Threads do not: a fit runs each kernel on one."""
     import torch
 
     found = {name: version(name) for name in LIBRARIES} | {"torch": torch.__version__}
@@ -125,7 +125,7 @@ def machine() -> dict[str, str]:
 
 
 def elsewhere(then: Note, code_version: str) -> list[str]:
-    """What could make the same arithmetic on the same records end otherwise."""
+    """Return what could make the same arithmetic on the same records end differently."""
     found = []
     if then.code_version != code_version:
         found.append(f"the code: it was {then.code_version}, here it is {code_version}")
@@ -138,13 +138,13 @@ def elsewhere(then: Note, code_version: str) -> list[str]:
 
 
 def changed_settings(then: Note, today: Dataset) -> list[str]:
-    """Settings and promises that are not what they were, the file's keys with both values."""
+    """Return settings and contract terms that have changed, by the file's key, with both values."""
     changed = settings_between(then.settings, _settings(today))
     return [f"{name} was {was}, is {now}" for name, (was, now) in changed.items()]
 
 
 def settings_between(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Settings of two notes that differ and make the model, the file's keys with both values."""
+    """Return settings that differ between two notes and determine the model, with both values."""
     before, after = dict(_leaves(was)), dict(_leaves(now))
     skipped = tuple(f"train.{name}" for name in NOT_OF_THE_MODEL)
     return {
@@ -155,12 +155,12 @@ def settings_between(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
 
 
 def changed_batches(then: Note, current: Mapping[str, BatchState]) -> list[str]:
-    """Batches whose records are not those that were learned, each with what became of it."""
+    """Return batches whose records are not those that were learned, each with what became of it."""
     return [why for batch in then.batches if (why := _change(batch, current.get(batch["batch_id"])))]
 
 
 def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Sequence[Record]) -> list[str]:
-    """What people said of the window's records since, or took back."""
+    """Return how verdicts on the window's records have changed since."""
     inside = {batch["batch_id"] for batch in then.batches}
     found = []
     for what, was, now in (("anomalies", then.left_out, odd), ("normal records", then.normal, normal)):
@@ -173,12 +173,11 @@ def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Se
 def turned(
     was: Sequence[str], dataset: str, learned: Sequence[Record], held: Sequence[Record]
 ) -> tuple[int, int]:
-    """How many judged records a training would learn that it did not, and how many are no longer held to be
-    what they were.
+    """Count the judged records that a training would newly learn, and those no longer judged as they were.
 
     Args:
         was: anomaly_ids that were learned.
-        learned: those that would be. held: all that are held to be so, wherever they are.
+        learned: records that it would learn. held: all records judged so now, wherever they are.
     """
     ids, still = ({anomaly_id(dataset, *record) for record in records} for records in (learned, held))
     return len(ids - set(was)), len(set(was) - still)

@@ -1,4 +1,4 @@
-"""Train a registered version again from what was noted of it, and say whether the same model comes out.
+"""Train a registered version again from its note, and say whether the same model comes out.
 
 Belongs here: which records to read, and where two detectors first differ. Does not: the note and what has
 changed since (provenance.py), training (experiment.py), or the registry.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from vae_core import Progress
 
-ABOUT = "about"  # in detector.json: where a model comes from, not what it is
+ABOUT = "about"  # in detector.json: where a model comes from, not what it consists of
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Reproduction:
 
     Attributes:
         difference: where the two models first differ; empty where they are equal to the bit.
-        likely: what may have made it so; empty where they are equal.
-        since: what has changed since, without a part in this: training again went by what was noted.
+        likely: what may have caused it; empty where they are equal.
+        since: what has changed since but had no effect, because the training used what was noted.
     """
 
     difference: str
@@ -60,17 +60,17 @@ def reproduce(
     threads: int,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Reproduction:
-    """Train again by the settings, records, verdicts and seed of then.
+    """Train again with the settings, records, verdicts and seed of then.
 
     Batches that were delivered or checked again since are read from the table as it was, while its files are
     there.
 
     Args:
-        fingerprint: of the training's data, as the version's tag has it.
+        fingerprint: of the training's data, from the version's tag.
         registered: the detector's folder that the registry keeps.
 
     Raises:
-        ModelUnusable: what was noted cannot be read, or is not of this version.
+        ModelUnusable: the note cannot be read, or is not this version's.
         NotReady: none, or hardly any, of the records are there.
     """
     from pipeline.training import experiment
@@ -102,7 +102,7 @@ def reproduce(
 
 
 def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]]:
-    """The window of then, and what cannot be found any more."""
+    """Return the window of then, and what cannot be found any more."""
     records = {
         i: (given[0].batch_id, given[0].record_key) for i, given in verdicts.history(ledger, dataset).items()
     }
@@ -124,9 +124,7 @@ def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
-    """Where two saved detectors differ: features, the model's make, calibration, weights. Nothing where they
-    are equal.
-    """
+    """Yield where two saved detectors differ: features, model, calibration, weights. Nothing if equal."""
     from safetensors.torch import load_file
 
     states = [
@@ -153,7 +151,7 @@ def _unlike(was: Any, now: Any, path: str) -> Iterator[str]:
             yield f"{path} has {len(was)} values, now {len(now)}"
         for i, (left, right) in enumerate(zip(was, now, strict=False)):
             yield from _unlike(left, right, f"{path}[{i}]")
-    elif was != now and not (was != was and now != now):  # NaN is like NaN
+    elif was != now and not (was != was and now != now):  # NaN equals NaN here
         yield f"{path} was {was}, is {now}"
 
 

@@ -2,7 +2,7 @@
 
 Belongs here: reading them, the part that calibrates, and what identifies a training. Does not: which batches
 (records/window.py), the model (detection/detector.py), where the result goes (registry/), or which records
-are held out from all of it (records/holdout.py).
+are held out of all this (records/holdout.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when")  # settings of `train`
 
 
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
-    """Identifies a training: same key, same data, contract, settings and code."""
+    """Return what identifies a training: same key, same data, contract, settings and code."""
     settings = dataset.train.model_dump(mode="json", exclude=set(NOT_OF_THE_MODEL))
     settings |= derived.definitions(dataset) | {"holdout": dataset.promote.holdout}
     parts = [window.fingerprint, contract_hash(dataset), json.dumps(settings, sort_keys=True), code_version]
@@ -39,12 +39,12 @@ def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
 
 @dataclass(frozen=True)
 class WindowRecords:
-    """The window's records, one column for each that the model reads.
+    """The window's records, with a column for each that the model reads.
 
     Attributes:
         table: in time order, without the anomalies, and the columns DAY and JUDGED_NORMAL.
-        anomalies: those that people found to be, with DAY and a column PLACE: how many rows of the table come
-            before; −1 where the record would not be among them had nobody judged it.
+        anomalies: those that people found, with DAY and a column PLACE: how many rows of the table come
+            before; −1 where the record would not be in the table even unjudged.
     """
 
     table: pa.Table
@@ -52,8 +52,9 @@ class WindowRecords:
 
 
 def amount(dataset: Dataset, window: Window) -> str:
-    """How much of a window is learned, in words, before it is read: who is held out depends on each record's
-    key.
+    """Say how much of a window is learned, before it is read.
+
+    It is approximate: what is held out depends on each record's key.
     """
     n_held = round(window.n_records * dataset.promote.holdout)
     n_learned = min(window.n_records - n_held, dataset.train.max_records)
@@ -64,7 +65,7 @@ def amount(dataset: Dataset, window: Window) -> str:
 def read_window(
     dataset: Dataset, window: Window, tables: Tables, *, scratch: Path, threads: int
 ) -> WindowRecords:
-    """The window's records without the holdout, sampled down to `train.max_records`.
+    """Read the window's records without the holdout, sampled down to `train.max_records`.
 
     A record's key alone decides whether it is sampled. Confirmed anomalies always stay; records judged normal
     are sampled like any other, or false alarms would crowd the calibration.
@@ -94,6 +95,6 @@ def read_window(
 
 
 def split_calibration(dataset: Dataset, table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Training records and, after them in time, those to calibrate on."""
+    """Return the training records and, after them in time, those to calibrate on."""
     n_training = table.num_rows - round(table.num_rows * dataset.train.calibration)
     return table.slice(0, n_training), table.slice(n_training)
