@@ -1,4 +1,4 @@
-"""What a person is shown who decides whether a challenger becomes champion.
+"""What is shown to the person who decides whether a challenger becomes champion.
 
 Belongs here: the evidence, in Markdown. Does not: where it is asked (dags/), or which words and numbers
 (evaluation/told.py: the same as on a training's page and in `vaewatch compare`).
@@ -22,8 +22,7 @@ def evidence(
     kept: Mapping[str, Any] | None,
     objection: str = "",
 ) -> str:
-    """The decision with its reasons where one was taken, every gate, what the two disagree on, and what they
-    are made of.
+    """Describe the decision and its reasons, every gate, where the two disagree, and what they are made from.
 
     Args:
         kept: the challenger's evaluation, as it was logged; None where it was not judged here, or that is
@@ -53,7 +52,7 @@ def evidence(
 
 
 def _elsewhere(tags: Mapping[str, str]) -> Iterator[str]:
-    """What was said of the version where it was copied from."""
+    """Yield what was said of the version where it was copied from."""
     if "copied_from" in tags:
         yield f"It was copied from {_plain(tags['copied_from'])} by {_plain(tags.get('copied_by', 'somebody'))}."
     if "source.decision" in tags:
@@ -65,7 +64,7 @@ def _elsewhere(tags: Mapping[str, str]) -> Iterator[str]:
 
 
 def _decision(challenger: ModelVersion) -> str:
-    """What the gates said, as tags keep it."""
+    """Say what the gates decided, from the tags."""
     tags = challenger.tags
     if "decision" not in tags:
         return f"It was not judged here: `vaewatch evaluate {challenger.dataset} --version {challenger.version}` does that."
@@ -77,7 +76,7 @@ def _outcome(decision: str, reason: str) -> str:
 
 
 def _measured(said: Told) -> Iterator[str]:
-    """Every gate and its reason, anomalies by kind, and records that the two disagree on."""
+    """Yield every gate and its reason, anomalies by kind, and records that the two disagree on."""
     yield f"Measured on {_plain(said.measured_on)}. Chance is allowed for on top of every bound."
     judged = [row for row in said.rows if row.verdict != "not judged"]
     gates = ((r.gate, r.level, r.verdict, r.value, r.beside, f"{r.what}; {r.bound}") for r in judged)
@@ -132,5 +131,5 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is: a reason may quote whatever was in the data."""
+    """Escape Markdown: a reason may quote whatever was in the data."""
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else " " if c in "\r\n" else c for c in text)

@@ -1,5 +1,4 @@
-"""Two simple models of the same records, which every version has to equal: probabilistic PCA and
-IsolationForest.
+"""Two simple models of the same records that every version must equal: probabilistic PCA, IsolationForest.
 
 Belongs here: their fit and their scores. Does not: comparing them (measurement.py).
 """
@@ -16,9 +15,9 @@ import torch
 from pipeline.detection.features import Features
 from vae_core import fit_ppca
 
-MOST_LEARNED = 4_000  # records: both have learned what they can by then
+MOST_LEARNED = 4_000  # records, enough for both
 FARTHEST = 30.0  # standard deviations
-MOST_VALUES = 30  # of a categorical column; the seldom ones share a place
+MOST_VALUES = 30  # of a categorical column; the rare ones share a place
 STEPS = 30
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,7 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def fitted(
     features: Features, learned: pa.Table, n_latents: int
 ) -> Mapping[str, Callable[[pa.Table], Array]]:
-    """The scores that each baseline gives, higher is more anomalous, by name."""
+    """Return each baseline's scoring function by name; a higher score is more anomalous."""
     from sklearn.ensemble import IsolationForest
 
     seen = _Matrix(features)

@@ -1,6 +1,6 @@
 """What is likely behind a challenger's failure, and what to do.
 
-Belongs here: reading causes off what was measured. Does not: what fails (judging.py).
+Belongs here: deriving causes from what was measured. Does not: what fails (judging.py).
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Collection
 from pipeline.config.gates import Gates
 from pipeline.evaluation.evidence import Evidence, Ratio
 
-DISTINCT = 0.5  # different scores, as a share of the different records
+DISTINCT = 0.5  # share of different scores among different records
 FEW_LEARNED = 0.2  # of what the champion learned from
-SILENT = 0.05  # nats a record: latents that say nothing
-QUIETER = 0.6  # of what the champion's say
+SILENT = 0.05  # nats a record, below which latents say nothing
+QUIETER = 0.6  # share of what the champion's say
 MOST_NAMED = 3  # settings
 
 
 def likely_cause(evidence: Evidence, gates: Gates) -> str:
-    """The settings that differ from the champion's come first: somebody meant to change something.
+    """Return the likely cause. Settings that differ from the champion's come first: somebody changed them.
 
-    Of two versions of which neither has to replace the other nothing but what sets them apart is said: that
-    one of them is older, or was promoted for its faults, cannot be read off what was measured.
+    Where neither of two versions is to replace the other, only what sets them apart is returned: that one is
+    older, or was promoted for its faults, cannot be derived from what was measured.
     """
     if not evidence.serves:
         return _apart(evidence)
@@ -34,8 +34,9 @@ def likely_cause(evidence: Evidence, gates: Gates) -> str:
 
 
 def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tuple[str, ...]:
-    """What a person can do where the champion flags far too much and a version that knows these days is
-    refused: an event and a change of regime measure alike, and only people know which it is.
+    """Return what to do where the champion flags far too much but a version that knows these days is refused.
+
+    An event and a change of regime measure alike, and only people know which it is.
 
     Args:
         refused: the gates that refuse it.
@@ -62,13 +63,13 @@ def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tupl
 
 
 def _beyond(evidence: Evidence, gates: Gates) -> Ratio | None:
-    """The champion's flags over those promised, where they are more than may be."""
+    """Return the champion's flags over those promised, where they exceed the bound."""
     theirs = evidence.champion.flag_rate if evidence.champion else None
     return theirs if theirs and theirs.low > gates.flag_rate.highest else None
 
 
 def _beside(evidence: Evidence) -> str:
-    """What a promotion would change, as measured."""
+    """Say what a promotion would change, as measured."""
     one, other = evidence.challenger, evidence.champion
     said = []
     if other and one.flag_rate and other.flag_rate:
@@ -108,7 +109,7 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
 
 
 def _of_recall(evidence: Evidence) -> str:
-    """By the kinds of anomalies that are not found any more, and by what the latents still say."""
+    """Name a cause by the kinds of anomalies that are no longer found, and by what the latents still say."""
     one, other = evidence.challenger, evidence.champion
     lost = {kind: difference.value for kind, difference in evidence.recall_differences.items()}
     if one.flag_rate and one.flag_rate.high < 1 and lost.get("shifted", 0) < -0.1:

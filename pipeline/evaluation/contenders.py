@@ -1,7 +1,7 @@
-"""What versions are asked about, and what each of them says of it.
+"""The records that versions are measured on, and each version's scores of them.
 
-Belongs here: the records, real and falsified, and one version's scores of all of them. Does not: holding two
-versions against each other (measurement.py), or how anomalies are injected (injection.py).
+Belongs here: the records, real and falsified, and one version's scores of all of them. Does not: comparing
+two versions (measurement.py), or how anomalies are injected (injection.py).
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Contender:
 
 @dataclass(frozen=True)
 class Asked:
-    """What every version is asked about. injected: falsified copies of the holdout's records `based`, which
-    are row numbers.
+    """The records that every version scores.
+
+    injected: falsified copies of the holdout's records `based`, which are row numbers.
     """
 
     held: HeldOut
@@ -62,14 +63,14 @@ class Asked:
 
 
 def _every(records: pa.Table, most: int, dataset: Dataset) -> Array:
-    """So many of the records that can be falsified, evenly from all of the days; of all where none can."""
+    """Return at most ``most`` falsifiable records, evenly from all days; from all records where none are."""
     rows = np.flatnonzero(falsifiable(dataset, records))
     rows = rows if len(rows) else np.arange(records.num_rows)
     return rows[:: max(1, -(-len(rows) // most))]
 
 
 class Scored:
-    """One version's scores of all that was asked."""
+    """One version's scores of all these records."""
 
     def __init__(self, dataset: Dataset, asked: Asked, contender: Contender) -> None:
         self.dataset, self.asked, self.contender = dataset, asked, contender
@@ -89,7 +90,7 @@ class Scored:
 
     @property
     def budget(self) -> float:
-        """The share that is flagged, or as much of it as these few records can tell."""
+        """The share that is flagged, or the least that so few records can resolve."""
         return min(0.5, max(self.threshold.error_rate, FEWEST_ABOVE / max(1, len(self.normal))))
 
     @property
@@ -103,7 +104,7 @@ class Scored:
 
     @cached_property
     def nats(self) -> Array | None:
-        """(n_records,) negative ELBO in the columns' own units: NaN where a category is new to the version.
+        """(n_records,) negative ELBO in the columns' own units; NaN where a category is new to the version.
 
         Each version standardises by its own features: ln |dz/dx| makes densities of z comparable as densities
         of x.
@@ -143,7 +144,7 @@ class Scored:
         )
 
     def _distinct(self, ordinary: Array) -> float:
-        """Different scores for each different record: a table of few categories has few of either."""
+        """Return different scores over different records: a table of few categories has few of either."""
         if not np.isfinite(ordinary).all():
             return 0.0
         records = self.asked.ordinary.select(self.detector.features.columns)
@@ -151,7 +152,9 @@ class Scored:
         return len(np.unique(ordinary)) / n_different
 
     def _recent(self, hits: Array) -> Share:
-        """Of the newest days' holdout; a day of an event counts as it does where thresholds are set."""
+        """Return the share of hits in the newest days' holdout, limited on a day of an event as for
+        thresholds.
+        """
         recent = self.asked.held.recent.to_numpy()
         days = self.asked.held.records[DAY].to_numpy()[recent]
         return Share(usual_hits(hits[recent], days), int(recent.sum()))
@@ -161,8 +164,8 @@ class Scored:
 class Ranks:
     """Scores that are compared by their order alone, whoever gave them.
 
-    usual: which of the holdout's records say what is normal: as where thresholds are set, a day of an event
-        has no more of the highest than others.
+    usual: which of the holdout's records represent normal ones: as for thresholds, a day of an event has no
+        more of the highest than others.
     """
 
     normal: Array
@@ -176,7 +179,7 @@ class Ranks:
     def found(
         self, budget: float, records: Array | slice = slice(None), based: Array | slice = slice(None)
     ) -> dict[str, Array]:
-        """Which injected anomalies are above this share of the usual records, by kind; of the chosen ones."""
+        """Return which of the chosen injected anomalies are above this share of usual records, by kind."""
         usual = self.normal[records][self.usual[records]]
         threshold = np.quantile(usual, 1 - budget) if len(usual) else np.inf
         return {kind: values[based] > threshold for kind, values in self.injected.items()}

@@ -22,8 +22,9 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 
 def environment(name: str, here: Settings) -> Installation:
-    """Another environment's installation, from VAEWATCH_TO_<NAME>_<SETTING>; its dataset files are ours
-    unless told.
+    """Return another environment's installation, from VAEWATCH_TO_<NAME>_<SETTING>.
+
+    Its dataset files are ours unless set.
 
     Raises:
         ConfigError: no such environment is described, or it is this one.
@@ -49,8 +50,7 @@ def environment(name: str, here: Settings) -> Installation:
 
 
 def misfits(folder: Path, promised: str, dataset: Dataset) -> list[str]:
-    """Why a detector cannot serve a dataset: its contract, features or derived columns are others. Empty
-    where it fits.
+    """Return why a detector's contract, features or derived columns do not fit a dataset. Empty if they do.
 
     Args:
         folder: of the detector, as the registry keeps it.

@@ -1,7 +1,7 @@
 """What is said of a challenger: each gate's finding, and what follows from them all.
 
-Belongs here: a finding, a decision, and the sentence that it is told in. Does not: who judges (judging.py),
-or how an evaluation is laid out (told.py).
+Belongs here: a finding, a decision, and the sentence for it. Does not: who judges (judging.py), or how an
+evaluation is laid out (told.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.config.gates import Level
 COMPARISONS = ("recall", "baselines", "negative_elbo", "flag_rate")
 Verdict = Literal["passed", "failed", "not judged"]
 Outcome = Literal["promote", "refuse", "wait"]
-OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waiting"}  # as it is told
+OUTCOME = {"promote": "passed", "refuse": "refused", "wait": "waiting"}  # as it is shown
 WOULD = {"promote": "would pass", "refuse": "would be refused", "wait": "would wait"}
 
 
@@ -23,7 +23,7 @@ class Finding:
     """What one gate says.
 
     Attributes:
-        value, champion: as they are shown; champion: what it is held against, with its name.
+        value, champion: as they are shown; champion: what the value is compared with, with its name.
         bound: what passes, in words.
         reason: why it failed or was not judged, or a note.
     """
@@ -48,7 +48,7 @@ class Decision:
     Attributes:
         against: the champion it was compared with; None where none serves.
         cause: what is likely behind a refusal, and what to do; or what is waited for.
-        ways: what a person can do, where the champion should not simply serve on.
+        ways: what a person can do where the champion should not simply go on serving.
     """
 
     outcome: Outcome
@@ -64,9 +64,7 @@ class Decision:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know: advisory gates that failed, and required ones that too few records were there to
-        judge.
-        """
+        """What else to know: failed advisory gates, and required ones with too few records to judge."""
         unjudged = [f for f in self.findings if f.verdict == "not judged" and f.level == "required"]
         return tuple(
             [f"{f.gate}: {f.reason}" for f in self.findings if f.verdict == "failed" and not f.refuses]
@@ -75,7 +73,6 @@ class Decision:
 
     @property
     def sentence(self) -> str:
-        """The decision in a line."""
         if self.outcome == "refuse":
             return f"refused: {'; '.join(self.reasons)}{f'. Likely: {self.cause}' if self.cause else ''}"
         if self.outcome == "wait":

@@ -1,4 +1,4 @@
-"""Means of what two versions differ by, and how far chance alone moves them.
+"""Means of the differences between two versions, and how far chance alone moves them.
 
 Belongs here: statistics of arrays. Does not: whose they are (measurement.py), or bounds on them (judging.py).
 """
@@ -12,20 +12,21 @@ import numpy as np
 
 from pipeline.evaluation.evidence import Difference
 
-TRIM = 0.05  # of the values on either side, for means of nats: one absurd value would decide them
+TRIM = 0.05  # of the values on either side, for means of nats: one absurd value would dominate them
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def paired(differences: Sequence[Array]) -> Difference:
-    """A record's kinds belong together: its mean is one observation."""
+    """Return the mean; a record's kinds belong together: their mean is one observation."""
     each = np.mean(differences, axis=0)
     return Difference(float(each.mean()), float(each.std() / np.sqrt(max(1, len(each)))), len(each))
 
 
 def trimmed_mean(values: Array) -> Difference:
-    """Mean without the lowest and highest 5 %, and its standard error from the winsorised deviation (Tukey &
-    McLaughlin 1963).
+    """Return the mean without the lowest and highest 5 %.
+
+    Its standard error is from the winsorised deviation (Tukey & McLaughlin 1963).
     """
     values = np.sort(values[np.isfinite(values)])
     cut = int(TRIM * len(values))
@@ -38,7 +39,10 @@ def trimmed_mean(values: Array) -> Difference:
 
 
 def chance_above(high: Array, low: Array) -> float:
-    """Chance that one of the first is above one of the second, ties by half (Mann & Whitney 1947)."""
+    """Return the chance that one of the first is above one of the second, ties by half.
+
+    Mann & Whitney 1947.
+    """
     low = np.sort(low)
     below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
     return float(np.mean(below)) / 2 / max(1, len(low))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-Z = 2.33  # standard errors that chance is allowed: one-sided 1 %
+Z = 2.33  # standard errors allowed for chance: one-sided 1 %
 TAIL = 0.05  # p-values
 
 
@@ -24,8 +24,9 @@ class Ratio(NamedTuple):
 
 
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    """The ends of Wilson's score interval (1927) of a share of n, z standard deviations either side; without
-    observations it may be anything.
+    """Return the ends of Wilson's score interval (1927) of a share of n, z standard deviations either side.
+
+    Without observations it is all of [0, 1].
     """
     if not n:
         return 0.0, 1.0
@@ -46,11 +47,11 @@ class Share:
         return self.hits / self.n if self.n else None
 
     def interval(self, z: float) -> tuple[float, float]:
-        """Wilson's, z standard deviations either side."""
+        """Return Wilson's interval, z standard deviations either side."""
         return wilson(self.value or 0.0, self.n, z)
 
     def over(self, promised: float | None) -> Ratio | None:
-        """None where nothing was promised, or nothing observed."""
+        """Return the share over a promised one; None where nothing was promised or observed."""
         if not promised or self.value is None:
             return None
         low, high = self.interval(Z)
@@ -59,9 +60,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Difference:
-    """The challenger's value less another, measured on the same records. error: its standard error, of
-    these records.
-    """
+    """The challenger's value less another's on the same records. error: its standard error."""
 
     value: float
     error: float
@@ -89,7 +88,7 @@ class Measured:
             are not finite.
         cpu_us: CPU time of scoring a record, microseconds.
         precision: confirmed anomalies among judged records that it flags. confirmed: flagged among confirmed
-            anomalies. Both of the holdout: no version has learned these verdicts.
+            anomalies. Both are of the holdout: no version has learned these verdicts.
     """
 
     version: int | None
@@ -115,7 +114,7 @@ class Measured:
 
     @property
     def tail_rate(self) -> Ratio | None:
-        """P-values of 5 % at most over the 5 % that there should be."""
+        """P-values of 5 % at most over the expected 5 %."""
         return self.in_tail.over(TAIL)
 
 
@@ -125,7 +124,7 @@ class Churn:
 
     examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both scores (nats)
         and p-values.
-    threshold, threshold_champion: what each flags above, nats of its own.
+    threshold, threshold_champion: what each flags above, in its own nats.
     """
 
     either: int
@@ -144,14 +143,14 @@ class Evidence:
         n_holdout, n_recent, n_newest: holdout records; those of the newest days; records of the newest days.
         budget: share of the holdout above the threshold for `ranked_recall`.
         champion: None where none serves. incomparable: why the champion could not be measured.
-        serves: whether that is the champion; else a version that somebody has put in its place, to compare.
+        serves: whether that is the champion; else it is a version that somebody chose to compare with.
         baselines: ranked recall of each.
         differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a
             baseline, another seed, or its own flags on the records that anomalies were injected into
             (unaltered), by name.
-        shadow_days: days of batches that landed since the challenger was trained; where there are any and a
-            shadow is asked for, these are the newest days of all that is measured.
-        changed: settings that are not the champion's, with its value and the challenger's.
+        shadow_days: days of batches that landed since the challenger was trained. Where there are any and a
+            shadow is asked for, they are the newest days of all that is measured.
+        changed: settings that differ from the champion's, with its value and the challenger's.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
     """
 
@@ -177,12 +176,12 @@ class Evidence:
 
     @property
     def rival(self) -> str:
-        """What the challenger is held against, in words."""
+        """What the challenger is compared with, in words."""
         return "the champion" if self.serves or self.champion is None else f"version {self.champion.version}"
 
     @property
     def recall_differences(self) -> dict[str, Difference]:
-        """Of the challenger's recall from the champion's, by kind of injected anomaly."""
+        """The challenger's recall less the champion's, by kind of injected anomaly."""
         whole = "recall of "
         return {k.removeprefix(whole): d for k, d in self.differences.items() if k.startswith(whole)}
 

@@ -1,18 +1,18 @@
 """Anomalies made from real accepted records, so that detection can be measured before anybody has judged one.
 
-Belongs here: what is falsified in which record; the record's key decides, so that every version on every
-night is asked about the same anomalies. Does not: scoring them (measurement.py). Values stay within the
-contract's bounds: what breaks the contract is set aside and never scored.
+Belongs here: what is falsified in which record. The record's key decides, so that every version on every
+night gets the same anomalies. Does not: scoring them (measurement.py). Values stay within the contract's
+bounds: what breaks the contract is set aside and never scored.
 
-    shifted    one number moved by a half to sixteen times what lies between the column's 1st and 99th
+    shifted    one number moved by a half to sixteen times the distance between the column's 1st and 99th
                percentile, every order of magnitude as likely: where ordinary records are wild, only
                the largest can be found
     swapped    one value taken from elsewhere in its column, a number's from half the ranks away: ordinary
                by itself, wrong here
-    category   one category replaced by any other that the column has, each as likely, however seldom it is
+    category   one category replaced by any other that the column has, each as likely, however rare
     several    a third of the columns swapped at once, two at least
 
-Groups of alike anomalies are not a kind of their own: a record's score knows nothing of the other records.
+Groups of similar anomalies are not a kind of their own: a record's score is independent of other records.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pipeline.config.dataset import Dataset
 from pipeline.records.holdout import RECORD_KEY
 
 MOST = 2_000  # records of each kind
-SMALLEST, LARGEST, GROSS = 0.5, 16.0, 10.0  # spans that a number is moved by
+SMALLEST, LARGEST, GROSS = 0.5, 16.0, 10.0  # by how many spans a number is moved
 
 Array = np.ndarray[tuple[int], np.dtype[Any]]
 Changes = dict[str, tuple[Array, list[Any]]]  # by column: which rows, and a new value for every row
 
 
 def injected(dataset: Dataset, records: pa.Table) -> dict[str, pa.Table]:
-    """Falsified copies of the records by kind, row for row; a kind that no column allows is left out.
+    """Return falsified copies of the records by kind, row for row; a kind that no column allows is left out.
 
     Args:
         records: the model's columns and RECORD_KEY.
@@ -68,8 +68,9 @@ def injected(dataset: Dataset, records: pa.Table) -> dict[str, pa.Table]:
 
 
 def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
-    """Copies with one number ten spans off; where there are no numbers with every category one that nobody
-    has seen, or, of yes and no, the other one.
+    """Return copies with one number ten spans off.
+
+    Where there are no numbers, every category becomes one that nobody has seen, or yes and no the other.
     """
     columns, draw = _columns(dataset, records), _Draws(records[RECORD_KEY].to_pylist())
     numbers = [column for column in columns if isinstance(column, _Number)]
@@ -81,8 +82,9 @@ def gross(dataset: Dataset, records: pa.Table) -> pa.Table:
 
 
 def falsifiable(dataset: Dataset, records: pa.Table) -> Array:
-    """Which records have a value to falsify, (n_records,) bool: of one without any a copy is the record
-    itself.
+    """Return which records have a value to falsify, (n_records,) bool.
+
+    A copy of a record without any would be the record itself.
     """
     there = np.zeros(records.num_rows, bool)
     for column in _columns(dataset, records):
@@ -102,8 +104,6 @@ class _Draws:
 
 
 class _Number:
-    """A numeric column and what its values can be falsified to."""
-
     def __init__(self, name: str, values: pa.ChunkedArray, low: float, high: float) -> None:
         self.name, self.low, self.high = name, low, high
         self.whole = pa.types.is_integer(values.type)
@@ -137,8 +137,6 @@ class _Number:
 
 
 class _Category:
-    """A categorical column and what its values can be falsified to."""
-
     def __init__(self, name: str, values: pa.ChunkedArray) -> None:
         self.name, self.values = name, values.to_pylist()
         self.there = np.array([value is not None for value in self.values], bool)
@@ -150,7 +148,7 @@ class _Category:
         return len(self.counts) > 1
 
     def swapped(self, drawn: Array) -> list[Any]:
-        """Another value, as often as it is seen."""
+        """Draw another value by frequency."""
         values = [value for value, count in self.counts for _ in range(count)]
         starts = dict(
             zip((v for v, _ in self.counts), np.cumsum([0] + [n for _, n in self.counts]), strict=False)
@@ -164,7 +162,7 @@ class _Category:
         return [None if v is None else another(v, u) for v, u in zip(self.values, drawn, strict=True)]
 
     def gross(self) -> list[Any]:
-        """A value that the column does not have."""
+        """Return a value that the column does not have."""
         seen = [value for value, _ in self.counts]
         if isinstance(seen[0], bool):
             return [None if value is None else not value for value in self.values]
@@ -174,7 +172,7 @@ class _Category:
         return [type(seen[0])(unseen)] * len(self.values)
 
     def replaced(self, drawn: Array) -> list[Any]:
-        """Another value, each as likely."""
+        """Draw another value, each as likely."""
         others = {own: [value for value, _ in self.counts if value != own] for own, _ in self.counts}
         return [
             None if own is None else others[own][int(u * len(others[own]))]
@@ -195,7 +193,7 @@ def _columns(dataset: Dataset, records: pa.Table) -> list[_Number | _Category]:
 
 
 def _one(columns: Sequence[Any], drawn: Array) -> list[tuple[Any, Array]]:
-    """For every column the rows that chose it: each row one of the columns in which it has a value."""
+    """Return for every column the rows that chose it: each row one of the columns in which it has a value."""
     if not columns:
         return []
     there = np.stack([column.there for column in columns], axis=1)

@@ -1,14 +1,13 @@
-"""From what was measured to whether a challenger may serve: each gate with its value, its bound and its
-reason in words.
+"""From what was measured to whether a challenger may serve: each gate with its value, bound and reason.
 
 Belongs here: bounds, and chance. Does not: measuring (measurement.py), what is likely behind a failure
 (cause.py), or promoting (steps/).
 
-Chance is allowed for beside every bound: a gate fails only where the value is beyond it by Z standard errors,
-or where the whole interval is. A gate that cannot be judged refuses nobody, or a small team's first weeks
-would never see a second model; it says why. `collapse` can always be judged: a first model that has learned
-nothing does not serve. One whose threshold lies above nearly all anomalies does, and every batch's page says
-so (`recall_floor`).
+Chance is allowed for at every bound: a gate fails only where the value is beyond it by Z standard errors, or
+where the whole interval is. A gate that cannot be judged says why and refuses nobody, or a small team's first
+weeks would never see a second model. `collapse` can always be judged: a first model that has learned nothing
+does not serve. One whose threshold lies above nearly all anomalies does, and every batch's page says so
+(`recall_floor`).
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ from pipeline.evaluation.decision import Decision, Finding, Verdict
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, Share, Z
 
 FEWEST_HELD, FEWEST_RECENT, FEWEST_JUDGED, FEWEST_FLAGS = 100, 100, 20, 20
-WIDER = 3.0  # margin of a single kind of anomaly, over that of all
+WIDER = 3.0  # margin of a single kind of anomaly, in margins of all
 
 EXPLAINED = ("recall_floor", "churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
 
 def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decision:
-    """Judge every gate that is not off. Refused where a required one fails; else it waits until its shadow is
-    as long as asked.
+    """Judge every gate that is not off.
+
+    A required gate that fails refuses; else the decision waits until the shadow is as long as asked.
     """
     findings = tuple(
         replace(judge(_Case(evidence, gates)), gate=name, level=level)
@@ -51,7 +51,7 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
 
 @dataclass(frozen=True)
 class _Case:
-    """What a gate judges by. one, other: the challenger, and the champion or what stands in its place."""
+    """What a gate judges by. one, other: the challenger, and the champion or the version in its place."""
 
     evidence: Evidence
     gates: Gates
@@ -84,12 +84,12 @@ class _Case:
 
 
 def _said(verdict: Verdict, why: str = "", *, value: str = "", beside: str = "", bound: str = "") -> Finding:
-    """A finding; `decide` adds whose it is."""
+    """Return a finding; `decide` adds the gate and its level."""
     return Finding("", "off", verdict, value, beside, bound, why)
 
 
 def _either(fails: bool, why: str, *, value: str, beside: str = "", bound: str) -> Finding:
-    """Failed, and why; or passed."""
+    """Return a failure with its reason, or a pass."""
     if fails:
         return _said("failed", why, value=value, beside=beside, bound=bound)
     return _said("passed", value=value, beside=beside, bound=bound)
@@ -133,7 +133,7 @@ def _recall(case: _Case) -> Finding:
 
 
 def _recall_floor(case: _Case) -> Finding:
-    """Better than chance at the threshold: a record is flagged once it is altered, and not before."""
+    """Judge whether recall at the threshold beats chance: a record must be flagged because it is altered."""
     least, above = case.gates.recall_floor.least, case.evidence.differences.get("unaltered")
     if case.one.recall is None or above is None:
         return _said("not judged", case.few)
@@ -198,7 +198,7 @@ def _p_values(case: _Case) -> Finding:
 
 
 def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words: str, rival: str) -> Finding:
-    """Fails where the whole interval is outside, and the other version is not as far out."""
+    """Fail where the whole interval is outside, and the other version is not as far out."""
     if mine is None or n < FEWEST_RECENT:
         return _said("not judged", f"only {n} records of the newest days are held out")
     row = {
@@ -263,7 +263,7 @@ def _confirmed(case: _Case) -> Finding:
 
 
 def _confirmed_share(case: _Case, what: str, words: str) -> Finding:
-    """Fails where the two intervals lie apart."""
+    """Fail where the two intervals lie apart."""
     if case.other is None:
         return _said("not judged", case.uncompared)
     mine: Share = getattr(case.one, what)
@@ -303,7 +303,7 @@ GATES: Mapping[str, Callable[[_Case], Finding]] = MappingProxyType({
     "precision": _precision,
     "confirmed": _confirmed,
     "kept": _kept,
-})  # in the order in which they are told
+})  # in the order in which they are shown
 
 
 def _behind(difference: Difference, margin: float) -> bool:

@@ -1,11 +1,11 @@
-"""Two versions on the same records, none of which either has learned from.
+"""Two versions on the same records, which neither has learned from.
 
-Belongs here: what they differ by, and how far chance alone would move it. Does not: what each is asked
+Belongs here: how they differ, and how far chance alone would move that. Does not: what each scores
 (contenders.py), or bounds (judging.py).
 
 Recall is that of injected anomalies (injection.py), each version at its own threshold, since that is what
-reviewers will get: records of a contaminated holdout cannot raise it. Baselines have no threshold: with them,
-recall is compared at equal ranks.
+reviewers will get: records of a contaminated holdout cannot raise it. Baselines have no threshold, so recall
+is compared with theirs at equal ranks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut
 from pipeline.records.verdicts import anomaly_id
 
 N_BOOTSTRAPS = 200
-CLEARLY = 3.0  # a confirmed anomaly is lost where its p-value is so many times the rate of flags
+CLEARLY = 3.0  # a confirmed anomaly is lost where its p-value exceeds this many times the rate of flags
 N_EXAMPLES = 100
 
 
@@ -55,14 +55,14 @@ def measure(
     changed: Mapping[str, tuple[str, str]] | None = None,
     serves: bool = True,
 ) -> Evidence:
-    """Measure a challenger, and a champion beside it, or another version in the champion's place.
+    """Measure a challenger beside a champion, or beside another version in the champion's place.
 
     Args:
         batches: first and last of the window.
         learned: training records, to fit the baselines to; None leaves them out.
         other_seed: the challenger's training under another seed.
         shadow_days: of batches that landed since the challenger was trained.
-        changed: settings that are not the champion's, with its value and the challenger's.
+        changed: settings that differ from the champion's, with its value and the challenger's.
         serves: whether what stands in the champion's place is the champion.
 
     Raises:
@@ -139,7 +139,10 @@ def _differences(
 
 
 def _bootstrapped(one: Scored, rival: Ranks) -> Difference:
-    """At equal ranks the thresholds are chance's, too: both are drawn anew with the records (Efron 1979)."""
+    """Return the difference from a baseline at equal ranks.
+
+    Its thresholds are chance's, too: both are drawn anew with the records (Efron 1979).
+    """
     random = np.random.default_rng(0)
 
     def difference(records: Array, based: Array) -> float:
@@ -177,7 +180,10 @@ def _churn(newest: pa.Table, one: Scored, other: Scored) -> Churn:
 
 
 def _lost(dataset: Dataset, anomalies: pa.Table, one: Scored, other: Scored) -> tuple[str, ...]:
-    """Not those that merely slipped below the threshold: two equal trainings do not agree on these."""
+    """Return the anomalies that became ordinary.
+
+    Slipping below the threshold is not enough: two equal trainings do not agree on that.
+    """
     if not anomalies.num_rows:
         return ()
     ordinary = one.detector.score_table(anomalies)["p_value"].to_numpy() > CLEARLY * one.threshold.error_rate

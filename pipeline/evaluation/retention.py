@@ -1,7 +1,7 @@
 """Which model versions are kept, and why.
 
-Belongs here: the decision, and what in ledger, review and tables refers to a version. Does not: removing
-(registry/).
+Belongs here: the decision, and what in ledger, review and tables refers to a version. Does not: removing them
+from the registry (registry/).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.storage.ledger import Ledger
     from pipeline.storage.tables import Tables
 
-ABANDONED = 7 * 24 * 3600  # seconds: nobody goes on with a training that stopped so long ago
+ABANDONED = 7 * 24 * 3600  # seconds after which nobody resumes a stopped training
 
 
 def reasons_to_keep(
@@ -31,14 +31,14 @@ def reasons_to_keep(
     published: Mapping[int, int],
     copies: Mapping[int, Sequence[str]],
 ) -> dict[int, tuple[str, ...]]:
-    """Why each version stays; empty for one that may go.
+    """Return why each version stays; empty for one that may go.
 
     Args:
         versions: all of a dataset, oldest first.
-        newest: as many of them stay in any case.
+        newest: how many of the newest stay in any case.
         previous: the version that a rollback would bring back.
-        judged: by version, records that it put before people and that were judged.
-        published: by version, batches whose scores in the tables are its.
+        judged: by version, how many records it flagged that were judged.
+        published: by version, how many batches have its scores in the tables.
         copies: by version, versions of other registered models that share its files.
     """
     last = {version.version for version in versions[-newest:]}
@@ -60,7 +60,7 @@ def reasons_to_keep(
 
 
 def judged(ledger: Ledger, dataset: str) -> dict[int, int]:
-    """By model version: records that it put before people, and of which somebody said something."""
+    """Return by model version how many records it put before people that somebody judged."""
     from pipeline.storage.review_schema import scorings, verdicts
 
     said = sa.select(verdicts.c.anomaly_id).where(verdicts.c.dataset == dataset)
@@ -75,8 +75,9 @@ def judged(ledger: Ledger, dataset: str) -> dict[int, int]:
 
 
 def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
-    """By model version: batches whose scores are its, by the tables; by the ledger where a batch has no
-    records.
+    """Return by model version how many batches have its scores.
+
+    The tables decide; for a batch without records the ledger.
     """
     found: dict[int, int] = {}
     for state in ledger.current(dataset).values():
@@ -86,20 +87,16 @@ def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
 
 
 def stopped(trainings: Path) -> list[Path]:
-    """What lies in a folder of trainings that no training at work can have written: it would have gone on by
-    now.
-    """
+    """Return what in a folder of trainings is too old to be a running one's."""
     before = time.time() - ABANDONED
     return sorted(path for path in trainings.glob("*") if path.stat().st_mtime < before)
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of a folder's files."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def remove(path: Path) -> None:
-    """A file or a folder, as far as it is still there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

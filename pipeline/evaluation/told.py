@@ -1,8 +1,7 @@
-"""An evaluation in words, the same ones wherever it is shown: a training's page, the question in Airflow, the
-terminal.
+"""An evaluation in words, the same on a training's page, in Airflow's question, and in the terminal.
 
-Belongs here: which rows, from what was kept of it (evaluation.json) and what versions are made of. Pure. Does
-not: how they look (report/templates/, approval.py, display/models.py), or what decides (judging.py).
+Belongs here: which rows, from what was kept of it (evaluation.json) and what versions are made from. Pure.
+Does not: how they look (report/templates/, approval.py, display/models.py), or what decides (judging.py).
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ MADE = {"window": "learned from batches", "contract_hash": "contract", "code_ver
 
 @dataclass(frozen=True)
 class Row:
-    """One gate. value: of the version that is judged; beside: what it is held against; what: what both are;
-    bound: what passes; reason: why it failed or was not judged.
+    """One gate.
+
+    value: of the judged version. beside: what it is compared with. what: what both are. bound: what passes.
+    reason: why it failed or was not judged.
     """
 
     gate: str
@@ -41,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """A record that one version alone flags, with both scores, in nats of their own."""
+    """A record that one version alone flags, with both scores, each in its version's nats."""
 
     flagged_by: str
     batch_id: str
@@ -55,12 +56,12 @@ class Told:
     """What was measured of two versions, and what follows.
 
     Attributes:
-        heads: of the columns that hold values: the version that is judged, and what stands beside it.
+        heads: of the value columns: the judged version, and the one beside it.
         measured_on: which records.
         kinds: the share found of each kind of injected anomaly, by both.
         differ: how many flags differ, and of how many records.
-        thresholds: what each version flags above, nats of its own.
-        settings: those that differ, with the value of either.
+        thresholds: what each version flags above, in its own nats.
+        settings: those that differ, with both values.
         ways: what a person can do about a refusal.
     """
 
@@ -78,7 +79,7 @@ class Told:
 
 
 def told(kept: Mapping[str, Any], sentence: str) -> Told:
-    """An evaluation as it was kept, in words.
+    """Put an evaluation as it was kept into words.
 
     Args:
         kept: decision and evidence as dictionaries.
@@ -105,17 +106,17 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
 
 
 def bare(sentence: str) -> str:
-    """A decision without its first word, which is the outcome."""
+    """Return a decision's sentence without its first word, the outcome."""
     return sentence.removeprefix("refused: ").removeprefix("waits: ")
 
 
 def heads(version: int | None, against: int | None) -> tuple[str, str]:
-    """What stands above the values of a version and of what it is held against."""
+    """Return the headings above the values of a version and of the one it is compared with."""
     return f"version {version}", "beside it" if against is None else f"version {against}"
 
 
 def rows(findings: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
-    """Every gate that is not off, from decision.Finding as dictionaries."""
+    """Return every gate that is not off, from decision.Finding as dictionaries."""
     return tuple(
         Row(
             gate=found["gate"],
@@ -132,14 +133,15 @@ def rows(findings: Sequence[Mapping[str, Any]]) -> tuple[Row, ...]:
 
 
 def measured_by(gate: str) -> str:
-    """What a gate's value is; empty for a gate that there is no longer."""
+    """Return what a gate's value is; empty for a gate that no longer exists."""
     known = Gates.model_fields.get(gate)
     return (known.description or "") if known else ""
 
 
 def made_of(one: ModelVersion, other: ModelVersion | None) -> Iterator[tuple[str, str, str]]:
-    """What two versions are made of, and what people's verdicts say of them; where they are alike, it is said
-    once. Nothing stands beside where there is no other.
+    """Yield what two versions are made from, and what verdicts say of them, by name.
+
+    The other's is "the same" where equal, and empty where there is no other.
     """
     mine, theirs = _facts(one), _facts(other) if other else {}
     for name in dict.fromkeys([*mine, *theirs]):
@@ -148,8 +150,9 @@ def made_of(one: ModelVersion, other: ModelVersion | None) -> Iterator[tuple[str
 
 
 def verdicts_say(review: str) -> str:
-    """What people's verdicts say of a version: "precision 0.75 (0.60 to 0.86; 40 judged)"; where no point was
-    logged (review/loop.py), the interval.
+    """Return what verdicts say of a version: "precision 0.75 (0.60 to 0.86; 40 judged)".
+
+    Where no point estimate was logged (review/loop.py), it is the interval.
 
     Args:
         review: the version's tag of this name.
