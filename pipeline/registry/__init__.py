@@ -1,11 +1,11 @@
 """Model versions: log and register one, say which serves, fetch it, move the champion there and back.
 
-Belongs here: the only door to MLflow; its objects do not leave this package. Does not: whether a version
+Belongs here: the only access to MLflow, whose objects do not leave this package. Does not: whether a version
 deserves to serve (evaluation/), or what a detector holds (detection/detector.py). Importing this package
 imports no MLflow.
 
-Here is what may be asked; the work is in the modules beside: making a version (registration.py, runs.py,
-copying.py), which one serves (serving.py), its files (fetching.py), and its end (removal.py).
+This module is the interface; the work is in the modules beside it: making a version (registration.py,
+runs.py, copying.py), which one serves (serving.py), its files (fetching.py), and its end (removal.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Registry:
     def __init__(
         self, tracking_uri: str, artifacts: Path | str | None = None, prefix: str = "vaewatch"
     ) -> None:
-        """Note where MLflow is; it is imported and asked at the first call.
+        """Note where MLflow is; it is imported and contacted at the first call.
 
         Args:
             artifacts: folder or address for models and plots, where MLflow is a database; by default beside a
@@ -75,12 +75,13 @@ class Registry:
         self.shown = f"{prefix} at {self.address}"
 
     def name(self, dataset: str) -> str:
-        """What MLflow calls a dataset's model."""
+        """Return MLflow's name for a dataset's model."""
         return f"{self._prefix}.{dataset}"
 
     def prepare(self) -> None:
-        """Create or upgrade MLflow's database; where it is done, this is a look at two files. Safe to do at
-        once.
+        """Create or upgrade MLflow's database; several processes may do so at once.
+
+        Done already, it reads two files.
 
         Raises:
             RegistryUnreachable: the database does not answer.
@@ -89,8 +90,9 @@ class Registry:
             self._connection.prepare()
 
     def register(self, run: TrainingRun) -> ModelVersion:
-        """Log a training and make it a version; the same training again gives the same version and logs
-        nothing.
+        """Log a training and make it a version.
+
+        The same training again gives the same version and logs nothing.
 
         Raises:
             RegistryUnreachable: MLflow does not answer, or refuses; no version was made.
@@ -100,27 +102,27 @@ class Registry:
             return registration.register_training(versions, self._artifacts, run)
 
     def made_by(self, dataset: str, training_key: str) -> ModelVersion | None:
-        """The version that a training made; None where it was not registered."""
+        """Return the version that a training made; None where it was not registered."""
         with self._of(dataset, "look up a training") as versions:
             return versions.made_by(training_key)
 
     def champion(self, dataset: str) -> ModelVersion | None:
-        """The version that serves; None where none does yet."""
+        """Return the version that serves; None where none does yet."""
         with self._of(dataset, "look up the champion") as versions:
             return versions.find(CHAMPION)
 
     def challenger(self, dataset: str) -> ModelVersion | None:
-        """The version that may become champion."""
+        """Return the version that may become champion."""
         with self._of(dataset, "look up the challenger") as versions:
             return versions.find(CHALLENGER)
 
     def previous(self, dataset: str) -> ModelVersion | None:
-        """The version that a rollback would bring back."""
+        """Return the version that a rollback would bring back."""
         with self._of(dataset, "look up the previous champion") as versions:
             return versions.before(versions.find(CHAMPION))
 
     def version(self, dataset: str, number: int) -> ModelVersion:
-        """One version.
+        """Return one version.
 
         Raises:
             NotReady: there is no such version.
@@ -129,12 +131,12 @@ class Registry:
             return versions.known(number)
 
     def versions(self, dataset: str) -> list[ModelVersion]:
-        """Every version, oldest first."""
+        """Return every version, oldest first."""
         with self._of(dataset, "list the versions") as versions:
             return versions.all()
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
-        """The folder of a version's detector, copied under `into` once; tasks may do so at the same time.
+        """Return the folder of a version's detector, copied under `into` once; safe to call concurrently.
 
         Raises:
             ModelUnusable: the stored files are gone, or are not those that were registered.
@@ -146,7 +148,7 @@ class Registry:
         return folder
 
     def note(self, dataset: str, version: int) -> tuple[ModelVersion, dict[str, Any]]:
-        """A version, and what its training was made of.
+        """Return a version, and what its training was made from.
 
         Raises:
             NotReady: there is no such version.
@@ -187,8 +189,9 @@ class Registry:
             return serving.promote(versions, version, by=by, reason=reason)
 
     def reject(self, dataset: str, version: int, *, by: str, reason: str) -> bool:
-        """Put on record that somebody does not want a version to serve; it is challenger no longer. The
-        champion is left alone.
+        """Record that somebody does not want a version to serve.
+
+        It is no longer challenger. The champion is left alone.
 
         Returns:
             False where it serves, or this was on record already: nothing changed.
@@ -202,9 +205,9 @@ class Registry:
     def rollback(self, dataset: str, *, by: str, reason: str) -> Promotion:
         """Bring back the champion before this one.
 
-        There is one step back, not a chain: a second rollback is refused, so that a command given twice can
-        neither restore the version that was just taken back nor go further than was meant. Promote a version
-        by its number to go elsewhere.
+        There is one step back, not a chain. A second rollback is refused, so that a command given twice can
+        neither restore the version that was just withdrawn nor go further than was meant. To go elsewhere,
+        promote a version by its number.
 
         Raises:
             NotReady: there is no champion, or none before it.
@@ -213,8 +216,9 @@ class Registry:
             return serving.rollback(versions, by=by, reason=reason)
 
     def history(self, dataset: str) -> list[dict[str, Any]]:
-        """Every promotion and rollback, oldest first: what, at, version, replaced, by, reason, decision,
-        evaluated_at.
+        """Return every promotion and rollback, oldest first.
+
+        Keys: what, at, version, replaced, by, reason, decision, evaluated_at.
         """
         with self._of(dataset, "read the history") as versions:
             return versions.events()
@@ -222,8 +226,9 @@ class Registry:
     def log_evaluation(
         self, dataset: str, version: int, evaluation: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
-        """Keep what a version was judged by: the whole as evaluation.json of its run, then the tags, which
-        say that it is there.
+        """Keep what a version was judged by.
+
+        The whole goes into evaluation.json of its run, then the tags say that it is there.
 
         Raises:
             NotReady: there is no such version.
@@ -234,18 +239,14 @@ class Registry:
             versions.tag(chosen, **tags)
 
     def evaluation(self, version: ModelVersion) -> dict[str, Any] | None:
-        """What a version was judged by, as it was logged; None where it was not judged, or the file is
-        gone.
-        """
+        """Return what a version was judged by, as logged; None where it was not judged, or that is gone."""
         if not version.run_id:
             return None
         with self._of(version.dataset, f"read the evaluation of version {version.version}") as versions:
             return runs.read_json(versions.client, version.run_id, EVALUATION)
 
     def amend(self, version: ModelVersion, name: str, change: Callable[[str], str]) -> str | None:
-        """Change a text that was logged with a version's run, and return what it is then; None where there is
-        none.
-        """
+        """Change a text logged with a version's run, and return the result; None where there is none."""
         with self._of(version.dataset, f"amend {name} of version {version.version}") as versions:
             text = runs.read_text(versions.client, version.run_id, name)
             amended = None if text is None else change(text)
@@ -254,7 +255,7 @@ class Registry:
             return amended
 
     def log_newest_batch(self, version: ModelVersion, page: str) -> None:
-        """Keep the page of the newest batch that a version scored with its run, in place of the one before.
+        """Log the page of the newest batch that a version scored with its run, replacing the one before.
 
         Raises:
             RegistryUnreachable, StorageFailed: the one before is still there.
@@ -263,8 +264,7 @@ class Registry:
             versions.client.log_text(version.run_id, page, NEWEST_BATCH)
 
     def log_review(self, dataset: str, version: int, metrics: Mapping[str, float]) -> bool:
-        """Log what verdicts say of a version, as metrics of its run and a tag on it; False where that was
-        known.
+        """Log what verdicts say of a version, as metrics of its run and a tag; False where that was known.
 
         Raises:
             NotReady: there is no such version.
@@ -279,7 +279,7 @@ class Registry:
             return True
 
     def note_rule(self, version: ModelVersion, told: str) -> None:
-        """Tag a version with the rule that it flags by; where it has that tag, MLflow is not asked."""
+        """Tag a version with the rule that it flags by; without a call to MLflow where the tag is there."""
         if version.tags.get(RULE) == told:
             return
         with self._of(version.dataset, f"note the rule of version {version.version}") as versions:
@@ -290,7 +290,7 @@ class Registry:
     ) -> tuple[ModelVersion, bool]:
         """Log and register another registry's version here, with its run's evidence and files of its own.
 
-        A version of the same training that is here already is the answer; nothing is logged then.
+        Where a version of the same training is here already, that one is returned and nothing is logged.
 
         Args:
             tags: say where it comes from. What a version did where it comes from is kept under `source.`.
@@ -319,18 +319,17 @@ class Registry:
             return made, is_new
 
     def copies(self, dataset: str) -> dict[int, list[str]]:
-        """By version: versions of other registered models that share its files, as MLflow's own copies do."""
+        """Return by version other registered models' versions that share its files, as MLflow copies do."""
         from pipeline.registry import removal
 
         with self._of(dataset, "look for copies") as versions:
             return {v.version: removal.copies(versions, v.run_id) for v in versions.all()}
 
     def prune(self, dataset: str, going: Collection[int], *, dry_run: bool = False) -> list[Removal]:
-        """Remove versions, and with their files every run that no version is left of. What has an alias
-        stays.
+        """Remove versions, and every run without a version with its files. What has an alias stays.
 
-        A version goes first, so that nobody promotes what is half gone. Interrupted, the same call again ends
-        the same.
+        A version goes before its files, so that nobody promotes one that is half gone. Interrupted, the same
+        call completes it.
 
         Args:
             going: numbers of versions.

@@ -1,7 +1,6 @@
-"""The way to MLflow: its address, its database, and its faults in our words.
+"""The way to MLflow: its address, its database, and its errors in our words.
 
-Belongs here: what has to be true before MLflow can be asked anything. Does not: what is asked (runs.py,
-versions.py).
+Belongs here: what has to be true before MLflow can be called. Does not: the calls (runs.py, versions.py).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ USER_AND_PASSWORD = re.compile(r"(?<=://)([^:/@]*)(?::([^@]*))?@")
 SECRET_OPTION = re.compile(r"[?&][^=&]*(?:pass|token|secret|key)[^=&]*=([^&]+)", re.IGNORECASE)
 
 DEFAULTS = {  # an operator's own setting wins
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's 7, each pause twice the last, tell after four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's 7, each pause twice the last, fail after four minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,13 +75,13 @@ class Connection:
 
     @contextmanager
     def asking(self, attempt: str) -> Iterator[MlflowClient]:
-        """The client, its faults told in our words; see `telling`."""
+        """Yield the client, and translate its errors; see `telling`."""
         with self.telling(attempt):
             yield self.client
 
     @contextmanager
     def telling(self, attempt: str) -> Iterator[None]:
-        """MLflow's faults in our words.
+        """Translate MLflow's errors into ours.
 
         Args:
             attempt: what is being done, for the message: "register a model of orders".
@@ -104,9 +103,9 @@ class Connection:
             raise ours from (None if self._leaks(fault) else fault)
 
     def prepare(self) -> None:
-        """Create MLflow's tables, or bring them up to date; any number of processes may do so at once.
+        """Create MLflow's tables, or upgrade them; any number of processes may do so at once.
 
-        MLflow does it by itself at first use, but processes that start together then break each other.
+        MLflow would do it at first use, but processes that start together then break each other.
         """
         if self.database is not None:
             _prepare_sqlite(self.database)
@@ -139,12 +138,12 @@ class Connection:
 
 
 def without_credentials(uri: str) -> str:
-    """An address as it may be shown and logged: no user, password or options."""
+    """Return an address fit to be shown and logged: no user, password or options."""
     return uri if uri.startswith("sqlite:") else USER_AND_PASSWORD.sub("***@", uri).partition("?")[0]
 
 
 def secrets(uri: str) -> list[str]:
-    """The texts of an address that no message may hold, as written and decoded."""
+    """Return the parts of an address that no message may hold, as written and decoded."""
     if uri.startswith("sqlite:"):
         return []
     found = [password or user for user, password in USER_AND_PASSWORD.findall(uri)]
@@ -153,14 +152,14 @@ def secrets(uri: str) -> list[str]:
 
 
 def _reason(fault: BaseException) -> str:
-    """What lies at the bottom of a chain of errors: MLflow wraps "connection refused" four times over."""
+    """Return the error at the bottom of a chain: MLflow wraps "connection refused" four times over."""
     while inner := fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__):
         fault = inner
     return f"{type(fault).__name__}: {str(fault).strip().partition(chr(10))[0][:300]}"
 
 
 def _configure() -> None:
-    """Settle how MLflow behaves in this process; it reads some of this when it is first imported."""
+    """Configure MLflow in this process; it reads some of this when it is first imported."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.update(FIXED)
@@ -168,11 +167,11 @@ def _configure() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
-    )  # logs a stack, and then raises the same
+    )  # logs a stack trace, and then raises the same
 
 
 def _database_tools() -> Any:
-    """What `mlflow db upgrade` is made of; not typed, and private in part: the version is pinned."""
+    """Return the module behind `mlflow db upgrade`: untyped and partly private, so the version is pinned."""
     _configure()
     from mlflow.store.db import utils
 
@@ -186,7 +185,7 @@ def _prepare_sqlite(database: Path) -> None:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with prepared.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of by the kernel, however this process ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel, however this process ends
         if not _holds_tables(database):
             _create_sqlite(database)
         elif prepared.read_text() != made_with:
@@ -239,12 +238,12 @@ def _prepare_server(uri: str) -> None:
 
     options = {"connect_timeout": CONNECT_SECONDS} if uri.startswith(("postgresql", "mysql")) else {}
     engine = sa.create_engine(uri, connect_args=options)
-    engine.connect().close()  # MLflow would try for 100 seconds before it says that nobody answers
+    engine.connect().close()  # MLflow would try for 100 seconds before it fails
     for tries_left in reversed(range(MIGRATION_TRIES)):
         try:
             _migrate(engine)
             break
-        except SQLAlchemyError:  # another process makes the same tables: it is done when we look again
+        except SQLAlchemyError:  # another process creates the same tables, and is done when we look again
             if not tries_left:
                 raise
             time.sleep(1)
@@ -252,7 +251,7 @@ def _prepare_server(uri: str) -> None:
 
 
 def _migrate(engine: sa.Engine) -> None:
-    """What `mlflow db upgrade` does, without a second start of Python."""
+    """Do what `mlflow db upgrade` does, without starting Python again."""
     utils = _database_tools()
     if utils._is_empty_database(engine):
         utils._initialize_tables(engine)

@@ -1,9 +1,8 @@
-"""A version's run and model, logged again at another MLflow, or under another name at the same one: all
-evidence and the files.
+"""A version's run and model, logged again at another MLflow, or under another name at the same one.
 
-Belongs here: what travels. Does not: whether it may (pipeline/evaluation/copying.py), or making a version of
-it (registration.py). The copy has files of its own, unlike one of MLflow's `copy_model_version`: what becomes
-of the original does not matter to it.
+Belongs here: what is copied: all evidence and the files. Does not: whether it may be
+(pipeline/evaluation/copying.py), or making a version of it (registration.py). Unlike a copy by MLflow's
+`copy_model_version`, this one has files of its own, so it survives the original.
 """
 
 from __future__ import annotations
@@ -23,16 +22,17 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-OF_ITS_PLACE = (  # tags of a version that say what was decided of it, beside another champion
+OF_ITS_PLACE = (  # tags of a version about decisions on it, beside another champion
     "promoted_", "rejected_", "rolled_back_", "arrival", REPLACED, "decision", "evaluated_", "evaluation_", RULE,
 )  # fmt: skip
-OF_MLFLOW = "mlflow."  # tags that it sets itself
+OF_MLFLOW = "mlflow."  # tags that MLflow sets itself
 KEPT = ("mlflow.note.content", "mlflow.runName")
 
 
 def tags_of_copy(version: ModelVersion, copied: Mapping[str, str]) -> dict[str, str]:
-    """A version's tags as a copy has them, and those that say where it comes from; what was decided of it was
-    about another place.
+    """Return a copy's tags, and those that say where it comes from.
+
+    Decisions about the version at another place get the prefix `source.`.
     """
     traveling = {
         f"source.{name}" if name.startswith(OF_ITS_PLACE) else name: value
@@ -44,7 +44,7 @@ def tags_of_copy(version: ModelVersion, copied: Mapping[str, str]) -> dict[str, 
 def log_copy(
     source: Versions, number: int, client: MlflowClient, experiment_id: str, copied: dict[str, str]
 ) -> LoggedModel:
-    """Log a version's run and model again; on any fault the new run is marked as failed.
+    """Log a version's run and model again; on any error the new run is marked as failed.
 
     Args:
         copied: tags that say where it comes from.
@@ -59,7 +59,7 @@ def log_copy(
         if run.inputs and run.inputs.dataset_inputs:
             client.log_inputs(run_id, datasets=run.inputs.dataset_inputs)
         for entry in source.client.list_artifacts(run.info.run_id):
-            if entry.path == NEWEST_BATCH:  # of records of that place, which the copy has not scored
+            if entry.path == NEWEST_BATCH:  # shows records of the other place, which the copy has not scored
                 continue
             path = source.client.download_artifacts(run.info.run_id, entry.path, scratch)
             client.log_artifact(run_id, path)
@@ -80,7 +80,7 @@ def _copy_numbers(source: MlflowClient, run: Run, client: MlflowClient, run_id: 
 
 
 def _without_model(point: Any) -> Any:
-    """A measured value; the model it was measured on has another id here."""
+    """Return a measured value without its model, which has another id here."""
     from mlflow.entities import Metric
 
     return Metric(point.key, point.value, point.timestamp, point.step)

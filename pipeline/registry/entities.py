@@ -46,11 +46,11 @@ class TrainingRun:
         detector: folder that `Detector.save` wrote.
         input_example: a few records as the model reads them. Arrow, because pandas forgets which column held
             integers.
-        metrics: what the records it was calibrated on say of the model.
+        metrics: of the model on its calibration records.
         curves: (step, values) while training.
         tags: contract_hash, code_version and the like, searchable on run and version.
         plots: file by title.
-        note: what the training was made of, plain JSON, so that it can be done again.
+        note: what the training was made from, plain JSON, so that it can be repeated.
         report: the training's page.
     """
 
@@ -74,7 +74,7 @@ class ModelVersion:
 
     Attributes:
         aliases: champion, challenger, previous, or none of them.
-        metrics: what the records it was calibrated on said, see experiment.py.
+        metrics: of the model on its calibration records, see experiment.py.
     """
 
     dataset: str
@@ -99,7 +99,7 @@ class Promotion:
     Attributes:
         champion: the version that serves now.
         previous: the version that one rollback would bring back.
-        changed: False where the champion was what it should be already.
+        changed: False where that version already was champion.
     """
 
     dataset: str
@@ -110,7 +110,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Removal:
-    """A training that went: its run with all files, and the version that it made.
+    """A training that was removed: its run with all files, and the version that it made.
 
     Attributes:
         version: None where the run made none, or an earlier try removed it.

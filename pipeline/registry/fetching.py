@@ -18,8 +18,9 @@ from pipeline.registry.versions import DIGEST, Versions
 
 
 def place(version: ModelVersion, into: Path) -> Path:
-    """Where a version's copy is, or would be; a registry that was made anew is not served an older one's
-    version.
+    """Return where a version's copy is, or would be.
+
+    The run's id keeps a recreated registry from being served an older one's version.
     """
     return into / version.dataset / f"{version.version}-{version.run_id}"
 

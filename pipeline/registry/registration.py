@@ -1,7 +1,7 @@
 """From a logged model to a version of it, once for each training.
 
-Belongs here: what becomes of two processes with the same training, and of one that died. Does not: what is
-logged (runs.py, copying.py), or which version serves (serving.py).
+Belongs here: two processes with the same training, and one that died. Does not: what is logged (runs.py,
+copying.py), or which version serves (serving.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Log = Callable[["MlflowClient", str], "LoggedModel"]
 
 
 def register_training(versions: Versions, artifacts: str | None, run: TrainingRun) -> ModelVersion:
-    """The version of a training, which is logged where there is none yet.
+    """Return the version of a training, which is logged where there is none yet.
 
     Args:
         artifacts: where models and plots of every dataset have their place; None where MLflow decides.
@@ -39,8 +39,9 @@ def register_training(versions: Versions, artifacts: str | None, run: TrainingRu
 def register(
     versions: Versions, artifacts: str | None, key: str, tags: Mapping[str, str], log: Log
 ) -> ModelVersion:
-    """The version of a training key; where there is none, a model is logged and made one. Its run has
-    ended.
+    """Return the version of a training key, and end its run.
+
+    Where there is none, a model is logged and made one.
     """
     made = versions.made_by(key) or _make(versions, artifacts, key, tags, log)
     if versions.client.get_run(made.run_id).info.status != "FINISHED":
@@ -51,7 +52,7 @@ def register(
 def _make(
     versions: Versions, artifacts: str | None, key: str, tags: Mapping[str, str], log: Log
 ) -> ModelVersion:
-    """The version is the last thing made, in one request with its key."""
+    """Log a model and make it a version last, in one request with its key."""
     client = versions.client
     experiment_id = _experiment(versions, artifacts)
     unfinished = f"tags.{KEY} = '{key}' and attributes.status = 'RUNNING'"

@@ -1,10 +1,11 @@
 """Training runs and models that no version needs any more, and removing them for good.
 
 Belongs here: what MLflow keeps of a training beside its version, and the order in which it goes. Does not:
-which versions are kept (pipeline/evaluation/retention.py). MLflow's own `delete_run` and
-`delete_logged_model` only mark: the files stay, and the rows. Files go through MLflow's artifact store; rows
-by what `mlflow gc` calls, which only a database has: a tracking server's rows stay marked until somebody runs
-`mlflow gc` there.
+which versions are kept (pipeline/evaluation/retention.py).
+
+MLflow's own `delete_run` and `delete_logged_model` only mark: files and rows stay. Files are deleted through
+MLflow's artifact store, rows by what `mlflow gc` calls. Only a database has that: a tracking server's rows
+stay marked until somebody runs `mlflow gc` there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PAGE = 1000
 
 
 def prune(versions: Versions, going: Collection[int], *, dry_run: bool) -> list[Removal]:
-    """Remove versions, and every ended run that no version is left of; what has an alias stays."""
+    """Remove versions, and every ended run without a version; what has an alias stays."""
     experiment = versions.client.get_experiment_by_name(versions.experiment)
     remover = Remover(versions)
     # runs first, versions second: a run that ends in between has its version listed
@@ -43,7 +44,7 @@ def prune(versions: Versions, going: Collection[int], *, dry_run: bool) -> list[
 
 
 def _drop(versions: Versions, number: int | None) -> bool:
-    """Delete a version; False where somebody has given it an alias a moment ago."""
+    """Delete a version; False where somebody has just given it an alias."""
     found = versions.find(number) if number is not None else None
     if found is not None and found.aliases:
         return False
@@ -63,10 +64,9 @@ class Remover:
         self.is_final = hasattr(self.store, "_hard_delete_run")
 
     def runs(self, experiment_id: str) -> list[Run]:
-        """Training runs that have ended, the oldest first; where rows can go, those marked as deleted, too.
+        """Return training runs that have ended, the oldest first; where rows can go, deleted ones, too.
 
-        One that is open or failed is left out for a week: it may be at work, or somebody may ask why it
-        failed.
+        An open or failed run is left out for a week: it may be at work, or somebody may ask why it failed.
         """
         from mlflow.entities import ViewType
 
@@ -81,11 +81,11 @@ class Remover:
                 return found
 
     def size(self, run: Run) -> int:
-        """Bytes of the files of a run and of the models that it logged."""
+        """Return the bytes of the files of a run and of the models that it logged."""
         return sum(_size(_repository(uri, self.uri)) for uri in self._places(run))
 
     def remove(self, run: Run) -> None:
-        """Delete a run and its models, files first: a repeat goes on where it was interrupted."""
+        """Delete a run and its models, files first: a repeat resumes after an interruption."""
         client, run_id = self.versions.client, run.info.run_id
         for uri in self._places(run):
             _repository(uri, self.uri).delete_artifacts()
@@ -100,13 +100,13 @@ class Remover:
 
     def _places(self, run: Run) -> Iterator[str]:
         for model_id in _models(run):
-            if model := tolerating(self.store.get_logged_model, model_id, True):  # marked as deleted or not
+            if model := tolerating(self.store.get_logged_model, model_id, True):  # also if marked as deleted
                 yield model.artifact_location
         yield run.info.artifact_uri
 
 
 def copies(versions: Versions, run_id: str) -> list[str]:
-    """Versions of other registered models that were copied from a run's: they share its files."""
+    """Return versions of other registered models that were copied from a run's: they share its files."""
     found = versions.client.search_model_versions(f"run_id = '{run_id}'") if run_id else []
     return [f"{other.name} version {other.version}" for other in found if other.name != versions.name]
 

@@ -1,5 +1,4 @@
-"""One training in MLflow: a run with its numbers, inputs and plots, and a logged model that loads without
-pickle.
+"""One training in MLflow: a run with its numbers, inputs and plots, and a model that loads without pickle.
 
 Belongs here: all that is written before a version exists. Does not: versions (registration.py) and aliases
 (serving.py). MLflow's client is used throughout, never its "active run": nothing here depends on what else
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 SCRIPT = Path(__file__).with_name("scorer.py")
-NOTE = "training.json"  # of a run: what the training was made of
+NOTE = "training.json"  # of a run: what the training was made from
 DETECTOR = "artifacts/detector"  # where a model keeps its detector
 SCORES = {
     "anomaly_score": "float",
@@ -47,7 +46,7 @@ LONGEST_DIGEST = 36  # of a dataset, by MLflow's rules
 
 
 def log_run(client: MlflowClient, experiment_id: str, run: TrainingRun) -> LoggedModel:
-    """Log everything, the model last; on any fault the run is marked as failed.
+    """Log everything, the model last; on any error the run is marked as failed.
 
     Raises:
         ModelUnusable: what was logged cannot score its own example.
@@ -83,19 +82,19 @@ def abandon(client: MlflowClient, run_id: str, why: str) -> None:
 
 
 def read_note(client: MlflowClient, run_id: str) -> dict[str, Any] | None:
-    """What a run's training was made of; None where that was not noted, or is gone."""
+    """Return what a run's training was made from; None where that was not noted, or is gone."""
     return read_json(client, run_id, NOTE)
 
 
 def read_json(client: MlflowClient, run_id: str, name: str) -> dict[str, Any] | None:
-    """A file that was logged with a run, as JSON; None where there is none, or the run is gone."""
+    """Return a file that was logged with a run, as JSON; None where it or the run is gone."""
     text = read_text(client, run_id, name)
     found: dict[str, Any] | None = None if text is None else json.loads(text)
     return found
 
 
 def read_text(client: MlflowClient, run_id: str, name: str) -> str | None:
-    """A file that was logged with a run; None where there is none, or the run is gone."""
+    """Return a file that was logged with a run; None where it or the run is gone."""
     if not tolerating(client.get_run, run_id) or name not in {
         file.path for file in client.list_artifacts(run_id)
     }:
@@ -105,7 +104,7 @@ def read_text(client: MlflowClient, run_id: str, name: str) -> str | None:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files."""
+    """Return the SHA-256 over the names and contents of a folder's files."""
     found = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -118,7 +117,7 @@ def failed_unless_done(client: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as fault:
-        with suppress(Exception):  # where MLflow has gone away, the next try finds the run and marks it
+        with suppress(Exception):  # if MLflow is gone, the next try finds the run and marks it
             abandon(client, run_id, f"{type(fault).__name__}: {fault}"[:1000])
         raise
 
@@ -193,7 +192,7 @@ def _save_model(scratch: Path, logged: LoggedModel, run_id: str, run: TrainingRu
     detector = scratch / "detector"  # this name ends up in DETECTOR
     shutil.copytree(run.detector, detector)
     example = run.input_example.to_pandas()
-    with warnings.catch_warnings():  # MLflow's are about its own use of pandas and type hints
+    with warnings.catch_warnings():  # MLflow's warnings are about its own use of pandas and type hints
         warnings.simplefilter("ignore")
         from mlflow import pyfunc
 
@@ -218,7 +217,7 @@ def _save_model(scratch: Path, logged: LoggedModel, run_id: str, run: TrainingRu
 
 
 def signature(example: pa.Table) -> ModelSignature:
-    """What the model reads and gives.
+    """Return the types that the model reads and returns.
 
     Integers, times and decimals are declared as any type: pandas turns integers into floats where one is
     missing, and MLflow would then refuse either the batches with missing values or those without.

@@ -1,8 +1,7 @@
-"""A detector as MLflow loads it: a copy of this file travels with every version (models from code, no
-pickle).
+"""A detector as MLflow loads it: every version stores a copy of this file (models from code, no pickle).
 
 Belongs here: pandas in, pandas out. Does not: how a record is scored (detection/detector.py of the installed
-package). vaewatch's own steps do not come this way: they fetch the folder and load the Detector.
+package). vaewatch's own steps do not use this: they fetch the folder and load the Detector.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 
 class Scorer(PythonModel):
-    """Scores records: a row of anomaly_score, reconstruction, kl_divergence, p_value and severity for
-    each.
-    """
+    """Returns anomaly_score, reconstruction, kl_divergence, p_value and severity of each record."""
 
     detector: Detector
 
@@ -39,14 +36,14 @@ class Scorer(PythonModel):
         self.detector = Detector.load(Path(context.artifacts["detector"]))
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:  # type: ignore[override]  # context is optional
-        """Scores of records, with the index of `model_input`.
+        """Return scores of records, with the index of `model_input`.
 
         Raises:
             ModelUnusable: a column that the model needs is not there.
         """
         with (
             warnings.catch_warnings()
-        ):  # pyarrow 25 takes times from pandas in a way that pandas 3.1 deprecates
+        ):  # pyarrow 25 reads times from pandas in a way that pandas 3.1 deprecates
             warnings.simplefilter("ignore", DeprecationWarning)
             table = whole_numbers(pa.Table.from_pandas(model_input, preserve_index=False))
         scores: pd.DataFrame = self.detector.score_table(table).to_pandas()
@@ -55,8 +52,9 @@ class Scorer(PythonModel):
 
 
 def whole_numbers(table: pa.Table) -> pa.Table:
-    """Undo what pandas does to integers with missing values: 1e15 must read as the category
-    1000000000000000.
+    """Undo what pandas does to integers with missing values.
+
+    1e15 must read as the category 1000000000000000.
     """
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):

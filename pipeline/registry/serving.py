@@ -4,10 +4,10 @@ Belongs here: the order of MLflow's requests, so that a process that dies in bet
 the next call completes the rest. Does not: single requests (versions.py), or whether a version deserves to
 serve (pipeline/evaluation/).
 
-What serves is what the alias `champion` names: moving it is the commit of a promotion or a rollback. What the
-champion replaced, and how it came to serve, are tags on it, written before; the aliases `previous` and
-`challenger` and the entry in the history follow, and the next call puts them right where a process died in
-between.
+The alias `champion` names what serves: moving it is the commit of a promotion or a rollback. What the
+champion replaced, and how it came to serve, are tags on it, written before. The aliases `previous` and
+`challenger` and the entry in the history follow; where a process died in between, the next call puts them
+right.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ def promote(versions: Versions, version: int | None, *, by: str, reason: str) ->
 
 
 def reject(versions: Versions, version: int, *, by: str, reason: str) -> bool:
-    """Put a rejection on record and end the challenge; False where the version serves, or the record is there
-    already.
+    """Record a rejection and end the challenge; False where the version serves, or that was on record.
 
     Raises:
         NotReady: there is no such version.
@@ -86,7 +85,7 @@ def _now() -> str:
 def _arrival(
     what: str, version: ModelVersion, replaced: ModelVersion | None, at: str, by: str, reason: str
 ) -> str:
-    """How a version comes to serve, on what evidence."""
+    """Describe how a version comes to serve, on what evidence."""
     return json.dumps({
         "what": what,
         "at": at,

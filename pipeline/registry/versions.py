@@ -18,23 +18,21 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 KEY, METRICS, DIGEST, REPLACED = "training_key", "calibration_metrics", "detector_digest", "replaced_version"
 REVIEW = "review"  # what people's verdicts say of a version
-RULE = "flag_rule"  # by which rule it flags, since when
-ARRIVAL = "arrival"  # on a champion: how it came to serve, written before it does
-EVENT = "history."  # and on the model once it does; with the time, so that events are in order
+RULE = "flag_rule"  # the rule by which it flags, since when
+ARRIVAL = "arrival"  # on a champion: how it came to serve, written before it serves
+EVENT = "history."  # the same on the model once it serves; the key has the time, which orders events
 
 
 class Versions:
     """One dataset's model versions, through MLflow's client."""
 
     def __init__(self, client: MlflowClient, dataset: str, prefix: str, uri: str) -> None:
-        """Note which model: PREFIX.DATASET, trained in the experiment PREFIX/DATASET, at the MLflow under
-        `uri`.
-        """
+        """Note the model PREFIX.DATASET and the experiment PREFIX/DATASET, at the MLflow under `uri`."""
         self.client, self.dataset, self.uri = client, dataset, uri
         self.name, self.experiment = f"{prefix}.{dataset}", f"{prefix}/{dataset}"
 
     def all(self, condition: str = "") -> list[ModelVersion]:
-        """Every version that meets a condition of MLflow's search, oldest first."""
+        """Return every version that meets a condition of MLflow's search, oldest first."""
         model = tolerating(self.client.get_registered_model, self.name)
         aliases = model.aliases.items() if model else ()
         found, token = [], None
@@ -47,18 +45,18 @@ class Versions:
                 return sorted(found, key=lambda version: version.version)
 
     def made_by(self, training_key: str) -> ModelVersion | None:
-        """The version of a training; the first one, should there be several."""
+        """Return the version of a training; the first one, should there be several."""
         return next(iter(self.all(f" and tags.{KEY} = '{training_key}'")), None)
 
     def find(self, which: str | int) -> ModelVersion | None:
-        """A version by its alias or number."""
+        """Return a version by its alias or number; None where there is none."""
         by_alias = isinstance(which, str)
         ask = self.client.get_model_version_by_alias if by_alias else self.client.get_model_version
         found = tolerating(ask, self.name, str(which))
         return self._read(found) if found else None
 
     def known(self, which: str | int) -> ModelVersion:
-        """A version by its alias or number, where there has to be one.
+        """Return a version by its alias or number.
 
         Raises:
             NotReady: there is none.
@@ -70,7 +68,7 @@ class Versions:
         raise NotReady(f"{self.dataset} has no {wanted}; versions: {there or 'none, train first'}")
 
     def before(self, champion: ModelVersion | None) -> ModelVersion | None:
-        """The version that a champion replaced."""
+        """Return the version that a champion replaced."""
         replaced = champion.tags.get(REPLACED) if champion else None
         return self.find(int(replaced)) if replaced else None
 
@@ -90,7 +88,7 @@ class Versions:
                 self.client.delete_model_version_tag(self.name, str(version.version), key)
 
     def arrived(self, arrival: str | None) -> None:
-        """Keep for good how the champion came to serve; where it is kept already, nothing changes."""
+        """Record for good how the champion came to serve; recorded again, it changes nothing."""
         if arrival:
             event = json.loads(arrival)
             key = (
@@ -99,7 +97,6 @@ class Versions:
             self.client.set_registered_model_tag(self.name, key, arrival)
 
     def events(self) -> list[dict[str, Any]]:
-        """Every promotion and rollback, oldest first."""
         model = tolerating(self.client.get_registered_model, self.name)
         tags = dict(model.tags) if model else {}
         return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(EVENT)]
@@ -121,9 +118,7 @@ class Versions:
 def tolerating(
     call: Any, *args: Any, codes: tuple[str, ...] = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ) -> Any:
-    """What the call returns; None where MLflow answers that there is no such thing (or with one of
-    `codes`).
-    """
+    """Return the call's result; None where MLflow answers with one of these error codes."""
     from mlflow.exceptions import MlflowException
 
     try:
