@@ -52,24 +52,26 @@ LONGEST_WAIT = 60  # seconds that a run waits for files to settle
 
 
 def release(here: Installation, dataset_name: str, batch_id: str) -> list[Receipt]:
-    """Check a batch again with the contract as it is now, and score it again: set-aside records that pass
-    come in.
+    """Check a batch again with the contract as it is now, and score it again.
+
+    Set-aside records that now pass are included.
     """
     checked = validate(here, dataset_name, batch_id, force=True)
     return [checked, score(here, dataset_name, batch_id, force=True)]
 
 
 def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> list[Receipt]:
-    """Everything due: validate what landed; train where there is no champion or the schedule says so,
-    evaluate, promote; score. Where all that landed may still be written, but for no longer than
-    LONGEST_WAIT, it waits first.
+    """Do everything due: validate what landed; train, evaluate and promote; score.
+
+    It trains where nothing was trained within a day. Where all that landed may still be written, it waits
+    first, but no longer than LONGEST_WAIT.
     """
     dataset = here.dataset(dataset_name)
     _let_settle(here, dataset, say)
     receipts = [validate(here, dataset_name, say=say)]
     try:
         for receipt in _learn(here, dataset, say):
-            receipts.append(receipt)  # noqa: PERF402  # what was done before one that is not ready stays told
+            receipts.append(receipt)  # noqa: PERF402  # receipts from before a NotReady are kept
     except NotReady as early:
         why = "for the files that still settle" if unsettled(dataset) else str(early)
         receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
@@ -78,7 +80,7 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
 
 
 def _let_settle(here: Installation, dataset: Dataset, say: Say) -> None:
-    """Wait once: somebody who has just copied a first delivery runs, and there is nothing else to do."""
+    """Wait once: after somebody's first delivery there is nothing else to do."""
     left = unsettled(dataset)
     if left and left.settled_in <= LONGEST_WAIT and not landed(dataset, here.ledger):
         say(f"{left.files} may still be written: waiting {left.settled_in} s until they have lain still")

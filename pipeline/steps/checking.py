@@ -28,8 +28,9 @@ CLAIM = timedelta(minutes=30)
 
 
 def discover(here: Installation, dataset_name: str, *, group: int = 1, claim: bool = False) -> list[str]:
-    """Keys of the batches that are due: landed and not validated as they are now, or accepted and a champion
-    serves.
+    """Return keys of the batches that are due.
+
+    Landed and not validated as they are now, or accepted while a champion serves.
 
     Args:
         group: at most this many batches a key; a key is a batch_id, or "first..last" for the due ones in
@@ -96,9 +97,7 @@ def validate(
 def _still_refused(
     dataset: Dataset, receipts: Sequence[BatchReceipt], current: Mapping[str, BatchState]
 ) -> tuple[str, ...]:
-    """A reminder of batches that were refused before: they are unchanged, and that sounds as if all were
-    well.
-    """
+    """Remind of batches that were refused before: "unchanged" sounds as if all were well."""
     unchanged = [receipt.batch_id for receipt in receipts if receipt.outcome == "unchanged"]
     n = sum(current[batch_id].status == "refused" for batch_id in unchanged)
     if not n:
@@ -165,11 +164,11 @@ def _validate(
 def _inspected(
     here: Installation, dataset: Dataset, batch: LandedBatch, inspected: dict[str, list[FileReport]]
 ) -> list[FileReport]:
-    """What the batch's files say of themselves; of a delivery of several batches it is asked once."""
+    """Inspect the batch's files, once for a delivery of several batches."""
     from pipeline.incoming import validation
 
     if batch.delivery not in inspected:
-        inspected.clear()  # only the delivery at hand is kept: its periods come one after another
+        inspected.clear()  # only the current delivery is kept: its periods come one after another
         inspected[batch.delivery] = validation.examine(dataset, batch, threads=here.settings.cores)
     return inspected[batch.delivery]
 

@@ -1,7 +1,7 @@
-"""Two versions measured on records that neither has learned, and what the gates decide of it.
+"""Two versions measured on records that neither has learned, and what the gates decide.
 
 Belongs here: which records and which models are measured. Does not: measuring and deciding (evaluation/), or
-what is kept of it and what follows (evaluating.py): nothing is kept here.
+keeping the result and acting on it (evaluating.py): nothing is kept here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions, measured as an evaluation would. champion: what it is held against; None where none
-    serves.
+    """Two versions, measured as an evaluation would.
+
+    champion: what it is compared with; None where none serves.
     """
 
     challenger: ModelVersion
@@ -48,11 +49,10 @@ class Comparison:
 def compare(
     here: Installation, dataset_name: str, one: int | None = None, other: int | None = None
 ) -> Comparison:
-    """Measure a version (default: the one that an evaluation would judge) against another (default: the
-    champion); nothing is kept.
+    """Measure a version (default: an evaluation's) against another (default: the champion); keep nothing.
 
     Raises:
-        NotReady: there is no such version.
+        NotReady: there is no such version, or none to compare with.
     """
     dataset = here.dataset(dataset_name)
     champion = here.registry.champion(dataset.name)
@@ -68,7 +68,7 @@ def compare(
 
 
 def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
-    """Why there is nothing to compare a version with."""
+    """Say why there is nothing to compare a version with."""
     name, number = dataset.name, chosen.version
     if n_versions == 1:
         return (
@@ -89,7 +89,7 @@ def chosen_version(here: Installation, dataset: Dataset, version: int | None) ->
 
 
 def window_of(here: Installation, dataset: Dataset) -> Window:
-    """The batches that a training would learn from now."""
+    """Return the batches that a training would learn from now."""
     from pipeline.records import verdicts
     from pipeline.records.window import choose_window
 
@@ -143,7 +143,7 @@ def measure_and_decide(
 
 
 def _changed(here: Installation, chosen: ModelVersion, champion: ModelVersion) -> dict[str, tuple[str, str]]:
-    """Settings that are not the champion's; none where they were not noted."""
+    """Return settings that differ from the champion's; none where they were not noted."""
     from pipeline.training import provenance
 
     try:
@@ -161,7 +161,7 @@ def _contender(here: Installation, version: ModelVersion) -> Contender:
 
 
 def _another_seed(here: Installation, dataset: Dataset, window: Window) -> Detector | None:
-    """The same training from another start, where the gate asks for it."""
+    """Train the same from another seed, where the gate asks for it."""
     if dataset.promote.gates.seed_variance.level == "off":
         return None
     from pipeline.training import experiment

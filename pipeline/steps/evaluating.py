@@ -1,7 +1,7 @@
-"""Judge a challenger, write down what follows from it, and tell what became of each version.
+"""Judge a challenger, record what follows from it, and tell what became of each version.
 
 Belongs here: the step evaluate, and the history. Does not: what is measured (comparing.py), or moving the
-champion (serving.py), but for the first model: nothing would be scored without it.
+champion (serving.py), except for the first model: without it nothing would be scored.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ FIRST = "the first model"
 def evaluate(
     here: Installation, dataset_name: str, version: int | None = None, *, say: Say = lambda _: None
 ) -> Judged:
-    """Judge a version by `promote.gates`, keep the evidence and the decision with it, and give it the
-    challenger's place or not.
+    """Judge a version by `promote.gates`, keep the evidence and the decision, and settle who is challenger.
 
-    A first model that passes becomes champion at once, in any mode; a later one that passes, or has to wait
-    as long as `promote.shadow_days` says, becomes challenger (see place.py). Judged already, on the same
-    records against the same champion, it is not judged again.
+    A first model that passes becomes champion at once, in any mode. A later one that passes, or has to wait
+    as long as `promote.shadow_days` says, becomes challenger (see place.py). A version already judged on the
+    same records against the same champion is not judged again.
 
     Args:
         version: by default a challenger in its shadow, else the newest version.
@@ -76,7 +75,7 @@ def evaluate(
 
 
 def _serves_already(here: Installation, dataset: Dataset, champion: ModelVersion) -> Judged:
-    """There is nothing to judge; the ledger learns what serves, where a promotion died before it wrote so."""
+    """Judge nothing; note in the ledger what serves, where a promotion died before it did."""
     number = champion.version
     if here.ledger.serving_version(dataset.name) != number:
         here.ledger.set_serving(dataset.name, number)
@@ -88,7 +87,7 @@ def _serves_already(here: Installation, dataset: Dataset, champion: ModelVersion
 def _decided(
     here: Installation, dataset: Dataset, chosen: ModelVersion, champion: ModelVersion | None, say: Say
 ) -> tuple[ModelVersion, Decision | None]:
-    """The version with its decision on record, and the decision where it was made just now."""
+    """Return the version with its decision on record, and the decision if it was made just now."""
     window = window_of(here, dataset)
     key = _key(dataset, window, champion)
     if chosen.tags.get("evaluation_key") == key:
@@ -117,7 +116,7 @@ def _seated(
 
 
 def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:
-    """What follows from a decision, and from the place that it gave."""
+    """Return what follows from a decision, and from the place that it gave."""
     name, decision = dataset.name, judged.tags["decision"]
     if decision != "refuse" and not alias:
         override = f"vaewatch promote {name} --version {judged.version} --reason WHY"
@@ -128,8 +127,9 @@ def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, i
 
 
 def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
-    """What was trained, judged, promoted and rolled back, by whom, why and on what evidence, and where its
-    threshold was changed; oldest first.
+    """Return what was trained, judged, promoted and rolled back, oldest first.
+
+    Each by whom, why and on what evidence; changes of the threshold, too.
     """
     dataset = here.dataset(dataset_name)
     events = here.registry.history(dataset.name)
@@ -160,7 +160,7 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
 
 
 def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str:
-    """Same records, same champion, same gates: same evaluation."""
+    """Identify an evaluation by its records, champion and gates."""
     parts = [
         window.fingerprint,
         str(champion.version if champion else None),

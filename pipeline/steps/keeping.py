@@ -1,6 +1,6 @@
 """What is done with registered versions: listed, trained again, copied, removed.
 
-Belongs here: the steps reproduce, copy and prune, and what versions and version tell. Does not: which version
+Belongs here: the steps reproduce, copy and prune, and what is shown of versions. Does not: which version
 serves (serving.py), or how any part works.
 """
 
@@ -31,16 +31,16 @@ def reproduce(
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
 ) -> Reproduced:
-    """Train a version again from what was noted of it; its outcome is `equal`, to the bit, or `different`.
+    """Train a version again from its note; its outcome is `equal`, to the bit, or `different`.
 
     Nothing is logged or registered.
 
     Args:
-        on_progress: shown how the fits go, instead of saying it.
+        on_progress: called with each fit's progress, which is then not said.
 
     Raises:
         NotReady: there is no such version, or hardly any of its records are there any more.
-        ModelUnusable: what it was made of was not noted, or cannot be read.
+        ModelUnusable: what it was made from was not noted, or cannot be read.
     """
     from pipeline.training import reproduction
     from pipeline.training.provenance import Note
@@ -78,10 +78,10 @@ def reproduce(
 
 
 def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: str) -> Receipt:
-    """Copy a version with its evidence to another environment's registry, where it is judged like any other,
-    or promoted by its number.
+    """Copy a version with its evidence to another environment's registry.
 
-    Its outcome is `copied`, or `unchanged` where the same training is there already.
+    There it is judged like any other, or promoted by its number. Its outcome is `copied`, or `unchanged`
+    where the same training is there already.
 
     Args:
         to: the environment's name, see copying.py.
@@ -129,13 +129,13 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
 
 
 def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
-    """Every model version, oldest first: its aliases, when and on what it was trained, what was measured and
-    decided, why it stays.
+    """Return every model version, oldest first.
 
-    `metrics` are of the records that calibrated it; `holdout`, where it was judged: n records, recall of the
+    With its aliases, when and on what it was trained, what was measured and decided, and why it stays: a
+    version without a reason in `kept` goes with the next pruning.
+
+    `metrics` are of the records that calibrated it. `holdout`, where it was judged: n records, recall of the
     anomalies injected into them at its own threshold, negative_elbo in nats of the columns' own units.
-
-    A version without a reason in `kept` goes with the next pruning.
     """
     dataset = here.dataset(dataset_name)
     found = here.registry.versions(dataset.name)
@@ -159,9 +159,10 @@ def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
 
 
 def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any]:
-    """One model version: what `versions` says of it, and besides `made_of`, what it `became` by whom, the
-    `page` of its training (empty where it is not on this machine), and `evaluation` as it was kept (None
-    where it was not judged).
+    """Return one model version, as `versions` does, with more.
+
+    That is `made_of`, what it `became` by whom, the `page` of its training (empty where it is not on this
+    machine), and `evaluation` as it was kept (None where it was not judged).
 
     Raises:
         NotReady: there is no such version.
@@ -207,11 +208,10 @@ def _reasons_to_keep(
 def prune(
     here: Installation, dataset_name: str, *, dry_run: bool = False, say: Say = lambda _: None
 ) -> Pruned:
-    """Remove for good what retention does not keep: model versions, their runs and files, and what lies here
-    of them.
+    """Remove for good what retention does not keep: model versions, their runs and files, and local copies.
 
-    Its outcome is `pruned`, `unchanged` where nothing is to go, or `dry run`. Interrupted, it ends the same
-    the next time.
+    Its outcome is `pruned`, `unchanged` where nothing is to go, or `dry run`. Interrupted, the next call
+    completes it.
 
     Raises:
         RegistryUnreachable, StorageFailed: what went until then is gone; a retry goes on.
@@ -220,7 +220,7 @@ def prune(
 
     dataset = here.dataset(dataset_name)
     name, registry, home = dataset.name, here.registry, here.settings.home
-    fetched = sorted((home / "models" / name).glob("[0-9]*"))  # before the versions: what is new stays
+    fetched = sorted((home / "models" / name).glob("[0-9]*"))  # before the versions: anything newer stays
     versions = registry.versions(name)
     reasons = _reasons_to_keep(here, dataset, versions)
     removed = registry.prune(name, [n for n, why in reasons.items() if not why], dry_run=dry_run)
@@ -253,8 +253,9 @@ def prune(
 
 
 def _replaced(here: Installation, dataset: Dataset, kept: Sequence[int], *, dry_run: bool) -> list[int]:
-    """Sizes of the tables' files that nobody reads any more; what kept versions learned from is not among
-    them, for it can be learned again.
+    """Return sizes of the tables' files that nobody reads any more.
+
+    What kept versions learned from is not among them, so that it can be learned again.
     """
     learned = []
     for version in kept:

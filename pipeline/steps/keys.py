@@ -1,6 +1,6 @@
-"""What the steps share: which batches a key names, and that one batch's failure leaves the others be.
+"""What the steps share: which batches a key names, and that one batch's failure does not stop the others.
 
-Belongs here: keys, and how one batch of several is told. Does not: a step.
+Belongs here: keys, and how one batch of several is reported. Does not: a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 
 def matches(key: str | None, batch_id: str) -> bool:
-    """Whether a key names a batch: its id, "first..last", or None for all."""
+    """Return whether a key names a batch: its id, "first..last", or None for all."""
     if key is None or key == batch_id:
         return True
     first, separator, last = key.partition(RANGE)
@@ -24,7 +24,10 @@ def matches(key: str | None, batch_id: str) -> bool:
 
 
 def guarded(batch_id: str, work: Callable[..., BatchReceipt], *arguments: Any) -> BatchReceipt:
-    """One batch's failure, where a retry cannot help, does not keep the others from being done."""
+    """Do the work for one batch; a failure that a retry cannot help becomes its receipt.
+
+    So the other batches still get done.
+    """
     try:
         return work(*arguments)
     except VaewatchError as fault:
@@ -34,13 +37,13 @@ def guarded(batch_id: str, work: Callable[..., BatchReceipt], *arguments: Any) -
 
 
 def width_of(batch_ids: Iterable[str]) -> int:
-    """Of the names of batches that are told below one another; 0 for one alone, which is told as it is."""
+    """Return the width of batch names reported below one another; 0 for one alone."""
     widths = [len(batch_id) for batch_id in batch_ids]
     return max(widths) if len(widths) > 1 else 0
 
 
 def say_batch(say: Say, receipt: BatchReceipt, width: int, details: Sequence[str]) -> None:
-    """A line for a batch, so that hundreds can be read; below it what needs attention, if anything does."""
+    """Say a line for a batch, so that hundreds can be read; below it what needs attention, if anything."""
     say(sentence(receipt, width))
     for detail in details:
         say(f"  {detail}")

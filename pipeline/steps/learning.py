@@ -1,7 +1,7 @@
 """Train on what was accepted and register the version.
 
 Belongs here: the step train, and when it is due. Does not: the training (training/experiment.py) or the
-window (training/training_set.py).
+window (records/window.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.training.provenance import Record
     from vae_core import Progress
 
-PARTS = 5  # of a fit, between which its progress is said
+PARTS = 5  # of a fit; progress is said after each
 AGAIN = "trained again, with the records for calibration:"
 
 
@@ -35,20 +35,20 @@ def train(
     say: Say = lambda _: None,
     on_progress: Callable[[Any], None] | None = None,
 ) -> Trained:
-    """Train on the accepted window, log and register the model; it is challenger once it was judged well, and
-    serves once it is promoted.
+    """Train on the accepted window, log and register the model.
 
-    Records that people found to be anomalies are not learned; with the normal ones they weigh the score. The
-    same records, contract, settings and code give the version that is there already.
+    It becomes challenger once an evaluation passes it, and serves once it is promoted. Records that people
+    found to be anomalies are not learned; with the normal ones they weigh the score. The same records,
+    contract, settings and code give the version that is there already.
 
     Args:
-        force: train even where `train.when` finds no occasion; else the outcome is `skipped` then, with the
-            reasons.
-        on_progress: shown how the fits go, instead of saying it.
+        force: train even where `train.when` finds no occasion; otherwise the outcome is then `skipped`, with
+            the reasons.
+        on_progress: called with each fit's progress, which is then not said.
 
     Raises:
         NotReady: too few accepted records.
-        ConfigError: a value of `train.recipe` cannot be: nothing was read.
+        ConfigError: vae_core refuses a value of `train.recipe`: nothing was read.
         ModelUnusable: the training diverged; nothing was registered.
         RegistryUnreachable, StorageFailed: nothing was registered; a retry goes on from the last checkpoint.
     """
@@ -61,8 +61,8 @@ def train(
     from pipeline.training import experiment, training_set
 
     dataset = here.dataset(dataset_name)
-    recipe_of(dataset)  # a value that cannot be is said before the window is looked at
-    log_review(here, dataset)  # of the versions that are there, whatever becomes of tonight
+    recipe_of(dataset)  # an impossible value is reported before the window is read
+    log_review(here, dataset)  # of the existing versions, whatever becomes of tonight
     batches = list(here.ledger.current(dataset.name).values())
     judged = verdicts.judged(here.ledger, dataset.name)
     window = choose_window(dataset, batches, *judged)
@@ -75,7 +75,7 @@ def train(
             metrics.publish(here, say)
             return Trained("train", dataset.name, "skipped", reason=why_not)
         version = _trained(here, dataset, window, key, checkpoints, say, on_progress)
-    here.tidy(dataset)  # also where an earlier try was killed just after it had registered
+    here.tidy(dataset)  # also after an earlier try that was killed just after registering
     shutil.rmtree(checkpoints, ignore_errors=True)
     _note_end(here, dataset, known)
     metrics.publish(here, say)
@@ -96,8 +96,10 @@ def train(
 
 
 def _note_end(here: Installation, dataset: Dataset, known: ModelVersion | None) -> None:
-    """Note when the step ended and when the newest training did: of what was there already, when it was
-    registered, which a process that was killed just after it could not note.
+    """Note when the step ended and when the newest training did.
+
+    A version that was there already counts as of its registration, which a process killed just after that
+    could not note.
     """
     now, before = datetime.now(UTC), here.ledger.trained_at(dataset.name)
     trained_at = max(known.created_at, before or known.created_at) if known else now
@@ -111,7 +113,7 @@ def _no_occasion(
     judged: tuple[Sequence[Record], Sequence[Record]],
     say: Say,
 ) -> str:
-    """Why not to train tonight, by `train.when`; empty where there is an occasion."""
+    """Return why not to train tonight, by `train.when`; empty where there is an occasion."""
     from pipeline.training import occasion
 
     tonight = occasion.find(dataset, window, judged, here.registry, here.ledger, datetime.now(UTC))
@@ -149,8 +151,10 @@ def _trained(
 def follow(
     dataset: Dataset, say: Say, on_progress: Callable[[Progress], None] | None
 ) -> Callable[[Progress], None]:
-    """Shows how the two fits go, or says it at every fifth of each one's steps; the second is the one that
-    will serve. After it comes the critic, which is silent for as long as a fit: that is said either way.
+    """Show how the two fits go, or say it at every fifth of each one's steps.
+
+    The second fit is the one that will serve. After it the critic is trained, silently and for as long as a
+    fit, which is said either way.
     """
     has_critic = dataset.train.recipe.get("critic_steps") != 0
     last, trained = 0, "trained"
@@ -171,13 +175,13 @@ def follow(
 
 
 def is_due(here: Installation, dataset: Dataset) -> bool:
-    """Whether nothing was trained within a day."""
+    """Return whether nothing was trained within a day."""
     trained_at = here.ledger.trained_at(dataset.name)
     return trained_at is None or datetime.now(UTC) - trained_at > timedelta(days=1)
 
 
 def not_due(here: Installation, dataset: Dataset) -> str:
-    """Why not, where it is not, and how to have it all the same."""
+    """Say why no training is due, and how to have it all the same."""
     trained_at = here.ledger.trained_at(dataset.name)
     at = f" of {trained_at:%Y-%m-%d %H:%M} UTC" if trained_at else ""
     return (

@@ -1,8 +1,8 @@
-"""What a step read and wrote: places by namespace and name, as OpenLineage has them, and which part of each.
+"""What a step read and wrote: places by namespace and name, as in OpenLineage, and which part of each.
 
-Belongs here: the facts, from ledger and registry. Does not: whom they are told (dags/lineage.py). The facts
-are of how batches and versions stand now, not of what one call changed: a step that is tried again tells the
-same again.
+Belongs here: the facts, from ledger and registry. Does not: whom they are sent to (dags/lineage.py). They
+describe how batches and versions stand now, not what one call changed, so a step that is tried again reports
+the same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Place:
     """Something that is read or written.
 
     Attributes:
-        batches: fingerprint by batch_id, of the part that was meant; empty for all of it.
-        files: absolute paths, of the part that was meant.
+        batches: fingerprint by batch_id, of the part used; empty for all of it.
+        files: absolute paths, of the part used.
         n_records: written there.
         version: of the place as a whole.
         tags: what else is known of it.
@@ -43,8 +43,6 @@ class Place:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a step read and wrote."""
-
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
 
@@ -107,9 +105,7 @@ def _table(
 
 
 def _model(here: Installation, dataset_name: str, number: int) -> Place:
-    """A version is a place of its own, so that a training and what was scored with it meet there and nowhere
-    else.
-    """
+    """Return a version as a place of its own, so that its training and its scores meet there alone."""
     registry = here.registry
     version = registry.version(dataset_name, number)
     known: dict[str, Any] = {name: version.tags.get(name) for name in OF_A_MODEL}

@@ -1,11 +1,10 @@
-"""Who stands as challenger: the version to judge next, and who has the place once it was judged.
+"""Who is challenger: the version to judge next, and who gets the place once it was judged.
 
 Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and
 deciding (evaluating.py), or what becomes of a challenger (serving.py).
 
-Only a judgement gives the place, after it was written down: a version that nobody judged never stands there,
-and a process that dies in between leaves the place as it was; the next evaluation finds the judgement and
-completes it.
+Only a recorded judgement gives the place. A version that nobody judged never gets it, and a process that dies
+in between leaves it as it was: the next evaluation finds the judgement and completes it.
 """
 
 from __future__ import annotations
@@ -35,8 +34,10 @@ class Place:
 
 
 def candidate(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The version to judge where none is named: a challenger in its shadow; else the newest, unless it has
-    served or was rejected; else the challenger, or the champion.
+    """Return the version to judge where none is named.
+
+    A challenger in its shadow; else the newest, unless it has served or was rejected; else the challenger, or
+    the champion.
 
     Args:
         versions: all of a dataset, oldest first.
@@ -50,7 +51,7 @@ def candidate(versions: Sequence[ModelVersion]) -> ModelVersion | None:
 
 
 def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | None) -> Place:
-    """Give the place to a judged version, take it away, or leave it; again, it changes nothing.
+    """Give the place to a judged version, take it away, or leave it; a repeat changes nothing.
 
     Raises:
         RegistryUnreachable: a repeat completes it.
@@ -58,7 +59,7 @@ def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | No
     name, standing = judged.dataset, registry.challenger(judged.dataset)
     if (
         standing and _decision(standing) not in STANDS
-    ):  # judged anew and refused, or by a release that did not judge first
+    ):  # judged again and refused, or from a release that did not judge first
         registry.set_challenger(name, None)
         standing = None
     if standing and standing.version == judged.version:
@@ -75,8 +76,9 @@ def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | No
 
 
 def _takes(judged: ModelVersion, standing: ModelVersion | None, champion: ModelVersion | None) -> bool:
-    """Whether a judged version takes the place: newer than whoever stands there or serves, and not for a
-    shadow where another passed.
+    """Return whether a judged version takes the place.
+
+    It must be newer than whoever has the place or serves, and not go into a shadow where another passed.
     """
     if _decision(judged) not in STANDS or DONE_WITH & judged.tags.keys():
         return False

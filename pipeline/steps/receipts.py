@@ -37,7 +37,7 @@ class BatchReceipt:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a step did: ids and counts, never records. What one step alone has to say is in a subclass.
+    """What a step did: ids and counts, never records. What is particular to one step is in a subclass.
 
     Attributes:
         reason: why it came out so. notes: what else to know, a sentence each.
@@ -87,15 +87,16 @@ class Judged(Receipt):
 
 @dataclass(frozen=True)
 class Promoted(Receipt):
-    """A promotion, or the way back. previous: who served before."""
+    """A promotion or a rollback. previous: who served before."""
 
     previous: int | None = None
 
 
 @dataclass(frozen=True)
 class Asked(Receipt):
-    """What a person should see before a version becomes champion, as Markdown; objection: what speaks against
-    it.
+    """What a person should see before a version becomes champion, as Markdown.
+
+    objection: what speaks against it.
     """
 
     markdown: str = ""
@@ -132,7 +133,7 @@ class Pruned(Receipt):
 
 
 def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
-    """A batch as the ledger has it, with what became of it just now."""
+    """Return a batch as the ledger has it, with its outcome just now."""
     return BatchReceipt(
         state.batch_id,
         outcome,
@@ -149,7 +150,7 @@ def receipt_of(state: BatchState, outcome: Outcome) -> BatchReceipt:
 
 
 def summary(receipts: Sequence[BatchReceipt]) -> str:
-    """One word for many batches: unchanged, waiting, done, refused, or partly done."""
+    """Return one word for many batches: unchanged, waiting, done, refused, or partly done."""
     outcomes = {receipt.outcome for receipt in receipts}
     if not outcomes or outcomes == {"unchanged"}:
         return "unchanged"
@@ -164,10 +165,10 @@ def summary(receipts: Sequence[BatchReceipt]) -> str:
 
 
 def sentence(receipt: BatchReceipt, width: int = 0) -> str:
-    """One batch in one line.
+    """Return one batch in one line.
 
     Args:
-        width: of the longest name, where lines stand below one another: names and numbers are aligned then.
+        width: of the longest name, where lines are listed; names and numbers are then aligned.
     """
     many, few = (7, 5) if width else (0, 0)
     n_accepted, n_set_aside = _n(receipt.n_accepted).rjust(many), _n(receipt.n_set_aside).rjust(few)
@@ -186,5 +187,4 @@ def _n(count: int | None) -> str:
 
 
 def odd_as_a_whole(above_usual: float) -> str:
-    """Why a batch is odd as a whole."""
     return f"odd as a whole: scores higher than usual, {above_usual:.0%} of its records above a normal one"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
     from pipeline.report.gates import Judgement
 
-NEXT = 14  # batches after those scored just now that are judged again; all others: vaewatch report
+NEXT = 14  # batches after those scored just now that are judged again; for others: vaewatch report
 
 
 def score(
@@ -58,7 +58,7 @@ def score(
             f"{dataset_name}: batch {key!r} was never validated; {meant(key, current)} (what has landed is by `vaewatch validate {dataset_name}`)"
         )
     waiting = [s for s in states if s.status == "accepted" or (force and s.status == "scored")]
-    receipts = [  # a refused batch is news only to who asks for it: validation told, once
+    receipts = [  # a refused batch is news only to who asks for it: validation has reported it
         receipt_of(s, "refused" if key and s.status == "refused" else "unchanged")
         for s in states
         if s not in waiting
@@ -98,8 +98,9 @@ def score(
 def _in_order(
     here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
 ) -> None:
-    """Judge batches again that were measured before some that come before them: those scored just now, and
-    the next ones after them.
+    """Judge batches again that were measured before earlier ones arrived.
+
+    Those are the ones scored just now, and the next ones after them.
     """
     from pipeline.monitoring import store, watch
     from pipeline.records.window import age, day
@@ -117,8 +118,9 @@ def _in_order(
 def _outdated(
     here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
 ) -> tuple[str, ...]:
-    """Which scored batches looked back on records that changed since; the pages of those that became so by
-    what was scored now say it, too.
+    """Return notes on scored batches that looked back on records that changed since.
+
+    Pages of those outdated by what was scored now are rewritten.
     """
     from pipeline.records import looking_back
     from pipeline.report import batch as report
@@ -175,7 +177,7 @@ def _score(
     alone: bool,
     say: Say,
 ) -> BatchReceipt:
-    """Score one batch, and say what needs attention; of one that comes alone, where its page is, too."""
+    """Score one batch, and say what needs attention; for a batch alone, also where its page is."""
     from pipeline.monitoring.findings import gathered
     from pipeline.monitoring.watch import is_odd, watch
     from pipeline.report import batch as report
@@ -237,7 +239,7 @@ def _scores(
 
 
 def _backlog(here: Installation, dataset: Dataset, at: datetime) -> int:
-    """Flagged records that have waited for a person for longer than a day."""
+    """Count flagged records that have waited for a person for longer than a day."""
     from pipeline.review import intake, queue
     from pipeline.review.filters import Filters
 

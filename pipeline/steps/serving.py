@@ -1,7 +1,7 @@
-"""Which version serves, by somebody's word or by itself.
+"""Which version serves, by somebody's decision or automatically.
 
-Belongs here: the steps promote, reject and rollback, and the evidence that whoever decides is shown. Does
-not: judging (evaluating.py), or aliases (registry/).
+Belongs here: the steps promote, reject and rollback, and the evidence shown to whoever decides. Does not:
+judging (evaluating.py), or aliases (registry/).
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def promote(
 
     Args:
         override: promote what was refused, never judged, or judged against another champion than serves now;
-            it is kept with the version.
+            this is kept with the version.
         as_challenger: refuse if the version is no longer the challenger.
 
     Raises:
         NotReady: there is no such version; or it was refused, never judged, or judged against another
-            champion, and that is not overridden; or another promotion, or another challenger, came first.
+            champion, and that is not overridden with a reason; or another promotion, or another challenger,
+            came first.
     """
     from pipeline.notify import alerts
 
@@ -73,14 +74,14 @@ def promote(
 
 
 def _already(here: Installation, dataset: Dataset, version: int) -> str:
-    """Whose promotion holds, where somebody else's, or the same one tried again, finds it done."""
+    """Say whose promotion holds where a promotion was already done, by somebody else or by an earlier try."""
     tags = here.registry.version(dataset.name, version).tags
     by, at = tags.get("promoted_by", "somebody"), tags.get("promoted_at", "an earlier time")
     return f"it serves already (promoted {at} by {by}): nothing was changed, and no reason added"
 
 
 def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
-    """The version that is meant, by default the challenger.
+    """Return the version that is meant, by default the challenger.
 
     Raises:
         NotReady: there is no such version, or no challenger.
@@ -95,7 +96,7 @@ def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelV
 def _check_override(
     dataset: Dataset, chosen: ModelVersion, against: str, *, override: bool, reason: str
 ) -> None:
-    """Refuse a promotion against which something speaks, unless somebody means it and says why."""
+    """Refuse a promotion with an objection, unless it is overridden with a reason."""
     anyway = f"vaewatch promote {dataset.name} --version {chosen.version} --reason WHY"
     if against and not override:
         raise NotReady(f"{dataset.name}: {against}; to promote it all the same: {anyway}")
@@ -126,8 +127,9 @@ def _moved(
 
 
 def _misses(here: Installation, dataset: Dataset, chosen: ModelVersion, serves: ModelVersion | None) -> str:
-    """Why a version's quiet nights will say little; empty where nothing is known against it, or the one that
-    serves misses as much.
+    """Return why a version's quiet nights will say little.
+
+    Empty where nothing is known against it, or the one that serves misses as much.
     """
     from pipeline.report.gates import judgement
 
@@ -136,7 +138,7 @@ def _misses(here: Installation, dataset: Dataset, chosen: ModelVersion, serves: 
 
 
 def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
-    """Why a version should not be promoted; empty where it serves, or was judged well against what serves."""
+    """Return why not to promote a version; empty where it serves, or was judged well against what serves."""
     if champion and champion.version == chosen.version:
         return ""
     tags, serving = chosen.tags, str(champion.version) if champion else ""
@@ -155,7 +157,7 @@ def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
 
 
 def _nobody(dataset: Dataset, versions: Sequence[ModelVersion]) -> str:
-    """That there is no challenger, what is known of the newest version instead, and what to do."""
+    """Say that there is no challenger, what is known of the newest version instead, and what to do."""
     name = dataset.name
     if not versions:
         return f"{name} has no challenger, and no version at all: vaewatch train {name}"
@@ -196,11 +198,10 @@ def _displaced(dataset: Dataset, chosen: ModelVersion, now: ModelVersion | None)
 
 
 def evidence(here: Installation, dataset_name: str, version: int | None = None) -> Asked:
-    """What a person should see before a version (default: the challenger) becomes champion: it
-    as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
-    challenger.
+    """Return what a person should see before a version (default: the challenger) becomes champion.
 
-    The outcome is `serving` where the version is champion already, else `waiting`.
+    It as Markdown, what speaks against it (a promotion in sight of that overrides it), and whether it is the
+    challenger. The outcome is `serving` where the version is champion already, else `waiting`.
 
     Raises:
         NotReady: there is no such version, or no challenger.
@@ -225,7 +226,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
 
 
 def reject(here: Installation, dataset_name: str, version: int, *, by: str, reason: str) -> Receipt:
-    """Put on record that a version shall not serve; it is challenger no longer."""
+    """Record that a version shall not serve; it is no longer challenger."""
     dataset = here.dataset(dataset_name)
     changed = here.registry.reject(dataset.name, version, by=by, reason=reason or NO_REASON)
     _retell(here, dataset, version)
@@ -235,8 +236,10 @@ def reject(here: Installation, dataset_name: str, version: int, *, by: str, reas
 def rollback(
     here: Installation, dataset_name: str, *, by: str, reason: str, say: Say = lambda _: None
 ) -> Promoted:
-    """Make the previous champion champion again; the pages of the newest batches that the other one scored
-    say so, and that of the newest in MLflow, too. Killed in between, the next call writes them.
+    """Make the previous champion champion again, and have the pages say so.
+
+    Those of the newest batches that the other one scored, and of its newest in MLflow. Interrupted, the next
+    call writes them.
 
     Raises:
         NotReady: there is no earlier one; the pages of what was rolled back last are written all the same.
@@ -269,7 +272,7 @@ def rollback(
 
 
 def _taken_back(here: Installation, dataset: Dataset) -> ModelVersion | None:
-    """The version that was rolled back last, and has not been promoted since."""
+    """Return the version that was rolled back last, unless it has been promoted since."""
     from pipeline.report.standing import withdrawn
 
     serving, versions = here.ledger.serving_version(dataset.name), here.registry.versions(dataset.name)
@@ -287,14 +290,14 @@ def _tell_of_rollback(here: Installation, dataset: Dataset, left: ModelVersion, 
 
 
 def _retell(here: Installation, dataset: Dataset, number: int) -> None:
-    """Have the page of a version's training say what became of it."""
+    """Rewrite the page of a version's training with what became of it."""
     from pipeline.report import gates
 
     gates.onto_training_page(here, dataset, here.registry.version(dataset.name, number))
 
 
 def _scored_before(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:
-    """What becomes of the batches that a version scored which serves no longer."""
+    """Say what becomes of the batches scored by a version that no longer serves."""
     name = dataset.name
     batches = sorted(one.batch_id for one in here.ledger.flagged(name, before)) if before is not None else []
     if not batches:
