@@ -1,7 +1,7 @@
 """What was done with each batch: one row per version of a batch, in a relational database.
 
 Belongs here: status, counts and history, each change in one transaction. Does not: records or scores
-(tables.py); a step writes those first and the ledger last, so that a killed step is simply done again.
+(tables.py); a step writes those first and the ledger last, so that a killed step is simply repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.storage import migrations
 from pipeline.storage.ledger_schema import batches, claims, periods, serving
 
 Status = Literal["accepted", "refused", "scored"]
-WRITERS = 7_621_734_911  # names the one lock that writers of a PostgreSQL database share
+WRITERS = 7_621_734_911  # the one lock that writers of a PostgreSQL database share
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BatchState:
 
     Attributes:
         above_usual: chance that a record of the batch scores above a normal one; one half is usual.
-        is_odd: monitoring tells that the batch as a whole scores higher than usual.
+        is_odd: monitoring finds that the batch as a whole scores higher than usual.
         looks_since: from when on its derived columns saw earlier records; None where it has none.
         looked_back: what looking_back.looked_back_on said of them.
     """
@@ -84,7 +84,7 @@ FIELDS = tuple(field.name for field in fields(BatchState))
 
 
 class Flagged(NamedTuple):
-    """By which threshold a batch was flagged, and when: in order of time."""
+    """The threshold by which a batch was flagged, and when: sorts by time."""
 
     at: datetime
     batch_id: str
@@ -119,7 +119,7 @@ class Ledger:
         self._engine.dispose()
 
     def current(self, dataset: str) -> dict[str, BatchState]:
-        """The newest version of every batch, by batch_id in order."""
+        """Return the newest version of every batch, by batch_id in order."""
         newest = sa.select(batches.c.batch_id, sa.func.max(batches.c.version).label("version"))
         newest_of = newest.where(batches.c.dataset == dataset).group_by(batches.c.batch_id).subquery()
         same = (batches.c.batch_id == newest_of.c.batch_id) & (batches.c.version == newest_of.c.version)
@@ -131,10 +131,9 @@ class Ledger:
             }
 
     def flagged(self, dataset: str, model_version: int | None = None) -> list[Flagged]:
-        """By which threshold each batch was flagged, as it was scored last; one version's batches, or all.
-        Oldest first.
+        """Return the threshold by which each batch, or each of one version, was last flagged; oldest first.
 
-        Four columns of them alone: a thousand whole states take five times as long.
+        Reads four columns alone: a thousand whole states take five times as long.
         """
         later = batches.alias()
         again = (
@@ -153,23 +152,23 @@ class Ledger:
             return sorted(Flagged(*row) for row in rows)
 
     def datasets(self) -> list[str]:
-        """Every dataset of which a batch was validated, in order."""
+        """Return every dataset with a validated batch, in order."""
         query = sa.select(batches.c.dataset).distinct().order_by(batches.c.dataset)
         with self.transaction() as connection:
             return list(connection.execute(query).scalars())
 
     def history(self, dataset: str, batch_id: str) -> list[BatchState]:
-        """Every version of a batch, oldest first."""
+        """Return every version of a batch, oldest first."""
         query = sa.select(batches).where(batches.c.dataset == dataset, batches.c.batch_id == batch_id)
         with self.transaction() as connection:
             return [BatchState.of(row) for row in connection.execute(query.order_by(batches.c.version))]
 
     def newest(self, dataset: str, batch_id: str) -> BatchState | None:
-        """The newest version of one batch; None where it was never validated."""
+        """Return the newest version of one batch; None where it was never validated."""
         return next(iter(reversed(self.history(dataset, batch_id))), None)
 
     def record_validation(self, state: BatchState) -> BatchState:
-        """Write a verdict: a new version where the content is new, else in place of the earlier verdict."""
+        """Write a validation: a new version where the content is new, else in place of the earlier one."""
         with self.transaction(write=True) as connection:
             same_batch = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
             last = connection.execute(
@@ -180,7 +179,7 @@ class Ledger:
             row = state.values | {"version": version}
             row["reason"] = state.reason.encode(
                 "utf-8", "replace"
-            ).decode()  # it may name a file in any bytes
+            ).decode()  # it may quote a file name that is not UTF-8
             connection.execute(sa.delete(batches).where(same_batch, batches.c.version == version))
             connection.execute(sa.insert(batches).values(row))
         return BatchState(**row)
@@ -217,11 +216,11 @@ class Ledger:
         return replace(state, **changes)
 
     def mark_odd(self, state: BatchState, *, is_odd: bool) -> None:
-        """Note whether a scored batch is odd as a whole, where that was judged again."""
+        """Note whether a scored batch is odd as a whole, after judging it again."""
         self._update(state, is_odd=is_odd)
 
     def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
-        """Take batches for a scheduler run; those taken within `lease` by an earlier one are left out."""
+        """Claim batches for a scheduler run; those claimed within `lease` by an earlier one are left out."""
         now = datetime.now(UTC)
         with self.transaction(write=True) as connection:
             query = sa.select(claims.c.batch_id).where(
@@ -239,7 +238,7 @@ class Ledger:
         return free
 
     def release_claims(self, dataset: str, batch_ids: Sequence[str]) -> None:
-        """Let batches be taken again at once."""
+        """Let batches be claimed again at once."""
         with self.transaction(write=True) as connection:
             for batch_id in batch_ids:
                 connection.execute(
@@ -252,7 +251,7 @@ class Ledger:
             connection.execute(sa.delete(claims))
 
     def known_periods(self, dataset: str, signature: str) -> list[dict[str, int]] | None:
-        """Records per period of a delivery looked into before; None where it was not."""
+        """Return records per period of a delivery inspected before; None where it was not."""
         query = sa.select(periods.c.counts).where(
             periods.c.dataset == dataset, periods.c.signature == signature
         )
@@ -269,39 +268,41 @@ class Ledger:
             )
 
     def serving_version(self, dataset: str) -> int | None:
-        """The champion as last seen here. The registry is the authority; this answers without asking it."""
+        """Return the champion as last seen here.
+
+        The registry is the authority; this answers without asking it.
+        """
         query = sa.select(serving.c.model_version).where(serving.c.dataset == dataset)
         with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def trained_at(self, dataset: str) -> datetime | None:
-        """When the dataset was last trained from here."""
+        """Return when the dataset was last trained from here."""
         query = sa.select(serving.c.trained_at).where(serving.c.dataset == dataset)
         with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def train_ended_at(self, dataset: str) -> datetime | None:
-        """When the step train last ended well here, be it that there was no occasion to train."""
+        """Return when the step train last ended well here, even without an occasion to train."""
         query = sa.select(serving.c.train_ended_at).where(serving.c.dataset == dataset)
         with self.transaction() as connection:
             return connection.execute(query).scalar_one_or_none()
 
     def set_serving(self, dataset: str, model_version: int) -> None:
-        """Note which version serves."""
         self._note(dataset, model_version=model_version)
 
     @contextmanager
     def changing_champion(self, dataset: str) -> Iterator[Callable[[int], None]]:
-        """Hold the lock of all writers while a block changes which version serves: two promotions come one
-        after the other.
+        """Hold the lock of all writers while a block changes which version serves.
 
-        A process that dies lets go of it at once. Yields what notes the version that serves.
+        Two promotions thus come one after the other. A process that dies releases it at once. Yields what
+        notes the version that serves.
         """
         with self.transaction(write=True) as connection:
             yield lambda version: self._note_within(connection, dataset, model_version=version)
 
     def set_trained(self, dataset: str, trained_at: datetime, ended_at: datetime | None = None) -> None:
-        """Note when the newest training ended, and the step train; by default at once."""
+        """Note when the newest training ended, and the step train; by default at the same time."""
         self._note(dataset, trained_at=trained_at, train_ended_at=ended_at or trained_at)
 
     def set_train_ended(self, dataset: str, train_ended_at: datetime) -> None:
@@ -327,10 +328,10 @@ class Ledger:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        """All of a block's statements or none.
+        """Apply all of a block's statements or none.
 
         Raises:
-            StorageFailed: the database said no; nothing was written.
+            StorageFailed: the database refused; nothing was written.
         """
         try:
             with self._begin(write=write) as connection:
@@ -341,7 +342,7 @@ class Ledger:
 
     @contextmanager
     def _begin(self, *, write: bool) -> Iterator[sa.Connection]:
-        """A writer locks before it looks, or two would act on the same look."""
+        """Begin a transaction. A writer locks before it reads, or two would act on the same state."""
         with self._engine.begin() as connection:
             if write and self._is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -350,7 +351,7 @@ class Ledger:
             yield connection
 
     def _migrate(self) -> None:
-        """Bring the tables to this release's state; one process does, the others find it done."""
+        """Migrate the tables to this release; one process does it, the others find it done."""
         if migrations.is_current(self._engine):
             return
         with self._begin(write=True) as connection:
@@ -364,8 +365,10 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _write_ahead(connection: Any) -> None:
-    """Switch to a write-ahead log. Where others switch or create tables in the same moment SQLite says so at
-    once, whatever the busy timeout: the file is nearly always switched already by then.
+    """Switch to a write-ahead log.
+
+    Where others switch or create tables at the same moment, SQLite fails at once, whatever the busy timeout.
+    By the next try the file is nearly always switched.
     """
     for attempt in range(SWITCHES):
         with suppress(sqlite3.OperationalError):

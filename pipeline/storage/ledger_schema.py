@@ -15,7 +15,7 @@ metadata = sa.MetaData()
 
 
 class _Utc(sa.TypeDecorator[datetime]):
-    """An instant. SQLite keeps wall-clock times only: ours are always those of UTC."""
+    """An instant. SQLite keeps wall-clock times only; ours are always in UTC."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -83,7 +83,7 @@ serving = sa.Table(
     sa.Column("trained_at", instant),
     sa.Column("train_ended_at", instant),
 )
-flag_rules = sa.Table(  # append-only: by which rule a model version flags, from when on
+flag_rules = sa.Table(  # append-only: the rule by which a model version flags, from when on
     "flag_rules",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),

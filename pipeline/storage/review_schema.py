@@ -4,16 +4,16 @@ Belongs here: columns and what they hold. Does not: making or changing the table
 
     verdicts        append-only: who said what of which record, when; a row that
                     `withdraws` another takes it back
-    queue           the records that wait for a person, or had one: one row each, as last scored
+    queue           the records that wait for a person, or did: one row each, as last scored
     queue_batches   which batches the queue holds, as which model scored them
-    tallies         how many rows of the queue are alike, per batch: counts and pages without reading
+    tallies         how many similar rows the queue has, per batch: counts and pages without reading
                     the queue
     tally_sums      the same over all batches
-    group_tallies   how many flagged records are odd alike, per batch
+    group_tallies   how many flagged records are odd in the same way, per batch
     version_tallies what people found each model version's flagged records to be, per batch
-    scorings        each model version's word on each record that was ever in the queue
+    scorings        each model version's result for each record that was ever in the queue
     record_claims   who is looking at a record right now
-    suppressions    rules that keep records out of sight until a day
+    suppressions    rules that hide records until a day
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ verdicts = sa.Table(
     sa.Column("by", sa.String(250), nullable=False),
     sa.Column("decided_at", instant, nullable=False),
     sa.Column("withdraws", sa.Integer),  # the number of the verdict that this entry takes back
-    sa.Column("settles", sa.Boolean, nullable=False, server_default=sa.false()),  # a disagreement, knowingly
+    sa.Column("settles", sa.Boolean, nullable=False, server_default=sa.false()),  # a disagreement, on purpose
     sa.Column("act", sa.String(32), nullable=False, server_default=""),  # given together, undone together
     sa.Index("ix_verdicts_record", "dataset", "anomaly_id"),
     sa.Index("ix_verdicts_act", "act"),
@@ -62,7 +62,7 @@ queue = sa.Table(
     sa.Column("anomaly_id", sa.String(32), primary_key=True),
     sa.Column("dataset", sa.String(63), nullable=False),
     sa.Column("batch_id", sa.String(250), nullable=False),
-    # of the batch's newest record, UTC; no later than it was validated
+    # of the batch's newest record, UTC; at the latest that of its validation
     sa.Column("day", sa.String(10), nullable=False),
     sa.Column("kind", sa.String(8), nullable=False),  # flagged | sampled
     sa.Column("driver", sa.Text, nullable=False),  # the column with the largest share
@@ -70,7 +70,7 @@ queue = sa.Table(
     # the columns with reasons, and in which direction; or NO_COLUMN
     sa.Column("signature", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # open | an opinion | conflict
-    sa.Column("reviewer", sa.String(250), nullable=False),  # whose verdict is the newest
+    sa.Column("reviewer", sa.String(250), nullable=False),  # who gave the newest verdict
     sa.Column("decided_at", instant),
     sa.Column("band", sa.Integer, nullable=False),  # the largest of BANDS that the severity reaches
     sa.Column("suppressed", sa.Integer, nullable=False),  # number of the rule; 0: none
@@ -80,26 +80,26 @@ queue = sa.Table(
     sa.Column("anomaly_score", sa.Float, nullable=False),
     sa.Column("reconstruction", sa.Float, nullable=False),
     sa.Column("kl_divergence", sa.Float, nullable=False),
-    sa.Column("kl_weight", sa.Float),  # null: scored before it was kept
+    sa.Column("kl_weight", sa.Float),  # null: scored before this column existed
     sa.Column("kl_share", sa.Float),
     sa.Column("p_value", sa.Float, nullable=False),
     sa.Column("threshold", sa.Float, nullable=False),
     sa.Column("scored_at", instant, nullable=False),
-    sa.Column("key_start", sa.String(120), nullable=False),  # of record_key, to search by
+    sa.Column("key_start", sa.String(120), nullable=False),  # the start of record_key, to search by
     sa.Column("record_key", sa.Text, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),  # JSON, as in the table `scores`
     sa.Column("terms", sa.Text, nullable=False, server_default="[]"),  # JSON, as in the table `scores`
     sa.Column("record", sa.Text, nullable=False),  # JSON: the original columns
-    # a page is read from this index alone, in its order; on SQLite a search, too: PostgreSQL's index rows
+    # a page is read from this index alone, in its order; on SQLite a search, too, but PostgreSQL's index rows
     # have no room for a key
     sa.Index("ix_queue_order", *_PAGED).ddl_if(dialect="postgresql"),
     sa.Index("ix_queue_page", *_PAGED, "key_start").ddl_if(dialect="sqlite"),
     sa.Index("ix_queue_batch", "dataset", "batch_id"),
-    # PostgreSQL finds the beginning of a text by such an index only, whatever its language
+    # only with such an index does PostgreSQL find texts by their beginning in any locale
     sa.Index("ix_queue_key", "key_start", postgresql_ops={"key_start": "varchar_pattern_ops"}),
     sa.Index(
         "ix_queue_id", "anomaly_id", postgresql_ops={"anomaly_id": "varchar_pattern_ops"}
-    ).ddl_if(dialect="postgresql"),  # SQLite has that of the primary key
+    ).ddl_if(dialect="postgresql"),  # SQLite uses the primary key's
     sa.Index("ix_queue_signature", "dataset", "signature", "state", "severity"),
     sa.Index(
         "ix_queue_hidden", "suppressed", sqlite_where=sa.text("suppressed != 0"), postgresql_where=sa.text("suppressed != 0")
@@ -123,7 +123,7 @@ queue_batches = sa.Table(
 
 
 def _counted() -> list[sa.Column[Any]]:
-    """What rows are counted by, but for the dataset, and how many there are."""
+    """Return the columns that rows are counted by, except the dataset, and the count."""
     return [
         sa.Column("kind", sa.String(8), nullable=False),
         sa.Column("driver", sa.Text, nullable=False),
@@ -179,7 +179,7 @@ group_tallies = sa.Table(  # of flagged rows that no rule hides
     sa.Index("ix_group_tallies_batch", "dataset", "batch_id"),
     sa.Index("ix_group_tallies_signature", "dataset", "signature"),
 )
-version_tallies = sa.Table(  # of the records that a version flagged, whoever scored them since
+version_tallies = sa.Table(  # of the records that a version flagged, even if another scored them since
     "version_tallies",
     metadata,
     sa.Column("dataset", sa.String(63), primary_key=True),

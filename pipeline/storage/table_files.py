@@ -3,8 +3,8 @@
 Belongs here: files of bounded size without the columns that their rows lack, and what Delta's log says of
 each. Does not: the commit that makes them part of the table (tables.py).
 
-By Delta's protocol a column that a file lacks is read as null. Of its columns in `scores` an unflagged record
-has ten; nulls for the rest, its own columns and the reasons, took delta-rs half its time.
+By Delta's protocol a column that a file lacks is read as null. An unflagged record has ten of the columns of
+`scores`; writing nulls for the rest, its own columns and the reasons, took half of delta-rs's time.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction
 
-ROW_GROUP = 131_072  # rows that wait until they are written together
-FILE_SIZE = 24 * 2**20  # bytes after which the next file begins: delta-rs holds as many, more than once
-LAST_TEXT = "\U0010ffff"  # no text that anybody writes comes after it
+ROW_GROUP = 131_072  # rows that are written together
+FILE_SIZE = 24 * 2**20  # bytes after which the next file begins: delta-rs buffers as many more than once
+LAST_TEXT = "\U0010ffff"  # sorts after any text that anybody writes
 
 Part = tuple[bool, pa.RecordBatch]
 
@@ -41,9 +41,9 @@ def write_files(
     *,
     repeated: Sequence[str] = (),
 ) -> list[AddAction]:
-    """Write a batch's rows into files of their own below a table's folder; returns what a commit is to add.
+    """Write a batch's rows into files of their own below a table's folder; return what a commit is to add.
 
-    A process that is killed leaves files that no version of the table has: vacuum finds them.
+    A killed process leaves files that no version of the table has: vacuum finds them.
 
     Args:
         flag: the column by which the table is partitioned beside batch_id.
@@ -53,8 +53,8 @@ def write_files(
         repeated: columns of few values, for which a dictionary pays.
 
     Raises:
-        OSError, pyarrow.ArrowException: a file cannot be written. Whatever is raised, by `parts` too, no file
-        stays.
+        OSError, pyarrow.ArrowException: a file cannot be written. Whatever is raised, also by `parts`, no
+            file stays.
     """
     in_files = pa.schema([field for field in schema if field.name not in {"batch_id", flag}])
     folders: dict[bool, _Folder] = {}
@@ -89,7 +89,7 @@ class _Folder:
             self._write()
 
     def _write(self) -> None:
-        """What waits becomes one row group."""
+        """Write what waits as one row group."""
         group, self.waiting = pa.Table.from_batches(self.waiting), []
         if self.writer is None:
             self.files.append(self.path / f"part-{uuid4()}.snappy.parquet")
@@ -105,20 +105,18 @@ class _Folder:
             self.writer = None
 
     def close(self) -> None:
-        """Finish the last file."""
         if self.waiting:
             self._write()
         self._finish()
 
     def remove(self) -> None:
-        """As if nothing had been written."""
-        with suppress(OSError, pa.ArrowException):  # the disk may be full still
+        with suppress(OSError, pa.ArrowException):  # the disk may still be full
             self._finish()
         for file in self.files:
             file.unlink(missing_ok=True)
 
     def action(self, file: Path, columns: pa.Schema) -> AddAction:
-        """What the log says of a finished file."""
+        """Return what the log says of a finished file."""
         from deltalake.transaction import AddAction
 
         return AddAction(
@@ -132,14 +130,14 @@ class _Folder:
 
 
 def statistics(file: pq.FileMetaData, columns: pa.Schema) -> dict[str, Any]:
-    """A file's statistics as Delta has them, by which readers pass over files: of whole columns, not of what
-    is in structs and lists.
+    """Return a file's statistics as Delta keeps them, by which readers skip files.
 
-    Nothing is left out of which Delta could have bounds, a struct has none inside it:
-    `DeltaTable.to_pyarrow_dataset` compares with null where it is told nothing, and finds no rows.
+    They are of whole columns, not of what is in structs and lists. Every column that can have bounds gets
+    them, and a struct gets empty ones: without, `DeltaTable.to_pyarrow_dataset` compares with null and finds
+    no rows.
 
     Args:
-        columns: all of the table's but its partition's; those that the file lacks are null.
+        columns: all of the table's except its partition's; those that the file lacks are null.
     """
     nulls: dict[str, int] = {}
     bounds: dict[str, tuple[Any, Any]] = {}
@@ -160,7 +158,7 @@ def statistics(file: pq.FileMetaData, columns: pa.Schema) -> dict[str, Any]:
 
 
 def _bounds(chunks: Sequence[pq.Statistics], type_: pa.DataType) -> tuple[Any, Any]:
-    """Of a column's values; the widest where Parquet tells none, as of NaN and of very long texts."""
+    """Return a column's bounds; the widest where Parquet has none, as for NaN and very long texts."""
     if all(chunk.has_min_max for chunk in chunks):
         lowest, highest = min(chunk.min for chunk in chunks), max(chunk.max for chunk in chunks)
         if not isinstance(lowest, float) or (math.isfinite(lowest) and math.isfinite(highest)):

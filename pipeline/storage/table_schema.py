@@ -22,10 +22,10 @@ UNIQUE = ("row_number", "record_key")
 def opened_for(
     schema: pa.Schema, uri: str, *, partition_by: Sequence[str], batch_id: str, grow: bool
 ) -> DeltaTable:
-    """The table that rows of these columns go to, made where there is none.
+    """Open the table for rows of these columns, creating it where there is none.
 
     Args:
-        grow: give it the columns that it lacks, by a commit without rows.
+        grow: add the columns that it lacks, by a commit without rows.
 
     Raises:
         ConfigError: a column has another type than in the table.
@@ -46,10 +46,10 @@ def opened_for(
 
 
 def writer_properties(schema: pa.Schema) -> Any:
-    """No dictionary for columns whose dictionary would be as long as they are: a writer finds out by building
-    it, at half its time.
+    """Return writer properties without dictionaries that would be as long as their columns.
 
-    delta-rs takes properties of whole columns by name; those inside a struct can only have the default.
+    A writer finds that out by building one, at half its time. delta-rs takes properties of whole columns by
+    name; those inside a struct can only have the default.
     """
     from deltalake import ColumnProperties, WriterProperties
 
@@ -73,7 +73,7 @@ def writer_properties(schema: pa.Schema) -> Any:
 
 
 def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) -> Iterator[str]:
-    """Columns that both have, with different types."""
+    """Yield columns that both have, with different types."""
     for field in given:
         i = kept.get_field_index(field.name)
         was, now = (kept.field(i) if i >= 0 else field).type, field.type
@@ -86,7 +86,7 @@ def _changed(kept: pa.Schema | pa.StructType, given: pa.Schema | pa.StructType) 
 
 
 def _has_more(given: pa.Schema | pa.StructType, kept: pa.Schema | pa.StructType) -> bool:
-    """Whether there are columns, in structs too, that the table lacks."""
+    """Return whether there are columns, also in structs, that the table lacks."""
     for field in given:
         i = kept.get_field_index(field.name)
         if i < 0 or (pa.types.is_struct(field.type) and _has_more(field.type, kept.field(i).type)):

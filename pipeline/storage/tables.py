@@ -2,8 +2,8 @@
 
 Belongs here: one commit that replaces a batch, and reading back. Does not: what a row means
 (incoming/validation.py, detection/scoring.py). Each table is partitioned by batch_id and by the one flag that
-readers ask for, so that a batch's accepted and set-aside records, or its flagged and unflagged scores, appear
-in the same commit: all of a batch or none.
+readers ask for. So a batch's accepted and set-aside records, or its flagged and unflagged scores, appear in
+the same commit: all of a batch or none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Tables:
     """The tables under one folder.
 
     Attributes:
-        as_of: read `records` as this version of it was; None for the newest.
+        as_of: read `records` as of this version; None for the newest.
     """
 
     root: Path
@@ -57,7 +57,7 @@ class Tables:
         *,
         note: Mapping[str, str],
     ) -> None:
-        """Publish a batch: in one commit its rows take the place of whatever the table held of it.
+        """Publish a batch: in one commit its rows replace whatever the table held of it.
 
         Args:
             rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called
@@ -65,8 +65,8 @@ class Tables:
             note: kept in the table's history beside the commit.
 
         Raises:
-            StorageFailed: nothing was published. Another writer's commit is waited out first. ConfigError: a
-            column has another type than in the table: it would be cast, 0.5 to 0, without a word.
+            StorageFailed: nothing was published. Another writer's commit is waited out first.
+            ConfigError: a column has another type than in the table; a cast would silently turn 0.5 into 0.
         """
         with self._or_nothing(table, batch_id):
             self._patiently(table, lambda: self._overwrite(table, batch_id, rows(), note))
@@ -80,8 +80,10 @@ class Tables:
         *,
         note: Mapping[str, str],
     ) -> None:
-        """Publish a batch as `replace` does, from rows that are parted by the table's flag already and lack
-        the columns that would be null in all of them. They are written once, whoever else commits meanwhile.
+        """Publish a batch as `replace` does, from rows already parted by the table's flag.
+
+        They lack the columns that would be null in all of them, and are written once, whoever else commits
+        meanwhile.
 
         Args:
             schema: all columns of the table.
@@ -95,7 +97,7 @@ class Tables:
             added = write_files(
                 Path(self.uri(table)), batch_id, FLAG[table], schema, parts, repeated=REPEATED
             )
-            # files stay though the commit fails: a fault after it, as of a checkpoint, looks the same
+            # files stay if the commit fails: an error after it, such as a checkpoint's, looks the same
             self._patiently(table, lambda: self._commit(table, batch_id, added, note))
 
     @contextmanager
@@ -110,7 +112,7 @@ class Tables:
             ) from fault
 
     def _patiently(self, table: TableName, work: Callable[[], object]) -> None:
-        """Do it again as long as other writers come first."""
+        """Repeat the work as long as other writers come first."""
         from deltalake.exceptions import CommitFailedError, DeltaError
 
         for attempt in range(TRIES):
@@ -142,9 +144,8 @@ class Tables:
         )
 
     def _ready(self, table: TableName, batch_id: str, schema: pa.Schema, *, grow: bool = False) -> Any:
-        # delta-rs deals rows out to a writer for each core by their partition, and while one of them has
-        # nothing to do, as with a batch in one partition, it reads on without bound; looked up at the first
-        # write of a process
+        # delta-rs distributes rows by partition to a writer for each core. While one of them is idle, as with
+        # a batch in one partition, it reads on without bound. The setting is read at a process's first write
         os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
         self.root.mkdir(parents=True, exist_ok=True)
         return opened_for(
@@ -154,10 +155,11 @@ class Tables:
     def _commit(
         self, table: TableName, batch_id: str, added: Sequence[AddAction], note: Mapping[str, str]
     ) -> None:
-        """Files take the place of the batch's files in the newest version.
+        """Replace the batch's files in the newest version.
 
-        By itself delta-rs would commit after whoever came first: it knows which files are replaced, not that
-        nobody else may add some of this batch. So any other commit is a conflict, and we look again.
+        By itself delta-rs would commit after whoever came first: it knows which files are replaced, but not
+        that nobody else may add any of this batch. So any other commit is a conflict, and we read the table
+        again.
         """
         from deltalake import CommitProperties
 
@@ -177,14 +179,14 @@ class Tables:
         return bool(DeltaTable.is_deltatable(self.uri(table)))
 
     def files(self, table: TableName, batch_ids: Sequence[str], *, flag: bool) -> list[str]:
-        """Parquet files that hold these batches' rows with this flag, for an engine that reads Parquet."""
+        """Return Parquet files with these batches' rows of this flag, for an engine that reads Parquet."""
         if not batch_ids or not self.exists(table):
             return []
         wanted = _partitions(table, batch_ids, flag)
         return sorted(unquote(uri) for uri in self._open(table).file_uris(file_pruning_predicate=wanted))
 
     def version(self, table: TableName) -> int:
-        """The number of the newest commit.
+        """Return the number of the newest commit.
 
         Raises:
             StorageFailed: there is no such table yet, or it cannot be read.
@@ -192,8 +194,9 @@ class Tables:
         return int(self._open(table).version())
 
     def still_holds(self, batch_ids: Sequence[str]) -> bool:
-        """Whether these batches' accepted records can be read as of `as_of`: neither log nor files were
-        cleaned up.
+        """Return whether these batches' accepted records can still be read as of `as_of`.
+
+        Neither log nor files may have been cleaned up.
         """
         try:
             files = self.files("records", batch_ids, flag=False)
@@ -202,7 +205,7 @@ class Tables:
         return all(Path(file).exists() for file in files)
 
     def schema(self, table: TableName) -> pa.Schema:
-        """The columns of its newest version.
+        """Return the columns of its newest version.
 
         Raises:
             StorageFailed: there is no such table yet, or it cannot be read.
@@ -212,11 +215,9 @@ class Tables:
     def dataset(
         self, table: TableName, batch_ids: Sequence[str] | None = None, *, flag: bool | None = None
     ) -> pads.Dataset:
-        """The rows of these batches (None: of all) with a flag (None: either) in the newest version, as a
-        pyarrow dataset.
+        """Return the rows of these batches (None: of all) with a flag (None: either), as a pyarrow dataset.
 
-        It takes a fifth of a millisecond for each file among them: who reads one batch of a thousand names
-        it.
+        It takes a fifth of a millisecond for each file included, so name the batches that are needed.
 
         Raises:
             StorageFailed: there is no such table yet, or it cannot be read.
@@ -227,14 +228,14 @@ class Tables:
     def read(
         self, table: TableName, *, batch_id: str | None = None, flag: bool | None = None, columns: Any = None
     ) -> pa.Table:
-        """Rows of a batch (or all batches) with a flag (or either), in no particular order."""
+        """Return rows of a batch (or all batches) with a flag (or either), in no particular order."""
         if not self.exists(table):
             return pa.table({"batch_id": pa.array([], pa.string()), "row_number": pa.array([], pa.int64())})
         batch_ids = None if batch_id is None else [batch_id]
         return self.dataset(table, batch_ids, flag=flag).to_table(columns=columns)
 
     def model_versions(self) -> dict[int, int]:
-        """The model versions that the table `scores` refers to, each with the number of its batches."""
+        """Return the model versions that `scores` refers to, each with the number of its batches."""
         if not self.exists("scores"):
             return {}
         files = pa.table(self._open("scores").get_add_actions(flatten=True))
@@ -253,8 +254,9 @@ class Tables:
         keep_hours: int = KEEP_HOURS,
         dry_run: bool = False,
     ) -> list[int]:
-        """Delete files whose rows were replaced more than `keep_hours` ago, and as old ones that a killed
-        writer left; returns their sizes in bytes.
+        """Delete files whose rows were replaced more than `keep_hours` ago; return their sizes in bytes.
+
+        Files that a killed writer left as long ago go, too.
 
         Args:
             keep_versions: of the table; their files stay, as far as its log still knows them.
@@ -299,7 +301,7 @@ class Tables:
 def _partitions(
     table: TableName, batch_ids: Sequence[str] | None, flag: bool | None
 ) -> list[tuple[str, str, Any]]:
-    """Which files to open, as delta-rs reads it."""
+    """Return which files to open, as delta-rs's filter."""
     wanted: list[tuple[str, str, Any]] = []
     if batch_ids is not None:
         wanted.append(("batch_id", "in", list(batch_ids)))

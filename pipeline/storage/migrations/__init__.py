@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from pipeline.errors import StorageFailed
 
 HEAD = "0017"
-VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may lie beside it in one database
+VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may be in the same database
 
 
 def is_current(engine: sa.Engine) -> bool:
-    """Whether the tables are this release's.
+    """Return whether the tables are this release's.
 
     Raises:
         StorageFailed: they are a later release's.

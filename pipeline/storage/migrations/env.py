@@ -1,4 +1,4 @@
-"""What Alembic runs around the steps: on a connection that it is handed, in that connection's transaction."""
+"""What Alembic runs around the steps: on the connection that it is given, in its transaction."""
 
 from alembic import context
 

@@ -1,6 +1,4 @@
-"""The ledger and the verdicts, as they were made before there were migrations: what is there already
-stays.
-"""
+"""The ledger and the verdicts as they were before migrations; existing tables stay."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +10,7 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the tables that are missing."""
+    """Create the missing tables."""
     op.create_table(
         "batches",
         sa.Column("dataset", sa.String(63), primary_key=True),

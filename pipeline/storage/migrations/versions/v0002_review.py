@@ -1,4 +1,4 @@
-"""The review queue; verdicts that can be withdrawn, and that the database itself keeps from being changed."""
+"""The review queue; verdicts can be withdrawn, and the database keeps them from being changed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ FILTERED = ["dataset", "batch_id", "kind", "driver", "signature", "state", "revi
 
 
 def upgrade() -> None:
-    """Add to `verdicts` and make the tables of the queue."""
+    """Add to `verdicts` and create the tables of the queue."""
     op.add_column("verdicts", sa.Column("withdraws", sa.Integer))
     op.add_column("verdicts", sa.Column("settles", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("verdicts", sa.Column("act", sa.String(32), nullable=False, server_default=""))
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def _keep_verdicts() -> None:
-    """Append-only is a promise to the reader of a history: the database keeps it, whatever program writes."""
+    """Have the database keep verdicts append-only, whatever program writes: readers rely on it."""
     says = "verdicts are append-only: withdraw one with a new entry"
     if op.get_bind().dialect.name == "sqlite":
         for change in ("UPDATE", "DELETE"):

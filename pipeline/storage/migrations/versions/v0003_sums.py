@@ -1,6 +1,4 @@
-"""Counts over all batches, and what the overview and the groups read, so that they stay quick at a million
-records.
-"""
+"""Counts over all batches, and indexes, so that overview and groups stay quick at a million records."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +10,7 @@ KEYS = ("dataset", "kind", "driver", "state", "reviewer", "band", "model_version
 
 
 def upgrade() -> None:
-    """Make the table from the tallies, and the indexes."""
+    """Create the table from the tallies, and the indexes."""
     op.create_table(
         "tally_sums",
         sa.Column("dataset", sa.String(63), nullable=False),

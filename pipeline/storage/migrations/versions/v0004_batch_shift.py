@@ -8,6 +8,6 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the columns; of batches scored before nothing is known."""
+    """Add the columns; they stay unknown for batches scored before."""
     op.add_column("batches", sa.Column("above_usual", sa.Float))
     op.add_column("batches", sa.Column("is_odd", sa.Boolean))

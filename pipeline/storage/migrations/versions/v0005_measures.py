@@ -1,4 +1,4 @@
-"""What was measured of each scored batch, and what was told of it."""
+"""What was measured of each scored batch, and its findings."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make the table; batches scored before have no row until they are scored again."""
+    """Create the table; batches scored before have no row until they are scored again."""
     op.create_table(
         "measures",
         sa.Column("dataset", sa.String(63), primary_key=True),

@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Make the table from the queue, and the indexes."""
+    """Create the table from the queue, and the indexes."""
     op.create_table(
         "group_tallies",
         sa.Column("dataset", sa.String(63), nullable=False),

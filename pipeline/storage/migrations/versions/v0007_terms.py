@@ -8,6 +8,6 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Add the columns; records of before have neither until their batch is scored again."""
+    """Add the columns; older records have neither until their batch is scored again."""
     op.add_column("queue", sa.Column("kl_weight", sa.Float))
     op.add_column("queue", sa.Column("terms", sa.Text, nullable=False, server_default="[]"))

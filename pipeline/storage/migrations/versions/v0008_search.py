@@ -1,6 +1,4 @@
-"""On SQLite, the index of the pages holds the beginnings of keys: a search that many rows answer reads
-nothing else.
-"""
+"""On SQLite, the pages' index holds the beginnings of keys, so that a search with many hits reads only it."""
 
 from alembic import op
 
@@ -9,7 +7,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Make the index anew. PostgreSQL's has no room for a key: its rows have 2,704 bytes."""
+    """Rebuild the index. PostgreSQL's has no room for a key: its rows have 2,704 bytes."""
     if op.get_bind().dialect.name == "sqlite":
         op.drop_index("ix_queue_order", "queue")
         columns = (

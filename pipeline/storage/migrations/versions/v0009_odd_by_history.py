@@ -1,4 +1,4 @@
-"""Odd as a whole is by what the dataset's own batches do; what was kept before was by another rule."""
+"""Odd as a whole is judged by the dataset's own batches; earlier values followed another rule."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Nothing is said of earlier batches until they are scored again; their numbers stay."""
+    """Forget it for earlier batches until they are scored again; their numbers stay."""
     op.execute(sa.text("UPDATE batches SET is_odd = NULL"))

@@ -8,7 +8,6 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Make the index, of hidden records alone."""
     hidden = sa.text("suppressed != 0")
     op.create_index(
         "ix_queue_hidden",

@@ -1,6 +1,4 @@
-"""What people found each version's flagged records to be, counted per batch; and what the overview reads of
-verdicts and severities has indexes.
-"""
+"""What people found each version's flagged records to be, per batch; indexes for the overview."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +8,7 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    """Make the table from what was judged, and the indexes."""
+    """Create the table from what was judged, and the indexes."""
     op.create_table(
         "version_tallies",
         sa.Column("dataset", sa.String(63), primary_key=True),

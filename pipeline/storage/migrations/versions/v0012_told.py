@@ -1,4 +1,4 @@
-"""Which batches people were told of is kept with the queue: of a backlog they are told once, together."""
+"""Which batches people were told of, so that a backlog is reported once, together."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,5 +8,5 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Of what is there already everybody was told."""
+    """Add the column; existing batches count as told."""
     op.add_column("queue_batches", sa.Column("told", sa.Boolean, nullable=False, server_default=sa.true()))

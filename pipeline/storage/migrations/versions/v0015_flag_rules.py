@@ -1,4 +1,4 @@
-"""By which rule each model version flags, from when on; the database itself keeps it from being changed."""
+"""By which rule each model version flags, from when on; the database keeps it from being changed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0014"
 
 
 def upgrade() -> None:
-    """What held before is not known: of a batch its threshold was kept, not the rule behind it."""
+    """Create the table, empty: older batches kept their threshold, not the rule behind it."""
     op.create_table(
         "flag_rules",
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),

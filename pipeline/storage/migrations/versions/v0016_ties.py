@@ -1,6 +1,4 @@
-"""The pages' index has the score after the severity: of records that are as severe the highest score is
-first.
-"""
+"""The pages' index has the score after the severity: of equally severe records the highest score is first."""
 
 from alembic import op
 
@@ -14,7 +12,7 @@ PAGED = [
 
 
 def upgrade() -> None:
-    """Make the index anew, on SQLite with the beginning of the key."""
+    """Rebuild the index, on SQLite with the beginning of the key."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     name = "ix_queue_page" if is_sqlite else "ix_queue_order"
     op.drop_index(name, "queue", if_exists=True)

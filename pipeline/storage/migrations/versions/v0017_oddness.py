@@ -1,6 +1,4 @@
-"""How each record is odd, in the queue and in its counts: records can be asked for by it, whatever the
-column.
-"""
+"""How each record is odd, in the queue and in its counts, so that queries can ask for it."""
 
 import json
 import math
@@ -23,7 +21,7 @@ SUMMED = ["dataset", "kind", "driver", "oddness", "state", "reviewer", "band", "
 
 
 def upgrade() -> None:
-    """Add the column, read it from the reasons of flagged records, and count anew."""
+    """Add the column, fill it from the reasons of flagged records, and count again."""
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     name = "ix_queue_page" if is_sqlite else "ix_queue_order"
     op.drop_index(name, "queue", if_exists=True)
@@ -47,7 +45,7 @@ def _fill() -> None:
     while rows := connection.execute(some, {"last": last, "n": CHUNK}).all():
         alike = defaultdict(list)
         for row in rows:
-            if row.kind == "flagged" or row.signature:  # cleared since, and not of the random sample
+            if row.kind == "flagged" or row.signature:  # flagged, or cleared since; not of the random sample
                 alike[_oddness(json.loads(row.reasons))].append(row.anomaly_id)
         for oddness, ids in alike.items():
             connection.execute(these, {"oddness": oddness, "ids": ids})
@@ -66,7 +64,7 @@ def _count() -> None:
 
 
 def _oddness(reasons: Iterable[dict[str, Any]]) -> str:
-    """As the queue is filled from this version on (review/queued.py)."""
+    """Classify as the queue does from this version on (review/queued.py)."""
     first = next(iter(reasons), None)
     if first is None:
         return "no_column"
