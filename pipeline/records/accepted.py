@@ -1,7 +1,8 @@
 """The accepted records of one batch, as a model reads them.
 
-Belongs here: reading them slice by slice with bounded memory, the derived columns beside the contract's. Does
-not: what is made of them (detection/scoring.py), or which records were accepted (incoming/validation.py).
+Belongs here: reading them slice by slice with bounded memory, with the contract's and the derived columns.
+Does not: what is made of them (detection/scoring.py), or which records were accepted
+(incoming/validation.py).
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ ROW, KEY, RECORD = "vaewatch row_number", "vaewatch record_key", "vaewatch recor
 
 @dataclass(frozen=True)
 class AcceptedRecords:
-    """The accepted records of one batch, as the model reads them."""
-
     dataset: Dataset
     state: BatchState
     tables: Tables
@@ -42,14 +41,16 @@ class AcceptedRecords:
     threads: int
 
     def slices(self) -> Iterator[pa.Table]:
-        """Slices of the records, in no particular order: the model's columns, ROW, KEY and, where nothing is
-        derived, RECORD.
+        """Yield slices of the records, in no particular order.
+
+        Columns: the model's, ROW, KEY and, where nothing is derived, RECORD.
         """
         return self._with_derived() if self.dataset.derived else self._plain()
 
     def _plain(self) -> Iterator[pa.Table]:
-        """Without pyarrow's scanner, which reads ahead as fast as it can, keeps it all, and takes thrice the
-        time of what it reads.
+        """Read without pyarrow's scanner.
+
+        That reads ahead as fast as it can, keeps it all, and takes three times as long.
         """
         for file in self.tables.files("records", [self.state.batch_id], flag=False):
             with pq.ParquetFile(file) as reader:
@@ -85,7 +86,7 @@ class AcceptedRecords:
 
     @property
     def looks_at(self) -> list[BatchState]:
-        """The batches that derived columns see beside this one."""
+        """The other batches that derived columns see."""
         return earlier(self.state, self.batches, self.looks_since)
 
     @property
@@ -95,11 +96,11 @@ class AcceptedRecords:
 
     @property
     def record_type(self) -> pa.DataType:
-        """Of a record's original columns."""
+        """The type of a record's original columns."""
         return self.tables.schema("records").field("record").type
 
     def whole(self, part: pa.Table) -> pa.ChunkedArray:
-        """The original columns of some of the records, in their order."""
+        """Return the original columns of some of the records, in their order."""
         if RECORD in part.column_names:
             return part[RECORD]
         numbers = part[ROW].combine_chunks()
@@ -119,15 +120,16 @@ def read_record(
     scratch: Path,
     threads: int = 1,
 ) -> pa.Table:
-    """One accepted record as models read it: KEY, the contract's columns, the derived ones. No row where it
-    is not there.
+    """Read one accepted record as models do: KEY, the contract's columns, the derived ones.
+
+    No row where it is not there.
 
     Args:
         batches: all that there are; derived columns look back into the earlier ones.
     """
     columns = [*kept_columns(dataset), *dataset.derived]
     source = AcceptedRecords(dataset, state, tables, batches, columns, scratch, threads)
-    if dataset.derived:  # windows go over the whole batch
+    if dataset.derived:  # derived columns' windows span the whole batch
         slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
         return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
     this = pc.field("row_number") == row_number

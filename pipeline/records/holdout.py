@@ -1,4 +1,4 @@
-"""Which records no training run ever sees, and reading them: what versions of any night can be compared on.
+"""Which records no training run ever sees, so that versions of any night can be compared on them.
 
 Belongs here: the choice, by a record's key alone, and the records that an evaluation reads. Does not: what is
 learned from (training/training_set.py), or what is measured (evaluation/).
@@ -40,7 +40,7 @@ _MARKS = _HELD, _KEPT, _NEW, _NEWEST, _ODD, _NORMAL = tuple(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What an evaluation looks at: the model's columns, and BATCH_ID, RECORD_KEY and DAY.
+    """What an evaluation reads: the model's columns, and BATCH_ID, RECORD_KEY and DAY.
 
     Attributes:
         share: of all records that is held out.
@@ -49,8 +49,8 @@ class HeldOut:
         recent: which of them are of the newest days.
         newest: records of the newest days, held out or not: a sample of what was there to be flagged.
         anomalies: what people found to be anomalous, held out or not.
-        anomalies_held, normals_held: what they found to be either and is held out: no version has learned
-            these verdicts.
+        anomalies_held, normals_held: held-out records that they found to be one or the other: no version has
+            learned these verdicts.
     """
 
     share: float
@@ -63,8 +63,9 @@ class HeldOut:
 
 
 def below(share: float, purpose: str = "holdout") -> str:
-    """SQL: whether a record is among this share of all, chosen by its key; choices for two purposes are
-    independent.
+    """Return SQL: whether a record is in this share of all, chosen by its key.
+
+    Choices for two purposes are independent.
     """
     return f"('0x' || left(md5('{purpose} ' || {KEY}), 8))::BIGINT < {round(share * 2**32)}"
 
@@ -79,7 +80,7 @@ def read(
     scratch: Path,
     threads: int,
 ) -> HeldOut:
-    """The window's records for an evaluation.
+    """Read the window's records for an evaluation.
 
     Args:
         share: held out from every version that is to be compared.
@@ -128,5 +129,5 @@ def _parts(found: pa.Table, share: float, columns: list[str]) -> HeldOut:
 
 
 def modelled(dataset: Dataset) -> list[str]:
-    """The columns that a model reads."""
+    """Return the columns that a model reads."""
     return dataset.columns_with("numeric", "categorical", "context")

@@ -1,8 +1,8 @@
 """Which batches another one sees through its derived columns, and which scored ones would see others now.
 
 Belongs here: what a batch looked back on, as the ledger notes it, and which batches behind it came late, were
-mended or refused since. Pure. Does not: reading their records (accepted.py), or scoring again: whoever reads
-this decides (docs/decisions/derived.md).
+corrected or refused since. Pure. Does not: reading their records (accepted.py), or scoring again, which the
+reader decides (docs/decisions/derived.md).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ NAMED = 3  # batches, or commands
 
 
 def earlier(state: BatchState, batches: Iterable[BatchState], since: datetime | None) -> list[BatchState]:
-    """Batches whose records a batch's derived columns may see, in the order in which they are given; none for
-    or among those dated too far ahead of their reading.
+    """Return batches whose records a batch's derived columns may see, in the given order.
+
+    Batches dated too far ahead of their reading neither see others nor are seen.
     """
     last = believed(state)
     if since is None or last is None:
@@ -37,13 +38,14 @@ def earlier(state: BatchState, batches: Iterable[BatchState], since: datetime | 
 
 
 def looked_back_on(batches: Iterable[BatchState]) -> str:
-    """Sixty-four hex digits that change with the records of these batches."""
+    """Return sixty-four hex digits that change with the records of these batches."""
     return fingerprint(sorted(batches, key=lambda batch: batch.batch_id), (), ())
 
 
 def outdated(batches: Iterable[BatchState]) -> dict[str, list[str]]:
-    """Scored batches that would look back on other records now, each with the batches that came, changed or
-    were refused since it was scored.
+    """Return scored batches that would look back on other records now.
+
+    Each comes with the batches that came, changed or were refused since it was scored.
 
     Args:
         batches: all that there are, as the ledger has them.
@@ -64,14 +66,14 @@ def outdated(batches: Iterable[BatchState]) -> dict[str, list[str]]:
 
 
 def words(behind: Sequence[str]) -> str:
-    """What is so of one of them, to go after its name."""
+    """Say what one of them looks back on, to follow its name."""
     more = f" and {len(behind) - NAMED} more" if len(behind) > NAMED else ""
     of = f"{', '.join(behind[:NAMED])}{more}" if behind else "another batch"
     return f"looks back on {of}: delivered, changed or refused after it was scored"
 
 
 def notes(dataset: str, found: Mapping[str, Sequence[str]], batch_ids: Sequence[str]) -> Iterator[str]:
-    """A sentence for each run of neighbours: which, because of what, and how to score them again.
+    """Yield a sentence for each run of neighbours: which, because of what, and how to score them again.
 
     Args:
         batch_ids: every batch, in order.

@@ -1,9 +1,11 @@
-"""What people found records to be, and what their words together come to.
+"""What people found records to be, and what their verdicts together come to.
 
 Belongs here: opinions, one person's verdict, where a record stands after several, and which records that
 keeps out of training or in it. Does not: giving or withdrawing a verdict (review/judging.py), or the records
-(storage/tables.py). A verdict names a record, not a row of a table: it outlives scoring again, another model
-and another delivery. Importing this costs nothing: the command line offers the opinions.
+(storage/tables.py).
+
+A verdict names a record, not a row of a table: it outlives scoring again, another model and another delivery.
+Importing this costs nothing, because the command line offers the opinions.
 """
 
 from __future__ import annotations
@@ -22,28 +24,26 @@ State = Literal["open", "anomaly", "normal", "expected_change", "data_error", "u
 OPINIONS: tuple[Opinion, ...] = get_args(Opinion)
 STATES: tuple[State, ...] = get_args(State)
 WITHDRAWN = "withdrawn"
-LONGEST_NAME = 250  # of who says something, in every table
+LONGEST_NAME = 250  # of a person, in every table
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
 NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
 JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
-PLACE = (
-    "vaewatch place"  # column of known anomalies: how many training records and records held out come before
-)
+PLACE = "vaewatch place"  # column of known anomalies: how many training and calibration records come before
 
 
 def name_fault(by: str) -> str:
-    """Why nothing can be kept under a name, or nothing: SQLite takes any length, PostgreSQL does not."""
+    """Return why a name is too long to keep, or nothing: SQLite takes any length, PostgreSQL does not."""
     return f"the name has {len(by)} characters, {LONGEST_NAME} at most" if len(by) > LONGEST_NAME else ""
 
 
 def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
-    """Sixteen hex digits that name a record for good: the same after re-scoring and under any model."""
+    """Return sixteen hex digits that name a record for good, under any scoring and any model."""
     return hashlib.sha256(f"{dataset}\x1f{batch_id}\x1f{record_key}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One person's word on one record at one time.
+    """One person's opinion on one record at one time.
 
     Attributes:
         number: grows with time; names the entry.
@@ -89,8 +89,9 @@ class Standing:
 
 
 def standing(history: Iterable[Verdict]) -> Standing:
-    """What a record's verdicts, oldest first, come to. Those who differ are not outvoted: somebody settles
-    it.
+    """Return what a record's verdicts, oldest first, come to.
+
+    Nobody is outvoted: where reviewers differ, somebody settles it.
     """
     entries = list(history)
     withdrawn = {entry.withdraws for entry in entries}
@@ -110,7 +111,7 @@ def standing(history: Iterable[Verdict]) -> Standing:
 def history(
     ledger: Ledger, dataset: str, anomaly_ids: Sequence[str] | None = None
 ) -> dict[str, list[Verdict]]:
-    """Every entry, oldest first, by anomaly_id; of some records only, where they are given."""
+    """Return every entry, oldest first, by anomaly_id; of some records only, where they are given."""
     with ledger.transaction() as connection:
         return read_history(connection, dataset, anomaly_ids)
 
@@ -133,10 +134,9 @@ def read_history(
 
 
 def judged(ledger: Ledger, dataset: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(batch_id, record_key), in order, of the records that verdicts keep out of training, and of the normal
-    ones.
+    """Return the records that verdicts keep out of training, and the normal ones: (batch_id, record_key).
 
-    A record on which reviewers differ is in neither: a model learns what people agree on.
+    Both are in order. A record on which reviewers differ is in neither: a model learns what people agree on.
     """
     stands = [(entries[0], standing(entries).state) for entries in history(ledger, dataset).values()]
     odd, normal = (

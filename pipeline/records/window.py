@@ -1,4 +1,4 @@
-"""Which batches a training or an evaluation looks at, and in SQL, which of their records.
+"""Which batches a training or an evaluation reads, and in SQL, which of their records.
 
 Belongs here: the window, the order of batches in time, what a record's day is. Does not: reading the records
 (training/training_set.py, holdout.py).
@@ -20,7 +20,7 @@ from pipeline.errors import NotReady
 from pipeline.incoming.batches import DATE, is_undated
 from pipeline.storage.ledger import BatchState
 
-DAY = "vaewatch day"  # column of records that are learned or held out: a number for the day that each belongs to
+DAY = "vaewatch day"  # column of learned or held-out records: a number for the day of each
 _EPOCH = date(1970, 1, 1)
 _DAY = "floor(epoch({}) / 86400)"
 
@@ -31,7 +31,7 @@ class Window:
 
     Attributes:
         records_per_day: accepted records on the median day that had any.
-        fingerprint: of the content: batches, their fingerprints and accepted counts, and what is left out.
+        fingerprint: of the content: batches, their fingerprints and accepted counts, and verdicts.
         left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before
             it.
         normal: (batch_id, record_key) of records of the window that people found to be normal.
@@ -49,13 +49,14 @@ class Window:
         return [batch.batch_id for batch in self.batches]
 
     def newest(self, span: timedelta) -> list[BatchState]:
-        """Batches of the newest days."""
+        """Return the batches of the newest days."""
         since = age(self.batches[-1])[0] - span
         return [batch for batch in self.batches if age(batch)[0] > since]
 
     def after(self, batch_id: str) -> tuple[list[BatchState], float]:
-        """Batches later than this one, and how many days later the last of them is; all, where it is older
-        than the window.
+        """Return the batches later than this one, and how many days later the last of them is.
+
+        All, where it is older than the window.
         """
         first = self.batch_ids.index(batch_id) + 1 if batch_id in self.batch_ids else 0
         since = age(self.batches[max(0, first - 1)])[0]
@@ -63,7 +64,7 @@ class Window:
 
     @property
     def earlier(self) -> list[str]:
-        """Batches before the window that anomalies are known of."""
+        """Batches before the window with known anomalies."""
         return sorted({batch_id for batch_id, _ in self.left_out} - set(self.batch_ids))
 
 
@@ -73,11 +74,10 @@ def choose_window(
     anomalies: Sequence[tuple[str, str]] = (),
     normals: Sequence[tuple[str, str]] = (),
 ) -> Window:
-    """The accepted batches of the newest `window_days`, counted back from the newest of them.
+    """Return the accepted batches of the newest `window_days`, counted back from the newest of them.
 
-    An anomaly that people found stays one when its batch has grown old: it goes on pushing models away. Not
-    where columns are
-    derived: a batch on its own has nothing to look back to.
+    An anomaly that people found stays one when its batch has grown old, and goes on pushing models away. It
+    does not where columns are derived: an old batch on its own has nothing to look back to.
 
     Args:
         anomalies, normals: (batch_id, record_key) of records that people judged, in order.
@@ -110,7 +110,7 @@ def choose_window(
 def fingerprint(
     batches: Sequence[BatchState], left_out: Sequence[tuple[str, str]], normal: Sequence[tuple[str, str]]
 ) -> str:
-    """Sixty-four hex digits that change with the records that a window teaches."""
+    """Return sixty-four hex digits that change with the records that a window teaches."""
     content = "\n".join(f"{b.batch_id}|{b.fingerprint}|{b.n_accepted}" for b in batches)
     content += "".join(f"\nwithout {batch_id}|{key}" for batch_id, key in left_out)
     content += "".join(f"\nnormal {batch_id}|{key}" for batch_id, key in normal)
@@ -118,11 +118,10 @@ def fingerprint(
 
 
 def age(batch: BatchState) -> tuple[datetime, str]:
-    """When a batch's newest record happened, as well as is known, and its name: the order of batches in
-    time.
+    """Return when a batch's newest record happened, as well as is known, and its name.
 
-    Never later than it was validated: clocks of a source may be wrong, and one record dated 2099 would make
-    every other batch an old one.
+    This is the order of batches in time. It is never later than the batch's validation: a source's clocks may
+    be wrong, and one record dated 2099 would make every other batch an old one.
     """
     read = batch.validated_at
     happened = believed(batch) or _named_day(batch.batch_id) or read
@@ -130,25 +129,24 @@ def age(batch: BatchState) -> tuple[datetime, str]:
 
 
 def believed(batch: BatchState) -> datetime | None:
-    """When a batch's newest record happened; None where it has no time, or one too far ahead of its
-    reading.
-    """
+    """Return when a batch's newest record happened; None if unknown, or too far ahead of its reading."""
     happened = batch.newest_record_at
     return None if happened is None or happened > batch.validated_at + AHEAD else happened
 
 
 def day(batch: BatchState) -> date:
-    """The day that a batch counts with, of UTC."""
+    """Return the day that a batch counts with, in UTC."""
     return age(batch)[0].astimezone(UTC).date()
 
 
 def is_learned(batch: BatchState, span: str, trained_at: datetime, known: Mapping[str, BatchState]) -> bool:
-    """Whether a batch is one of those that a version learned from: it lies in the version's window, and was
-    checked, as it is now, before the training.
+    """Return whether a version learned from a batch.
+
+    The batch is in the version's window and was checked, as it is now, before the training.
 
     Args:
         span: "first..last", as the version has it on record.
-        known: every batch as the ledger has it; without either end nothing is said.
+        known: every batch as the ledger has it; False where it lacks either end.
     """
     first, last = (known.get(name) for name in (span.partition("..")[0], span.rpartition("..")[2]))
     if not (first and last and batch.n_accepted and batch.validated_at <= trained_at):
@@ -157,7 +155,7 @@ def is_learned(batch: BatchState, span: str, trained_at: datetime, known: Mappin
 
 
 def _named_day(batch_id: str) -> datetime | None:
-    named = DATE.search(batch_id) if is_undated(batch_id) else None  # which has no day, but its delivery's
+    named = DATE.search(batch_id) if is_undated(batch_id) else None  # it has no day but its delivery's
     day = "-".join(part or "01" for part in named.groups()) if named else batch_id[:10]
     try:
         return datetime.fromisoformat(day).replace(tzinfo=UTC)
@@ -166,7 +164,7 @@ def _named_day(batch_id: str) -> datetime | None:
 
 
 def day_of(dataset: Dataset, window: Window) -> str:
-    """SQL: days since 1970 of a record's own time where that can be, else of its batch."""
+    """Return SQL: days since 1970 of a record's own time where that is plausible, else of its batch."""
     of_batch = f"coalesce({_by_batch({b.batch_id: _number(day(b)) for b in window.batches})}, 0)"
     if not dataset.time:
         return of_batch
@@ -174,8 +172,9 @@ def day_of(dataset: Dataset, window: Window) -> str:
 
 
 def moment_of(dataset: Dataset, window: Window) -> str:
-    """SQL: microseconds since 1970 of a record's own time where that can be, else of its batch's newest
-    record: the order of records in time.
+    """Return SQL for the order of records in time, microseconds since 1970.
+
+    Of a record's own time where that is plausible, else of its batch's newest record.
     """
     ends = {b.batch_id: round(age(b)[0].timestamp() * 1e6) for b in window.batches}
     of_batch = f"coalesce({_by_batch(ends)}, 0)"
@@ -185,7 +184,7 @@ def moment_of(dataset: Dataset, window: Window) -> str:
 
 
 def _own(dataset: Dataset, window: Window, value: str) -> str:
-    """SQL: a value of a record's own time; NULL where its day is too far ahead of its reading."""
+    """Return SQL: a value of a record's own time; NULL where its day is too far ahead of its reading."""
     own = _DAY.format(sql.name(dataset.time or ""))
     last = {b.batch_id: _number((b.validated_at + AHEAD).astimezone(UTC).date()) for b in window.batches}
     return f"CASE WHEN {own} > {_by_batch(last)} THEN NULL ELSE {value} END"
@@ -201,12 +200,12 @@ def _by_batch(values: Mapping[str, int]) -> str:
 
 
 def among(records: Sequence[tuple[str, str]]) -> str:
-    """SQL: whether a record is one of these (batch_id, record_key)."""
+    """Return SQL: whether a record is one of these (batch_id, record_key)."""
     pairs = ", ".join(f"({sql.text(batch_id)}, {sql.text(key)})" for batch_id, key in records)
     return f"(({BATCH}, {KEY}) IN ({pairs}))" if pairs else "false"
 
 
 def readable(name: str, dataset: Dataset) -> str:
-    """SQL: a column as the model reads it."""
+    """Return SQL: a column as the model reads it."""
     value = sql.name(name)
     return f"CAST({value} AS DOUBLE)" if dataset.with_derived[name].type.startswith("decimal") else value
