@@ -44,8 +44,9 @@ HISTORY = pa.schema([
 
 
 def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write flagged records, with how they are odd and what their verdicts come to, to .parquet, .csv
-    (reasons as text) or .jsonl; returns how many.
+    """Write flagged records to .parquet, .csv (reasons as text) or .jsonl; return how many.
+
+    They come with how they are odd and what their verdicts come to.
 
     Raises:
         ConfigError: another suffix.
@@ -64,10 +65,9 @@ def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str |
 
 
 def history(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write every entry of the history of verdicts, oldest first, with the columns of HISTORY; returns how
-    many.
+    """Write the history of verdicts, oldest first, with the columns of HISTORY; return how many entries.
 
-    An entry that was taken back is `undone`, by whom and when; taking it back is an entry itself, which
+    An entry that was taken back is `undone`, by whom and when; taking it back is itself an entry, which
     `withdraws` it.
 
     Raises:
@@ -107,7 +107,7 @@ def _write(table: pa.Table, out: Path) -> int:
 
 
 def _write_csv(stream: Any, table: pa.Table) -> None:
-    """A record's columns beside the others, its reasons and terms as text."""
+    """Write a record's columns beside the others, its reasons and terms as text."""
     nested = {"record", "reasons"} & {*table.column_names}
     record = [field.name for field in table.schema.field("record").type] if "record" in nested else []
     plain = [name for name in table.column_names if name not in {*nested, "flagged"}]
@@ -123,7 +123,7 @@ def _write_csv(stream: Any, table: pa.Table) -> None:
 
 
 def _harmless(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula is written so that it does not."""
+    """Quote text that a spreadsheet would run as a formula."""
     return (
         f"'{value}"
         if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -132,7 +132,7 @@ def _harmless(value: Any) -> Any:
 
 
 def _in_json(value: Any) -> Any:
-    """Numbers that JSON has no word for as text, as the queue keeps them: strict readers refuse them."""
+    """Turn numbers that JSON cannot express into text, as the queue does: strict readers refuse them."""
     if isinstance(value, dict):
         return {name: _in_json(inner) for name, inner in value.items()}
     if isinstance(value, list):

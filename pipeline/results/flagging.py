@@ -1,12 +1,11 @@
-"""By which rule each model version flags, since when, who said so and why: kept beside the model, never
-changed.
+"""By which rule each model version flags, since when, who decided it and why: kept beside the model for good.
 
-Belongs here: writing down a rule as it takes effect, and reading what was written. Does not: what a rule
-comes to in nats (detection/calibration.py), or which one is better (review/budget.py).
+Belongs here: recording a rule as it takes effect, and reading the record. Does not: what a rule comes to in
+nats (detection/calibration.py), or which one is better (review/budget.py).
 
-A rule is set in the dataset's file and holds for what is scored from then on. Whoever scores next writes it
-down before a record is flagged by it; a person may write it down at once, with a reason. Records keep the
-threshold that they were scored with.
+A rule is set in the dataset's file and holds for what is scored from then on. Whoever scores next records it
+before a record is flagged by it; a person may record it at once, with a reason. Records keep the threshold
+that they were scored with.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
     from pipeline.storage.ledger import Ledger
 
 LONGEST_REASON = 4000
-THE_FILE = "the dataset's file"  # who, where nobody said
+THE_FILE = "the dataset's file"  # who decided, where that is unknown
 
 
 @dataclass(frozen=True)
 class FlagRule:
-    """A rule from the moment on in which a model version began to flag by it.
+    """A rule, from the moment when a model version began to flag by it.
 
     Attributes:
-        rule, before: as in the dataset's file, `review_budget 20`; `before` is what this version had until
-            then, or where it had none the dataset; None where nothing was written down.
+        rule, before: as in the dataset's file, `review_budget 20`. `before` is the version's rule until then,
+            or if it had none the dataset's; None where nothing was recorded.
         threshold: what the rule gives for this version, nats; None where it depends on each batch.
         threshold_before: what this version had until then.
-        by: who said so; THE_FILE where it was found there.
+        by: who decided it; THE_FILE where it was found there.
     """
 
     dataset: str
@@ -58,7 +57,7 @@ class FlagRule:
 
     @property
     def is_change(self) -> bool:
-        """Whether somebody changed something: no first rule, nor the same one for another version."""
+        """Whether somebody changed something: not a first rule, nor the same one for another version."""
         return bool(self.reason) or self.before not in {None, self.rule}
 
     @property
@@ -76,7 +75,7 @@ class FlagRule:
 
 
 def rule_of(dataset: Dataset) -> str:
-    """A dataset's rule in words, cap and all: `error_rate 0.001, cap 50`."""
+    """Return a dataset's rule in words, cap and all: `error_rate 0.001, cap 50`."""
     given = dataset.flag.model_dump(exclude_none=True)
     return ", ".join(f"{name} {str(value).removesuffix('.0')}" for name, value in given.items())
 
@@ -84,12 +83,11 @@ def rule_of(dataset: Dataset) -> str:
 def write_down(
     ledger: Ledger, dataset: Dataset, version: int, threshold: float, *, by: str = "", reason: str = ""
 ) -> FlagRule | None:
-    """Keep by which rule a version flags from now on; None where that is written down already, so that it may
-    be said again.
+    """Record the rule by which a version flags from now on; None where that is recorded already.
 
     Args:
         threshold: what the rule gives for the version, nats.
-        by, reason: a person's word; the same rule may be given a reason once it holds.
+        by, reason: a person's decision; the same rule may be given a reason once it holds.
     """
     rule, name = rule_of(dataset), dataset.name
     own = dataset.flag.false_discovery_rate is not None  # each batch has its own threshold
@@ -97,7 +95,7 @@ def write_down(
         known = _read(connection, name)
         own_entries = [one for one in known if one.model_version == version]
         mine = own_entries[0] if own_entries else None
-        since = list(takewhile(lambda one: one.rule == rule, own_entries))  # it last changed
+        since = list(takewhile(lambda one: one.rule == rule, own_entries))  # entries since it last changed
         if any(not reason or (one.by, one.reason) == (by, reason) for one in since):
             return None
         entry = FlagRule(
@@ -116,8 +114,9 @@ def write_down(
 
 
 def takes_effect(here: Installation, dataset: Dataset, version: ModelVersion, threshold: float) -> None:
-    """Write a rule down before records are flagged by it, in the ledger and as a tag on the version. Killed
-    in between, it is done by the next call.
+    """Record a rule before records are flagged by it, in the ledger and as a tag on the version.
+
+    Interrupted in between, the next call completes it.
 
     Raises:
         RegistryUnreachable, StorageFailed: a retry may help.
@@ -127,12 +126,13 @@ def takes_effect(here: Installation, dataset: Dataset, version: ModelVersion, th
 
 
 def give_reason(here: Installation, dataset: Dataset, *, by: str, reason: str) -> FlagRule | None:
-    """Write down at once the rule that the dataset's file has now, for the version that serves; None where
-    the same was said before.
+    """Record at once, for the version that serves, the rule that the dataset's file has now.
+
+    Returns None where the same was recorded before.
 
     Raises:
         NotReady: no version serves.
-        ConfigError: no reason, or too long a one or a name.
+        ConfigError: the reason is empty or too long, or the name is too long.
         ModelUnusable, RegistryUnreachable, StorageFailed: nothing was written.
     """
     if not reason.strip() or len(reason) > LONGEST_REASON:
@@ -151,19 +151,19 @@ def give_reason(here: Installation, dataset: Dataset, *, by: str, reason: str) -
 
 
 def rules(ledger: Ledger, dataset: str, model_version: int | None = None) -> list[FlagRule]:
-    """Every rule that was written down, of one version or of all; the newest first."""
+    """Return every recorded rule, of one version or of all; the newest first."""
     with ledger.transaction() as connection:
         found = _read(connection, dataset)
     return [one for one in found if model_version in {None, one.model_version}]
 
 
 def changes(ledger: Ledger, dataset: str, model_version: int | None = None) -> list[FlagRule]:
-    """Those with which somebody changed something; the newest first."""
+    """Return the rules with which somebody changed something; the newest first."""
     return [one for one in rules(ledger, dataset, model_version) if one.is_change]
 
 
 def in_words(found: Iterable[FlagRule]) -> list[str]:
-    """2026-01-31 03:00 UTC, version 3, ann: review_budget 2 in the place of …"""
+    """Return lines such as: 2026-01-31 03:00 UTC, version 3, ann: review_budget 2 in the place of …"""
     return [
         f"{one.at:%Y-%m-%d %H:%M} UTC, version {one.model_version}, {one.by}: {one.words}" for one in found
     ]

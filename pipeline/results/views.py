@@ -25,7 +25,7 @@ LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "
 
 
 def status(here: Installation, dataset_name: str | None = None) -> list[dict[str, Any]]:
-    """Each dataset with its champion and batches, newest last."""
+    """Return each dataset with its champion and batches, newest last."""
     datasets = [here.dataset(dataset_name)] if dataset_name else list(here.datasets().values())
     found = []
     for dataset in datasets:
@@ -51,7 +51,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
 def flagged(
     here: Installation, dataset_name: str, *, batch_id: str | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Flagged records, the most severe first, with what their verdicts come to."""
+    """Return flagged records, the most severe first, with what their verdicts come to."""
     tables = here.tables(here.dataset(dataset_name))
     if not tables.exists("scores"):
         return []
@@ -63,19 +63,19 @@ def flagged(
 
 
 def stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | None:
-    """What a record's verdicts come to; None while it is open."""
+    """Return what a record's verdicts come to; None while it is open."""
     state = verdicts.standing(given.get(anomaly_id, [])).state
     return None if state == "open" else state
 
 
 def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = None) -> int:
-    """How many records are flagged, by the ledger."""
+    """Return how many records are flagged, by the ledger."""
     states = here.ledger.current(dataset_name).values()
     return sum(state.n_flagged or 0 for state in states if batch_id in {None, state.batch_id})
 
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
-    """Batches that were refused or have records set aside."""
+    """Return batches that were refused or have records set aside."""
     batches = here.ledger.current(here.dataset(dataset_name).name).values()
     return [
         {
@@ -93,7 +93,7 @@ def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
 
 
 def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: int) -> dict[str, Any]:
-    """Why a batch's records were set aside, and the first of them.
+    """Return why a batch's records were set aside, and the first of them.
 
     Raises:
         NotReady: the batch was never validated.
@@ -128,7 +128,7 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
 
 
 def reasons_text(reasons: Iterable[Reason]) -> str:
-    """Reasons as one line: amount 900 (expected 12.5, 81 %)."""
+    """Return reasons as one line: amount 900 (expected 12.5, 81 %)."""
     return "; ".join(
         f"{one.column} {one.observed_text} (expected {one.expected_text}, {one.share:.0%})" for one in reasons
     )
