@@ -1,7 +1,7 @@
-"""Whether tonight's records are like those that the model learned, and whether the night went as nights go.
+"""Whether tonight's records are like those that the model learned, and whether the night went as usual.
 
-Belongs here: what earlier batches say is usual, and what of tonight is worth telling. Does not: whether
-one record is odd, the numbers that are judged (detection/measures.py), or telling it (notify/).
+Belongs here: what earlier batches say is usual, and what of tonight is worth reporting. Does not: whether one
+record is odd, the numbers that are judged (detection/measures.py), or reporting it (notify/).
 
     judgement    numbers and history → findings with severity and words; pure
     weighing     how much a finding says against tonight's flags; pure

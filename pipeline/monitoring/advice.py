@@ -1,5 +1,6 @@
-"""How a column is named, and what to do about it: of a delivered one its source is asked; of one that is
-computed here, the columns behind it are looked at.
+"""How a column is named, and what to do about it.
+
+For a delivered column, ask the source; for one that is computed here, look at the columns behind it.
 
 Belongs here: words. Does not: whether there is anything to say (judgement.py).
 """
@@ -12,7 +13,7 @@ from pipeline.config.dataset import Dataset
 
 
 def subject(dataset: Dataset, *names: str) -> str:
-    """The columns, those of the delivery behind them first."""
+    """Name the columns, those of the delivery behind them first."""
     seen = " and ".join(names)
     if not _derived(dataset, names):
         return seen
@@ -21,10 +22,10 @@ def subject(dataset: Dataset, *names: str) -> str:
 
 
 def about_column(dataset: Dataset, name: str, *, learned: bool) -> str:
-    """What to do about values that are not as they were.
+    """Say what to do about values that are not as they were.
 
     Args:
-        learned: the model that scored the batch was trained on it, too.
+        learned: the model that scored the batch was also trained on it.
     """
     first = f"ask the source what changed in {name!r}"
     if name in dataset.derived:
@@ -33,7 +34,7 @@ def about_column(dataset: Dataset, name: str, *, learned: bool) -> str:
 
 
 def about_pair(dataset: Dataset, one: str, other: str, *, learned: bool) -> str:
-    """What to do about two columns that do not go together as they did."""
+    """Say what to do about two columns that do not go together as they did."""
     if not _derived(dataset, (one, other)):
         asked = "ask the source whether one of them is filled from elsewhere"
         return f"{asked}; {afterwards(dataset, learned=learned)}"
@@ -43,8 +44,9 @@ def about_pair(dataset: Dataset, one: str, other: str, *, learned: bool) -> str:
 
 
 def afterwards(dataset: Dataset, *, learned: bool) -> str:
-    """What to do once the source has answered. A training takes in what stays; of a batch that the model was
-    trained on, that is done.
+    """Say what to do once the source has answered.
+
+    A training takes in what stays; with a batch that the model was trained on, that has happened.
     """
     if learned:
         return "where it is a fault, have the batch delivered again: the model learned from it as it is"

@@ -1,7 +1,6 @@
-"""What is worth telling of a batch: a finding, which of several is worst or new, and how many of a kind are
-told as one.
+"""What is worth reporting of a batch: findings, which is worst or new, and how many are reported as one.
 
-Belongs here: findings once they are made. Does not: making them (judgement.py), or whom they are told
+Belongs here: findings once they are made. Does not: making them (judgement.py), or who gets them
 (notify/alerts.py).
 """
 
@@ -17,8 +16,8 @@ from pipeline.config.dataset import Dataset
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
 STRAYS = "strays"  # the key of the one finding about a batch of records of another time
-MOVED = {"drift", "correlation"}  # kinds that say how values lie which are there and known
-MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind that are told one by one, columns that are named
+MOVED = {"drift", "correlation"}  # kinds about the distribution of present, known values
+MOST_ALIKE, NAMED_ALIKE = 5, 8  # findings of a kind reported one by one; columns named
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Finding:
         what: a sentence: what, where, how much, and what is usual.
         next_step: what to do about it.
         told: people were told, or knew it from the batch before.
-        since: the day of the first of the batches in a row of which the same was told; empty for the first.
-        value, usual, allowed: the number, the median of its like, and how far from it is not told of.
+        since: the day of the first in an unbroken run of batches with the same finding; empty for the first.
+        value, usual, allowed: the number, the median of its like, and the distance that is not reported.
     """
 
     key: str
@@ -51,7 +50,7 @@ class Finding:
 
     @property
     def columns(self) -> list[str]:
-        """Those that it is about: two of a correlation."""
+        """The columns that it is about: two of a correlation."""
         return self.key.partition(":")[2].split("|") if self.kind == "correlation" else [self.column]
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,13 +62,15 @@ class Finding:
 
 
 def worst(findings: Sequence[Finding]) -> Severity | None:
-    """The severity of the most severe one."""
+    """Return the severity of the most severe one."""
     return max((f.severity for f in findings), key=SEVERITIES.index, default=None)
 
 
 def leading(findings: Sequence[Finding]) -> list[Finding]:
-    """What is told where there is room for one sentence: the most severe and, where that is of the batch as a
-    whole, the most severe of a column: flags that are many send nobody to where to look.
+    """Return what is reported where there is room for one sentence.
+
+    That is the most severe and, if it is of the batch as a whole, the most severe of a column: many flags
+    tell nobody where to look.
     """
     order = sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))
     first, of_a_column = order[:1], [f for f in order if f.column][:1]
@@ -77,9 +78,11 @@ def leading(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
-    """For a reader: one finding a cause. Columns that moved, with those computed from the same ones, are told
-    as one; missing values of the delivery's columns, not of what is computed from them; and where a source
-    fails, every column says so: more than five of a kind are told as one, the most severe.
+    """Return one finding a cause, for a reader.
+
+    Columns that moved are one finding with those computed from the same ones. Missing values are those of the
+    delivery's columns, not of what is computed from them. Where a source fails, every column says so: more
+    than five of a kind become one, the most severe.
     """
     told = _by_cause(findings, dataset)
     kinds = Counter(finding.kind for finding, _ in told)
@@ -102,7 +105,7 @@ def gathered(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
 
 
 def _by_cause(findings: Sequence[Finding], dataset: Dataset) -> list[tuple[Finding, list[Finding]]]:
-    """The first of each cause and all of it, in the order in which they are told."""
+    """Return the first finding of each cause, with all of it, in the order of reporting."""
     causes: list[tuple[Finding, list[Finding]]] = []
     for finding in sorted(findings, key=lambda f: -_weight(f)):
         behind = set(dataset.sources(finding.columns))
@@ -117,7 +120,7 @@ def _by_cause(findings: Sequence[Finding], dataset: Dataset) -> list[tuple[Findi
 
 
 def _weight(finding: Finding) -> float:
-    """By what a cause is told: the most severe, a column before a pair, the farthest."""
+    """Rank the findings of a cause: the most severe first, a column before a pair, then the farthest."""
     apart = abs((finding.value or 0.0) - (finding.usual or 0.0)) / (finding.allowed or 1.0)
     a_pair = finding.kind == "correlation"
     return 10 * SEVERITIES.index(finding.severity) - 5 * a_pair + apart / (1 + apart)
@@ -130,7 +133,7 @@ def _with_others(first: Finding, alike: Sequence[Finding]) -> Finding:
 
 
 def _of_sources(alike: Sequence[Finding], dataset: Dataset) -> Finding:
-    """Of columns whose share of missing values changed: those of the delivery that are behind them."""
+    """Combine columns whose share of missing values changed into one finding about the delivery's columns."""
     most = max(alike, key=lambda f: abs((f.value or 0.0) - (f.usual or 0.0)))
     names = dataset.sources(f.column for f in alike)
     if len(alike) == 1 and names == [most.column]:
@@ -150,10 +153,10 @@ def _named(columns: Sequence[str]) -> str:
 
 
 def news(findings: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
-    """What is not known yet, or was less severe.
+    """Return what is not known yet, or was less severe.
 
     Args:
-        known: what was told of the batch before, and of this one when it was scored earlier.
+        known: what was reported of the batch before, and of this one when it was scored earlier.
     """
     rank = {
         f.key: SEVERITIES.index(f.severity) for f in sorted(known, key=lambda f: SEVERITIES.index(f.severity))

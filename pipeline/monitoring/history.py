@@ -1,9 +1,9 @@
 """What is usual of a dataset's batches, learned from the earlier ones.
 
-Usual is the median of batches of the same weekday where there are three of them and weekdays foretell better
-than all days do, else of all. Allowed is the larger of a floor, an effect that a person would want to know
-of, and five times as far as one batch in ten is from what the others foretell of it. While there is less than
-a week of history, ten floors.
+Usual is the median of batches of the same weekday, where there are three of them and weekdays predict better
+than all days do; else of all batches. Allowed is the larger of a floor, an effect that a person would want to
+know of, and five times the error that one batch in ten exceeds when predicted from the others. With less than
+a week of history, it is ten floors.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pipeline.monitoring.findings import Finding
 
 MOST_EARLIER = 56  # batches: eight weeks of days
 FEWEST_SIMILAR, FEWEST_EARLIER = 3, 7  # of the same weekday, of any
-# times what one batch in ten exceeds is allowed: where days differ by themselves, they do so with long tails
+# times the error that one batch in ten exceeds is allowed: differences between days have long tails
 SPREAD, SHARE = 5.0, 0.9
 FEW = 10.0  # times the floor, while too little is known
 
 
 @dataclass(frozen=True)
 class Past:
-    """An earlier batch: its day, its numbers, and what was told of it."""
+    """An earlier batch: its day, its numbers, and its findings."""
 
     batch_id: str
     day: date
@@ -38,8 +38,11 @@ class Past:
 
 @dataclass(frozen=True)
 class Usual:
-    """What similar batches did. floor: an effect that a person would want to know of.
-    below, above: how far from the median days go by themselves. known: false while they are too few."""
+    """What similar batches did.
+
+    floor: an effect that a person would want to know of. below, above: how far from the median days go by
+    themselves. known: False while they are too few.
+    """
 
     median: float
     floor: float
@@ -48,12 +51,14 @@ class Usual:
     known: bool
 
     def allowed(self, value: float) -> float:
-        """How far from the median is not told of, on a value's side."""
+        """Return the distance from the median that is not reported, on a value's side."""
         return max(self.floor, self.above if value > self.median else self.below)
 
     def beyond(self, value: float, *, noise: float) -> float:
-        """How many times as far from the median as is allowed: beyond the floor without chance's part, and
-        beyond what days differ by, of which chance is a part.
+        """Return the distance from the median, in multiples of what is allowed.
+
+        It must be beyond the floor without chance's part, and beyond the days' spread, which chance is part
+        of.
         """
         apart = abs(value - self.median)
         spread = self.above if value > self.median else self.below
@@ -61,7 +66,7 @@ class Usual:
         return float(min(by_floor, apart / spread if spread else np.inf))
 
     def above_by(self, value: float, *, noise: float) -> float:
-        """The same of a number of which less is no news."""
+        """Return the same for a number of which less is no news."""
         return self.beyond(value, noise=noise) if value > self.median else 0.0
 
 
@@ -75,9 +80,10 @@ class History:
     def usual(
         self, key: str, read: Callable[[Measures], float | None], floor: float, expected: float
     ) -> Usual:
-        """What is usual of one number. expected: while too little is known. The batches just before of which
-        the same was told are left out, so that drift that stays is told every day, unless they are most: then
-        it is usual by now.
+        """Return what is usual of one number.
+
+        expected: while too little is known. The latest unbroken run of batches with the same finding is left
+        out, so that lasting drift is reported every day; unless they are most, and it is usual by now.
         """
         known = [(p, value) for p in self.past if (value := read(p.measures)) is not None]
         recent = known[-MOST_EARLIER:]
@@ -90,18 +96,19 @@ class History:
         weekdays, today = np.array([p.day.weekday() for p, _ in recent]), self.day.weekday()
         median, apart = _foretold(values, weekdays, today)
         same = values[weekdays == today]
-        if len(same) < FEWEST_SIMILAR:  # one or two of the same weekday say little, but more than none
+        if len(same) < FEWEST_SIMILAR:  # one or two of the same weekday say a little
             apart = np.concatenate([apart, np.repeat(same - median, len(values))])
-        share = min(1.0, SHARE * (1 + 1 / len(values)))  # of few errors the largest: the next may be larger
+        share = min(1.0, SHARE * (1 + 1 / len(values)))  # the largest of few errors: the next may be larger
         low, high = (float(x) for x in np.quantile(apart, [1 - share, share]))
         return Usual(median, floor, max(0.0, -SPREAD * low), max(0.0, SPREAD * high), known=True)
 
 
 def _foretold(values: Array, weekdays: Array, today: int) -> tuple[float, Array]:
-    """What earlier batches foretell of one of a weekday, and how far from the like each of them was itself.
+    """Predict a batch of a weekday from the earlier ones, and return how wrong that is for each of them.
 
-    The median of its weekday where weekdays foretell better than all days do, else of all. Each batch is
-    foretold by the others alone: three equal weekdays that agree by chance would promise too much.
+    The prediction is the median of its weekday where weekdays predict better than all days do, else of all.
+    Each batch is predicted by the others alone: three equal weekdays that agree by chance would promise too
+    much.
 
     Returns:
         median, errors: errors of the earlier batches, (n,).
@@ -119,7 +126,7 @@ def _foretold(values: Array, weekdays: Array, today: int) -> tuple[float, Array]
 
 
 def _medians_of_others(values: Array) -> Array:
-    """Of each value the median of all others: what it would have been judged by. (n,), n at least 2"""
+    """Return for each value the median of all others, which would have predicted it. (n,), n at least 2"""
     n = len(values)
     order = np.argsort(values, kind="stable")
     rank = np.empty(n, dtype=int)

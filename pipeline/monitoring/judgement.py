@@ -1,11 +1,10 @@
-"""From a batch's numbers and those of earlier batches to what is worth telling: what, where, how much, what
-to do next.
+"""From a batch's numbers and those of earlier batches to findings: what, where, how much, what to do next.
 
 Belongs here: what is too much, and the words. Pure: nothing is read, nothing is written. Does not: the
-numbers (detection/measures.py), what is usual (history.py), or whom they are told (notify/alerts.py).
+numbers (detection/measures.py), what is usual (history.py), or who gets the findings (notify/alerts.py).
 
-Too much is farther from what is usual than is allowed there; what chance does in a batch of that size is
-taken off first. While too little is known, what is beyond is told a step lower.
+Too much is farther from the usual than is allowed; the effect of chance in a batch of that size is subtracted
+first. While too little is known, what is beyond is reported a step lower.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, 
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
 DAYS_OF_BACKLOG = 7
-# batches whose flags are counted, the least share of those expected, and how many these must be
+# batches whose flags are counted, the least share of those expected, and the least number expected
 FEW_IN, FEW, FEWEST_EXPECTED = 7, 0.2, 20
 
 
 def redeliver(dataset: Dataset, *, unreadable: bool) -> str:
-    """What to do about a delivery that was refused; no contract mends a file that cannot be read."""
+    """Say what to do about a refused delivery; no contract mends a file that cannot be read."""
     if unreadable:
         return "have it written and delivered again; it is checked anew by itself"
     return (
@@ -45,8 +44,7 @@ def redeliver(dataset: Dataset, *, unreadable: bool) -> str:
 def judge(
     now: Measures, past: Sequence[Past], day: date, *, dataset: Dataset, batch_id: str
 ) -> tuple[Finding, ...]:
-    """What is worth telling of a batch, the most severe first, and of its columns after what is so of the
-    batch as a whole.
+    """Return the findings on a batch, the most severe first, and the batch as a whole before its columns.
 
     Args:
         past: earlier batches, oldest first.
@@ -130,11 +128,11 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
     expected = now.expected_flagged / now.n_records
     usual = history.usual("flags", lambda m: m.n_flagged / max(1, m.n_records), 2 * expected, expected)
     share = now.n_flagged / now.n_records
-    if usual.median < expected:  # a feed cleaner than its budget is no reason to call the budget an excess
+    if usual.median < expected:  # a feed cleaner than its budget does not make the budget an excess
         usual = replace(usual, median=expected)
     noise = _noise_of_share(share, now.n_records)
     beyond = usual.beyond(share, noise=noise)
-    # days that differ widely excuse much, but not this: calibration, too, says what to expect
+    # widely differing days excuse much, but not this: calibration, too, says what to expect
     beyond_budget = min(share / (FAR * expected), (share - noise) / expected) if expected else 0.0
     if beyond_budget > max(1.0, beyond):
         usual = Usual(expected, 2 * expected, 0.0, 0.0, known=True)
@@ -152,8 +150,9 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
 
 
 def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
-    """A threshold too high to find anything looks like quiet nights; what is promised is what normal records
-    give.
+    """Report too few flags: a threshold too high to find anything looks like quiet nights.
+
+    What is promised is what normal records give.
     """
     last = [*(p.measures for p in history.past[1 - FEW_IN :]), now]
     flagged, expected = sum(m.n_flagged for m in last), sum(_expected_of_values(m) for m in last)
@@ -172,7 +171,7 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
 
 
 def _expected_of_values(measures: Measures) -> float:
-    """As many flags as normal records would give; those without a value in any column give none."""
+    """Return the flags that normal records would give; those without a value in any column give none."""
     silent = min((drift.missing for drift in measures.columns.values()), default=0.0)
     return measures.expected_flagged * (1 - silent)
 
@@ -244,7 +243,10 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
 
 
 def _correlations(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
-    """The pairs that changed most; a column that left its partner leaves others, too, and is told of once."""
+    """Report the pairs that changed most.
+
+    A column that left its partner leaves others, too, and is reported once.
+    """
     told: set[str] = set()
     by_change = sorted(now.columns.items(), key=lambda item: (-(item[1].correlation or 0.0), item[0]))
     for name, drift in by_change:
@@ -276,8 +278,9 @@ def _of(
 
 
 def _noise_of_share(share: float, n: int) -> float:
-    """How far chance takes a share of n records from what it truly is: to the end of a one-sided exact
-    interval.
+    """Return how far chance takes a share of n records from the true one.
+
+    That is to the end of a one-sided exact interval.
     """
     from scipy.special import bdtri
 

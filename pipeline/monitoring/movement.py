@@ -1,6 +1,6 @@
 """How a column moved, in words.
 
-Belongs here: quantiles and shares read off histograms. Does not: whether it moved enough to be told
+Belongs here: quantiles and shares read off histograms. Does not: whether it moved enough to be reported
 (judgement.py).
 """
 
@@ -15,19 +15,20 @@ from pipeline.detection.measures import ColumnDrift
 from pipeline.numerals import number
 
 STILL = 0.99  # share of a batch's values in one bin of training
-# of which the first that moved is told
+# the first that moved is reported
 QUANTILES = {"the median": 0.5, "the 90 % quantile": 0.9, "the 10 % quantile": 0.1}
 
 
 def stands_still(drift: ColumnDrift) -> bool:
-    """Whether next to all values of a number lie in one bin of training: it varies no more."""
+    """Return whether nearly all values of a number are in one bin of training: it no longer varies."""
     return drift.shift is not None and max(drift.counts, default=0) >= STILL * max(1, sum(drift.counts))
 
 
 def moved_words(drift: ColumnDrift, *, whole: bool = False) -> str:
-    """How a column moved, in words: a number's median, or another quantile where medians read alike, or the
-    share beyond where a quantile was seen to lie at most; of a category the value that gained and the one
-    that lost.
+    """Say how a column moved.
+
+    For a number: its median, or another quantile where medians read alike, or the share beyond the outermost
+    edge. For a category: the value that gained and the one that lost.
 
     Args:
         whole: the column holds whole numbers, and so do its quantiles.
@@ -61,7 +62,7 @@ def moved_words(drift: ColumnDrift, *, whole: bool = False) -> str:
 
 
 def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any], whole: bool) -> str:
-    """The value that this share of the records lies below, or the edge that it lies beyond."""
+    """Return the value that this share of the records lies below, or the edge that it lies beyond."""
     if not sum(counts) or not edges:
         return "none"
     place = int(np.searchsorted(np.cumsum(counts), sum(counts) * share))
@@ -76,7 +77,7 @@ def _quantile(share: float, counts: Sequence[int], edges: Sequence[Any], whole: 
 
 
 def _bin(place: int, edges: Sequence[Any]) -> str:
-    """A bin as a person reads it; one that begins with a value and ends just above it is that value."""
+    """Describe a bin; one that begins with a value and ends just above it is that value."""
     if not edges:
         return "alike"
     if place in {0, len(edges)}:
@@ -86,5 +87,5 @@ def _bin(place: int, edges: Sequence[Any]) -> str:
 
 
 def plain(edge: float) -> str:
-    """An edge between bins as a person reads it; the one just above a value is that value."""
+    """Format an edge between bins; the one just above a value is that value."""
     return number(edge if abs(edge) > 1e-300 else 0.0)

@@ -1,5 +1,6 @@
-"""What was measured of each batch, one row a batch, in the ledger's database; a batch that is scored again
-replaces its row.
+"""What was measured of each batch, one row a batch, in the ledger's database.
+
+A batch that is scored again replaces its row.
 
 Belongs here: the table, writing a row, reading earlier ones. Does not: what the numbers mean (judgement.py).
 """
@@ -20,7 +21,7 @@ from pipeline.monitoring.history import Past
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.ledger_schema import instant, metadata
 
-# earlier batches: as many as eight of a weekday need where some days bring none, and a month of the others
+# earlier batches: enough for eight of a weekday where some days bring none, and a month of the others
 MOST_READ = 90
 
 measures = sa.Table(
@@ -28,7 +29,7 @@ measures = sa.Table(
     metadata,
     sa.Column("dataset", sa.String(63), primary_key=True),
     sa.Column("batch_id", sa.String(250), primary_key=True),
-    sa.Column("day", sa.String(10), nullable=False),  # that it counts with: window.day
+    sa.Column("day", sa.String(10), nullable=False),  # the day that it counts with: window.day
     sa.Column("model_version", sa.Integer, nullable=False),
     sa.Column("measured_at", instant, nullable=False),
     sa.Column("measures", sa.JSON, nullable=False),
@@ -46,7 +47,7 @@ class Watched(Past):
 
 
 def replace(ledger: Ledger, dataset: str, watched: Watched) -> None:
-    """Write a batch's row in the place of the one that there was."""
+    """Write a batch's row, replacing the earlier one."""
     row = {
         "dataset": dataset,
         "batch_id": watched.batch_id,
@@ -63,15 +64,13 @@ def replace(ledger: Ledger, dataset: str, watched: Watched) -> None:
 
 
 def one(ledger: Ledger, dataset: str, batch_id: str) -> Watched | None:
-    """A batch's row; None where it was never measured."""
+    """Return a batch's row; None where it was never measured."""
     found = _read(ledger, (measures.c.dataset == dataset) & (measures.c.batch_id == batch_id), 1)
     return found[0] if found else None
 
 
 def judge_again(ledger: Ledger, dataset: str, watched: Watched) -> bool:
-    """Write what a batch is judged to be, unless it was measured anew meanwhile; returns whether it was
-    written.
-    """
+    """Write a batch's new judgement unless it was measured again meanwhile; return whether it was written."""
     same = (measures.c.dataset == dataset) & (measures.c.batch_id == watched.batch_id)
     as_known = same & (measures.c.measured_at == watched.measured_at)
     judged = {
@@ -83,18 +82,18 @@ def judge_again(ledger: Ledger, dataset: str, watched: Watched) -> bool:
 
 
 def before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[Watched]:
-    """The newest batches before one, oldest first."""
+    """Return the newest batches before one, oldest first."""
     return _read(ledger, (measures.c.dataset == dataset) & _earlier(day, batch_id), MOST_READ)
 
 
 def ids_before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[str]:
-    """The same batches, by name alone; newest first."""
+    """Return the names of the same batches; newest first."""
     newest_first = (measures.c.day.desc(), measures.c.batch_id.desc())
     return _ids(ledger, dataset, _earlier(day, batch_id), newest_first, MOST_READ)
 
 
 def ids_after(ledger: Ledger, dataset: str, day: date, batch_id: str, n: int) -> list[str]:
-    """The next batches after one, oldest first."""
+    """Return the next batches after one, oldest first."""
     later = ~_earlier(day, batch_id) & (measures.c.batch_id != batch_id)
     return _ids(ledger, dataset, later, (measures.c.day, measures.c.batch_id), n)
 
@@ -113,7 +112,7 @@ def _ids(
 
 
 def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
-    """What was told of batches, by batch_id; those that were never measured are left out."""
+    """Return the findings on batches, by batch_id; those that were never measured are left out."""
     query = sa.select(measures.c.batch_id, measures.c.findings).where(
         measures.c.dataset == dataset, measures.c.batch_id.in_(batch_ids)
     )
@@ -125,9 +124,10 @@ def findings(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> dict[str
 
 
 def newest(ledger: Ledger, dataset: str, n: int = 1, *, strays: bool = True) -> list[Watched]:
-    """The newest batches, oldest first; strays: with those of other periods than their delivery's.
+    """Return the newest batches, oldest first.
 
-    Rows of before a batch's day was held to when it was read may be dated in the future: they are none.
+    strays: include those of other periods than their delivery's. Rows from before a batch's day was capped at
+    its reading may be dated in the future, and are left out.
     """
     until_today = measures.c.day <= datetime.now(UTC).date().isoformat()
     wanted = (measures.c.dataset == dataset) & until_today

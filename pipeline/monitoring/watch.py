@@ -1,4 +1,4 @@
-"""Measure a batch that has just been scored, hold it against earlier ones, and keep both.
+"""Measure a batch that has just been scored, compare it with earlier ones, and keep both.
 
 Belongs here: where each number comes from. Does not: how it is computed (detection/measures.py), or what it
 means (judgement.py).
@@ -42,7 +42,7 @@ def watch(
     backlog: int,
     scored_at: datetime,
 ) -> Watched:
-    """Measure, judge and keep. Done twice, it is done once.
+    """Measure, judge and keep. Idempotent: the batch has one row.
 
     Args:
         scored: None for a batch without an accepted record.
@@ -80,8 +80,9 @@ def watch(
 def judge_again(
     here: Installation, dataset: Dataset, batch_id: str, current: Mapping[str, BatchState]
 ) -> bool:
-    """Hold a batch against all that come before it in time, where it was measured before some of them: of a
-    backlog, batches are scored side by side and finish in any order. Returns whether anything was written.
+    """Judge a batch again if it was measured before some that come before it in time.
+
+    A backlog's batches are scored in parallel and finish in any order. Returns whether anything was written.
     """
     name, watched = dataset.name, store.one(here.ledger, dataset.name, batch_id)
     if watched is None or is_undated(batch_id):
@@ -101,24 +102,24 @@ def judge_again(
 
 
 def is_odd(findings: Iterable[Finding]) -> bool:
-    """Whether a batch as a whole scores higher than usual."""
+    """Return whether a batch as a whole scores higher than usual."""
     return any(finding.key == "scores" for finding in findings)
 
 
 def _counts(batch_id: str, current: Mapping[str, BatchState]) -> bool:
-    """Whether a measured batch is history for later ones."""
+    """Return whether a measured batch is history for later ones."""
     known = current.get(batch_id)
     return known is not None and known.status != "refused" and not is_undated(batch_id)
 
 
 def _known(findings: Sequence[Finding], told: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings, those marked that people know of."""
+    """Return the findings, with those marked that people know of."""
     new = news(findings, told)
     return tuple(replace(finding, told=finding not in new) for finding in findings)
 
 
 def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
-    """What is said of the records of a cut delivery that are of another time: not that a day is too small."""
+    """Return the finding on a cut delivery's records of another time, instead of one on too small a day."""
     others = "1 record is" if state.n_read == 1 else f"{state.n_read:,} records are"
     what = f"{others} of another time than the delivery's name says, and set aside"
     next_step = f"look at them: vaewatch quarantine show {dataset.name} {state.batch_id}"

@@ -1,11 +1,10 @@
-"""What a finding weighs against tonight's flags: less where it does not show in the scores, less from its
-second night on.
+"""How much a finding weighs against tonight's flags: less if the scores do not show it, less after a night.
 
 Belongs here: severities lowered, and the words for it. Pure. Does not: what is too much (judgement.py).
 
-Columns that moved are told for what they may do to the scores, and those are measured, too. What somebody
-was told yesterday is still so tonight: it stays listed, with the day it began, and a page does not open with
-it again unless it got worse.
+Columns that moved are reported for what they may do to the scores, and those are measured, too. What was
+reported yesterday is still true tonight: it stays listed, with the day it began, but a page does not open
+with it again unless it got worse.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, Severity
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import stands_still
 
-ABOVE = 0.1  # of the chance that a record scores above a normal one
-CLEARLY = 0.25  # of the same, beyond the half that normal records have, while too little is known
+ABOVE = 0.1  # floor of the chance that a record scores above a normal one
+CLEARLY = 0.25  # the same, beyond the half that normal records have, while too little is known
 OF_SCORES = {"scores", "tail", "flags"}
-# each is about tonight's own records and as true on the second night: such flags are to be looked at again
+# each is about tonight's own records, and matters as much on the second night: look at such flags again
 OF_TONIGHT = OF_SCORES | {"volume", "strays"}
 
 
 def weighed(found: Sequence[Finding], now: Measures, history: History) -> list[Finding]:
-    """The findings of a batch, each as severe as it is for tonight's flags."""
+    """Return the findings of a batch, each as severe as it is for tonight's flags."""
     calm = _scores_as_usual(now, history) and not any(finding.kind in OF_SCORES for finding in found)
     lost = {finding.column for finding in found if finding.kind == "missing"}
     less = [_without_effect(f) if calm and _would_show(f, now, lost) else f for f in found]
@@ -36,34 +35,36 @@ def weighed(found: Sequence[Finding], now: Measures, history: History) -> list[F
 
 
 def usual_scores(history: History) -> Usual:
-    """What is usual of the chance that a record scores above a normal one."""
+    """Return what is usual of the chance that a record scores above a normal one."""
     usual = history.usual("scores", lambda m: m.above, ABOVE, 0.5)
-    # ten floors are beyond one; and half of them is what the model's own normal records do
+    # ten floors above the expected one half is more than any chance
     return usual if usual.known else replace(usual, floor=CLEARLY, known=True)
 
 
 def noise_of_scores(n_records: int) -> float:
-    """How far chance takes that of so many records."""
+    """Return how far chance moves that for this many records."""
     return 4 * math.sqrt(1 / (12 * n_records))
 
 
 def _scores_as_usual(now: Measures, history: History) -> bool:
-    """Neither higher nor lower: what stands still scores low, and hides what is odd."""
+    """Return whether scores are neither higher nor lower: what stands still scores low and hides oddness."""
     if now.above is None or not now.n_records:
         return False
     return usual_scores(history).beyond(now.above, noise=noise_of_scores(now.n_records)) <= 1
 
 
 def _would_show(finding: Finding, now: Measures, lost: Set[str]) -> bool:
-    """Values that lie elsewhere or go together otherwise raise scores; a column that stands still raises none
-    and hides what would have been odd in it, as one does whose values are missing.
+    """Return whether a finding would raise scores.
+
+    Values that move or go together differently do. A column that stands still does not, and hides what would
+    have been odd in it, as does one whose values are missing.
     """
     still = finding.kind == "drift" and stands_still(now.columns[finding.column])
     return finding.kind in MOVED and not still and not lost & set(finding.columns)
 
 
 def _without_effect(finding: Finding) -> Finding:
-    """A step lower: what moved does not show in the scores."""
+    """Lower the severity a step: what moved does not show in the scores."""
     lower = _lower(finding.severity)
     step = finding.next_step
     if lower == "notice":
@@ -72,7 +73,7 @@ def _without_effect(finding: Finding) -> Finding:
 
 
 def _lasting(finding: Finding, past: Sequence[Past]) -> Finding:
-    """A step lower where the same was told of the batches just before, as severe or more."""
+    """Lower the severity a step if the batches just before had the same finding, as severe or more."""
     if finding.kind in OF_TONIGHT:
         return finding
     before = [[f for f in p.findings if f.key == finding.key] for p in reversed(past)]
@@ -81,7 +82,7 @@ def _lasting(finding: Finding, past: Sequence[Past]) -> Finding:
         return finding
     known = max(SEVERITIES.index(f.severity) for f in row) >= SEVERITIES.index(finding.severity)
     severity = _lower(finding.severity) if known else finding.severity
-    since = row[-1].since or past[-len(row)].day.isoformat()  # it may have begun before what is remembered
+    since = row[-1].since or past[-len(row)].day.isoformat()  # or before what is remembered
     return replace(finding, since=since, severity=severity)
 
 
