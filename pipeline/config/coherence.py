@@ -1,4 +1,4 @@
-"""Whether a dataset's settings go together: columns that are named exist and are of a kind that serves.
+"""Whether a dataset's settings are consistent: columns that are named exist and are of a suitable kind.
 
 Belongs here: faults between settings, with the place of each, in a file that may have other faults as well.
 Does not: what is wrong with a setting by itself (dataset.py, columns.py).
@@ -16,7 +16,7 @@ TIMES = {"date", "timestamp", "timestamp_utc"}
 
 
 def between_settings(raw: Mapping[str, Any]) -> list[Fault]:
-    """Faults between a dataset's settings, and where; what is faulty in itself is passed over."""
+    """Return faults between a dataset's settings, and where, ignoring settings faulty by themselves."""
     columns = raw.get("columns")
     if not isinstance(columns, dict):
         return []
@@ -102,5 +102,5 @@ def _names(_raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list, and a single name as a list of one; anything else is a fault by itself."""
+    """Return a list, or a single name as a list of one; anything else is a fault by itself."""
     return value if isinstance(value, list) else [value] if isinstance(value, str) else []

@@ -1,6 +1,6 @@
-"""What a person may say of one column: its type, its role, its rules, or the SQL that it is derived by.
+"""What a person may say of one column: its type, its role, its rules, or the SQL that derives it.
 
-Belongs here: a column by itself. Does not: columns among each other (coherence.py), or what a rule means for
+Belongs here: a column by itself. Does not: relations between columns (coherence.py), or what a rule means for
 data (contracts.py).
 """
 
@@ -20,7 +20,7 @@ NUMBERS = ("float", "int", "decimal")
 
 @cache
 def _refused_by_duckdb(pattern: str) -> str:
-    """Why DuckDB, which will match it, refuses a pattern: it knows no look-around and no back-references."""
+    """Return why DuckDB, which will match it, refuses a pattern: it has no look-around or back-references."""
     import duckdb
 
     with duckdb.cursor() as connection:  # opens no database; the process's own connection may be busy
@@ -82,8 +82,9 @@ class Column(Strict):
 
     @property
     def is_quantity(self) -> bool:
-        """Whether its values are larger and smaller ones to the model: codes of role categorical are
-        numbers, too, and one is only another than the next.
+        """Whether its values have an order for the model.
+
+        Codes of role categorical are numbers, too, but merely different ones.
         """
         return self.is_number and self.role != "categorical"
 

@@ -29,7 +29,7 @@ SQL_TYPES = {
     "timestamp": "TIMESTAMP",
     "timestamp_utc": "TIMESTAMPTZ",
 }
-# a date farther ahead of its reading is not believed; up to it clocks differ, or zones where none is given
+# a date farther ahead of its reading is not believed; less may be a clock, or a zone that is not given
 AHEAD = timedelta(days=1)
 RESERVED = re.compile(
     r"(?i)file_row_number|vaewatch_.*"
@@ -47,7 +47,7 @@ class RowRule:
 
     Attributes:
         code: the reason written beside a record.
-        column: the column it is about; None where several make up a key.
+        column: the column it is about; None where a key has several.
         violates: SQL over the relation `batch`, true for a record that breaks the rule, never NULL.
         minimum, maximum, values, pattern, columns: the rule's own bounds, for reports.
     """
@@ -88,19 +88,19 @@ class SchemaFit:
 
 
 def kept_columns(dataset: Dataset) -> dict[str, Column]:
-    """The columns that vaewatch carries: all but those of type `other`."""
+    """Return the columns that vaewatch carries: all but those of type `other`."""
     return {name: column for name, column in dataset.columns.items() if column.type != "other"}
 
 
 def contract_hash(dataset: Dataset) -> str:
-    """Twelve hex digits that change when a promise changes."""
+    """Return twelve hex digits that change when the contract changes."""
     promises = dataset.model_dump(mode="json", include={"key", "time", "columns", "batch"})
     promises["split"] = dataset.incoming.split
     return hashlib.sha256(json.dumps(promises, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def contract_type(arrow: pa.DataType) -> str:
-    """The contract type that holds every value of an Arrow type exactly; `other` where none does."""
+    """Return the contract type that holds every value of an Arrow type exactly; `other` where none does."""
     if pa.types.is_dictionary(arrow):
         return contract_type(arrow.value_type)
     if pa.types.is_timestamp(arrow):
@@ -125,7 +125,7 @@ def contract_type(arrow: pa.DataType) -> str:
 
 
 def fits(column: Column, arrow: pa.DataType) -> bool:
-    """Whether every value of an Arrow type can be held by the contract's type without loss of meaning."""
+    """Return whether the contract's type holds every value of an Arrow type without loss of meaning."""
     if pa.types.is_dictionary(arrow):
         return fits(column, arrow.value_type)
     found = contract_type(arrow)
@@ -176,17 +176,17 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
 
 
 def reserved(names: Iterable[str]) -> list[str]:
-    """Which of a file's columns cannot be read beside the ones that reading adds."""
+    """Return which of a file's columns clash with the ones that reading adds."""
     return [name for name in names if RESERVED.fullmatch(name)]
 
 
 def sql_type(column: Column) -> str:
-    """The DuckDB type that holds a contract type."""
+    """Return the DuckDB type that holds a contract type."""
     return SQL_TYPES.get(column.type, column.type.upper())
 
 
 def typed(name: str, column: Column) -> str:
-    """SQL that reads a file's column as its contract type; NaN is read as missing."""
+    """Return SQL that reads a file's column as its contract type; NaN is read as missing."""
     value = f"CAST({sql.name(name)} AS {sql_type(column)})"
     # not isnan(): DuckDB answers it from a file's statistics, and those leave NaN out
     return (
@@ -195,7 +195,7 @@ def typed(name: str, column: Column) -> str:
 
 
 def row_rules(dataset: Dataset) -> list[RowRule]:
-    """Every rule of the contract that can set a record aside."""
+    """Return every rule of the contract that can set a record aside."""
     rules: list[RowRule] = []
     for name, column in kept_columns(dataset).items():
         quoted = sql.name(name)
@@ -223,7 +223,7 @@ def _range_rule(name: str, column: Column) -> RowRule:
         bounds.append(f"{value} < {column.min!r}::DOUBLE")
     if column.max is not None:
         bounds.append(f"{value} > {column.max!r}::DOUBLE")
-    # an infinite value is set aside for being that: one reason is enough
+    # an infinite value is set aside as such: one reason is enough
     violates = f"coalesce(({' OR '.join(bounds)}) AND NOT isinf({value}), false)"
     return RowRule("out_of_range", name, violates, minimum=column.min, maximum=column.max)
 
@@ -237,7 +237,7 @@ def _key_rule(key: list[str]) -> RowRule:
 
 
 def batch_rules(dataset: Dataset) -> list[BatchRule]:
-    """Every rule of the contract that can refuse a whole batch."""
+    """Return every rule of the contract that can refuse a whole batch."""
     promised = dataset.batch
     rules = [
         BatchRule("columns", columns=tuple(kept_columns(dataset))),

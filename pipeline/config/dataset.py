@@ -1,7 +1,7 @@
 """What a person may say of a dataset: batches, columns, training, flagging, promotion.
 
-Belongs here: the settings, their bounds, and what they mean for each other. Does not: reading them from a
-file (files.py), one column by itself (columns.py), or what a rule means for data (contracts.py).
+Belongs here: the settings, their bounds, and how they relate. Does not: reading them from a file (files.py),
+one column by itself (columns.py), or what a rule means for data (contracts.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNWRITABLE = re.compile(
 )  # deltalake or a database URL loses such paths
 
 
-RECIPE = (  # vae_core.Recipe's, repeated here as it comes with torch; a test holds them equal
+RECIPE = (  # vae_core.Recipe's, repeated because importing that takes torch; a test holds them equal
     "n_members", "width", "n_latents", "encoder", "posterior", "prior", "n_components", "noise", "column_noise", "sigma",
     "sigma_floor", "step_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
     "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
@@ -85,8 +85,9 @@ class BatchRules(Strict):
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text spells, a whole one where it is: YAML 1.1 reads 1e-3 and 1e3, without a point,
-    as text. None where it is none.
+    """Return the number that a text spells, an integer if it is whole; None if it is none.
+
+    YAML 1.1 reads 1e-3 and 1e3, without a point, as text.
     """
     with suppress(ValueError):
         value = float(text)
@@ -229,7 +230,10 @@ def _as_derived(value: Any) -> Any:
 
 
 def holds_tables(path: Path) -> Path:
-    """The path, where tables can lie under it."""
+    """Return the path.
+
+    Raises ValueError where tables cannot lie under it.
+    """
     if found := _UNWRITABLE.search(str(path)):
         raise ValueError(f"tables cannot lie in {str(path)!r}: {found[0]!r} in a folder's name")
     return path
@@ -297,12 +301,12 @@ class Dataset(Strict):
 
     @property
     def named_file(self) -> str:
-        """The dataset's file, as a sentence names it."""
+        """The dataset's file, for use in a sentence."""
         return str(self.file or f"the file of dataset {self.name}")
 
     @property
     def scored_at_once(self) -> int:
-        """How many batches; one where derived columns look back: the batch before must be there."""
+        """How many batches may be scored at once; one where derived columns need the batch before."""
         return 1 if self.derived else self.schedule.parallel
 
     @cached_property
@@ -313,15 +317,15 @@ class Dataset(Strict):
 
     @cached_property
     def with_derived(self) -> dict[str, Column]:
-        """The columns, and after them the derived ones."""
+        """The columns, then the derived ones."""
         return {**self.columns, **{name: derived.column for name, derived in self.derived.items()}}
 
     def sources(self, names: Iterable[str]) -> list[str]:
-        """The file's own columns behind these: themselves, and those that a derived one is computed from."""
+        """Return the file's own columns behind these: themselves, or the sources of a derived one."""
         read = " ".join(self.derived[name].sql if name in self.derived else f'"{name}"' for name in names)
         words = {(quoted or plain).lower() for quoted, plain in re.findall(r'"([^"]+)"|(\w+)', read)}
         return [name for name in self.columns if name.lower() in words]
 
     def columns_with(self, *roles: Role) -> list[str]:
-        """Names of the columns with one of these roles, derived ones among them, in the file's order."""
+        """Return names of the columns with one of these roles, derived ones included, in the file's order."""
         return [name for name, column in self.with_derived.items() if column.role in roles]

@@ -1,14 +1,14 @@
 """Columns computed by SQL from a record and from the ones before it, across the boundaries of batches.
 
 Belongs here: the relation of accepted records with their derived columns. Does not: what is done with it
-(training/training_set.py, detection/scoring.py). An expression is DuckDB's, over the dataset's columns; three
-windows are there to look back:
+(training/training_set.py, detection/scoring.py). An expression is DuckDB's, over the dataset's columns. Three
+windows look back:
 
     by_time    every earlier record, in order of time: Redox - lag(Redox) OVER by_time
     the_hour   records of the last hour:               Redox - median(Redox) OVER the_hour
     the_day    records of the last day
 
-Each within the record's `entity`, where the dataset has one. Nothing looks ahead: a value is the same
+Each is within the record's `entity`, where the dataset has one. Nothing looks ahead: a value is the same
 whatever comes later.
 """
 
@@ -29,7 +29,7 @@ BATCH, ROW, KEY = '"vaewatch batch"', '"vaewatch row"', '"vaewatch key"'
 
 
 def accepted(dataset: Dataset, files: Sequence[str], *, since: datetime | None = None) -> str:
-    """SQL for the accepted records in these files of the `records` table, derived columns beside the others.
+    """Return SQL for the accepted records in these files of the `records` table, with derived columns.
 
     Columns: BATCH, ROW, KEY, every column of the contract, every derived one as DOUBLE.
 
@@ -49,8 +49,9 @@ def accepted(dataset: Dataset, files: Sequence[str], *, since: datetime | None =
 
 
 def beside(dataset: Dataset, records: str) -> str:
-    """SQL for a relation's records with their derived columns; it must have BATCH, ROW and the contract's
-    columns.
+    """Return SQL for a relation's records with their derived columns.
+
+    The relation must have BATCH, ROW and the contract's columns.
     """
     if not dataset.derived:
         return records
@@ -58,13 +59,13 @@ def beside(dataset: Dataset, records: str) -> str:
 
 
 def faults(dataset: Dataset) -> list[tuple[str, str]]:
-    """Derived columns whose expression DuckDB would refuse, and why."""
+    """Return derived columns whose expression DuckDB would refuse, and why."""
     import duckdb
 
     found: list[tuple[str, str]] = []
     if not dataset.derived:
         return found
-    with duckdb.cursor() as connection:  # one of our own: the process's refuses who comes while it is busy
+    with duckdb.cursor() as connection:  # our own: the process's refuses queries while it is busy
         for name in dataset.derived:
             try:
                 connection.execute(_trial(dataset, name))
@@ -83,7 +84,7 @@ def _trial(dataset: Dataset, name: str) -> str:
 
 
 def definitions(dataset: Dataset) -> dict[str, Any]:
-    """What derived columns are made of, to tell whether a model knows them as they are now."""
+    """Return the definitions of derived columns, to tell whether a model learned them as they are now."""
     if not dataset.derived:
         return {}
     return {

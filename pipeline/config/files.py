@@ -1,6 +1,6 @@
 """Datasets from their YAML files and the environment.
 
-Belongs here: reading, and saying every fault of a file in one message with its line and the nearest known
+Belongs here: reading, and reporting every fault of a file in one message with its line and the nearest known
 key. Does not: what is allowed (dataset.py).
 """
 
@@ -24,12 +24,12 @@ YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # seven times faste
 
 
 def dataset_files(folder: Path) -> list[Path]:
-    """The files of a folder that describe a dataset, in order or not."""
+    """Return the files of a folder that describe a dataset, valid or not."""
     return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
 
 
 def load_datasets(folder: Path) -> dict[str, Dataset]:
-    """Every dataset file of a folder, by name.
+    """Return every dataset of a folder, by name.
 
     Raises:
         ConfigError: with every fault of every file.
@@ -41,7 +41,7 @@ def load_datasets(folder: Path) -> dict[str, Dataset]:
 
 
 def read_datasets(folder: Path, only: str | None = None) -> tuple[dict[str, Dataset], list[str]]:
-    """The datasets of a folder whose files are in order, by name, and what is wrong with the others.
+    """Return the datasets of a folder whose files are valid, by name, and what is wrong with the others.
 
     only: one dataset; where it has a file of its own, no other is read.
     """
@@ -69,7 +69,7 @@ def read_datasets(folder: Path, only: str | None = None) -> tuple[dict[str, Data
 
 
 def load_dataset(path: Path) -> Dataset:
-    """One dataset file, with overrides from VAEWATCH_<DATASET>__<SECTION>__<KEY> in the environment.
+    """Read one dataset file, with overrides from VAEWATCH_<DATASET>__<SECTION>__<KEY> in the environment.
 
     Raises:
         ConfigError: every fault in one message, with line numbers and the nearest known key.
@@ -100,7 +100,7 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Lay values from the environment over a file's; returns which variable set what."""
+    """Lay values from the environment over a file's. Returns which variable set what."""
     prefix = _prefix(str(raw.get("dataset", "")))
     set_by: dict[tuple[str, ...], str] = {}
     for variable in sorted(name for name in environment if name.startswith(prefix)):
@@ -122,7 +122,7 @@ def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple
 
 
 def _faulty_expressions(dataset: Dataset) -> list[tuple[tuple[Any, ...], str]]:
-    if not dataset.derived:  # most datasets are read without pyarrow and DuckDB
+    if not dataset.derived:  # so that most datasets are read without pyarrow and DuckDB
         return []
     from pipeline.config import derived
 
@@ -138,7 +138,7 @@ def _same_key(node: Mapping[str, Any], lowered: str) -> str:
 
 
 def _origin(root: yaml.Node, variables: Mapping[tuple[str, ...], str], loc: tuple[Any, ...]) -> str:
-    """The variable that set this, else the line, else a variable that set something in it."""
+    """Return the variable that set this, else the line, else a variable that set something in it."""
     exact = [variable for set_, variable in variables.items() if loc[: len(set_)] == set_]
     inside = [variable for set_, variable in variables.items() if set_[: len(loc)] == loc]
     line = _line_of(root, loc)
@@ -181,7 +181,7 @@ def _line_of(node: yaml.Node, loc: tuple[Any, ...]) -> str:
 
 
 def _is_key(key: yaml.Node, part: Any) -> bool:
-    """Whether pydantic means this key; YAML reads yes as True, and pydantic calls that 1."""
+    """Return whether pydantic means this key; YAML reads yes as True, and pydantic calls that 1."""
     read = yaml.constructor.SafeConstructor().construct_object(key)
     return part in {key.value, read} or part == str(read)
 

@@ -53,7 +53,7 @@ class Kept(Gate):
 
 
 def _spelled_out(value: Any) -> Any:
-    """`churn: off` is short for `churn: {level: off}`, and YAML reads a bare off as false."""
+    """Expand `churn: off` to `churn: {level: off}`; YAML reads a bare off as false."""
     if isinstance(value, str) or value is False:
         value = {"level": value}
     if isinstance(value, dict) and value.get("level") is False:

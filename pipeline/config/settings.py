@@ -1,6 +1,6 @@
 """Where an installation keeps things, from the environment.
 
-Belongs here: VAEWATCH_* that are about no dataset. Does not: a dataset's own overrides (files.py).
+Belongs here: VAEWATCH_* variables that belong to no dataset. Does not: a dataset's own overrides (files.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.misread import sentence_of
 PREFIX = "VAEWATCH_"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 SMTP = re.compile(r"smtps?://([^/@]+@)?[^/@:]+(:[0-9]+)?/?")
-TO = "TO_"  # after PREFIX: a setting of another environment, see copying.py
+TO = "TO_"  # after PREFIX: a setting of another environment, see evaluation/copying.py
 
 
 class Settings(BaseSettings):
@@ -79,8 +79,9 @@ class Settings(BaseSettings):
 
 
 def quota(groups: Path = CONTROL_GROUPS) -> int | None:
-    """Cores' worth of time that a container, or whoever limits this process, grants it, a part of one counted
-    as one; None without a limit.
+    """Return the cores' worth of time that this process is granted, rounded up; None without a limit.
+
+    A container or another control group may limit it.
 
     Args:
         groups: where the kernel shows control groups, of version 2 or of the controller `cpu` of version 1.
@@ -95,10 +96,10 @@ def quota(groups: Path = CONTROL_GROUPS) -> int | None:
 
 
 def load_settings() -> Settings:
-    """The settings from the environment.
+    """Return the settings from the environment.
 
     Raises:
-        ConfigError: with every fault, names that are misspelled among them.
+        ConfigError: with every fault, misspelled names included.
     """
     faults = [
         f"  {name}: unknown; did you mean {PREFIX}{near[0].upper()}?"
@@ -118,7 +119,7 @@ def load_settings() -> Settings:
 
 
 def _misspelled(variable: str) -> list[str]:
-    """The setting that was meant; none where it is one, or like none."""
+    """Return the settings that may be meant; none where the name is right, or resembles none."""
     name = variable.removeprefix(PREFIX).lower()
     if name.startswith(TO.lower()):
         return []
