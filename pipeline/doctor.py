@@ -1,6 +1,6 @@
 """Is this installation fit to run tonight? Each part is tried, not assumed.
 
-Belongs here: one finding a part, with what to do where it fails. Does not: mending.
+Belongs here: one finding per part, with what to do about a failure. Does not: repairs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AIRFLOW = "not looked at from here; whether it has the DAGs and their pool: pyth
 
 
 def examine() -> list[dict[str, Any]]:
-    """Findings as {what, ok, found}."""
+    """Return one finding per part, as {what, ok, found}."""
     try:
         here = Installation()
     except VaewatchError as fault:
@@ -64,7 +64,7 @@ def _home(here: Installation) -> str:
 
 
 def _exclusive_create(here: Installation) -> str:
-    """Delta loses commits silently where a file can be created twice."""
+    """Check that no file can be created twice: where one can, Delta loses commits silently."""
     with tempfile.TemporaryDirectory(dir=here.settings.home) as folder:
         path = os.path.join(folder, "once")  # noqa: PTH118
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
@@ -99,7 +99,7 @@ def _dataset(here: Installation, name: str) -> str:
     from pipeline.incoming.batches import landed
 
     dataset = here.dataset(name)
-    recipe_of(dataset)  # the file was read without torch: what a recipe refuses would be heard of at night
+    recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
     found = landed(dataset, here.ledger)
     newest = f", newest {found[-1].batch_id}" if found else ""
     return f"{len(found)} batches in {dataset.incoming_path}{newest}"

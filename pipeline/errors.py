@@ -37,15 +37,13 @@ class NotReady(VaewatchError):
 
 
 class ClaimedByAnother(VaewatchError):
-    """Somebody else is at the records that a verdict is about: nothing was written. It can be given
-    anyway.
-    """
+    """Somebody else is reviewing the records of a verdict, so nothing was written. It can be forced."""
 
     exit_code = 2
 
 
 class ModelUnusable(VaewatchError):
-    """A stored model cannot be read or does not fit the dataset's contract, or a training gave none."""
+    """A stored model cannot be read or does not fit the dataset's contract, or a training produced none."""
 
 
 class CheckCrashed(VaewatchError):
@@ -55,9 +53,7 @@ class CheckCrashed(VaewatchError):
 
 
 class NotDelivered(VaewatchError):
-    """A message was not handed on. What it is about was done: no step fails for it, and none is tried
-    again.
-    """
+    """A message could not be delivered. The work it reports is done: no step fails or is retried for it."""
 
 
 class StorageFailed(VaewatchError):

@@ -59,11 +59,10 @@ class Installation:
         return registry
 
     def datasets(self) -> dict[str, Dataset]:
-        """Every dataset, by name."""
         return load_datasets(self.settings.datasets)
 
     def dataset(self, name: str) -> Dataset:
-        """One dataset, by name.
+        """Return one dataset.
 
         Raises:
             ConfigError: there is no such dataset, or its file has faults.
@@ -82,7 +81,7 @@ class Installation:
         return Tables((self.settings.home / folder if not folder.is_absolute() else folder) / dataset.name)
 
     def model(self, version: ModelVersion) -> Path:
-        """Folder of a version's files, fetched if they are not here yet.
+        """Return the folder of a version's files, fetching them if they are not here yet.
 
         Raises:
             ModelUnusable: they are gone, or not what was registered.
@@ -90,7 +89,7 @@ class Installation:
         return self.registry.fetch(version, self.settings.home / "models")
 
     def detector(self, version: ModelVersion) -> Detector:
-        """A version's detector.
+        """Load a version's detector.
 
         Raises:
             ModelUnusable: it is gone, or cannot be read.
@@ -100,22 +99,22 @@ class Installation:
         return Detector.load(self.model(version))
 
     def page(self, dataset: Dataset, batch_id: str) -> Path:
-        """Folder of a batch's Checkpoint result and Data Docs."""
+        """Return the folder of a batch's Checkpoint result and Data Docs."""
         return self.settings.home / "reports" / dataset.name / batch_id
 
     def training_page(self, dataset: Dataset, training_key: str) -> Path:
-        """The page of a training."""
         return self.settings.home / "trainings" / dataset.name / f"{training_key[:12]}.html"
 
     def model_page(self, dataset: str, version: int) -> str | None:
-        """Address of a version in MLflow's pages; None where MLflow is a database, and nobody has said who
-        serves it.
+        """Return the address of a version in MLflow's pages.
+
+        None where neither `mlflow_page` nor the tracking URI is a web address, or where it holds a password.
         """
         model = quote(f"{self.settings.registry_prefix}.{dataset}")
         return self._mlflow_page(f"models/{model}/versions/{version}")
 
     def run_page(self, run_id: str) -> str | None:
-        """Address of a run in MLflow's pages, or None, as for a version."""
+        """Return the address of a run in MLflow's pages, or None as in `model_page`."""
         return self._mlflow_page(f"runs/{run_id}")
 
     def _mlflow_page(self, place: str) -> str | None:
@@ -126,9 +125,7 @@ class Installation:
 
     @contextmanager
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:
-        """A folder of our own, removed afterwards; those of processes that were killed are removed on the
-        way.
-        """
+        """Yield a folder of our own and remove it afterwards, and first those that killed processes left."""
         self.tidy(dataset)
         own = f"{purpose}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         folder = self.settings.home / "work" / dataset.name / own
@@ -139,7 +136,7 @@ class Installation:
             shutil.rmtree(folder, ignore_errors=True)
 
     def tidy(self, dataset: Dataset) -> None:
-        """Remove what processes that were killed left behind."""
+        """Remove the folders that killed processes left behind."""
         for place in ("work", "models"):
             for left in (self.settings.home / place / dataset.name).glob("*.*.tmp"):
                 if not _alive(int(left.name.split(".")[-3])):

@@ -1,7 +1,7 @@
 """A plain message by e-mail, through the server that the environment names.
 
 Belongs here: one message, handed to one SMTP server. Does not: what is said, or to whom (notify/digest.py).
-Inside Airflow its own SMTP connection comes first, see dags/mail.py.
+Inside Airflow, Airflow's own SMTP connection comes first; see dags/mail.py.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     from pipeline.config.settings import Settings
 
 PATIENCE = 10.0  # seconds
-LONGEST_LINE = (
-    900  # bytes, below what mail allows: some programs show a subject that is broken at its start as empty
-)
+# bytes, below what mail allows: some programs show a folded subject as empty
+LONGEST_LINE = 900
 
 
 def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None:
     """Send a message.
 
     Raises:
-        NotDelivered: no server is named, or it did not take the message for everybody.
+        NotDelivered: no server is configured, or it did not accept the message for every recipient.
     """
     import smtplib
     from email import policy
@@ -39,7 +38,7 @@ def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None
     message = EmailMessage(policy=policy.default.clone(max_line_length=LONGEST_LINE))
     message["From"], message["To"], message["Subject"] = settings.mail_from, ", ".join(to), subject
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="vaewatch")
-    message["Auto-Submitted"] = "auto-generated"  # so that nobody's holiday answers
+    message["Auto-Submitted"] = "auto-generated"  # prevents out-of-office replies
     message.set_content(text)
     try:
         with _connected(settings.smtp_url.get_secret_value()) as server:
@@ -53,7 +52,7 @@ def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None
 
 
 def _connected(url: str) -> SMTP:
-    """A connection that is encrypted before a password goes over it, with a certificate that was checked."""
+    """Open a connection; before a password is sent, it is encrypted and the certificate checked."""
     import smtplib
     import ssl
 

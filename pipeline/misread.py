@@ -1,6 +1,6 @@
-"""What is said of a name or a value that was not understood.
+"""Messages about a name or a value that was not understood.
 
-Belongs here: what was probably meant, and a validator's sentence without its library's words. Does not: the
+Belongs here: what was probably meant, and a validator's sentence without pydantic's prefix. Does not: the
 errors (errors.py).
 """
 
@@ -13,7 +13,7 @@ MOST_KNOWN = 5  # names
 
 
 def meant(name: str, known: Collection[str]) -> str:
-    """What a name that is not known was probably meant to be; else what there is, in short."""
+    """Suggest the known name that was probably meant; if none is close, say briefly which there are."""
     if near := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     if not known:
@@ -25,5 +25,5 @@ def meant(name: str, known: Collection[str]) -> str:
 
 
 def sentence_of(message: str) -> str:
-    """What a validator said, without the kind of error that pydantic puts before it."""
+    """Return a validator's message without the kind of error that pydantic puts before it."""
     return message.removeprefix("Value error, ")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def name(identifier: str) -> str:
-    """An identifier, quoted: any text is safe."""
+    """Quote an identifier; any text is safe."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
 def text(value: str) -> str:
-    """A string literal, quoted: any text is safe."""
+    """Quote a string literal; any text is safe."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -31,7 +31,7 @@ def text(value: str) -> str:
 def database(
     scratch: Path, *, threads: int, file: Path | None = None, memory_gb: float = 1.0
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection that spills to `scratch` instead of growing past `memory_gb`.
+    """Yield a DuckDB connection that spills to `scratch` instead of growing past `memory_gb`.
 
     Raises:
         StorageFailed: a file could not be read or written, the disk is full, or memory did not suffice.
@@ -47,11 +47,12 @@ def database(
         connection.execute(f"SET temp_directory = {text(str(scratch / 'spill'))}")
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET preserve_insertion_order = true")
-        # a Parquet file's statistics leave NaN out: conclusions drawn from them are wrong where there is one
+        # a Parquet file's statistics ignore NaN, so what the optimizer infers from them is wrong where there
+        # is one
         connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as fault:
-        # nobody else writes to these files: a commit fails where the disk is full
+        # nobody else writes to these files, so a failed commit means a full disk
         raise StorageFailed(f"DuckDB, {scratch}: {fault}") from fault
     except duckdb.Error as fault:
         raise CheckCrashed(f"DuckDB: {fault}") from fault
