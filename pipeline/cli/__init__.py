@@ -48,7 +48,7 @@ def main() -> None:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of native libraries do not all survive an orderly end: one in five aborted
+    os._exit(code)  # an orderly exit aborted one time in five, in native threads
 
 
 def _version(asked: bool) -> None:

@@ -1,7 +1,7 @@
 """Arguments and output that the verbs share.
 
-Belongs here: how a dataset, a batch or a person is named on every command line, and how receipts end a verb.
-Does not: a verb.
+Belongs here: how a dataset, a batch or a person is named on every command line, and how receipts become an
+exit code. Does not: a verb.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ FAILED, REFUSED, PARTLY = 1, 3, 4
 
 
 class WholeSentences(TyperGroup):
-    """Verbs whose sentences are whole: in their list they go on in the next line where others are cut at the
-    terminal's edge, and what is wrong with an argument is said without the library's word for it.
+    """A group of verbs that shows whole sentences.
+
+    Its list wraps a verb's help instead of cutting it at the terminal's edge, and a bad argument is reported
+    without the validation library's prefix.
     """
 
     def invoke(self, ctx: Any) -> Any:
-        """Overrides: a verb's arguments are read within."""
+        """Override: a verb's arguments are parsed within this call."""
         try:
             return super().invoke(ctx)
         except typer.BadParameter as fault:
@@ -51,7 +53,7 @@ class WholeSentences(TyperGroup):
             raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Overrides the list of typer's, which cuts each at one line."""
+        """Override typer's list, which cuts each verb's help to one line."""
         named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([
@@ -60,28 +62,26 @@ class WholeSentences(TyperGroup):
 
 
 def told(as_json: bool, work: Callable[..., Any]) -> Any:
-    """Do work that says how it goes, on standard error so that standard output stays clean."""
+    """Run `work`; except for JSON, it reports progress on standard error, so standard output stays clean."""
     return work() if as_json else work(say=lambda line: say(f"  {line}", err=True))
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Tell a person, with commands as they can be typed."""
+    """Print a text for a person, with commands as they can be typed."""
     from pipeline.display import as_typed
 
     typer.echo(as_typed(text), err=err)
 
 
 def training_progress(as_json: bool) -> Any:
-    """A bar on standard error while a model trains, where somebody looks; else nothing, and the step says how
-    it goes.
-    """
+    """Return a progress bar on standard error if that is a terminal; else a context that shows nothing."""
     from pipeline.display import training_progress
 
     return nullcontext() if as_json or not sys.stderr.isatty() else training_progress()
 
 
 def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
-    """Print receipts and leave with the code they deserve."""
+    """Print receipts and exit with the code they call for."""
     from pipeline.display.nightly import print_receipt
 
     if as_json:
@@ -99,10 +99,10 @@ def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
 
 
 def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
-    """What counts for the exit code.
+    """Return the outcomes that count for the exit code.
 
-    Beside other steps a refused challenger is a night as it should be: the champion serves on. A refused
-    first model is all that counts of its dataset: nothing can be scored until somebody has looked.
+    Beside other steps, a refused challenger is a normal night: the champion serves on. If a dataset's first
+    model is refused, nothing else counts for that dataset: nothing can be scored until somebody has looked.
     """
     if len(receipts) == 1:
         return {receipts[0].outcome}
@@ -115,7 +115,7 @@ def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
 
 
 def print_json(value: Any) -> None:
-    """For machines, on standard output: a dataclass as an object, what JSON has no word for as text."""
+    """Print JSON on standard output: a dataclass as an object, and what JSON cannot express as text."""
     typer.echo(json.dumps(value, indent=2, default=_plain))
 
 

@@ -144,7 +144,7 @@ def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bo
 
 
 def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
-    """What was written, of how many records, and how to take it back."""
+    """Print what was written, for how many records, and how to take it back."""
     n, left = len(given.anomaly_ids), given.claimed
     n_before = n_asked - n - len(left)
     if left:
@@ -168,7 +168,7 @@ def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
 
 
 def _some(anomaly_ids: tuple[str, ...]) -> str:
-    """The first of some ids, in brackets."""
+    """Return the first few ids, in brackets."""
     more = f" and {len(anomaly_ids) - SHOWN} more" if len(anomaly_ids) > SHOWN else ""
     return f" ({', '.join(anomaly_ids[:SHOWN])}{more})" if anomaly_ids else ""
 
@@ -176,7 +176,7 @@ def _some(anomaly_ids: tuple[str, ...]) -> str:
 def _group(
     here: Installation, signature: str, like: str, dataset: str | None, since: datetime | None
 ) -> Group:
-    """The one group that is meant, with how many open records it has now.
+    """Return the one group that is meant, with how many open records it has now.
 
     Raises:
         NotReady: there is none.

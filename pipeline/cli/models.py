@@ -1,4 +1,4 @@
-"""Whether a model version may serve, which one does, how it came to, and what becomes of the others.
+"""Verbs about model versions: judging, promoting, comparing, reproducing, copying and pruning them.
 
 Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, evaluation/,
 registry/).

@@ -1,4 +1,4 @@
-"""What a night is made of, a verb per step, and how it stands.
+"""A verb for each step of a night, and verbs that show how things stand.
 
 Belongs here: arguments, and what a person or a machine reads. Does not: any work (steps/, results/views.py).
 """

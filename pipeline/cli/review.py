@@ -17,7 +17,7 @@ from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSen
 
 AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
 DAY = "%Y-%m-%d"
-SHOWN = 3  # of a dataset's changes of rule, beside what is suggested
+SHOWN = 3  # rule changes shown per dataset, beside the suggested budget
 
 verbs = typer.Typer(
     help="Records that wait for a person: the page (no verb), and the same from a shell.",

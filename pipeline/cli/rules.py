@@ -117,11 +117,12 @@ def rules_end(
 
 
 def _rule(here: Installation, dataset: str, signature: str, like: str, where: list[str] | None) -> Rule:
-    """A draft, from what the command line says.
+    """Draft a rule from the command line's options.
 
     Raises:
-        ConfigError: it would hide everything, a condition is none, or the dataset has no such column or
-        value. NotReady: no record is like that.
+        ConfigError: it would hide everything, a condition is malformed, or the dataset has no such column or
+            value.
+        NotReady: no record is like that.
     """
     from pipeline.errors import ConfigError
     from pipeline.review import record, rule_words, suppression
