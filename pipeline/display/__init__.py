@@ -1,7 +1,7 @@
 """What the command line prints: layout and colour.
 
-Belongs here: what every verb prints with; tables are in nightly.py, models.py and review.py. Does not: where
-the numbers come from (results/views.py, steps/).
+Belongs here: what every verb prints with; the tables are in the modules beside this one. Does not: where the
+numbers come from (results/views.py, steps/).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ VERBS = (
     "reproduce", "review", "rollback", "run", "schema", "score", "status", "trace", "train", "validate", "versions",
 )  # fmt: skip
 COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)})\b)")
-WIDE = 100  # characters a line, from which texts are wrapped and not cut
-BESIDE = 120  # characters a line, from which texts stand beside counts: 40 are left for them
+WIDE = 100  # characters per line from which on texts are wrapped, not cut
+BESIDE = 120  # characters per line from which on texts stand beside counts, with 40 left for them
 LONGEST = 500
 BETWEEN = (
     "reading the records",
@@ -38,28 +38,29 @@ BETWEEN = (
 
 
 class _Shell(Console):
-    """A console on which every command is written so that it can be typed there."""
+    """A console that writes every command so that it can be typed in this shell."""
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Overrides: whatever is printed, a cell of a table too, comes by here."""
+        """Override: everything that is printed passes through here, cells of tables included."""
         return super().render_str(as_typed(text), **how)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough where there is none."""
+    """Return a console as wide as the terminal, or wide enough where there is none."""
     stream = sys.stderr if stderr else sys.stdout
     return _Shell(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
 
 
 def as_typed(text: str) -> str:
-    """A text with its commands as they can be typed in this shell. What is kept or sent names the program
-    alone: it is read elsewhere, too.
+    """Return a text with its commands as they can be typed in this shell.
+
+    What is stored or sent names the program alone, because it is read elsewhere, too.
     """
     return COMMAND.sub(lambda _: _called(), text)
 
 
 def _called() -> str:
-    """The program's name where the shell finds it by that, else its path as it was typed."""
+    """Return the program's name if the shell finds it by that, else its path as it was typed."""
     typed = Path(sys.argv[0])
     if typed.name != NAME or not typed.exists():
         return NAME
@@ -68,7 +69,7 @@ def _called() -> str:
 
 
 def print_lines(lines: Iterable[tuple[str, str]]) -> None:
-    """Names and what belongs to them, a line each."""
+    """Print names and their texts, a line each."""
     table = Table("", "", box=None, show_header=False)
     for name, text in lines:
         table.add_row(escape(name), escape(text))
@@ -76,17 +77,18 @@ def print_lines(lines: Iterable[tuple[str, str]]) -> None:
 
 
 def print_findings(findings: list[dict[str, Any]]) -> None:
-    """What the doctor found."""
     for finding in findings:
         mark = "[green]ok  [/green]" if finding["ok"] else "[red]mend[/red]"
         line = f"{mark} {escape(finding['what'])}: {escape(finding['found'])}"
-        console().print(line, soft_wrap=True)  # a command that is broken cannot be copied
+        console().print(line, soft_wrap=True)  # a wrapped command cannot be copied
 
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[Any], None]]:
-    """A progress bar for training, on standard error: which of the two fits is at work, and how far; it moves
-    to and fro where nothing is counted, and says what that is.
+    """Yield a callback that moves a progress bar for training, on standard error.
+
+    The bar shows which of the two fits is running and how far it is; between fits it pulses and names the
+    work.
     """
     columns = (TextColumn("  training"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
@@ -112,27 +114,27 @@ def as_bytes(n: int) -> str:
 
 
 def in_utc(at: str) -> str:
-    """A time of the registry's, which are in UTC."""
+    """Format one of the registry's times, which are in UTC."""
     return f"{at[:16].replace('T', ' ')} UTC" if at else ""
 
 
 def columns(*names: str, right: Collection[str] = ()) -> Table:
-    """A table whose texts go on in the next line where they are longer than their column: a name that is cut
-    is another name.
+    """Return a table that wraps texts longer than their column: a name that is cut is a different name.
 
-    right: columns of numbers, which end below one another.
+    Args:
+        right: columns of numbers, aligned to the right.
     """
     made = [Column(name, overflow="fold", justify="right" if name in right else "left") for name in names]
     return Table(*made, box=None)
 
 
 def fitted(text: str, most: int) -> str:
-    """A text for a column: whole where the terminal is wide, but for the longest; else cut."""
+    """Cut a text to `most` characters on a narrow terminal, to LONGEST on a wide one."""
     return shortened(text, most if console().width < WIDE else LONGEST)
 
 
 def shown(value: Any) -> str:
-    """A value of a record, which may be missing."""
+    """Format a value of a record, which may be missing."""
     return "missing" if value is None else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Printed of what one record stands beside: what would clear its flag, records like it and around it, other
+"""Prints what one record is compared with: what would clear its flag, similar and neighbouring records, other
 model versions.
 """
 
@@ -25,10 +25,10 @@ LONGEST = 40  # characters of a value
 
 
 def print_beside(row: Whole, beside: Mapping[str, Any]) -> None:
-    """What was asked for of a record, in the order it was looked up.
+    """Print what was asked for about a record, in the order it was looked up.
 
     Args:
-        beside: clearing, nearest, neighbours, scored_by; those that were asked for.
+        beside: those of clearing, nearest, neighbours and scored_by that were asked for.
     """
     printed: dict[str, Callable[[Whole, Any], None]] = {
         "clearing": print_clearing,
@@ -42,7 +42,7 @@ def print_beside(row: Whole, beside: Mapping[str, Any]) -> None:
 
 
 def print_clearing(row: Whole, found: Clearing) -> None:
-    """The smallest change after which a record would not have been flagged."""
+    """Print the smallest change after which a record would not have been flagged."""
     if not found.changes or found.score is None:
         console().print(f"what would clear the flag: {escape(found.why_not)}")
         return
@@ -58,7 +58,7 @@ def print_clearing(row: Whole, found: Clearing) -> None:
 
 
 def print_nearest(row: Whole, found: Sequence[Near]) -> None:
-    """Records of its batch that were not flagged and are most like it."""
+    """Print the unflagged records of its batch that are most like it."""
     if not found:
         console().print("there is no unflagged record in its batch to compare with")
         return
@@ -72,7 +72,7 @@ def print_nearest(row: Whole, found: Sequence[Near]) -> None:
 
 
 def print_neighbours(_: Whole, found: Neighbours) -> None:
-    """Records around it in time."""
+    """Print the records around it in time."""
     if len(found.rows) < 2:
         console().print(f"there is no other record {f'of {escape(found.of)} ' if found.of else ''}around it")
         return
@@ -88,13 +88,13 @@ def print_neighbours(_: Whole, found: Neighbours) -> None:
 
 
 def _value(value: Any) -> str:
-    """A value of a record; a time without parts of a second."""
+    """Format a value of a record; a time without fractions of a second."""
     text = shown(value)
     return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 
 
 def print_versions(row: Whole, found: Sequence[Scored]) -> None:
-    """What registered model versions say of one record now; the one that scored it in bold."""
+    """Print what registered model versions say of one record now; the one that scored it in bold."""
     if not found:
         console().print("no model version of this dataset is registered any more")
         return

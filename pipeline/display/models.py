@@ -1,4 +1,4 @@
-"""Printed of models: gates, comparisons, history, what pruning removes."""
+"""Prints what there is to say of models: gates, comparisons, history, what pruning removes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVENT = {
 
 
 def print_pruning(found: Pruned) -> None:
-    """Which model versions stay and why, what goes, and how much room that makes."""
+    """Print which model versions stay and why, what goes, and how much space that frees."""
     table = Table("version", "", "why, or how large", box=None)
     goes = "[red]would go[/red]" if found.dry_run else "[red]gone[/red]"
     rows = [
@@ -56,7 +56,7 @@ def print_pruning(found: Pruned) -> None:
 
 
 def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
-    """The gates of an evaluation, a row each; those not judged together, by reason."""
+    """Print the gates of an evaluation, a row each; those not judged are grouped by reason."""
     table = columns("gate", "outcome", *heads, "what is measured; what passes", right=heads[:1])
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     unjudged: dict[str, list[str]] = {}
@@ -74,7 +74,7 @@ def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
 
 
 def print_reasons(decision: Decision) -> None:
-    """Why required gates failed, what is likely behind it, and what a person can do."""
+    """Print why required gates failed, the likely cause, and what a person can do."""
     refusing = [finding for finding in decision.findings if finding.refuses]
     for finding in refusing:
         console().print(f"  [red]{finding.gate}[/red]: {escape(finding.reason)}")
@@ -84,13 +84,13 @@ def print_reasons(decision: Decision) -> None:
 
 
 def print_ways(ways: Sequence[str]) -> None:
-    """What a person can do about a refusal."""
+    """Print what a person can do about a refusal."""
     for way in ways:
         console().print(f"  [bold]can be done[/bold]: {escape(way)}")
 
 
 def print_comparison(found: Comparison) -> None:
-    """Two versions side by side, what follows, and records that they disagree on."""
+    """Print two versions side by side, the decision, and records that they disagree on."""
     said, decision, out = found.told, found.decision, console()
     one, other = said.heads
     alone = f"alone: {found.evidence.incomparable or 'none serves'}"
@@ -108,7 +108,7 @@ def print_comparison(found: Comparison) -> None:
 
 
 def _print_beside(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str, str]]) -> None:
-    """Facts of two versions, or of one where none stands beside it."""
+    """Print facts about two versions, or about one where there is no other."""
     found = list(rows)
     shown = 3 if any(theirs for *_, theirs in found) else 2
     table = columns(*(title, *heads)[:shown])
@@ -120,7 +120,7 @@ def _print_beside(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, 
 
 
 def _print_disagreements(said: Told) -> None:
-    """Records that one of two versions flags, with the scores that each holds against its own threshold."""
+    """Print records that only one of two versions flags, with both scores and both thresholds."""
     if not said.differ:
         return
     console().print(f"\n{said.differ}{', the most severe:' if said.examples else ''}")
@@ -138,7 +138,7 @@ def _print_disagreements(said: Told) -> None:
 
 
 def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
-    """A line a version, newest last: what it is, what it learned, what it finds, and whether it stays."""
+    """Print a line per version, newest last: what it is, learned and finds, and whether it stays."""
     if not versions:
         console().print("nothing was trained yet")
         return
@@ -161,7 +161,7 @@ def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _gates(version: Mapping[str, Any]) -> str:
-    """What became of it: a person's no is the last word."""
+    """Return the outcome of a version's gates; a person's rejection overrides it."""
     return (
         "[yellow]rejected[/yellow]"
         if version["rejected_by"]
@@ -170,7 +170,7 @@ def _gates(version: Mapping[str, Any]) -> str:
 
 
 def print_version(found: Mapping[str, Any]) -> None:
-    """All that is known of one version."""
+    """Print all that is known of one version."""
     out, kept = console(), [why for why in found["kept"] if why not in found["aliases"]]
     alias = f": {', '.join(found['aliases'])}" if found["aliases"] else ""
     out.print(f"[bold]{escape(found['dataset'])} version {found['version']}{alias}[/bold]")
@@ -204,7 +204,7 @@ def print_version(found: Mapping[str, Any]) -> None:
 
 
 def print_history(events: Sequence[Mapping[str, Any]]) -> None:
-    """What became of each version, newest last."""
+    """Print what became of each version, newest last."""
     if not events:
         console().print("nothing was trained yet")
         return

@@ -1,4 +1,4 @@
-"""Printed of the nightly work: receipts, datasets and their batches, what was set aside."""
+"""Prints what there is to say of nightly work: receipts, datasets and their batches, what was set aside."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan
 
 
 def print_receipt(receipt: Receipt) -> None:
-    """One step's outcome in a line, and what went wrong, if anything, in a line each."""
+    """Print one step's outcome in a line, and what went wrong, if anything, a line each."""
     counts = [
         f"{len(receipt.with_outcome(outcome))} {outcome}"
         for outcome in ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
@@ -65,10 +65,11 @@ def print_receipt(receipt: Receipt) -> None:
 
 
 def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
-    """Datasets.
+    """Print how datasets stand.
 
     Args:
-        said: of the batches of the one that was asked for, which are printed, too; None where all were.
+        said: what the batches' pages say, where one dataset was asked for and its batches are printed, too;
+            None where all were.
     """
     if not found:
         console().print(NO_DATASETS)
@@ -89,13 +90,14 @@ def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
 
 
 def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str) -> None:
-    """One line a batch: what was read, accepted, set aside and flagged, by which model at which threshold.
+    """Print a line per batch: what was read, accepted, set aside and flagged, by which model and threshold.
 
-    What else there is to say of it stands beside it where the terminal is wide enough, else below.
+    Notes stand beside the counts where the terminal is wide enough, else below the table.
 
     Args:
-        said: what their pages say first where flags are in doubt, and of all of them, below.
-        whole: the command that prints all of them.
+        said: the headlines of pages whose flags are in doubt, and lines about all batches, which are printed
+            last.
+        whole: the command that prints all batches.
     """
     out = console()
     if len(batches) > SHOWN:
@@ -103,7 +105,7 @@ def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str
     beside = out.width >= BESIDE
     table = columns(*BATCH, *(["note"] if beside else []), right=BATCH[2:])
     for column in table.columns[: len(BATCH)]:
-        column.no_wrap = True  # a narrow terminal costs the note its place, not the batch its name
+        column.no_wrap = True  # on a narrow terminal the note moves, so that no batch's name wraps
     told = {batch["batch_id"]: _note(batch, said.headlines) for batch in batches[-SHOWN:]}
     notes = {batch_id: escape(shortened(note, LONGEST)) for batch_id, note in told.items()}
     for batch in batches[-SHOWN:]:
@@ -113,7 +115,7 @@ def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str
         if note and not beside:
             out.print(f" {escape(batch_id)}: {note}")
     for line in said.lines:
-        out.print(escape(line), soft_wrap=True)  # a command that is broken cannot be copied
+        out.print(escape(line), soft_wrap=True)  # a wrapped command cannot be copied
 
 
 def _counts(batch: dict[str, Any]) -> list[str]:
@@ -140,7 +142,7 @@ def _note(batch: dict[str, Any], headlines: Mapping[str, str]) -> str:
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:
-    """Batches with something set aside."""
+    """Print the batches that have something set aside."""
     if not found:
         console().print("nothing is set aside")
         return
@@ -156,8 +158,9 @@ def print_quarantined(found: list[dict[str, Any]]) -> None:
 
 
 def print_set_aside(found: dict[str, Any]) -> None:
-    """Records of one batch that were set aside: how many for which reason, then each with its reasons and,
-    first of its values, those that are blamed.
+    """Print the records of one batch that were set aside.
+
+    First how many for each reason, then each record with its reasons and its values, the blamed ones first.
     """
     out = console()
     out.print(

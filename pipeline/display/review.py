@@ -1,4 +1,4 @@
-"""Printed of flagged records: the queue, one record and why, suppression rules."""
+"""Prints what there is to say of flagged records: the queue, one record and why, suppression rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.review.record import Derivation
 
 NOT_STORED = "(not stored as it was scored)"
-LEAST_SHARE = 0.005  # of why: less is said as 0 %
+LEAST_SHARE = 0.005  # less would be printed as 0 %
 WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
 STANDING = {
     "any": "",
@@ -44,10 +44,10 @@ LEGEND = (
 def print_queue(
     found: Sequence[Listed], state: str, counted: Mapping[str, int] | None, *, has_more: bool
 ) -> None:
-    """Records of the review queue with their reasons.
+    """Print records of the review queue with their reasons.
 
-    counted: how many there are by kind, those that are not shown among them; None where they were looked up,
-        not counted.
+    Args:
+        counted: how many there are by kind, shown or not; None where they were searched for and not counted.
     """
     out = console()
     if not found:
@@ -71,7 +71,6 @@ def print_queue(
 
 
 def _listed(row: Listed) -> tuple[str, ...]:
-    """What the list says of one record."""
     unnamed = {"flagged": "of no single column", "sampled": "not flagged: random sample"}
     why = reasons_text(row.reasons) or unnamed.get(row.kind, "flagged no longer")
     state = row.state if row.claim is None else f"{row.state}, {fitted(row.claim.by, 20)} is at it"
@@ -87,7 +86,7 @@ def _listed(row: Listed) -> tuple[str, ...]:
 
 
 def _counted(counted: Mapping[str, int], state: str) -> str:
-    """What is in the queue like that, in words: whose flags, and what lies beside them and why."""
+    """Put into words how many records match: those flagged, then the others and why they are in the queue."""
     n, are = counted.get("flagged", 0), STANDING.get(state, f" said to be {state.replace('_', ' ')}")
     told = [f"{n:,} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
     told += [f"{counted[kind]:,} {words}" for kind, words in OTHERS.items() if counted.get(kind)]
@@ -95,9 +94,10 @@ def _counted(counted: Mapping[str, int], state: str) -> str:
 
 
 def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
-    """Open records that are odd alike, and the most severe of each group.
+    """Print groups of open records that are odd alike, and the most severe record of each.
 
-    size: of all that there are, shown or not, of the days from `since` on.
+    Args:
+        size: of all groups, shown or not, over the days from `since` on.
     """
     if not found:
         console().print("no open records")
@@ -124,7 +124,7 @@ def print_groups(found: Sequence[Group], size: Size, since: str | None) -> None:
 
 
 def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
-    """Suppression rules, what they hide and until when; those that hold no longer are faint."""
+    """Print suppression rules, what they hide and until when; those no longer in force are dimmed."""
     if not found:
         console().print("no rules; `vaewatch review rules preview` shows what one would hide")
         return
@@ -160,11 +160,11 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
 
 
 def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Derivation]) -> None:
-    """One flagged record whole.
+    """Print everything about one flagged record.
 
     Args:
         derived: the values of its derived columns.
-        derivations: what those among its reasons are computed by.
+        derivations: how the derived columns among its reasons are computed.
     """
     out = console()
     out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
@@ -186,7 +186,7 @@ def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Deri
 
 
 def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
-    """A line for each column, those that explain most first; then what is of no column, and the sums."""
+    """Return a table: a line per column, those that explain most first, what is of no column, and the sum."""
     why = {reason.column: reason for reason in row.reasons}
     parts = of_score(row)
     adds = {part.column or part.kind: f"{part.nats:,.2f}" for part in parts}
@@ -214,27 +214,27 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
 
 
 def _observed(value: Any, reason: Reason | None) -> str:
-    """A value of the record; thousands are marked where the columns to its right mark them."""
+    """Format a value of the record, marking thousands where the columns to its right do."""
     if reason is None or not reason.is_quantity or isinstance(value, bool):
         return shown(value)
     return f"{value:,}" if isinstance(value, int | float) else from_text(shown(value))
 
 
 def _rounded(value: Any) -> Any:
-    """A computed value with as many digits as say something."""
+    """Format a computed value with the digits that mean something."""
     return number(value) if isinstance(value, float) else value
 
 
 def _expected(reason: Reason | None) -> list[str]:
-    """What a reason says beside what was observed."""
+    """Return what a reason says beside the observed value: expected value, interval, share."""
     if reason is None:
         return ["", "", ""]
-    low, high = reason.low, reason.high  # text where they are infinite
+    low, high = reason.low, reason.high  # text where infinite
     interval = "" if low is None or high is None else f"{number(float(low), 5)} … {number(float(high), 5)}"
     return [escape(fitted(reason.expected_text, 60)), interval, f"{reason.share:.0%}"]
 
 
 def _weight(row: Whole) -> str:
-    """What verdicts taught of the KL divergence, if anything."""
+    """Describe the weight of the KL divergence that verdicts taught, if any."""
     weight = row.kl_weight
     return "" if weight in {None, 1.0} else f", {row.kl_divergence:.2f} × {weight:.3g}"
