@@ -1,7 +1,7 @@
 """A batch's contract as a Great Expectations suite, run over every record with DuckDB as the engine.
 
 Belongs here: the only use of Great Expectations in vaewatch: rules into expectations (suite.py), running them
-(checkpoint.py), what came of it (outcome.py), the engine's dialect (dialect.py), and the report (wording.py,
+(checkpoint.py), the results (outcome.py), the engine's dialect (dialect.py), and the report (wording.py,
 page.py). Does not: what the rules are (config/contracts.py), or which records are set aside and what becomes
 of the batch (incoming/validation.py).
 
@@ -29,7 +29,7 @@ __all__ = ["CheckpointResult", "Outcome", "check", "load", "report_refusal"]
 
 
 def load() -> None:
-    """Import Great Expectations now: for who has to wait for something else at this moment."""
+    """Import Great Expectations now, for a caller that has to wait for something else anyway."""
     from pipeline.expectations import checkpoint
 
     checkpoint.load()
@@ -51,8 +51,8 @@ def check(
     """Run the rules over the relation `batch` of a DuckDB file, and report.
 
     Writes `checkpoint.json` (Great Expectations' result) and `index.html` (the same to read, offline) into
-    `report`, each whole or not at all. Great Expectations keeps one context a process: not for several
-    threads at once.
+    `report`, each whole or not at all. Great Expectations keeps one context per process, so this must not run
+    in several threads at once.
 
     Args:
         database: a closed DuckDB file whose relation `batch` has typed columns, `vaewatch_row` (position) and
@@ -61,7 +61,7 @@ def check(
         landed_at: when the batch landed, with a time zone; a freshness rule counts from it.
         notes: what was accepted and is worth knowing, for the page.
         memory_gb: what DuckDB may take before it spills.
-        threads: DuckDB's; None for one a core.
+        threads: DuckDB's; None for one per core.
 
     Raises:
         CheckCrashed: a check could not be carried out; nothing was written.

@@ -25,8 +25,8 @@ EXAMPLES, LOOKED_AT = 5, 100
 
 def load() -> None:
     """Import all that `run` needs of Great Expectations."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when it is imported
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # hundreds of lines on import
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read on import
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # else hundreds of lines on import
     import great_expectations.checkpoint  # noqa: F401
 
     from pipeline.expectations import suite  # noqa: F401
@@ -43,7 +43,7 @@ def run(
     memory_gb: float,
     threads: int | None,
 ) -> tuple[CheckpointResult, dict[str, Any]]:
-    """Check every rule; returns the outcomes, and Great Expectations' own result as JSON.
+    """Check every rule; return the outcomes, and Great Expectations' own result as JSON.
 
     Raises:
         CheckCrashed: names the expectation, its column and the cause.
@@ -69,7 +69,7 @@ def run(
 
 @contextmanager
 def _opened(source: Mapping[str, Any], dataset: str, batch_id: str) -> Iterator[tuple[Any, Any, Any]]:
-    """A context, the batch in it and its engine; whatever fails meanwhile is a crashed check."""
+    """Yield a context, the batch in it and its engine; whatever fails meanwhile is a crashed check."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -78,7 +78,7 @@ def _opened(source: Mapping[str, Any], dataset: str, batch_id: str) -> Iterator[
     )
 
     config = DataContextConfig(
-        # get_context's own would make a folder in /tmp
+        # get_context's default would make a folder in /tmp
         store_backend_defaults=InMemoryStoreBackendDefaults(),
         progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
@@ -87,7 +87,10 @@ def _opened(source: Mapping[str, Any], dataset: str, batch_id: str) -> Iterator[
     try:
         context = gx.get_context(mode="ephemeral", project_config=config)
         data = context.data_sources.add_sql(dataset, **source)
-        engines = [data.get_engine(), data.get_execution_engine().engine]  # two: one tries the connection out
+        engines = [
+            data.get_engine(),
+            data.get_execution_engine().engine,
+        ]  # two: one tests the connection
         table = data.add_table_asset(batch_id, table_name="batch")
         yield context, table.add_batch_definition_whole_table(batch_id), engines[0]
     except CheckCrashed:
@@ -116,7 +119,7 @@ def _validated(context: Any, batch: Any, expectations: Sequence[Any]) -> Any:
 
 
 def _refuse_crashes(batch: str, found: Mapping[int, Any], *, n_checks: int) -> None:
-    """Great Expectations reports an engine's error as a broken expectation."""
+    """Raise CheckCrashed for an engine's error, which Great Expectations reports as a broken expectation."""
     crashed = [(result, cause) for _, result in sorted(found.items()) if (cause := _crash(result))]
     if len(found) != n_checks:
         raise CheckCrashed(f"{batch}: Great Expectations answered {len(found)} of {n_checks} checks")
@@ -136,7 +139,11 @@ def _crash(result: Any) -> str | None:
 
 
 def _refuse_gaps(batch: str, found: Mapping[int, Any], *, counting: int) -> int:
-    """How many records there were; a check that did not see them all would pass for want of a count."""
+    """Return how many records there were.
+
+    Raises:
+        CheckCrashed: a check did not see all of them; for want of a count it would pass.
+    """
     n_records = int(found[counting].result["observed_value"])
     for result in found.values():
         counted = result.result.get("element_count", n_records)
@@ -151,9 +158,7 @@ def _cause(message: str) -> str:
 
 
 def _examples(engine: Any, rule: RowRule | BatchRule, found: Mapping[str, Any]) -> tuple[str, ...]:
-    """A few different values among the first that break a rule, as text. For a reader's eyes: nothing is
-    counted.
-    """
+    """Return a few different values among the first that break a rule, as text for a reader."""
     if not isinstance(rule, RowRule) or not found["unexpected_count"] or rule.code == "missing_value":
         return ()
     texts = [f"CAST({sql.name(name)} AS VARCHAR)" for name in rule.columns or (rule.column or "",)]

@@ -1,7 +1,7 @@
 """DuckDB as SQLAlchemy sees it: just enough for Great Expectations to read one prepared database file.
 
 Belongs here: connecting, quoting, column names and types. Does not: what is asked of the data. Great
-Expectations has no DuckDB dialect and asks little of one: SELECT, identifiers quoted, columns described.
+Expectations has no DuckDB dialect and needs little of one: SELECT, quoted identifiers, described columns.
 `duckdb-engine` inherits from PostgreSQL's dialect and asks DuckDB for catalogue tables that it does not have.
 """
 
@@ -21,29 +21,26 @@ from sqlalchemy.sql.elements import quoted_name
 
 
 def data_source(database: Path, *, memory_gb: float, threads: int | None) -> dict[str, Any]:
-    """How Great Expectations opens a prepared file: for reading only, spilling beside it, without a
-    network.
-    """
+    """Return how Great Expectations opens a prepared file: read-only, spilling beside it, without network."""
     registry.register("duckdb.vaewatch", __name__, "DuckDB")
     config: dict[str, Any] = {
         "memory_limit": f"{memory_gb}GB",
         "temp_directory": f"{database}.spill",
         "TimeZone": "UTC",
         "autoinstall_known_extensions": False,
-        # Parquet's statistics leave NaN out, DuckDB 2.0 believes them: isnan(x) would be false without a look
+        # Parquet's statistics ignore NaN and DuckDB 2.0 trusts them: isnan(x) would be false without reading
+        # a value
         "disabled_optimizers": "statistics_propagation",
     }
     if threads:
         config["threads"] = threads
-    # not in the URL: a path may hold a $ or a %, which Great Expectations and SQLAlchemy would read as theirs
+    # not in the URL: Great Expectations and SQLAlchemy would interpret a $ or a % in the path
     arguments = {"database": str(database), "read_only": True, "config": config}
     return {"connection_string": "duckdb+vaewatch://", "kwargs": {"connect_args": arguments}}
 
 
 class _Cursor:
-    """A DuckDB session of its own: Great Expectations fetches after it gave the connection back to the
-    pool.
-    """
+    """A DuckDB session of its own: Great Expectations fetches after returning the connection to the pool."""
 
     rowcount = -1
 
@@ -52,9 +49,7 @@ class _Cursor:
 
     @property
     def description(self) -> Any:
-        """What SQLAlchemy keeps for as long as the process lives: no objects of DuckDB's, which complains of
-        them at its end.
-        """
+        """Plain values: SQLAlchemy keeps them to the end, and DuckDB complains of its own objects by then."""
         described = self._session.description
         return described and [(name, str(type_), *rest) for name, type_, *rest in described]
 
@@ -75,7 +70,7 @@ class _Cursor:
 
 
 class _Connection:
-    """Reading only: there is nothing to commit or to roll back."""
+    """A connection for reading only: there is nothing to commit or to roll back."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._database = database
@@ -90,15 +85,16 @@ class _Connection:
     def rollback(self) -> None: ...
 
     def close(self) -> None:
-        """A session left open would keep the file: nobody could open it for writing."""
+        """Close every session, too: one left open would lock the file against writing."""
         for cursor in self._cursors:
             cursor.close()
         self._database.close()
 
 
 class _Type(types.NullType):
-    """A type by its name in DuckDB. GX asks for all names once a rule: SQLAlchemy's own would be compiled
-    each time.
+    """A type by its name in DuckDB.
+
+    GX asks for all names once per rule, and would compile SQLAlchemy's own types each time.
     """
 
     def __init__(self, name: str = "NULL") -> None:
@@ -147,7 +143,8 @@ class DuckDB(DefaultDialect):
             }
             for name, type_, *_ in connection.exec_driver_sql(f"DESCRIBE {table}")
         ]
-        # GX takes the first name that fits, and `a` in backticks for plain a: so those come last
+        # GX takes the first name that fits, and reads `a` in backticks as plain a: so names with backticks
+        # come last
         return sorted(described, key=lambda column: column["name"].startswith("`"))
 
     def get_pk_constraint(self, *_: Any, **__: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What came of a check, in our own words.
+"""Results of a check, in our own words.
 
 Belongs here: results. Does not: where they come from (checkpoint.py), or how they look (page.py).
 """
@@ -16,7 +16,7 @@ class Outcome:
     Attributes:
         code, column: the rule's own.
         severity: "critical" rules decide over the batch, "warning" rules over single records.
-        success: the promise is kept; for a row rule by at least the share `mostly` of the values.
+        success: whether the promise is kept; for a row rule, by at least the share `mostly` of the values.
         n_unexpected: records that break the rule; None where a rule is not about single records.
         promise, observed: what was promised and what was found, as a person reads it.
         expectation: Great Expectations' name for the check.
@@ -39,7 +39,7 @@ class CheckpointResult:
     """One run of a suite over one batch.
 
     Attributes:
-        success: every critical rule is kept.
+        success: whether every critical rule is kept.
         outcomes: one for each rule, in the order of the rules.
     """
 

@@ -1,4 +1,4 @@
-"""The page beside a batch's checkpoint.json: the verdict, and one row a rule.
+"""The page beside a batch's checkpoint.json: the verdict, and one row per rule.
 
 Belongs here: how a result looks. Does not: what it says (wording.py). Great Expectations' own Data Docs weigh
 4 MB, take seconds and load styles, scripts and fonts from elsewhere; this page is one file that needs nothing
@@ -91,7 +91,7 @@ def render(
     version: str,
     notes: Sequence[str] = (),
 ) -> str:
-    """The page as HTML, without scripts; nothing is fetched from anywhere.
+    """Return the page as HTML, without scripts; nothing is fetched from anywhere.
 
     Args:
         notes: what was accepted and is worth knowing.
@@ -114,7 +114,7 @@ result is in checkpoint.json beside this page. Values shown as examples are the 
 def render_refusal(
     reasons: Sequence[str], *, dataset: str, batch_id: str, contract: str, checked_at: datetime
 ) -> str:
-    """The page of a delivery that was refused before its records could be checked."""
+    """Return the page of a delivery that was refused before its records could be checked."""
     said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
     what = "The files themselves do not fit" if contract else "The files cannot be read"
     mend = (
@@ -216,7 +216,7 @@ def _tolerance(mostly: float) -> str:
 
 
 def _broken_rows(broken: Sequence[Outcome], n_records: int, mostly: float) -> Iterator[tuple[str, ...]]:
-    """A bar is full where no more would be tolerated."""
+    """Yield a row per broken rule, with a bar that is full where no more would be tolerated."""
     most = max(1.0, (1 - mostly) * n_records)
     for outcome in broken:
         n, tone = outcome.n_unexpected or 0, "warn" if outcome.success else "bad"

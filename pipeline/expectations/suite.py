@@ -4,9 +4,9 @@ Belongs here: which expectation a rule becomes, and the five that Great Expectat
 not: running them (checkpoint.py) or their wording (wording.py). Imports Great Expectations: import this
 inside functions only.
 
-Whatever is said of single values is a ColumnMapExpectation: Great Expectations counts all of them in one pass
-over the batch, and writes the SQL itself. It skips missing values, as the rules do; NaN was read as missing
-before.
+Every rule about single values is a ColumnMapExpectation: Great Expectations counts all of them in one pass
+over the batch, and writes the SQL itself. It skips missing values, as the rules do; NaN was already read as
+missing.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ MICROSECOND = timedelta(microseconds=1)
 def expectation(
     rule: RowRule | BatchRule, *, mostly: float, landed_at: datetime | None, meta: dict[str, Any]
 ) -> Any:
-    """The expectation that a rule becomes: rules about records warn, rules about the batch are critical.
+    """Return the expectation for a rule: rules about records warn, rules about the batch are critical.
 
     Args:
-        mostly: share of values that may not break a row rule.
+        mostly: share of values that must keep a row rule.
         landed_at: what a freshness rule counts from.
         meta: kept beside the expectation and its result.
     """
@@ -67,7 +67,7 @@ def expectation(
 
 
 def count_records() -> Any:
-    """Asked of every batch, so that no suite is empty and the report knows how many records there were."""
+    """Return the expectation that every batch gets: no suite is empty, and the report knows the count."""
     meta = {"rule": COUNTING, "code": "records"}
     return ExpectTableRowCountToBeBetween(min_value=0, severity=FailureSeverity.INFO, meta=meta)
 
@@ -115,13 +115,15 @@ def _for_batch(rule: BatchRule, landed_at: datetime | None) -> tuple[Any, dict[s
 
 
 def rounded_share(share: float) -> float:
-    """Rounded, so that 29 of 100 is no more than 0.29 although 1 - 0.29 may be a hair off 0.71."""
+    """Round a share, so that 29 of 100 is no more than 0.29 although 1 - 0.29 may be a hair off 0.71."""
     return round(min(1.0, max(0.0, share)), 12)
 
 
 class _Counted:
-    """Only how many values break a rule. Great Expectations would also look for examples, in a query for each
-    rule, broken or not: with 1,000 columns that is two thirds of the time.
+    """Counts the values that break a rule, and no more.
+
+    Great Expectations would also look for examples, in a query for each rule, broken or not: with 1,000
+    columns that is two thirds of the time.
     """
 
     def get_validation_dependencies(self, *arguments: Any, **options: Any) -> Any:
@@ -154,7 +156,7 @@ class _BetweenWhereFinite(ColumnMapMetricProvider):
 
 
 class ExpectColumnValuesToBeBetweenCounted(_Counted, ExpectColumnValuesToBeBetween):
-    """Native, counted; an infinite value is another expectation's to find."""
+    """Native, counted; infinite values are left to another expectation."""
 
     map_metric = "column_values.between_where_finite"
 
@@ -172,7 +174,7 @@ class _Finite(ColumnMapMetricProvider):
 
 
 class ExpectColumnValuesToBeFinite(_Counted, ColumnMapExpectation):
-    """Neither infinity."""
+    """No value is infinite."""
 
     map_metric = "column_values.finite"
 
@@ -187,7 +189,7 @@ class _FullMatch(ColumnMapMetricProvider):
 
 
 class ExpectColumnValuesToFullyMatchRegex(_Counted, ColumnMapExpectation):
-    """The whole text matches, in RE2's syntax. GX's own has no regular expressions on DuckDB."""
+    """The whole text matches, in RE2's syntax. GX has no regular expressions on DuckDB."""
 
     regex: str
     map_metric = "column_values.full_match"
@@ -197,7 +199,7 @@ class ExpectColumnValuesToFullyMatchRegex(_Counted, ColumnMapExpectation):
 class _InPeriod(ColumnMapMetricProvider):
     condition_metric_name = "column_values.in_period"
     condition_value_keys = ("outside",)
-    filter_column_isnull = False  # whether a record without a time is outside is the rule's to say
+    filter_column_isnull = False  # the rule decides whether a record without a time is outside
 
     @column_condition_partial(engine=SqlAlchemyExecutionEngine)
     def _sqlalchemy(cls, column: Any, outside: str, **_: Any) -> Any:  # noqa: ARG002, N805
@@ -205,7 +207,7 @@ class _InPeriod(ColumnMapMetricProvider):
 
 
 class ExpectColumnValuesToLieInPeriod(_Counted, ColumnMapExpectation):
-    """Records belong to the batch's own period; which that is, the rule's SQL says."""
+    """Records belong to the batch's own period, which the rule's SQL defines."""
 
     outside: str
     map_metric = "column_values.in_period"
@@ -213,7 +215,7 @@ class ExpectColumnValuesToLieInPeriod(_Counted, ColumnMapExpectation):
 
 
 class _RepeatedKeys(TableMetricProvider):
-    """Records whose key an earlier record has. A key with a missing part repeats nothing."""
+    """Counts records whose key an earlier record has. A key with a missing part repeats nothing."""
 
     metric_name = "table.repeated_keys"
     value_keys = ("columns",)
@@ -238,9 +240,7 @@ class _RepeatedKeys(TableMetricProvider):
 
 
 class ExpectRecordKeysToBeUnique(BatchExpectation):
-    """No key twice. GX's own counts every record of a repeated key; here the first of them is as it should
-    be.
-    """
+    """No key occurs twice. GX's own counts every record of a repeated key; this one accepts the first."""
 
     columns: list[str]
     mostly: float = 1
@@ -255,11 +255,10 @@ class ExpectRecordKeysToBeUnique(BatchExpectation):
 
 
 class _NewestRecord(TableMetricProvider):
-    """Microseconds since 1970 of the newest record that was not set aside and is not dated after `latest`;
-    the same as text.
+    """The time of the newest record that was not set aside and is not dated after `latest`.
 
-    Python's dates end in 9999 and DuckDB's do not, so DuckDB does the arithmetic. A date counts until its day
-    ends.
+    It is returned in microseconds since 1970 and as text. Python's dates end in 9999 and DuckDB's do not, so
+    DuckDB does the arithmetic. A date counts until its day ends.
     """
 
     metric_name = "table.newest_record"
@@ -293,8 +292,9 @@ class _NewestRecord(TableMetricProvider):
 
 
 class ExpectNewestRecordToBeRecent(BatchExpectation):
-    """The newest record that was not set aside is no older than `oldest`, in microseconds since 1970; records
-    after `latest` do not count.
+    """The newest record that was not set aside is no older than `oldest`.
+
+    Records after `latest` do not count; both are in microseconds since 1970.
     """
 
     column: str

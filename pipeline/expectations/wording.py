@@ -17,7 +17,7 @@ LONGEST = 80
 
 
 def promise(rule: RowRule | BatchRule, landed_at: datetime | None = None) -> str:
-    """What the rule asks of the data."""
+    """Say what the rule asks of the data."""
     match rule.code:
         case "missing_value":
             return "never missing"
@@ -46,7 +46,7 @@ def promise(rule: RowRule | BatchRule, landed_at: datetime | None = None) -> str
 
 
 def observed(rule: RowRule | BatchRule, result: Mapping[str, Any]) -> str:
-    """What Great Expectations found, from its result for the rule."""
+    """Say what Great Expectations found, from its result for the rule."""
     match rule.code:
         case "columns":
             return _columns(result)
@@ -61,7 +61,7 @@ def observed(rule: RowRule | BatchRule, result: Mapping[str, Any]) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A share in percent that never rounds something to nothing, or almost all to all."""
+    """Format a share in percent that never rounds something to nothing, or almost all to all."""
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.01:
         return "< 0.01 %"
@@ -71,19 +71,17 @@ def share(part: float, whole: float) -> str:
 
 
 def many(n: float, thing: str) -> str:
-    """So many things."""
     return f"{_number(n)} {thing}{'' if n == 1 else 's'}"
 
 
 def listed(items: Iterable[str]) -> str:
-    """The first few, and how many more."""
+    """List the first few, and say how many more there are."""
     every = list(items)
     more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
     return ", ".join(every[:LISTED]) + more
 
 
 def shortened(text: str) -> str:
-    """Cut where it is longer than a line may be."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
