@@ -2,5 +2,6 @@
 
 batches      which files make up which batch, and whether they are still being written
 guard        a stranger's Parquet, read in a child process
-validation   the contract held against it
+relations    the files as DuckDB relations, with rule breakers marked
+validation   the contract held against them
 """

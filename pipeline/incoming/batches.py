@@ -42,9 +42,10 @@ class LandedBatch:
     """A delivery: its stable key and its files.
 
     Attributes:
-        period: where a delivery is split by time, the period that is this batch ("" = outside the delivery's
-            own).
+        period: where a delivery is split by time, the period of this batch; "" for records outside the
+            delivery's own.
         delivery: what {batch_id} matched in the path.
+        inside: with period "", the periods that other batches of the delivery hold.
     """
 
     batch_id: str
@@ -55,20 +56,20 @@ class LandedBatch:
 
     @property
     def signature(self) -> str:
-        """Changes when a file is touched or cut otherwise: cheap to take, says nothing about the content."""
+        """Changes when a file is touched or the split differs: cheap, and says nothing about the content."""
         seen = [f"{f.relative}|{f.size}|{f.mtime_ns}" for f in self.files]
         return _digest(seen if self.period is None else [*seen, self.period])
 
     def fingerprint(self, digests: Iterable[str]) -> str:
-        """Identifies the content: changes when, and only when, a byte or a name does."""
+        """Identify the content: the result changes if, and only if, a byte, a name or the period does."""
         named = zip((f.relative for f in self.files), digests, strict=True)
         return _digest([*(f"{name}|{digest}" for name, digest in named), self.period or ""])
 
 
 def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
-    """Every settled batch in the dataset's folder, oldest first by name.
+    """Return every settled batch in the dataset's folder, oldest first by name.
 
-    A batch of which any file was touched within `settle_seconds` is left for the next look.
+    A batch with any file touched within `settle_seconds` is left for the next look.
 
     Raises:
         StorageFailed: the folder is not there or cannot be listed.
@@ -89,7 +90,7 @@ def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
 
 @dataclass(frozen=True)
 class Unsettled:
-    """Files that were changed too recently to be read: they may still be written.
+    """Files that changed too recently to be read: they may still be being written.
 
     Attributes:
         within: seconds for which a file is left alone after a change.
@@ -114,7 +115,7 @@ class Unsettled:
 
 
 def unsettled(dataset: Dataset) -> Unsettled | None:
-    """The files that were changed within `settle_seconds`; None where there are none."""
+    """Return the files that were changed within `settle_seconds`, or None."""
     within, now = dataset.incoming.settle_seconds, time.time_ns()
     ages = [(now - file.mtime_ns) / 1e9 for file, _ in _listed(dataset)]
     young = [age for age in ages if age < within]
@@ -133,7 +134,7 @@ def _check_distinct(dataset: Dataset, found: Iterable[LandedBatch]) -> None:
 
 
 def safe_id(text: str) -> str:
-    """A batch_id from any text: kept where it is plain, else made plain and told apart by a digest.
+    """Return a batch_id for any text: plain text is kept, other text is made plain and gets a digest.
 
     Hive partitions are named by their values: year=2026/month=01/day=31 is 2026-01-31.
     """
@@ -168,7 +169,7 @@ def _listed(dataset: Dataset) -> Iterable[tuple[LandedFile, str]]:
                 try:
                     seen = path.stat()
                 except FileNotFoundError:
-                    continue  # renamed or removed between the listing and the look: seen at the next one
+                    continue  # renamed or removed since it was listed: the next look sees it
                 if stat.S_ISREG(seen.st_mode):
                     yield LandedFile(path, relative, seen.st_size, seen.st_mtime_ns), match["batch_id"]
 
@@ -178,7 +179,7 @@ def _cannot_list(fault: OSError) -> None:
 
 
 def path_shape(files: str) -> re.Pattern[str]:
-    """What a path under the folder must look like, with the group batch_id."""
+    """Return the pattern of a path under the folder, with the group batch_id."""
     parts = re.split(r"(\{batch_id\}|\*\*/|\*)", files)
     folders = "{batch_id}/" in files  # hive partitions nest: year=2026/month=01/day=31
     meaning = {"{batch_id}": f"(?P<batch_id>{'.' if folders else '[^/]'}+?)", "**/": "(?:.*/)?", "*": "[^/]*"}
@@ -186,7 +187,7 @@ def path_shape(files: str) -> re.Pattern[str]:
 
 
 def _split(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[LandedBatch]:
-    """Cut a delivery into one batch a period; records outside the period that its name says share one."""
+    """Cut a delivery into one batch per period; records outside the period in its name share one batch."""
     counts: dict[str, int] = {}
     for periods in _periods(dataset, batch, ledger):
         for period, n_records in periods.items():
@@ -206,14 +207,12 @@ def _split(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[LandedB
 
 
 def is_undated(batch_id: str) -> bool:
-    """Whether a batch is what a cut delivery holds of other periods than its name says: nothing of it is
-    accepted.
-    """
+    """Return whether a batch holds what a split delivery has outside its period; none of it is accepted."""
     return batch_id.endswith(f"_{UNDATED}")
 
 
 def _around_date(text: str) -> tuple[str, str, str]:
-    """What comes before the first date in a name, the date as periods begin, and what comes after."""
+    """Return what precedes the first date in a name, that date as periods begin, and what follows it."""
     match = DATE.search(text)
     if match is None:
         return f"{text}_", "", ""

@@ -62,15 +62,16 @@ def inspect(
 
     Args:
         processes: how many at once, each with its share of the files and with limits of its own.
-        columns: those to decode, names that a file lacks are left to the contract; None for all that are not
-            nested.
+        columns: which to decode; names that a file lacks are left to the contract. None decodes all that are
+            not nested.
         time, split: column and unit ("hour", "day", "month") to count records by.
-        meanwhile: done in this process while those work.
+        meanwhile: called in this process while the others work.
 
     Raises:
         UnreadableFile: a file is not sound Parquet, or needs more memory or time than allowed; names it and
-        why. StorageFailed: a file could not be opened: this says nothing about its content. CheckCrashed: no
-        child process could be started.
+            why.
+        StorageFailed: a file could not be opened: this says nothing about its content.
+        CheckCrashed: no child process could be started.
     """
     n = max(1, min(processes, len(files)))
     parts = [files[i * len(files) // n : (i + 1) * len(files) // n] for i in range(n)]
@@ -83,7 +84,7 @@ def inspect(
 def survey(
     files: Sequence[Path], *, columns: Sequence[str] | None, time: str | None = None, split: str | None = None
 ) -> list[FileReport | UnreadableFile]:
-    """Read what files say of themselves in another process; in a bad file's place stands its error."""
+    """Report on files from a child process; a bad file's error stands in its place."""
     found: list[FileReport | UnreadableFile] = []
     while len(found) < len(files):
         job = {
@@ -96,7 +97,7 @@ def survey(
         }
         lines, ended = _run(job)
         found += [_accept(json.loads(line)) for line in lines]
-        if len(found) < len(files):  # the child died over this one; a new child goes on behind it
+        if len(found) < len(files):  # the child died on this file; a new child starts behind it
             found.append(UnreadableFile(f"{_printable(files[len(found)])}: {ended}; have it written again"))
     return found
 
@@ -109,14 +110,10 @@ def _sound(reports: Iterable[FileReport | UnreadableFile]) -> Iterator[FileRepor
 
 
 def _run(job: dict[str, Any]) -> tuple[list[str], str]:
-    """The child's lines, one a file, and how it ended."""
+    """Return the child's lines, one per file, and how it ended."""
     child = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-m",
-            "pipeline.incoming.guard",
-        ],  # -P: a folder named pipeline in the current one is not ours
+        # -P: a folder named pipeline in the working directory is not ours
+        [sys.executable, "-P", "-m", "pipeline.incoming.guard"],
         input=json.dumps(job),
         capture_output=True,
         text=True,
@@ -145,7 +142,7 @@ def _accept(line: dict[str, Any]) -> FileReport | UnreadableFile:
 
 
 def _examine(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    with path.open("rb") as stream:  # opened once: what is decoded is what the digest is of
+    with path.open("rb") as stream:  # opened once, so that the digest is of what is decoded
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = stream.tell()
         if size == 0:
@@ -189,16 +186,15 @@ def _decode(slices: Iterator[pa.RecordBatch], job: dict[str, Any]) -> tuple[int,
             try:
                 column.validate(full=True)
                 if pa.types.is_dictionary(column.type):
-                    # as others will: a text of a megabyte for each record is no joke
+                    # later readers will decode it: a megabyte of text for each record must fail here
                     column.dictionary_decode()
             except pa.ArrowInvalid as fault:
                 raise pa.ArrowInvalid(f"column {name!r}, after record {n_records}: {fault}") from fault
         if job["split"] and job["time"] in batch.schema.names and _is_time(batch.column(job["time"]).type):
             label = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}[job["split"]]
             times = pc.cast(batch.column(job["time"]), pa.timestamp("us"), safe=False)
-            counts = pc.value_counts(
-                pc.strftime(times, label)
-            )  # with its nulls: fill_null would import pandas
+            # nulls stay nulls: fill_null would import pandas
+            counts = pc.value_counts(pc.strftime(times, label))
             for entry in counts.to_pylist():
                 period = entry["values"] or ""
                 periods[period] = periods.get(period, 0) + entry["counts"]
@@ -207,9 +203,8 @@ def _decode(slices: Iterator[pa.RecordBatch], job: dict[str, Any]) -> tuple[int,
 
 
 def _is_time(type_: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_timestamp(type_) or pa.types.is_date(type_)
-    )  # any other is the contract's to refuse
+    # the contract refuses any other type
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
 
 
 def _main() -> None:
@@ -218,13 +213,13 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(STARTED, flush=True)  # noqa: T201
     for file in job["files"]:
-        signal.setitimer(signal.ITIMER_REAL, job["seconds"])  # ends this process, also deep inside a decoder
+        signal.setitimer(signal.ITIMER_REAL, job["seconds"])  # ends this process even deep inside a decoder
         try:
             line = _examine(Path(file), job)
         except MemoryError:
             line = {"error": f"decoding it takes more than {limit / (1 << 30):.3g} GiB of memory"}
         except (OSError, pa.ArrowException, UnicodeDecodeError, ValueError, NotImplementedError) as fault:
-            # the system's own errors are numbered; a decoder's say something about the file
+            # the operating system's errors have a number; a decoder's are about the file
             kind = "missing" if isinstance(fault, OSError) and fault.errno else "error"
             line = {kind: " ".join(str(fault).split())[:500]}
         print(json.dumps({"file": file, **line}), flush=True)  # noqa: T201

@@ -1,6 +1,6 @@
 """What DuckDB makes of a batch's files: its records typed, those that break a rule marked, and their counts.
 
-Belongs here: the relations that every check asks, and SQL over them. Does not: what the rules are
+Belongs here: the relations that every check queries, and SQL over them. Does not: what the rules are
 (config/contracts.py), or what becomes of the batch (validation.py).
 """
 
@@ -29,8 +29,12 @@ PERIOD_FORMAT = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 @dataclass(frozen=True)
 class Tally:
-    """Of a batch's records. newest: of those accepted, the ones dated in the future only where all are.
-    n_ahead, latest: of accepted ones dated in the future, and of all.
+    """Counts over a batch's records.
+
+    Attributes:
+        newest: time of the newest accepted record; one dated in the future only where all are.
+        n_ahead: accepted records that are dated in the future.
+        latest: time of the newest accepted record, those dated in the future included.
     """
 
     n_read: int
@@ -49,7 +53,7 @@ def lay(
     scratch: Path,
     threads: int,
 ) -> Tally:
-    """Lay the relations `typed`, `marks` (rule breakers) and `batch` into scratch/DATABASE."""
+    """Create the relations `typed`, `marks` (rule breakers) and `batch` in scratch/DATABASE, and count."""
     links = _links(batch, reports, scratch)
     with sql.database(scratch, threads=threads, file=scratch / DATABASE) as connection:
         kept = ", ".join(
@@ -61,11 +65,12 @@ def lay(
                 FROM read_parquet({links}, union_by_name = true, filename = 'vaewatch_file', file_row_number = true, hive_partitioning = false)
                 {_where(dataset, batch)}"""
         )
-        # a rule must see every record: pushed into the reader it would skip what a file's statistics deny
+        # a rule must see every record: pushed into the reader, it would skip those that a file's statistics
+        # rule out
         connection.execute("SET disabled_optimizers = 'statistics_propagation,filter_pushdown'")
         connection.execute(f"CREATE TABLE marks AS {_marks(connection, rules)}")
         (n_marks,) = _one(connection, "SELECT count(*) FROM marks")
-        # a batch without a fault, the common case, is spared a join in every later query
+        # a batch without a fault, the common case, needs no join in later queries
         reasons, join = (
             ("vaewatch_reasons", "LEFT JOIN marks USING (vaewatch_row)")
             if n_marks
@@ -79,10 +84,9 @@ def lay(
 
 
 def _marks(connection: duckdb.DuckDBPyConnection, rules: Sequence[RowRule]) -> str:
-    """SQL for the rows that break a rule, with the reasons in the rules' order.
+    """Return SQL for the rows that break a rule, with the reasons in the rules' order.
 
-    Reasons are looked for in those rows alone; and which record of a key came first, only where a key is
-    there twice.
+    Reasons are computed for those rows alone; which record of a key came first, only where a key repeats.
     """
     single = [rule for rule in rules if rule.code != "duplicate_key"]
     reasons = ", ".join(f"CASE WHEN {rule.violates} THEN {sql.text(rule.reason)} END" for rule in single)
@@ -108,9 +112,7 @@ def _repeats(connection: duckdb.DuckDBPyConnection, key: Sequence[str]) -> bool:
 
 
 def _links(batch: LandedBatch, reports: Sequence[guard.FileReport], scratch: Path) -> list[str]:
-    """Give each file a plain name that says where its records start: DuckDB would read [ and * as
-    patterns.
-    """
+    """Link each file under a name that says where its records start: DuckDB reads [ and * as patterns."""
     links: list[str] = []
     first = 0
     for file, report in zip(batch.files, reports, strict=True):
@@ -165,7 +167,7 @@ def _as_time(microseconds: int | None) -> datetime | None:
 
 
 def published(dataset: Dataset, batch: LandedBatch) -> str:
-    """SQL for the rows of the `records` table, over the relation `batch`."""
+    """Return SQL for the rows of the `records` table, from the relation `batch`."""
     packed = ", ".join(f"{sql.name(name)} := batch.{sql.name(name)}" for name in kept_columns(dataset))
     return f"""SELECT {sql.text(batch.batch_id)} AS batch_id, batch.vaewatch_set_aside AS set_aside,
         batch.vaewatch_row AS row_number, {record_key(dataset)} AS record_key, vaewatch_reasons AS reasons,
@@ -173,7 +175,7 @@ def published(dataset: Dataset, batch: LandedBatch) -> str:
 
 
 def record_key(dataset: Dataset) -> str:
-    """SQL for what identifies a record: its key columns, or its content and how often it was seen before."""
+    """Return SQL for a record's identity: its key columns, or its content and which occurrence this is."""
     if dataset.key:
         texts = [f"CAST(batch.{sql.name(name)} AS VARCHAR)" for name in dataset.key]
         if len(texts) > 1:  # 'a|' and 'b' are not 'a' and '|b'

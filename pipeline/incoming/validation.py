@@ -28,7 +28,7 @@ from pipeline.storage.tables import Tables
 if TYPE_CHECKING:
     import duckdb
 
-SLICE = 16_384  # rows handed to the writer at once, which keeps a few dozen of them in hand
+SLICE = 16_384  # rows per slice; the writer holds a few dozen slices
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Checked:
         refusal: why the whole batch was refused; "" where it was accepted.
         set_aside: records per reason, e.g. {"out_of_range:amount": 3}; a record may have several reasons.
         notes: what was accepted but is worth knowing (widened types, new columns, dates in the future).
-        ahead: the one of the notes that needs attention at once, of dates in the future; "" for none.
-        newest_record_at: of the accepted ones; of those dated in the future only where all are.
+        ahead: the note about dates in the future, which needs attention at once; "" for none.
+        newest_record_at: of the accepted records; one dated in the future only where all are.
     """
 
     fingerprint: str
@@ -54,9 +54,7 @@ class Checked:
 
 
 def examine(dataset: Dataset, batch: LandedBatch, *, threads: int = 1) -> list[guard.FileReport]:
-    """Read a batch's files once, safely.
-
-    What `validate` needs is imported meanwhile.
+    """Read a batch's files once, safely, and meanwhile import what `validate` needs.
 
     Raises:
         UnreadableFile: a file is not sound Parquet.
@@ -128,10 +126,10 @@ def validate(
 def report_refusal(
     dataset: Dataset, batch: LandedBatch, reasons: Sequence[str], page: Path, *, unreadable: bool = False
 ) -> None:
-    """Lay the page of a batch whose files cannot be checked in the place of an earlier delivery's.
+    """Write the page of a batch whose files cannot be checked, in place of an earlier delivery's.
 
     Args:
-        unreadable: no contract would let them in.
+        unreadable: the files cannot be read, so no contract would let them in.
     """
     from pipeline import expectations
 
@@ -145,7 +143,7 @@ def report_refusal(
 
 
 def count_records(batch: LandedBatch, reports: Sequence[guard.FileReport]) -> int:
-    """Records of a batch: all of its files', or those of its period where a delivery is split."""
+    """Count a batch's records: all in its files, or those of its period where a delivery is split."""
     if batch.period is None:
         return sum(report.n_records for report in reports)
     if batch.period:
@@ -154,7 +152,7 @@ def count_records(batch: LandedBatch, reports: Sequence[guard.FileReport]) -> in
 
 
 def _ahead(tally: Tally, dataset: Dataset) -> str:
-    """What to say of accepted records that are dated in the future; no contract bounds a time by itself."""
+    """Return the note about accepted records dated in the future, or ""; no contract bounds that itself."""
     if not tally.n_ahead:
         return ""
     are = "1 record is" if tally.n_ahead == 1 else f"{tally.n_ahead:,} records are"
@@ -180,7 +178,7 @@ def _check(
     page: Path,
     threads: int,
 ) -> str:
-    """Run the contract as a Great Expectations suite; returns why the batch is refused, or ""."""
+    """Run the contract as a Great Expectations suite; return why the batch is refused, or ""."""
     from pipeline import expectations
 
     whole = [] if batch.period == "" else batch_rules(dataset)
