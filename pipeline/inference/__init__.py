@@ -38,7 +38,7 @@ class Proposal:
     """A dataset file and what a person should look at before using it.
 
     Attributes:
-        looked_at: how much of what is there was.
+        looked_at: how much of the folder was looked at.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Proposal:
 
 
 def default_name(folder: Path) -> str:
-    """What a dataset is called by its folder, or by the one above where that is any feed's."""
+    """Return a dataset's name from its folder, or from the one above where the folder's name is generic."""
     named = folder.parent.name if folder.name in {"batches", "data", "incoming"} else folder.name
     plain = re.sub("[^A-Za-z0-9_-]+", "-", named).strip("-_")
     return (plain if plain[:1].isalpha() else f"dataset-{plain}".strip("-"))[:63]
@@ -60,8 +60,8 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
         relative_to: folder that the YAML file will lie in.
 
     Raises:
-        ConfigError: the name is none for a dataset; there is no Parquet file, or none that can be read, or no
-            column that can be modelled.
+        ConfigError: the name is not valid for a dataset; or there is no Parquet file, none that can be read,
+            or no column that can be modelled.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -90,7 +90,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
 
 
 def _path(folder: Path, relative_to: Path) -> str:
-    """A neighbour's path is relative, as it moves along; a stranger's is not."""
+    """Return a relative path for a folder nearby, which moves along with the file; else an absolute one."""
     near = os.path.relpath(folder, relative_to)
     return str(folder.absolute()) if near.startswith("../../../") else near
 
@@ -112,9 +112,7 @@ def _readable(paths: Sequence[Path]) -> tuple[list[Path], list[pa.Schema], list[
 
 
 def _types(schemas: Sequence[pa.Schema]) -> dict[str, str]:
-    """A contract type that every sampled file fits, by column of the newest file; `other` where there is
-    none.
-    """
+    """Return, by column of the newest file, a contract type that every sampled file fits, or `other`."""
     types = {}
     for name in schemas[-1].names:
         fields = [schema.field(name).type for schema in schemas if schema.get_field_index(name) >= 0]

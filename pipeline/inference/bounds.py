@@ -1,6 +1,6 @@
 """Bounds that are proposed for a number: beyond what any delivery should hold, not where the sample ended.
 
-Belongs here: from how a sample lies to its bounds. Does not: which columns are numbers (guesses.py).
+Belongs here: from a sample's spread to its bounds. Does not: which columns are numbers (guesses.py).
 
 A record beyond a bound is set aside: nobody is asked about it, and it is never scored. A bound that is too
 tight hides the best anomalies; one that is too wide leaves them to the model (docs/decisions/bounds.md).
@@ -12,22 +12,22 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-UNUSUAL, FEWEST_UNUSUAL = 0.001, 2  # share and number of records on either side of what is usual
-ROOM = 20  # widths of the usual that lie between it and a bound
-FAR = 5  # widths beyond the usual; where the sample goes farther, a bound would be a guess
-MOST_DIGITS = 1e15  # below it every whole number is a float of its own
+UNUSUAL, FEWEST_UNUSUAL = 0.001, 2  # share and number of records on either side of the usual range
+ROOM = 20  # room between the usual range and a bound, in widths of that range
+FAR = 5  # widths beyond the usual range; if the sample goes farther, a bound would be a guess
+MOST_DIGITS = 1e15  # below it, a float holds every whole number exactly
 
 Side = Literal["min", "max"]
 
 
 def unusual_share(n: int) -> float:
-    """Share of n records at either end that say nothing of how wide the usual is."""
+    """Return the share of n records at either end that is left out of the usual range."""
     return min(0.25, max(UNUSUAL, FEWEST_UNUSUAL / max(1, n - 1)))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How the numbers of a column lie: its extremes, what is usual between them, and its median."""
+    """How the numbers of a column lie: the extremes, the usual range between them, and the median."""
 
     low: float
     usual_low: float
@@ -41,13 +41,15 @@ class Spread:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether there is a width to go by: nearly all values are not the same, and floats can tell it."""
+        """Whether the usual range has a width to go by: values differ, and floats can tell it."""
         return 0 < self.width < 1e300
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Those that there are: not across zero where the sample is on one side of it, and none on a side
-        where the sample goes far beyond the usual.
+        """The bounds to propose.
+
+        None crosses zero if the sample is on one side of it. A side on which the sample goes far beyond the
+        usual range gets none.
         """
         if not self.is_bounded:
             return {}
@@ -63,7 +65,7 @@ class Spread:
 
     @property
     def far(self) -> dict[Side, float]:
-        """Of a side on which the sample goes far beyond the usual: where far begins."""
+        """Where "far" begins, for each side on which the sample goes far beyond the usual range."""
         if not self.is_bounded:
             return {}
         way = FAR * self.width
@@ -75,6 +77,6 @@ class Spread:
 
 
 def _rounded(value: float, room: float) -> float:
-    """To two digits of the room that was given; without a point and nought where it has no use."""
+    """Round to two digits of the room that was given; return a whole number as an int."""
     short = round(value, 1 - math.floor(math.log10(room)))
     return int(short) if short.is_integer() and abs(short) < MOST_DIGITS else short

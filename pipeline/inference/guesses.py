@@ -1,7 +1,7 @@
 """What a column is: its role, rules and bounds, which column tells records apart and which is the time.
 
-Belongs here: guesses from a sample that lies in DuckDB, each with its reason. Does not: reading the sample
-(the package), or how a guess is written down (writing.py).
+Belongs here: guesses from a sample in DuckDB, each with its reason. Does not: reading the sample (the
+package), or how a guess is written down (writing.py).
 """
 
 from __future__ import annotations
@@ -26,17 +26,15 @@ CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or 
     r"(?:^|_)(?i:id|code|type|zip)(?:_|$)|[a-z](?:ID|Id|Code|Type|Zip|code|zip)$"
     r"|^(?:account|card|client|customer|device|item|location|merchant|order|product|session|shop|store|user|vendor)id$"
 )
-OWNER_NAME = re.compile(
-    r"(?:^|_)(?i:id)(?:_|$)|[a-z](?:ID|Id)$|^[a-z]+id$"
-)  # of a code's names: whose record it is
-RECURRING = (
-    0.2  # share of records whose value another file has, too: with fewer, a name tells records or days apart
-)
-MOST_DERIVED_FROM = 12  # numeric columns; each gives three more
-IN_STEP = 0.9  # share of records that must be unique in time and as far from the one before as most are
+# names of codes that say whose record it is
+OWNER_NAME = re.compile(r"(?:^|_)(?i:id)(?:_|$)|[a-z](?:ID|Id)$|^[a-z]+id$")
+# share of records whose value another file has, too: with fewer, a name tells records or days apart
+RECURRING = 0.2
+MOST_DERIVED_FROM = 12  # numeric columns; each gives three derived ones
+IN_STEP = 0.9  # least share of distinct times, and of gaps that are the commonest one
 # mean change over mean deviation: 1.4 for independent Gaussian values, at most 0.22 for water's sensors
 STEADY = 0.5
-NEARLY = 0.002  # share of records that may repeat or lack what is still taken for the key
+NEARLY = 0.002  # share of records in which a column may repeat or be missing and still be the key
 
 
 @dataclass
@@ -55,7 +53,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many records and files the sample has, records with a value of one column, and different values."""
+    """The sample's records and files, and one column's records with a value and distinct values."""
 
     n: int
     n_seen: int
@@ -70,7 +68,7 @@ class Guesses:
     Attributes:
         key: the column that tells records apart, or nearly; None where there is none.
         levels: columns that are judged by what is derived from them.
-        split: a unit of time by which long files are cut into batches.
+        split: a unit of time by which long files are cut into batches; None for files that are not cut.
     """
 
     columns: list[Guess]
@@ -83,7 +81,11 @@ class Guesses:
 def guess(
     connection: duckdb.DuckDBPyConnection, types: Mapping[str, str], n_files: int, *, long_files: bool
 ) -> Guesses:
-    """Look at the table `sample`, its columns' contract types given; long files may hold many days each."""
+    """Guess from the table `sample` and its columns' contract types.
+
+    Args:
+        long_files: whether a file may hold many days.
+    """
     columns = [_guess(connection, column, type_, n_files) for column, type_ in types.items()]
     (n,) = _row(connection, "SELECT count(*) FROM sample")
     key, time = _key(columns, n), _time_column(columns)
@@ -99,9 +101,7 @@ def guess(
 
 
 def _key(columns: Sequence[Guess], n: int) -> str | None:
-    """A column that is unique, else the one with the fewest records that repeat or lack it, if they are
-    few.
-    """
+    """Return a unique column, else the one with the fewest records that repeat or lack it, if few do."""
     nearly = sorted(
         (g.n_odd, i) for i, g in enumerate(columns) if g.type in {"string", "int"} and g.n_odd <= NEARLY * n
     )
@@ -109,7 +109,7 @@ def _key(columns: Sequence[Guess], n: int) -> str | None:
 
 
 def _set_apart(guess: Guess, n: int, *, is_key: bool, is_time: bool) -> None:
-    """Key and time are for telling records apart and for context, whatever their values look like."""
+    """Take key and time out of modelling, whatever their values look like: they identify and give context."""
     guess.rules, guess.warning = {"required": True}, ""
     guess.role = "context" if is_time else "ignored"
     odd = (
@@ -169,7 +169,7 @@ def _guess_text(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: Cou
 
 
 def _unmodelled(name: str, counts: Counts, recurring: float) -> str:
-    """What a column is whose values are too many, or too new in every file, to be categories."""
+    """Say what a column is whose values are too many, or too new in every file, to be categories."""
     n, distinct = counts.n_seen, counts.n_distinct
     again = "another file" if counts.n_files > 1 else "another record"
     found = f"{distinct} values, {n / distinct:.0f} records each; {recurring:.0%} of records have one that {again} has, too"
@@ -207,8 +207,10 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
 
 
 def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: str) -> None:
-    """Bounds; of a side that gets none, how many records lie far out there. values: SQL, a table of one
-    column x.
+    """Guess bounds; for a side that gets none, say how many records lie far out.
+
+    Args:
+        values: SQL for a table with one column, x.
     """
     (n,) = _row(connection, f"SELECT count(*) FROM {values}")
     share = unusual_share(n)
@@ -234,7 +236,7 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:
-    """Share of records whose value is in another file too; with one file, in another record."""
+    """Return the share of records whose value is in another file, too; with one file, in another record."""
     within = FILE if n_files > 1 else "rowid"
     (share,) = _row(
         connection,
@@ -256,18 +258,14 @@ def _split(connection: duckdb.DuckDBPyConnection, time: str, n_files: int) -> st
 
 
 def _levels(connection: duckdb.DuckDBPyConnection, measured: Sequence[Guess], time: str) -> list[Guess]:
-    """Of columns whose records follow each other in equal steps, those in which a value is near the one
-    before.
-    """
+    """Return the columns whose values stay near the one before, where records come in equal steps of time."""
     if not 0 < len(measured) <= MOST_DERIVED_FROM or not _in_step(connection, time):
         return []
     return [guess for guess in measured if _steadiness(connection, sql.name(guess.name), time) <= STEADY]
 
 
 def _steadiness(connection: duckdb.DuckDBPyConnection, column: str, time: str) -> float:
-    """Mean change over mean deviation from the median: 1.4 for values that know nothing of each other
-    (Gaussian).
-    """
+    """Return mean change over mean deviation from the median: 1.4 for independent Gaussian values."""
     (ratio,) = _row(
         connection,
         f"""SELECT sum(abs(change)) / sum(abs({column} - middle)) FROM (SELECT {column}, median({column}) OVER () AS middle,
@@ -278,7 +276,7 @@ def _steadiness(connection: duckdb.DuckDBPyConnection, column: str, time: str) -
 
 
 def _in_step(connection: duckdb.DuckDBPyConnection, time: str) -> bool:
-    """Whether records follow each other in equal steps of time, as a sensor's do."""
+    """Return whether records follow each other in equal steps of time, as a sensor's do."""
     (share,) = _row(
         connection,
         f"""SELECT coalesce(max(n) / sum(n), 0) FROM (SELECT gap, count(*) AS n FROM (SELECT {sql.name(time)} -

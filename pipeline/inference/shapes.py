@@ -43,9 +43,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def shape_of(relative: Sequence[str]) -> Shape:
-    """How these paths name a batch: the commonest way that fits nearly all of them, else that fits the
-    most.
-    """
+    """Return how these paths name a batch: the commonest pattern that fits nearly all, else most, of them."""
     common = [Shape(*found) for found, _ in Counter(map(_one_shape, relative)).most_common(MOST_SHAPES)]
     shapes = [*common, Shape(f"{{batch_id}}{Path(relative[0]).suffix}", "one batch a file")]
     matched = [sum(path_shape(s.files).fullmatch(path) is not None for path in relative) for s in shapes]
@@ -54,9 +52,7 @@ def shape_of(relative: Sequence[str]) -> Shape:
 
 
 def files_a_day(files: str, relative: Sequence[str]) -> tuple[float, str]:
-    """How many of these paths make a day, by the dates in their batches' names; or a batch, where those name
-    no day.
-    """
+    """Return how many paths make a day, or a batch where batch names give no day, and which of the two."""
     batches = [found["batch_id"] for path in relative if (found := path_shape(files).fullmatch(path))]
     dates = [next((date[0] for date in DATE.finditer(batch) if date[3]), "") for batch in batches]
     unit, counted = ("day", dates) if all(dates) else ("batch", batches)

@@ -1,6 +1,6 @@
 """A dataset file as text: every guess with its reason as a comment.
 
-Belongs here: YAML that a person will read and mend. Does not: the guesses themselves (guesses.py, shapes.py).
+Belongs here: YAML that a person will read and edit. Does not: the guesses themselves (guesses.py, shapes.py).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pipeline import sql
 from pipeline.inference.guesses import Guess, Guesses
 from pipeline.inference.shapes import Shape
 
-BUDGET_SHARE, MOST_BUDGET = 0.01, 20  # of a day's records, up to the default of flag.review_budget
+# of a day's records; the most is the default of flag.review_budget
+BUDGET_SHARE, MOST_BUDGET = 0.01, 20
 MOST_AWAITED = 1000  # records: the default of train.min_records
 PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was looked at: how many files are there, how many of them were read, and the records in those."""
+    """What was looked at: how many files there are, how many of them were read, and the records in those."""
 
     n_files: int
     n_sampled: int
@@ -49,10 +50,10 @@ LEVELS = """\
 def written(
     name: str, path: str, shape: Shape, guesses: Guesses, looked_at: Sample, files_a_day: tuple[float, str]
 ) -> str:
-    """The whole file.
+    """Return the whole file.
 
     Args:
-        files_a_day: how many make a day, or a batch, and which of these.
+        files_a_day: how many files make a day or a batch, and which of the two.
     """
     n_files, unit = (1 / 30, "day") if guesses.split else files_a_day
     per_day = looked_at.n_records / max(1, looked_at.n_sampled) * n_files
@@ -126,7 +127,7 @@ flag:
 
 
 def _budget(per_day: float, counted: str) -> tuple[int, str]:
-    """How many records a day to put before people, and why so many."""
+    """Return how many records a day to put before people, and why."""
     share = round(per_day * BUDGET_SHARE)
     part = f"{BUDGET_SHARE:.0%} of {counted}"
     if share > MOST_BUDGET:
@@ -135,11 +136,11 @@ def _budget(per_day: float, counted: str) -> tuple[int, str]:
 
 
 def plain(value: Any) -> str:
-    """A YAML scalar on one line, quoted where YAML would read anything else than this text."""
+    """Return a YAML scalar on one line, quoted where YAML would read anything else than this text."""
     if isinstance(value, str) and PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
         return value
     style = None
     if isinstance(value, str):
-        style = "'" if value.isprintable() else '"'  # only the latter can say a line's end on one line
+        style = "'" if value.isprintable() else '"'  # only the latter can write a line's end on one line
     written: str = yaml.safe_dump(value, default_style=style, allow_unicode=True, width=math.inf)
     return written.removesuffix("\n").removesuffix("\n...")
