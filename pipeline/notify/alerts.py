@@ -1,8 +1,8 @@
 """Telling people what was found: once, until it clears or worsens, through the channels of the digest.
 
-Belongs here: the words, and noting that it was told. Does not: what is found, and what of it is news
-(monitoring/judgement.py), or how a text travels (digest.py). A message is noted after it was handed on:
-killed in between, it is told twice rather than never.
+Belongs here: the words, and recording that they were sent. Does not: what is found (monitoring/judgement.py),
+what of it is news (monitoring/findings.py), or how a text travels (digest.py). A message is recorded after it
+was handed on: if the process is killed in between, it is sent twice rather than never.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pipeline.monitoring.store import Watched
 from pipeline.notify import digest
 from pipeline.report.batch import path_of
 
-SHOWN = 8  # findings of a message
-LOOKED_AT = 30  # batches: those that a killed step left untold are among them
+SHOWN = 8  # findings per message
+LOOKED_AT = 30  # batches; enough to include those that a killed step left untold
 
 
 def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> None:
-    """Tell of every batch of which nothing was told yet; of several before the newest one together."""
+    """Send alerts for every batch that has untold findings; several batches before the newest share one."""
     to = digest.channels(here, dataset)
     batches = store.newest(here.ledger, dataset.name, LOOKED_AT)
     before: tuple[Finding, ...] = ()
@@ -35,7 +35,7 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
         if unheard := [f for f in watched.findings if not f.told]:
             untold.append(watched)
             found[watched.batch_id] = [f for f in news(unheard, before) if not _can_wait(f)]
-        if not is_undated(watched.batch_id):  # strays stand between two days, and are none
+        if not is_undated(watched.batch_id):  # an undated batch is no day to compare the next one with
             before = watched.findings
     for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
         digest.send(text, to, say)
@@ -50,7 +50,7 @@ def _messages(
     found: Mapping[str, Sequence[Finding]],
     batches: Sequence[Watched],
 ) -> Iterator[str]:
-    """Of the newest batch a message of its own; of those before it, where there are several, one together."""
+    """Yield one message for the newest batch; if there are several before it, yield one for all of those."""
     newest = next((one.batch_id for one in reversed(batches) if not is_undated(one.batch_id)), "")
     older = {name: new for name, new in found.items() if name != newest}
     if len(older) > 1:
@@ -61,7 +61,7 @@ def _messages(
 
 
 def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str:
-    """The batches of several that were found most wrong, of each what leads."""
+    """Return one message about several batches, the worst first, each with its leading findings."""
     name, ids = dataset.name, list(found)
     told = {one: gathered(new, dataset) for one, new in found.items()}
     leads = {one: leading(new) for one, new in told.items()}
@@ -76,14 +76,14 @@ def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str
 
 
 def _can_wait(finding: Finding) -> bool:
-    """What moved and does not show in the scores, or is known to last, is read on the page."""
+    """Return whether the page is enough: a move that does not show in the scores, or is known to last."""
     return finding.severity == "notice" and finding.kind in MOVED
 
 
 def tell_refusal(
     here: Installation, dataset: Dataset, batch_id: str, reason: str, say: Callable[[str], None]
 ) -> None:
-    """A delivery that was refused: nothing of it is scored, so nothing else would be heard of it."""
+    """Report a refused delivery: none of it is scored, so nothing else would mention it."""
     state = here.ledger.newest(dataset.name, batch_id)
     refused = Finding(
         "refused",
@@ -98,7 +98,7 @@ def tell_refusal(
 def tell_deaf(
     here: Installation, dataset: Dataset, version: int, misses: str, say: Callable[[str], None]
 ) -> None:
-    """A version that serves from now on and hardly flags anything: its quiet nights pass for good ones."""
+    """Report a version that now serves and hardly flags anything: its quiet nights would pass for good."""
     text = (
         f"{dataset.name}: version {version} serves from now on, and misses most anomalies\n"
         f"  warning: {misses}\n    next: vaewatch versions {dataset.name} {version}"
@@ -107,7 +107,7 @@ def tell_deaf(
 
 
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
-    """A message: the counts in its first line, then each with its next step."""
+    """Return a message: the counts in its first line, then each finding with its next step."""
     shown = gathered(findings, dataset)
     lines = [f"{dataset.name} {batch_id}: {_counts(shown)}"]
     for finding in shown[:SHOWN]:
@@ -127,7 +127,7 @@ def _counts(findings: Sequence[Finding]) -> str:
 
 
 def where(here: Installation, dataset: Dataset, batch_id: str) -> str:
-    """The batch's report: on the review page, where the dataset's file says where that is."""
+    """Return where the batch's report is: on the review page if the dataset's file names one, else a path."""
     if dataset.review.page:
         return f"{dataset.review.page.rstrip('/')}/report/{dataset.name}/{batch_id}/run.html"
     return str(path_of(here, dataset, batch_id))

@@ -1,10 +1,10 @@
-"""A short message after each batch, or after several that had piled up: how many, the three most severe with
-their reasons, where to look, and whether the flags are in doubt.
+"""A short message after each batch, or one after several that piled up: how many records wait, the three most
+severe with their reasons, where to look, and whether the flags are in doubt.
 
-Belongs here: the words, and handing them on: to a file, a webhook, by e-mail. Does not: when (steps/).
-Nothing to say is not said. A batch is marked as told before its message is handed on: killed in between, it
-is told never rather than twice, as the queue has it all the same. A message that cannot be delivered is told
-in the log; the batch is scored all the same.
+Belongs here: the words, and handing them to a file, a webhook or e-mail. Does not: when (steps/). No message
+is sent where nothing waits. A batch is marked as told before its message is handed on: if the process is
+killed in between, the message is lost rather than repeated, and the queue still has the batch. A failed
+delivery is logged; the batch is scored all the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Channel = Callable[[str], None]  # hands a text on; raises NotDelivered
 
 
 def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
-    """What is to be said of a batch; None where nothing in it waits for a person."""
+    """Return the digest of a batch, or None where nothing in it waits for a person."""
     mine = Filters(dataset=dataset.name, batch=batch_id, kind="flagged", state="open")
     n = queue.total(here.ledger, mine)
     if not n:
@@ -56,7 +56,7 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
 
 
 def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> str | None:
-    """What is to be said of several batches at once; None where nothing in them waits for a person."""
+    """Return one digest of several batches, or None where nothing in them waits for a person."""
     every = [Filters(dataset=dataset.name, batch=one, kind="flagged", state="open") for one in batch_ids]
     waiting = {one.batch: n for one in every if (n := queue.total(here.ledger, one))}
     if not waiting:
@@ -77,7 +77,7 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
 
 
 def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
-    """Why the flags of batches are not to be relied on."""
+    """Return each batch's alarms: why its flags are not to be relied on."""
     known = store.findings(here.ledger, dataset.name, batch_ids)
     return {
         one: [f for f in gathered(known.get(one, ()), dataset) if f.severity == "alarm"] for one in batch_ids
@@ -85,7 +85,7 @@ def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> d
 
 
 def _line(row: Listed) -> str:
-    """One record: how severe, which, and why."""
+    """Return one record's line: how severe, which, and why."""
     why = "; ".join(
         f"{reason.column} {reason.observed_text[:40]} (expected {reason.expected_text[:40]})"
         for reason in row.reasons
@@ -94,7 +94,7 @@ def _line(row: Listed) -> str:
 
 
 def _link(dataset: Dataset, **asked: str) -> list[str]:
-    """Where the records are, where the dataset's file says where the review page is."""
+    """Return a line with the records' address, if the dataset's file names the review page."""
     page = dataset.review.page
     return [f"  {page.rstrip('/')}/?{urlencode({'dataset': dataset.name, **asked})}"] if page else []
 
@@ -102,20 +102,19 @@ def _link(dataset: Dataset, **asked: str) -> list[str]:
 def tell(
     here: Installation, dataset: Dataset, say: Callable[[str], None], *, failed: Collection[str] = ()
 ) -> None:
-    """Hand on, wherever the dataset's file wants it, what was scored and nobody was told of: of the newest
-    batch a digest; of those before it, where there are several, one together.
+    """Send digests of the scored batches that nobody was told of: one for the newest, one for all before it.
 
-    While the newest one waits to be scored nothing is handed on: a backlog is at work, in whatever order and
-    however many processes.
+    Nothing is sent while the newest batch waits to be scored: a backlog is being worked off, in whatever
+    order and by however many processes.
 
     Args:
-        failed: batches that could not be scored, and are waited for no longer.
+        failed: batches that could not be scored, and are no longer waited for.
     """
     to = channels(here, dataset)
     current = here.ledger.current(dataset.name)
     waits = {one for one, state in current.items() if state.status == "accepted"} - set(failed)
     if to:
-        with suppress(VaewatchError):  # whoever validates says what is wrong with the folder
+        with suppress(VaewatchError):  # validation reports what is wrong with the folder
             waits |= {batch.batch_id for batch in landed(dataset, here.ledger)} - current.keys()
     scored = [one for one, state in current.items() if state.status == "scored"]
     newest = max((one for one in [*scored, *waits] if not is_undated(one)), default="")
@@ -134,7 +133,7 @@ def tell(
 
 
 def channels(here: Installation, dataset: Dataset) -> list[Channel]:
-    """Where a dataset's file wants messages."""
+    """Return the channels that a dataset's file asks for."""
     asked, found = dataset.review, list[Channel]()
     if asked.digest_file is not None:
         found.append(partial(_to_file, here.settings.home / Path(asked.digest_file).expanduser()))
@@ -146,7 +145,7 @@ def channels(here: Installation, dataset: Dataset) -> list[Channel]:
 
 
 def send(text: str, to: Sequence[Channel], say: Callable[[str], None]) -> None:
-    """Hand a message on to every channel; what was not delivered is said, and keeps no other one from it."""
+    """Hand a message to every channel; a failed delivery is reported and does not stop the others."""
     for deliver in to:
         try:
             deliver(text)
