@@ -1,7 +1,7 @@
 """The page of one batch, and the facts on it.
 
-Belongs here: where each fact comes from: the ledger, the queue, the registry's word on the version. Does not:
-whether it can be trusted (trust.py), or how it looks (templates/).
+Belongs here: where each fact comes from: the ledger, the queue, the registry's record of the version. Does
+not: whether it can be trusted (trust.py), or how it looks (templates/).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Report:
 
 
 def path_of(here: Installation, dataset: Dataset, batch_id: str) -> Path:
-    """Where a batch's page is, or would be."""
+    """Return where a batch's page is, or would be."""
     return here.page(dataset, batch_id) / FILE
 
 
@@ -88,9 +88,7 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
 def _version(
     here: Installation, dataset: Dataset, state: BatchState
 ) -> tuple[ModelVersion | None, Judgement | None]:
-    """The version that scored a batch, and what it was judged by; None where the registry does not know or
-    does not answer.
-    """
+    """Return the version that scored a batch and its judgement, each None where the registry cannot tell."""
     version = None
     with suppress(RegistryUnreachable):
         found = here.registry.versions(dataset.name) if state.model_version is not None else []
@@ -111,9 +109,9 @@ def write(
     """Write a batch's page.
 
     Args:
-        judged: what the version was judged by; the same for every batch that it scores, so that whoever
-            writes many reads it once.
-        stale: which records that it looked back on are others now; nothing of what was scored just now.
+        judged: what the version was judged by. It is the same for every batch that the version scores, so a
+            caller that writes many reads it once.
+        stale: which of the records that it looked back on have changed; empty for what was scored just now.
 
     Raises:
         StorageFailed: it could not be written.
@@ -124,7 +122,7 @@ def write(
 
 
 def away(here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion) -> str:
-    """A batch's page for a place that has none of the pages beside it: without links to them."""
+    """Return a batch's page for a place without the pages beside it: it has no links to them."""
     judged, links = judgement(here, dataset, version), _links(here, dataset, state, version)
     return _page(here, dataset, state, version, judged, _outdated(here, state), links)[1]
 
@@ -140,7 +138,7 @@ def _page(
 ) -> tuple[Trust, str]:
     watched = store.one(here.ledger, dataset.name, state.batch_id) if state.status == "scored" else None
     before = store.before(here.ledger, dataset.name, watched.day, state.batch_id) if watched else []
-    earlier = [one for one in before if not is_undated(one.batch_id)][-TREND:]  # strays are no night
+    earlier = [one for one in before if not is_undated(one.batch_id)][-TREND:]  # undated batches are no night
     serving = here.ledger.serving_version(dataset.name)
     verdict = trust(
         dataset,
@@ -178,7 +176,7 @@ def _page(
 
 
 def _outdated(here: Installation, state: BatchState) -> str:
-    """Which records that a batch looked back on are others now; empty where none are."""
+    """Say which of the records that a batch looked back on have changed; empty where none has."""
     if state.looks_since is None:
         return ""
     behind = looking_back.outdated(here.ledger.current(state.dataset).values()).get(state.batch_id)
@@ -186,21 +184,19 @@ def _outdated(here: Installation, state: BatchState) -> str:
 
 
 def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:
-    """How many batches this one was held against; of one that was measured before that was noted, how many
-    there are.
-    """
+    """Return how many batches this one was compared with; if that was not recorded, how many there are."""
     noted = watched.measures.n_earlier if watched else None
     return len(earlier) if noted is None else noted
 
 
 def missing_share(watched: Watched) -> float:
-    """Share of the values that the model reads which are missing, over all of its columns."""
+    """Return the share of missing values over all columns that the model reads."""
     columns = watched.measures.columns.values()
     return sum(drift.missing for drift in columns) / max(1, len(columns))
 
 
 def _drawn(watched: Watched, dataset: Dataset) -> list[dict[str, Any]]:
-    """The findings, each column's with its plot."""
+    """Return the findings, a column's first one with its plot."""
     columns, found, drawn = watched.measures.columns, [], set[str]()
     for finding in gathered(watched.findings, dataset):
         kind = finding.key.partition(":")[0]
@@ -217,7 +213,7 @@ def _columns(watched: Watched) -> list[tuple[str, Any]]:
 
 
 def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]]:
-    """Numbers that say how nights go, over the newest batches."""
+    """Return the numbers that say how nights go, over the newest batches."""
     batches = [*earlier, watched]
     rows = (
         ("Flagged records", "flags", lambda m: float(m.n_flagged), "{:.0f}"),
@@ -251,7 +247,7 @@ def _flagged(here: Installation, dataset: Dataset, state: BatchState) -> Sequenc
 
 
 def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tuple[str, int]]:
-    """The columns that most flagged records are at odds in."""
+    """Return the four columns that drive the most flagged records, with the counts."""
     mine = Filters(dataset=dataset.name, batch=state.batch_id, kind="flagged")
     found = queue.counts(here.ledger, mine)["driver"]
     return [
@@ -262,7 +258,7 @@ def _drivers(here: Installation, dataset: Dataset, state: BatchState) -> list[tu
 def _links(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """Addresses in MLflow, where there are any: the model and its run."""
+    """Return the addresses of the model and its run in MLflow, where there are any."""
     found = {}
     if state.model_version and (model := here.model_page(dataset.name, state.model_version)):
         found["model"] = model
@@ -274,9 +270,7 @@ def _links(
 def _beside(
     here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion | None
 ) -> dict[str, str]:
-    """The pages of a batch's contract and of its model's training, from its own, on disk and on the review
-    page alike.
-    """
+    """Return relative links to the contract's and the training's page; they work on the review page, too."""
     found, folder = {}, here.page(dataset, state.batch_id)
     if (folder / "index.html").exists():
         found["contract"] = "index.html"

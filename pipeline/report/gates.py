@@ -18,7 +18,7 @@ from pipeline.report.standing import standing
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
-FLOOR = "recall_floor"  # the gate that tells whether no flags mean anything
+FLOOR = "recall_floor"  # the gate that tells whether a lack of flags means anything
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Judgement:
     """What was decided of a version, and why.
 
     Attributes:
-        against: the version that it was held against; empty where there was none.
+        against: the version that it was compared with; empty where there was none.
         serves: whether a version served then, comparable or not.
-        model, run: addresses in MLflow; review: of the records that the two disagree on. Empty where they
-            have none.
+        model, run: addresses in MLflow; empty where there is none.
+        review: address of the records that the two disagree on; empty where there is none.
     """
 
     dataset: str
@@ -44,13 +44,13 @@ class Judgement:
 
     @property
     def misses(self) -> str:
-        """Why what the version does not flag says little; empty where nothing is known against it."""
+        """Why few flags of the version say little; empty where nothing is known against it."""
         failed = (row.reason for row in self.told.rows if row.gate == FLOOR and row.verdict == "failed")
         return next(failed, "")
 
 
 def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Judgement | None:
-    """What a version was judged by here; None where it was not judged, or the evidence is gone.
+    """Return what a version was judged by here; None where it was not judged, or the evidence is gone.
 
     Raises:
         RegistryUnreachable: a retry may help.
@@ -73,8 +73,7 @@ def judgement(here: Installation, dataset: Dataset, version: ModelVersion) -> Ju
 
 
 def onto_training_page(here: Installation, dataset: Dataset, version: ModelVersion) -> None:
-    """Put what became of a version, and its judgement, into the page of its training, in MLflow and here, in
-    place of what was there.
+    """Replace a version's standing and judgement on the page of its training, in MLflow and here.
 
     Raises:
         RegistryUnreachable, StorageFailed: a repeat completes it.

@@ -1,8 +1,8 @@
-"""A dataset's newest scored batches at a glance: what the page of each says first where its flags are in
-doubt, how many records they flag in all, and where to look.
+"""A dataset's newest scored batches at a glance: the headlines of pages whose flags are in doubt, how many
+records are flagged in all, and where to look.
 
 Belongs here: words for a table of batches. Does not: whether one batch can be trusted (trust.py), or a
-terminal (display/). The ledger alone is asked, but for what the version finds.
+terminal (display/). Everything is read from the ledger, except what the version finds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from pipeline.report.trust import MOST, doubt, found
 
 @dataclass(frozen=True)
 class Glance:
-    """headlines: of the batches whose flags are in doubt, by batch_id. lines: what to say of all of them."""
+    """The newest batches in words.
+
+    Attributes:
+        headlines: by batch_id, for batches whose flags are in doubt.
+        lines: what to say of all of them.
+    """
 
     headlines: Mapping[str, str]
     lines: tuple[str, ...] = ()
 
 
 def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
-    """What to say of the newest scored batches, at most so many of them."""
+    """Return what to say of the newest scored batches, at most `most` of them."""
     current = here.ledger.current(dataset.name)
     newest = store.newest(here.ledger, dataset.name, most, strays=False)
     scored = [one for one in newest if one.batch_id in current and current[one.batch_id].status == "scored"]
@@ -40,7 +45,7 @@ def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
 
 
 def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str, str]) -> list[str]:
-    """Flags beside those that normal records give, and which batch to begin with."""
+    """Compare the flags with what normal records give, and say which batch to begin with."""
     if not scored:
         return []
     flagged = sum(one.measures.n_flagged for one in scored)
@@ -58,9 +63,7 @@ def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str,
 
 
 def misses_most(here: Installation, dataset: Dataset) -> str:
-    """What the version that serves finds, and what to do, where that is below half of the injected anomalies;
-    else empty, and so where nobody knows.
-    """
+    """Say so if the version that serves finds less than half of the injected anomalies; else return ""."""
     number = here.ledger.serving_version(dataset.name)
     with suppress(RegistryUnreachable):
         serving = next((v for v in here.registry.versions(dataset.name) if v.version == number), None)

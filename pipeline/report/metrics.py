@@ -63,13 +63,12 @@ GAUGES = {
 
 
 class _Collector:
-    """Reads the ledger when it is asked."""
+    """Reads the ledger when it is scraped."""
 
     def __init__(self, here: Installation, only: Collection[str] | None) -> None:
         self.here, self.only = here, only
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Every metric of every dataset."""
         from prometheus_client.core import GaugeMetricFamily
 
         families = {
@@ -136,9 +135,10 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def exposition(here: Installation, only: Collection[str] | None = None) -> str:
-    """Every metric in Prometheus' text format.
+    """Return every metric in Prometheus' text format.
 
-    only: these datasets; None for all there are.
+    Args:
+        only: these datasets; None for all.
     """
     from prometheus_client import CollectorRegistry, generate_latest
 
@@ -148,7 +148,7 @@ def exposition(here: Installation, only: Collection[str] | None = None) -> str:
 
 
 def write(here: Installation, path: Path) -> Path:
-    """Write them to a file, whole or not at all, as node_exporter's textfile collector wants it.
+    """Write the metrics to a file, whole or not at all, as node_exporter's textfile collector wants it.
 
     Raises:
         StorageFailed: it could not be written; the earlier file is still there.
@@ -157,9 +157,7 @@ def write(here: Installation, path: Path) -> Path:
 
 
 def publish(here: Installation, say: Callable[[str], None]) -> None:
-    """The same, to <home>/metrics/vaewatch.prom, after a step; a step has done its work without it, so a
-    fault is said.
-    """
+    """Write the metrics to <home>/metrics/vaewatch.prom; a fault is reported, and does not fail the step."""
     try:
         write(here, here.settings.home / "metrics" / FILE)
     except StorageFailed as fault:

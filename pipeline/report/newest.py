@@ -1,7 +1,6 @@
-"""The pages of the newest batches that a version scored: written anew, and the newest one's kept with the
-version's run in MLflow.
+"""The newest batches' pages of a version: written anew, and one kept with the version's run in MLflow.
 
-Belongs here: which batches these are, and that it is one page a version in MLflow. Does not: the page
+Belongs here: which batches these are, and that MLflow gets one page per version. Does not: the page
 (batch.py). Whoever looks at a model in MLflow sees how its last night went; every night's page there would be
 a second archive.
 """
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
     from pipeline.storage.ledger import BatchState
 
-MOST = 30  # pages that are written anew at once
+MOST = 30  # pages written anew in one go
 
 
 def keep(
@@ -32,8 +31,10 @@ def keep(
     batches: Iterable[BatchState],
     say: Callable[[str], None],
 ) -> None:
-    """Put the newest one's page at the version's run, in the place of the last one; where MLflow does not
-    take it, that is said: the scores are published, and the next batch that is scored tries again.
+    """Log the newest batch's page to the version's run, in place of the last one.
+
+    A fault of MLflow is only reported: the scores are published, and the next batch that is scored tries
+    again.
 
     Args:
         batches: all that there are, as the ledger has them.
@@ -55,8 +56,9 @@ def rewrite(
     batches: Iterable[BatchState],
     say: Callable[[str], None],
 ) -> None:
-    """Write the pages of the newest MOST batches that a version scored from what is on record of it now; one
-    that cannot be written is said: what they tell has happened.
+    """Write the pages of the newest MOST batches that a version scored anew, from what is known now.
+
+    A page that cannot be written is only reported: what it would tell has happened.
     """
     for state in _scored_by(version, batches)[-MOST:]:
         try:
@@ -68,6 +70,6 @@ def rewrite(
 
 
 def _scored_by(version: ModelVersion, batches: Iterable[BatchState]) -> list[BatchState]:
-    """The newest last."""
+    """Return the batches that a version scored, newest last."""
     mine = [b for b in batches if b.status == "scored" and b.model_version == version.version]
     return sorted(mine, key=lambda b: (not is_undated(b.batch_id), age(b)))

@@ -19,7 +19,7 @@ MOST_ROWS = 7
 
 
 def column(name: str, drift: ColumnDrift) -> Markup:
-    """A column in this batch against training: bars and a line for a number, a row a value for a category."""
+    """Draw a column in this batch against training: bars and a line for a number, a row per category."""
     if not sum(drift.counts) or not sum(drift.usual):
         return Markup("")
     return _bins(name, drift) if drift.shift is not None else _values(name, drift)
@@ -31,7 +31,7 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def _bins(name: str, drift: ColumnDrift) -> Markup:
-    """One place a bin: bins hold about as many training records each, whatever their width."""
+    """Draw a number's bins at equal width: each holds about as many training records, whatever its range."""
     kept = [i for i, (a, b) in enumerate(zip(drift.counts, drift.usual, strict=True)) if a or b]
     now, usual = ([_shares(x)[i] for i in kept] for x in (drift.counts, drift.usual))
     top, step, foot = max([*now, *usual, 1e-9]), WIDE / len(kept), HIGH - FOOT
@@ -57,7 +57,7 @@ def _bins(name: str, drift: ColumnDrift) -> Markup:
 
 
 def _values(name: str, drift: ColumnDrift) -> Markup:
-    """The values that changed most, in order of how frequent they were."""
+    """Draw the values that changed most, in order of how frequent they were."""
     names = [*map(str, drift.bins), "other values"]
     now, usual = _shares(drift.counts), _shares(drift.usual)
     changed = sorted(range(len(names)), key=lambda i: -abs(now[i] - usual[i]))[:MOST_ROWS]
@@ -78,9 +78,7 @@ def _values(name: str, drift: ColumnDrift) -> Markup:
 
 
 def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence[bool], said: str) -> Markup:
-    """A number over batches, oldest first, the last one being this batch; marked ones had a warning or an
-    alarm.
-    """
+    """Draw a number over batches, oldest first, with a dot on each marked one and on the last, this batch."""
     wide, high, foot = 260, 64, 8
     seen = [value for value in values if value is not None]
     if not seen:
@@ -110,7 +108,7 @@ def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence
 
 
 def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
-    """A line through points, lowest at the bottom."""
+    """Draw a line through points, lowest at the bottom."""
     wide, high = 720, 150
     if len(points) < 2:
         return Markup("")
@@ -123,7 +121,7 @@ def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
         for x, y in points
     ]
     path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    above = min(y for x, y in places if x >= 0.9 * wide) - 6  # the last number stands clear of the line
+    above = min(y for x, y in places if x >= 0.9 * wide) - 6  # keeps the last number clear of the line
     cut = f"cut at {number(top)}" if ordered[-1] > top else number(top)
     ends = '<text x="8" y="12">{}</text><text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
     return _svg(
@@ -135,7 +133,7 @@ def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
 
 
 def _draw(shape: str, *values: Any) -> Markup:
-    """One of the shapes above with its values, which are escaped."""
+    """Fill one of the shapes above with values, which are escaped."""
     return Markup(shape).format(*values)  # noqa: S704  # no shape is made of anything that was read
 
 

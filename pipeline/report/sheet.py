@@ -32,27 +32,27 @@ def _environment() -> Environment:
 
 
 def percent(share: float | None) -> str:
-    """A share as a person reads it: two digits that say something."""
+    """Format a share for a person, to about two significant digits."""
     if share is None:
         return "–"
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}" if share >= 0.001 else "<0.1%"
 
 
 def number(value: float | None) -> str:
-    """A number as a person reads it."""
     if value is None:
         return "–"
     return numerals.number(value, 3)
 
 
 def when(moment: str) -> str:
-    """A moment in ISO 8601, UTC, as a person reads it."""
+    """Format a moment in ISO 8601, UTC, for a person."""
     return f"{moment[:16].replace('T', ' ')} UTC"
 
 
 def linked(html: str, review: str) -> str:
-    """A page with its links to the review page, which are none where that is not known: a file on disk does
-    not know who serves it. No text from data holds a bare "<".
+    """Fill in a page's links to the review page: a file on disk does not know who serves it.
+
+    No text from data holds a bare "<", so only links match.
 
     Args:
         review: where the review page is.
@@ -61,14 +61,13 @@ def linked(html: str, review: str) -> str:
 
 
 def render(template: str, **facts: Any) -> str:
-    """The page as HTML."""
     from pipeline.expectations.page import STYLE
 
     return _environment().get_template(template).render(style=STYLE, **facts)
 
 
 def write(path: Path, html: str) -> Path:
-    """Put a page in the place of the one that there was.
+    """Write a page in place of the earlier one.
 
     Raises:
         StorageFailed: it could not be written; the earlier one is still there.

@@ -1,5 +1,4 @@
-"""What became of a version: the sentence at the top of its training's page with what to do next, and what is
-on record.
+"""What became of a version: its record, and the sentence and next step at the top of its training's page.
 
 Belongs here: from a version's tags and its gates to words that stay true when they are read later. Pure. Does
 not: the gates one by one (gates.py), or what becomes of a version (registry/, steps/).
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
     from pipeline.report.gates import Judgement
 
-BECAME = ("promoted", "rolled_back", "rejected")  # tags _at, _by, _reason: the last word on a version
+BECAME = ("promoted", "rolled_back", "rejected")  # tags _at, _by, _reason; the latest of these decides
 EVIDENCE = ("promoted_", "rolled_back_", "rejected_", "decision", "evaluated_", "review")
 AWAITED = {
     "automatic": ("Passed", "The nightly run promotes it by itself."),
@@ -31,7 +30,7 @@ AWAITED = {
 
 
 def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement | None) -> Trust:
-    """What became of a version: promoted, refused, or what it waits for.
+    """Return what became of a version: promoted, refused, or what it waits for.
 
     Args:
         version: None while it is not registered.
@@ -61,12 +60,12 @@ def standing(dataset: Dataset, version: ModelVersion | None, judged: Judgement |
 def next_step_of(
     dataset: Dataset, number: int, decision: str, *, serves: bool, is_for_people: bool = False
 ) -> str:
-    """What follows from a decision, and who has to do it.
+    """Say what follows from a decision, and who has to do it.
 
     Args:
         decision: promote, refuse or wait.
         serves: whether another version does.
-        is_for_people: what can be done is told, and depends on what only people know.
+        is_for_people: the ways out are listed, and depend on what only people know.
     """
     name, mode = dataset.name, dataset.promote.mode
     override = f"vaewatch promote {name} --version {number} --reason WHY"
@@ -104,7 +103,7 @@ def _became(dataset: Dataset, version: ModelVersion, what: str, judged: Judgemen
 
 
 def _refused(judged: Judgement, follows: str) -> Trust:
-    """The first reason is the headline; the others, and what is likely behind them, come after it."""
+    """Put the first reason in the headline; the others, and what is likely behind them, come after it."""
     failed = [row for row in judged.told.rows if row.verdict == "failed" and row.level == "required"]
     likely = judged.told.sentence.partition(". Likely: ")[2]
     if not failed:
@@ -123,7 +122,7 @@ def _missing(judged: Judgement | None) -> str:
 
 
 def withdrawn(version: ModelVersion, serving: int | None) -> str:
-    """Who rolled a version back, and why; empty where nobody did, or it serves again."""
+    """Say who rolled a version back, and why; empty where nobody did, or it serves or was promoted again."""
     tags = version.tags
     if version.version == serving or tags.get("rolled_back_at", "") <= tags.get("promoted_at", ""):
         return ""
@@ -132,14 +131,15 @@ def withdrawn(version: ModelVersion, serving: int | None) -> str:
 
 
 def recall(version: ModelVersion) -> float | None:
-    """Share of the injected anomalies that a version found when it was judged; None where it was not."""
+    """Return the share of injected anomalies that a version found when it was judged, or None."""
     held: dict[str, float] = json.loads(version.tags.get("evaluated_holdout", "{}"))
     return held.get("recall")
 
 
 def evidence(version: ModelVersion) -> list[tuple[str, str]]:
-    """What is on record with a version about its promotion, as names and words; what is empty is left out,
-    and so is a rollback or a rejection that a later promotion overruled: the history has it.
+    """Return what is on record about a version's promotion, as names and words, without empty entries.
+
+    A rollback or rejection that a later promotion overruled is left out; the history has it.
     """
     promoted_at = version.tags.get("promoted_at", "")
     overruled = tuple(f"{what}_" for what in BECAME if version.tags.get(f"{what}_at", "") < promoted_at)
@@ -170,7 +170,7 @@ def _holdout(held: Mapping[str, float]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A tag that is a list in JSON as a person reads it."""
+    """Format a tag for a person: a JSON list becomes a sentence."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,8 +1,7 @@
-"""From a flagged record back to everything that made it so: scores, model, its training data, contract,
-files, verdicts.
+"""From a flagged record back to what led to it: scores, model, training data, contract, files, verdicts.
 
 Belongs here: putting together what ledger, queue, registry and folder know. Does not: any of what they know.
-A link that is gone is said to be gone; the others are shown.
+A link that is gone is reported as gone; the others are shown.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ VERDICT = ("verdict", "by", "decided_at", "note")
 
 @dataclass(frozen=True)
 class Chain:
-    """A record of the review queue, and what is known of the links behind it; of one that is gone, why."""
+    """A record of the review queue, and the links behind it; for a link that is gone, why."""
 
     record: Whole
     model: dict[str, Any]
@@ -51,7 +50,7 @@ class Chain:
         return [said for said in self.record.versions if said.model_version != self.record.model_version]
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for a machine."""
+        """Return the same for a machine."""
         row, links = asdict(self.record), {**vars(self)}
         del links["record"]
         return {
@@ -64,8 +63,7 @@ class Chain:
 
 
 def trace(here: Installation, anomaly_id: str) -> Chain:
-    """The chain behind a record of the review queue, from the record to the files of its batch and of its
-    model's training.
+    """Return the chain from a record of the review queue to the files of its batch and its model's training.
 
     Args:
         anomaly_id: or its beginning.
@@ -118,9 +116,7 @@ def _model(here: Installation, name: str, number: int, dataset: Dataset | None) 
 
 
 def _learned(here: Installation, version: ModelVersion) -> list[dict[str, Any]] | None:
-    """The batches that a version learned, each as it was, and whether it still is; None where that was not
-    noted.
-    """
+    """Return the batches a version learned, and whether each is unchanged; None if that was not recorded."""
     try:
         _, note = here.registry.note(version.dataset, version.version)
     except (ModelUnusable, NotReady, RegistryUnreachable):
@@ -163,7 +159,7 @@ def _batch(here: Installation, dataset: Dataset | None, scored: BatchState | Non
 
 
 def _files(here: Installation, dataset: Dataset | None, scored: BatchState | None) -> dict[str, Any]:
-    """The batch's files with their digests as they are now, and whether together they are what was scored."""
+    """Return the batch's files with their digests now, and whether together they are what was scored."""
     if dataset is None or scored is None:
         return {"unchanged": None, "files": []}
     found: list[dict[str, Any]] = []
@@ -186,7 +182,7 @@ def _files(here: Installation, dataset: Dataset | None, scored: BatchState | Non
 
 
 def as_lines(found: Chain) -> list[tuple[str, str]]:
-    """The chain for a terminal: names and what belongs to them."""
+    """Return the chain for a terminal, as names and texts."""
     row, batch, delivery = found.record, found.batch, found.delivery
     said = (_verdict(given, holds=given.number in row.holding) for given in row.verdicts)
     same = {True: "what was scored", False: "not what was scored", None: "not to be found"}

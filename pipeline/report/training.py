@@ -1,8 +1,7 @@
 """The page of one training, and the facts on it.
 
-Belongs here: what was learned from what, how the newest days lie against the rest, how training went. Does
-not: whether the version deserves to serve (the registry's tags say what was decided), or how it looks
-(templates/).
+Belongs here: what was learned from what, how the newest days compare with the rest, how training went. Does
+not: whether the version deserves to serve (standing.py, gates.py), or how it looks (templates/).
 """
 
 from __future__ import annotations
@@ -30,14 +29,12 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 DRAWN = 6  # columns
-FEWEST_MEANT = 8  # flags a day of which half or less is no work of chance
-MUCH = 0.03  # bits: the newest days are a fifth of what they are held against
+FEWEST_MEANT = 8  # flags a day; from so many on, half or fewer is no chance
+MUCH = 0.03  # bits; the newest days are a fifth of what they are compared with
 
 
 def path_of(here: Installation, dataset: Dataset, version: ModelVersion) -> Path | None:
-    """Where the page of a version's training lies on this machine; None where it does not: it was made on
-    another, or pruned.
-    """
+    """Return the path of a training's page; None if it is not on this machine: made elsewhere, or pruned."""
     path = here.training_page(dataset, version.training_key)
     return path if path.exists() else None
 
@@ -56,8 +53,8 @@ def write(
 
     Args:
         calibrating: the newest records of the window.
-        curves: (step, values) of what was trained in this process: none where both fits had ended earlier.
-        pictures: PNG by title, put into the page.
+        curves: (step, values) of what was trained in this process; empty if both fits had ended earlier.
+        pictures: PNG by title, embedded in the page.
 
     Raises:
         StorageFailed: it could not be written.
@@ -87,7 +84,7 @@ def write(
 
 
 def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrift]]) -> list[str]:
-    """What a model owner should think about before the version serves."""
+    """Return what a model owner should think about before the version serves."""
     said = []
     if metrics.get("threshold_extrapolated"):
         said.append(
@@ -104,7 +101,7 @@ def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDr
 
 
 def _unusual_days(metrics: Mapping[str, float]) -> Iterator[str]:
-    """What days of an event among those that calibrate mean for the threshold."""
+    """Say what event days among those that calibrate mean for the threshold."""
     days, unusual = (int(metrics.get(name, 0)) for name in ("calibration_days", "calibration_days_unusual"))
     meant, median, largest = (
         metrics.get(f"calibration_flags_{of}_day", 0.0) for of in ("meant_a", "median", "largest")

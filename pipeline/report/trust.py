@@ -19,14 +19,21 @@ from pipeline.report.sheet import percent
 from pipeline.storage.ledger import BatchState
 
 Tone = Literal["good", "warn", "bad"]
-MOST = 0.5  # of the injected anomalies: who finds fewer misses most
+MOST = 0.5  # share of the injected anomalies; a version that finds less misses most
 UNOPPOSED, MISSES = "Nothing speaks against these flags", "many anomalies may be missed"
 
 
 @dataclass(frozen=True)
 class Trust:
-    """tone: of the colour. word: for a pill. headline: the answer. why: the sentence after it. next_step:
-    where findings have none. finds: how many of the injected anomalies the version that scored found.
+    """The answer at the top of a page.
+
+    Attributes:
+        tone: its colour.
+        word: for a pill.
+        headline: the answer itself.
+        why: the sentence after it.
+        next_step: for where findings have none.
+        finds: how many of the injected anomalies the version that scored found.
     """
 
     tone: Tone
@@ -48,18 +55,18 @@ def trust(
     outdated: str = "",
     recall: float | None = None,
 ) -> Trust:
-    """Whether a batch's flags can be acted on, and how much lies outside them: of a version that misses most
-    of the injected anomalies no quiet batch is trusted without a word on that.
+    """Say whether a batch's flags can be acted on, and how much may lie outside them.
+
+    If the version misses most of the injected anomalies, even a quiet batch says so.
 
     Args:
         findings: None where the batch was never measured.
-        n_earlier: batches before it that it was held against.
-        serving: the version that serves, asked of a batch that is not scored yet; None where there is none.
-        misses: why what its version does not flag says little, where an evaluation found so.
+        n_earlier: batches before it that it was compared with.
+        serving: the version that serves, for a batch that is not scored yet; None where there is none.
+        misses: why few flags of its version say little, where an evaluation found so.
         withdrawn: who took its version back, and why; empty where nobody did.
-        outdated: which records that it looked back on are others now; empty where none are.
-        recall: share of the injected anomalies that its version found when it was judged; None where that is
-            not known.
+        outdated: which of the records that it looked back on have changed; empty where none has.
+        recall: share of the injected anomalies that its version found when it was judged; None where unknown.
     """
     said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
     if state.status != "scored":
@@ -77,7 +84,6 @@ def trust(
 
 
 def found(version: int | None, recall: float) -> str:
-    """What a version finds, as a sentence."""
     return (
         f"When it was judged, version {version} found {percent(recall)} of the injected anomalies, falsified copies of "
         "real records, at its threshold."
@@ -85,7 +91,7 @@ def found(version: int | None, recall: float) -> str:
 
 
 def _more(dataset: Dataset, state: BatchState) -> str:
-    """What may raise the share of anomalies that is found, and where to see of which kinds it is low."""
+    """Say what may raise the share of anomalies found, and where to see which kinds are missed."""
     return (
         "to find more, have it learn more days (train.window_days), leave out columns that say nothing (role: "
         f"ignored), or have more flagged (flag in {dataset.named_file}); what it misses, kind by kind: vaewatch "
@@ -159,7 +165,7 @@ def _alarmed(grave: Sequence[Finding], deaf: str) -> Trust:
 
 
 def doubt(findings: Sequence[Finding]) -> str:
-    """What findings say of a batch's flags; empty where they are notices at most."""
+    """Say what findings mean for a batch's flags; empty where they are notices at most."""
     severity = worst(findings)
     if severity == "warning":
         return "Look before you rely on these flags"
@@ -170,9 +176,7 @@ def doubt(findings: Sequence[Finding]) -> str:
 
 
 def _is_event(findings: Sequence[Finding]) -> bool:
-    """Whether far more is odd than usual, and nothing speaks against the data but that values moved: an
-    event moves values, too, and is no fault.
-    """
+    """Return whether far more is odd than usual and the data is not at fault: an event moves values, too."""
     kinds = {finding.kind for finding in findings if finding.severity == "alarm"}
     return bool(kinds & OF_SCORES) and kinds <= OF_SCORES | MOVED
 
@@ -188,11 +192,11 @@ def _said(findings: Sequence[Finding], deaf: str = "") -> str:
 
 
 def _begun(text: str) -> str:
-    """With a capital, as after a full stop; a file, or what has a colon after it, is written as it is."""
+    """Start a text with a capital, unless its first word is a file or is followed by a colon."""
     return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def sentence(text: str) -> str:
-    """With a full stop, where it ends without one."""
+    """End a text with a full stop, unless it ends like a sentence."""
     text = text.strip()
     return text + ("" if text.endswith((".", "!", "?", "…")) or not text else ".")
