@@ -1,9 +1,8 @@
-"""Answers that are found once: what is asked again is not looked up again while nothing changed that it
-depends on.
+"""Answers that are found once, and again only when something that they depend on has changed.
 
 Belongs here: when an answer still holds. Does not: how one is found (compare.py, versions.py, budget.py).
-Each process keeps its own; what an answer depends on is read anew each time, so that none misses what
-another process wrote.
+Each process keeps its own; what an answer depends on is read anew each time, so that none misses what another
+process wrote.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import Any, TypeVar
 from pipeline.installation import Installation
 from pipeline.review.queued import Whole
 
-KEPT = 512  # answers of a process; the oldest unasked ones go first
+KEPT = 512  # answers per process; the least recently asked go first
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Question:
-    """What an answer depends on; how it is found is no part of that."""
+    """What an answer depends on; how it is found is not compared."""
 
     kind: str
     depends_on: tuple[object, ...]
@@ -30,19 +29,19 @@ class _Question:
 
 
 def kept(here: Installation, kind: str, *depends_on: object, answer: Callable[[], T]) -> T:
-    """What `answer` gives, or gave for the same; a fault is not kept.
+    """Return what `answer` gives, or gave for the same question; a fault is not kept.
 
     Args:
         kind: of question.
-        depends_on: all that the answer depends on, read before it is found: so it may be newer than it says,
-            never older.
+        depends_on: all that the answer depends on, read before it is found: the answer may be newer than
+            that, never older.
     """
     found: T = _answered(_Question(kind, (here.settings.ledger, *depends_on), answer))
     return found
 
 
 def known(here: Installation, kind: str, row: Whole, *depends_on: object, answer: Callable[[], T]) -> T:
-    """The same, of one record as it was delivered and scored.
+    """Return the same as `kept`, for one record as it was delivered and scored.
 
     Args:
         kind: of question.

@@ -1,14 +1,13 @@
-"""How many records a day are worth a person's time, as verdicts tell: a suggestion, applied by nobody but a
-person.
+"""How many records a day are worth a person's time, judging by verdicts: a suggestion, for a person to apply.
 
 Belongs here: from verdicts in the order of severity to a budget with its interval. Does not: flagging
 (detection/calibration.py).
 
 A budget is a place in the order of severity: above it people look, below it they do not. Going down, each
 record that is worth the time gains one and each that is not costs one (a target of one half); the best place
-is where the sum is largest. Its interval is that of the same place in 400 resamples (percentile bootstrap,
-90 %), of causes and not of records: two hundred records of one event are one witness (Davison & Hinkley 1997,
-3.8).
+is where the sum is largest. Its interval comes from the best places in 400 resamples (percentile bootstrap,
+90 %). Causes are resampled, not records: two hundred records of one event are one witness (Davison & Hinkley
+1997, 3.8).
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ if TYPE_CHECKING:
     from pipeline.config.dataset import Dataset
     from pipeline.installation import Installation
 
-FEWEST = 30  # verdicts, below which nothing is suggested
+FEWEST = 30  # verdicts; with fewer, nothing is suggested
 RESAMPLES = 400
-AS_IT_IS = 0.95  # of the records looked at now: a suggestion above it is no news
+AS_IT_IS = 0.95  # share of today's budget; a suggestion above it is no news
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A budget, against the one that holds.
+    """A suggested budget, beside the one that holds.
 
     Attributes:
         now: records a day now.
-        best, low, high: the suggested one and its interval; at most `now`: beyond it nobody looked.
+        best, low, high: the suggestion and its interval; at most `now`, as nobody looked beyond it.
         least_severe: of the least severe third of the judged records, how many were worth the time.
     """
 
@@ -55,7 +54,6 @@ class Suggestion:
 
     @property
     def text(self) -> str:
-        """What a person reads."""
         third = f"of the least severe third {self.least_severe.hits:,} of {self.least_severe.n:,} were worth the time"
         if self.best == 0:
             return (
@@ -77,25 +75,25 @@ def suggest(
     above: Callable[[float], float] | None = None,
     seed: int = 7,
 ) -> Suggestion | None:
-    """The budget that verdicts speak for; None while they are too few.
+    """Return the budget that verdicts speak for, or None while they are too few.
 
     Args:
         judged: (severity, was it worth the time) of each judged flagged record.
         now: records a day at present.
-        causes: of each judged record what it shares with others that were odd for the same reason; by default
-            each has one of its own.
-        above: the share of all flagged records, judged or not, that are at least so severe; by default that
-            of the judged.
+        causes: for each judged record, what it shares with others that are odd for the same reason; by
+            default each has its own.
+        above: gives the share of all flagged records, judged or not, that are at least so severe; by default
+            the share of the judged ones.
     """
     import numpy as np
 
     if len(judged) < FEWEST:
         return None
     severities, gains = np.array([s for s, _ in judged]), np.array([1 if hit else -1 for _, hit in judged])
-    levels, level = np.unique(-severities, return_inverse=True)  # those of one severity stay together
+    levels, level = np.unique(-severities, return_inverse=True)  # records of one severity stay together
 
     def place(times: Any) -> float:
-        """The severity from which on people look, where each record counts so many times."""
+        """Return the severity from which on people look, if each record counts `times` times."""
         sums = np.cumsum(np.bincount(level, gains * times, len(levels)))
         if sums.max() <= 0:
             return math.inf
@@ -122,9 +120,9 @@ def suggest(
 
 
 def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
-    """What the verdicts on the serving version's flags speak for; None while they are too few.
+    """Return what the verdicts on the serving version's flags speak for; None while they are too few.
 
-    Found anew once something was judged or scored, another version serves, or the budget is another.
+    It is found anew once something is judged or scored, another version serves, or the budget changes.
     """
     version = here.ledger.serving_version(dataset.name)
     if version is None:
@@ -140,13 +138,13 @@ def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
 
 
 def _read_from(here: Installation, dataset: str) -> tuple[object, ...]:
-    """What changes with the rows that a suggestion is read from.
+    """Return what changes whenever the rows behind a suggestion do.
 
-    To verdicts entries are added alone, one writer after another: the newest one's number stands for all. A
-    batch's rows are replaced together, with the moment they were scored at.
+    Verdicts are only added, by one writer at a time: the newest one's number stands for all. A batch's rows
+    are replaced together, with the time of scoring.
     """
     newest = sa.select(sa.func.max(verdicts.c.number)).where(verdicts.c.dataset == dataset)
-    scored_at = sa.type_coerce(queue_batches.c.scored_at, sa.String)  # as it lies there: compared alone
+    scored_at = sa.type_coerce(queue_batches.c.scored_at, sa.String)  # as stored: it is only compared
     columns = (queue_batches.c.batch_id, queue_batches.c.model_version, queue_batches.c.n_flagged, scored_at)
     scored = sa.select(*columns).where(queue_batches.c.dataset == dataset).order_by(queue_batches.c.batch_id)
     with here.ledger.transaction() as connection:
@@ -161,7 +159,7 @@ def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion
         sa
         .select(severity.label("severity"), queue.c.state, queue.c.batch_id, queue.c.signature)
         .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), Unindexed(queue.c.dataset) == dataset.name)
-        .order_by(queue.c.anomaly_id)  # what is drawn is the same each time
+        .order_by(queue.c.anomaly_id)  # resamples are the same each time
     )
     everything = sa.select(sa.func.count()).where(scorings.c.dataset == dataset.name, flags)
     days = sa.select(sa.func.count(sa.distinct(queue_batches.c.day))).where(

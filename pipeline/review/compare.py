@@ -1,4 +1,4 @@
-"""One record against others, and against itself as it might have been: nearest normal records, smallest
+"""One record against others and against itself as it might have been: nearest normal records, smallest
 change.
 
 Belongs here: what needs a batch's records or the model, and is looked up when somebody asks. Does not: what
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion
 
-MOST_READ = 20_000  # records that are compared
+MOST_READ = 20_000  # records compared
 MOST_TOLD = 6  # columns that differ
-MOST_CHANGED = 20  # columns that are changed together to clear a flag
-LONGEST = 10  # seconds after which no further column is begun
-STEPS = 33  # values tried on the way from what was observed to what was expected
+MOST_CHANGED = 20  # columns changed together to clear a flag
+LONGEST = 10  # seconds after which no further column is tried
+STEPS = 33  # values tried on the way from the observed to the expected one
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Near:
 
 
 def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> list[Near]:
-    """The unflagged records of a record's batch that are most like it, the nearest first; those of its first
-    `MOST_READ` are compared.
+    """Return the unflagged records of a record's batch that are most like it, the nearest first.
 
-    By the file's own columns: a derived one is not stored, those that it is computed from are.
+    The batch's first `MOST_READ` records are compared, by the file's own columns: derived ones are not
+    stored, those that they are computed from are.
 
     Raises:
-        NotReady: the record is no longer stored as it was scored, or its batch, delivered again, is not
-        scored yet: which records are flagged is not known.
+        NotReady: the record is no longer stored as it was scored; or its batch was delivered again and is not
+            scored yet, so that nobody knows which records are flagged.
     """
     modelled = dataset.columns_with("numeric", "categorical", "context")
     own = [name for name in modelled if name in dataset.columns]
@@ -100,13 +100,17 @@ def _nearest(here: Installation, dataset: Dataset, row: Whole, names: Sequence[s
 
 
 def _near(names: Sequence[str], apart: Any, key: str, record: dict[str, Any]) -> Near:
-    """apart: how far each column is from one's own. (columns,)"""
+    """Return one of the nearest records.
+
+    Args:
+        apart: how far each column is from one's own. (columns,)
+    """
     differs = tuple(names[i] for i in np.argsort(-apart) if apart[i] > 0)[:MOST_TOLD]
     return Near(key, record, float(apart.mean()), differs)
 
 
 def _apart(values: Any, own: Any, *, is_quantity: bool) -> Any:
-    """How far each value is from one's own, 0 to 1. (n,)"""
+    """Return how far each value is from one's own, 0 to 1. (n,)"""
     if pa.types.is_timestamp(values.type):
         values, own, is_quantity = pc.cast(values, pa.int64()), pc.cast(own, pa.int64()), True
     if not is_quantity:
@@ -144,9 +148,11 @@ class Clearing:
 
 
 def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
-    """What would have to be otherwise for a flag to go: the reasons' columns, one after another, on the way
-    to what was expected, then those that the model is most surprised by in the record as changed so far; up
-    to MOST_CHANGED columns, begun within LONGEST seconds.
+    """Find what would have to be different for a flag to go.
+
+    The reasons' columns move, one after another, towards what was expected; then those that surprise the
+    model most in the record as changed so far. At most MOST_CHANGED columns change, and none is begun after
+    LONGEST seconds.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
@@ -183,7 +189,7 @@ def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVe
 
 @dataclass
 class _Way:
-    """A record on its way below a threshold, with what was changed of it so far."""
+    """A record on its way below a threshold, with what was changed in it so far."""
 
     detector: Detector
     dataset: Dataset
@@ -192,7 +198,7 @@ class _Way:
     changed: list[Change] = field(default_factory=list)
 
     def goes_below(self, threshold: float, reason: Reason) -> bool:
-        """Change one more column, no further than is needed; whether that does."""
+        """Change one more column, no further than is needed; return whether that suffices."""
         from pipeline.detection.features import describe
 
         # what a derived column is computed from cannot change alone
@@ -210,15 +216,12 @@ class _Way:
         return bool(len(below))
 
     def others(self) -> list[Reason]:
-        """What the model is surprised by in the record as it is now, however little, the most telling
-        first.
-        """
+        """Return what surprises the model in the record as it is now, the most telling first."""
         (found,) = self.detector.explain(self.record, self.dataset, every=True)
         return [Reason(**one) for one in found.reasons]
 
 
 def _not_found(n: int, score: float, seconds: float) -> str:
-    """How far was looked."""
     ends = {
         n >= MOST_CHANGED: "; more are not tried",
         seconds >= LONGEST: f"; no more were begun after {LONGEST} seconds",
@@ -231,9 +234,7 @@ def _not_found(n: int, score: float, seconds: float) -> str:
 
 
 def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:
-    """The record with one column going, in steps, from what was observed to what was expected; None where it
-    cannot.
-    """
+    """Return the record with one column in steps from observed to expected; None where it cannot move."""
     name = reason.column
     if name not in record.schema.names:  # it was stored before the dataset's file had it
         return None

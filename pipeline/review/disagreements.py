@@ -1,9 +1,8 @@
-"""Records that one of two model versions flags and the other does not, as the challenger's evaluation kept
-them.
+"""Records that only one of two model versions flags, as the challenger's evaluation kept them.
 
 Belongs here: which version's evidence is shown, and where its shadow stands. Does not: measuring
-(evaluation/), or when a version is judged (steps/evaluating.py). Nothing is scored here: what is shown is
-as old as the evaluation.
+(evaluation/), or when a version is judged (steps/evaluating.py). Nothing is scored here: what is shown is as
+old as the evaluation.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ class TwoVersions:
 
 
 def newest(here: Installation, dataset: Dataset) -> TwoVersions:
-    """Of the challenger, or where there is none of the version that was judged last.
+    """Return the disagreements of the challenger, or if there is none, of the version that was judged last.
 
     Raises:
         RegistryUnreachable, StorageFailed: a retry may help.

@@ -1,9 +1,9 @@
-"""What saved rules do: how many records each hides now, and how many like these people confirmed.
+"""What saved rules do: how many records each hides now, and how many similar ones people confirmed.
 
-Belongs here: counts for rules that are kept. Does not: what a draft would have hidden (suppression.py).
+Belongs here: counts for saved rules. Does not: what a draft would have hidden (suppression.py).
 
-The cost does not grow with the queue: hidden records have an index of their own, and of the confirmed ones
-the newest are looked at, once for all the rules of a dataset.
+The cost does not grow with the queue: hidden records have an index of their own, and only the newest
+confirmed ones are looked at, once for all the rules of a dataset.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.review.suppression import Rule
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue
 
-MOST_CONFIRMED = 1000  # of a dataset, of each kind of verdict that confirms
+MOST_CONFIRMED = 1000  # per dataset, and per kind of verdict that confirms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class RuleAtWork(Rule):
 
 
 def effects(ledger: Ledger, rules: Sequence[Rule]) -> list[RuleAtWork]:
-    """What each rule does; one that was ended and hides nothing any more does nothing."""
+    """Return what each rule does; one that was ended and hides nothing any more does nothing."""
     hidden = _hidden(ledger)
     at_work = [rule for rule in rules if rule.ended_by is None or rule.number in hidden]
     confirmed: Counter[int] = Counter()
@@ -57,7 +57,7 @@ def effects(ledger: Ledger, rules: Sequence[Rule]) -> list[RuleAtWork]:
 
 
 def _hidden(ledger: Ledger) -> dict[int, int]:
-    # a literal: SQLite does not take the index for a parameter that might be anything
+    # a literal: SQLite does not use the partial index for a parameter
     is_hidden = queue.c.suppressed != sa.literal_column("0")
     query = sa.select(queue.c.suppressed, sa.func.count()).where(is_hidden).group_by(queue.c.suppressed)
     with ledger.transaction() as connection:
@@ -65,7 +65,7 @@ def _hidden(ledger: Ledger) -> dict[int, int]:
 
 
 def _confirmed(ledger: Ledger, dataset: str) -> list[tuple[str, dict[str, Any]]]:
-    """Signature and values of the newest confirmed records."""
+    """Return signature and values of the newest confirmed records."""
     names = [
         name
         for state in NOT_LEARNED

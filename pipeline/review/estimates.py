@@ -2,11 +2,11 @@
 
 Belongs here: the estimates. Does not: where the counts come from (statistics.py).
 
-Shares have Wilson's interval. Recall is a ratio of two estimates in the batches whose random sample was
-looked at: flagged anomalies, known ones and the share of each severity band among those not judged; and
-anomalies among the unflagged, by batch as the sample has them. Its interval takes the ends of both, each at
-97.5 %, so that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample,
-what was judged counts as chosen at random.
+Shares have Wilson's interval. Recall is a ratio of two estimates, over the batches whose random sample was
+looked at. Flagged anomalies are those that are known, and in each severity band the same share of those not
+judged. Unflagged anomalies are estimated by batch, from its sample. The interval takes the ends of both, each
+at 97.5 %, so that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's
+sample, what was judged counts as chosen at random.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pydantic import Field
 from pipeline.evaluation.evidence import wilson
 
 Z95, Z975 = 1.959964, 2.241403
-WIDE = 0.3  # length of an interval above which no point in it is told
-FEWEST_TOLD = 10  # judged records below which no headline is made of them
-FEW = 20  # judged records that a stratum has at least, or it goes with the next
-ALIKE = 2.0  # batches of a stratum: one judged record speaks for up to so many times as many as another
+WIDE = 0.3  # length of an interval above which no point in it is shown
+FEWEST_TOLD = 10  # judged records; fewer make no headline
+FEW = 20  # judged records of a stratum; one with fewer joins the next
+ALIKE = 2.0  # most by which the weights of a stratum's batches differ, as a factor
 Range = tuple[float, float, float]  # low, estimate, high
 
 
@@ -91,7 +91,7 @@ class Recall:
 
 
 def share_of(hits: int, n: int) -> Share:
-    """A share with its interval; without observations it may be anything."""
+    """Return a share with its interval; without observations it may be anything."""
     low, high = wilson(hits / n if n else 0.0, n, Z95)
     return Share(hits, n, low, high, hits / n if n else None)
 
@@ -103,7 +103,7 @@ class Looked:
     Attributes:
         n: how many there are, judged or not: a batch's unflagged records, or the flagged ones of a severity
             band.
-        n_judged, hits: of these, and how many are anomalies or data errors.
+        n_judged, hits: how many were judged, and how many of those are anomalies or data errors.
     """
 
     n: int
@@ -112,11 +112,11 @@ class Looked:
 
 
 def recall(bands: Sequence[Looked], batches: Sequence[Looked]) -> Recall:
-    """Recall from what was judged of the flagged records, and of the random sample of the unflagged ones.
+    """Estimate recall from what was judged of the flagged records, and of the unflagged ones' random sample.
 
     Args:
         bands: flagged records by severity, in order.
-        batches: unflagged records by batch, those batches without a judged one left out.
+        batches: unflagged records by batch, without the batches of which none was judged.
     """
     judged = sum(band.n_judged for band in bands)
     n, hits = sum(batch.n_judged for batch in batches), sum(batch.hits for batch in batches)
@@ -134,10 +134,9 @@ def recall(bands: Sequence[Looked], batches: Sequence[Looked]) -> Recall:
 
 
 def _found(bands: Sequence[Looked]) -> Range:
-    """Anomalies among the flagged records: those that are known, and as large a share of the others in each
-    band.
+    """Estimate the anomalies among flagged records: those known, and each band's share of those not judged.
 
-    People begin with the most severe: of a band that nobody came to, anything from none to all may be
+    People begin with the most severe: in a band that nobody came to, anything from none to all may be
     anomalies.
     """
     known, others = sum(band.hits for band in bands), sum(band.n - band.n_judged for band in bands)
@@ -145,7 +144,8 @@ def _found(bands: Sequence[Looked]) -> Range:
     for at, band in enumerate(bands):
         if not (left := band.n - band.n_judged):
             continue
-        n = band.n_judged * left / (band.n_judged + left)  # it is a count that is told, not a rate alone
+        # the effective size: the interval is of the others' count, not of the rate alone
+        n = band.n_judged * left / (band.n_judged + left)
         low, high = wilson(band.hits / band.n_judged if n else 0.0, n, Z975)
         parts.append((left, min(max(_like(bands, at), low), high), (low, high)))
     low, middle, high = _summed(parts)
@@ -153,9 +153,7 @@ def _found(bands: Sequence[Looked]) -> Range:
 
 
 def _like(bands: Sequence[Looked], at: int) -> float:
-    """A band's share of anomalies; where few are judged, together with its neighbours, the more severe ones
-    first.
-    """
+    """Return a band's share of anomalies; if few are judged, with its neighbours, the more severe first."""
     together = bands[at]
     for other in [*bands[at + 1 :], *bands[:at][::-1]]:
         if together.n_judged < FEW:
@@ -164,9 +162,7 @@ def _like(bands: Sequence[Looked], at: int) -> float:
 
 
 def _missed(batches: Sequence[Looked]) -> Range:
-    """Anomalies among the unflagged records; a batch counts by its own share, the interval by strata of like
-    weight.
-    """
+    """Estimate the anomalies among unflagged records, by batch; the interval is by strata of like weight."""
     strata: list[list[Looked]] = []
     for batch in sorted(batches, key=_weight):
         few = bool(strata) and sum(one.n_judged for one in strata[-1]) < FEW
@@ -187,17 +183,16 @@ def _missed(batches: Sequence[Looked]) -> Range:
 
 
 def _weight(batch: Looked) -> float:
-    """Unflagged records for which one judged record speaks."""
+    """Return how many unflagged records one judged record speaks for."""
     return batch.n / batch.n_judged
 
 
 def both(one: Looked, other: Looked) -> Looked:
-    """The records of two."""
     return Looked(one.n + other.n, one.n_judged + other.n_judged, one.hits + other.hits)
 
 
 def _summed(parts: Sequence[tuple[int, float, tuple[float, float]]]) -> Range:
-    """The sum of n × share, and its interval from those of the shares (Zou and Donner's MOVER, 2008)."""
+    """Return the sum of n × share, with an interval from the shares' own (Zou and Donner's MOVER, 2008)."""
     middle = sum(n * share for n, share, _ in parts)
     below = math.sqrt(sum((n * (share - low)) ** 2 for n, share, (low, _) in parts))
     above = math.sqrt(sum((n * (high - share)) ** 2 for n, share, (_, high) in parts))

@@ -1,10 +1,9 @@
-"""From a published batch to the queue: its flagged records, and a few that were not flagged, for an honest
-recall.
+"""From a published batch to the queue: its flagged records, and a few unflagged ones for an honest recall.
 
 Belongs here: reading the table `scores` and making rows of the queue. Does not: the queue itself (queue.py).
 
-A batch is filled in after its scores are published and before the ledger says so; a fill that was missed, or
-killed, is caught up with later: the ledger knows what was scored, the queue what it holds.
+A batch is filled in after its scores are published and before the ledger says so. A fill that was missed or
+killed is made up for later: the ledger knows what was scored, the queue what it holds.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from pipeline.storage.tables import Tables
 if TYPE_CHECKING:
     import pyarrow.dataset as pads
 
-LEAST_SHARE = 0.15  # of the score: what a column must explain to be part of a group's signature
+LEAST_SHARE = 0.15  # share of the score that a column must explain to be part of a signature
 LONGEST_VALUE = 300  # characters of a reason's text that the queue keeps; the record has all of them
 LONGEST_LABEL = 600  # bytes of a driver or a signature
 SCORES = (
@@ -55,7 +54,7 @@ SCORES = (
 def fill(
     here: Installation, dataset: Dataset, state: BatchState, *, scored_at: datetime, told: bool = True
 ) -> QueueBatch:
-    """Put a scored batch into the queue, in the place of what was there of it. Done twice, it is done once.
+    """Put a scored batch into the queue, in place of what was there of it. A repeat changes nothing.
 
     Args:
         state: as it was scored: n_accepted counts the records of the batch.
@@ -83,7 +82,7 @@ def fill(
     for row in [*flagged, *sampled]:
         judged.pop(row["anomaly_id"], None)
     cleared = list(batch.cleared(judged)) if judged and state.n_accepted else []
-    # a rule that is saved meanwhile is read here, one that is saved later finds the rows
+    # a rule saved before this transaction is read here, one saved after it finds the rows
     with here.ledger.transaction(write=True) as connection:
         hidden = suppression.hidden(connection, dataset.name, flagged)
         found = replace(found, n_suppressed=sum(row["suppressed"] != 0 for row in hidden))
@@ -94,9 +93,7 @@ def fill(
 def catch_up(
     here: Installation, dataset: Dataset, *, force: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """Fill in the scored batches that the queue does not hold as they are scored now; returns their
-    batch_ids.
-    """
+    """Fill in the scored batches that the queue does not hold as scored now; return their batch_ids."""
     suppression.release(here.ledger, dataset.name)
     known = held(here.ledger, dataset.name)
     filled = []
@@ -126,7 +123,7 @@ class _Batch:
 
     @cached_property
     def published(self) -> pads.Dataset:
-        """The batch's scores. Opened once: that takes longer the more batches there are."""
+        """The batch's scores, opened once: that takes longer the more batches there are."""
         return self.tables.dataset("scores", [self.batch_id])
 
     def flagged(self) -> Iterator[dict[str, Any]]:
@@ -136,9 +133,7 @@ class _Batch:
                 yield self._row(row, "flagged")
 
     def sampled(self, n_flagged: int) -> Iterator[dict[str, Any]]:
-        """Unflagged records, chosen by a hash of what names them: the same ones whichever model scored
-        them.
-        """
+        """Yield unflagged records, chosen by a hash of their key: the same ones whichever model scored."""
         share = self.dataset.review.sample_share
         n = math.ceil(share * max(1, n_flagged))
         if not n:
@@ -166,7 +161,7 @@ class _Batch:
             yield self._row(row | more, "sampled")
 
     def cleared(self, judged: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """What the model says of records that it does not flag, and somebody judged.
+        """Yield what the model says of judged records that it does not flag.
 
         Args:
             judged: record_key by anomaly_id.
@@ -206,11 +201,11 @@ class _Batch:
             "reasons": json.dumps(plain(reasons)),
             "terms": json.dumps(plain(row.get("terms") or [])),
             "record": json.dumps(record),
-        } | {name: row.get(name) for name in SCORES}  # kl_weight is not in tables of before it was kept
+        } | {name: row.get(name) for name in SCORES}  # older tables have no kl_weight
 
 
 def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
-    """What is odd, without by how much: the columns that explain the score, each with its direction.
+    """Return what is odd, without by how much: the columns that explain the score, each with its direction.
 
     Records with one signature are likely to have one cause: `amount↑ fee↓`. Without reasons it is NO_COLUMN.
     """
@@ -219,8 +214,10 @@ def signature_of(reasons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def label(text: str) -> str:
-    """A driver or a signature as the queue keeps it: short enough for an index of PostgreSQL, whose rows have
-    2,704 bytes; long ones keep apart by their hash.
+    """Return a driver or a signature as the queue keeps it.
+
+    It is short enough for an index of PostgreSQL, whose rows have 2,704 bytes; long ones get a hash, so that
+    they stay distinct.
     """
     raw = without_nul(text).encode("utf-8", "replace")
     if len(raw) <= LONGEST_LABEL:
@@ -229,7 +226,7 @@ def label(text: str) -> str:
 
 
 def direction(reason: Mapping[str, Any]) -> str:
-    """↑ above what was expected, ↓ below, ∅ missing, ≠ another category."""
+    """Return ↑ for above the expected value, ↓ for below, ∅ for missing, ≠ for another category."""
     if reason["observed"] == "missing":
         return "∅"
     try:
@@ -245,7 +242,7 @@ def _short(reason: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers that JSON has no word for, times and bytes as text."""
+    """Return a value as JSON can hold it; infinity, NaN, decimals, times and bytes become text."""
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

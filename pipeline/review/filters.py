@@ -1,7 +1,6 @@
-"""What is asked of the queue: which rows, after which place, and how a database is told so.
+"""Questions to the queue: which rows, after which place, and how that is said in SQL.
 
-Belongs here: filters, places, and the conditions that they are in SQL. Does not: an answer (queue.py,
-groups.py).
+Belongs here: filters, places, and their conditions in SQL. Does not: an answer (queue.py, groups.py).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pipeline.storage.review_schema import queue
 
 T = TypeVar("T")
 Datasets = str | Collection[str] | None  # one, several, or all
-CHUNK = 400  # values a statement: SQLite and PostgreSQL limit its parameters
+CHUNK = 400  # values per statement: SQLite and PostgreSQL limit its parameters
 BANDS = (0, 2, 3, 4, 6, 10, 16)  # severities that can be asked for: at least …
 
 
@@ -30,10 +29,10 @@ class Filters:
 
     Attributes:
         since, until: days, ISO, both included.
-        band: severity at least this; of BANDS.
+        band: least severity, one of BANDS.
         search: the beginning of a record's key or anomaly_id.
-        suppressed: True for the rows that a rule hides, and for nothing else.
-        among: of these datasets only, whatever else is chosen; part of no address.
+        suppressed: True for the rows that a rule hides, and no others; False for the rest.
+        among: these datasets only, whatever else is chosen; never part of an address.
     """
 
     dataset: str | None = None
@@ -53,29 +52,27 @@ class Filters:
     among: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """No database holds the character NUL; the queue has another in its place."""
+        """Replace the character NUL as the queue does: no database holds it."""
         for name, value in vars(self).items():
             if isinstance(value, str) and "\0" in value:
                 object.__setattr__(self, name, without_nul(value))
 
     def without(self, *names: str) -> Filters:
-        """The same filters, but for these."""
         nothing: dict[str, Any] = dict.fromkeys(names)
         return replace(self, **nothing)
 
     def chosen(self) -> dict[str, Any]:
-        """What was chosen, by name."""
         chosen = {name: value for name, value in asdict(self).items() if name != "among"}
         return {name: value for name, value in chosen.items() if value not in {None, False}}
 
 
 def without_nul(text: str) -> str:
-    """Text as the queue holds it."""
+    """Return a text as the queue holds it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def of(query: Any, table: sa.Table, dataset: Datasets) -> Any:
-    """A query, of one dataset's rows, or of several's, or of all."""
+    """Restrict a query to one dataset's rows, or to several's; None leaves it as it is."""
     if dataset is None:
         return query
     return query.where(
@@ -96,10 +93,10 @@ class Place(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Place:
-        """What __str__ wrote.
+        """Read what __str__ wrote.
 
         Raises:
-            ValueError: it did not.
+            ValueError: it did not write this.
         """
         day, severity, score, anomaly_id = text.split("~")
         is_day = date.fromisoformat(day).isoformat()
@@ -107,9 +104,10 @@ class Place(NamedTuple):
 
 
 def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnElement[bool]:
-    """Whether a text begins so, whatever either holds.
+    """Return the condition that a column's text begins so, whatever either holds.
 
-    On SQLite a range of its index, in the order of code points; PostgreSQL's order is that of some language.
+    On SQLite it is a range of the index, in the order of code points; PostgreSQL's order is that of some
+    language.
     """
     if connection.dialect.name == "sqlite":
         return sa.and_(column >= start, column < f"{start}\U0010ffff")
@@ -118,16 +116,14 @@ def begins(connection: sa.Connection, column: Any, start: str) -> sa.ColumnEleme
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Items in parts that a statement has room for."""
+    """Yield items in parts that fit a statement."""
     rest = iter(items)
     while part := list(islice(rest, CHUNK)):
         yield part
 
 
 class Unindexed(FunctionElement[Any]):
-    """A column by which SQLite is not to look rows up: it takes one equality for worth more than the order of
-    days.
-    """
+    """A column that SQLite must not look rows up by: it prefers one equality to the order of days."""
 
     inherit_cache = True
 
@@ -143,7 +139,7 @@ def _with_plus(element: Unindexed, compiler: Any, **options: Any) -> str:
 
 
 def conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    """What a row of the queue, or of the tallies, must be like; search is not among it."""
+    """Return what a row of the queue, or of the tallies, must fulfil; search is not among it."""
     by_order = table is queue and filters.signature is None  # a signature has an index of its own
 
     def column(name: str) -> Any:

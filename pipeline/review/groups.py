@@ -2,9 +2,9 @@
 
 Belongs here: groups, counted per batch and summed. Does not: pages of records (queue.py).
 
-Records are in one group where their score comes from the same columns in the same directions: their
-signature. A batch counts its groups when one of its rows changes (intake.py), so that no look at the groups
-reads the queue's rows, however many there are.
+Records are in one group if their scores come from the same columns in the same directions: their signature. A
+batch counts its groups when one of its rows changes (intake.py), so that counting groups never reads the
+queue's rows, however many there are.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pipeline.review.queued import Listed
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import group_tallies, queue
 
-PART = ("since", "until", "batch")  # what narrows the groups of a list, and a verdict on one of them
+PART = ("since", "until", "batch")  # narrows a list of groups, and a verdict on one of them
 COUNTED_BY = ("dataset", "state", "signature", *PART)
-SHOWN = 30  # of the largest
+SHOWN = 30  # groups, the largest ones
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Size:
 
 
 def size(ledger: Ledger, filters: Filters) -> Size:
-    """How many groups `groups` would give without a limit.
+    """Return how many groups `groups` would give without a limit, and how many records they hold.
 
     Raises:
         ConfigError: a filter that groups are not counted by.
@@ -72,7 +72,7 @@ def _check(filters: Filters) -> None:
 
 
 def groups(ledger: Ledger, filters: Filters, *, limit: int = SHOWN) -> list[Group]:
-    """The largest groups of flagged records that no rule hides.
+    """Return the largest groups of flagged records that no rule hides.
 
     Raises:
         ConfigError: a filter that groups are not counted by.
@@ -122,8 +122,9 @@ def _wanted(query: Any, filters: Filters) -> Any:
 def _exemplars(
     connection: sa.Connection, filters: Filters, groups: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Listed]:
-    """The most severe of each group, looked for in its batch alone; of one that was judged since they were
-    counted none.
+    """Return the most severe record of each group, looked for in one batch alone.
+
+    There is none for a group whose records were judged since they were counted.
     """
     batches = _severest_batches(filters, groups)
     alike = (
@@ -148,7 +149,7 @@ def _exemplars(
 
 
 def _severest_batches(filters: Filters, groups: Sequence[tuple[str, str]]) -> sa.Subquery:
-    """The batches of these groups; `place` is 1 for the one that holds a group's most severe record."""
+    """Select the batches of these groups; `place` is 1 for the one with a group's most severe record."""
     columns = group_tallies.c
     place = sa.func.row_number().over(
         partition_by=(columns.dataset, columns.signature),

@@ -1,4 +1,4 @@
-"""What enters the queue, and the counts that are kept of it: one transaction a batch.
+"""What enters the queue, and the counts that are kept of it: one transaction per batch.
 
 Belongs here: rows and tallies, written. Does not: where rows come from (filling.py), or reading them
 (queue.py).
@@ -33,7 +33,11 @@ _TALLIED = [column for column in tallies.c if column.name not in {"n", "suppress
 
 @dataclass(frozen=True)
 class QueueBatch:
-    """What the queue holds of a batch, as one model version scored it. told: whether its digest went out."""
+    """What the queue holds of a batch, as one model version scored it.
+
+    Attributes:
+        told: whether its digest went out, or need not.
+    """
 
     dataset: str
     batch_id: str
@@ -53,12 +57,12 @@ def replace_batch(
     rows: Iterable[dict[str, Any]],
     cleared: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Put a batch's rows in the place of those that the queue holds of it; all of them or none.
+    """Replace the rows that the queue holds of a batch, all of them or none.
 
-    What was judged stays: a row that is flagged no longer is kept as `cleared`, with its verdicts.
+    What was judged stays: a row that is no longer flagged is kept as `cleared`, with its verdicts.
 
     Args:
-        connection: of a writing transaction: rules that hide some of the rows were read in it.
+        connection: a writing transaction, in which the rules that hide some of the rows were read.
         rows: columns of the table `queue` but for state, reviewer and decided_at, which follow from verdicts.
         cleared: columns of the table `scorings`, of judged records that this version does not flag.
     """
@@ -88,16 +92,15 @@ def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]
         connection.execute(sa.delete(queue).where(queue.c.anomaly_id.in_(again)))
     given = read_history(connection, batch.dataset, ids)
     stand = [row | stands(given.get(row["anomaly_id"], [])) for row in rows]
-    seen = [
-        row if row["state"] == "open" else row | {"suppressed": 0} for row in stand
-    ]  # no rule hides a verdict
+    # no rule hides a verdict
+    seen = [row if row["state"] == "open" else row | {"suppressed": 0} for row in stand]
     connection.execute(sa.insert(queue), seen)
     words = ("dataset", "anomaly_id", "model_version", "batch_id", "kind", "severity", "anomaly_score", "threshold", "scored_at")  # fmt: skip
     connection.execute(sa.insert(scorings), [{name: row[name] for name in words} for row in rows])
 
 
 def stands(entries: Sequence[Any]) -> dict[str, Any]:
-    """The columns of the queue that follow from a record's verdicts."""
+    """Return the columns of the queue that follow from a record's verdicts."""
     found = standing(entries)
     newest = found.newest
     return {
@@ -108,9 +111,9 @@ def stands(entries: Sequence[Any]) -> dict[str, Any]:
 
 
 def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -> None:
-    """Count some batches' rows anew, and bring the sums along.
+    """Count some batches' rows anew, and update the sums.
 
-    Counting what is there cannot drift away from it, as adding and taking off one by one can.
+    Counting what is there cannot drift away from it, as adding and subtracting one by one can.
     """
     change: Counter[tuple[Any, ...]] = Counter()
     for batch_id in sorted(set(batch_ids)):
@@ -132,7 +135,6 @@ def retally(connection: sa.Connection, dataset: str, batch_ids: Iterable[str]) -
 
 
 def _regroup(connection: sa.Connection, dataset: str, batch_id: str) -> None:
-    """Count a batch's groups anew."""
     same = (group_tallies.c.dataset == dataset) & (group_tallies.c.batch_id == batch_id)
     connection.execute(sa.delete(group_tallies).where(same))
     columns = [queue.c[name] for name in ("dataset", "batch_id", "day", "signature", "state")]
@@ -144,7 +146,7 @@ def _regroup(connection: sa.Connection, dataset: str, batch_id: str) -> None:
 
 
 def _count_versions(connection: sa.Connection, dataset: str, batch_id: str) -> None:
-    """Count anew what people found the records to be that each version flagged in a batch."""
+    """Count anew, per version, how many records that it flagged in a batch were judged, and confirmed."""
     same = (version_tallies.c.dataset == dataset) & (version_tallies.c.batch_id == batch_id)
     connection.execute(sa.delete(version_tallies).where(same))
     hits = sa.func.sum(sa.case((queue.c.state.in_(NOT_LEARNED), 1), else_=0))
@@ -154,7 +156,7 @@ def _count_versions(connection: sa.Connection, dataset: str, batch_id: str) -> N
         .select(*columns, sa.func.count(), hits)
         .join_from(scorings, queue, queue.c.anomaly_id == scorings.c.anomaly_id)
         .where(scorings.c.dataset == dataset, scorings.c.batch_id == batch_id)
-        .where(Unindexed(scorings.c.kind) == "flagged")  # SQLite is to begin with the batch
+        .where(Unindexed(scorings.c.kind) == "flagged")  # makes SQLite begin with the batch
         .where(Unindexed(queue.c.state).in_([*NOT_LEARNED, *NORMAL]))
         .group_by(*columns)
     )
@@ -176,7 +178,7 @@ def _add(connection: sa.Connection, key: Mapping[str, Any], by: int) -> None:
 
 
 def judged_keys(ledger: Ledger, dataset: str, batch_id: str) -> dict[str, str]:
-    """record_key by anomaly_id of the records of a batch that somebody judged."""
+    """Return record_key by anomaly_id, for the records of a batch that somebody judged."""
     query = sa.select(queue.c.anomaly_id, queue.c.record_key).where(
         queue.c.dataset == dataset, queue.c.batch_id == batch_id, queue.c.state != "open"
     )
@@ -185,7 +187,7 @@ def judged_keys(ledger: Ledger, dataset: str, batch_id: str) -> dict[str, str]:
 
 
 def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
-    """The batches that the queue holds, by batch_id."""
+    """Return the batches that the queue holds, by batch_id."""
     query = sa.select(queue_batches).where(queue_batches.c.dataset == dataset)
     names = [field.name for field in fields(QueueBatch)]
     with ledger.transaction() as connection:
@@ -196,7 +198,7 @@ def held(ledger: Ledger, dataset: str) -> dict[str, QueueBatch]:
 
 
 def flagged_since(ledger: Ledger, dataset: str, since: datetime) -> int:
-    """How many records of batches that were scored since then are flagged, and hidden by no rule."""
+    """Count the flagged records that no rule hides, of the batches scored since then."""
     b = queue_batches.c
     query = sa.select(sa.func.coalesce(sa.func.sum(b.n_flagged - b.n_suppressed), 0))
     with ledger.transaction() as connection:
@@ -204,8 +206,9 @@ def flagged_since(ledger: Ledger, dataset: str, since: datetime) -> int:
 
 
 def take_untold(ledger: Ledger, dataset: str, among: Iterable[str]) -> list[str]:
-    """The batches of some that nobody was told of, in order; from now on they count as told, so that of two
-    processes one tells.
+    """Return which of these batches nobody was told of, in order, and count them as told from now on.
+
+    So of two processes only one tells.
     """
     mine = (queue_batches.c.dataset == dataset) & ~queue_batches.c.told
     query = sa.select(queue_batches.c.batch_id).where(mine).order_by(queue_batches.c.batch_id)

@@ -1,8 +1,8 @@
-"""Saying what a record is, taking it back, and telling others that one is at it.
+"""Saying what a record is, taking it back, and claiming a record while looking at it.
 
 Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to
 (pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py). A writer locks
-before it looks: of two who judge at once, the second sees what the first said, and both verdicts stay.
+before it reads: of two people who judge at once, the second sees what the first said, and both verdicts stay.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Judged:
     """What a call changed.
 
     Attributes:
-        act: names it, so that it can be undone.
-        anomaly_ids: records that got an entry; those that stood so already are not among them.
+        act: identifies the call, so that it can be undone.
+        anomaly_ids: records that got an entry; not those whose verdict stood already.
         conflicts: of the records given, those on which reviewers now differ.
-        claimed: records that were left out: somebody else is at them.
+        claimed: records that were left out because somebody else is at them.
     """
 
     act: str
@@ -64,18 +64,19 @@ def give(
     settle: bool = False,
     anyway: bool = False,
 ) -> Judged:
-    """Add one reviewer's verdict to each of these records; earlier ones stay. Said twice, it is written once.
+    """Add one reviewer's verdict to each of these records; earlier ones stay.
 
-    Records that somebody else claims are left out and named, unless it is to be given anyway; of one that was
-    given before nobody is asked.
+    A verdict that the reviewer has already given is not written again. Records that somebody else claims are
+    left out and named, unless `anyway`; a claim does not matter where the verdict already stands.
 
     Args:
         settle: end a disagreement: what others said of these records before no longer counts.
+        anyway: write to claimed records, too.
 
     Raises:
         ConfigError: no such opinion, no name, or too long a name or note.
         NotReady: a record is not in the queue; nothing was written.
-        ClaimedByAnother: somebody else claims each of which it was not said before; nothing was written.
+        ClaimedByAnother: somebody else claims every record that lacks this verdict; nothing was written.
     """
     _check(opinion, by, note)
     with ledger.transaction(write=True) as connection:
@@ -92,14 +93,14 @@ def give_group(
     n: int,
     anyway: bool = False,
 ) -> Judged:
-    """The same, for every open flagged record of a signature.
+    """Give one verdict, as `give` does, to every open flagged record of a signature.
 
     Args:
         group: dataset, signature, and the days or the batch, where the reviewer saw a part only.
         n: how many there were when the reviewer looked.
 
     Raises:
-        NotReady: there are fewer or more by now; nothing was written.
+        NotReady: there are fewer or more by now, or none; nothing was written.
         ClaimedByAnother: somebody else claims each of them; nothing was written.
     """
     _check(opinion, by, note)
@@ -113,11 +114,11 @@ def give_group(
 
 
 def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
-    """Withdraw what was said in one act, with an entry each; nothing is deleted. Done twice, it is done once.
+    """Withdraw what was said in one act, with an entry each; nothing is deleted. A repeat changes nothing.
 
     Raises:
-        NotReady: there is no such act, it is another reviewer's, or none is named: their newest was asked
-        for, and there is none.
+        NotReady: there is no such act; it is another reviewer's; or it is empty, as for a reviewer without
+            one.
     """
     undone, now = secrets.token_hex(16), datetime.now(UTC)
     with ledger.transaction(write=True) as connection:
@@ -150,7 +151,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
 
 
 def newest_act(ledger: Ledger, *, by: str) -> str | None:
-    """What `undo` would take back next of a reviewer's: the newest act of which something still holds."""
+    """Return what `undo` would take back next for a reviewer: the newest act that still holds in part."""
     withdrawn = verdicts.alias()
     query = (
         sa
@@ -169,16 +170,16 @@ def newest_act(ledger: Ledger, *, by: str) -> str | None:
 
 
 def datasets(ledger: Ledger, act: str) -> set[str]:
-    """The datasets that an act is about."""
+    """Return the datasets that an act is about."""
     query = sa.select(verdicts.c.dataset).where(verdicts.c.act == without_nul(act)).distinct()
     with ledger.transaction() as connection:
         return set(connection.execute(query).scalars()) if act else set()
 
 
 def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> Claim:
-    """Say that one is at a record; returns who is, and until when: somebody else, where they were first.
+    """Claim a record; return who holds the claim, and until when: somebody else, if they were first.
 
-    While it lasts a verdict of somebody else's is asked about once more: see `give`.
+    While the claim lasts, `give` leaves the record out for others, unless they insist.
 
     Raises:
         NotReady: the record is not in the queue.
@@ -201,7 +202,6 @@ def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM)
 
 
 def release(ledger: Ledger, anomaly_id: str, *, by: str) -> None:
-    """Give a claim of one's own back."""
     mine = (record_claims.c.anomaly_id == anomaly_id) & (record_claims.c.by == by)
     with ledger.transaction(write=True) as connection:
         connection.execute(sa.delete(record_claims).where(mine))
@@ -241,7 +241,11 @@ def _give(
 
 
 def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by: str) -> set[str]:
-    """Which of these records somebody else is at; some of them are not."""
+    """Return which of these records somebody else is at.
+
+    Raises:
+        ClaimedByAnother: all of them.
+    """
     rows = [row for records in unsaid.values() for row in records]
     found: dict[str, Claim] = {}
     for some in chunks(row.anomaly_id for row in rows):
@@ -275,7 +279,11 @@ def _check(opinion: str, by: str, note: str) -> None:
 
 
 def _records(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, list[Any]]:
-    """What names the records, by dataset."""
+    """Return the rows that identify these records, by dataset.
+
+    Raises:
+        NotReady: one is not in the queue.
+    """
     wanted = list(dict.fromkeys(map(without_nul, anomaly_ids)))
     found: dict[str, list[Any]] = {}
     for some in chunks(wanted):
@@ -300,14 +308,14 @@ def _entry(record: Any, verdict: str, note: str, by: str, at: datetime, act: str
 def _says_already(
     entries: Sequence[Verdict], by: str, opinion: str, note: str, *, settle: bool = False
 ) -> bool:
-    """Whether the same word holds; one that settles must be the only one that does, and have settled."""
+    """Return whether this verdict stands; to settle, it must be the only one that does, and have settled."""
     holding = standing(entries).holding
     same = [(said.by, said.verdict, said.note) == (by, opinion, note) for said in holding]
     return same == [True] and holding[0].settles if settle else any(same)
 
 
 def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str, Any]]) -> None:
-    """Bring the queue in line with the verdicts of these records."""
+    """Update the queue from the verdicts of these records."""
     for ids in chunks(entry["anomaly_id"] for entry in entries):
         given = read_history(connection, dataset, ids)
         connection.execute(
@@ -317,7 +325,7 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at", "suppressed")}),
             _stands(connection, dataset, given),
         )
-        mine = record_claims.c.by.in_({entry["by"] for entry in entries})  # who is at one goes on
+        mine = record_claims.c.by.in_({entry["by"] for entry in entries})  # others' claims stay
         connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids), mine))
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
 
@@ -325,7 +333,7 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
 def _stands(
     connection: sa.Connection, dataset: str, given: Mapping[str, Sequence[Verdict]]
 ) -> list[dict[str, Any]]:
-    """Columns of the queue; what is open again is hidden again, where a rule in force matches it."""
+    """Return columns of the queue; a record that is open again is hidden again if a rule in force matches."""
     found = {anomaly_id: stands(said) for anomaly_id, said in given.items()}
     again = hiding(connection, dataset, [name for name, one in found.items() if one["state"] == "open"])
     return [{"this": name, "suppressed": again.get(name, 0), **one} for name, one in found.items()]

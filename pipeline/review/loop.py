@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 def log_review(here: Installation, dataset: Dataset) -> list[int]:
-    """Log each version's precision at budget, with its interval, on that version; the estimated recall and
-    what it leaves, the false-negative rate, on the one that serves. Of each the interval alone, where it is
-    too wide for a point in it to be told.
+    """Log each version's precision at budget, with its interval, on that version.
+
+    The version that serves also gets the estimated recall and what it leaves, the false-negative rate. An
+    estimate whose interval is too wide is logged without its value.
 
     Returns:
-        The versions of which there was news.
+        The versions that there was news of.
 
     Raises:
         RegistryUnreachable: MLflow does not answer; a retry may help.
@@ -48,6 +49,6 @@ def log_review(here: Installation, dataset: Dataset) -> list[int]:
 
 
 def _estimate(name: str, found: Share | Recall | Missed) -> dict[str, float]:
-    """What is logged of an estimate; of a wide one the interval alone: MLflow charts and compares points."""
+    """Return what is logged of an estimate; of a wide one no value, as MLflow charts and compares values."""
     ends = {f"review_{name}_low": found.low, f"review_{name}_high": found.high}
     return ends if found.value is None or found.is_wide else {f"review_{name}": found.value} | ends

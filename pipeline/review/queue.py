@@ -3,9 +3,8 @@
 Belongs here: the queries. Does not: where rows come from (filling.py), verdicts (judging.py), one record
 (record.py), groups of those that are alike (groups.py).
 
-A page of a million rows is quick because of two things: `tallies` says on which days the next rows are that a
-filter lets through, so no more than these are looked at, and one index holds every column that a filter or
-the order reads.
+Two things make a page of a million rows quick: `tallies` tells on which days the next matching rows are, so
+only these days are read, and one index holds every column that a filter or the order reads.
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, queue_batches, record_claims, tallies, tally_sums
 
 PAGE = 50
-LOOKED_UP = (
-    2000  # rows that a search finds by their key before it looks at the rest in the order of the pages
-)
+# rows that a search looks up by key; where more match, it goes through them in the order of the pages
+LOOKED_UP = 2000
 FACETS = ("dataset", "state", "driver", "oddness", "band", "kind", "model_version", "reviewer")
 NOT_LISTED = {"record", "record_key", "key_start", "row_number", "kl_weight", "terms"}
 ORDER = tuple(queue.c[name] for name in Place._fields)
@@ -44,8 +42,10 @@ class Page:
 
 
 def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit: int = PAGE) -> Page:
-    """The newest day first, on a day the most severe first; of those as severe the highest score first, then
-    by anomaly_id, so that no two rows are equal.
+    """Return rows, the newest day first, on a day the most severe first.
+
+    Equally severe ones are in the order of the highest score, then of anomaly_id, so that no two rows are
+    equal.
     """
     with ledger.transaction() as connection:
         chosen = _ids(connection, filters, after, limit + 1)
@@ -61,7 +61,7 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
 def _ids(
     connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool = False
 ) -> list[str]:
-    """The next n rows after a place; `upwards`: of newer days, the nearest first."""
+    """Return the ids of the next n rows after a place; with `upwards`, of those before it, nearest first."""
     wanted = conditions(queue, filters)
     if after is not None:
         order, here = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, after))
@@ -81,7 +81,7 @@ def _ids(
 def _days(
     connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool
 ) -> list[str]:
-    """The days that hold the next n rows, in order."""
+    """Return the days that hold the next n rows, in order."""
     column = tallies.c.day
     query = sa.select(column, sa.func.sum(tallies.c.n)).where(*conditions(tallies, filters))
     if after is not None:
@@ -90,15 +90,16 @@ def _days(
     by = column.asc() if upwards else column.desc()
     for day, count in connection.execute(query.group_by(column).order_by(by)):
         days.append(day)
-        found += 0 if after is not None and day == after.day else count  # of that day some were shown
+        found += 0 if after is not None and day == after.day else count  # some of that day's rows were shown
         if found >= n:
             break
     return days
 
 
 def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
-    """Rows whose key or id begins so: a few are looked up; where there are many, the first ones are near in
-    the order.
+    """Return the condition that a row's key or id begins so.
+
+    A few matches are looked up; if there are many, the first ones are soon found in the order of the pages.
     """
     columns = (queue.c.key_start, queue.c.anomaly_id)
     found: list[str] = []
@@ -114,13 +115,14 @@ def _searched(connection: sa.Connection, search: str) -> sa.ColumnElement[bool]:
 
 
 def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
-    """How many rows each choice of each filter would show, the others being as they are.
+    """Count the rows that each choice of each filter would show, the other filters being as they are.
 
-    Of flagged records, unless another kind is chosen: what is open waits for a verdict, and the random sample
-    is told beside it, by `kind`. A choice that only records of another kind have is told with 0, and so is
-    one that is asked for and that no record has.
+    Only flagged records count, unless another kind is chosen: the open ones wait for a verdict, and the
+    random sample is shown beside them, by `kind`. A choice that only records of another kind have is given
+    with 0, and so is a chosen one that no record has.
 
-    A search or a signature is left out of account: they are looked up, not counted. For `band`: at least.
+    A search or a signature is ignored: they are looked up, not counted. A `band` counts what is at least so
+    severe.
     """
     wanted, kind = [(name, getattr(filters, name)) for name in FACETS], filters.kind or "flagged"
     wide = filters.without(*FACETS, "search", "signature")
@@ -137,12 +139,12 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
         if len(fails) < 2:
             is_counted = values[at_kind] == kind
             for i in fails or range(len(FACETS)):
-                counters[i][values[i]] += int(n) * (is_counted or i == at_kind)  # PostgreSQL: a Decimal
+                counters[i][values[i]] += int(n) * (is_counted or i == at_kind)  # a Decimal in PostgreSQL
     return {name: _in_order(name, found[name], value) for name, value in wanted}
 
 
 def _counted(filters: Filters) -> sa.Table:
-    """The smallest table that can count what the filters let through."""
+    """Return the smallest table that can count what the filters let through."""
     of_all_batches = filters.since is None and filters.until is None and filters.batch is None
     return tally_sums if of_all_batches else tallies
 
@@ -165,7 +167,7 @@ def _in_order(name: str, counter: Counter[Any], asked: Any) -> dict[Any, int]:
 
 
 def total(ledger: Ledger, filters: Filters) -> int:
-    """How many rows the filters let through; a search or a signature is left out of account."""
+    """Count the rows that the filters let through; a search or a signature is ignored."""
     table = _counted(filters)
     query = sa.select(sa.func.coalesce(sa.func.sum(table.c.n), 0)).where(*conditions(table, filters))
     with ledger.transaction() as connection:
@@ -173,7 +175,7 @@ def total(ledger: Ledger, filters: Filters) -> int:
 
 
 def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[str]:
-    """The datasets that the queue holds records of, or that these records are of."""
+    """Return the datasets that the queue holds records of, or that these records are of."""
     if anomaly_ids is None:
         queries = [sa.select(tally_sums.c.dataset).where(tally_sums.c.n > 0).distinct()]
     else:
@@ -184,9 +186,7 @@ def datasets(ledger: Ledger, anomaly_ids: Sequence[str] | None = None) -> set[st
 
 
 def newest_day(ledger: Ledger, dataset: Datasets = None) -> str | None:
-    """The newest day, up to today, of which the queue holds a batch; a day that is to come is a slip of some
-    clock.
-    """
+    """Return the newest day with a batch in the queue, up to today: a later one is an error of some clock."""
     today = datetime.now(UTC).date().isoformat()
     newest = sa.select(sa.func.max(queue_batches.c.day)).where(queue_batches.c.day <= today)
     newest = of(newest, queue_batches, dataset)
@@ -196,32 +196,32 @@ def newest_day(ledger: Ledger, dataset: Datasets = None) -> str | None:
 
 
 def newest(ledger: Ledger, filters: Filters, limit: int) -> list[str]:
-    """The anomaly_ids of the first rows in the order of the pages."""
+    """Return the anomaly_ids of the first rows in the order of the pages."""
     with ledger.transaction() as connection:
         return _ids(connection, filters, None, limit)
 
 
 def members(ledger: Ledger, filters: Filters) -> list[str]:
-    """The anomaly_ids of every row that the filters let through, in no particular order."""
+    """Return the anomaly_ids of every row that the filters let through, in no particular order."""
     with ledger.transaction() as connection:
         return read_members(connection, filters)
 
 
 def read_members(connection: sa.Connection, filters: Filters) -> list[str]:
-    """The same, inside a transaction of the caller's."""
+    """Return the same as `members`, inside the caller's transaction."""
     query = sa.select(queue.c.anomaly_id).where(*conditions(queue, filters))
     return list(connection.execute(query).scalars())
 
 
 def size(ledger: Ledger, filters: Filters) -> int:
-    """How many rows these are: counted one by one, so a signature is heeded; a search is not."""
+    """Count rows one by one, so that a signature is heeded; a search is not."""
     with ledger.transaction() as connection:
         query = sa.select(sa.func.count()).select_from(queue).where(*conditions(queue, filters))
         return int(connection.execute(query).scalar_one())
 
 
 def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
-    """What some records' verdicts come to."""
+    """Return what some records' verdicts come to."""
     found: dict[str, State] = {}
     with ledger.transaction() as connection:
         for some in chunks(anomaly_ids):
@@ -232,14 +232,14 @@ def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
 
 
 def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, str | None]:
-    """The rows before and after a place in the order of the pages; None at an end."""
+    """Return the rows before and after a place in the order of the pages; None at an end."""
     with ledger.transaction() as connection:
         before, after = (_ids(connection, filters, place, 1, upwards=upwards) for upwards in (True, False))
     return next(iter(before), None), next(iter(after), None)
 
 
 def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, Claim]:
-    """Who is at which of these records, and until when."""
+    """Return who is at which of these records, and until when."""
     query = sa.select(record_claims).where(
         record_claims.c.anomaly_id.in_(anomaly_ids), record_claims.c.expires_at > datetime.now(UTC)
     )
@@ -247,10 +247,10 @@ def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[s
 
 
 def read_rows(connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.Select[Any]]) -> list[Listed]:
-    """Rows as a list shows them, with who is at each.
+    """Return rows as a list shows them, with who is at each.
 
     Args:
-        wanted: says which rows, and in which order.
+        wanted: adds to a query which rows, and in which order.
     """
     query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
     rows = connection.execute(wanted(query)).all()
@@ -262,5 +262,4 @@ def read_rows(connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.S
 
 
 def read_reasons(row: Any) -> tuple[Reason, ...]:
-    """The reasons of a row of the queue."""
     return tuple(Reason(**reason) for reason in json.loads(row.reasons))

@@ -19,7 +19,7 @@ from pipeline.numerals import from_text
 from pipeline.records.verdicts import State, Verdict
 
 OTHER = "(other)"  # the category that stands for all rare ones, as a reason names it
-MOST_OF_IT = 0.5  # of what makes a record odd: reasons that explain less leave more unsaid than they say
+MOST_OF_IT = 0.5  # share of what makes a record odd; reasons that explain less leave more unsaid than said
 Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
 ODDNESSES: tuple[Oddness, ...] = get_args(Oddness)
 
@@ -40,7 +40,7 @@ class Reason:
 
     @property
     def is_quantity(self) -> bool:
-        """Whether its column's values are larger and smaller ones, not names or codes."""
+        """Whether its column holds quantities, not names or codes."""
         return self.low is not None
 
     @property
@@ -58,7 +58,7 @@ class Reason:
 
     @property
     def likely(self) -> tuple[str, str]:
-        """A category that was expected, and how likely it was, of "DE (93%)"; a number has no such chance."""
+        """The expected category and its chance, from "DE (93%)"; a number has no such chance."""
         value, _, chance = self.expected.rpartition(" (")
         if self.is_quantity or not value or not chance.endswith("%)"):
             return self.expected, ""
@@ -71,7 +71,7 @@ class Reason:
 
     @property
     def oddness(self) -> Oddness:
-        """How this column is odd; `together`: its value is the expected one, the others being another."""
+        """How this column is odd; `together`: not by itself, but given the other columns."""
         if self.observed == "missing":
             return "missing"
         if self.unknown:
@@ -85,12 +85,12 @@ class Reason:
 
 
 def oddness(reasons: Sequence[Reason]) -> Oddness:
-    """How a flagged record is odd: as its first reason is, which its driver is of."""
+    """Return how a flagged record is odd: as its first reason is, whose column is its driver."""
     return reasons[0].oddness if reasons else "no_column"
 
 
 def _number(value: float | str | None) -> float:
-    """NaN, which lies nowhere, where it is none: a category, or missing."""
+    """Return a number; for a category or a missing value NaN, which lies nowhere."""
     try:
         return math.nan if value is None else float(value)
     except ValueError:

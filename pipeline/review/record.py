@@ -29,11 +29,11 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
 
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
-MOST_ALIKE = 3  # ids that are named where several begin alike
+MOST_ALIKE = 3  # ids named where several begin alike
 
 
 def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
-    """The anomaly_id that begins with these letters.
+    """Return the anomaly_id that begins with these letters.
 
     Raises:
         NotReady: none in the queue does, or more than one.
@@ -57,7 +57,7 @@ def find(ledger: Ledger, beginning: str, dataset: str | None = None) -> str:
 
 
 def one(ledger: Ledger, anomaly_id: str) -> Whole:
-    """A record with its verdicts, what they come to, who is at it, and each version's word on it.
+    """Return a record with its verdicts, what they come to, who is at it, and what each version said.
 
     Raises:
         NotReady: it is not in the queue.
@@ -95,7 +95,7 @@ class Derivation:
 
     Attributes:
         observed: its value, as the reason has it: values of derived columns are not stored.
-        sql: what it is computed by, as the dataset's file has it now.
+        sql: how it is computed, as the dataset's file has it now.
         sources: the record's own columns that it is computed from.
     """
 
@@ -106,7 +106,7 @@ class Derivation:
 
 
 def derivations(dataset: Dataset, row: Whole) -> list[Derivation]:
-    """The derived columns among a record's reasons, the first reason first."""
+    """Return the derived columns among a record's reasons, the first reason first."""
     return [
         Derivation(name, reason.observed, dataset.derived[name].sql.strip(), tuple(dataset.sources([name])))
         for reason in row.reasons
@@ -154,7 +154,7 @@ class Neighbours:
 
 
 def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: int = 3) -> Neighbours:
-    """The records before and after one, of the same entity; without an entity, those of its batch.
+    """Return the records before and after one, of the same entity; without an entity, those of its batch.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
@@ -165,7 +165,7 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
     read = cells.read(here, dataset, batch_ids, [*owner, *([dataset.time] if dataset.time else [])])
     pairs = _in_time(read, list(owner.values()), has_time=bool(dataset.time)) if read is not None else []
     this = (row.batch_id, row.row_number)
-    if this not in pairs:  # another entity's by now
+    if this not in pairs:  # it belongs to another entity by now
         raise cells.not_stored(row)
     at = pairs.index(this)
     chosen = pairs[max(0, at - each_side) : at + each_side + 1]
@@ -180,7 +180,7 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
 
 
 def _flagged(ledger: Ledger, dataset: str, keys: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
-    """The anomaly_ids of those of these records that are flagged, by their places."""
+    """Return the anomaly_ids of the flagged ones among these records, by place."""
     names = {anomaly_id(dataset, place[0], key): place for place, key in keys.items()}
     with ledger.transaction() as connection:
         these = queue.c.anomaly_id.in_(names) & (queue.c.kind == "flagged")
@@ -189,15 +189,17 @@ def _flagged(ledger: Ledger, dataset: str, keys: Mapping[tuple[str, int], str]) 
 
 
 def _telling(dataset: Dataset, row: Whole) -> tuple[str, ...]:
-    said = {*dataset.key, *dataset.entity}  # once, beside the records
+    said = {*dataset.key, *dataset.entity}  # shown once, beside the records
     behind = [name for one in row.reasons for name in (one.column, *dataset.sources([one.column]))]
     names = dict.fromkeys([dataset.time, *behind, *row.record])
     return tuple(name for name in names if name in row.record and name not in said)
 
 
 def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:
-    """The places of an owner's records, in time. read: a column for each part of the owner's name, then the
-    time.
+    """Return the places of an owner's records, in time.
+
+    Args:
+        read: a column for each part of the owner's name, then the time.
     """
     for i, value in enumerate(owner):
         column = read[f"{i}"]

@@ -1,7 +1,7 @@
 """How reviewers work: whether they agree, who judged how much, how long a record waits for its first verdict.
 
-Belongs here: what is read from the verdicts themselves. Does not: what is counted of records (statistics.py),
-or what a verdict does (judging.py).
+Belongs here: what is read from the verdicts themselves. Does not: counts of records (statistics.py), or what
+a verdict does (judging.py).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pipeline.review.filters import Datasets, of
 from pipeline.storage.review_schema import scorings, verdicts
 
 RECENT = 90  # days of verdicts that are read
-MOST_WAITS = 5000  # the newest of them, behind time to verdict
+MOST_WAITS = 5000  # first verdicts, the newest ones, that the time to verdict is taken from
 
 
 def _counting(dataset: Datasets) -> sa.Select[Any]:
-    """The verdicts of the last days that nobody took back."""
+    """Select the verdicts of the last RECENT days that nobody took back."""
     since = datetime.now(UTC) - timedelta(days=RECENT)
     recent = _holds(verdicts) & (verdicts.c.decided_at >= since)
     query: sa.Select[Any] = of(sa.select(verdicts).where(recent), verdicts, dataset)
@@ -31,17 +31,17 @@ def _counting(dataset: Datasets) -> sa.Select[Any]:
 
 
 def _holds(said: sa.FromClause) -> sa.ColumnElement[bool]:
-    """That a row of `verdicts` is an opinion, and nobody took it back."""
+    """Return the condition that a row of `verdicts` is an opinion that nobody took back."""
     withdrawn = sa.select(verdicts.c.withdraws).where(verdicts.c.withdraws.is_not(None))
     held: sa.ColumnElement[bool] = (said.c.verdict != WITHDRAWN) & said.c.number.not_in(withdrawn)
     return held
 
 
 def agreement(connection: sa.Connection, dataset: Datasets) -> Share:
-    """Records that two or more judged, each by their last word; words that settled a disagreement are no
-    opinion on it.
+    """Return how many records two or more people judged, and on how many their last words agree.
 
-    Of most records one thing was said: the others are looked for first, in an index alone.
+    A verdict that settled a disagreement is no opinion on it. Most records have one verdict: those with more
+    are looked for first, in an index alone.
     """
     names = (verdicts.c.dataset, verdicts.c.anomaly_id)
     again = of(sa.select(*names), verdicts, dataset).group_by(*names).having(sa.func.count() > 1).subquery()
@@ -68,16 +68,13 @@ def agreement(connection: sa.Connection, dataset: Datasets) -> Share:
 
 
 def judged(connection: sa.Connection, dataset: Datasets) -> dict[str, int]:
-    """How many records each judged."""
     n = sa.func.count(verdicts.c.anomaly_id.distinct())
     query = _counting(dataset).with_only_columns(verdicts.c.by, n).group_by(verdicts.c.by)
     return {by: int(n) for by, n in connection.execute(query.order_by(n.desc(), verdicts.c.by))}
 
 
 def waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
-    """Hours from a record's first scoring to its first verdict that holds, of those that had it in the last
-    days.
-    """
+    """Return the hours from first scoring to the first verdict that holds, for those given in RECENT days."""
     same = (scorings.c.dataset == verdicts.c.dataset) & (scorings.c.anomaly_id == verdicts.c.anomaly_id)
     scored_at = sa.select(sa.func.min(scorings.c.scored_at)).where(same).scalar_subquery()
     earlier = verdicts.alias()
@@ -94,7 +91,7 @@ def waits(connection: sa.Connection, dataset: Datasets) -> list[float]:
 
 
 class Hours(FunctionElement[float]):
-    """From one instant to another, told by the database: to read thousands of texts as times is slow here."""
+    """The time between two instants, computed by the database: parsing thousands of texts here is slow."""
 
     inherit_cache = True
 

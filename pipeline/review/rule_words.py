@@ -33,13 +33,13 @@ EXAMPLES = {"int": "12", "bool": "true", "date": "2026-01-31", "timestamp": "202
 
 
 def fitted(here: Installation, rule: Rule) -> Rule:
-    """The same rule with its values as records hold them: amount=12 is 12.0 where amounts are floats.
+    """Return the same rule with its values as records hold them: amount=12 is 12.0 where amounts are floats.
 
-    Records of a dataset that has no file any more are judged still: a rule about them is taken as it is.
+    Records of a dataset whose file is gone are still judged: a rule about them is returned as it is.
 
     Raises:
-        ConfigError: it names a column that the dataset has not, or a value that its column cannot have; with
-        every fault.
+        ConfigError: it names a column that the dataset lacks, or a value that its column cannot have; with
+            every fault.
     """
     try:
         dataset = here.dataset(rule.dataset)
@@ -64,7 +64,7 @@ def fitted(here: Installation, rule: Rule) -> Rule:
 
 
 def _as_held(column: Column, value: str) -> str:
-    """A value as `suppression.as_text` writes it of a record."""
+    """Return a value as `suppression.as_text` writes that of a record."""
     if column.type == "int":
         return str(int(value))
     if column.type == "float":
@@ -87,7 +87,7 @@ def _as_held(column: Column, value: str) -> str:
 
 
 def _instant(value: str, *, utc: bool) -> datetime:
-    """Without a zone, in UTC where the column has one."""
+    """Read an instant: in UTC where the column has a zone, else without one."""
     said = datetime.fromisoformat(value)
     if utc:
         return (said if said.tzinfo else said.replace(tzinfo=UTC)).astimezone(UTC)
@@ -97,16 +97,14 @@ def _instant(value: str, *, utc: bool) -> datetime:
 
 
 def _is_known(ledger: Ledger, rule: Rule) -> bool:
-    """Whether the queue has ever had records of this signature: long ones are cut there, and columns may be
-    gone since.
-    """
+    """Return whether the queue ever had this signature: long ones are cut there, and columns may be gone."""
     same = (queue.c.dataset == rule.dataset) & (queue.c.signature == without_nul(rule.signature))
     with ledger.transaction() as connection:
         return connection.execute(sa.select(queue.c.anomaly_id).where(same).limit(1)).first() is not None
 
 
 def _signature_faults(signature: str, columns: list[str]) -> list[str]:
-    """What is wrong with columns and their directions, as in `amount↑ fee↓`; column names may have spaces."""
+    """Return what is wrong with a signature like `amount↑ fee↓`; column names may have spaces."""
     if signature == NO_COLUMN:
         return []
     parts = [part.strip() for part in re.split(r"(?<=[↑↓∅≠])(?: |$)", signature) if part.strip()]

@@ -76,7 +76,7 @@ class Review:
 
 
 def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
-    """The state of review as it is now, of one dataset, of several or of all."""
+    """Return the state of review as it is now, of one dataset, of several or of all."""
     with ledger.transaction() as connection:
         states, hidden = _states(connection, dataset, "flagged")
         sampled, _ = _states(connection, dataset, "sampled")
@@ -103,7 +103,7 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
 
 
 def _states(connection: sa.Connection, dataset: Datasets, kind: str) -> tuple[dict[str, int], int]:
-    """How many records of a kind in sight are in each state; and how many rules hide."""
+    """Count the records of a kind by state, and those that rules hide."""
     columns = (tally_sums.c.state, tally_sums.c.suppressed)
     query = sa.select(*columns, sa.func.sum(tally_sums.c.n)).where(
         tally_sums.c.kind == kind, tally_sums.c.n > 0
@@ -125,10 +125,8 @@ def _oldest_open(connection: sa.Connection, dataset: Datasets) -> str | None:
 
 
 def _days(connection: sa.Connection, dataset: Datasets, n: int) -> tuple[Day, ...]:
-    """The newest n days up to the last that has records; days without any count as well: nothing is a number,
-    too.
-    """
-    today = datetime.now(UTC).date().isoformat()  # a record of a later day is a slip of some clock
+    """Return up to n days, from the first to the last with flagged records; days without any count as 0."""
+    today = datetime.now(UTC).date().isoformat()  # a record of a later day is an error of some clock
     flagged = (tallies.c.kind == "flagged") & (tallies.c.day <= today)
     query = of(sa.select(tallies.c.day).where(flagged), tallies, dataset).order_by(tallies.c.day.desc())
     newest = connection.execute(query.limit(1)).scalar_one_or_none()
@@ -152,7 +150,7 @@ def _day(day: str, count: Counter[str]) -> Day:
 
 
 def _precision(connection: sa.Connection, dataset: Datasets) -> tuple[Precision, ...]:
-    """A version's precision is that of the records which *it* flagged, whoever scored them since."""
+    """Return each version's precision on the records that *it* flagged, whoever scored them since."""
     columns = version_tallies.c
     query = sa.select(
         columns.dataset, columns.model_version, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)
@@ -186,7 +184,7 @@ def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
 
 
 def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, dict[int, Looked]]]:
-    """Batch → kind → band: how many records, and what people found them to be."""
+    """Return batch → kind → band: how many records, and what people found them to be."""
     columns = (tallies.c.batch_id, tallies.c.kind, tallies.c.band, tallies.c.state)
     query = sa.select(*columns, sa.func.sum(tallies.c.n)).where(tallies.c.dataset == dataset)
     found: dict[str, dict[str, dict[int, Looked]]] = defaultdict(lambda: defaultdict(dict))
@@ -198,7 +196,7 @@ def _by_batch(connection: sa.Connection, dataset: str) -> dict[str, dict[str, di
 
 
 def as_lines(found: Review) -> Iterable[tuple[str, str]]:
-    """What a terminal shows of it: a name and a text a line."""
+    """Yield what a terminal shows, as names and texts."""
     yield (
         "backlog",
         f"{found.backlog:,} open" + (f", the oldest of {found.oldest_open}" if found.oldest_open else ""),
@@ -224,7 +222,7 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
 
 
 def share_text(share: Share) -> str:
-    """0.83 (50 of 60; 0.72 to 0.91); of a wide interval no point in it."""
+    """Format a share, like 0.83 (50 of 60; 0.72 to 0.91); a wide interval stands alone."""
     if share.value is None:
         return "no verdict yet"
     if share.is_wide:
@@ -233,14 +231,17 @@ def share_text(share: Share) -> str:
 
 
 def wait_text(hours: float) -> str:
-    """12 min, 5.3 h, 4.1 days"""
+    """Format hours: 12 min, 5.3 h, 4.1 days."""
     if hours < 1:
         return f"{round(hours * 60)} min" if hours >= 1 / 60 else "less than a minute"
     return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:.1f} days"
 
 
 def recall_text(found: Recall) -> str:
-    """0.91 (0.80 to 0.97; 2 of 60 sampled records are anomalies); of a wide interval no point in it."""
+    """Format recall, like 0.91 (0.80 to 0.97; 2 of 60 sampled records are anomalies).
+
+    A wide interval stands alone.
+    """
     if found.why_not:
         return found.why_not
     if found.value is None:
@@ -252,6 +253,6 @@ def recall_text(found: Recall) -> str:
 
 
 def missed_text(found: Missed) -> str:
-    """0.09 (0.03 to 0.20); of a wide interval no point in it."""
+    """Format a false-negative rate, like 0.09 (0.03 to 0.20); a wide interval stands alone."""
     interval = f"{found.low:.2f} to {found.high:.2f}"
     return interval if found.value is None or found.is_wide else f"{found.value:.2f} ({interval})"

@@ -1,5 +1,4 @@
-"""Rules that keep known oddities out of sight until a day: drafted from a record, tried before they are
-saved.
+"""Rules that keep known oddities out of sight until a day: drafted from a record, tried before saving.
 
 Belongs here: what a rule hides, and what it would have hidden. Does not: whether its words fit the dataset
 (rule_words.py), or the queue's pages (queue.py). A hidden record stays in every table and is counted; it is
@@ -47,7 +46,6 @@ class Rule:
     ended_by: str | None = None
 
     def hides(self, signature: str, record: Mapping[str, Any]) -> bool:
-        """Whether a flagged record is out of sight under this rule."""
         same = not self.signature or signature == self.signature
         return same and all(as_text(record.get(name)) == value for name, value in self.conditions.items())
 
@@ -63,7 +61,6 @@ class Preview:
 
     @property
     def text(self) -> str:
-        """The same in words."""
         if not self.n_hidden:
             return (
                 f"in the last {LOOK_BACK} days it would have hidden no record: see that it says what you mean"
@@ -76,15 +73,15 @@ class Preview:
 
 
 def as_text(value: Any) -> str:
-    """A value as rules compare it."""
+    """Return a value as rules compare it."""
     return "missing" if value is None else str(value)
 
 
 def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Columns and their values as a person gives them; an empty pair is none.
+    """Return columns and their values as a person gives them; an empty pair is ignored.
 
     Raises:
-        ConfigError: a column is given two values: no record has both; or a value has no column.
+        ConfigError: a column is given two values, which no record has; or a value has no column.
     """
     found: dict[str, str] = {}
     for name, value in pairs:
@@ -99,7 +96,7 @@ def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def check(rule: Rule) -> None:
-    """Refuse a rule that hides everything, says nothing of why, is of too long a name, or never ends.
+    """Refuse a rule that hides everything, gives no reason, has too long a name, or never ends.
 
     Raises:
         ConfigError: with every fault.
@@ -113,7 +110,7 @@ def check(rule: Rule) -> None:
 
 
 def check_last_day(rule: Rule) -> None:
-    """Refuse a last day that is none, has passed, or is too far off.
+    """Refuse a last day that is no day, has passed, or is too far off.
 
     Raises:
         ConfigError: it is one of these.
@@ -158,8 +155,10 @@ def preview(ledger: Ledger, rule: Rule, *, days: int = LOOK_BACK) -> Preview:
 
 
 def save(ledger: Ledger, rule: Rule) -> Rule:
-    """Keep a rule, and hide what it matches among the records that are open now; all of it or nothing. Sent
-    twice, it is kept once: the answer is the one in force that the same person gave in the same words.
+    """Save a rule, and hide what it matches among the open records; all of it or nothing.
+
+    A rule that is sent twice is saved once: the answer is the one in force that the same person gave in the
+    same words.
 
     Raises:
         ConfigError: see `check`.
@@ -174,7 +173,7 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
         made_at=None,
         ended_by=None,
     )
-    with ledger.transaction() as connection:  # the long look; nobody waits for it
+    with ledger.transaction() as connection:  # the long search; it blocks no writer
         known = _fills(connection, said.dataset)
         found = _matches(connection, said, sa.true())
     with ledger.transaction(write=True) as connection:
@@ -196,19 +195,17 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
 
 
 def _fills(connection: sa.Connection, dataset: str) -> dict[str, Any]:
-    """By batch, what changes whenever its records are put into the queue anew."""
+    """Return, by batch, what changes whenever its records are put into the queue anew."""
     b = queue_batches.c
     query = sa.select(b.batch_id, b.model_version, b.scored_at, b.n_flagged).where(b.dataset == dataset)
     return {row.batch_id: tuple(row) for row in connection.execute(query)}
 
 
 def _matches(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> dict[str, str]:
-    """anomaly_id → batch_id of what a rule matches."""
     return {row.anomaly_id: row.batch_id for row in _matching(connection, rule, among)}
 
 
 def _insert(connection: sa.Connection, rule: Rule) -> Rule:
-    """The rule with its number."""
     names = ("dataset", "signature", "ends_on", "note", "by")
     values = {name: getattr(rule, name) for name in names} | {"conditions": json.dumps(rule.conditions)}
     made_at = datetime.now(UTC)
@@ -218,8 +215,7 @@ def _insert(connection: sa.Connection, rule: Rule) -> Rule:
 
 
 def end(ledger: Ledger, number: int, *, by: str) -> int:
-    """End a rule now: what it hid, and no other rule hides, comes back to the queue; returns how many
-    records.
+    """End a rule now; return how many records come back to the queue, as no other rule hides them.
 
     Raises:
         NotReady: there is no such rule, or it was ended before.
@@ -244,11 +240,10 @@ def end(ledger: Ledger, number: int, *, by: str) -> int:
 
 
 def release(ledger: Ledger, dataset: str) -> int:
-    """Bring back what rules hid that were ended or whose last day has passed; returns how many records.
+    """Bring back what rules hid that were ended or have expired; return how many records.
 
-    A record that another rule in force matches, too, stays hidden, by that rule. Killed half-way, it is done
-    by the next
-    call: nothing but the rules and the rows say what is left to do.
+    A record that another rule in force matches, too, stays hidden, by that rule. If the process is killed,
+    the next call goes on: nothing but the rules and the rows say what is left to do.
     """
     hidden = sa.select(sa.func.sum(tally_sums.c.n)).where(
         tally_sums.c.dataset == dataset, tally_sums.c.suppressed
@@ -282,7 +277,7 @@ def release(ledger: Ledger, dataset: str) -> int:
 
 
 def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
-    """Every rule, newest first, those that were ended too."""
+    """Return every rule, newest first, those that were ended included."""
     query = sa.select(suppressions).order_by(suppressions.c.number.desc())
     if dataset is not None:
         query = query.where(suppressions.c.dataset == dataset)
@@ -291,7 +286,7 @@ def rules(ledger: Ledger, dataset: str | None = None) -> list[Rule]:
 
 
 def _in_force(connection: sa.Connection, dataset: str) -> list[Rule]:
-    """The rules that hide records today, oldest first."""
+    """Return the rules that hide records today, oldest first."""
     today = datetime.now(UTC).date().isoformat()
     holds = suppressions.c.lifted_at.is_(None) & (suppressions.c.ends_on >= today)
     query = sa.select(suppressions).where(suppressions.c.dataset == dataset, holds)
@@ -299,14 +294,14 @@ def _in_force(connection: sa.Connection, dataset: str) -> list[Rule]:
 
 
 def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]) -> Rule | None:
-    """The oldest rule that hides a record."""
+    """Return the first of these rules that hides a record."""
     return next((rule for rule in rules if rule.hides(signature, record)), None)
 
 
 def hidden(
     connection: sa.Connection, dataset: str, flagged: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Flagged rows as they enter the queue, each with the rule in force that hides it."""
+    """Return flagged rows as they enter the queue, each with the rule in force that hides it."""
     holding = _in_force(connection, dataset)
     if not holding:
         return [*flagged]
@@ -315,7 +310,7 @@ def hidden(
 
 
 def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) -> dict[str, int]:
-    """Which of these flagged records a rule in force hides once they are open, and the oldest one that does.
+    """Return which of these flagged records a rule in force hides once they are open: the oldest such rule.
 
     Args:
         anomaly_ids: as many as a statement takes.
@@ -331,7 +326,7 @@ def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) 
 
 
 def _matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
-    """Flagged rows that a rule matches, one after another: their records may be many and large."""
+    """Yield the flagged rows that a rule matches, one by one: their records may be many and large."""
     columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]
     wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", among]
     if rule.signature:

@@ -24,7 +24,7 @@ MOST_READ = 200_000  # records behind a column's distribution
 SKEWED = 8.0  # 99 % quantile over the median, above which a positive column is drawn on a logarithmic axis
 MOST_CATEGORIES = 5
 LONGEST_CATEGORY = 200  # characters
-MARGIN = 0.1  # of what is known of a column: how much further its plot reaches
+MARGIN = 0.1  # share of a column's known range by which its plot goes beyond it
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Distribution:
 
     Attributes:
         n_records, of: what it was read from, e.g. "records of 2026-01-30".
-        edges, counts: of a numeric column's histogram; counts has one less. Values beyond the edges are left
-            out.
+        edges, counts: a numeric column's histogram; there is one count fewer. Values beyond the edges are
+            left out.
         is_logarithmic: the edges are equally far apart in their logarithm.
-        known: from where to where it is known which bin a value lies in; of those beyond only how many there
-            are, and the counts there are spread evenly. None: everywhere.
-        categories: of a categorical column: (value, share), the most frequent first, then those asked about.
+        known: the range in which each value's bin is known. Beyond it only the number of values is, and the
+            counts are spread evenly. None: everywhere.
+        categories: a categorical column's (value, share), the most frequent first, then those asked about.
     """
 
     n_records: int
@@ -59,11 +59,13 @@ def usual(
     asked: Sequence[str] = (),
     around: Sequence[float] = (),
 ) -> Distribution | None:
-    """A column's distribution among the accepted records of a batch; of one that is not stored with them, as
-    derived ones are not, among those that the model learned from. None where it is in neither, or empty.
+    """Return a column's distribution among the accepted records of a batch.
+
+    A column that is not stored with them, such as a derived one, is taken from the records that the model
+    learned from. None where it is in neither, or empty.
 
     Args:
-        asked: categories that are told whatever their share.
+        asked: categories to include whatever their share.
         around: numbers that a histogram of the model's records reaches to.
     """
     if column not in dataset.columns:
@@ -94,9 +96,8 @@ def _histogram(numbers: Any, n_records: int, of: str) -> Distribution:
     logarithmic = bool(low > 0 and high / max(middle, 1e-300) > SKEWED)
     if high <= low:
         low, high = low - 0.5, low + 0.5
-    if (
-        high - low < N_BINS and not (numbers % 1).any()
-    ):  # a bin a whole number: else some bins hold two, some none
+    # a bin per whole number: else some bins hold two, some none
+    if high - low < N_BINS and not (numbers % 1).any():
         edges, logarithmic = np.arange(low, high + 2) - 0.5, False
     elif logarithmic:
         edges = np.geomspace(low, high, N_BINS + 1)
@@ -109,10 +110,10 @@ def _histogram(numbers: Any, n_records: int, of: str) -> Distribution:
 def _learned(
     here: Installation, dataset: Dataset, batch_id: str, column: str, around: Sequence[float]
 ) -> Distribution | None:
-    """From the model's reference, as monitoring kept it of the batch: neither the model nor a record is read.
+    """Return a distribution from the model's reference, as monitoring kept it for the batch.
 
-    Its bins hold about as many records each; they are cut anew into equal ones, or a narrow bin would look as
-    if it held few.
+    Neither the model nor a record is read. The reference's bins hold about as many records each; they are cut
+    anew into equal ones, or a narrow bin would look as if it held few.
     """
     watched = store.one(here.ledger, dataset.name, batch_id)
     drift = watched.measures.columns.get(column) if watched else None
@@ -134,9 +135,7 @@ def _learned(
 
 
 def _centring(edges: Any, inner: Any, counts: Sequence[int]) -> float:
-    """How far to move edges so that the value that most records have lies in the middle of a bin, not at its
-    rim.
-    """
+    """Return how far to move edges so that the commonest value lies in the middle of a bin."""
     at = int(np.argmax(counts[1:-1])) if len(inner) > 1 else 0
     step = edges[1] - edges[0]
     return float((inner[at] - edges[0]) % step - step / 2)

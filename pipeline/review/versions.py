@@ -1,11 +1,11 @@
-"""How the model versions that are still registered score one record: asked for, not kept.
+"""How the model versions that are still registered score one record: computed when asked, not kept.
 
 Belongs here: one record, several versions. Does not: what each version said when it scored the batch
 (record.py).
 
-A score depends on the record and the model alone, so that asking a version again gives what it published, to
-the bit, and an answer can be used twice. The record is read as its batch's accepted records are stored;
-derived columns, which are not stored, are computed anew from it and the records before it.
+A score depends on the record and the model alone: asking a version again gives what it published, to the bit,
+so an answer can be used twice. The record is read as its batch's accepted records are stored; derived
+columns, which are not stored, are computed anew from it and the records before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.detection.detector import Detector
     from pipeline.registry import ModelVersion
 
-MOST = 8  # versions that are asked, the newest ones
+MOST = 8  # versions asked, the newest ones
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scored:
 
 
 def scored_by(here: Installation, dataset: Dataset, row: Whole, *, most: int = MOST) -> list[Scored]:
-    """What the newest versions say of a record, the newest first.
+    """Return what the newest versions say of a record, the newest first.
 
     Raises:
         NotReady: the record is no longer stored as it was scored.
@@ -66,12 +66,10 @@ def scored_by(here: Installation, dataset: Dataset, row: Whole, *, most: int = M
 
 
 def warm(here: Installation, dataset: str) -> None:
-    """Load what it takes to score one record, so that who asks first does not wait for it: torch, MLflow, its
-    database.
-    """
+    """Load torch, MLflow and its database, so that the first to ask for a record's scores does not wait."""
     import pipeline.detection.detector  # noqa: F401  # torch comes with it
 
-    with contextlib.suppress(VaewatchError):  # told to who asks
+    with contextlib.suppress(VaewatchError):  # reported to whoever asks
         here.registry.versions(dataset)
 
 
@@ -83,7 +81,7 @@ def _ask(
 
 
 def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
-    """A record of the queue as models read it: one row, derived columns beside the others.
+    """Return a record of the queue as models read it: one row, derived columns beside the others.
 
     Raises:
         NotReady: its batch was delivered again since, or its tables are gone.
@@ -108,8 +106,9 @@ def stored(here: Installation, dataset: Dataset, row: Whole) -> pa.Table:
 
 
 def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str, float | None]:
-    """What each derived column is of a record, by the dataset's file as it is now; empty where it is no
-    longer stored as it was scored.
+    """Return a record's derived columns, by the dataset's file as it is now.
+
+    Empty where the record is no longer stored as it was scored.
     """
     if not dataset.derived:
         return {}
@@ -121,7 +120,7 @@ def derived_values(here: Installation, dataset: Dataset, row: Whole) -> dict[str
 
 @lru_cache(maxsize=2 * MOST)
 def loaded(folder: Path) -> Detector:
-    """A fetched version's detector; the files of a version never change.
+    """Load a fetched version's detector; the files of a version never change.
 
     Raises:
         ModelUnusable: it cannot be read.
