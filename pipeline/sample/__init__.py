@@ -1,7 +1,7 @@
 """A believable card-payment feed to try vaewatch on: one Parquet batch per day, every anomaly labelled.
 
-Belongs here: how the sample data come about, and the truth about them. Does not: the contract for the feed
-(a YAML file beside the others) and anything that reads it.
+Belongs here: how the sample data come about, and the truth about them. Does not: the contract for the feed (a
+YAML file beside the others) and anything that reads it.
 
     out/incoming/payments/2026-01-01.parquet   one file per day
     out/truth/payments.parquet                 batch_id, record_key, kind, column (those at odds)
@@ -10,8 +10,8 @@ Belongs here: how the sample data come about, and the truth about them. Does not
 A day is drawn from (seed, day number), in blocks of `BLOCK_ROWS` that become row groups: the same plan gives
 the same bytes, a longer plan begins with a shorter one's days, and memory does not grow with the size of a
 day. Daily and weekly rhythm, card and country give the time, category and channel; those and the holder's
-affluence give the amount; fee, items, spending and delay follow. Prices rise by 0.1 % a day. History is
-contaminated too.
+affluence give the amount; fee, items, spending and delay follow. Prices rise by 0.1 % a day. The history
+holds anomalies, too.
 
 A contract for this feed would state:
     transaction_id       key, unique, `^[0-9]{8}-[0-9]{9}$`
@@ -34,17 +34,17 @@ A contract for this feed would state:
     exchange_rate        required, euro per unit of the currency, 0.01 to 2
     a batch              has rows and every required column
 
-Hostile days, in this order, evenly over the last third (over the last six days of a plan shorter than 18),
-ending before the last day. The receipt names their batches; the truth leaves out the batches that can't be
-scored:
+Hostile days come in this order, evenly over the last third (over the last six days of a plan shorter than
+18), and end before the last day. The receipt names their batches; the truth leaves out the batches that can't
+be scored:
     schema_drift   `items` is int64 and a column `loyalty_tier` appears: readable, nothing is lost
     truncated      the file breaks off halfway: the whole batch is refused
     bad_rows       1.5 % of the rows break the contract: they are set aside, the others are scored
     lost_column    `fee` is gone: the whole batch is refused
     empty          a well-formed file without rows
 
-Drift, if the plan asks for it: four days in the last third on which every value is within the contract, and
-the columns named in DRIFTS are not as they were. The receipt names their batches.
+Drift, if the plan asks for it: on four days in the last third, every value is within the contract, but the
+columns named in DRIFTS behave differently. The receipt names their batches.
     slower         every authorisation takes 1.4 times as long
     unmeasured     15 % of the distances are lost
     other_mix      a wallet makes 60 % of the contactless payments
@@ -119,7 +119,7 @@ def generate(out: Path, plan: SamplePlan = DEFAULT_PLAN) -> SampleReceipt:
 def _write_day(
     incoming: Path, plan: SamplePlan, cards: Cards, day: int, wrong: str
 ) -> Iterator[tuple[int, pa.Table, pa.Table]]:
-    """Write one batch; for each block that can be scored, give its size, anomalies and bad rows."""
+    """Write one batch; yield size, anomalies and bad rows of each block that can be scored."""
     schema = altered(RECORDS.empty_table(), wrong).schema
     drifts = next((name for name, on in plan.drift_days().items() if on == day), "")
     kept = 0.5 if wrong == "truncated" else 1.0
@@ -137,7 +137,7 @@ def _write_day(
 
 @contextmanager
 def _published(target: Path, schema: pa.Schema, kept: float = 1.0) -> Iterator[pq.ParquetWriter]:
-    """Write beside the target, then rename over it; `kept` below one breaks the file off."""
+    """Write beside the target, then rename over it; with `kept` below one, break the file off."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(f".{uuid4().hex}.draft")
     try:

@@ -1,6 +1,4 @@
-"""Days on which a column drifts: every value is within the contract, and only the columns named are not as
-they were.
-"""
+"""Days on which a column drifts: all values keep the contract, but some columns behave differently."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ EXCHANGED = 0.6  # share of contactless payments that a wallet makes
 
 
 def drifted(table: pa.Table, what: str, rng: np.random.Generator) -> pa.Table:
-    """The table as delivered on a day on which something drifts."""
+    """Return the table as delivered on a day on which something drifts."""
     chance = rng.random(len(table))
     if what == "slower":
         slow = pc.multiply(table["authorisation_ms"], SLOWER).cast(pa.int32(), safe=False)

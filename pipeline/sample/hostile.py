@@ -14,7 +14,7 @@ RULES = ("missing_value", "out_of_range", "not_finite", "not_in_set", "pattern",
 
 
 def altered(table: pa.Table, wrong: str) -> pa.Table:
-    """The table as delivered on a day on which the schema is wrong."""
+    """Return the table as delivered on a day on which the schema is wrong."""
     if wrong == "lost_column":
         return table.drop_columns("fee")
     if wrong != "schema_drift":
@@ -28,7 +28,10 @@ def altered(table: pa.Table, wrong: str) -> pa.Table:
 def spoiled(
     table: pa.Table, truth: pa.Table, batch_id: str, rng: np.random.Generator
 ) -> tuple[pa.Table, pa.Table]:
-    """The table with rows that break the contract, none of them an anomaly, and which rule each breaks."""
+    """Return the table with rows that break the contract, and which rule each breaks.
+
+    No anomaly is among these rows.
+    """
     keys, places = table["transaction_id"], np.arange(len(table))
     ordinary = np.flatnonzero(~pc.is_in(keys, truth["record_key"].combine_chunks()).to_numpy())
     n_each = min(int(np.ceil(len(table) * BAD_SHARE / len(RULES))), len(ordinary) // (len(RULES) + 1))

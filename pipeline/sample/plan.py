@@ -1,4 +1,4 @@
-"""What to generate, and on which day what goes wrong."""
+"""What to generate, and what goes wrong on which day."""
 
 from __future__ import annotations
 
@@ -45,19 +45,17 @@ class SamplePlan:
             raise ValueError("sample plan: " + "; ".join(faults))
 
     def batch_id(self, day: int) -> str:
-        """The name of a day's batch: its date."""
+        """Return the name of a day's batch: its date."""
         return (self.start + timedelta(days=day)).isoformat()
 
     def hostile_days(self) -> dict[str, int]:
-        """What goes wrong -> on which day, all different; empty for a friendly plan."""
+        """Return what goes wrong -> on which day, all different; empty for a friendly plan."""
         stride = max(1, (self.days // 3 - 1) // len(HOSTILE))
         first = self.days - 1 - stride * len(HOSTILE)
         return {name: first + stride * i for i, name in enumerate(HOSTILE)} if self.hostile else {}
 
     def drift_days(self) -> dict[str, int]:
-        """What drifts -> on which day, all different and none of them hostile; empty for a plan without
-        drift.
-        """
+        """Return what drifts -> on which day, all different and none hostile; empty without drift."""
         hostile = set(self.hostile_days().values())
         free = [day for day in range(self.days - self.days // 3, self.days) if day not in hostile]
         return (
@@ -65,7 +63,7 @@ class SamplePlan:
         )
 
     def rng(self, stream: str, *place: int) -> np.random.Generator:
-        """The random numbers of one stream at one place; no two share any."""
+        """Return the random numbers of one stream at one place; no two share any."""
         return np.random.default_rng([self.seed, RANDOM_STREAMS.index(stream), *place])
 
 

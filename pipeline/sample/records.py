@@ -38,7 +38,7 @@ from pipeline.sample.world import (
     _of,
 )
 
-BLOCK_ROWS = 65_536  # part of what defines a day, like the seed: other blocks are other draws
+BLOCK_ROWS = 65_536  # part of what defines a day, like the seed: other blocks give other draws
 DUPLICATED = "duplicated_block"
 KINDS = (
     "extreme_value",
@@ -51,9 +51,8 @@ KINDS = (
 
 
 def records_of_day(plan: SamplePlan, cards: Cards, day: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """A day's records in order of time and the truth about them, block by block."""
-    # Looking back from midnight, a card that is used every so often was last used at any moment of that
-    # interval.
+    """Yield a day's records in order of time and the truth about them, block by block."""
+    # Seen from midnight, a card that is used at some interval was last used at any moment within it.
     last_seen = -plan.rng("midnight", day).uniform(0, DAY_SECONDS / (cards.share * plan.records_per_day))
     for block, first in enumerate(range(0, plan.records_per_day, BLOCK_ROWS)):
         yield _Block(plan, cards, day, block, first).drawn(last_seen)
@@ -87,9 +86,10 @@ class Cards:
 
 
 class _Block:
-    """Consecutive records in the making. An anomaly is drawn in, not painted over: what is drawn after it
-    agrees with it, so that only what its kind says is wrong. `changes` notes the rows, the kind and the
-    falsified columns.
+    """Consecutive records in the making.
+
+    An anomaly is drawn in, not painted over: what is drawn after it agrees with it, so that only what its
+    kind says is wrong. `changes` holds the rows, the kind and the falsified columns.
     """
 
     def __init__(self, plan: SamplePlan, cards: Cards, day: int, block: int, first: int) -> None:
@@ -101,8 +101,10 @@ class _Block:
         self._choose_anomalies(min(BLOCK_ROWS, plan.records_per_day - first))
 
     def drawn(self, last_seen: Array) -> tuple[pa.Table, pa.Table]:
-        """The records and their truth; `last_seen`, the second of each card's last payment, is kept up to
-        date.
+        """Return the records and their truth.
+
+        Args:
+            last_seen: the second of each card's last payment; it is updated.
         """
         self._draw_when_and_who(last_seen)
         self._draw_what()
@@ -115,8 +117,9 @@ class _Block:
         return pa.concat_tables([table, table.slice(*self.repeated)]), truth
 
     def _choose_anomalies(self, n_rows: int) -> None:
-        """Deal the kinds out to rows. One run of rows comes again at the end of the block; it holds no other
-        kind.
+        """Deal the kinds out to rows.
+
+        One run of rows is repeated at the end of the block; it holds no other kind.
         """
         n_anomalies = int(n_rows * self.plan.anomaly_share + self.rng.random())
         kinds = (np.arange(n_anomalies) + self.rng.integers(len(KINDS))) % len(KINDS)
@@ -131,8 +134,11 @@ class _Block:
         self.changes.append((start + np.arange(n_repeated), DUPLICATED, ("transaction_id",)))
 
     def _falsify(self, kind: str, *ways: tuple[float, tuple[str, ...]]) -> list[Array]:
-        """The rows of this kind, divided at random among ways of these shares, each falsifying these
-        columns.
+        """Return the rows of this kind, one array per way.
+
+        Args:
+            ways: (share, columns); the rows are divided at random by these shares, and each way falsifies its
+                columns.
         """
         rows = np.flatnonzero(self.kind == KINDS.index(kind))
         way = np.searchsorted(np.cumsum([share for share, _ in ways])[:-1], self.rng.random(len(rows)))
@@ -171,7 +177,7 @@ class _Block:
         self.channel[self.unpaired] = self._pick(CHANNEL_WEIGHTS[self.category[self.unpaired]] == 0)
 
     def _pick(self, weights: Array) -> Array:
-        """One column for each row, with these odds."""
+        """Pick one column for each row, with these odds."""
         until = weights.cumsum(axis=1)
         picked: Array = (until <= until[:, -1:] * self.rng.random((len(weights), 1))).sum(axis=1)
         return picked
@@ -214,11 +220,11 @@ class _Block:
         self.delay[slow] = self._between(6_000, 40_000, len(slow))
 
     def _between(self, low: float, high: float, n: int) -> Array:
-        """Numbers of every order of magnitude between the two."""
+        """Draw numbers of every order of magnitude between the two."""
         return np.exp(self.rng.uniform(np.log(low), np.log(high), n))
 
     def _draw_fee(self) -> None:
-        """A unit mistake happens before the fee is taken, or after."""
+        """Draw the fees; a unit mistake happens before the fee is taken, or after."""
         ways = (0.4, ("amount", "merchant_category")), (0.6, ("amount", "fee"))
         before, after = self._falsify("unit_mistake", *ways)
         rows = np.concatenate([before, after])
@@ -241,12 +247,11 @@ class _Block:
         for rows, values in zip(swapped, (self.fee, self.spend), strict=True):
             ordered = np.sort(values)
             rank = np.searchsorted(ordered, values[rows])
-            values[rows] = ordered[
-                (rank + self.n // 2) % self.n
-            ]  # as ordinary as it was, half the ranks away
+            # as ordinary as it was, half the ranks away
+            values[rows] = ordered[(rank + self.n // 2) % self.n]
 
     def _lost(self, share: float) -> Array:
-        """Where a value is missing for no reason; a falsified one never is."""
+        """Choose where a value is missing for no reason; a falsified one never is."""
         return (self.rng.random(self.n) < share) & (self.kind < 0)
 
     def _table(self) -> pa.Table:
@@ -273,8 +278,7 @@ class _Block:
     def _card_columns(self) -> dict[str, Any]:
         lived, life = self.cards.phase[self.card] + self.day, self.cards.life[self.card]
         holder, age = lived // life, lived % life
-        # Multiplying by 3^18 permutes the numbers below 10^9: card numbers without a pattern, none given
-        # twice.
+        # Multiplying by 3^18 permutes the numbers below 10^9: card numbers have no pattern, and none repeats.
         number = (self.card + len(self.cards.share) * holder) % 10**9 * 3**18 % 10**9
         first_payment = self.since_last > age * DAY_SECONDS + self.second
         return {
@@ -297,5 +301,4 @@ class _Block:
 
 
 def _numbered(prefix: str, numbers: Array) -> pa.Array:
-    """The prefix and nine digits."""
     return pc.binary_join_element_wise(prefix, pc.utf8_lpad(pc.cast(numbers, pa.string()), 9, "0"), "")

@@ -56,12 +56,12 @@ class Category(NamedTuple):
     typical: float  # median amount, in euro
     spread: float  # of log amount
     hours: tuple[int, int]  # opens, closes; no payment outside
-    weekend: float  # volume against a weekday; 0: closed
+    weekend: float  # volume relative to a weekday; 0: closed
     channels: tuple[int, int, int, int, int]  # weights in the order of CHANNELS; 0: never
     items: float  # most, at the typical amount
-    evening: float = 0.0  # by how much log amount is higher at night than at noon
+    evening: float = 0.0  # added to log amount at night, against noon
     recurring: float = 0.0  # share of the online payments
-    far: float = 1.0  # distance from home against an errand's
+    far: float = 1.0  # distance from home, relative to an errand's
 
 
 CATEGORIES = (
@@ -97,7 +97,6 @@ RHYTHM = np.interp(np.arange(24), [0, 2, 5, 8, 12, 15, 18, 23], [6, 3, 6, 44, 70
 
 
 def _of(field: str) -> Array:
-    """One number of every category."""
     return np.array([float(getattr(category, field)) for category in CATEGORIES])
 
 
@@ -106,6 +105,6 @@ CHANNEL_WEIGHTS = np.array([category.channels for category in CATEGORIES])
 _OPENS, _CLOSES = np.array([category.hours for category in CATEGORIES]).T[:, :, None]
 IS_OPEN = (np.arange(24) - _OPENS) % 24 < (_CLOSES - _OPENS - 1) % 24 + 1  # (n_categories, 24)
 CATEGORY_WEIGHTS = (IS_OPEN.T * _of("share"), IS_OPEN.T * _of("share") * _of("weekend"))  # weekday, weekend
-# The hours at which a category never happens: closed, and not about to open or just closed.
+# The hours at which a category never happens: it is closed, neither about to open nor just closed.
 NEVER = ~(IS_OPEN | np.roll(IS_OPEN, 3, axis=1) | np.roll(IS_OPEN, -3, axis=1))
-NEVER[CHANNEL_WEIGHTS[:, ONLINE] > 0] = False  # a shop on the internet may be open all the same
+NEVER[CHANNEL_WEIGHTS[:, ONLINE] > 0] = False  # an online shop may be open all the same
