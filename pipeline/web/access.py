@@ -1,8 +1,8 @@
 """Who asks, what they may do, and whether the request comes from our own page.
 
-Belongs here: one guard that every route passes, by method: what reads needs a reviewer who may read; what
-changes something needs one who may write, and a sender that only our page can be. Does not: how a reviewer is
-known, which is the host's business: a token (alone.py) or Airflow's login (dags/review_plugin.py).
+Belongs here: one guard that every route passes, by method: to read, a reviewer must be allowed to read; to
+change something, to write, and only our page can be the sender. Does not: how a reviewer is known, which is
+up to the host: a token (alone.py) or Airflow's login (dags/review_plugin.py).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Reviewer:
     """Somebody who is known to the host.
 
     Attributes:
-        may_write: at all.
+        may_write: whether they may write at all.
         is_ambient: known by a cookie, which a browser also sends for strangers' pages.
-        reads, writes: datasets; None for all there are.
+        reads, writes: datasets; None for all.
     """
 
     name: str
@@ -61,11 +61,11 @@ Identify = Callable[..., Awaitable[Reviewer]]
 
 
 def guard(identify: Identify, secret: bytes) -> Callable[..., Awaitable[None]]:
-    """The dependency of every route.
+    """Return the dependency of every route.
 
     Args:
-        identify: a dependency of the host's: the reviewer; raises 401 for a stranger, 403 for one who may not
-            read.
+        identify: a dependency of the host that returns the reviewer; raises 401 for a stranger, 403 for one
+            who may not read.
     """
 
     async def passes(request: Request, reviewer: Annotated[Reviewer, Depends(identify)]) -> None:
@@ -85,7 +85,7 @@ def guard(identify: Identify, secret: bytes) -> Callable[..., Awaitable[None]]:
 
 
 def known(request: Request) -> Reviewer:
-    """The reviewer that the guard let through."""
+    """Return the reviewer that the guard let through."""
     reviewer: Reviewer = request.state.reviewer
     return reviewer
 
@@ -94,14 +94,12 @@ Known = Annotated[Reviewer, Depends(known)]
 
 
 def csrf_token(secret: bytes, reviewer: Reviewer) -> str:
-    """What a form of ours carries and a stranger's page cannot know."""
+    """Return what a form of ours carries and a stranger's page cannot know."""
     return hmac.new(secret, f"csrf\x1f{reviewer.name}".encode(), hashlib.sha256).hexdigest()
 
 
 def is_same_origin(request: Request) -> bool:
-    """False where a browser says that another site's page sent this. Programs that are no browser say
-    nothing.
-    """
+    """Return False if a browser says that another site's page sent this; other programs say nothing."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
@@ -114,20 +112,20 @@ async def _carries(request: Request, token: str) -> bool:
     if given is None and request.headers.get("content-type", "").startswith(
         "application/x-www-form-urlencoded"
     ):
-        given = (await request.form()).get("csrf")  # type: ignore[assignment]  # no files are taken
+        given = (await request.form()).get("csrf")  # type: ignore[assignment] # no files are accepted
     return isinstance(given, str) and hmac.compare_digest(given.encode(), token.encode())
 
 
 class Shell:
-    """Around every answer: headers that keep a stranger's text from running; no body too long, no address
-    with a NUL.
+    """Surrounds every answer with headers that keep a stranger's text from running.
+
+    It refuses a body that is too long, and an address with a NUL.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         if (refusal := _holds_nul(scope) or _too_long(scope)) is not None:
@@ -144,7 +142,7 @@ class Shell:
 
 
 def _holds_nul(scope: Scope) -> PlainTextResponse | None:
-    """No text of ours holds one, and PostgreSQL refuses to look for it."""
+    """Refuse an address with a NUL: no text of ours holds one, and PostgreSQL refuses to look for it."""
     found = "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]
     return PlainTextResponse("the address holds a NUL character: leave it out", 400) if found else None
 

@@ -1,7 +1,7 @@
 """`vaewatch review`: the page on this machine, for people without Airflow.
 
-Belongs here: a token, a cookie, a socket. Does not: the page (app.py).
-The token stands in the address once; the answer puts a cookie in its place, which no script can read.
+Belongs here: a token, a cookie, a socket. Does not: the page (app.py). The token is in the address once; the
+answer replaces it by a cookie that no script can read.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def serve(
 
     Args:
         names: what other machines call this one, beside its addresses and its host name.
-        only: the datasets that are served; none given: all.
+        only: the datasets to serve; empty for all.
 
     Raises:
-        ConfigError: the address is taken, or is none of this machine's; or there is no such dataset.
+        ConfigError: the address is taken, or does not belong to this machine; or there is no such dataset.
     """
     import uvicorn
 
@@ -81,13 +81,13 @@ def alone(
     any_address: bool = False,
     only: Sequence[str] = (),
 ) -> FastAPI:
-    """The page for one reviewer, who is known by a token.
+    """Return the page for one reviewer, who is known by a token.
 
     Args:
-        hosts: names that a browser may know this server by; any other one is a name that somebody pointed at
-            it.
-        any_address: by any number, too: only a name can be pointed at somebody else's machine.
-        only: datasets that the token opens; none given: all.
+        hosts: names that a browser may know this server by; any other name may be one that somebody pointed
+            at it.
+        any_address: accept any IP address, too: only a name can be pointed at somebody else's machine.
+        only: datasets that the token opens; empty for all.
     """
     session = hmac.new(token.encode(), b"session", sha256).hexdigest()
     app = create_app(
@@ -110,14 +110,13 @@ def alone(
 
 
 class _KnownHost(TrustedHostMiddleware):
-    """Refuses a name that is none of ours."""
+    """Refuses a host name that is none of ours."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str], *, any_address: bool) -> None:
         super().__init__(app, allowed_hosts, www_redirect=False)
         self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
         is_http = scope["type"] == "http"
         if is_http and self._any_address and _is_address(HTTPConnection(scope).headers.get("host", "")):
             return await self.app(scope, receive, send)
@@ -141,7 +140,7 @@ def _address(host: str, port: int, token: str) -> str:
 
 
 def _outward() -> str:
-    """The address of this machine that others are likely to reach, or its name where it has no network."""
+    """Return the address of this machine that others are likely to reach, or without a network its name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
             asked.connect(("192.0.2.1", 9))  # reserved for examples; a datagram socket sends nothing here
@@ -164,7 +163,7 @@ def _by_token(by: str, token: str, session: str, only: frozenset[str] | None) ->
 
 
 def cookie_of(request: Request) -> str:
-    """A cookie is of a host, whatever the port: two pages on one machine would put each other's out."""
+    """Return a cookie name with the port: cookies ignore it, and two pages on one machine would collide."""
     return f"{COOKIE}_{request.url.port or 80}"
 
 
@@ -178,7 +177,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-        listening.listen()  # who opens the address at once waits, and is not refused
+        listening.listen()  # whoever opens the address at once waits, and is not refused
     except OSError as fault:
         listening.close()
         raise ConfigError(

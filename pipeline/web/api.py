@@ -1,7 +1,6 @@
 """The JSON API: the same functions as the page and the command line, typed.
 
-Belongs here: routes. Does not: the shapes that they take and give (shapes.py), or the work (the package
-above).
+Belongs here: routes. Does not: the shapes that they take and give (shapes.py), or the work (review/).
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ CLAIMED: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(
     responses=REFUSALS,
-    # it describes what the guard of every route asks for, and refuses nobody by itself
+    # describes what the guard of every route asks for; refuses nobody by itself
     dependencies=[
         Security(
             HTTPBearer(auto_error=False, description="alone the page's token; in Airflow one of Airflow's")

@@ -1,4 +1,4 @@
-"""The application: guard, pages, API, files, and how a fault is told.
+"""The application: guard, pages, API, files, and how faults are reported.
 
 Belongs here: putting it together. Does not: a route's work (pages.py, record_pages.py, forms.py, api.py).
 """
@@ -30,7 +30,7 @@ STATUS = {NotReady: 404, ClaimedByAnother: 409, ConfigError: 422, StorageFailed:
 
 
 def create_app(here: Installation, *, identify: Identify, secret: bytes) -> FastAPI:
-    """The review application over an installation.
+    """Return the review application over an installation.
 
     Args:
         identify: a dependency that knows the reviewer, see `access.guard`.
@@ -63,7 +63,7 @@ def _asset(name: str) -> Response:
     if name not in ASSETS:
         raise HTTPException(404, "no such file")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    keep = {"Cache-Control": "private, max-age=31536000, immutable"}  # its address has a stamp of its content
+    keep = {"Cache-Control": "private, max-age=31536000, immutable"}  # the address has a stamp of the content
     return Response(ASSETS[name], media_type=kind, headers=keep)
 
 

@@ -1,4 +1,4 @@
-"""The page of suppression rules, with the draft that somebody is at: tried, or refused beside what was typed.
+"""The page of suppression rules, with the draft in progress: tried, or refused beside what was typed.
 
 Belongs here: what a draft is while it is not yet a rule. Does not: what a rule hides (review/suppression.py),
 whether its words fit the dataset (review/rule_words.py), or saving it (forms.py).
@@ -23,7 +23,7 @@ from pipeline.review.filters import Filters
 from pipeline.web import scope
 from pipeline.web.render import page
 
-HOLDS = 30  # days that a draft holds where nothing else is said
+HOLDS = 30  # days that a draft holds by default
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Draft:
     """A rule as it was typed, whether or not there can be such a rule.
 
     Attributes:
-        pairs: column and value, as the form has them; one that is empty on both sides is none.
+        pairs: column and value, as the form has them; a pair that is empty on both sides is left out.
         slip: why there can be no such rule; empty where there can.
-        is_changed: it was to be saved, and hides something else than what was shown when it was tried.
+        is_changed: it was to be saved, and hides something else than was shown when it was tried.
     """
 
     dataset: str
@@ -48,14 +48,14 @@ class Draft:
 def typed(
     dataset: str, signature: str, columns: Sequence[str], values: Sequence[str], ends_on: str, note: str
 ) -> Draft:
-    """What the form sent; its last day is a month from today where none was given."""
+    """Return what the form sent; without a last day, it is a month from today."""
     pairs = tuple(pair for pair in zip(columns, values, strict=False) if any(pair))
     last = ends_on or (datetime.now(UTC).date() + timedelta(days=HOLDS)).isoformat()
     return Draft(dataset, signature, pairs, last, note)
 
 
 def rule_of(here: Any, draft: Draft, *, by: str) -> suppression.Rule:
-    """The rule that a draft is, in its dataset's words.
+    """Return the rule that a draft is, in its dataset's words.
 
     Raises:
         ConfigError: no record can be like that; with every fault.
@@ -66,18 +66,20 @@ def rule_of(here: Any, draft: Draft, *, by: str) -> suppression.Rule:
 
 
 def shown_as(rule: suppression.Rule) -> str:
-    """What a page that showed what a rule would have hidden knows it by: dataset, signature and conditions.
-    Last day and note are no part of that: they change nothing of what was shown.
+    """Return a digest of what a rule hides: dataset, signature and conditions.
+
+    A page that showed what a rule would have hidden knows it by this. Last day and note change nothing of
+    that.
     """
     hides = [rule.dataset, rule.signature, sorted(rule.conditions.items())]
     return sha256(json.dumps(hides).encode()).hexdigest()
 
 
 def answer(request: Request, draft: Draft | None = None) -> Response:
-    """The page: the rules that are kept and, where there is one, the draft with what it would have hidden.
+    """Return the page: the saved rules and, where there is one, the draft with what it would have hidden.
 
-    Its status is 422 where the draft has a slip: what was typed is kept, and what is wrong stands beside it;
-    and 409 where it was to be saved and is shown first.
+    The status is 422 where the draft has a slip: what was typed is kept, with what is wrong beside it. It is
+    409 where the draft was to be saved and is shown first.
     """
     here, tried, shown, rules = request.app.state.here, None, "", scope.rules(request)
     if draft is not None:
@@ -98,8 +100,9 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
 
 
 def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Preview | None, str]:
-    """A draft in its dataset's words with what it would have hidden and what that is known by, or with its
-    slip; a missing note is none yet.
+    """Return a draft in its dataset's words, its preview, and the digest of `shown_as`.
+
+    A draft with a slip is returned with that instead; a missing note is no slip yet.
     """
     try:
         rule = rule_of(here, draft, by=by)
@@ -113,7 +116,7 @@ def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Prev
 
 
 def _columns(here: Any, dataset: str) -> list[str]:
-    """What a rule's conditions may be about; nothing where the dataset has no file."""
+    """Return what a rule's conditions may be about; nothing where the dataset has no file."""
     with contextlib.suppress(VaewatchError):
         return list(here.dataset(dataset).columns)
     return []

@@ -1,7 +1,7 @@
-"""What the pages' forms send where there is no script: verdicts, their undoing, claims, rules.
+"""What the pages' forms send where there is no script: verdicts, undoing them, claims, rules.
 
-Belongs here: from a form to the work and back to the page that it came from, by a redirect, so that loading
-again sends nothing. Does not: the pages (pages.py), or the JSON that the script speaks (api.py).
+Belongs here: from a form to the work and back to the page that it came from, by a redirect, so that reloading
+sends nothing again. Does not: the pages (pages.py), or the JSON that the script uses (api.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def say(
     page: Annotated[Page, Form()] = "queue",
     query: Annotated[str, Form()] = "",
 ) -> Response:
-    """A verdict from a form, on one record or on those that were ticked."""
+    """Give a verdict from a form, on one record or on the ticked ones."""
     if not anomaly_id:
         return _back(request, page, query, told="tick the records that the verdict is about")
     scope.write_records(request, anomaly_id)
@@ -75,7 +75,7 @@ def say_of_group(
     anyway: Annotated[bool, Form()] = False,
     query: Annotated[str, Form()] = "",
 ) -> Response:
-    """A verdict on a whole group, or on that part of it which the list showed."""
+    """Give a verdict on a whole group, or on the part of it that the list showed."""
     scope.write(request, dataset)
     group = Filters(
         dataset=dataset, signature=signature, since=since or None, until=until or None, batch=batch or None
@@ -92,7 +92,7 @@ def say_of_group(
 
 @router.post("/record/{anomaly_id}/claim")
 def claim(request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = "") -> Response:
-    """Say that one is at a record; once more, and it lasts longer."""
+    """Claim a record, or renew the claim."""
     scope.write_records(request, [anomaly_id])
     held = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     told = "" if held.by == reviewer.name else f"{held.by} was here first"
@@ -103,7 +103,6 @@ def claim(request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[st
 def release(
     request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = ""
 ) -> Response:
-    """Give one's claim back."""
     scope.write_records(request, [anomaly_id])
     judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     return _back(request, "record", query, anomaly_id, told="")
@@ -118,7 +117,7 @@ def undo(
     query: Annotated[str, Form()] = "",
     anomaly_id: Annotated[str, Form()] = "",
 ) -> Response:
-    """Take an act back; by default one's newest."""
+    """Take back an act, by default one's newest."""
     done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
     n = len(done.anomaly_ids)
     return _back(request, page, query, anomaly_id, told=f"withdrawn: {n:,} verdict{'s' * (n != 1)}")
@@ -136,8 +135,9 @@ def save_rule(
     note: FormNote = "",
     shown: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Keep a suppression rule. One with a slip in it goes back to its draft, and so does one that would hide
-    something else than the page showed: `shown` says what that was.
+    """Save a suppression rule, unless it has a slip or hides something else than the page showed.
+
+    In both cases the draft is shown again; `shown` says what the page showed.
     """
     scope.write(request, dataset)
     here = request.app.state.here
@@ -156,7 +156,6 @@ def save_rule(
 
 @router.post("/rules/{number}/end")
 def end_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1, le=LARGEST)]) -> Response:
-    """End a suppression rule now."""
     scope.write_rule(request, number)
     n = suppression.end(request.app.state.here.ledger, number, by=reviewer.name)
     are = f"{n:,} records are" if n != 1 else "1 record is"
@@ -166,7 +165,7 @@ def end_rule(request: Request, reviewer: Known, number: Annotated[int, Path(ge=1
 def _back(
     request: Request, page: Page, query: str, anomaly_id: str = "", *, told: str, act: str = ""
 ) -> Response:
-    """To the page that a form came from. It is named, not given as an address: a stranger's cannot be."""
+    """Redirect to the page that a form came from: a name, not an address, so that nobody can inject one."""
     kept = [(name, value) for name, value in parse_qsl(query) if name in {*Choice.model_fields, "after"}]
     path = {"queue": "/", "groups": "/groups", "rules": "/rules", "record": f"/record/{anomaly_id[:32]}"}[
         page
@@ -193,7 +192,7 @@ def _asked_again(
     sent: dict[str, str],
     anomaly_ids: Sequence[str] = (),
 ) -> Response:
-    """What was sent, note and all, with who is at it and a button that gives it anyway."""
+    """Show what was sent, note and all, with who is at it and a button that gives the verdict anyway."""
     fields = [*sent.items(), *(("anomaly_id", one) for one in anomaly_ids)]
     given = {"message": str(fault), "action": action, "fields": fields, "anomaly_ids": anomaly_ids[:1]}
     return write_page(request, "claimed.html", query="", status=409, **given)

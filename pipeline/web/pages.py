@@ -1,7 +1,7 @@
 """The pages: what a browser asks for.
 
-Belongs here: from an address to what a template needs. Does not: queries (the package above), what forms send
-(forms.py), the JSON that the script speaks (api.py), one record (record_pages.py), or how a page is written
+Belongs here: from an address to what a template needs. Does not: queries (review/), what forms send
+(forms.py), the JSON that the script uses (api.py), one record (record_pages.py), or how a page is written
 (render.py).
 """
 
@@ -26,14 +26,14 @@ from pipeline.web.render import page, query_of
 from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Note, Paged, open_unless, read_place
 
 router = APIRouter(include_in_schema=False)
-RULES = 3  # of a dataset, the newest changes that the overview tells
+RULES = 3  # newest changes per dataset that the overview shows
 Report = Literal["run.html", "index.html"]
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
 @router.get("/")
 def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
-    """The list; who opens it is likely to open a record next."""
+    """Show the list; whoever opens it is likely to open a record next."""
     warmth.begin(request)
     ledger, filters = request.app.state.here.ledger, scope.seen(request, open_unless(choice))
     found = queue.page(ledger, filters, after=read_place(choice.after))
@@ -53,9 +53,7 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
 
 @router.get("/metrics")
 def metrics_page(request: Request) -> Response:
-    """How the datasets stand that the reader may read, for Prometheus, behind the same door as the
-    records.
-    """
+    """Give Prometheus the metrics of the datasets that the reviewer may read, behind the records' guard."""
     from pipeline.report.metrics import exposition
 
     text = exposition(request.app.state.here, only=known(request).reads)
@@ -64,7 +62,7 @@ def metrics_page(request: Request) -> Response:
 
 @router.get("/report/{dataset}/{batch_id}/{page}")
 def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> Response:
-    """The run's page of a batch, and its contract's, as they lie on disk, with links to the records."""
+    """Show a batch's page or its contract's, as they lie on disk, with links to the records."""
     here = request.app.state.here
     scope.datasets(request, dataset)
     if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
@@ -79,11 +77,11 @@ def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> 
 
 
 @router.get("/training/{dataset}/{training_key}")
-@router.get("/trainings/{dataset}/{training_key}.html")  # from a batch's page, as the files lie
+@router.get("/trainings/{dataset}/{training_key}.html")  # as a batch's page links to it on disk
 def training_page(
     request: Request, dataset: str, training_key: Annotated[str, Path(pattern="^[0-9a-f]+$")]
 ) -> Response:
-    """The page of a training, as it lies on disk."""
+    """Show the page of a training, as it lies on disk."""
     here = request.app.state.here
     scope.datasets(request, dataset)
     file = here.training_page(here.dataset(dataset), training_key) if dataset in here.datasets() else None
@@ -94,16 +92,13 @@ def training_page(
 
 @router.get("/disagreements/{dataset}")
 def disagreements_page(request: Request, dataset: str) -> Response:
-    """Records that the challenger or the version that serves alone flags, as its newest evaluation kept
-    them.
-    """
+    """Show records that only the challenger or the champion flags, as the newest evaluation kept them."""
     found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
     return page(request, "disagreements.html", dataset=dataset, found=found, query="")
 
 
 @router.get("/groups")
 def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Response:
-    """Records that are odd alike."""
     ledger = request.app.state.here.ledger
     filters = scope.seen(request, replace(choice.filters(), state="open", kind="flagged"))
     alike = filters.without("kind")
@@ -122,7 +117,7 @@ def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Respon
 
 @router.get("/overview")
 def overview_page(request: Request, dataset: str | None = None) -> Response:
-    """What verdicts add up to."""
+    """Show what verdicts add up to."""
     here = request.app.state.here
     ledger = here.ledger
     names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
@@ -160,7 +155,7 @@ def rules_page(
     ends_on: str = "",
     note: Annotated[Note, Query()] = "",
 ) -> Response:
-    """Suppression rules, and a draft with what it would have hidden."""
+    """Show suppression rules, and a draft with what it would have hidden."""
     if not dataset:
         return drafts.answer(request)
     scope.datasets(request, dataset)
@@ -168,7 +163,7 @@ def rules_page(
 
 
 def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
-    """What verdicts suggest for each dataset that still has its file."""
+    """Return what verdicts suggest for each dataset that still has its file."""
     found = {}
     for name in names:
         with contextlib.suppress(VaewatchError):
@@ -178,8 +173,9 @@ def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
 
 
 def _compared(here: Installation, names: list[str]) -> list[str]:
-    """The datasets that have had a second version, so that two may have been measured side by side. The
-    registry is not asked, it may be slow: numbers are given once, and a training leaves a page.
+    """Return the datasets that have had a second version, so that two may have been compared.
+
+    The registry may be slow and is not asked: version numbers are never reused, and a training leaves a page.
     """
     serving = {name: here.ledger.serving_version(name) for name in names}
     pages = here.settings.home / "trainings"
@@ -191,9 +187,9 @@ def _compared(here: Installation, names: list[str]) -> list[str]:
 
 
 def _asked(choice: Choice, filters: Filters) -> dict[str, Any]:
-    """What the search form sends beside its own fields: the state only where it was asked for.
+    """Return what the search form sends beside its own fields: the state only where it was asked for.
 
-    The list shows open records unasked; a search is for any record.
+    The list shows open records by default; a search is for any record.
     """
     own = {"search", "since", "until", "state"}
     kept = {name: value for name, value in filters.chosen().items() if name not in own}

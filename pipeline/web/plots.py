@@ -24,7 +24,7 @@ WIDEST_DAY = 120  # room for a day's name
 
 
 def usual(found: Distribution | None, reason: Reason) -> Markup:
-    """A reason's column: how it usually lies, what was expected with its interval, and what was there."""
+    """Draw a reason's column: its usual values, the expected one with its interval, and the observed one."""
     if found is None:
         return Markup("")
     return _categories(found, reason) if found.categories else _histogram(found, reason)
@@ -68,12 +68,12 @@ def _histogram(found: Distribution, reason: Reason) -> Markup:
 
 
 def _is_known(found: Distribution, i: int) -> bool:
-    """Whether a part of a bin lies where it is known which values there are."""
+    """Return whether part of a bin lies where the values' bins are known."""
     return found.known is None or (found.edges[i] < found.known[1] and found.edges[i + 1] > found.known[0])
 
 
 def _observed(x: float, top: float, beyond: int) -> Markup:
-    """A line; where the value lies beyond the plot, an arrow at that edge."""
+    """Draw a line; where the value lies beyond the plot, an arrow at that edge."""
     if not beyond:
         line = '<line class="observed" x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/><circle class="observed" cx="{0:.1f}" cy="5" r="4"/>'
         return _draw(line, x, top)
@@ -81,7 +81,7 @@ def _observed(x: float, top: float, beyond: int) -> Markup:
 
 
 def _arrow(kind: str, y: float, beyond: int) -> Markup:
-    """That a value lies beyond an edge of the plot."""
+    """Draw that a value lies beyond an edge of the plot."""
     tip, back = (WIDE - 1, WIDE - 12) if beyond > 0 else (1, 12)
     arrow = '<path class="{6}" d="M{0} {2} L{1} {3} L{1} {4} Z"/><line class="{6} beyond" x1="{1}" x2="{5}" y1="{2}" y2="{2}"/>'
     reach = back - 18 * (1 if beyond > 0 else -1)
@@ -89,7 +89,7 @@ def _arrow(kind: str, y: float, beyond: int) -> Markup:
 
 
 class _Axis:
-    """From a value to a place along the plot."""
+    """Maps a value to a place along the plot."""
 
     def __init__(self, found: Distribution) -> None:
         self.edges, self.is_logarithmic = found.edges, found.is_logarithmic
@@ -104,7 +104,7 @@ class _Axis:
         return None if found is None else self.x(found)
 
     def beyond(self, value: Any) -> int:
-        """1 above the last edge, -1 below the first, else 0."""
+        """Return 1 above the last edge, -1 below the first, else 0."""
         found = number(value)
         if found is None:
             return 0
@@ -115,7 +115,7 @@ class _Axis:
 
 
 def number(value: Any) -> float | None:
-    """A number that a reason has, which may be text; None where it is none, or infinite."""
+    """Return a reason's number, which may be text; None where it is not a number, or infinite."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -124,9 +124,7 @@ def number(value: Any) -> float | None:
 
 
 def likely(reason: Reason) -> tuple[str, float | None]:
-    """What a category was expected to be and how likely, of "DE (93%)"; a number's reason has no such
-    thing.
-    """
+    """Return the expected category and its chance, from "DE (93%)"; a number's reason has neither."""
     value, _, chance = str(reason.expected).rpartition(" (")
     if reason.low is not None or not chance.endswith("%)"):
         return "", None
@@ -135,7 +133,7 @@ def likely(reason: Reason) -> tuple[str, float | None]:
 
 
 def _categories(found: Distribution, reason: Reason) -> Markup:
-    """How often each value is, a bar each; under the expected one's, how likely the model held it here."""
+    """Draw a bar for each value's frequency; below the expected one, how likely the model held it here."""
     observed, (expected, chance) = str(reason.observed)[:LONGEST_CATEGORY], likely(reason)
     longest = max([share for _, share in found.categories] + [chance or 0.0, 0.01])
     high, parts = 0, []
@@ -168,12 +166,12 @@ def _along(share: float, longest: float) -> float:
 
 
 def _frequency(share: float) -> str:
-    """Of the records of a batch; a single one of very many is not none."""
+    """Format a share of a batch's records; one of very many is not none."""
     return "none of the batch" if not share else f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def per_day(days: Sequence[Day]) -> Markup:
-    """Flagged records a day, a bar each: worth a person's time, judged otherwise, not judged yet."""
+    """Draw a bar of flagged records per day: worth a person's time, judged otherwise, not judged yet."""
     if not days:
         return Markup("")
     wide, high, left, foot = 720, 180, 34, 20
@@ -209,14 +207,14 @@ def _grid(value: int, left: int, wide: int, high: int, foot: int, top: int) -> M
 
 
 def _round_up(n: int) -> int:
-    """The next round number."""
     steps = sorted({int(digit * 10**power) for power in range(9) for digit in (2, 3, 4, 5, 6, 8, 10)})
     return steps[min(bisect.bisect_left(steps, n), len(steps) - 1)]
 
 
 def shares(rows: Sequence[tuple[str, Share]]) -> Markup:
-    """Shares with their intervals, on one axis from 0 to 1; what each is stands above it, so that it is read
-    on a small screen, too.
+    """Draw shares with their intervals on one axis from 0 to 1.
+
+    The name of each stands above it, so that it can be read on a small screen, too.
     """
     rows = rows[-12:]
     if not rows:
@@ -245,11 +243,11 @@ def shares(rows: Sequence[tuple[str, Share]]) -> Markup:
 
 
 def _draw(shape: str, *values: Any) -> Markup:
-    """One of the shapes above with its values, which are escaped."""
+    """Fill one of the shapes above with values, which are escaped."""
     return Markup(shape).format(*values)  # noqa: S704  # no shape is made of anything that was read
 
 
 def _svg(wide: int, high: float, said: str, parts: Sequence[Markup]) -> Markup:
-    """A plot that scales with its place, and says in words what it shows."""
+    """Return a plot that scales with its place, and says in words what it shows."""
     opening = '<svg class="plot" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">'
     return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:600]), Markup("").join(parts))

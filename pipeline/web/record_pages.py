@@ -1,5 +1,4 @@
-"""The page of one record, and the parts of it that take longer: each comes by itself, or as a page of its
-own.
+"""The page of one record, and its slower parts: each comes by itself, or as a page of its own.
 
 Belongs here: from a record's address to what a template needs. Does not: looking things up (review/record.py,
 review/compare.py, review/versions.py), or the other pages (pages.py).
@@ -34,7 +33,6 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/record/{anomaly_id}")
 def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Query()]) -> Response:
-    """One record."""
     warmth.begin(request)
     here, filters = request.app.state.here, scope.seen(request, open_unless(choice))
     row = scope.one(request, anomaly_id)
@@ -65,7 +63,6 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
 
 @router.get("/record/{anomaly_id}/neighbours")
 def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """Records around one in time."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
     found, said = _looked(
         lambda: record.neighbours(here, here.dataset(row.dataset), row), record.Neighbours("", (), ())
@@ -76,7 +73,7 @@ def neighbours_part(request: Request, anomaly_id: str, part: bool = False) -> Re
 
 @router.get("/record/{anomaly_id}/nearest")
 def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """The normal records that are most like it."""
+    """Show the normal records that are most like it."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
     near, said = _looked(lambda: compare.nearest(here, here.dataset(row.dataset), row), list[compare.Near]())
     return _part(request, part, "nearest", row, "against normal records", near=near, said=said)
@@ -84,7 +81,7 @@ def nearest_part(request: Request, anomaly_id: str, part: bool = False) -> Respo
 
 @router.get("/record/{anomaly_id}/clearing")
 def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """The smallest change after which it would not have been flagged."""
+    """Show the smallest change after which it would not have been flagged."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
     dataset = here.dataset(row.dataset)
     try:
@@ -96,7 +93,6 @@ def clearing_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
 
 @router.get("/record/{anomaly_id}/versions")
 def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Response:
-    """How the registered model versions score it now."""
     here, row = request.app.state.here, scope.one(request, anomaly_id)
     found, said = _looked(
         lambda: versions.scored_by(here, here.dataset(row.dataset), row), list[versions.Scored]()
@@ -107,15 +103,16 @@ def versions_part(request: Request, anomaly_id: str, part: bool = False) -> Resp
 
 
 def _n_versions(request: Request, row: Whole) -> int:
-    """How many versions are likely to say how they score it, at most as many as are asked: the page keeps
-    their place. The registry is not asked, it may be slow: a training leaves a page.
+    """Return how many versions will likely say how they score it, so that the page keeps room for them.
+
+    The registry may be slow and is not asked: a training leaves a page.
     """
     trained = request.app.state.here.settings.home / "trainings" / row.dataset
     return min(versions.MOST, max(1, len(row.versions), sum(1 for _ in trained.glob("*.html"))))
 
 
 def _looked(look: Callable[[], T], nothing: T) -> tuple[T, str]:
-    """What was found, or nothing and why: the other parts of the page stand."""
+    """Return what was found, or nothing and why: the other parts of the page stand."""
     try:
         return look(), ""
     except VaewatchError as fault:
@@ -123,14 +120,14 @@ def _looked(look: Callable[[], T], nothing: T) -> tuple[T, str]:
 
 
 def _part(request: Request, is_part: bool, name: str, row: Whole, heading: str, **given: Any) -> Response:
-    """A part for the script, or the same as a page of its own."""
+    """Return a part for the script, or the same as a page of its own."""
     part = f"{name}_part.html"
     given |= {"part": part, "row": row, "heading": heading, "quantities": _quantities(request, row)}
     return page(request, part if is_part else "part.html", query="", **given)
 
 
 def _plots(request: Request, row: Whole) -> list[Markup]:
-    """One plot a reason; where the data behind it cannot be read, the words have to do."""
+    """Return one plot per reason; where the data behind it cannot be read, the words have to do."""
     here, drawn = request.app.state.here, []
     for reason in row.reasons:
         found = None
@@ -145,7 +142,7 @@ def _plots(request: Request, row: Whole) -> list[Markup]:
 
 
 def _quantities(request: Request, row: Whole) -> frozenset[str]:
-    """The columns whose whole numbers are no codes; none where the dataset's file is gone."""
+    """Return the columns whose whole numbers are no codes; none where the dataset's file is gone."""
     with contextlib.suppress(VaewatchError):
         columns = request.app.state.here.dataset(row.dataset).with_derived
         return frozenset(
@@ -155,7 +152,7 @@ def _quantities(request: Request, row: Whole) -> frozenset[str]:
 
 
 def _derived(request: Request, row: Whole) -> list[record.Derivation]:
-    """The derived columns of its reasons; none where the dataset's file is gone."""
+    """Return the derived columns of its reasons; none where the dataset's file is gone."""
     with contextlib.suppress(VaewatchError):
         return record.derivations(request.app.state.here.dataset(row.dataset), row)
     return []

@@ -27,7 +27,7 @@ LONGEST_IN_RECORD = 2000  # characters
 
 
 def page(request: Request, template: str, *, query: str, **given: Any) -> Response:
-    """A template with what is given; `may_write` and the like may be given, too."""
+    """Render a template; what is given overrides what every page has, such as `may_write`."""
     state = request.state
     reviewer = getattr(state, "reviewer", None)
     common = {
@@ -48,14 +48,13 @@ def page(request: Request, template: str, *, query: str, **given: Any) -> Respon
 
 
 def _told(request: Request) -> str:
-    """What a page of ours says was done; a link from elsewhere has no say in that."""
+    """Return what one of our pages says was done; a link from elsewhere has no say in that."""
     is_ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
     return request.query_params.get("told", "")[:300] if is_ours else ""
 
 
 def cut(value: Any, most: int) -> str:
-    """A text of which a line shows this many characters; the whole of it is there to be read, found, copied
-    and hovered over.
+    """Return a text of which a line shows so many characters; the rest can be read, found and copied, too.
 
     The stylesheet has a class for each length that templates use.
     """
@@ -68,9 +67,9 @@ def cut(value: Any, most: int) -> str:
 
 
 def with_code(text: str) -> Markup:
-    """A sentence of ours, with what stands between backticks as code."""
+    """Return a sentence of ours, with what stands between backticks as code."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # one is left open
+    if len(parts) % 2 == 0:  # one backtick is left open
         return escape(text)
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
@@ -121,11 +120,10 @@ def _templated() -> Environment:
 
 
 def fault(request: Request, status: int, message: str, *, style: str = "") -> Response:
-    """A fault as a page, with what to do next.
+    """Return a fault as a page, with what to do next.
 
     Args:
-        style: put into the page, for one who is not let in, not even to the style sheet; the policy lets this
-            one through.
+        style: embedded in the page for somebody who may not even load the style sheet; the policy allows it.
     """
     given: dict[str, Any] = {"status": status, "message": message}
     if not style:
@@ -138,7 +136,7 @@ def fault(request: Request, status: int, message: str, *, style: str = "") -> Re
 
 
 def query_of(filters: Filters, **more: Any) -> str:
-    """Filters as an address holds them, without the state that the list shows unasked, open."""
+    """Return filters as an address holds them, without the default state, open."""
     unasked = None if filters.search or filters.suppressed else "open"
     chosen = {**filters.chosen(), "state": None if filters.state == unasked else filters.state or "any"}
     return urlencode({name: value for name, value in {**chosen, **more}.items() if value is not None})

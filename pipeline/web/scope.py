@@ -1,7 +1,7 @@
 """What a reviewer gets to see and to change: their datasets' records and rules, as if there were no others.
 
-Belongs here: the look at a dataset's name between a request and the queue; every route that touches records
-or rules passes here. Does not: who may do what, which is the host's word (access.py).
+Belongs here: the check of a dataset's name between a request and the queue; every route that touches records
+or rules passes here. Does not: who may do what, which is up to the host (access.py).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.web.access import known
 
 
 def seen(request: Request, filters: Filters) -> Filters:
-    """The same filters, over the datasets that the reviewer may read."""
+    """Return the same filters, over the datasets that the reviewer may read."""
     reads = known(request).reads
     return filters if reads is None else replace(filters, among=tuple(sorted(reads)))
 
 
 def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | None:
-    """One dataset, or all that the reviewer may read; None for all there are.
+    """Return one dataset, or all that the reviewer may read; None for all there are.
 
     Raises:
         NotReady: they may not read this one.
@@ -41,7 +41,7 @@ def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | No
 
 
 def dataset(request: Request, name: str) -> Dataset:
-    """One dataset by its file.
+    """Return one dataset by its file.
 
     Raises:
         NotReady: they may not read it, or it has no file here.
@@ -58,10 +58,10 @@ def _no_dataset(dataset: str) -> str:
 
 
 def one(request: Request, anomaly_id: str) -> Whole:
-    """A record, see `record.one`; one that the reviewer may not read is not there.
+    """Return a record, as `record.one` does, if the reviewer may read it.
 
     Raises:
-        NotReady: it is not in the queue.
+        NotReady: it is not in the queue, or not theirs to read.
     """
     row, reviewer = record.one(_ledger(request), anomaly_id), known(request)
     if not reviewer.may_read(row.dataset):
@@ -73,11 +73,11 @@ def write(request: Request, *names: str, otherwise: str = "") -> None:
     """Let a change to these datasets pass.
 
     Args:
-        otherwise: what is said where one of them must not be named.
+        otherwise: the message where one of them must not be named.
 
     Raises:
         NotReady: the reviewer may not even read one of them.
-        HTTPException: 403, they may read it only.
+        HTTPException: 403, they may only read it.
     """
     for name in names:
         if not known(request).may_read(name):
@@ -87,15 +87,13 @@ def write(request: Request, *names: str, otherwise: str = "") -> None:
 
 
 def write_records(request: Request, anomaly_ids: Sequence[str]) -> None:
-    """The same, of the datasets that some records are of; those that are not there are for the caller to
-    miss.
-    """
+    """Let a change to some records pass, as `write` does; the caller finds out which records are missing."""
     missing = "a record is not in the queue (scored again since?); nothing was written"
     write(request, *queue.datasets(_ledger(request), anomaly_ids), otherwise=missing)
 
 
 def act(request: Request, given: str = "") -> str:
-    """An act that may be taken back, by default the reviewer's newest; empty where there is none."""
+    """Return an act that may be taken back, by default the reviewer's newest; empty where there is none."""
     ledger = _ledger(request)
     found = given or judging.newest_act(ledger, by=known(request).name) or ""
     write(request, *judging.datasets(ledger, found), otherwise="nothing was undone: there is no such act")
@@ -103,13 +101,13 @@ def act(request: Request, given: str = "") -> str:
 
 
 def rules(request: Request, dataset: str | None = None) -> list[suppression.Rule]:
-    """The suppression rules that the reviewer may read."""
+    """Return the suppression rules that the reviewer may read."""
     found: Iterable[suppression.Rule] = suppression.rules(_ledger(request), dataset)
     return [rule for rule in found if known(request).may_read(rule.dataset)]
 
 
 def write_rule(request: Request, number: int) -> None:
-    """Let a change to a rule pass; one that is not there is for the caller to miss."""
+    """Let a change to a rule pass; the caller finds out whether there is such a rule."""
     this = [rule.dataset for rule in suppression.rules(_ledger(request)) if rule.number == number]
     write(
         request,

@@ -1,8 +1,8 @@
-"""Shapes of requests, and of the answers that nothing but the API has.
+"""Shapes of requests, and of the answers that only the API has.
 
 Belongs here: what an address or a body may hold. Does not: routes (api.py, pages.py, forms.py), or what is
-sent as it is found: those types are described where they are made (review/queued.py, review/statistics.py and
-others).
+sent as it is found: those types are described where they are defined (review/queued.py, review/statistics.py
+and others).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _is_day(text: str) -> str:
 
 
 def _as_number(given: Any) -> Any:
-    """An address has text only."""
+    """Convert to a number where possible: an address has text only."""
     return int(given) if isinstance(given, str) and given.isdecimal() and len(given) <= 2 else given
 
 
@@ -40,7 +40,7 @@ Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL has no text wi
 Id = Annotated[Text, Field(min_length=1, max_length=32)]
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_is_day)]
 Band = Annotated[Literal[0, 2, 3, 4, 6, 10, 16], BeforeValidator(_as_number)]
-# a form sends a line's end as two characters, and a script as one: both count, and are kept, alike
+# a form sends a line's end as two characters, a script as one: both are counted and kept alike
 Note = Annotated[
     str,
     BeforeValidator(lambda given: given.replace("\r\n", "\n") if isinstance(given, str) else given),
@@ -57,7 +57,7 @@ class _Emptied(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nothing_is_none(cls, given: Any) -> Any:
-        """A form sends every field, the empty ones too."""
+        """Drop empty values: a form sends every field, the empty ones too."""
         return (
             {name: value for name, value in given.items() if value != ""}
             if isinstance(given, dict)
@@ -88,7 +88,7 @@ class Choice(_Emptied):
     suppressed: bool = False
 
     def filters(self) -> Filters:
-        """The same, as the queue takes them."""
+        """Return the same as the queue takes them."""
         given = self.model_dump(exclude={"after", "limit"})
         return Filters(**given | {"state": None if self.state == "any" else self.state})
 
@@ -114,7 +114,7 @@ class Grouped(_Emptied):
     limit: int = Field(groups.SHOWN, ge=1, le=MOST_GROUPS)
 
     def filters(self) -> Filters:
-        """The same, as groups take them."""
+        """Return the same as groups take them."""
         given = self.model_dump(exclude={"limit"})
         return Filters(**given | {"state": None if self.state == "any" else self.state})
 
@@ -220,14 +220,14 @@ class Counts(BaseModel):
 
 
 def open_unless(choice: Choice) -> Filters:
-    """Open records are what a reviewer comes for: all states only where they are asked for."""
+    """Return the filters, with open records only, unless another state is asked for, or a search."""
     filters = choice.filters()
     asked = choice.state is not None or choice.search is not None or choice.suppressed
     return filters if asked else Filters(**{**vars(filters), "state": "open"})
 
 
 def read_place(after: str | None) -> Place | None:
-    """Where a page begins, as an address gives it; a place that is none is the beginning."""
+    """Return where a page begins, as an address gives it; an unreadable place is the beginning."""
     try:
         return Place.read(after) if after else None
     except ValueError:

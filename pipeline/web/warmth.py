@@ -14,9 +14,9 @@ from pipeline.review.versions import warm
 
 
 def begin(request: Request) -> None:
-    """Start to load, beside the answer to this request; once a process, and not before a model serves.
+    """Start to load beside the answer to this request: once per process, and not before a model serves.
 
-    The thread is waited for at exit: half an import of torch is no state to end a process in.
+    The process waits for the thread at exit: it must not end halfway through an import of torch.
     """
     state = request.app.state
     if state.is_warm:

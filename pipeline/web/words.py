@@ -18,13 +18,13 @@ from pipeline import numerals
 from pipeline.misread import sentence_of
 from pipeline.review.parts import DIGITS
 
-FAR = 6  # severity above which no number is told
+FAR = 6  # severity above which no number is given
 LONGEST_IN_LIST = 120  # characters
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
-FLOAT32 = 3e38  # what is larger is no float32
+FLOAT32 = 3e38  # larger numbers are no float32
 LONGEST_TOLD = 60  # characters of a value that was not understood
 DAYS = frozenset({"since", "until", "ends_on"})
-LONG = 14  # characters: of a double that nobody typed
+LONG = 14  # characters; nobody typed a longer double
 
 VERDICT_NAMES = {
     "anomaly": "anomaly",
@@ -70,20 +70,21 @@ CHIP_NAMES = {
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number as people write it; what is none, in short."""
+    """Format a number for people; shorten what is none."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return short(value)
     return numerals.number(value, digits)
 
 
 def nats(value: float) -> str:
-    """A part of a score, with digits after the point for all, so that they can be added."""
+    """Format a part of a score; all parts have the same digits after the point, so that they can be added."""
     return f"{value:,.{DIGITS}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def rounded(value: Any, is_quantity: bool = False) -> str:
-    """A value, or the text that a reason has of it: a number as people write it, with four digits where it
-    is a fraction. Whole numbers that are no quantities stay as they are: of codes 007 is another than 7.
+    """Format a value, or a reason's text of it: a number for people, a fraction with four digits.
+
+    Whole numbers that are no quantities stay as they are: as a code, 007 is not 7.
     """
     if isinstance(value, float):
         return number(value)
@@ -92,8 +93,9 @@ def rounded(value: Any, is_quantity: bool = False) -> str:
 
 
 def cell(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str:
-    """A value of a record: a fraction with commas and all its digits, and so a quantity; a time with a blank
-    where JSON has a T, the rest whole.
+    """Format a value of a record: a fraction or a quantity with commas and all its digits.
+
+    A time has a blank where JSON has a T; anything else stays as it is.
     """
     if isinstance(value, float) and math.isfinite(value):
         return _exact(value)
@@ -107,9 +109,7 @@ def cell(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str
 
 
 def _exact(value: float) -> str:
-    """All digits that a double keeps of what was typed; of one that came from a float32 and looks it, those
-    of this float32.
-    """
+    """Format a double with all the digits that were typed; one that came from a float32, with its digits."""
     text = f"{value:.15g}"
     is_long = len(text) > LONG and not value.is_integer() and abs(value) < FLOAT32
     if is_long and float(near := np.float32(value)) == value:
@@ -121,38 +121,35 @@ def _exact(value: float) -> str:
 
 
 def short(value: Any, most: int = LONGEST_IN_LIST) -> str:
-    """A text, cut; what was cut off is said."""
+    """Cut a text, and say how long it was."""
     text = "" if value is None else str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
 
 def signature(given: str) -> str:
-    """A signature for people."""
     return "of no single column" if given in NO_COLUMN else given
 
 
 def percent(share: float | None) -> str:
-    """A share; a dash where there is none."""
+    """Format a share; a dash where there is none."""
     return "–" if share is None else f"{share:.0%}"
 
 
 def rarity(severity: float) -> str:
-    """The share of normal records that score as high, as severity has it: 1 in so many is read more easily
-    than zeros.
-    """
-    if severity > FAR:  # more than calibration records can speak of
+    """Say which share of normal records scores as high: "1 in 400" is easier to read than zeros."""
+    if severity > FAR:  # calibration records cannot tell more
         return f"fewer than 1 in {number(10**FAR)}"
     share = 10**-severity
     return f"{percent(share)} of" if share >= 0.05 else f"1 in {number(float(f'{1 / share:.2g}'))}"
 
 
 def counted(p_value: float) -> str:
-    """The same by the p-value, which counts calibration records alone."""
+    """Say the same by the p-value, which counts calibration records alone."""
     return rarity(-math.log10(p_value))
 
 
 def misread(fault: Mapping[str, Any]) -> str:
-    """What is wrong with a value that an address or a body gave, named as there and as on the page.
+    """Say what is wrong with a value of an address or a body, named as there and as on the page.
 
     Args:
         fault: one of pydantic's: loc, type, input, ctx, msg.
@@ -189,5 +186,5 @@ def _why(name: str, fault: Mapping[str, Any]) -> str:
 
 
 def when(at: datetime) -> str:
-    """A time, as everywhere: 2026-01-31 04:05 UTC."""
+    """Format a time, as everywhere: 2026-01-31 04:05 UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,4 +1,4 @@
-// What a page does without a script, quicker and from the keyboard. Texts are set as text, never as markup.
+// Makes what a page does without a script quicker, and does it from the keyboard. Text is set as text, never as markup.
 (() => {
   "use strict";
   const root = document.documentElement, base = root.dataset.base, writes = "writes" in root.dataset;
@@ -34,7 +34,7 @@
     clearTimeout(fading);
     fading = setTimeout(() => { toast.hidden = true; }, bad ? 12000 : 8000);
   }
-  // Where somebody else is at it, the same key once more gives the verdict anyway.
+  // If somebody else is at the record, pressing the same key again gives the verdict anyway.
   const TAKEN = 409;
   let refused = "";
   function insists(what) {
@@ -45,13 +45,13 @@
   function taken(fault, what, opinion) {
     if (fault.status !== TAKEN) return;
     refused = what;
-    rest(); // the second of a double click was not meant for what is asked now
+    rest(); // the second click of a double click does not answer this question
     fault.message += ` (${opinions.indexOf(opinion) + 1} once more)`;
   }
   const leftOut = said => said.claimed.length ? `; ${said.claimed.length} left out: somebody else is at ${said.claimed.length === 1 ? "it" : "them"}` : "";
   const fail = (fault, what = "") => tell(`not saved${what && `: ${what}`}: ${fault.message}`, "", true);
 
-  // What is said goes out in the order of the keys, one after another: a key does not wait for the answer to the one before.
+  // Requests go out in the order of the keys, one after another; a key can be pressed before the last answer is there.
   let turn = Promise.resolve(), waiting = 0, undoing = 0, failed = 0, deafUntil = 0, leaving = false;
   function inTurn(work) {
     waiting += 1;
@@ -63,7 +63,7 @@
   }
   const isDeaf = () => leaving || performance.now() < deafUntil;
   const rest = () => { deafUntil = performance.now() + 1000; };
-  // After a failure the page goes back to what was not saved; a key pressed in that moment was meant for something else.
+  // After a failure the page goes back to what was not saved; a key pressed in that moment was not meant for it.
   function goBack() {
     failed += 1;
     rest();
@@ -106,7 +106,7 @@
       row.classList.toggle("saved", state !== "open");
     }
   }
-  // What the filters count follows what was said, as soon as all of it is saved; a filter that one is at is left alone.
+  // The filters' counts are updated once every verdict is saved; they are left alone while one of them has the focus.
   const REST = 80;
   let resting = 0;
   function recount() {
@@ -123,7 +123,7 @@
       facets.replaceChildren(...fresh.childNodes);
     }, REST);
   }
-  // A note goes with one verdict; where that was not saved it is there again, unless another one was begun.
+  // A note goes with one verdict. If that is not saved, the note comes back, unless another one was begun.
   function takeNote(place) {
     const text = place?.value.trim() || "";
     if (place) place.value = "";
@@ -183,7 +183,7 @@
       } finally { undoing -= 1; }
     });
   }
-  // Until the next page is there, this one hears the keys.
+  // This page still hears the keys until the next one is there.
   function leave(to, replaces = false) {
     leaving = true;
     if (replaces) location.replace(to); else location.assign(to);
@@ -256,7 +256,7 @@
       }
     });
   }
-  // A claim is made by who stays a second, renewed before it ends while the page is looked at, given back on leaving.
+  // Whoever stays a second claims the record. The claim is renewed while the page is visible, and given back on leaving.
   const DWELL = 1000, RENEW = 4 * 60 * 1000;
   let claimed = false;
   async function claim() {
@@ -266,14 +266,14 @@
       claimed = held.is_mine;
       const until = `until ${held.until.slice(0, 16).replace("T", " ")} UTC`;
       one("[data-claim]").textContent = claimed ? `yours ${until}; others are told` : `${held.by} is at this record ${until}; a verdict of yours is asked about once more`;
-    } catch { /* the record can be judged without */ }
+    } catch { /* the record can be judged without a claim */ }
   }
   function release() {
     if (!claimed) return;
     claimed = false;
     fetch(`${base}/api/records/${record.dataset.id}/claim`, { method: "DELETE", credentials: "same-origin", keepalive: true, headers: { "X-CSRF-Token": root.dataset.csrf } }).catch(() => {});
   }
-  // What reads a batch or a model is fetched as the reader comes near it; the link that stands there works without.
+  // Parts that read a batch or a model are fetched as the reader comes near them; without a script, a link stands there.
   async function fillPart(place) {
     place.setAttribute("aria-busy", "true");
     try {
