@@ -18,7 +18,7 @@ SET_UP = ("AIRFLOW_HOME", "AIRFLOW_CONFIG", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN
 
 
 def main() -> int:
-    """Print the list, or the findings; the exit code."""
+    """Print the list, or the findings; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dags", description=__doc__)
     parser.add_argument("verb", nargs="?", choices=["check"])
     return _check() if parser.parse_args().verb else _list()
@@ -54,7 +54,7 @@ def _check() -> int:
 
 
 def _is_configured() -> bool:
-    """Whether an Airflow is set up in this environment; to ask Airflow itself would set one up."""
+    """Return whether an Airflow is set up in this environment; asking Airflow itself would set one up."""
     return any(name in os.environ for name in SET_UP) or Path("~/airflow/airflow.cfg").expanduser().exists()
 
 

@@ -1,6 +1,4 @@
-"""What happens when a deadline passes. Runs in an executor slot of its own, so it is named by its dotted
-path.
-"""
+"""What happens when a deadline passes. It runs in an executor slot of its own, named by its dotted path."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ log = logging.getLogger("vaewatch.alerts")
 
 
 def training_late(context: dict[str, Any], dataset: str, hours: float) -> None:
-    """Say in the log that a training is still not done."""
+    """Log that a training is still not done."""
     run_id = (context.get("dag_run") or {}).get("dag_run_id", "?")
     log.error(
         "%s: training run %s is not done after %g h; the champion serves on. Look at the run's log and at the pool "

@@ -1,4 +1,4 @@
-"""A question to a person whose answer is handed on, yes or no.
+"""A question to a person whose answer, yes or no, is handed on.
 
 Belongs here: the operator, which DAG files import only where it is used, and that nothing is asked twice at
 once. Does not: what is asked, or what follows (models.py).
@@ -15,16 +15,12 @@ from airflow.sdk import Variable
 
 
 class Approval(ApprovalOperator):
-    """Airflow's approval. On a rejection that one skips what follows, and who rejected, and why, is never
-    returned.
-    """
+    """Airflow's approval, except that a rejection goes on to the next task, with who rejected and why."""
 
     TASK = "approve"
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """The answer: chosen_options, params_input, responded_at, responded_by_user (None where time was
-        up).
-        """
+        """Return chosen_options, params_input, responded_at and responded_by_user (None: nobody answered)."""
         return super(ApprovalOperator, self).execute_complete(context, event)
 
 
@@ -33,14 +29,14 @@ ENDED = {"success", "failed", "skipped", "removed", "upstream_failed"}
 
 @dataclass(frozen=True)
 class Question:
-    """What a run asks, and has no answer to yet."""
+    """What a run asks and nobody has answered yet."""
 
     version: int
     run_id: str
 
     @property
     def warning(self) -> str:
-        """For who is asked about another version meanwhile, in Markdown."""
+        """In Markdown, for whoever is asked about another version meanwhile."""
         return (
             f"The question about version {self.version} is **still open** (run `{self.run_id}`). That version is not the challenger any "
             "more: an approval there promotes nothing. Reject it there, or let its time run out."
@@ -48,7 +44,7 @@ class Question:
 
 
 def open_questions(ti: Any, dataset: str) -> dict[int, Question]:
-    """What other runs ask of a dataset and nobody has answered, by version: the oldest first."""
+    """Return what other runs ask about a dataset and nobody has answered, in the order of the versions."""
     known = {
         int(version): Question(int(version), run_id)
         for version, run_id in Variable.get(_name(dataset), default={}, deserialize_json=True).items()
@@ -66,9 +62,7 @@ def open_questions(ti: Any, dataset: str) -> dict[int, Question]:
 
 
 def remember(ti: Any, dataset: str, version: int | None, others: Mapping[int, Question]) -> None:
-    """From now on it is this run that asks about a version; of the others those that are still open are
-    kept.
-    """
+    """Record that this run asks about a version from now on; keep those of the others that are still open."""
     asks: dict[int | None, str] = {question.version: question.run_id for question in others.values()}
     asks[version] = ti.run_id
     told = "run that asks, by version, as far as it is not answered"

@@ -1,7 +1,8 @@
 """Fails to import while a dataset file has faults: Airflow then shows the reason on top of every page.
 
-A DAG file either gives all its DAGs or none, so the complaint has a file of its own and the good datasets run
-on. The DAGs of the broken dataset are away until its file is mended; Airflow looks again every half minute.
+A DAG file gives either all its DAGs or none, so the complaint has a file of its own and the good datasets run
+on. The DAGs of the broken dataset are gone until its file is corrected; Airflow looks again every half
+minute.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which datasets there are, and which files in the folder are none.
 
-Belongs here: that a broken file costs no other dataset a night, and what Airflow asks of a file on top. Does
+Belongs here: a broken file must not stop the other datasets, and what Airflow asks of a file on top. Does
 not: what a dataset file may say (pipeline/config/dataset.py). Every parse of every DAG file passes here:
 nothing heavy is imported.
 """
@@ -26,7 +26,7 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path, only: str | None = None) -> Catalogue:
-    """Every dataset of a folder, or `only` one: where it has a file of its own, no other is read."""
+    """Read every dataset of a folder, or `only` one; if that has a file of its own, no other file is read."""
     if not folder.is_dir():
         missing = f"{folder} is not there: set VAEWATCH_DATASETS to the folder of dataset files"
         return Catalogue({}, (missing,))

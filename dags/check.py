@@ -1,7 +1,7 @@
 """Has this Airflow what vaewatch's DAGs need of it: a bundle in which it finds them, and the trainings' pool.
 
-Belongs here: one finding a part, with what to do where it fails. Does not: mending, or what `vaewatch doctor`
-looks at (pipeline/doctor.py).
+Belongs here: one finding per part, with what to do about a failure. Does not: repairs, or what `vaewatch
+doctor` looks at (pipeline/doctor.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OURS = Path(__file__).resolve().parent
 
 
 def examine(bundle: str) -> list[dict[str, Any]]:
-    """Findings as {what, ok, found}, as the doctor has them.
+    """Return findings as {what, ok, found}, like the doctor's.
 
     Args:
         bundle: the name of vaewatch's own.

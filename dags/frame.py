@@ -1,4 +1,4 @@
-"""What a dataset's DAGs have in common: assets that tie them together, who tries again, and how a task ends.
+"""What a dataset's DAGs have in common: the assets that tie them together, retries, and how a task ends.
 
 Belongs here: what scoring.py and models.py both need. Does not: when and in which order (there), or the work
 (pipeline/steps/).
@@ -20,9 +20,9 @@ from pipeline.errors import CheckCrashed, RegistryUnreachable, StorageFailed, Va
 log = logging.getLogger("vaewatch")
 
 RETRIES = 3
-POOL = "gpu"  # of which a training takes a slot
+POOL = "gpu"  # each training takes one of its slots
 POLICY = ExceptionRetryPolicy(
-    rules=[  # the first that matches, subclasses included
+    rules=[  # the first match counts, subclasses included
         RetryRule([StorageFailed, RegistryUnreachable, CheckCrashed], RetryAction.RETRY),
         RetryRule(
             VaewatchError, RetryAction.FAIL, reason="the same input fails the same way: a person must look"
@@ -63,7 +63,7 @@ class DatasetDags:
         self.inbox = Asset(f"{self.name}.inbox", watchers=[AssetWatcher(f"{self.name}.inbox", trigger=bell)])
 
     def dag(self, verb: str, note: str, schedule: Any, **settings: Any) -> DAG:
-        """A DAG of this dataset; leaving its `with` hands it to Airflow."""
+        """Return a DAG of this dataset; leaving its `with` hands it to Airflow."""
         return DAG(
             f"{self.name}.{verb}",
             description=WHAT[verb],
@@ -76,13 +76,13 @@ class DatasetDags:
 
 
 def skipped(why: str) -> AirflowSkipException:
-    """For the log, too: Airflow keeps the reason of a skipped task to itself."""
+    """Log why a task is skipped, and return the exception: Airflow does not show its reason."""
     log.info("%s", why)
     return AirflowSkipException(why)
 
 
 def brief(receipt: Any) -> dict[str, Any]:
-    """Counts, and the batches that stopped with their reasons: small enough to travel between tasks."""
+    """Return counts, and the batches that stopped with their reasons, small enough to pass between tasks."""
     outcomes = [batch.outcome for batch in receipt.batches]
     stopped = {
         outcome: {batch.batch_id: batch.reason[:500] for batch in receipt.with_outcome(outcome)}
@@ -98,6 +98,6 @@ def brief(receipt: Any) -> dict[str, Any]:
 
 
 def complain(name: str, stopped: dict[str, str], kind: type[VaewatchError]) -> None:
-    """Raise, naming every batch that stopped and why; silent where none did."""
+    """Raise, naming every batch that stopped and why; do nothing where none did."""
     if stopped:
         raise kind("\n".join(f"{name} {batch_id}: {reason}" for batch_id, reason in sorted(stopped.items())))

@@ -1,9 +1,9 @@
-"""What a task read and wrote, told to whoever collects OpenLineage's events from this Airflow.
+"""What a task read and wrote, reported to whoever collects OpenLineage's events from this Airflow.
 
-Belongs here: the facts (pipeline/steps/lineage.py) in OpenLineage's words, through the public functions of
-Airflow's provider. Does not: who is told, which is Airflow's configuration ([openlineage] transport). Where
-that names nobody, or the provider is not installed, nothing is looked up or imported. Lineage that cannot be
-told fails no task.
+Belongs here: the facts (pipeline/steps/lineage.py) in OpenLineage's terms, through the public functions of
+Airflow's provider. Does not: who receives them, which is Airflow's configuration ([openlineage] transport).
+Where that names nobody, or the provider is not installed, nothing is looked up or imported. A fault in
+reporting lineage fails no task.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SOURCE = "vaewatch"
 
 
 def tell(facts: FactsOf, *of: Any) -> None:
-    """Have the running task's event say what a step read and wrote.
+    """Add what a step read and wrote to the running task's event.
 
     Args:
-        facts: of pipeline.steps.lineage.
+        facts: a function of pipeline.steps.lineage.
         of: its arguments after the installation.
     """
     if not _is_asked():
@@ -50,7 +50,7 @@ def tell(facts: FactsOf, *of: Any) -> None:
 
 def _is_asked() -> bool:
     try:
-        # what the provider's plugin asks; its public is_openlineage_active imports for a second before it
+        # the provider's plugin asks the same; the public is_openlineage_active imports for a second before it
         # says no
         from airflow.providers.openlineage import conf
     except ImportError:
@@ -80,7 +80,7 @@ def _written(place: Place) -> OutputDataset:
 
 
 def _part(place: Place) -> Any:
-    """Which files or batches are meant; None for all."""
+    """Return the files or batches that are meant, or None for all."""
     from openlineage.client.facet_v2 import base_subset_dataset as subset
 
     if place.files:

@@ -1,5 +1,4 @@
-"""Links beside a task in Airflow's pages: to the batch's report, its records to review, the training's
-report, the version in MLflow.
+"""Links beside a task in Airflow's pages: to reports, records to review, and the model version in MLflow.
 
 Belongs here: addresses, and handing them to Airflow. Does not: the pages (the review page serves them,
 review_plugin.py). A link's address is known when the task has run: the task shows it, and Airflow keeps it
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Link(BaseOperatorLink):
-    """A link of which the task says where it leads; one that says nothing has none."""
+    """A link whose address the task gives; a task that gives none has no link."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -34,7 +33,7 @@ class Link(BaseOperatorLink):
         return f"_link_{self._name.lower().replace(' ', '_')}"
 
     def show(self, address: str | None) -> None:
-        """Where it leads from the running task."""
+        """Set the address that the link has for the running task."""
         from airflow.sdk import get_current_context
 
         if address:
@@ -57,7 +56,7 @@ def attach(task: Any, *links: Link) -> Any:
 
 
 def show_checked(receipt: Receipt) -> None:
-    """The page of the first refused batch, else what the contract said of the newest one."""
+    """Link to the page of the first refused batch, else to what the contract said of the newest one."""
     if refused := receipt.with_outcome("refused"):
         REPORT.show(_report(receipt.dataset, refused[0].batch_id, "run.html"))
     elif receipt.batches:
@@ -65,7 +64,7 @@ def show_checked(receipt: Receipt) -> None:
 
 
 def show_scored(receipt: Receipt) -> None:
-    """The newest scored batch's page, and its records, or those of the dataset where there are several."""
+    """Link to the newest scored batch's page, and to its records, or the dataset's if several were scored."""
     scored = [batch for batch in receipt.batches if batch.model_version is not None]
     if scored:
         REPORT.show(_report(receipt.dataset, scored[-1].batch_id, "run.html"))
@@ -74,7 +73,7 @@ def show_scored(receipt: Receipt) -> None:
 
 
 def show_trained(receipt: Trained) -> None:
-    """The training's page, and the version in MLflow, where MLflow has pages."""
+    """Link to the training's page, and to the version in MLflow, where MLflow has pages."""
     from pipeline.installation import Installation
 
     if receipt.model_version is None:
@@ -89,7 +88,7 @@ def _report(dataset: str, batch_id: str, page: str) -> str:
 
 
 def _page() -> str:
-    """The review page inside this Airflow."""
+    """Return the address of the review page inside this Airflow."""
     from airflow.sdk.configuration import conf
 
     return str(conf.get("api", "base_url", fallback="")).rstrip("/") + PREFIX

@@ -17,7 +17,7 @@ CONNECTION = "smtp_default"  # the provider's own default
 
 
 def installation() -> Installation:
-    """The environment's installation for a task: with Airflow's mail, and a share of the cores."""
+    """Return the environment's installation for a task: with Airflow's mail, and a share of the cores."""
     from dags.slots import with_its_share
     from pipeline.config.settings import load_settings
     from pipeline.installation import Installation

@@ -1,7 +1,7 @@
 """The DAGs that work on models: train, promote, approve, prune.
 
-Belongs here: when, in which order, who is asked. Does not: the work (pipeline/steps/), or the words for the
-night (notes.py).
+Belongs here: when, in which order, who is asked. Does not: the work (pipeline/steps/), or the notes for
+whoever is woken (notes.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.errors import NotReady
 
 
 def train(of: DatasetDags) -> None:
-    """Nightly: accepted window → model version → may it serve?"""
+    """Define the nightly DAG: accepted window → model version → may it serve?"""
     name, settings, trained = of.name, of.dataset.train, of.trained
     hours = settings.deadline_hours
     note = notes.TRAIN.format(name=name, window=settings.window_days, cron=settings.schedule, hours=hours)
@@ -90,7 +90,7 @@ def train(of: DatasetDags) -> None:
 
 
 def promote(of: DatasetDags) -> None:
-    """A challenger → champion: by itself after training, or when somebody says so."""
+    """Define the DAG: challenger → champion, by itself after training, or when somebody says so."""
     name, automatic = of.name, of.dataset.promote.mode == "automatic"
     mode = of.dataset.promote.mode
     how = "every challenger, by itself" if automatic else f"when triggered, since promote.mode is {mode}"
@@ -117,7 +117,7 @@ def promote(of: DatasetDags) -> None:
             why = params["reason"].strip()
             reason = why or f"{'automatic' if dag_run.partition_key else 'manual'}: {dag_run.run_id}"
             by_hand = version is not None and not dag_run.partition_key
-            overrides = by_hand and bool(why)  # a run's name is no reason to set a gate's word aside
+            overrides = by_hand and bool(why)  # a run's name is no reason to override a gate
             receipt = steps.promote(
                 installation(), name, version, by=by, reason=reason, override=overrides, say=log.info
             )
@@ -132,7 +132,7 @@ def promote(of: DatasetDags) -> None:
 
 
 def approve(of: DatasetDags) -> None:
-    """A challenger → a question in Airflow's pages → champion, or a rejection on record."""
+    """Define the DAG: challenger → question in Airflow's pages → champion, or a rejection on record."""
     from dags.approval import Approval, open_questions, remember
 
     name, hours = of.name, of.dataset.promote.approval_hours
@@ -183,10 +183,9 @@ def approve(of: DatasetDags) -> None:
                     version,
                     by=by,
                     reason=reason,
-                    override=bool(
-                        shown["objection"]
-                    ),  # what has come up since the question is not overridden
-                    as_challenger=shown.get("is_challenger", False),  # if not, the question said so
+                    # objections that have come up since the question are not overridden
+                    override=bool(shown["objection"]),
+                    as_challenger=shown.get("is_challenger", False),  # if it is not, the question said so
                     say=log.info,
                 ).outcome
             else:
@@ -197,7 +196,7 @@ def approve(of: DatasetDags) -> None:
 
 
 def decided(answer: Any, hours: float) -> tuple[str, str]:
-    """Who answered, and why: what goes on record with the version. Empty where they gave no note."""
+    """Return who answered, and why (empty without a note): what goes on record with the version."""
     user, note = answer["responded_by_user"], (answer["params_input"] or {}).get("note", "").strip()
     if user is None:
         return "nobody", f"not answered within {hours:g} h"
@@ -205,7 +204,7 @@ def decided(answer: Any, hours: float) -> tuple[str, str]:
 
 
 def prune(of: DatasetDags) -> None:
-    """Weekly: what retention does not keep goes for good."""
+    """Define the weekly DAG that removes for good what retention does not keep."""
     name, kept = of.name, of.dataset.retention
     note = notes.PRUNE.format(name=name, cron=kept.schedule, n=kept.versions)
     when = CronTriggerTimetable(kept.schedule, timezone="UTC")

@@ -1,6 +1,6 @@
-"""What whoever is woken at night reads first: one note a DAG.
+"""What whoever is woken at night reads first: one note per DAG.
 
-Belongs here: what a DAG does, what its failing means, what to do. Does not: how it does it (docs/).
+Belongs here: what a DAG does, what its failure means, what to do. Does not: how it does it (docs/).
 """
 
 from __future__ import annotations

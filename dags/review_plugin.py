@@ -1,11 +1,11 @@
 """The review page inside Airflow's: under its login, with its permissions.
 
-Belongs here: who is asking, by Airflow's word, and where the page hangs. Does not: the page
-(pipeline/review/web).
+Belongs here: who is asking, according to Airflow, and where the page is mounted. Does not: the page
+(pipeline/web/).
 
-Airflow mounts a plugin's application without asking anybody who they are: the guard of the page does, with
-what is said here. Who may read a dataset's Dag `score` may read its records, who may edit that Dag may judge
-them. Every Airflow process imports plugins; the page is built by the one that is asked for it.
+Airflow mounts a plugin's application without authenticating anybody: the page's guard does, with what is said
+here. Who may read a dataset's Dag `score` may read its records, who may edit that Dag may judge them. Every
+Airflow process imports plugins; the page is built only in the process that is asked for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 PREFIX = "/review"
 NAME = "Review"
-FILLS = "score"  # the Dag of a dataset whose users the queue is for
+FILLS = "score"  # the Dag of a dataset that fills the queue; its users may use the queue
 
 
 def build() -> FastAPI:
-    """The page over the installation that the environment describes."""
+    """Build the page over the installation that the environment describes."""
     from airflow.api_fastapi.core_api.security import GetUserDep
     from fastapi import HTTPException, Request
     from fastapi.security.utils import get_authorization_scheme_param
@@ -53,15 +53,15 @@ def build() -> FastAPI:
             user.get_name(), writes is not None, is_ambient, reads=reads, writes=writes or frozenset()
         )
 
-    # Airflow's names exist here only, so FastAPI is handed the annotations rather than left to look for them
+    # Airflow's names exist only here, so FastAPI is given the annotations instead of looking them up
     identify.__annotations__ = {"request": Request, "user": GetUserDep}
     return create_app(here, identify=identify, secret=_secret())
 
 
 def _allowed(method: str, user: Any, datasets: Collection[str]) -> frozenset[str] | None:
-    """Of which datasets a user may read (GET) or edit (PUT) the Dag that fills the queue; None where of none.
+    """Return the datasets whose queue-filling Dag a user may read (GET) or edit (PUT), or None.
 
-    Where there is no dataset yet, the word is about Dags in general.
+    Without any dataset yet, the permission on Dags in general decides: an empty set, or None.
     """
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.models.dag import DagModel
@@ -78,7 +78,7 @@ def _allowed(method: str, user: Any, datasets: Collection[str]) -> frozenset[str
 
 
 def _secret() -> bytes:
-    """A secret that every API server of a deployment derives alike, as the one that signs its tokens is."""
+    """Return a secret that all API servers of a deployment derive alike, from the one that signs tokens."""
     from airflow.configuration import conf
 
     known = conf.get("api_auth", "jwt_secret", fallback="") or secrets.token_hex()
@@ -100,7 +100,7 @@ class _WhenAsked:
 
 
 class ReviewPlugin(AirflowPlugin):
-    """What Airflow is told: an application, and an item in its menu that shows it."""
+    """What Airflow is given: an application, and an item in its menu that shows it."""
 
     name = "vaewatch_review"
     fastapi_apps = [  # noqa: RUF012  # as the base class declares it
@@ -109,7 +109,7 @@ class ReviewPlugin(AirflowPlugin):
     external_views = [  # noqa: RUF012
         {
             "name": NAME,
-            "href": f"{PREFIX}/",  # without the slash Airflow's own page answers
+            "href": f"{PREFIX}/",  # without the slash, Airflow's own page answers
             "destination": "nav",
             "url_route": "vaewatch-review",
             "nav_top_level": True,

@@ -1,6 +1,6 @@
 """The DAGs that work on batches: discover, score, rescore.
 
-Belongs here: when, in which order. Does not: the work (pipeline/steps/), or the words for the night
+Belongs here: when, in which order. Does not: the work (pipeline/steps/), or the notes for whoever is woken
 (notes.py).
 """
 
@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, ContractRefused, ModelUnusable
 
 
 def discover(of: DatasetDags) -> None:
-    """Cron and doorbell → the due batches' keys."""
+    """Define the DAG: cron and doorbell → the due batches' keys."""
     name, group, landed, cron = (
         of.name,
         of.dataset.schedule.group,
@@ -44,7 +44,7 @@ def discover(of: DatasetDags) -> None:
 
 
 def score(of: DatasetDags) -> None:
-    """One run a key: validate → score, and a red leaf where the data broke its contract."""
+    """Define the DAG: one run per key, validate → score, and a red leaf where the data broke its contract."""
     name, file = of.name, of.dataset.file
     note = notes.SCORE.format(name=name, retries=RETRIES, file=file)
     batch = Param(
@@ -79,7 +79,8 @@ def score(of: DatasetDags) -> None:
             done = brief(receipt)
             complain(name, done["failed"], ModelUnusable)
             if not {"scored", "unchanged"} & done["batches"].keys():
-                raise skipped(f"no batch has scores: {done['batches']}")  # who waits for scores is not woken
+                # a skip updates no asset, so nothing that waits for scores starts
+                raise skipped(f"no batch has scores: {done['batches']}")
             return done
 
         @task
@@ -92,7 +93,7 @@ def score(of: DatasetDags) -> None:
 
 
 def rescore(of: DatasetDags) -> None:
-    """By hand: batches first to last, again."""
+    """Define the DAG that scores the batches from first to last again, by hand."""
     name, scored = of.name, of.scored
     params = {
         "first": Param(type="string", minLength=1, description="batch_id"),
@@ -127,7 +128,7 @@ def rescore(of: DatasetDags) -> None:
 
 
 def key_of(dag_run: Any, params: Any) -> str:
-    """The run's key: from the asset event, or from whoever triggered it."""
+    """Return the run's key: from the asset event, or from whoever triggered it."""
     key = dag_run.partition_key or params["batch"]
     if not key:
         raise ConfigError("say which batch: trigger with a partition key, or with the parameter `batch`")

@@ -14,14 +14,13 @@ from airflow.sdk.configuration import conf
 from pipeline.config.files import dataset_files, read_datasets
 from pipeline.config.settings import Settings
 
-BY_HAND_OR_AT_NIGHT = 2  # beside the batches that are scored: a training, and a rescoring that somebody asks for
-TASKS = 2 + BY_HAND_OR_AT_NIGHT  # of a dataset that compute at once where its file says nothing
+# tasks beside those that score: a training, and a rescoring that somebody asks for
+BY_HAND_OR_AT_NIGHT = 2
+TASKS = 2 + BY_HAND_OR_AT_NIGHT  # tasks at once of a dataset whose file cannot be read: two of these score
 
 
 def with_its_share(settings: Settings) -> Settings:
-    """The settings of a task that leaves the other slots their cores; as they are where VAEWATCH_THREADS is
-    set.
-    """
+    """Return a task's settings, leaving the other slots their cores; unchanged if VAEWATCH_THREADS is set."""
     if settings.threads:
         return settings
     at_once = min(_slots(), _tasks(settings.datasets))
@@ -29,8 +28,9 @@ def with_its_share(settings: Settings) -> Settings:
 
 
 def _tasks(folder: Path) -> int:
-    """The most tasks of all datasets that compute at once. A file that is not in order today has tasks
-    tomorrow.
+    """Return the most tasks of all datasets that compute at once.
+
+    A file that cannot be read today may have tasks tomorrow, and counts.
     """
     found, _ = read_datasets(folder)
     n_unread = len(dataset_files(folder)) - len(found)
@@ -38,9 +38,7 @@ def _tasks(folder: Path) -> int:
 
 
 def _slots() -> int:
-    """The most tasks that Airflow runs on one machine; one where each has a container or a machine of its
-    own.
-    """
+    """Return the most tasks that Airflow runs on one machine; 1 where each gets a machine or a container."""
     executor = conf.get("core", "executor")
     if "Local" in executor:
         return int(conf.getint("core", "parallelism")) or sys.maxsize  # 0: no limit

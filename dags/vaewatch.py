@@ -1,5 +1,5 @@
-"""Six DAGs a dataset: discover, score, train, promote, rescore, prune; and approve, where a person is asked.
-In a demo its dataset's alone, without prune: nobody waits for that there.
+"""Six DAGs per dataset: discover, score, train, promote, rescore, prune; and approve, where a person is
+asked. A demo has those of its own dataset alone, without prune: nobody waits for that there.
 
 Belongs here: which DAGs there are. Does not: what is in them (scoring.py, models.py). Nothing heavy is
 imported outside a task: Airflow reads this file every half minute.
@@ -15,7 +15,7 @@ from dags.frame import DatasetDags
 from pipeline.config.settings import load_settings
 
 settings = load_settings()
-# set where a task is about to run: the other datasets need not be read then
+# set where a task is about to run: the other datasets need not be read
 wanted = get_parsing_context().dag_id
 only = wanted.rpartition(".")[0] if wanted else settings.demo
 for dataset in read_catalogue(settings.datasets, only=only).datasets.values():

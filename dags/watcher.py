@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-REST_SHARE = 20  # a look may take one part in twenty of the time, however large the folder has grown
+REST_SHARE = 20  # looking may take one twentieth of the time, however large the folder has grown
 
 Seen = tuple[str, int, int]  # path, size, mtime_ns
 
@@ -22,7 +22,7 @@ Seen = tuple[str, int, int]  # path, size, mtime_ns
 class SettledFiles(BaseEventTrigger):
     """Fires when a file that nobody writes to any more is new or has changed.
 
-    Fires once at the start if there are files at all: what settled while nobody looked is then found too.
+    It also fires once at the start if there are files at all, to find what settled while nobody looked.
     """
 
     def __init__(self, folder: str, settle_seconds: float, every: float = 5.0) -> None:
@@ -30,12 +30,12 @@ class SettledFiles(BaseEventTrigger):
         self.folder, self.settle_seconds, self.every = folder, settle_seconds, every
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class, by name, and what makes one like this: Airflow tells triggers apart by it."""
+        """Return the class by name, and its arguments: Airflow tells triggers apart by these."""
         arguments = {"folder": self.folder, "settle_seconds": self.settle_seconds, "every": self.every}
         return "dags.watcher.SettledFiles", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event a change, for ever."""
+        """Yield one event per change, for ever."""
         known: set[Seen] = set()
         while True:
             began = time.monotonic()
@@ -54,7 +54,7 @@ class SettledFiles(BaseEventTrigger):
 def _files(folder: str) -> Iterator[Seen]:
     try:
         entries = os.scandir(folder)
-    except OSError:  # not there yet, or not any more: discovering says so, the bell stays silent
+    except OSError:  # not there yet, or not any more: the DAG discover reports it, the bell stays silent
         return
     with entries:
         for entry in entries:
