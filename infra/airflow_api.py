@@ -1,4 +1,4 @@
-"""What we ask of a running Airflow, over its REST API.
+"""Requests to a running Airflow, over its REST API.
 
 Belongs here: requests and waiting. Does not: starting Airflow (stack.py) or what a DAG does (dags/).
 """
@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 
 DONE = ("success", "failed")
-OURS = "vaewatch"  # the logger that the DAGs say with how their steps go
+OURS = "vaewatch"  # the DAGs' logger, by which steps report their progress
 
 
 class AirflowApi:
-    """A small client: one user, one token, loopback only (no proxy is asked)."""
+    """A small client: one user, one token, loopback only (no proxy is used)."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url, self._user, self._password = url, user, password
@@ -32,14 +32,14 @@ class AirflowApi:
         self.close()
 
     def is_up(self) -> bool:
-        """The API server answers; nothing else need be running."""
+        """Return whether the API server answers; nothing else need be running."""
         try:
             return self._http.get("/api/v2/version", timeout=5).is_success
         except httpx.HTTPError:
             return False
 
     def health(self) -> dict[str, str]:
-        """Component → healthy, unhealthy or unknown; empty where nobody answers."""
+        """Return component → healthy, unhealthy or unknown; empty where nobody answers."""
         try:
             parts = self._http.get("/api/v2/monitor/health", timeout=15).raise_for_status().json()
         except httpx.HTTPError:
@@ -52,7 +52,7 @@ class AirflowApi:
         return bool(states) and all(state == "healthy" for state in states.values())
 
     def request(self, method: str, path: str, **kwargs: Any) -> Any:
-        """One authenticated call below /api/v2; its JSON.
+        """Make one authenticated call below /api/v2; return its JSON.
 
         Raises:
             httpx.HTTPStatusError: with Airflow's reason in the message.
@@ -64,9 +64,8 @@ class AirflowApi:
                 answer = self._authorized(method, path, **kwargs)
             if not answer.is_server_error:
                 break
-            time.sleep(
-                pause
-            )  # SQLite has one writer: on a busy machine Airflow gives up waiting, and wrote nothing
+            # SQLite has one writer: on a busy machine Airflow gives up waiting, and has written nothing
+            time.sleep(pause)
         if answer.is_error:
             raise httpx.HTTPStatusError(
                 f"{method} {path}: {answer.status_code} {answer.text[:500]}",
@@ -83,7 +82,7 @@ class AirflowApi:
         return self._http.request(method, f"/api/v2{path}", **kwargs)
 
     def set_pool(self, name: str, slots: int, description: str) -> None:
-        """Make the pool; one that is there keeps the slots that somebody gave it."""
+        """Create a pool; one that exists keeps the slots that somebody gave it."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         try:
             self.request("POST", "/pools", json=body)
@@ -92,15 +91,15 @@ class AirflowApi:
                 raise
 
     def dags(self) -> dict[str, dict[str, Any]]:
-        """Every DAG that Airflow knows and still finds in a file, by id."""
+        """Return every DAG that Airflow knows and still finds in a file, by id."""
         return {dag["dag_id"]: dag for dag in self._pages("/dags", "dags")}
 
     def import_errors(self) -> list[str]:
-        """What the DAG files complain of: the text that the home page shows."""
+        """Return what the DAG files complain of: the text that the home page shows."""
         return [error["stack_trace"] for error in self._pages("/importErrors", "import_errors")]
 
     def runs(self, dag_id: str = "~", **filters: Any) -> list[dict[str, Any]]:
-        """Runs of one DAG, or of all, the oldest first. Filters are the API's, e.g. state="failed"."""
+        """Return the runs of one DAG or of all, oldest first. Filters are the API's, e.g. state="failed"."""
         return self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="run_after", **filters)
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str | None]:
@@ -108,7 +107,7 @@ class AirflowApi:
         return {task["task_id"]: task["state"] for task in tasks}
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
-        """What a try of a task wrote, and what it died of."""
+        """Return what a try of a task logged, and what it died of."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         said = []
         for line in self.request("GET", path)["content"]:
@@ -118,13 +117,11 @@ class AirflowApi:
         return "\n".join(said)
 
     def state(self, dag_id: str, run_id: str) -> str:
-        """Of a run: queued, running, success or failed."""
+        """Return the state of a run: queued, running, success or failed."""
         return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def doing(self, dag_id: str, run_id: str) -> tuple[str, str]:
-        """The task of a run that is running now, and the last that its step said; each empty where there is
-        none.
-        """
+        """Return a run's task that is running now, and its step's last message; each may be empty."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         running = [task for task in self._pages(path, "task_instances") if task["state"] == "running"]
         if not running:
@@ -135,14 +132,14 @@ class AirflowApi:
         return task_id, said[-1] if said else ""
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task returned (its XCom)."""
+        """Return what a task returned (its XCom)."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.request("GET", path, params={"stringify": False})["value"]
 
     def trigger(
         self, dag_id: str, conf: dict[str, Any] | None = None, partition_key: str | None = None
     ) -> str:
-        """Start a run now; its run_id."""
+        """Start a run now; return its run_id."""
         body = {"logical_date": None, "conf": conf or {}, "partition_key": partition_key}
         run: dict[str, Any] = self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)
         return str(run["dag_run_id"])
@@ -151,14 +148,16 @@ class AirflowApi:
         self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": paused})
 
     def wait_for_dags(self, *dag_ids: str, timeout: float = 120) -> None:
-        """Until Airflow has read all of these DAGs from their files."""
+        """Wait until Airflow has read all of these DAGs from their files."""
         self.wait_until(lambda: set(dag_ids) <= set(self.dags()), f"DAGs {', '.join(dag_ids)}", timeout)
 
     def wait_for(
         self, dag_id: str, run_id: str, timeout: float = 600, meanwhile: Callable[[], None] = lambda: None
     ) -> str:
-        """Until this run has ended; "success" or "failed". Whenever it is found to go on, `meanwhile` is
-        called.
+        """Wait until this run has ended; return "success" or "failed".
+
+        Args:
+            meanwhile: called at each look that finds the run unfinished.
         """
 
         def ended() -> str:
@@ -171,10 +170,10 @@ class AirflowApi:
         return str(state)
 
     def wait_until(self, ready: Callable[[], Any], what: str, timeout: float) -> Any:
-        """The first truthy answer of `ready`.
+        """Wait for the first truthy answer of `ready`, and return it.
 
         Raises:
-            TimeoutError: saying what did not happen, and what the DAG files complain of, if they do.
+            TimeoutError: says what did not happen, and what the DAG files complain of, if they do.
         """
         until = time.monotonic() + timeout
         while not (answer := ready()):

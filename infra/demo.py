@@ -51,7 +51,7 @@ from pipeline.review.filters import Filters
 PATIENCE = 1800.0
 ENDING = 60.0  # seconds for a run to end once its batches are done
 LOOK_AGAIN = 1.0  # seconds between looks at what a run is doing
-QUIET = 15.0  # seconds after which a log says again how far it is
+QUIET = 15.0  # seconds after which a log repeats how far it is
 LANDING = (
     TextColumn("{task.description}", markup=False),
     BarColumn(),
@@ -63,7 +63,7 @@ console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 def main() -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder of Parquet files of your own")
     chosen = parser.parse_args()
@@ -152,7 +152,7 @@ def _train(here: Installation, api: AirflowApi, feed: Feed) -> None:
 
 
 def _follow(api: AirflowApi, dag: str, run: str) -> str:
-    """Until a run has ended; meanwhile a line tells the task, its step's last words and the time."""
+    """Wait until a run has ended; meanwhile a line shows the task, its step's last message and the time."""
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     told, log = f"{dag} waits for Airflow", _Log()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -170,8 +170,10 @@ def _follow(api: AirflowApi, dag: str, run: str) -> str:
 
 
 class _Log:
-    """Where there is no terminal, what a bar would show: a line for each thing that is done, and again every
-    QUIET seconds with how long it takes by now, so that a long one does not look like a hang.
+    """Prints what a bar would show, where there is no terminal.
+
+    A line appears for each thing that is done, and every QUIET seconds again with the time it has taken, so
+    that a long one does not look like a hang.
     """
 
     def __init__(self) -> None:
@@ -188,7 +190,7 @@ class _Log:
 
 
 def _log(text: str) -> None:
-    """A line where there is no terminal."""
+    """Print a line where there is no terminal."""
     if not console.is_terminal:
         console.print(f"  {text}", markup=False)
 
@@ -203,7 +205,7 @@ def _land(
     *,
     scored: bool,
 ) -> None:
-    """Let deliveries land, ring the DAG that looks for them, and watch the ledger until they are done."""
+    """Deliver files, trigger the DAG that looks for them, and watch the ledger until they are done."""
     for name in files:
         _deliver(feed, name, dataset.incoming_path / name)
     still = dataset.incoming.settle_seconds if feed.truth else 0
@@ -236,7 +238,6 @@ def _deliver(feed: Feed, name: str, target: Path) -> None:
 
 
 def _waits_for(api: AirflowApi, dag: str, run: str) -> str:
-    """Why nothing is done yet."""
     if api.state(dag, run) in DONE:
         return "found; Airflow starts a process for each step of each batch"
     return f"landed; {dag} looks for them"
@@ -250,7 +251,7 @@ def _watch(
     waits: Callable[[], str],
     failed: Callable[[], str],
 ) -> None:
-    """Until all are done; the bar says what it waits for until the first one is, then what it counts."""
+    """Wait until all are done; the bar says what it waits for until the first one is, then what it counts."""
     total, log = progress.tasks[bar].total or 0, _Log()
     until = time.monotonic() + PATIENCE
     while (done := n_done()) < total:
@@ -266,7 +267,7 @@ def _watch(
 
 
 def _failed(api: AirflowApi, feed: Feed) -> str:
-    """A step that failed for another reason than a refused batch, which is part of the show."""
+    """Say which step failed; a refused batch does not count, it is part of the show."""
     for run in api.runs(f"{feed.dataset}.score", state="failed"):
         states = api.task_states(run["dag_id"], run["dag_run_id"])
         broken = [task for task, state in states.items() if state == "failed" and task != "contract"]
@@ -306,4 +307,4 @@ if __name__ == "__main__":
     ended = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(ended)  # as the command line does: threads of native libraries do not all survive an orderly end
+    os._exit(ended)  # like the command line: native threads do not all survive an orderly exit

@@ -1,4 +1,4 @@
-"""What a demo is played with: generated card payments, or the newest deliveries of somebody's own folder.
+"""What a demo is run with: generated card payments, or the newest deliveries of somebody's own folder.
 
 Belongs here: which files land, in which order, and where the demo of a folder lives. Does not: landing them
 (demo.py).
@@ -22,8 +22,8 @@ from pipeline.installation import Installation
 
 DAYS = 30
 HISTORY_SHARE = 2 / 3
-NEWEST, FOLLOWING = 37, 7  # of someone's own deliveries: 30 to learn from and a week to score
-NEWEST_CUT = 3  # of those that hold many batches each
+NEWEST, FOLLOWING = 37, 7  # of somebody's own deliveries: 30 to learn from and a week to score
+NEWEST_CUT = 3  # of deliveries that hold many batches each
 Say = Callable[[str], None]
 
 
@@ -34,7 +34,7 @@ class Feed:
     Attributes:
         history, following: files that land before and after the first training.
         source: folder that the paths are relative to.
-        truth: labelled anomalies, where the feed is our own.
+        truth: labelled anomalies; None for somebody's own data.
     """
 
     dataset: str
@@ -45,7 +45,7 @@ class Feed:
 
 
 def sample_data(say: Say) -> tuple[Installation, Feed]:
-    """Generated card payments, with the truth about each; made where they are not there yet."""
+    """Return generated card payments, with the truth about each; make them where they are missing."""
     from pipeline.sample import SamplePlan, generate
 
     here = Installation()
@@ -65,7 +65,7 @@ def sample_data(say: Say) -> tuple[Installation, Feed]:
 
 
 def own_data(folder: Path, say: Say) -> tuple[Installation, Feed]:
-    """Someone's own files, untouched: links to them land one after another in a folder of the demo's."""
+    """Return somebody's own files, untouched: links to them land, one by one, in a folder of the demo's."""
     from pipeline.inference import default_name, propose
 
     folder = folder.expanduser().absolute()
@@ -90,11 +90,8 @@ def own_data(folder: Path, say: Say) -> tuple[Installation, Feed]:
     aside = dataset.model_copy(
         update={
             "incoming": dataset.incoming.model_copy(
-                update={
-                    "path": str(folder),
-                    "split": None,
-                    "settle_seconds": 0.0,
-                }  # it is what it is: nobody delivers there now
+                # nobody delivers there now, so nothing has to settle
+                update={"path": str(folder), "split": None, "settle_seconds": 0.0}
             )
         }
     )
@@ -112,9 +109,10 @@ def own_data(folder: Path, say: Say) -> tuple[Installation, Feed]:
 
 
 def home_of(given: Path, name: str, folder: Path) -> Path:
-    """Where the demo of a folder lives, once begun always: folders of one name have a home each.
+    """Return where the demo of a folder lives, always the same; folders with the same name have a home each.
 
-    given: VAEWATCH_HOME; the end of a demo says to set it to the demo's own.
+    Args:
+        given: VAEWATCH_HOME; the end of a demo says to set it to the demo's own.
     """
     above = given.parent if re.fullmatch(rf"demo-{re.escape(name)}(-\d+)?", given.name) else given
     for n in itertools.count(1):

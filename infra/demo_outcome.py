@@ -1,4 +1,4 @@
-"""What came of a demo: how well planted anomalies were found, and where everything lies.
+"""The outcome of a demo: how well planted anomalies were found, and where everything is.
 
 Belongs here: counting against the generator's truth, and the words. Does not: the job (demo.py).
 """
@@ -25,9 +25,7 @@ PROGRAM = ".venv/bin/vaewatch"
 def print_measured(
     console: Console, here: Installation, dataset: Dataset, truth_file: Path, following: set[str]
 ) -> None:
-    """Precision and recall at the review budget, against the generator's truth, on days the model never
-    saw.
-    """
+    """Print precision and recall at the review budget, by the generator's truth, on days not trained on."""
     import pyarrow.parquet as pq
 
     current = here.ledger.current(dataset.name)
@@ -66,7 +64,7 @@ def print_measured(
 
 
 def unserved(here: Installation, dataset: Dataset) -> str:
-    """Why no model serves after the first training, where to read more, and what to do next."""
+    """Say why no model serves after the first training, where to read more, and what to do next."""
     name, made = dataset.name, here.registry.versions(dataset.name)
     if not made:
         return "the training registered no version"
@@ -109,8 +107,9 @@ def print_places(console: Console, here: Installation, found: dict[str, Any]) ->
 
 
 def exported(here: Installation) -> list[str]:
-    """What to type once in a shell, so that every command after it means the demo's installation; nothing
-    where that is the one which they mean by themselves.
+    """Return what to type once in a shell, so that every later command uses the demo's installation.
+
+    Empty where the commands use that installation by default.
     """
     home, datasets = here.settings.home, here.settings.datasets
     if home == Path("var").absolute():
@@ -120,10 +119,10 @@ def exported(here: Installation) -> list[str]:
 
 
 def typed(text: str) -> str:
-    """A text with its commands as they are typed in the repository's folder."""
+    """Return a text with its commands as they are typed in the repository's folder."""
     return COMMAND.sub(PROGRAM, text)
 
 
 def near(path: Path) -> str:
-    """A path as it is typed from the repository's folder."""
+    """Return a path as it is typed from the repository's folder."""
     return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)

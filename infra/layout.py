@@ -30,9 +30,7 @@ POOLS = {"gpu": (1, "one training at a time")}
 
 @dataclass(frozen=True)
 class Layout:
-    """One installation: its home folder, its datasets, whether MLflow's pages are served, and which dataset
-    alone is worked on.
-    """
+    """One installation: home folder, datasets, whether MLflow's pages are served, and a demo's dataset."""
 
     home: Path
     datasets: Path
@@ -77,11 +75,11 @@ class Layout:
 
     @property
     def serves_mlflow(self) -> bool:
-        """Ours to serve: its pages are wanted, and it is a database here rather than a server elsewhere."""
+        """Whether we serve MLflow: its pages are wanted, and it is a database here, no server elsewhere."""
         return self.mlflow_ui and not self.settings.tracking.startswith(("http", "databricks"))
 
     def prepare(self) -> None:
-        """Make the folders and, once, the secrets; only this user can read those."""
+        """Make the folders and, once, the secrets, which only this user can read."""
         for folder in (self.home, self.airflow, self.logs, self.run):
             folder.mkdir(parents=True, exist_ok=True)
         for private in (self.run, self.airflow):
@@ -95,7 +93,7 @@ class Layout:
         return str(json.loads(self.password_file.read_text(encoding="utf-8"))[USER])
 
     def choose_ports(self) -> dict[str, int]:
-        """The ports of last time where they are free, else the usual ones, else any; remembered."""
+        """Choose last time's ports where they are free, else the usual ones, else any; remember them."""
         memory = self.run / "ports.json"
         last: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
@@ -114,7 +112,7 @@ class Layout:
         return urls
 
     def environment(self, ports: Mapping[str, int]) -> dict[str, str]:
-        """What every component is told. Airflow settings of another installation are not passed on."""
+        """Return the environment of every component, without the Airflow settings of another installation."""
         url = f"http://{LOOPBACK}:{ports['airflow']}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW_", "_AIRFLOW_", "PYTEST_"))}
         nearby = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), LOOPBACK, "localhost"]))
@@ -143,14 +141,14 @@ class Layout:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
-            "MLFLOW_BACKEND_STORE_URI": self.settings.tracking,  # in argv a password could be seen with ps
+            "MLFLOW_BACKEND_STORE_URI": self.settings.tracking,  # in argv, ps would show a password
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(self.home / "mlartifacts"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
 
     def commands(self, ports: Mapping[str, int]) -> dict[str, list[str]]:
-        """The components' command lines, in the order in which they start.
+        """Return the components' command lines, in the order in which they start.
 
         Airflow's log servers are left out: they listen on every address, and on one machine the API server
         reads the files itself.
@@ -169,7 +167,7 @@ class Layout:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file at once, readable by this user only."""
+    """Replace a file atomically, readable by this user only."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
@@ -178,7 +176,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What the supervisor last wrote; empty where there is nothing."""
+    """Return what the supervisor last wrote; empty where there is nothing."""
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

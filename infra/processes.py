@@ -3,9 +3,9 @@
 Belongs here: pids, sessions, signals, logs. Does not: which processes there are, or in which order
 (stack.py).
 
-Every child leads a session (setsid). What it starts stays in that session even where it makes its own process
-group, as Airflow's tasks do, or outlives its parent, so the session is what we end, never a name. Read from
-Linux's /proc.
+Every child leads a session (setsid). What it starts stays in that session even if it makes its own process
+group, as Airflow's tasks do, or outlives its parent. So we end the session, never a name. Read from Linux's
+/proc.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-LOG_BYTES = 20_000_000  # a component's log is rotated, once, when it starts with more than this
+LOG_BYTES = 20_000_000  # a component's log is rotated at its start if it has more than this
 PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
 class Process:
-    """One line of /proc: what we need to know of a process, ours or not."""
+    """What we need to know of a process, ours or not, from /proc."""
 
     pid: int
     state: str
     session: int
-    ticks: int  # when it started, in clock ticks since the machine did: never the same twice for one pid
+    ticks: int  # start time in clock ticks since boot: never the same twice for one pid
 
     @classmethod
     def read(cls, pid: int) -> Process | None:
-        """None where there is no such process."""
+        """Read a process; None where there is no such process."""
         try:
             line = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             return None
-        fields = line.rpartition(")")[2].split()  # a process may have any name, brackets and blanks included
+        fields = line.rpartition(")")[2].split()  # a process's name may hold brackets and blanks
         return cls(pid, state=fields[0], session=int(fields[3]), ticks=int(fields[19]))
 
     @property
@@ -50,7 +50,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Mark:
-    """Tells one process from any other, a later one with the same number included."""
+    """Tells one process from any other, including a later one with the same pid."""
 
     pid: int
     ticks: int
@@ -58,10 +58,10 @@ class Mark:
 
     @classmethod
     def of(cls, pid: int) -> Mark:
-        """The mark of a process.
+        """Return the mark of a process.
 
         Raises:
-            ProcessLookupError: if there is none.
+            ProcessLookupError: there is none.
         """
         process = Process.read(pid)
         if process is None:
@@ -77,10 +77,10 @@ class Mark:
         return process.ticks == self.ticks and self.boot == boot_id()
 
     def session(self) -> list[int]:
-        """The living processes of the session that this one opened, whether or not it lives itself."""
+        """Return the living processes of the session that this one opened, whether or not it lives itself."""
         leader = Process.read(self.pid)
         if self.boot != boot_id() or (leader is not None and not self._is(leader)):
-            return []  # the number was given to a stranger, which happens only once the whole session is gone
+            return []  # the pid belongs to a stranger, which happens only once the whole session is gone
         everyone = (Process.read(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit())
         ours = (p for p in everyone if p and p.session == self.pid and p.ticks >= self.ticks)
         return sorted(process.pid for process in ours if process.is_living)
@@ -90,15 +90,15 @@ class Mark:
 
 
 def boot_id() -> str:
-    """The same until this machine starts again."""
+    """Return an id that stays the same until this machine starts again."""
     return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def end_session(leader: Mark, patience: float = 10) -> int:
-    """Kill every process of a session and wait until it is gone; how many there were.
+    """Kill every process of a session and wait until it is gone; return how many there were.
 
     Raises:
-        TimeoutError: if some survive `patience` seconds of SIGKILL.
+        TimeoutError: some survive `patience` seconds of SIGKILL.
     """
     ended: set[int] = set()
     until = time.monotonic() + patience
@@ -115,7 +115,7 @@ def end_session(leader: Mark, patience: float = 10) -> int:
 
 @dataclass
 class Child:
-    """One component: how to start it, and the process that is it now."""
+    """One component: how to start it, and the process that runs it now."""
 
     name: str
     command: Sequence[str]
@@ -127,7 +127,7 @@ class Child:
     not_before: float = 0  # monotonic time of the next start
 
     def start(self) -> None:
-        """Start it in a session of its own, its output appended to its log."""
+        """Start it in a session of its own; its output is appended to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -148,12 +148,12 @@ class Child:
         return self.process.poll() if self.process else None
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to the component itself; what it has started is its own to stop."""
+        """Send SIGTERM to the component itself, which stops what it has started."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def stop(self, grace: float, hurry: Callable[[], bool] = lambda: False) -> str:
-        """Wait `grace` seconds (less in a hurry) after asking, then end its session. Says how that went."""
+        """Wait `grace` seconds (less in a hurry) after asking, then end its session; say how that went."""
         if self.process is None or self.mark is None:
             return "was not running"
         began = time.monotonic()
@@ -168,5 +168,5 @@ class Child:
 
 
 def backoff(failures: int) -> float:
-    """Seconds to wait before the next start: 1, 2, 4 … 60."""
+    """Return the seconds to wait before the next start: 1, 2, 4 … 60."""
     return float(min(60, 2 ** max(0, failures - 1)))

@@ -1,6 +1,6 @@
 """The whole system on this machine: `python -m infra.stack up`, `down`, `status`; from Python, `Stack`.
 
-Belongs here: the words said to the person or the program that asks. Does not: running components, which a
+Belongs here: the answers to the person or the program that asks. Does not: running components, which a
 process of its own does (supervisor.py).
 
     with Stack(home, mlflow_ui=False).running() as stack:
@@ -62,7 +62,7 @@ class Stack:
 
     @property
     def is_running(self) -> bool:
-        """A supervisor lives, whatever its components do."""
+        """Whether a supervisor lives, whatever its components do."""
         return (mark := self._supervisor()) is not None and mark.is_alive
 
     @property
@@ -79,13 +79,13 @@ class Stack:
         return self._api
 
     def up(self, *, guardian: int | None = None) -> bool:
-        """Start everything and wait until it is healthy; False where it was up already.
+        """Start everything and wait until it is healthy; return False where it was up already.
 
         Args:
             guardian: a process; when it is gone, the system stops by itself.
 
         Raises:
-            StartFailed: with the component's last words and the place of its log.
+            StartFailed: with the component's last output and the place of its log.
         """
         if self.is_running and self.state["phase"] == "healthy":
             return False
@@ -95,7 +95,7 @@ class Stack:
         return True
 
     def down(self) -> bool:
-        """Stop everything, and what a killed supervisor left; False where nothing ran."""
+        """Stop everything, and what a killed supervisor left; return False where nothing ran."""
         self._close()
         mark = self._supervisor()
         was_running = mark is not None and mark.is_alive
@@ -118,8 +118,9 @@ class Stack:
 
     @contextmanager
     def running(self) -> Iterator[Stack]:
-        """Up within the block, down after it, also when this process is killed in between; what was up before
-        stays up.
+        """Keep the system up within the block, and stop it after that, even if this process is killed.
+
+        What was up before stays up.
         """
         started = self.up(guardian=os.getpid())
         try:
@@ -163,7 +164,7 @@ class Stack:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; its exit code."""
+    """Run the command line; return its exit code."""
     asked = _parser().parse_args(arguments)
     stack = Stack(asked.home, asked.datasets, mlflow_ui=not asked.no_mlflow_ui, demo=asked.demo)
     if asked.verb == "serve":

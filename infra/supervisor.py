@@ -29,9 +29,9 @@ from infra.airflow_api import AirflowApi
 from infra.layout import BIN, POOLS, USER, Layout, read_state, write_private
 from infra.processes import Child, Mark, backoff, end_session
 
-START_PATIENCE = 300.0  # seconds until all is healthy; 16 on a quiet machine
-STEADY = 300.0  # a component that lived this long starts again without delay
-GRACE = {  # seconds; ten where nothing is said
+START_PATIENCE = 300.0  # seconds until all is healthy; takes 16 on a quiet machine
+STEADY = 300.0  # seconds that a component must live for its failures to be forgotten
+GRACE = {  # seconds; ten for the others
     "scheduler": 20.0,  # waits for running tasks; one that is cut short is tried again after the next start
     "triggerer": 5.0,  # often waits ten for a child of its own that has nothing to lose
 }
@@ -49,7 +49,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import update
 with create_session() as session:
     session.execute(update(DagModel).values(is_stale=True))
-"""  # Airflow's own mark for DAGs that are in no file any more; reading their file takes it away
+"""  # Airflow's own mark for DAGs that are in no file any more; reading their file removes it
 
 log = logging.getLogger("supervisor")
 
@@ -79,7 +79,7 @@ class Supervisor:
     signals: int = 0
 
     def run(self) -> int:
-        """Start, watch, stop. Returns the exit code."""
+        """Start, watch, stop; return the exit code."""
         self.layout.prepare()
         with self._only_one() as alone:
             if not alone:
@@ -127,7 +127,7 @@ class Supervisor:
             Child("migrate", [str(BIN / "airflow"), "db", "migrate"], environment, logs / "migrate.log"),
             Child("registry", [sys.executable, "-c", OPEN_REGISTRY], environment, logs / "registry.log"),
         )
-        if self.layout.demo and knows_dags:  # or the scheduler goes on with the other datasets' for a minute
+        if self.layout.demo and knows_dags:  # else the scheduler runs other datasets' for a minute
             forget = [sys.executable, "-c", FORGET_DAGS]
             self._run_once(Child("forget-dags", forget, environment, logs / "forget-dags.log"))
         for name, command in self.layout.commands(self.ports).items():
@@ -165,7 +165,7 @@ class Supervisor:
         return mark.pid if mark else 0
 
     def _wait(self, ready: Callable[[], bool], *names: str) -> None:
-        """Until ready; a component that dies meanwhile is a fault of the installation, not of the moment."""
+        """Wait until ready; a component that dies meanwhile stops the start: the installation is at fault."""
         until = time.monotonic() + START_PATIENCE
         while not ready():
             for child in (self.children[name] for name in names):
@@ -246,14 +246,13 @@ class Supervisor:
 
 
 def tail(child: Child, lines: int = 15) -> str:
-    """The end of a component's log."""
     with contextlib.suppress(OSError):
         return "\n".join(child.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     return ""
 
 
 def end_leftovers(layout: Layout) -> int:
-    """End what a supervisor that was killed has left running; how many processes that were."""
+    """End what a killed supervisor has left running; return how many processes that were."""
     children = read_state(layout.state_file).get("children", {})
     order = [name for group in STOP_ORDER for name in group]
     ended = 0
