@@ -1,5 +1,5 @@
-"""What the benches compute by themselves, against published values and other people's code. The benches are
-run by hand.
+"""What the benches compute themselves, against published values and other people's code. The benches are run
+by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What imports what, beyond the arrows that import-linter holds."""
+"""What imports what, beyond the rules that import-linter checks."""
 
 from __future__ import annotations
 

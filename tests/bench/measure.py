@@ -1,7 +1,7 @@
 """One fit, scored and measured; the cache of results; the processes that do the work.
 
-A result is a line of JSON, known by its set, protocol, seed and the fingerprint of its method. Lines are
-appended as they come, so that an interrupted run goes on where it stood.
+A result is a line of JSON, identified by its set, protocol, seed and the fingerprint of its method. Lines are
+appended as they come, so that an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations

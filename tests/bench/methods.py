@@ -1,8 +1,7 @@
 """What `make bench-quality` compares: our default, other recipes of ours, and rivals with their own defaults.
 
-A method takes a split and a seed and returns a score per test row, higher is more anomalous. It is known by a
-fingerprint of its settings and of the code behind it, so that a cached result is of this method and of no
-older one.
+A method takes a split and a seed and returns a score per test row, higher is more anomalous. A fingerprint of
+its settings and code identifies it, so that a cached result never comes from an older one.
 """
 
 from __future__ import annotations

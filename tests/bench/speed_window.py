@@ -1,5 +1,5 @@
-"""Memory of a training whose window is larger than it, for `make bench-speed`. As a program: land a window,
-or train on it.
+"""Memory of a training whose window does not fit into it, for `make bench-speed`. As a program: land a
+window, or train on it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The table of variants in docs/reference/family.md: what settings other than the default are worth.
 
-A row is written when its method is complete on its sets under both protocols, and stays as it is on the page
-otherwise: a run of one variant (``--variants --only``) renews that variant's row alone. Every difference is
+A row is written once its method is complete on its sets under both protocols; until then the page's row
+stays. So a run of one variant (``--variants --only``) renews that variant's row alone. Every difference is
 paired with the default of the same run.
 """
 

@@ -1,4 +1,4 @@
-"""A real Chromium, Debian's, that asks for nothing by itself."""
+"""Debian's Chromium, without background requests of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUIET = ("no-first-run", "disable-background-networking", "disable-component-upd
 
 
 def missing() -> str:
-    """Why none can be started; empty where one can."""
+    """Say why no browser can be started; empty where one can."""
     if shutil.which("chromium") and shutil.which("chromedriver") and importlib.util.find_spec("selenium"):
         return ""
     return "no Chromium, chromedriver or selenium: `apt-get install chromium chromium-driver`"
@@ -21,7 +21,7 @@ def missing() -> str:
 
 @contextmanager
 def browsers(folder: Path) -> Iterator[Callable[..., Any]]:
-    """A function that starts one, of a width, light or dark; all are closed at the end."""
+    """Yield a function that starts a browser, of a width, light or dark; all are closed at the end."""
     started: list[Any] = []
 
     def start(width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True) -> Any:

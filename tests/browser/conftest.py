@@ -30,8 +30,9 @@ EVIL = "<img src=x onerror=\"document.title='broken into'\">"
 
 
 def fill(here: Installation) -> None:
-    """Two days of flagged records: six with one cause, one of another, one whose values are scripts; two
-    sampled.
+    """Fill two days of flagged records: six with one cause, one of another, one whose values are scripts.
+
+    Two sampled ones are beside them.
     """
     here.settings.datasets.mkdir()
     (here.settings.datasets / "payments.yaml").write_text(DATASET)
@@ -60,7 +61,7 @@ def here(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture
 def address(here: Installation) -> Iterator[str]:
-    """The address that the command prints, token and all."""
+    """The address that the command prints, with the token."""
     settings = here.settings
     environment = os.environ | {
         "VAEWATCH_HOME": str(settings.home),
@@ -75,12 +76,12 @@ def address(here: Installation) -> Iterator[str]:
     assert found
     yield found[0]
     served.terminate()
-    served.wait(timeout=60)  # a record that was open may be importing torch
+    served.wait(timeout=60)  # a record that was opened may be importing torch
 
 
 @pytest.fixture
 def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Starts a Chromium of its own: a width, and light or dark."""
+    """A function that starts a Chromium: of a width, light or dark."""
     if why_not := chromium.missing():
         pytest.skip(why_not)
     with chromium.browsers(tmp_path) as start:

@@ -1,4 +1,4 @@
-"""A browser on the review page, by what a person sees and presses."""
+"""The review page in a browser, by what a person sees and presses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The README's pictures, made anew: `make screenshots`.
+"""Renews the README's pictures: `make screenshots`.
 
-A sample feed up to the day on which a column drifts, trained on and scored by the program as it is; then the
-page of that day, the queue in the dark, and a record that several columns are at odds in.
+The program trains on a sample feed and scores it, up to the day on which a column drifts. Then come the page
+of that day, the queue in dark mode, and a record that several columns are at odds in.
 """
 
 from __future__ import annotations

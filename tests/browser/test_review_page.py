@@ -1,5 +1,5 @@
-"""As a reviewer would: open, filter, read why, judge from the keyboard, judge a group, take back, see what it
-adds up to.
+"""The review page as a reviewer uses it: open, filter, read why, judge from the keyboard, judge a group, take
+back, see what it adds up to.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-AIRFLOW_WARNINGS = [  # Airflow's own, on paths of ours that cannot be taken otherwise
+AIRFLOW_WARNINGS = [  # Airflow's own, on code paths that we cannot avoid
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # reading .airflowignore
 ]
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="vaewatch-airflow-"))
@@ -52,7 +52,7 @@ def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def dataset_file(datasets: Path, tmp_path: Path) -> DatasetFile:
-    """Writes a dataset's file: its name, and any text to stand before the columns."""
+    """A function that writes a dataset's file: its name, and any text to stand before the columns."""
 
     def write(name: str, settings: str = "") -> Path:
         incoming = tmp_path / "incoming" / name

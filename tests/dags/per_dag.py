@@ -1,4 +1,4 @@
-"""An auth manager that lets people at single Dags, as FAB's roles do."""
+"""An auth manager that grants access to single Dags, as FAB's roles do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said when a deadline passes."""
+"""What is logged when a deadline passes."""
 
 import pytest
 from airflow.sdk.module_loading import import_string

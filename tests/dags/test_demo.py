@@ -1,4 +1,4 @@
-"""`make demo` while Airflow trains: alive, and what it is at, on a terminal and without one."""
+"""`make demo` while Airflow trains: it shows what it is doing, on a terminal and without one."""
 
 from __future__ import annotations
 

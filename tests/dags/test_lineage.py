@@ -1,5 +1,5 @@
-"""What OpenLineage is told of a night: files, tables and model versions that meet, and nothing where nobody
-asks.
+"""What OpenLineage is told of a night: files, tables and model versions that link up, and nothing where
+nobody listens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In an Airflow of one's own: what docs/reference/airflow.md says, done."""
+"""What docs/reference/airflow.md says, done in an Airflow of one's own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The supervisor of a local installation: nothing left behind, nothing ended that is not ours, nothing
-shown.
-"""
+"""The supervisor of a local installation: it leaves nothing behind, ends no stranger, and shows no secret."""
 
 from __future__ import annotations
 

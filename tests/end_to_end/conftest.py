@@ -60,7 +60,7 @@ class Place:
         return steps.validate(self.here, self.name, key, **options)
 
     def train(self) -> Receipt:
-        """A first model serves without being asked: what these tests train is too quick to pass any gate."""
+        """Train; a first model serves at once, as what these tests train is too quick to pass any gate."""
         receipt = steps.train(self.here, self.name)
         if self.here.registry.champion(self.name) is None:
             steps.promote(
@@ -79,9 +79,7 @@ class Place:
         self.yaml.write_text(text.replace(old, new), encoding="utf-8")
 
     def copy(self, target: Path) -> Place:
-        """The same installation elsewhere. Models stay where they were registered: MLflow notes whole
-        addresses.
-        """
+        """Copy the installation. Models stay where they were registered: MLflow records whole addresses."""
         return Place(Path(shutil.copytree(self.root, target)), self.name)
 
     def close(self) -> None:
@@ -90,7 +88,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a process of this installation's own."""
+        """The environment of a process of this installation."""
         theirs = {k: v for k, v in os.environ.items() if not k.startswith(("VAEWATCH_", "MLFLOW_"))}
         return theirs | {
             "VAEWATCH_HOME": str(self.settings.home),
@@ -100,7 +98,7 @@ class Place:
         }
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command line, as a process that may be killed."""
+        """Start the command line, as a process that may be killed."""
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli", *arguments],
             env=self.environment,
@@ -112,13 +110,13 @@ class Place:
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """The command line, to its end: exit code, standard output, standard error."""
+        """Run the command line to its end; return exit code, standard output, standard error."""
         process = self.start(*arguments)
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
 
     def table(self, name: str) -> pa.Table:
-        """All rows of a Delta table, in one order."""
+        """Return all rows of a Delta table, always in the same order."""
         here = self.here
         found = here.tables(here.dataset(self.name)).read(name)
         return found.select(sorted(found.column_names)).sort_by([
@@ -127,7 +125,7 @@ class Place:
         ])
 
     def versions(self) -> dict[str, int]:
-        """How often each Delta table was written to."""
+        """Return how often each Delta table was written to."""
         from deltalake import DeltaTable
 
         here = self.here
@@ -136,16 +134,16 @@ class Place:
         return {name: DeltaTable(tables.uri(name)).version() for name in names}
 
     def ledger(self, *, times: bool = False) -> list[dict[str, Any]]:
-        """The ledger's rows, newest version of every batch."""
+        """Return the ledger's rows, the newest version of every batch."""
         rows = [asdict(state) for state in self.here.ledger.current(self.name).values()]
         return rows if times else [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def models(self) -> dict[int, str]:
-        """Every model version with the digest of its detector."""
+        """Return every model version with the digest of its detector."""
         return {v.version: v.tags["detector_digest"] for v in self.here.registry.versions(self.name)}
 
     def left_over(self) -> list[str]:
-        """Scratch that a finished installation has no use for."""
+        """Return the scratch that a finished installation has no use for."""
         home = self.settings.home
         work = [path for path in (home / "work").rglob("*") if path.is_file() or path.suffix == ".tmp"]
         drafts = [path for path in home.rglob("*.draft") if path not in work]
@@ -168,7 +166,7 @@ def unsynced() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("end to end")  # with a blank in its path, as people have
+    return tmp_path_factory.mktemp("end to end")  # paths may have blanks
 
 
 @pytest.fixture(scope="session")
@@ -216,7 +214,7 @@ def sample(landed_once: tuple[Place, SampleReceipt]) -> SampleReceipt:
 
 @pytest.fixture
 def open_copy(tmp_path: Path) -> Iterator[Callable[[Place], Place]]:
-    """A copy of an installation that the test may change, closed afterwards."""
+    """A function that copies an installation, which the test may change; copies are closed afterwards."""
     opened: list[Place] = []
 
     def copy(place: Place) -> Place:

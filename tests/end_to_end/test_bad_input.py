@@ -1,4 +1,4 @@
-"""Input as it really comes: each kind of bad input with what an operator sees, and no record lost or doubled.
+"""Bad input as it really comes: for each kind what an operator sees, and no record lost or doubled.
 
 docs/reference/bad-input.md is the table of these; each row there names its test here.
 """

@@ -1,4 +1,4 @@
-"""A dataset of categories alone, codes that are numbers among them, from files to flags."""
+"""A dataset of categories alone, numeric codes included, from files to flags."""
 
 from __future__ import annotations
 

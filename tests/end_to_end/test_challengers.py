@@ -1,8 +1,8 @@
-"""Challengers that are worse for a reason, and one that is better, whole: trained, registered, judged,
-promoted, taken back, made again.
+"""Challengers that are worse for a reason, and one that is better, through all steps: trained, registered,
+judged, promoted, taken back, made again.
 
-On the sample feed and on a week of a waterworks' sensors. What is done to a challenger's records is done as
-its training reads them: the holdout, the champion and the rest of the installation are as on any night.
+They run on the sample feed and on a week of a waterworks' sensors. A challenger's records are changed as its
+training reads them: the holdout, the champion and the rest of the installation are as on any night.
 """
 
 from __future__ import annotations

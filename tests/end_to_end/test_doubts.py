@@ -1,4 +1,4 @@
-"""What training says against the model that it made, of real parts."""
+"""What a training says against the model that it made, with real parts."""
 
 from __future__ import annotations
 

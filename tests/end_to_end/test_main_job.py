@@ -1,5 +1,5 @@
-"""The main job without Airflow, of real parts: files land, a contract is kept or not, a model is trained and
-serves.
+"""The main job without Airflow, with real parts: files land, a contract is kept or not, a model is trained
+and serves.
 """
 
 from __future__ import annotations

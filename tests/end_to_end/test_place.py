@@ -1,6 +1,4 @@
-"""The challenger's place, of real parts: nobody has it before a judgement, and a refused version never
-does.
-"""
+"""Who is challenger, with real parts: no version before it is judged, and never a refused one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trained version to one that serves, of real parts: what is refused stays out, what is promoted can
+"""From a trained version to one that serves, with real parts: what is refused stays out, what is promoted can
 be explained and taken back.
 """
 

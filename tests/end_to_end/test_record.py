@@ -1,4 +1,4 @@
-"""One record beside a model and its batch, of real parts: on the page, in the API, in a shell."""
+"""One record beside a model and its batch, with real parts: on the page, in the API, in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that is tried again after both of its fits had ended."""
+"""A training that is retried after both of its fits had ended."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What several files of tests need: a dataset made of a few settings, a ledger, and real data where it
-lies.
-"""
+"""Fixtures for several test files: a dataset made of a few settings, a ledger, and real data if present."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ settings.load_profile("pipeline")
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
-    """A dataset whose batches land in tmp_path/incoming; settings given replace those of a plain one."""
+    """A function that makes a dataset with these settings; its batches land in tmp_path/incoming."""
 
     def make(**given: Any) -> Dataset:
         incoming = {"path": "incoming", "settle_seconds": 0} | given.pop("incoming", {})
@@ -60,9 +58,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """Address of a PostgreSQL of our own, without the name of a database; made of Debian's package where it
-    is there.
-    """
+    """The address of a PostgreSQL server of our own, with a place for the database's name."""
     if why_not := missing():
         pytest.skip(why_not)
     with server("fsync=off") as address:
@@ -138,7 +134,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared_server(postgresql: str) -> str:
-    """The same on PostgreSQL: the address of a database to copy, to which nobody is connected."""
+    """The same on PostgreSQL: the address of a server whose database can be copied, as nobody uses it."""
     _execute(postgresql, "CREATE DATABASE mlflow_prepared")
     made = start(f"""
         from pipeline.registry import Registry
@@ -157,7 +153,7 @@ def _execute(place: str, statement: str) -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A fresh installation on each kind of database; with a blank in its path, as people have."""
+    """A fresh installation on each kind of database; its path has a blank, as people's paths do."""
     folder = tmp_path / "home of vaewatch"
     if request.param == "sqlite":
         yield Path(shutil.copytree(request.getfixturevalue("prepared"), folder))
@@ -195,7 +191,7 @@ def training(detector: Path, tmp_path: Path) -> TrainingRun:
 
 @pytest.fixture
 def at_once() -> Callable[[str, str, Sequence[Sequence[str]]], list[str]]:
-    """Run code in several processes from the same moment on; returns what each printed.
+    """A function that runs code in several processes from the same moment on; it returns what each printed.
 
     Each has `args`; `prepare` runs first, and `act` when all are ready.
     """
@@ -220,13 +216,13 @@ def at_once() -> Callable[[str, str, Sequence[Sequence[str]]], list[str]]:
 
 @pytest.fixture
 def payments_yaml() -> str:
-    """The dataset's file; a module that needs another one says so in a fixture of this name."""
+    """The dataset's file; a module that needs another one overrides this fixture."""
     return DATASET
 
 
 @pytest.fixture
 def here(tmp_path: Path, payments_yaml: str) -> Iterator[Installation]:
-    """An installation with a dataset, of which nothing was scored yet, in a folder whose name has a space."""
+    """An installation with a dataset that has not been scored, in a folder whose name has a space."""
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "payments.yaml").write_text(payments_yaml)
     installation = Installation(Settings(home=tmp_path / "my home", datasets=tmp_path / "datasets"))

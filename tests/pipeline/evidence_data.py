@@ -1,4 +1,4 @@
-"""Evidence as an evaluation measures it, of numbers that a test chooses."""
+"""Evidence as an evaluation measures it, with numbers that a test chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readings of sensors, their measures, and what monitoring tells of days of them."""
+"""Readings of sensors, their measures, and what monitoring finds in days of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training to register, a real MLflow to register it with, and what is asked of it directly."""
+"""A training to register, a real MLflow to register it with, and direct questions to that."""
 
 from __future__ import annotations
 

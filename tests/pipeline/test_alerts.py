@@ -1,4 +1,4 @@
-"""What is told of a batch is kept with it, and sent once."""
+"""What is found in a batch is stored with it, and sent once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a person reads before a model serves: all that is known, and nothing that Markdown could make of
-it.
-"""
+"""What a person reads before a model serves: all that is known, and no text that Markdown would interpret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line prints of itself, whatever the width of the terminal."""
+"""What the command line prints about itself, whatever the width of the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on a terminal: nothing that is said of a batch or a version is cut where there is room for it."""
+"""Tables on a terminal: nothing about a batch or a version is cut where there is room for it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Challenger against champion on the sample feed: who is worse is refused for the right reason, who is as
-good passes.
+"""Challenger against champion on the sample feed: a worse one is refused for the right reason, an equal one
+passes.
 
 The models are small and quick: two members, some hundred steps. How often two equal trainings of the full
-size fail a gate is measured apart (docs/log.md); here one pair stands for them.
+size fail a gate is measured separately (docs/log.md); here one pair stands for them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Strangers' files: each is found sound or refused in words, and the process that asks always survives."""
+"""Strangers' files: each is found sound or refused with a reason, and the caller always survives."""
 
 from __future__ import annotations
 

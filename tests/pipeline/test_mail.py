@@ -1,4 +1,4 @@
-"""E-mail without Airflow: a real server takes it, or the fault is told without the password."""
+"""E-mail without Airflow: a real server takes it, or the fault is reported without the password."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Metrics, and the rules and the dashboard over them: each name and label that they use is emitted, each
-expression is Prometheus'.
+"""Metrics, and the rules and the dashboard over them: each name and label that these use is emitted, and each
+expression is valid in Prometheus.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drift: told where it is, not where it is not, and not for what chance does."""
+"""Drift: reported where there is some, not elsewhere, and not for what chance does."""
 
 from __future__ import annotations
 

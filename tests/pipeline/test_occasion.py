@@ -1,4 +1,4 @@
-"""Whether a night is worth a training, and what is said of it either way."""
+"""Whether a night is worth a training, and what is reported either way."""
 
 from __future__ import annotations
 

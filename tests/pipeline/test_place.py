@@ -1,6 +1,4 @@
-"""Who stands as challenger: which version is judged next, and whose judgement gives the place, in a real
-registry.
-"""
+"""Who is challenger, in a real registry: which version is judged next, and whose judgement counts."""
 
 from __future__ import annotations
 

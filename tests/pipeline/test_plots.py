@@ -1,6 +1,4 @@
-"""Pictures of a trained detector, as a person reads them: labels stand apart, and the axis says what it
-shows.
-"""
+"""Pictures of a trained detector: labels do not overlap, and the axis says what it shows."""
 
 from __future__ import annotations
 

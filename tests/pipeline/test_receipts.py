@@ -1,4 +1,4 @@
-"""What a step says of one batch, in a line."""
+"""What a step says about one batch, in a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a record is shown beside: its neighbours, a column's usual values, the nearest normal records."""
+"""What a record is compared with: its neighbours, a column's usual values, the nearest normal records."""
 
 from __future__ import annotations
 

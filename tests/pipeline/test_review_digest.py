@@ -1,6 +1,4 @@
-"""The digest: said where something waits, silent where nothing does, and never the reason that a batch is not
-scored.
-"""
+"""The digest: sent where something waits and only there, and never the reason that a batch is not scored."""
 
 from __future__ import annotations
 

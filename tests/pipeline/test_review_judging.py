@@ -1,4 +1,4 @@
-"""Verdicts: nothing said is lost, whoever speaks at the same time; what was taken back can still be read."""
+"""Verdicts: none is lost, whoever judges at the same time; one that was taken back can still be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people found, on record with the model versions: a point where there is one to tell."""
+"""What people found, on record with the model versions: a value where the interval is narrow enough."""
 
 from __future__ import annotations
 

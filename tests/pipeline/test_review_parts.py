@@ -1,4 +1,4 @@
-"""What is shown of a score can be added."""
+"""The parts of a score that are shown add up."""
 
 from __future__ import annotations
 

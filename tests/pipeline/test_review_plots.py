@@ -1,4 +1,4 @@
-"""Plots of the review page: what was there, what was expected, and how the column usually is."""
+"""Plots of the review page: the observed value, the expected one, and the column's usual values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the step train says while it goes on, where nobody draws a bar."""
+"""The progress that the step train reports where nobody draws a bar."""
 
 from __future__ import annotations
 

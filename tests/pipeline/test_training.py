@@ -1,4 +1,4 @@
-"""A window larger than what is learned is sampled by its records' keys."""
+"""A window with more records than are learned is sampled by its records' keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""−ELBO is a bound, in parts that add up, of each record by itself."""
+"""−ELBO is a bound for each record by itself, in parts that add up."""
 
 from __future__ import annotations
 

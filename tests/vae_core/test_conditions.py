@@ -1,4 +1,4 @@
-"""Records with a part that is only told, or not there at all: context columns and missing cells."""
+"""Records with a part that is only given, or not there at all: context columns and missing cells."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 devices, nothing that waits.
 
 PyTorch's fake tensors run every operation's checks for a device that is not there: operands on two devices
-are an error, and so is a value that the host asks for. They have no numbers.
+are an error, and so is a value that the host asks for. They hold no numbers.
 """
 
 from __future__ import annotations

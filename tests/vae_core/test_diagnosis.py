@@ -1,4 +1,4 @@
-"""A failed training is said in words."""
+"""A failed training is explained in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models trained in one pass are those trained one by one, but for rounding."""
+"""Models trained in one pass equal those trained one by one, but for rounding."""
 
 from __future__ import annotations
 

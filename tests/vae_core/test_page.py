@@ -1,4 +1,4 @@
-"""The pages on vae_core: what a reader would type runs, and what they say in numbers is so."""
+"""The pages on vae_core: what a reader would type runs, and the numbers that they state are right."""
 
 from __future__ import annotations
 

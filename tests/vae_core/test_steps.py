@@ -1,5 +1,5 @@
-"""Columns whose values come in steps: how far apart they are, and that no decoder claims to know them better
-than rounding leaves them.
+"""Columns whose values come in steps: how far apart they are, and that no decoder claims to know them more
+precisely than rounding leaves them.
 """
 
 from __future__ import annotations
