@@ -49,6 +49,7 @@ class Decision:
         against: the champion it was compared with; None where none serves.
         cause: what is likely behind a refusal, and what to do; or what is waited for.
         ways: what a person can do where the champion should not simply go on serving.
+        incomparable: why a champion that serves could not be measured; empty where it was, or none serves.
     """
 
     outcome: Outcome
@@ -56,6 +57,7 @@ class Decision:
     findings: tuple[Finding, ...]
     cause: str = ""
     ways: tuple[str, ...] = ()
+    incomparable: str = ""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -64,10 +66,11 @@ class Decision:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else to know: failed advisory gates, and required ones with too few records to judge."""
+        """What else to know: no comparison, failed advisory gates, required ones with too few records."""
         unjudged = [f for f in self.findings if f.verdict == "not judged" and f.level == "required"]
         return tuple(
-            [f"{f.gate}: {f.reason}" for f in self.findings if f.verdict == "failed" and not f.refuses]
+            ([f"not compared with the champion: {self.incomparable}"] if self.incomparable else [])
+            + [f"{f.gate}: {f.reason}" for f in self.findings if f.verdict == "failed" and not f.refuses]
             + [f"{f.gate} not judged: {f.reason}" for f in unjudged if f.gate in COMPARISONS and self.against]
         )
 
@@ -78,9 +81,8 @@ class Decision:
         if self.outcome == "wait":
             return f"waits: {self.cause}"
         judged = [f.gate for f in self.findings if f.verdict == "passed"]
-        beside = (
-            f"as good as version {self.against}" if self.against is not None else "good enough to be first"
-        )
+        alone = "good enough by itself" if self.incomparable else "good enough to be first"
+        beside = alone if self.against is None else f"as good as version {self.against}"
         failed = [f.gate for f in self.findings if f.verdict == "failed"]
         told = f"; failed, but advisory: {', '.join(failed)}" if failed else ""
         return f"{beside} by {', '.join(judged)}{told}"

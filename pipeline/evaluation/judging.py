@@ -43,10 +43,11 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
         so_far = f"{evidence.shadow_days:.3g} of {shadow_days:g} days in the shadow of version {against}"
         return Decision("wait", against, findings, so_far)
     if not refused:
-        return Decision("promote", against, findings)
+        return Decision("promote", against, findings, incomparable=evidence.incomparable)
     explained = set(refused) <= set(EXPLAINED)
     cause = "" if explained else likely_cause(evidence, gates)
-    return Decision("refuse", against, findings, cause, ways_out(evidence, gates, refused))
+    ways = ways_out(evidence, gates, refused)
+    return Decision("refuse", against, findings, cause, ways, evidence.incomparable)
 
 
 @dataclass(frozen=True)

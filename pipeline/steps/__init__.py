@@ -88,7 +88,11 @@ def _let_settle(here: Installation, dataset: Dataset, say: Say) -> None:
 
 
 def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
-    """Train, evaluate, promote, as far as is due: a model that waited for its first evaluation gets it."""
+    """Train, evaluate and promote what is due.
+
+    A model that waits for its first evaluation gets it. A challenger that passed when somebody evaluated it
+    by hand is promoted where nobody is to be asked.
+    """
     name = dataset.name
     page = ""
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
@@ -98,7 +102,7 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         waits, page = waits or trained.outcome != "skipped", trained.page
     else:
         yield Receipt("train", name, "unchanged", reason=learning.not_due(here, dataset))
-    if waits or dataset.promote.shadow_days:
+    if waits or dataset.promote.shadow_days or _passed_by_hand(here, dataset):
         judged = evaluate(here, name, say=say)
         passed = judged.outcome == "passed" and judged.alias == "challenger"
         promotes = passed and dataset.promote.mode == "automatic"
@@ -107,3 +111,7 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
             yield replace(judged, page="" if is_told else judged.page, next="" if is_done else judged.next)
         if promotes:
             yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
+
+
+def _passed_by_hand(here: Installation, dataset: Dataset) -> bool:
+    return dataset.promote.mode == "automatic" and here.registry.challenger(dataset.name) is not None

@@ -96,7 +96,8 @@ def _decided(
     say(f"evaluating version {chosen.version} against {against}")
     evidence, decision = measure_and_decide(here, dataset, window, chosen, champion)
     whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
-    tags = _tags(evidence, decision) | {"evaluation_key": key}
+    serving = str(champion.version) if champion else ""
+    tags = _tags(evidence, decision) | {"evaluation_key": key, "evaluated_beside": serving}
     here.registry.log_evaluation(dataset.name, chosen.version, whole, tags)
     return here.registry.version(dataset.name, chosen.version), decision
 
@@ -178,6 +179,6 @@ def _tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
         "decision": decision.outcome,
         "decision_reason": decision.sentence,
         "decision_notes": json.dumps(decision.notes),
-        "evaluated_against": str(decision.against) if evidence.champion else "",
+        "evaluated_against": str(decision.against or ""),
         "evaluated_at": evidence.measured_at,
     }

@@ -148,9 +148,11 @@ def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
     if tags["decision"] != "promote":
         refused = "was " if tags["decision"] == "refuse" else ""
         return f"version {chosen.version} {refused}{tags['decision_reason']}"
-    against = tags.get("evaluated_against", "")
-    if against != serving:
-        judged = f"version {against}" if against else "no champion"
+    beside = tags.get(
+        "evaluated_beside", tags.get("evaluated_against", "")
+    )  # measured, or not to be measured
+    if beside != serving:
+        judged = f"version {beside}" if beside else "no champion"
         now = f"version {serving} serves" if serving else "none serves"
         return f"version {chosen.version} was judged against {judged}, and now {now}: evaluate it again ({judge})"
     return ""

@@ -329,6 +329,24 @@ def test_a_challenger_judged_against_another_champion_is_judged_again_first(trai
     assert promote(trained).model_version == 3
 
 
+def test_a_challenger_is_promoted_though_the_champion_cannot_read_todays_columns(trained: Place) -> None:
+    """It could not be measured beside it, and the champion can score nothing any more."""
+    with_gates(trained, LENIENT)
+    trained.edit("channel: {type: string, role: categorical", "channel: {type: string, role: ignored")
+    steps.train(trained.here, trained.name)
+    judged = evaluate(trained)
+    assert (judged.outcome, judged.alias, judged.against, judged.champion) == (
+        "passed",
+        "challenger",
+        None,
+        1,
+    )
+    assert judged.reason.startswith("good enough by itself by ")
+    assert any(note.startswith("not compared with the champion: ") for note in judged.notes)
+    assert not steps.evidence(trained.here, trained.name).objection
+    assert promote(trained).model_version == 2
+
+
 def test_an_answer_about_what_is_not_the_challenger_any_more_promotes_nothing(trained: Place) -> None:
     """Whoever said yes to last night's version has not seen tonight's: they are told, and how to insist."""
     with_gates(trained, LENIENT)
@@ -489,3 +507,16 @@ def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
     assert ("promote" in receipts) == (mode == "automatic")
     assert bool(receipts["evaluate"].next) == (mode == "manual")
     assert here.ledger.serving_version(trained.name) == receipts["score"].model_version == serves
+
+
+def test_a_run_promotes_what_was_trained_and_passed_by_hand_the_same_day(trained: Place) -> None:
+    """No training is due, and nobody is to be asked: it would wait for tomorrow's."""
+    with_gates(trained, f"{LENIENT}\n  mode: automatic")
+    trained.edit("steps: 60", "steps: 70")
+    steps.train(trained.here, trained.name)
+    assert evaluate(trained).alias == "challenger"
+    receipts = {receipt.step: receipt for receipt in steps.run(trained.here, trained.name)}
+    assert receipts["train"].outcome == "unchanged"
+    assert (receipts["evaluate"].outcome, receipts["promote"].model_version) == ("passed", 2)
+    assert receipts["score"].model_version == 2
+    assert "evaluate" not in {receipt.step for receipt in steps.run(trained.here, trained.name)}
