@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MOST_CATEGORIES = 5_000
+MOST_OWNERS = 500  # cards, customers: of more, new ones come every day, and each has few records to learn from
 LONG_TEXT = 24
 FILE = '"vaewatch file"'  # the sample's column that says where a record is from
 CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or bid
@@ -162,10 +163,14 @@ def _guess_text(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: Cou
         guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
     elif length > LONG_TEXT and distinct > 50:
         guess.why = guess.warning = f"looks like free text ({length:.0f} characters on average): ignored"
-    elif distinct > MOST_CATEGORIES:
+    elif distinct > _most_categories(guess.name):
         guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
     else:
         guess.role, guess.why = "categorical", f"{distinct} categories"
+
+
+def _most_categories(name: str) -> int:
+    return MOST_OWNERS if OWNER_NAME.search(name) else MOST_CATEGORIES
 
 
 def _unmodelled(name: str, counts: Counts, recurring: float) -> str:
@@ -195,7 +200,7 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
         return
     if whole and CODE_NAME.search(guess.name) and not guess.type.startswith("decimal"):
         recurring = _recurrence(connection, column, counts.n_files)
-        if distinct <= MOST_CATEGORIES and distinct * 20 < n and recurring > 0.5:
+        if distinct <= _most_categories(guess.name) and distinct * 20 < n and recurring > 0.5:
             guess.role, guess.why = "categorical", f"{distinct} codes, by its name"
         else:
             guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)

@@ -351,6 +351,18 @@ def test_a_column_that_is_left_out_is_called_what_it_is(guess: Callable[..., Gue
     assert "`entity`" in said["customer_id"]
 
 
+def test_names_of_six_hundred_cards_are_no_categories_and_six_hundred_shapes_are(
+    guess: Callable[..., Guessed],
+) -> None:
+    """They recur every day, and each card has a handful of records to learn from: tomorrow's are new."""
+    names = [f"n{i % 600}" for i in range(6000)]
+    columns = {"amount": [i / 7 for i in range(6000)], "card_id": names, "shape": names}
+    guessed = guess({f"2026-01-0{day}.parquet": columns for day in (1, 2)})
+    assert guessed.dataset.columns_with("categorical") == ["shape"]
+    (warning,) = guessed.proposal.warnings
+    assert warning.startswith(f"card_id: {WHOSE}")
+
+
 @pytest.mark.parametrize(
     ("n", "budget", "why"),
     [
