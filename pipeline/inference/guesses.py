@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 MOST_CATEGORIES = 5_000
-MOST_OWNERS = 500  # cards, customers: of more, new ones come every day, and each has few records to learn from
+MOST_OWNERS = 500  # cards, customers: with more, each has few records, and new ones come every day
 LONG_TEXT = 24
 FILE = '"vaewatch file"'  # the sample's column that says where a record is from
 CODE_NAME = re.compile(  # shop_id, shopID, zipcode, code_2; not paid, humid or bid
