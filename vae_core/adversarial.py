@@ -119,7 +119,7 @@ class RecordAdversary(nn.Module):
         seen = [i for i, noise in enumerate(noises) if noise.startswith("gaussian")]
         if not seen:
             raise ValueError(
-                "reconstruction 'vae_gan' compares numbers with Gaussian noise, and there is no such column"
+                "reconstruction 'vae_gan' needs a numeric column with Gaussian noise, and there is none"
             )
         self.register_buffer("columns", torch.tensor(seen), persistent=False)
         self.discriminator = Discriminator(recipe.n_members, len(seen) + len(layout.context), recipe.width)
@@ -161,7 +161,7 @@ class RecordAdversary(nn.Module):
 
 
 Adversary = LatentAdversary | RecordAdversary
-_TOLD = {LatentAdversary: "latents from the prior", RecordAdversary: "what the decoder makes from records"}
+_TOLD = {LatentAdversary: "latents drawn from the prior", RecordAdversary: "records that the decoder made"}
 
 
 def start_adversaries(
@@ -192,7 +192,7 @@ def judge(adversary: Adversary, vae: VAE, records: Records, generator: torch.Gen
     if share_M.max() <= _TOO_SURE:
         return ()
     return (
-        f"the discriminator still tells {_TOLD[type(adversary)]}: {share_M.max():.0%} rightly, where 50 % is "
-        f"chance; take more steps or a higher adversarial_weight, or do without: regulariser 'kernel', "
-        f"reconstruction 'likelihood'",
+        f"the discriminator still recognises {_TOLD[type(adversary)]}: right in {share_M.max():.0%} of cases, "
+        f"where 50 % is chance; take more steps or a higher adversarial_weight, or train without it: regulariser "
+        f"'kernel', reconstruction 'likelihood'",
     )

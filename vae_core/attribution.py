@@ -76,8 +76,8 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     """
     if critic is not None and critic.layout != vae.layout:
         raise ValueError(
-            "the critic is of other columns than the model, or of the same in another order or role: "
-            "pass one that fit_critic trained with the model's layout, or none"
+            "the critic's columns differ from the model's in name, order or role: pass a critic that fit_critic trained "
+            "with the model's layout, or none"
         )
     step = max(1, _MOST_CELLS // len(vae.layout.columns) ** 2)
     starts = range(0, max(1, len(records)), step)

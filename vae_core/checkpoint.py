@@ -56,14 +56,14 @@ def refuse_other(checkpoint: Checkpoint, fit: dict[str, Tensor]) -> None:
     theirs = checkpoint.tensors
     if not fit.keys() <= theirs.keys():
         raise OtherFit(
-            f"the checkpoint after step {checkpoint.step} does not say which fit it is of: an older vae_core made it; "
-            f"start anew without it"
+            f"the checkpoint after step {checkpoint.step} does not say which fit it belongs to: an older vae_core "
+            f"wrote it; start again without it"
         )
     others = [name.removeprefix(_OF) for name, own in fit.items() if not torch.equal(theirs[name].cpu(), own)]
     if others:
         raise OtherFit(
-            f"the checkpoint after step {checkpoint.step} is of another fit, which differs in: {', '.join(others)}; go on "
-            f"with what it was made with, or start anew without it"
+            f"the checkpoint after step {checkpoint.step} is of another fit, which differs in: {', '.join(others)}; pass what "
+            f"it was made with, or start again without it"
         )
 
 

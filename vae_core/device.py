@@ -164,7 +164,10 @@ class Recorded:
         try:
             self.repeat = self.record(lambda: self.function(*self.inputs))
         except RuntimeError as fault:
-            log.warning("a step could not be recorded as a graph and is taken kernel by kernel: %s", fault)
+            log.warning(
+                "a training step could not be recorded as a CUDA graph; its kernels are launched one by one: %s",
+                fault,
+            )
 
 
 def graph(call: Callable[[], None]) -> Callable[[], None]:

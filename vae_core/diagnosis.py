@@ -91,7 +91,9 @@ def _notes(vae: VAE, active: tuple[int, ...], n_latents: int, spread: Tensor, va
     wide_N = ((variance > _WIDE).float().mean(dim=(0, 1)) > 0.5) & learned & scaled & ~stepped
     if wide_N.any():
         names = [name for name, wide in zip(vae.layout.numeric, wide_N.tolist(), strict=True) if wide]
-        notes.append(f"the decoder expects anything of {', '.join(names)}: its variance ran off to the bound")
+        notes.append(
+            f"the decoder's variance of {', '.join(names)} ran off to the bound: it accepts any value there"
+        )
     return notes
 
 
@@ -108,8 +110,8 @@ def _misfits(vae: VAE, records: Records) -> list[str]:
         if outside > _MOST_OUTSIDE:
             bounds = f"from {low:g} to {high:g}" if high < torch.inf else f"from {low:g}"
             notes.append(
-                f"{float(outside):.0%} of {name} is not what noise model {noise} is for, numbers {bounds} in their own units: "
-                f"choose another"
+                f"{float(outside):.0%} of the values of {name} are outside the range of noise model {noise} ({bounds} in their "
+                f"own units): choose another noise model"
             )
     return notes
 
@@ -120,10 +122,10 @@ def _collapse(active: tuple[int, ...], n_latents: int, recipe: Recipe) -> str:
         tries = "try kl_warm_up, free_nats or a lower kl_weight"
     if any(active):
         return (
-            f"posterior collapse: in {active.count(0)} of {len(active)} members none of {n_latents} latents varies "
-            f"with the records, so that nothing of a record gets through these; {tries}"
+            f"posterior collapse: {active.count(0)} of {len(active)} members ignore the records, none of their {n_latents} "
+            f"latents varies with them; {tries}"
         )
     return (
-        f"posterior collapse: in no member does any of {n_latents} latents vary with the records, so that "
-        f"nothing of a record gets through; {tries}, unless the columns share nothing"
+        f"posterior collapse: all members ignore the records, none of their {n_latents} latents varies with them; "
+        f"{tries}, unless the columns have nothing in common"
     )

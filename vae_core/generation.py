@@ -102,8 +102,8 @@ def _checked_context(vae: VAE, n_records: int, context: Tensor | None) -> Tensor
     if context is None:
         if names:
             raise ValueError(
-                f"records of this layout are drawn given their context: pass {', '.join(names)} for each of the "
-                f"{n_records} records, a tensor ({n_records}, {len(names)})"
+                f"this layout has context columns: pass {', '.join(names)} for each of the {n_records} records, "
+                f"as a tensor ({n_records}, {len(names)})"
             )
         return torch.zeros(n_records, 0)
     if context.shape != (n_records, len(names)) or context.dtype != torch.float32:

@@ -109,7 +109,9 @@ def gradient(
     cells = _Cells(vae, out, values, observed)
     prior = vae.prior
     if not isinstance(prior, Mixture):
-        raise TypeError(f"not known by hand: prior {type(prior).__name__}, see is_known_by_hand")
+        raise TypeError(
+            f"no hand-written gradient for prior {type(prior).__name__}: check is_known_by_hand first"
+        )
     mixture = _Mixture(prior, mean, log_variance)
     loss_MB = (mixture.kl_divergence * kl_weight).add_(cells.reconstruction)
     weight_MB = _weights(loss_MB, n_trimmed, share)

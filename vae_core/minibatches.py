@@ -80,7 +80,11 @@ class Minibatches:
         try:
             return records.to(self.device)
         except torch.OutOfMemoryError as fault:
-            log.warning("the records do not fit on %s and are sent step by step: %s", self.device, fault)
+            log.warning(
+                "the records do not fit in the memory of %s and are sent to it step by step: %s",
+                self.device,
+                fault,
+            )
             return records
 
     def take(self, n_steps: int) -> list[Minibatch]:

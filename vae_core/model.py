@@ -72,8 +72,8 @@ class VAE(nn.Module):
         if is_linear and n_codes:
             names = ", ".join(name for name, _ in layout.categorical)
             raise ValueError(
-                f"encoder exact has a closed form for numbers alone, not for categories ({names}): give these columns another "
-                "role, or choose another encoder"
+                f"encoder exact takes numeric columns only, not categories ({names}): give these columns another role, "
+                "or choose another encoder"
             )
         if not is_linear:
             self.decoder_inputs = MemberLinear(n_members, n_inputs, width)

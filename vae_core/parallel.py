@@ -72,7 +72,9 @@ def joined() -> Iterator[Ranks]:
     Raises RuntimeError where no launcher started them.
     """
     if "LOCAL_RANK" not in os.environ:
-        raise RuntimeError("not started by torch's launcher: torchrun --nproc-per-node N -m MODULE")
+        raise RuntimeError(
+            "not started by torch's launcher; start with: torchrun --nproc-per-node N -m MODULE"
+        )
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

@@ -103,7 +103,7 @@ class Recipe:
             weight = "adversarial_weight" if self.regulariser == "adversarial" else "distance_weight"
             yield f"{_listed(_WEIGH_THE_KL)} weigh the KL, which regulariser {self.regulariser!r} leaves out: set {weight}"
         if self.kl_cycles > 1 and not self.kl_warm_up:
-            yield "kl_cycles are of the KL's warm-up: set kl_warm_up, its share of a cycle, or leave kl_cycles out"
+            yield "kl_cycles repeat the KL's warm-up: set kl_warm_up, its share of a cycle, or leave kl_cycles out"
         if self.samples > 1:
             yield from self._contradictions_of_the_bound(weighed)
 
@@ -112,11 +112,11 @@ class Recipe:
         if any(getattr(self, name) != _default(name) for name in settings):
             yield f"encoder exact lowers −log p(x) itself: leave out {_listed(settings)}"
         if self.prior != "normal":
-            yield f"encoder exact has a closed form for prior normal alone, not {self.prior}: set prior: normal"
+            yield f"encoder exact works with prior normal only, not {self.prior}: set prior: normal"
         others = sorted({self.noise, *self.column_noise.values()} - set(ALIKE))
         if others:
             yield (
-                f"encoder exact has a closed form for noise that is alike for all records, not {', '.join(others)}: "
+                f"encoder exact works only with noise that is the same for all records, not {', '.join(others)}: "
                 f"set noise to one of {', '.join(ALIKE)}"
             )
 
@@ -125,11 +125,11 @@ class Recipe:
         if weighed:
             yield f"{bound} leave no KL to weigh: leave out {_listed(_WEIGH_THE_KL)}"
         if self.prior == "hierarchical":
-            yield f"{bound} need log p(z), of which prior 'hierarchical' knows a bound alone"
+            yield f"{bound} need log p(z), and prior 'hierarchical' gives only a bound on it"
         if self.regulariser != "kl":
-            yield f"{bound} have the KL in them, which regulariser {self.regulariser!r} leaves out"
+            yield f"{bound} include the KL, which regulariser {self.regulariser!r} leaves out"
         if self.reconstruction != "likelihood":
-            yield f"{bound} cannot hold what reconstruction {self.reconstruction!r} adds"
+            yield f"{bound} cannot include what reconstruction {self.reconstruction!r} adds"
 
     @property
     def weighs_the_kl(self) -> bool:

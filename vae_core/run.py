@@ -268,7 +268,7 @@ class Run:
             return None
         if not self.by_hand:
             raise ValueError(
-                "several processes train the default family of numbers alone (default encoder, posterior, prior, noise, no categories, no "
-                "known_margin): other losses look at a minibatch as a whole; leave ranks out"
+                "several processes can train the default family on numeric columns only (default encoder, posterior, prior, noise, "
+                "no categories, no known_margin): other losses need the whole minibatch; leave ranks out"
             )
         return ranks.share(self.n_rows)

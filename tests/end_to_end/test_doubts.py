@@ -25,11 +25,11 @@ def test_a_collapsed_model_is_told_wherever_its_training_is(landed: Place) -> No
     assert code == 4, errors  # the feed has deliveries to refuse
     assert "TrainingWarning" not in errors
     shown = " ".join(output.split())
-    assert "note trained, but posterior collapse: in no member does any of" in shown
+    assert "note trained, but posterior collapse: all members ignore the records" in shown
     here = landed.here
     (version,) = here.registry.versions(landed.name)
     assert version.tags["doubts"].startswith("posterior collapse: ")
     page = here.training_page(here.dataset(landed.name), version.training_key).read_text(encoding="utf-8")
-    assert "<p>Posterior collapse: in no member does any of" in unescape(page)
+    assert "<p>Posterior collapse: all members ignore the records" in unescape(page)
     again = steps.train(here, landed.name)
     assert (again.outcome, again.notes) == ("unchanged", (f"trained, but {version.doubts}",))

@@ -95,7 +95,9 @@ def test_training_brings_latents_to_the_prior(layout: Layout, draw: Callable[...
         if weight:
             vae = fit(layout, records, recipe, seed=0)
         else:
-            with pytest.warns(TrainingWarning, match="still tells latents from the prior: 9[0-9]% rightly"):
+            with pytest.warns(
+                TrainingWarning, match="still recognises latents drawn from the prior: right in 9[0-9]%"
+            ):
                 vae = fit(layout, records, recipe, seed=0)
         with torch.no_grad():
             distances[steps, weight] = float(kernel(vae.encode(held_out).mean).mean())
@@ -140,7 +142,7 @@ def test_made_records_that_give_themselves_away_are_said() -> None:
     signs = torch.randint(0, 2, (1000, 4), generator=generator).float() * 2 - 1
     records = Records(signs, torch.zeros(1000, 0, dtype=torch.int64), torch.zeros(1000, 0))
     recipe = Recipe(steps=200, n_members=2, reconstruction="vae_gan", sigma_floor=1.0)
-    with pytest.warns(TrainingWarning, match="tells what the decoder makes from records: 9[0-9]% rightly"):
+    with pytest.warns(TrainingWarning, match="recognises records that the decoder made: right in 9[0-9]%"):
         fit(Layout(("a", "b", "c", "d")), records, recipe, seed=0)
 
 
@@ -156,7 +158,7 @@ def test_it_sees_what_can_be_drawn_and_is_there(layout: Layout, draw: Callable[.
 def test_records_without_such_numbers_are_refused() -> None:
     """There is nothing for the discriminator to see."""
     records = Records(torch.zeros(9, 0), torch.arange(9)[:, None] % 3, torch.zeros(9, 0))
-    with pytest.raises(ValueError, match="compares numbers with Gaussian noise, and there is no such column"):
+    with pytest.raises(ValueError, match="needs a numeric column with Gaussian noise, and there is none"):
         fit(Layout((), (("k", 3),)), records, Recipe(steps=5, reconstruction="vae_gan"), seed=0)
 
 

@@ -138,7 +138,7 @@ def test_a_critic_of_other_columns_is_refused(vae: VAE) -> None:
     layout = vae.layout
     turned = Layout(layout.numeric[::-1], layout.categorical, layout.context)
     record = Records(torch.zeros(1, 5), torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="the same in another order"):
+    with pytest.raises(ValueError, match="differ from the model's in name, order or role"):
         attribute(vae, record, CellCritic(turned))
 
 

@@ -167,7 +167,7 @@ def test_records_that_do_not_fit_a_device_after_all_are_sent_step_by_step(
     expected = new()
     monkeypatch.setattr(Records, "to", full)
     assert all(torch.equal(a, b) for a, b in zip(_parts(new()), _parts(expected), strict=True))
-    assert "are sent step by step" in caplog.text
+    assert "are sent to it step by step" in caplog.text
 
 
 def _parts(batch: Minibatch) -> list[Tensor]:

@@ -137,27 +137,30 @@ def _learns_finds_explains_and_is_saved(
         ({"encoder": "none", "kl_weight": 0.5}, "encoder none finds the latents .*: leave out .*kl_weight"),
         ({"encoder": "none", "free_nats": 1.0}, "leave out .*free_nats"),
         ({"encoder": "none", "regulariser": "mmd"}, "encoder none finds the latents"),
-        ({"encoder": "exact"}, "encoder exact has a closed form for prior normal alone, not mixture"),
-        ({"encoder": "exact", "prior": "normal"}, "alike for all records, not gaussian: set noise to one of"),
+        ({"encoder": "exact"}, "encoder exact works with prior normal only, not mixture"),
+        (
+            {"encoder": "exact", "prior": "normal"},
+            "the same for all records, not gaussian: set noise to one of",
+        ),
         (
             {"encoder": "exact", "column_noise": {"calls": "poisson"}},
-            "alike for all records, not gaussian, poisson",
+            "the same for all records, not gaussian, poisson",
         ),
         ({"encoder": "exact", "kl_weight": 0.5}, "lowers −log p.x. itself: leave out .*samples, kl_weight"),
         ({"encoder": "exact", "reconstruction": "vae_gan"}, "leave out .*reconstruction"),
         ({"samples": 0}, r"samples must be a whole number in \[1, inf\)"),
         ({"kl_warm_up": 1.5}, r"kl_warm_up must be a number in \[0, 1\]"),
-        ({"kl_cycles": 2}, r"kl_cycles are of the KL's warm-up: set kl_warm_up"),
+        ({"kl_cycles": 2}, r"kl_cycles repeat the KL's warm-up: set kl_warm_up"),
         ({"kl_cycles": 0}, r"kl_cycles must be a whole number in \[1, inf\)"),
         ({"regulariser": "l2"}, "regulariser must be one of kl, mmd, .*, is 'l2'"),
         (
             {"regulariser": "mmd", "samples": 3},
-            "have the KL in them, which regulariser .mmd. leaves out",
+            "include the KL, which regulariser .mmd. leaves out",
         ),
         ({"regulariser": "kernel", "kl_weight": 2.0}, "weigh the KL, .*: set distance_weight"),
         ({"regulariser": "adversarial", "kl_warm_up": 0.2}, "weigh the KL, .*: set adversarial_weight"),
         ({"reconstruction": "gan"}, "reconstruction must be one of likelihood, vae_gan, is 'gan'"),
-        ({"reconstruction": "vae_gan", "samples": 3}, "cannot hold what reconstruction .vae_gan. adds"),
+        ({"reconstruction": "vae_gan", "samples": 3}, "cannot include what reconstruction .vae_gan. adds"),
         ({"adversarial_weight": -1.0}, r"adversarial_weight must be a number in \[0, inf\)"),
         ({"distance_weight": math.inf}, r"distance_weight must be a number in \[0, inf\)"),
     ],
@@ -171,7 +174,7 @@ def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], 
 def test_a_closed_form_for_categories_is_refused(layout: Layout) -> None:
     """Before anything is trained, by their names."""
     recipe = Recipe(encoder="exact", prior="normal", noise="gaussian_shared_sigma")
-    with pytest.raises(ValueError, match=r"numbers alone, not for categories \(colour, shade\)"):
+    with pytest.raises(ValueError, match=r"numeric columns only, not categories \(colour, shade\)"):
         VAE(layout, recipe)
 
 

@@ -110,7 +110,7 @@ def test_a_seed_gives_the_same_samples_again(mixed_vae: VAE, draw: Callable[...,
 
 def test_samples_of_a_conditional_model_need_their_context(mixed_vae: VAE) -> None:
     """Zeros in its place would be an hour that nobody asked for."""
-    with pytest.raises(ValueError, match=r"pass hour for each of the 5 records, a tensor \(5, 1\)"):
+    with pytest.raises(ValueError, match=r"pass hour for each of the 5 records, as a tensor \(5, 1\)"):
         sample(mixed_vae, 5, seed=0)
     with pytest.raises(ValueError, match=r"context must be float32 of shape \(5, 1\), is .* of \(4, 1\)"):
         sample(mixed_vae, 5, context=torch.zeros(4, 1), seed=0)

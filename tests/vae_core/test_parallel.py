@@ -68,7 +68,7 @@ def test_shares_of_a_gradient_add_up_to_it(
 def test_what_cannot_be_shared_is_refused(layout: Layout, draw: Callable[..., Records]) -> None:
     """Other losses look at a minibatch as a whole; and someone's share would be empty."""
     ranks = Ranks(0, 2, torch.device("cpu"))
-    with pytest.raises(ValueError, match="several processes train the default family"):
+    with pytest.raises(ValueError, match="several processes can train the default family"):
         Run(VAE(layout, Recipe()), [draw(50, seed=1)], [0], ranks=ranks)
     with pytest.raises(ValueError, match="minibatch of 1 records cannot be shared by 2"):
         Run(VAE(LAYOUT, Recipe()), [records()[:1]], [0], ranks=ranks)

@@ -290,7 +290,7 @@ def test_a_checkpoint_of_another_fit_is_refused(differs: dict[str, Any], said: s
     kept: list[Checkpoint] = []
     these = {"layout": LAYOUT, "records": draw_records(50, seed=0), "recipe": SHORT, "seed": 0}
     fit(**these, checkpoint=kept.append, checkpoint_every=30)
-    with pytest.raises(OtherFit, match=rf"after step 30 is of another fit, .* in: {said}; .*start anew"):
+    with pytest.raises(OtherFit, match=rf"after step 30 is of another fit, .* in: {said}; .*start again"):
         fit(**these | differs, resume=kept[0])
 
 
@@ -316,5 +316,5 @@ def test_a_checkpoint_that_does_not_say_which_fit_it_is_of_is_refused() -> None:
     kept: list[Checkpoint] = []
     fit(LAYOUT, draw_records(50, seed=0), SHORT, seed=0, checkpoint=kept.append, checkpoint_every=30)
     old = {name: tensor for name, tensor in kept[0].tensors.items() if not name.startswith("of.")}
-    with pytest.raises(OtherFit, match="does not say which fit it is of: an older vae_core made it"):
+    with pytest.raises(OtherFit, match="does not say which fit it belongs to: an older vae_core wrote it"):
         fit(LAYOUT, draw_records(50, seed=0), SHORT, seed=0, resume=Checkpoint(30, old))
