@@ -263,7 +263,7 @@ class Detector:
             state = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
             if state["format"] != FORMAT:
                 raise ModelUnusable(
-                    f"{folder}: detector format {state['format']}, this vaewatch reads {FORMAT}"
+                    f"{folder}: the detector has format {state['format']}, this vaewatch reads only {FORMAT}; train again"
                 )
             tensors = load_file(folder / "weights.safetensors")
             scores = tensors.pop("calibration.scores").numpy()
@@ -272,7 +272,7 @@ class Detector:
             critic = _part(tensors, "critic.")
             if features.layout != vae.layout:
                 raise ModelUnusable(
-                    f"{folder}: features and model are not of one piece: {features.layout.columns}"
+                    f"{folder}: the saved features do not fit the saved model: {features.layout.columns}; train again"
                 )
             counted = state.get("reference")
             reference = Reference.from_dict(counted) if counted else None
@@ -333,7 +333,7 @@ def _fit(
         ) from fault
     except OtherFit as fault:
         raise ModelUnusable(
-            f"{dataset.name}: the training did not go on: {fault}: remove {checkpoint} and train again"
+            f"{dataset.name}: the training cannot resume: {fault}: remove {checkpoint} and train again"
         ) from fault
     except ValueError as fault:  # records that teach nothing, or settings that contradict each other
         raise ModelUnusable(
@@ -375,5 +375,7 @@ def _load_checkpoint(file: Path | None) -> Checkpoint | None:
     try:
         tensors = load_file(file)
     except SafetensorError as fault:
-        raise ModelUnusable(f"{file} cannot be gone on from ({fault}): remove it and train again") from fault
+        raise ModelUnusable(
+            f"the training cannot resume from {file} ({fault}): remove it and train again"
+        ) from fault
     return Checkpoint(int(tensors.pop("_step")), tensors)

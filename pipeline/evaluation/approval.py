@@ -44,7 +44,7 @@ def evidence(
         _decision(challenger),
         *(_measured(said) if said else ()),
         "\n".join(_table(("Made of", *_names(challenger, champion)), _made(challenger, champion, said))),
-        f"The same on the records of now: `vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
+        f"To compare the two on the records of now: `vaewatch compare {challenger.dataset} {challenger.version} {champion.version}`"
         if champion
         else "",
     ]

@@ -30,7 +30,7 @@ def likely_cause(evidence: Evidence, gates: Gates) -> str:
         return _measured(evidence, gates)
     more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
     named = f"{', '.join(changed[:MOST_NAMED])}{more}"
-    return f"other settings than the champion's: {named}; else, {_measured(evidence, gates)}"
+    return f"its settings differ from the champion's: {named}; if not that, {_measured(evidence, gates)}"
 
 
 def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tuple[str, ...]:
@@ -45,19 +45,19 @@ def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tupl
     if not (theirs and evidence.serves and refused):
         return ()
     found = [
-        f"where these days are an event, or wrong: label them anomaly or data_error, a group at once (vaewatch review groups {name}); "
+        f"if these days are an event, or wrong: label them anomaly or data_error, a group at a time (vaewatch review groups {name}); "
         "the next training leaves them out",
-        "where they are how it will be: label them expected_change, set train.window_days in the dataset's file to the days since the "
-        f"change, so that few of before are learned, and train again (vaewatch train {name})",
+        "if it will stay like this: label them expected_change, set train.window_days in the dataset's file to the days since the "
+        f"change, so that little from before is learned, and train again (vaewatch train {name})",
     ]
     if "collapse" not in refused:
         version = evidence.challenger.version
         found.append(
-            f"or have it serve all the same ({_beside(evidence)}): "
+            f"or promote it all the same ({_beside(evidence)}): "
             f"vaewatch promote {name} --version {version} --by WHO --reason WHY"
         )
     found.append(
-        "until then, flag.cap in the dataset's file has no more of a batch flagged than people can look at, the most severe"
+        "until then, set flag.cap in the dataset's file to as many flags a batch as people can look at: the most severe stay"
     )
     return tuple(found)
 
@@ -97,10 +97,10 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
     if other and one.n_learned < FEW_LEARNED * other.n_learned:
         return f"it learned from {one.n_learned:,} records, the champion from {other.n_learned:,}: look at what the window holds (vaewatch status)"
     if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
-        return f"its latents say {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
+        return f"its latents carry only {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
     if theirs := _beyond(evidence, gates):
         return (
-            f"the champion flags {theirs.value:.3g} times as many of these records as promised: many odd ones were learned as normal, "
+            f"the champion flags {theirs.value:.3g} times as many of these records as promised: it learned many odd ones as normal, "
             "or what is normal has changed"
         )
     return _of_recall(evidence) or (
@@ -113,12 +113,12 @@ def _of_recall(evidence: Evidence) -> str:
     one, other = evidence.challenger, evidence.champion
     lost = {kind: difference.value for kind, difference in evidence.recall_differences.items()}
     if one.flag_rate and one.flag_rate.high < 1 and lost.get("shifted", 0) < -0.1:
-        return "its threshold lies far above ordinary records, as where many odd ones were learned from: look at the window's batches"
+        return "its threshold lies far above ordinary records, as happens where it learned many odd ones: look at the window's batches"
     if lost and min(lost, key=lambda kind: lost[kind]) in {"swapped", "several"}:
-        return "what goes together in a record was not learned: columns joined or sorted apart, too few steps (train.recipe), or too few records"
+        return "it did not learn which values go together in a record: columns were joined or sorted apart, or there were too few steps (train.recipe) or records"
     if other and one.kl_divergence < QUIETER * other.kl_divergence:
         return (
-            f"its latents say {one.kl_divergence:.2g} nats of a record, the champion's {other.kl_divergence:.2g}: what goes together in a "
-            "record was learned less, as where columns were joined or sorted apart, or steps were few (train.recipe)"
+            f"its latents carry {one.kl_divergence:.2g} nats of a record, the champion's {other.kl_divergence:.2g}: it learned less of which "
+            "values go together in a record, as happens where columns were joined or sorted apart, or steps were few (train.recipe)"
         )
     return ""

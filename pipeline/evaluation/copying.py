@@ -35,8 +35,8 @@ def environment(name: str, here: Settings) -> Installation:
     given = {key for key in os.environ if key.startswith(prefix)}
     if not given & {f"{prefix}TRACKING_URI", f"{prefix}HOME", f"{prefix}REGISTRY_PREFIX"}:
         raise ConfigError(
-            f"--to {name}: where is it? Set {prefix}TRACKING_URI to its MLflow, or {prefix}HOME to its home folder; "
-            f"{prefix}DATASETS to its dataset files, where they are not these"
+            f"--to {name}: nothing says where it is; set {prefix}TRACKING_URI to its MLflow, or {prefix}HOME to its home folder, "
+            f"and {prefix}DATASETS if its dataset files are not these"
         )
     there = Settings(_env_prefix=prefix)
     if f"{prefix}DATASETS" not in given:
@@ -45,7 +45,9 @@ def environment(name: str, here: Settings) -> Installation:
         own = f"sqlite:///{there.home / 'mlflow.db'}" if f"{prefix}HOME" in given else here.tracking
         there = there.model_copy(update={"tracking_uri": own})
     if (there.tracking, there.registry_prefix) == (here.tracking, here.registry_prefix):
-        raise ConfigError(f"--to {name}: that is the MLflow and the prefix of this installation")
+        raise ConfigError(
+            f"--to {name}: its MLflow and registry prefix are those of this installation; set {prefix}TRACKING_URI or {prefix}REGISTRY_PREFIX to others"
+        )
     return Installation(there)
 
 
@@ -66,9 +68,9 @@ def misfits(folder: Path, promised: str, dataset: Dataset) -> list[str]:
         if column is None or column.role == "ignored":
             found.append(f"column {name!r}, which the model reads, is {'ignored' if column else 'not there'}")
     if detector.about.get("derived", {}) != derived.definitions(dataset):
-        found.append("derived columns are made differently")
+        found.append("its derived columns are defined differently")
     if contract_hash(dataset) != promised:
         found.append(
-            f"its contract is {contract_hash(dataset)}, the model's records kept {promised or 'an unknown one'}"
+            f"its contract is {contract_hash(dataset)}, the model was trained under {promised or 'an unknown one'}"
         )
     return found

@@ -98,7 +98,7 @@ def _either(fails: bool, why: str, *, value: str, beside: str = "", bound: str) 
 
 def _collapse(case: _Case) -> Finding:
     least, one = case.gates.collapse.least, case.one
-    why = f"a gross error scores above an ordinary record {one.gross:.0%} of the time only"
+    why = f"a gross error scores above an ordinary record only {one.gross:.0%} of the time"
     if one.distinct < DISTINCT:
         why = "nearly every record has the same score, or none"
     return _either(
@@ -117,7 +117,7 @@ def _recall(case: _Case) -> Finding:
         return _said("not judged", case.uncompared or case.few, value=found)
     theirs = other.recall or 0.0
     if theirs < margin:
-        why = f"{case.rival} itself finds {theirs:.0%} of the injected anomalies"
+        why = f"{case.rival} itself finds only {theirs:.0%} of the injected anomalies"
         return _said("not judged", why, value=found, beside=_percent(other.recall))
     by_kind = case.evidence.recall_differences
     kind = min(by_kind, key=lambda k: by_kind[k].value)
@@ -173,7 +173,7 @@ def _negative_elbo(case: _Case) -> Finding:
         return _said("not judged", case.uncompared, value=value)
     theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nats more pass"
     if difference is None or difference.n < FEWEST_HELD:
-        why = "not both were trained to an evidence bound, or their categories differ"
+        why = "at least one was not trained to an evidence bound, or their categories differ"
         return _said("not judged", why, value=value, beside=theirs, bound=bound)
     return _either(
         difference.value - Z * difference.error > margin,
@@ -193,7 +193,7 @@ def _flag_rate(case: _Case) -> Finding:
 
 
 def _p_values(case: _Case) -> Finding:
-    words = "{:.3g} times as many records as there should be have p-values up to 5 %"
+    words = "gives p-values up to 5 % to {:.3g} times as many records as it should"
     theirs = case.other.tail_rate if case.other else None
     return _in_band(case.gates.p_values, case.one.tail_rate, theirs, case.one.in_tail.n, words, case.rival)
 
@@ -209,7 +209,7 @@ def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words
     }
     outside = mine.high < band.lowest or mine.low > band.highest
     if outside and theirs and (theirs.value <= mine.value if mine.value < 1 else theirs.value >= mine.value):
-        return _said("passed", f"outside the band, but {rival} is further", **row)
+        return _said("passed", f"outside the band, but {rival} is further out", **row)
     return _either(outside, words.format(mine.value), **row)
 
 
@@ -219,7 +219,7 @@ def _churn(case: _Case) -> Finding:
         n_flags = churn.either if churn else 0
         return _said("not judged", case.uncompared or f"only {n_flags} flags in the newest days")
     share = Share(churn.differ, churn.either)
-    why = f"{churn.differ} of {churn.either} flags of the newest days are one version's alone: reviewers will see other records"
+    why = f"{churn.differ} of {churn.either} flags of the newest days come from only one of the two versions: reviewers will see other records"
     return _either(
         share.interval(Z)[0] > most,
         f"{why}; look at the examples (vaewatch compare)",
@@ -281,12 +281,12 @@ def _kept(case: _Case) -> Finding:
         return _said("not judged", case.uncompared)
     lost = [one for one in case.evidence.lost if one not in case.gates.kept.allowed]
     named = f"{', '.join(lost[:5])}{'…' * (len(lost) > 5)}"
-    why = f"confirmed anomalies that {case.rival} flags are ordinary to it: {named}"
+    why = f"it finds confirmed anomalies ordinary that {case.rival} flags: {named}"
     return _either(
         bool(lost),
-        f"{why}; allow them by promote.gates.kept.allowed",
+        f"{why}; to accept that, list them in promote.gates.kept.allowed",
         value=str(len(lost) or "none"),
-        bound="none may be, but those in promote.gates.kept.allowed",
+        bound="none passes, except those in promote.gates.kept.allowed",
     )
 
 

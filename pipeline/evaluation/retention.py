@@ -49,7 +49,7 @@ def reasons_to_keep(
         if number == previous and "previous" not in version.aliases:
             yield "previous"
         if number in published:
-            yield f"published scores of {_counted(published[number], 'batch', 'batches')} are its"
+            yield f"it gave the published scores of {_counted(published[number], 'batch', 'batches')}"
         if number in judged:
             yield f"{_counted(judged[number], 'record that it flagged was', 'records that it flagged were')} judged"
         yield from (f"{copy} shares its files" for copy in copies.get(number, ()))

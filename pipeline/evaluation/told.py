@@ -89,7 +89,7 @@ def told(kept: Mapping[str, Any], sentence: str) -> Told:
     one, other = evidence["challenger"], evidence["champion"]
     names = heads(one["version"], other["version"] if other else None)
     churn = evidence["churn"] or {"either": 0, "differ": 0, "examples": ()}
-    differ = f"{churn['differ']} of {churn['either']} flags among {evidence['n_newest']:,} records of the newest days are one version's alone"
+    differ = f"{churn['differ']} of {churn['either']} flags among {evidence['n_newest']:,} records of the newest days come from only one of the two versions"
     return Told(
         outcome=OUTCOME[decision["outcome"]],
         sentence=bare(sentence),
@@ -188,10 +188,10 @@ def _facts(version: ModelVersion) -> dict[str, str]:
 
 def _measured_on(evidence: Mapping[str, Any]) -> str:
     seen = "neither has seen" if evidence["champion"] else "it has not seen"
-    held = f"{evidence['n_holdout']:,} records held out, that {seen}, {evidence['n_recent']:,} of them of the newest days"
+    held = f"{evidence['n_holdout']:,} held-out records that {seen}, {evidence['n_recent']:,} of them of the newest days"
     return (
         f"{held} (seven, or those of its shadow); flags are compared on {evidence['n_newest']:,} records of these days, "
-        f"held out or not; of batches {evidence['first_batch']} to {evidence['last_batch']}"
+        f"held out or not; all from batches {evidence['first_batch']} to {evidence['last_batch']}"
     )
 
 

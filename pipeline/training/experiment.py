@@ -134,7 +134,7 @@ def fit(
     learned, calibrating = training_set.split_calibration(dataset, records.table)
     if not learned.num_rows or not calibrating.num_rows:
         raise NotReady(
-            f"{dataset.name}: {records.table.num_rows} records are too few to split off those for calibration"
+            f"{dataset.name}: {records.table.num_rows} records are too few to learn from some and calibrate on others; wait for more batches"
         )
     parts = dataset, learned, calibrating, records.anomalies
     curves: list[tuple[int, dict[str, float]]] = []

@@ -131,7 +131,7 @@ def _tried(when: TrainingWhen, since: Since) -> Iterator[tuple[bool, str]]:
     if when.drift:
         n = len(since.drifted)
         named = f": {'; '.join(since.drifted[:3])}" if n else ""
-        yield n > 0, f"{n} batches since have drifted{named}"
+        yield n > 0, f"{n} batch{' has' if n == 1 else 'es have'} drifted since{named}"
 
 
 def _drifted(ledger: Ledger, dataset: str, batches: Sequence[BatchState]) -> list[str]:

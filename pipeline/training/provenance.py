@@ -86,7 +86,7 @@ class Note:
                 f"{'.'.join(map(str, e['loc']))}: {sentence_of(e['msg'])}" for e in fault.errors()
             )
             raise ModelUnusable(
-                f"{today.name}: its settings of then cannot be read by vaewatch {version('vaewatch')}: {reasons}"
+                f"{today.name}: vaewatch {version('vaewatch')} cannot read the settings that were trained with: {reasons}"
             ) from fault
 
 
@@ -166,7 +166,7 @@ def changed_verdicts(then: Note, dataset: str, odd: Sequence[Record], normal: Se
     for what, was, now in (("anomalies", then.left_out, odd), ("normal records", then.normal, normal)):
         new, gone = turned(was, dataset, [record for record in now if record[0] in inside], now)
         if new or gone:
-            found.append(f"verdicts: {new} {what} found since, {gone} no longer held to be")
+            found.append(f"verdicts: {new} {what} added since, {gone} no longer judged so")
     return found
 
 

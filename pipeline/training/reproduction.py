@@ -81,7 +81,9 @@ def reproduce(
     if not window.batches:
         raise NotReady(f"{today.name}: this installation has none of the batches that the version learned")
     if not lost and window.fingerprint != fingerprint:
-        raise ModelUnusable(f"{today.name}: the note of the training is not of this version's data")
+        raise ModelUnusable(
+            f"{today.name}: the note of the training describes other data than this version learned"
+        )
     moved = provenance.changed_batches(note, current)
     read, gone = tables, ""
     if moved:
@@ -98,7 +100,11 @@ def reproduce(
         changed += [f"{why}; read as of version {note.records_version} of the table" for why in moved]
     if not difference:
         return Reproduction("", (), (*changed, *likely))
-    return Reproduction(difference, tuple(likely) or ("nothing that was noted differs",), tuple(changed))
+    return Reproduction(
+        difference,
+        tuple(likely) or ("of something that was not noted: all that was noted is the same",),
+        tuple(changed),
+    )
 
 
 def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]]:
@@ -114,7 +120,7 @@ def _window(note: Note, dataset: str, ledger: Ledger) -> tuple[Window, list[str]
         if known:
             states.append(replace(known[-1], n_accepted=batch["n_accepted"]))
         else:
-            lost.append(f"batch {batch['batch_id']} as it was is not in the ledger any more")
+            lost.append(f"batch {batch['batch_id']}, as it was delivered then, is not in the ledger any more")
     if missing := [i for i in (*note.left_out, *note.normal) if i not in records]:
         lost.append(f"{len(missing)} verdicts are not in the database any more")
     odd, normal = (tuple(records[i] for i in ids if i in records) for ids in (note.left_out, note.normal))

@@ -184,7 +184,7 @@ def test_a_challenger_that_learned_shuffled_columns_is_refused_by_the_gates_as_t
     assert judged.outcome == "refused", judged.reason
     failed = {f.gate for f in judged.decision.findings if f.verdict == "failed" and f.level == "required"}
     assert "negative_elbo" in failed
-    assert "what goes together" in judged.decision.cause
+    assert "values go together" in judged.decision.cause
     assert judged.champion == 1
 
 
@@ -211,7 +211,7 @@ def test_a_better_challenger_serves_and_a_rollback_gives_the_scores_of_before(go
 @pytest.mark.parametrize(
     ("what", "seed", "words"),  # a seed of its own, or it would be the version that there is
     [
-        (shuffled, 1, "what goes together"),
+        (shuffled, 1, "values go together"),
         (contaminated, 2, "odd ones"),
         (few, 3, "it learned from 110 records, the champion from "),
         ("collapsed", 4, "they collapsed onto the prior"),

@@ -123,7 +123,7 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
         (
             "batch:",
             "derived: {jump: amount - lag(amount) OVER by_time}\nbatch:",
-            "derived columns are made differently",
+            "its derived columns are defined differently",
         ),
     ],
     ids=["contract", "features", "derived"],

@@ -110,8 +110,8 @@ def test_verdicts_are_those_of_then(scored: Place) -> None:
     assert verdicts.judged(here.ledger, scored.name)[0] == []
     found = reproduce(scored, version)
     assert found.outcome == "equal"
-    assert found.since == ("verdicts: 0 anomalies found since, 1 no longer held to be",)
-    assert reproduce(scored, 1).since == ("verdicts: 1 normal records found since, 0 no longer held to be",)
+    assert found.since == ("verdicts: 0 anomalies added since, 1 no longer judged so",)
+    assert reproduce(scored, 1).since == ("verdicts: 1 normal records added since, 0 no longer judged so",)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,10 @@ def test_verdicts_are_those_of_then(scored: Place) -> None:
     [
         (lambda _: None, "has no training.json"),
         (lambda note: note | {"format": 99}, "has format 99"),
-        (lambda note: note | {"batches": note["batches"][1:]}, "not of this version's data"),
+        (
+            lambda note: note | {"batches": note["batches"][1:]},
+            "describes other data than this version learned",
+        ),
     ],
     ids=["none", "format", "another's"],
 )

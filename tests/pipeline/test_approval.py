@@ -67,7 +67,7 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     assert told["verdicts say"] == [
         "–", "precision 0.75 (0.60 to 0.86; 40 judged); recall 0.00 to 1.00 (12 sampled: too few to say more)"
     ]  # fmt: skip
-    assert lines[-1] == "The same on the records of now: `vaewatch compare orders 2 1`"
+    assert lines[-1] == "To compare the two on the records of now: `vaewatch compare orders 2 1`"
     text = "\n".join(lines)
     assert "not the challenger" not in text
     assert "calibration" not in text  # numbers of its own days tell nothing beside another's
@@ -84,7 +84,7 @@ def test_a_first_version_and_one_that_was_overtaken_are_told_as_such() -> None:
     alone = evidence(version(2, "challenger", **tags), None, kept)
     assert "good enough to be first" in alone
     assert "| Made of | Version 2 |\n|---|---|" in alone
-    assert "one version's alone" not in alone
+    assert "only one of the two versions" not in alone
 
 
 def test_what_speaks_against_a_version_comes_first() -> None:

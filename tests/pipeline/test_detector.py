@@ -196,7 +196,9 @@ def test_a_checkpoint_that_is_of_no_use_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelUnusable, match=rf"in: records; .*remove {file} and train again"):
         Detector.train(dataset, readings(200, 3), readings(50, 2), **settings)
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ModelUnusable, match=rf"{file} cannot be gone on from .*remove it and train again"):
+    with pytest.raises(
+        ModelUnusable, match=rf"the training cannot resume from {file} .*remove it and train again"
+    ):
         Detector.train(dataset, readings(200, 1), readings(50, 2), **settings)
 
 

@@ -118,7 +118,7 @@ def listed(number: int, *aliases: str, **said: Any) -> dict[str, Any]:
         "version": number, "aliases": list(aliases), "trained_at": "2026-01-29T02:00:00.000+00:00",
         "window": "2026-01-01..2026-01-28", "metrics": NUMBERS, "holdout": {"n": 6295, "recall": 0.678, "negative_elbo": 51.5},
         "decision": "promote", "decision_reason": "as good as version 1 by collapse, recall", "rejected_by": "", "copied_from": "",
-        "kept": ["published scores of 28 batches are its", "one of the newest 10"], **said,
+        "kept": ["it gave the published scores of 28 batches", "one of the newest 10"], **said,
     }  # fmt: skip
 
 
@@ -178,10 +178,10 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
         "threshold 21.24 nats",
         "promoted 2026-02-01 03:00 UTC by ann: [newer] days",
         "rolled back 2026-02-02 03:00 UTC by bob: too many flags",
-        "keeps it: published scores of 28 batches are its; one of the newest 10",
+        "keeps it: it gave the published scores of 28 batches; one of the newest 10",
         "passed 2026-02-01 02:00 UTC: as good as version 1 by",
         "note recall_floor: at its threshold it finds 0.2% of the injected anomalies",
-        "measured on 1,000 records held out, that neither has seen, 500 of them of the newest days",
+        "measured on 1,000 held-out records that neither has seen, 500 of them of the newest days",
         "flags are compared on 5,000 records of these days, held out or not",
         "shifted 70.0% 72.0%",
     ):

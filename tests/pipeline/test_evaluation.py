@@ -156,7 +156,7 @@ def failed(decision: Decision) -> set[str]:
 @pytest.mark.parametrize(
     ("what", "gates", "words"),
     [
-        ("shuffled", {"recall", "negative_elbo"}, "what goes together in a record was not learned"),
+        ("shuffled", {"recall", "negative_elbo"}, "it did not learn which values go together in a record"),
         ("contaminated", {"recall"}, "its threshold lies far above ordinary records"),
         ("collapsed", {"recall", "negative_elbo"}, "collapsed onto the prior; lower train.recipe.kl_weight"),
         ("ten rows", {"recall", "negative_elbo"}, "it learned from 30 records, the champion from 11,500"),
@@ -207,9 +207,7 @@ def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
     )
     decision = decide(evidence, Gates())
     assert "recall" in failed(decision), decision.sentence
-    assert (
-        "times as many of these records as promised: many odd ones were learned as normal" in decision.cause
-    )
+    assert "times as many of these records as promised: it learned many odd ones as normal" in decision.cause
     event, regime, promotion, meanwhile = decision.ways
     assert "label them anomaly or data_error" in event
     assert "set train.window_days" in regime
@@ -317,7 +315,7 @@ def test_where_no_injected_kind_tells_the_latents_do(judged: Callable[..., Evide
     assert shuffled.champion
     known = {k: d for k, d in shuffled.differences.items() if not k.startswith("recall of ")}
     for says, words in (
-        (2.4, "its latents say 2.4 nats of a record, the champion's 5.4"),
+        (2.4, "its latents carry 2.4 nats of a record, the champion's 5.4"),
         (4.0, "trained too"),
     ):
         one = replace(shuffled.challenger, kl_divergence=says)
@@ -345,7 +343,7 @@ def test_each_judged_gate_says_its_number_its_unit_what_it_is_and_what_passes(
         ("baselines", r"[\d.]+%", r"[\w ]+: [\d.]+%", "up to 5 percentage points fewer pass"),
         ("negative_elbo", r"-?[\d.]+ nats", r"-?[\d.]+ nats", "up to 1 nats more pass"),
         ("flag_rate", r"[\d.]+ times", r"[\d.]+ times", "0.1 to 3 times pass"),
-        ("kept", "none", "", "none may be, but those in promote.gates.kept.allowed"),
+        ("kept", "none", "", "none passes, except those in promote.gates.kept.allowed"),
     ):
         row = said[gate]
         assert re.fullmatch(value, row.value)
@@ -381,8 +379,8 @@ def test_what_was_set_otherwise_is_the_first_thing_to_look_at(judged: Callable[.
     }
     cause = decide(replace(judged("shuffled", "good"), changed=changed), Gates()).cause
     assert cause.startswith(
-        "other settings than the champion's: train.recipe.steps 150 (was 1200), train.recipe.minibatch 150 (was 1200), "
-        "train.recipe.seed 150 (was 1200) and 1 more; else, what goes together in a record was not learned"
+        "its settings differ from the champion's: train.recipe.steps 150 (was 1200), train.recipe.minibatch 150 (was 1200), "
+        "train.recipe.seed 150 (was 1200) and 1 more; if not that, it did not learn which values go together in a record"
     )
 
 

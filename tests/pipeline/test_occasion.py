@@ -29,7 +29,7 @@ QUIET = Since(n_records=0, n_learned=1000, n_verdicts=0, age_days=0.5, drifted=(
         ({"new_share": 0.1}, {"n_learned": 0}, "inf% new records (trains at 10.0%)"),
         ({"new_verdicts": 3}, {"n_verdicts": 4}, "4 new verdicts (trains at 3)"),
         ({"age_days": 7}, {"age_days": 7.0}, "the newest version is 7.0 days old (trains at 7)"),
-        ({"drift": True}, {"drifted": ("day4 (b: moved)",)}, "1 batches since have drifted: day4 (b: moved)"),
+        ({"drift": True}, {"drifted": ("day4 (b: moved)",)}, "1 batch has drifted since: day4 (b: moved)"),
     ],
 )
 def test_any_one_thing_is_enough_and_none_is_a_reason_to_skip(

@@ -213,7 +213,7 @@ def test_every_version_that_stays_says_why() -> None:
     assert found == {
         1: ("1 record that it flagged was judged",),
         2: ("previous",),
-        3: ("champion", "published scores of 12 batches are its"),
+        3: ("champion", "it gave the published scores of 12 batches"),
         4: ("prod.orders version 1 shares its files",),
         5: ("one of the newest 2",),
         6: ("challenger", "one of the newest 2"),
