@@ -85,4 +85,4 @@ def notes(dataset: str, found: Mapping[str, Sequence[str]], batch_ids: Sequence[
         yield f"{key} {words(behind)}; score it again: vaewatch score {dataset} {key} --force"
     if len(runs) > NAMED:
         n = sum(map(len, runs[NAMED:]))
-        yield f"{n} more batches look back on others than they were scored with: vaewatch status {dataset}"
+        yield f"{n} more batches look back on others delivered, changed or refused after they were scored: vaewatch status {dataset}"

@@ -66,7 +66,9 @@ class Registry:
         if artifacts is None and database is not None:
             artifacts = database.parent / "mlartifacts"
         if artifacts is None and not self._connection.is_server:
-            raise ConfigError(f"models have no place beside {self._connection.shown}: give a folder for them")
+            raise ConfigError(
+                f"models cannot be stored beside {self._connection.shown}: give a folder for them"
+            )
         if isinstance(artifacts, Path):
             artifacts = artifacts.absolute().as_uri()
         self._artifacts = None if self._connection.is_server else artifacts

@@ -60,7 +60,7 @@ class Connection:
         self.is_server = uri.startswith(("http:", "https:", "databricks"))
         if self.database is None and not ADDRESSES.fullmatch(uri.partition(":")[0]):
             raise ConfigError(
-                f"VAEWATCH_TRACKING_URI: {self.shown} is no place for a model registry; "
+                f"VAEWATCH_TRACKING_URI: MLflow keeps no model registry at {self.shown}; "
                 "use sqlite:////folder/mlflow.db, postgresql://… or https://…"
             )
 

@@ -62,8 +62,8 @@ class FlagRule:
 
     @property
     def words(self) -> str:
-        """review_budget 2 in the place of review_budget 20: above 31.5 nats, 24.1 before; half were noise"""
-        other = f" in the place of {self.before}" if self.before not in {None, self.rule} else ""
+        """review_budget 2 instead of review_budget 20: above 31.5 nats, 24.1 before; half were noise"""
+        other = f" instead of {self.before}" if self.before not in {None, self.rule} else ""
         was = self.threshold_before
         earlier = "" if was in {None, self.threshold} else f", {number(was)} before"
         above = (
@@ -136,12 +136,12 @@ def give_reason(here: Installation, dataset: Dataset, *, by: str, reason: str) -
         ModelUnusable, RegistryUnreachable, StorageFailed: nothing was written.
     """
     if not reason.strip() or len(reason) > LONGEST_REASON:
-        raise ConfigError(f"{dataset.name}: a reason of 1 to {LONGEST_REASON} characters, please")
+        raise ConfigError(f"{dataset.name}: give a reason of 1 to {LONGEST_REASON} characters")
     if fault := name_fault(by):
         raise ConfigError(f"{dataset.name}: {fault}")
     champion = here.registry.champion(dataset.name)
     if champion is None:
-        raise NotReady(f"{dataset.name} has no champion yet, and nothing is flagged: train first")
+        raise NotReady(f"{dataset.name} has no champion yet, so nothing is flagged: train first")
     threshold = here.detector(champion).threshold(dataset.flag).value
     given = write_down(
         here.ledger, dataset, champion.version, threshold, by=by, reason=reason.replace("\0", "")
@@ -163,7 +163,7 @@ def changes(ledger: Ledger, dataset: str, model_version: int | None = None) -> l
 
 
 def in_words(found: Iterable[FlagRule]) -> list[str]:
-    """Return lines such as: 2026-01-31 03:00 UTC, version 3, ann: review_budget 2 in the place of …"""
+    """Return lines such as: 2026-01-31 03:00 UTC, version 3, ann: review_budget 2 instead of …"""
     return [
         f"{one.at:%Y-%m-%d %H:%M} UTC, version {one.model_version}, {one.by}: {one.words}" for one in found
     ]

@@ -83,7 +83,7 @@ def _let_settle(here: Installation, dataset: Dataset, say: Say) -> None:
     """Wait once: after somebody's first delivery there is nothing else to do."""
     left = unsettled(dataset)
     if left and left.settled_in <= LONGEST_WAIT and not landed(dataset, here.ledger):
-        say(f"{left.files} may still be written: waiting {left.settled_in} s until they have lain still")
+        say(f"{left.files} may still be written: waiting {left.settled_in} s for them to settle")
         time.sleep(left.settled_in)
 
 

@@ -103,7 +103,9 @@ def _still_refused(
     if not n:
         return ()
     are = "is" if n == 1 else "are"
-    return (f"{n} of the {len(unchanged)} unchanged {are} refused: vaewatch quarantine list {dataset.name}",)
+    return (
+        f"{n} of the {len(unchanged)} unchanged batches {are} refused: vaewatch quarantine list {dataset.name}",
+    )
 
 
 def _left(dataset: Dataset) -> str:
@@ -144,7 +146,7 @@ def _validate(
     if found.set_aside and not found.refusal:
         aside = ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items())
         look = f"vaewatch quarantine show {dataset.name} {batch.batch_id}"
-        say(f"set aside: {aside}, not scored; look whether the rule is right: {look}")
+        say(f"set aside: {aside}, not scored; check that the rule is right: {look}")
     if found.ahead and not found.refusal:
         say(f"noted: {found.ahead}")
     checked = replace(

@@ -72,7 +72,7 @@ def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
     name, number = dataset.name, chosen.version
     if n_versions == 1:
         return (
-            f"{name} has version {number} alone, and nothing to compare it with until another one is trained; "
+            f"{name} has only version {number}: there is nothing to compare it with until another one is trained; "
             f"what its gates said: vaewatch versions {name} {number}"
         )
     others = f"name another one; there are {n_versions}: vaewatch versions {name}"

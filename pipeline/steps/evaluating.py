@@ -92,8 +92,8 @@ def _decided(
     key = _key(dataset, window, champion)
     if chosen.tags.get("evaluation_key") == key:
         return chosen, None
-    against = f"version {champion.version}" if champion else "nothing that serves yet"
-    say(f"evaluating version {chosen.version} against {against}")
+    against = f"against version {champion.version}" if champion else "alone: no version serves yet"
+    say(f"evaluating version {chosen.version} {against}")
     evidence, decision = measure_and_decide(here, dataset, window, chosen, champion)
     whole = {"decision": decision.as_dict(), "evidence": evidence.as_dict()}
     serving = str(champion.version) if champion else ""
@@ -121,7 +121,7 @@ def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, i
     name, decision = dataset.name, judged.tags["decision"]
     if decision != "refuse" and not alias:
         override = f"vaewatch promote {name} --version {judged.version} --reason WHY"
-        return f"nothing by itself, as it is not challenger; to promote it all the same: {override}"
+        return f"nothing, as it is not the challenger; to promote it all the same: {override}"
     if alias == "champion":
         return f"nothing: it serves; score what waits: vaewatch score {name}"
     return next_step_of(dataset, judged.version, decision, serves=serves, is_for_people=is_for_people)

@@ -49,8 +49,8 @@ def reproduce(
     chosen, noted = here.registry.note(dataset.name, version)
     registered = here.model(chosen)
     took = chosen.metrics.get("training_seconds")
-    as_long = f": about {took:,.0f} s, as its training took" if took else ""
-    say(f"training version {version} again by what was noted of it{as_long}")
+    as_long = f"; this takes about {took:,.0f} s, as its training did" if took else ""
+    say(f"training version {version} again from what was noted of it{as_long}")
     with here.scratch(dataset, "reproduce") as scratch:
         found = reproduction.reproduce(
             dataset,
@@ -116,7 +116,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
         f"vaewatch evaluate {dataset_name}",
         f"vaewatch promote {dataset_name} --version {made.version} --reason WHY",
     )
-    reason = f"in {there.registry.shown}; what lets it serve, there: {judge}, or without the gates {serve}"
+    reason = f"in {there.registry.shown}; to let it serve, run there: {judge}, or without the gates: {serve}"
     outcome = "copied" if is_new else "unchanged"
     return Receipt(
         "copy",
@@ -234,8 +234,8 @@ def prune(
         retention.remove(path)
     replaced = _replaced(here, dataset, [n for n, why in reasons.items() if why], dry_run=dry_run)
     say(
-        f"{name}: {len(removed)} trainings, {len(left)} files and folders and {len(replaced)} files of rows that were "
-        f"replaced {'would go' if dry_run else 'are gone'}"
+        f"{name}: {'would remove' if dry_run else 'removed'} {len(removed)} trainings, {len(left)} files and folders, and "
+        f"{len(replaced)} files of replaced rows"
     )
     return Pruned(
         "prune",

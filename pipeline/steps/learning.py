@@ -169,7 +169,9 @@ def follow(
             say(f"{trained} {now.step:,} of {now.steps:,} steps, loss {now.loss:.2f} nats a record")
         last = now.step
         if has_critic and trained == AGAIN and now.step == now.steps:
-            say("learning to tell which cell of a record is wrong, for the reasons: about as long as a fit")
+            say(
+                "learning to tell which cell of a record is wrong, for the reasons; this takes about as long as a fit"
+            )
 
     return tell
 

@@ -187,4 +187,4 @@ def _n(count: int | None) -> str:
 
 
 def odd_as_a_whole(above_usual: float) -> str:
-    return f"odd as a whole: scores higher than usual, {above_usual:.0%} of its records above a normal one"
+    return f"odd as a whole: {above_usual:.0%} of its records score above a normal one, more than usual"

@@ -55,7 +55,7 @@ def score(
     states = [current[b] for b in sorted(current) if matches(key, b)]
     if not states and key is not None and RANGE not in key:
         raise NotReady(
-            f"{dataset_name}: batch {key!r} was never validated; {meant(key, current)} (what has landed is by `vaewatch validate {dataset_name}`)"
+            f"{dataset_name}: batch {key!r} was never validated; {meant(key, current)} (`vaewatch validate {dataset_name}` takes in what has landed)"
         )
     waiting = [s for s in states if s.status == "accepted" or (force and s.status == "scored")]
     receipts = [  # a refused batch is news only to who asks for it: validation has reported it

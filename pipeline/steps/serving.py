@@ -77,7 +77,7 @@ def _already(here: Installation, dataset: Dataset, version: int) -> str:
     """Say whose promotion holds where a promotion was already done, by somebody else or by an earlier try."""
     tags = here.registry.version(dataset.name, version).tags
     by, at = tags.get("promoted_by", "somebody"), tags.get("promoted_at", "an earlier time")
-    return f"it serves already (promoted {at} by {by}): nothing was changed, and no reason added"
+    return f"it serves already (promoted {at} by {by}): nothing was changed, and the reason was not recorded"
 
 
 def _chosen(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
@@ -102,8 +102,8 @@ def _check_override(
         raise NotReady(f"{dataset.name}: {against}; to promote it all the same: {anyway}")
     if against and not reason:
         raise NotReady(
-            f"{dataset.name}: {against}; nothing changed: say why it is promoted all the same: {anyway}, or a note to an "
-            "approval that is asked again"
+            f"{dataset.name}: {against}; nothing was changed; to promote it all the same, give a reason: {anyway}, or "
+            "a note when the approval is asked again"
         )
 
 
@@ -306,4 +306,4 @@ def _scored_before(here: Installation, dataset: Dataset, before: int | None, now
         return f"nothing: version {now} scores what lands from now on"
     keep = f"{len(batches)} batches keep" if len(batches) > 1 else "one batch keeps"
     again = f"vaewatch score {name} {'..'.join(dict.fromkeys((batches[0], batches[-1])))} --force"
-    return f"{keep} the flags of version {before}; to score them again by version {now}: {again}"
+    return f"{keep} the flags of version {before}; to score them again with version {now}: {again}"

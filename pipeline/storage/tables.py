@@ -108,7 +108,7 @@ class Tables:
             yield
         except (DeltaError, OSError, pa.ArrowException) as fault:
             raise StorageFailed(
-                f"table {self.uri(table)}, batch {batch_id}: {fault}; nothing was published, what was there still is"
+                f"table {self.uri(table)}, batch {batch_id}: {fault}; nothing was published, the earlier content is still there"
             ) from fault
 
     def _patiently(self, table: TableName, work: Callable[[], object]) -> None:

@@ -132,7 +132,7 @@ def test_an_approval_over_an_objection_needs_a_note(dataset_file: DatasetFile, t
         seen = {"version": 2, "objection": asked.objection, "is_challenger": asked.is_challenger}
         for note in ("", " \n"):
             with pytest.raises(
-                NotReady, match=r"nothing changed: say why .* vaewatch promote orders --version 2"
+                NotReady, match=r"nothing was changed; .* give a reason: vaewatch promote orders --version 2"
             ):
                 settle(ti=Answers(seen, note, "Approve"))
         champion, untouched = here.registry.champion("orders"), here.registry.version("orders", 2)

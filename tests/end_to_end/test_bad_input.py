@@ -324,7 +324,7 @@ def test_a_batch_that_stays_refused_is_told_again_at_each_look(shop: Shop) -> No
     """`1 unchanged` sounds as if all were well."""
     shop.refused(orders().drop_columns("kind"), "column 'kind' (string) is missing")
     assert shop.place.validate().notes == (
-        "1 of the 1 unchanged is refused: vaewatch quarantine list orders",
+        "1 of the 1 unchanged batches is refused: vaewatch quarantine list orders",
     )
 
 

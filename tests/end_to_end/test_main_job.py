@@ -379,7 +379,7 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     back = steps.rollback(scored.here, scored.name, **DECIDED)
     assert back.model_version == 1
     again = f"vaewatch score {scored.name} {day} --force"
-    assert back.next == f"one batch keeps the flags of version 2; to score them again by version 1: {again}"
+    assert back.next == f"one batch keeps the flags of version 2; to score them again with version 1: {again}"
     scored.score(day, force=True)
     assert scores_of(scored, day).equals(before)
     with pytest.raises(NotReady, match="no earlier one to go back to"):
@@ -398,7 +398,7 @@ def test_another_budget_without_a_training_is_told_in_the_history_and_on_the_pag
     now = next(row["threshold"] for row in scored.ledger() if row["batch_id"] == day)
     assert now > before
     assert (newest["what"], newest["version"]) == ("threshold", 1)
-    told = f"review_budget 2 in the place of review_budget 20: above {now:.4g} nats, {before:.4g} before"
+    told = f"review_budget 2 instead of review_budget 20: above {now:.4g} nats, {before:.4g} before"
     assert (newest["by"], newest["reason"]) == ("the dataset's file", told)
     here = scored.here
     page = here.page(here.dataset(scored.name), day) / "run.html"

@@ -190,7 +190,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
     """And a rollback then gives the scores of before, to the bit."""
     day = scored.ledger()[0]["batch_id"]
     before = scores(scored, day)
-    with pytest.raises(NotReady, match="payments has version 1 alone, and nothing to compare it with"):
+    with pytest.raises(NotReady, match="payments has only version 1: there is nothing to compare it with"):
         steps.compare(scored.here, scored.name)
     with_gates(
         scored,
@@ -208,7 +208,7 @@ def test_a_refused_challenger_stays_out_until_somebody_overrides_it_by_name(scor
         NotReady, match=r"no challenger; version 2, the newest, was refused: .* --version 2 --reason WHY"
     ):
         promote(scored)
-    with pytest.raises(NotReady, match=r"say why it is promoted all the same: vaewatch promote"):
+    with pytest.raises(NotReady, match=r"to promote it all the same, give a reason: vaewatch promote"):
         promote(scored, 2, override=True, reason="")
     assert scored.here.registry.champion(scored.name).version == 1  # type: ignore[union-attr]
 

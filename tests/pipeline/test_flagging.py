@@ -24,10 +24,10 @@ from .review_data import put, row
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ({"review_budget": 20}, {"review_budget": 12.5}, "review_budget 12.5 in the place of review_budget 20: above 9 nats, 7 before"),
-        ({"error_rate": 0.001}, {"review_budget": 5}, "review_budget 5 in the place of error_rate 0.001: above 9 nats, 7 before"),
-        ({"review_budget": 5}, {"review_budget": 5, "cap": 9}, "review_budget 5, cap 9 in the place of review_budget 5: above 9 nats, 7 before"),
-        ({"review_budget": 5}, {"false_discovery_rate": 0.1}, "false_discovery_rate 0.1 in the place of review_budget 5: each batch has its own threshold, 7 before"),
+        ({"review_budget": 20}, {"review_budget": 12.5}, "review_budget 12.5 instead of review_budget 20: above 9 nats, 7 before"),
+        ({"error_rate": 0.001}, {"review_budget": 5}, "review_budget 5 instead of error_rate 0.001: above 9 nats, 7 before"),
+        ({"review_budget": 5}, {"review_budget": 5, "cap": 9}, "review_budget 5, cap 9 instead of review_budget 5: above 9 nats, 7 before"),
+        ({"review_budget": 5}, {"false_discovery_rate": 0.1}, "false_discovery_rate 0.1 instead of review_budget 5: each batch has its own threshold, 7 before"),
     ],
     ids=["budget", "rate", "cap", "false-discovery rate"],
 )  # fmt: skip
@@ -129,7 +129,7 @@ def test_the_overview_and_a_shell_tell_what_changed(
     flagging.write_down(here.ledger, make_dataset(flag={"review_budget": 30}), 3, 7.0)
     assert "Changes of the rule" not in browser.get("/overview").text
     flagging.write_down(here.ledger, make_dataset(), 3, 9.0, by="<ann>", reason="half of it was noise")
-    told = "review_budget 20 in the place of review_budget 30: above 9 nats, 7 before; half of it was noise"
+    told = "review_budget 20 instead of review_budget 30: above 9 nats, 7 before; half of it was noise"
     page = browser.get("/overview").text
     assert "&lt;ann&gt;" in page
     assert told in page

@@ -10,7 +10,9 @@ from pipeline.config.dataset import Dataset
 from pipeline.steps.learning import follow
 from vae_core import Progress
 
-CRITIC = "learning to tell which cell of a record is wrong, for the reasons: about as long as a fit"
+CRITIC = (
+    "learning to tell which cell of a record is wrong, for the reasons; this takes about as long as a fit"
+)
 
 
 def dataset(**recipe: Any) -> Dataset:
