@@ -64,7 +64,7 @@ def _noise(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
     for name in noise if isinstance(noise, dict) else ():
         if name not in (raw.get("derived") or {}) and columns.get(name, {}).get("role") != "numeric":
             where = ("train", "recipe", "column_noise")
-            yield where, f"column {name!r} has no role numeric: it has no noise model"
+            yield where, f"column {name!r} does not have role numeric, so it takes no noise model"
 
 
 def _encoder(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
@@ -75,7 +75,7 @@ def _encoder(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
         where = ("train", "recipe", "encoder")
         yield (
             where,
-            f"exact has a closed form for numbers alone: column {categories[0]!r} has role categorical",
+            f"exact takes numeric columns only: column {categories[0]!r} has role categorical",
         )
 
 

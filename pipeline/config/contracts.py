@@ -153,7 +153,7 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
         twice = sorted({n for n in schema.names if schema.names.count(n) > 1})
         refusals |= dict.fromkeys(f"column {n!r} is in {file} more than once" for n in twice)
         refusals |= {
-            f"column {n!r} in {file} has a name that the reader needs: rename it": None
+            f"column {n!r} in {file} has a name that vaewatch uses itself: rename it": None
             for n in reserved(schema.names)
         }
         for name, column in dataset.columns.items():

@@ -235,7 +235,7 @@ def holds_tables(path: Path) -> Path:
     Raises ValueError where tables cannot lie under it.
     """
     if found := _UNWRITABLE.search(str(path)):
-        raise ValueError(f"tables cannot lie in {str(path)!r}: {found[0]!r} in a folder's name")
+        raise ValueError(f"tables cannot be stored in {str(path)!r}: a folder's name contains {found[0]!r}")
     return path
 
 

@@ -63,7 +63,9 @@ def read_datasets(folder: Path, only: str | None = None) -> tuple[dict[str, Data
         if twin == name:
             faults.append(f"{path}: dataset {name!r} is also in {found[name].file}, which is the one in use")
         elif twin:
-            faults.append(f"{path}: datasets {twin!r} and {name!r} have the same variables {_prefix(name)}*")
+            faults.append(
+                f"{path}: datasets {twin!r} and {name!r} share the environment variables {_prefix(name)}*; rename one"
+            )
         found.setdefault(name, dataset)
     return found, faults
 
@@ -84,7 +86,9 @@ def load_dataset(path: Path) -> Dataset:
     if not isinstance(raw, dict) or root is None:
         raise ConfigError(f"{path}: must be a mapping of settings, see docs/reference/dataset.md")
     if "file" in raw:
-        twice.append(f"  {_line_of(root, ('file',))}file: unknown key; the file's own path is known")
+        twice.append(
+            f"  {_line_of(root, ('file',))}file: unknown key; leave it out, the file's own path is known"
+        )
     variables = _override(raw, os.environ)
     try:
         dataset = Dataset.model_validate({**raw, "file": path.absolute()})

@@ -36,7 +36,7 @@ def about_column(dataset: Dataset, name: str, *, learned: bool) -> str:
 def about_pair(dataset: Dataset, one: str, other: str, *, learned: bool) -> str:
     """Say what to do about two columns that do not go together as they did."""
     if not _derived(dataset, (one, other)):
-        asked = "ask the source whether one of them is filled from elsewhere"
+        asked = "ask the source whether one of them comes from another place now"
         return f"{asked}; {afterwards(dataset, learned=learned)}"
     behind = dataset.sources((one, other))
     what = "for jumps or spikes that only one of them has" if len(behind) > 1 else "for jumps or spikes"
@@ -49,7 +49,7 @@ def afterwards(dataset: Dataset, *, learned: bool) -> str:
     A training takes in what stays; with a batch that the model was trained on, that has happened.
     """
     if learned:
-        return "where it is a fault, have the batch delivered again: the model learned from it as it is"
+        return "if it is a fault, have the batch delivered again: the model learned from it as it is"
     return f"if it is there to stay, train again: vaewatch train {dataset.name}"
 
 

@@ -36,9 +36,7 @@ def redeliver(dataset: Dataset, *, unreadable: bool) -> str:
     """Say what to do about a refused delivery; no contract mends a file that cannot be read."""
     if unreadable:
         return "have it written and delivered again; it is checked anew by itself"
-    return (
-        f"have it delivered again; where the data is right and the contract wrong, mend {dataset.named_file}"
-    )
+    return f"have it delivered again; if the data is right and the contract wrong, mend {dataset.named_file}"
 
 
 def judge(
@@ -114,8 +112,8 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
             yield _finding(
                 "tail",
                 beyond,
-                f"{now.tail:.1%} of the records have a p-value of {TAIL:g} or less (usually {usual.median:.1%}): more look "
-                "rare than should",
+                f"{now.tail:.1%} of the records have a p-value of {TAIL:g} or less (usually {usual.median:.1%}): more records "
+                "look rare than should",
                 step,
                 now.tail,
                 usual,
@@ -161,9 +159,9 @@ def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Fi
     yield Finding(
         "few_flags",
         "warning",
-        f"{flagged:,} records of the last {FEW_IN} batches are flagged where {expected:,.0f} were expected of normal ones: the "
-        "threshold lies too high",
-        "see on the training's page what calibrated it; train again when those days are no longer the newest "
+        f"only {flagged:,} records of the last {FEW_IN} batches are flagged; normal records would give {expected:,.0f}: the "
+        "threshold is too high",
+        "see on the training's page which days calibrated it; train again when they are no longer the newest "
         f"(vaewatch train {dataset.name}), or raise the budget in {dataset.named_file}",
         value=flagged,
         usual=expected,

@@ -120,8 +120,9 @@ def _known(findings: Sequence[Finding], told: Sequence[Finding]) -> tuple[Findin
 
 def _of_strays(dataset: Dataset, state: BatchState) -> Finding:
     """Return the finding on a cut delivery's records of another time, instead of one on too small a day."""
-    others = "1 record is" if state.n_read == 1 else f"{state.n_read:,} records are"
-    what = f"{others} of another time than the delivery's name says, and set aside"
+    one = state.n_read == 1
+    others = "1 record is set aside: its" if one else f"{state.n_read:,} records are set aside: their"
+    what = f"{others} time is not the one in the delivery's name"
     next_step = f"look at them: vaewatch quarantine show {dataset.name} {state.batch_id}"
     return Finding(STRAYS, "warning", what, next_step, value=float(state.n_read))
 

@@ -68,7 +68,7 @@ def _without_effect(finding: Finding) -> Finding:
     lower = _lower(finding.severity)
     step = finding.next_step
     if lower == "notice":
-        step = f"no hurry, scores and flags lie as usual: {step}"
+        step = f"no hurry, scores and flags are as usual: {step}"
     return replace(finding, severity=lower, next_step=step)
 
 

@@ -179,7 +179,9 @@ def test_two_datasets_that_the_same_variable_would_set_are_a_fault(dataset_file:
     dataset_file("orders-eu")
     dataset_file("orders_eu")
     found = next(iter(parse().import_errors.values()))
-    assert "datasets 'orders-eu' and 'orders_eu' have the same variables VAEWATCH_ORDERS_EU__*" in found
+    assert (
+        "datasets 'orders-eu' and 'orders_eu' share the environment variables VAEWATCH_ORDERS_EU__*" in found
+    )
 
 
 def test_a_missing_folder_of_datasets_is_said(datasets: Path) -> None:

@@ -384,7 +384,7 @@ def test_a_name_that_reading_needs_is_refused(shop: Shop) -> None:
     """The file says its records' places itself; which would be the true one?"""
     shop.refused(
         orders().append_column("file_row_number", pa.array(range(N))),
-        "column 'file_row_number' in b1.parquet has a name that the reader needs: rename it",
+        "column 'file_row_number' in b1.parquet has a name that vaewatch uses itself: rename it",
     )
 
 

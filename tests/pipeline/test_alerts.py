@@ -190,7 +190,7 @@ def test_a_refused_delivery_is_told(place: Installation) -> None:
     text = (place.settings.home / "alerts.txt").read_text(encoding="utf-8")
     assert "sensors b7: 1 alarm" in text
     assert "no column fee" in text
-    assert "where the data is right and the contract wrong, mend dags/datasets/sensors.yaml" in text
+    assert "if the data is right and the contract wrong, mend dags/datasets/sensors.yaml" in text
 
 
 def test_of_a_file_that_cannot_be_read_no_contract_is_to_be_mended(place: Installation) -> None:
@@ -215,8 +215,8 @@ def test_records_of_another_time_are_told_as_that(place: Installation) -> None:
         ((said[name], step),) = [(f.what, f.next_step) for f in found.findings]
         assert step == f"look at them: vaewatch quarantine show sensors {name}"
     assert said == {
-        "2026-01_undated": "4 records are of another time than the delivery's name says, and set aside",
-        "2026-02_undated": "1 record is of another time than the delivery's name says, and set aside",
+        "2026-01_undated": "4 records are set aside: their time is not the one in the delivery's name",
+        "2026-02_undated": "1 record is set aside: its time is not the one in the delivery's name",
     }
 
 

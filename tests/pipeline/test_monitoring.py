@@ -193,7 +193,7 @@ def test_no_training_is_advised_for_a_batch_that_the_model_learned() -> None:
         )
         assert new.next_step.endswith("; if it is there to stay, train again: vaewatch train plant")
         assert learned.next_step.endswith(
-            "; where it is a fault, have the batch delivered again: the model learned from it as it is"
+            "; if it is a fault, have the batch delivered again: the model learned from it as it is"
         )
         assert "train again" not in learned.next_step
 
@@ -222,7 +222,7 @@ def test_what_does_not_show_in_the_scores_weighs_less(above: float, severity: st
     near = replace(FAR_OUT, divergence=0.02, shift=0.13)
     (slight,) = (f for f in told([*days, plant(above, load=near)], dataset=PLANT)[-1] if f.column)
     assert slight.severity == ("notice" if severity == "warning" else "warning")
-    assert slight.next_step.startswith("no hurry, scores and flags lie as usual: ask") == (above == 0.5)
+    assert slight.next_step.startswith("no hurry, scores and flags are as usual: ask") == (above == 0.5)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,10 @@ def test_a_week_that_flags_next_to_nothing_is_no_good_news() -> None:
     found = told([QUIET] * 7 + [silent] * 9)
     assert not any(found[:13])
     assert [(f.key, f.severity) for f in found[13]] == [("few_flags", "warning")]
-    assert "14 records of the last 7 batches are flagged where 140 were expected" in found[13][0].what
+    assert (
+        "only 14 records of the last 7 batches are flagged; normal records would give 140"
+        in found[13][0].what
+    )
     assert not any(told([replace(QUIET, n_flagged=0, expected_flagged=2.0)] * 9)), (
         "14 expected: too few to say"
     )

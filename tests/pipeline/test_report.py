@@ -77,7 +77,7 @@ def test_what_to_do_about_a_refused_delivery_is_what_may_help() -> None:
     file that cannot be read.
     """
     of_schema = replace(STATE, status="refused", reason="column 'fee' is missing", fingerprint="of its bytes")
-    either = "have it delivered again; where the data is right and the contract wrong, mend dags/datasets/sensors.yaml"
+    either = "have it delivered again; if the data is right and the contract wrong, mend dags/datasets/sensors.yaml"
     assert trust(SENSORS, of_schema, None, 0).next_step == either
     broke = replace(of_schema, set_aside={"missing_value:a": 9})
     look = "see the rules that its records broke, with examples, on its contract's page; "
