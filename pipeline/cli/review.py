@@ -176,12 +176,18 @@ def review_export(
         bool, typer.Option("--history", help="a row for everything that was said: who, when, note, undone")
     ] = False,
 ) -> None:
-    """Write flagged records with what their verdicts come to, or the history of verdicts, to a file."""
+    """Write flagged records, and others that were judged, with values and what their verdicts come to, or the
+    history of verdicts, to a file.
+    """
     from pipeline.installation import Installation
     from pipeline.results import export
 
-    write, what = (export.history, "entries") if history else (export.flagged, "flagged records")
-    typer.echo(f"wrote {write(Installation(), dataset, out, batch_id=batch)} {what} to {out}")
+    if history:
+        n = export.history(Installation(), dataset, out, batch_id=batch)
+        return typer.echo(f"wrote {n:,} entr{'y' if n == 1 else 'ies'} to {out}")
+    n, n_more = export.records(Installation(), dataset, out, batch_id=batch)
+    others = f" and {n_more:,} other{'s' * (n_more != 1)} with a verdict" if n_more else ""
+    return typer.echo(f"wrote {n:,} flagged record{'s' * (n != 1)}{others} to {out}")
 
 
 @verbs.command("stats")

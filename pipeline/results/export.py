@@ -1,7 +1,7 @@
 """Results as files for other programs: Parquet, CSV, JSON Lines.
 
-Belongs here: flagged records, the history of verdicts, and how a value is written. Does not: what is shown
-(views.py).
+Belongs here: flagged and judged records, the history of verdicts, and how a value is written. Does not: what
+is shown (views.py).
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.records import verdicts
 from pipeline.results.views import ORDER, reasons_text, stands
+from pipeline.review import queue
 from pipeline.review.queued import Reason, oddness
+from pipeline.storage.tables import Tables
 
 _WHEN = pa.timestamp("us", "UTC")
 HISTORY = pa.schema([
@@ -43,25 +46,74 @@ HISTORY = pa.schema([
 ])
 
 
-def flagged(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:
-    """Write flagged records to .parquet, .csv (reasons as text) or .jsonl; return how many.
+def records(
+    here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None
+) -> tuple[int, int]:
+    """Write flagged records, and every other one that a verdict stands on, with their values, how they came
+    into the queue (`kind`), how they are odd and what their verdicts come to, to .parquet, .csv (reasons as
+    text) or .jsonl; returns how many of either.
 
-    They come with how they are odd and what their verdicts come to.
+    A judged record that is not stored any more, as another delivery took its place, has no values.
 
     Raises:
         ConfigError: another suffix.
         NotReady: nothing was scored yet.
     """
     _check(out)
-    tables = here.tables(here.dataset(dataset_name))
+    dataset = here.dataset(dataset_name)
+    tables = here.tables(dataset)
     if not tables.exists("scores"):
         raise NotReady(f"{dataset_name}: nothing was scored yet; run `vaewatch run {dataset_name}`")
-    table = tables.read("scores", batch_id=batch_id, flag=True).sort_by(ORDER)
-    given = verdicts.history(here.ledger, dataset_name)
-    stand = [stands(given, i) for i in table["anomaly_id"].to_pylist()]
-    how = [oddness([Reason(**one) for one in reasons or []]) for reasons in table["reasons"].to_pylist()]
-    table = table.append_column("oddness", pa.array(how, pa.string()))
-    return _write(table.append_column("verdict", pa.array(stand, pa.string())), out)
+    flagged = tables.read("scores", batch_id=batch_id, flag=True)
+    given = verdicts.history(here.ledger, dataset.name)
+    names = {*flagged["anomaly_id"].to_pylist()}
+    more = [
+        entries[-1]
+        for name, entries in given.items()
+        if name not in names and stands(given, name) and batch_id in {None, entries[-1].batch_id}
+    ]
+    rows = pa.Table.from_pylist(list(_unflagged(tables, more)), flagged.schema)
+    kinds = queue.kinds(here.ledger, [entry.anomaly_id for entry in more]) | dict.fromkeys(names, "flagged")
+    _write(_with_words(pa.concat_tables([flagged, rows]).sort_by(ORDER), kinds, given), out)
+    return len(names), len(more)
+
+
+def _with_words(
+    table: pa.Table, kinds: Mapping[str, str], given: dict[str, list[verdicts.Verdict]]
+) -> pa.Table:
+    """Rows of `scores` with what the queue says of them."""
+    ids, why = table["anomaly_id"].to_pylist(), table["reasons"].to_pylist()
+    of_flagged = [kinds.get(name) == "flagged" for name in ids]
+    said = {
+        "kind": [kinds.get(name) for name in ids],
+        "oddness": [
+            oddness([Reason(**one) for one in reasons or []]) if is_flagged else None
+            for reasons, is_flagged in zip(why, of_flagged, strict=True)
+        ],
+        "verdict": [stands(given, name) for name in ids],
+    }
+    for name, texts in said.items():
+        table = table.append_column(name, pa.array(texts, pa.string()))
+    return table
+
+
+def _unflagged(tables: Tables, judged: Sequence[verdicts.Verdict]) -> Iterator[dict[str, Any]]:
+    """Rows of `scores`, as flagged records have them, of others that somebody judged; the table `records` has
+    their values.
+    """
+    by_batch: dict[str, dict[str, str]] = {}
+    for entry in judged:
+        by_batch.setdefault(entry.batch_id, {})[entry.record_key] = entry.anomaly_id
+    for batch_id, names in by_batch.items():
+        these = pc.field("record_key").isin([*names])
+        scores = tables.dataset("scores", [batch_id], flag=False).to_table(filter=these).to_pylist()
+        stored = tables.dataset("records", [batch_id], flag=False)
+        kept = stored.to_table(columns=["record_key", "record"], filter=these).to_pylist()
+        scored = {row["record_key"]: row for row in scores}
+        values = {row["record_key"]: row["record"] for row in kept}
+        for key, name in names.items():
+            known = {"batch_id": batch_id, "record_key": key, "flagged": False, "anomaly_id": name}
+            yield scored.get(key, {}) | known | {"record": values.get(key)}
 
 
 def history(here: Installation, dataset_name: str, out: Path, *, batch_id: str | None = None) -> int:

@@ -231,6 +231,17 @@ def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
     return found
 
 
+def kinds(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, str]:
+    """Why some records are in the queue: flagged, sampled or cleared."""
+    found: dict[str, str] = {}
+    with ledger.transaction() as connection:
+        for some in chunks(anomaly_ids):
+            these = queue.c.anomaly_id.in_(some)
+            rows = connection.execute(sa.select(queue.c.anomaly_id, queue.c.kind).where(these))
+            found |= {row.anomaly_id: row.kind for row in rows}
+    return found
+
+
 def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, str | None]:
     """Return the rows before and after a place in the order of the pages; None at an end."""
     with ledger.transaction() as connection:

@@ -6,6 +6,7 @@ Belongs here: routes. Does not: the shapes that they take and give (shapes.py), 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -171,11 +172,13 @@ def export_file(
     batch: Annotated[Text | None, Query(max_length=250)] = None,
     history: Annotated[bool, Query(description="a row for everything that was said")] = False,
 ) -> FileResponse:
-    """Flagged records with what their verdicts come to, or the history of verdicts, as a file."""
+    """Flagged records, and others that were judged, with values and what their verdicts come to, or the
+    history of verdicts, as a file.
+    """
     scope.datasets(request, dataset)
     folder = tempfile.TemporaryDirectory(prefix="vaewatch-export-")
-    out = FilePath(folder.name) / f"{dataset}-{'verdicts' if history else 'flagged'}.{format}"
-    write = export.history if history else export.flagged
+    out = FilePath(folder.name) / f"{dataset}-{'verdicts' if history else 'records'}.{format}"
+    write: Callable[..., object] = export.history if history else export.records
     try:
         write(request.app.state.here, dataset, out, batch_id=batch)
     except BaseException:

@@ -138,7 +138,7 @@ def test_before_anything_was_scored_there_is_nothing_or_a_next_step(
     """A list may be empty; who asks for a file is told what to run."""
     assert views.flagged(here, "payments") == []
     with pytest.raises(NotReady, match="run `vaewatch run payments`"):
-        export.flagged(here, "payments", tmp_path / "out.csv")
+        export.records(here, "payments", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -240,7 +240,7 @@ def test_all_flagged_records_are_exported_most_severe_first(
 ) -> None:
     """Three formats, one content: for a notebook, a program, a spreadsheet."""
     out = tmp_path / "new folder" / f"out{suffix}"
-    assert export.flagged(here, "payments", out) == 4
+    assert export.records(here, "payments", out) == (4, 0)
     if suffix == ".parquet":
         rows = pq.read_table(out).to_pylist()
     elif suffix == ".jsonl":
@@ -265,8 +265,8 @@ def test_all_flagged_records_are_exported_most_severe_first(
 @pytest.mark.usefixtures("flagged_rows")
 def test_one_batch_is_exported_alone(here: Installation, tmp_path: Path) -> None:
     """The day that somebody asks about."""
-    assert export.flagged(here, "payments", tmp_path / "a.jsonl", batch_id="a") == 2
-    assert export.flagged(here, "payments", tmp_path / "none.csv", batch_id="unknown") == 0
+    assert export.records(here, "payments", tmp_path / "a.jsonl", batch_id="a") == (2, 0)
+    assert export.records(here, "payments", tmp_path / "none.csv", batch_id="unknown") == (0, 0)
     header, *rows = (tmp_path / "none.csv").read_text().splitlines()
     assert header.endswith("reasons,record.amount,record.=note")
     assert rows == []
@@ -279,7 +279,7 @@ def test_an_unknown_format_is_refused_and_nothing_is_written(
 ) -> None:
     """A file with the wrong content under the right name is worse than none."""
     with pytest.raises(ConfigError, match=r"write to \.parquet, \.csv or \.jsonl"):
-        export.flagged(here, "payments", tmp_path / name)
+        export.records(here, "payments", tmp_path / name)
     assert not (tmp_path / name).exists()
 
 
@@ -288,7 +288,7 @@ def test_a_line_of_json_is_read_by_strict_readers(
 ) -> None:
     """An interval without an end: JSON has no word for infinity."""
     publish("a", scored("a", 0, anomaly_id="aa11", reasons=[REASONS[0] | {"high": float("inf")}]))
-    assert export.flagged(here, "payments", tmp_path / "out.jsonl") == 1
+    assert export.records(here, "payments", tmp_path / "out.jsonl") == (1, 0)
 
     def refuse(word: str) -> None:
         raise ValueError(word)
@@ -308,7 +308,7 @@ def test_a_spreadsheet_runs_nothing_that_a_stranger_wrote(
         given = {"record": record, "reasons": reasons, "terms": [{"column": formula, "nats": 1.0}]}
         rows.append(scored("a", i, anomaly_id=f"{i}", record_key=formula, **given))
     publish("a", *rows)
-    export.flagged(here, "payments", tmp_path / "out.csv")
+    export.records(here, "payments", tmp_path / "out.csv")
     cells = [cell for row in csv_rows(tmp_path / "out.csv") for cell in row]
     for cell in cells:
         harmless = not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
