@@ -86,7 +86,7 @@ def review_list(
     """Records that wait for a person: the newest day first, on a day the most severe first."""
     from pipeline.display.review import print_queue
     from pipeline.installation import Installation
-    from pipeline.review import queue
+    from pipeline.review import choices, queue
     from pipeline.review.filters import Filters
 
     here = Installation()
@@ -105,6 +105,7 @@ def review_list(
         reviewer=reviewer,
         suppressed=hidden,
     )
+    choices.check(here, chosen)
     found = queue.page(here.ledger, chosen, limit=limit)
     if as_json:
         print_json(found.rows)
@@ -112,7 +113,8 @@ def review_list(
         counted = None if search else queue.counts(here.ledger, chosen)["kind"]
         if counted and kind in {"sampled", "cleared"}:
             counted = {kind: counted.get(kind, 0)}
-        print_queue(found.rows, state, counted, has_more=found.more_after is not None)
+        others = {} if found.rows else choices.instead(here.ledger, chosen)
+        print_queue(found.rows, state, counted, has_more=found.more_after is not None, others=others)
 
 
 @verbs.command("show")
@@ -181,11 +183,15 @@ def review_export(
     """
     from pipeline.installation import Installation
     from pipeline.results import export
+    from pipeline.review import choices
+    from pipeline.review.filters import Filters
 
+    here = Installation()
+    choices.check(here, Filters(dataset=here.dataset(dataset).name, batch=batch))
     if history:
-        n = export.history(Installation(), dataset, out, batch_id=batch)
+        n = export.history(here, dataset, out, batch_id=batch)
         return typer.echo(f"wrote {n:,} entr{'y' if n == 1 else 'ies'} to {out}")
-    n, n_more = export.records(Installation(), dataset, out, batch_id=batch)
+    n, n_more = export.records(here, dataset, out, batch_id=batch)
     others = f" and {n_more:,} other{'s' * (n_more != 1)} with a verdict" if n_more else ""
     return typer.echo(f"wrote {n:,} flagged record{'s' * (n != 1)}{others} to {out}")
 

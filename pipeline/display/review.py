@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -34,6 +35,8 @@ OTHERS = {
     "sampled": "drawn at random from those not flagged: judged, they tell what is missed (--kind sampled)",
     "cleared": "that a later scoring no longer flags (--kind cleared)",
 }
+OPTIONS = {"driver": "--driver", "model_version": "--model-version", "reviewer": "--reviewer"}
+MOST_NAMED = 5  # other choices of a filter that lets nothing through
 LEGEND = (
     "explains: how much of what makes the record odd would go if the column had its expected value",
     "adds: nats that its own value adds to the score, by how surprising it is, given the others",
@@ -42,16 +45,26 @@ LEGEND = (
 
 
 def print_queue(
-    found: Sequence[Listed], state: str, counted: Mapping[str, int] | None, *, has_more: bool
+    found: Sequence[Listed],
+    state: str,
+    counted: Mapping[str, int] | None,
+    *,
+    has_more: bool,
+    others: Mapping[str, Mapping[Any, int]] = MappingProxyType({}),
 ) -> None:
     """Print records of the review queue with their reasons.
 
     Args:
         counted: how many there are by kind, shown or not; None where they were searched for and not counted.
+        others: where nothing was found: how many records other choices of a filter have.
     """
     out = console()
     if not found:
-        out.print("no record of the queue is like that; --state any shows those that were judged, too")
+        judged = "" if state == "any" else "; --state any shows those that were judged, too"
+        out.print(f"no record of the queue is like that{judged}")
+        for name, choices in others.items():
+            if choices:
+                out.print(escape(f"with another {OPTIONS[name]}: {_choices(choices)}"))
     elif out.width < BESIDE:
         for row in found:
             which, day, key, severity, score, why, state = _listed(row)
@@ -68,6 +81,13 @@ def print_queue(
         console().print(told)
     if has_more:
         console().print(f"the first {len(found)} are shown; more: --limit, or the page: vaewatch review")
+
+
+def _choices(choices: Mapping[Any, int]) -> str:
+    """Those with most records, each with how many."""
+    named = [f"{value} ({n:,})" for value, n in list(choices.items())[:MOST_NAMED]]
+    more = f" and {len(choices) - MOST_NAMED:,} more" if len(choices) > MOST_NAMED else ""
+    return f"{', '.join(named)}{more}"
 
 
 def _listed(row: Listed) -> tuple[str, ...]:

@@ -125,14 +125,13 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
         query = sa.select(verdicts).where(verdicts.c.act == without_nul(act), verdicts.c.verdict != WITHDRAWN)
         mine = connection.execute(query.order_by(verdicts.c.number)).all() if act else []
         if not mine or mine[0].by != by:
-            whose = (
-                f"it is {mine[0].by}'s: give a verdict of your own instead"
-                if mine
-                else "there is no such act"
-                if act
-                else f"{by} has no verdict that could be taken back"
-            )
-            raise NotReady(f"nothing was undone: {whose}")
+            if not mine:
+                raise NotReady(
+                    no_act(act)
+                    if act
+                    else f"nothing was undone: {by} has no verdict that could be taken back"
+                )
+            raise NotReady(f"nothing was undone: it is {mine[0].by}'s: give a verdict of your own instead")
         again = sa.select(verdicts.c.withdraws).where(
             verdicts.c.withdraws.in_(query.with_only_columns(verdicts.c.number))
         )
@@ -148,6 +147,14 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
             _restate(connection, dataset, [entry for entry in entries if entry["dataset"] == dataset])
         ids = [entry["anomaly_id"] for entry in entries]
         return Judged(undone, tuple(ids), _in_conflict(connection, ids), ())
+
+
+def no_act(act: str) -> str:
+    """What is said of an act that is none."""
+    return (
+        f"nothing was undone: there is no such act as {act[:60]!r}; one is named where its verdict is given, and in "
+        "the history that `vaewatch review export DATASET FILE --history` writes; without a name your newest is taken back"
+    )
 
 
 def newest_act(ledger: Ledger, *, by: str) -> str | None:

@@ -175,7 +175,7 @@ def export_file(
     """Flagged records, and others that were judged, with values and what their verdicts come to, or the
     history of verdicts, as a file.
     """
-    scope.datasets(request, dataset)
+    scope.dataset(request, dataset)
     folder = tempfile.TemporaryDirectory(prefix="vaewatch-export-")
     out = FilePath(folder.name) / f"{dataset}-{'verdicts' if history else 'records'}.{format}"
     write: Callable[..., object] = export.history if history else export.records

@@ -14,6 +14,7 @@ from fastapi import HTTPException, Request
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.misread import meant
 from pipeline.review import judging, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Whole
@@ -36,7 +37,7 @@ def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | No
     if dataset is None:
         return known(request).reads
     if not known(request).may_read(dataset):
-        raise NotReady(_no_dataset(dataset))
+        raise NotReady(_no_dataset(request, dataset))
     return dataset
 
 
@@ -49,12 +50,14 @@ def dataset(request: Request, name: str) -> Dataset:
     datasets(request, name)
     here: Installation = request.app.state.here
     if name not in here.datasets():
-        raise NotReady(_no_dataset(name))
+        raise NotReady(_no_dataset(request, name))
     return here.dataset(name)
 
 
-def _no_dataset(dataset: str) -> str:
-    return f"there is no dataset {dataset!r} here, or it is not yours to read"
+def _no_dataset(request: Request, dataset: str) -> str:
+    here: Installation = request.app.state.here
+    mine = [name for name in here.datasets() if known(request).may_read(name)]
+    return f"there is no dataset {dataset!r} here, or it is not yours to read: {meant(dataset, mine)}"
 
 
 def one(request: Request, anomaly_id: str) -> Whole:
@@ -81,7 +84,7 @@ def write(request: Request, *names: str, otherwise: str = "") -> None:
     """
     for name in names:
         if not known(request).may_read(name):
-            raise NotReady(otherwise or _no_dataset(name))
+            raise NotReady(otherwise or _no_dataset(request, name))
         if not known(request).may_judge(name):
             raise HTTPException(403, f"you may read {name} here, not write: ask for a role that may")
 
@@ -96,7 +99,7 @@ def act(request: Request, given: str = "") -> str:
     """Return an act that may be taken back, by default the reviewer's newest; empty where there is none."""
     ledger = _ledger(request)
     found = given or judging.newest_act(ledger, by=known(request).name) or ""
-    write(request, *judging.datasets(ledger, found), otherwise="nothing was undone: there is no such act")
+    write(request, *judging.datasets(ledger, found), otherwise=judging.no_act(found))
     return found
 
 

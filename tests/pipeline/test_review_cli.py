@@ -21,7 +21,7 @@ from pipeline import display
 from pipeline.cli import app
 from pipeline.config.settings import Settings
 from pipeline.display import beside
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.review import compare, effects, judging, queue, record, rule_words, suppression
 from pipeline.review.filling import plain
@@ -29,7 +29,7 @@ from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
 from pipeline.storage.ledger import Ledger
 
-from .review_data import DATASET, put, reason, row
+from .review_data import DATASET, put, reason, row, score
 
 
 @pytest.fixture
@@ -363,6 +363,66 @@ def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -
     undone = [CliRunner().invoke(app, ["review", "undo", act, "--by", "ann"]).stdout for _ in range(2)]
     assert undone[0].startswith("withdrawn: 1 verdict of ann")
     assert undone[1].startswith("nothing changed: all that was said then had been taken back before")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("list", "payments", "--driver", "amuont"),
+            "no column 'amuont' of payments: did you mean 'amount'?",
+        ),
+        (("list", "payments", "--driver", "zz"), "no column 'zz' of payments: there are amount, at, country"),
+        (("list", "--driver", "zz"), "no column 'zz': there are amount, at, country"),
+        (("list", "--batch", "2026-01-3"), "no batch '2026-01-3': did you mean '2026-01-31'?"),
+        (("undo", "999", "--by", "ann"), "no such act as '999'; one is named where its verdict is given"),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_those_there_are(
+    shell: Callable[..., Any], arguments: tuple[str, ...], said: str
+) -> None:
+    """An empty list of a column that is none looks as if all was well."""
+    here = Installation()
+    score(here, [row("k", "2026-01-31")])
+    refused = shell(*arguments)
+    assert isinstance(refused, ConfigError | NotReady)
+    assert said in str(refused)
+
+
+@pytest.mark.usefixtures("shell")
+def test_no_file_is_written_of_a_batch_that_is_none(tmp_path: Path) -> None:
+    """The same of an export."""
+    out = tmp_path / "out.csv"
+    refused = CliRunner().invoke(app, ["review", "export", "payments", str(out), "--batch", "nope"])
+    assert "no batch 'nope' of payments: there is none" in str(refused.exception)
+    assert not out.exists()
+
+
+def test_columns_and_batches_of_before_are_listed_still(shell: Callable[..., Any]) -> None:
+    """The queue keeps what it held when the dataset's file named them; a column that nothing is odd in is no
+    mistake.
+    """
+    put(Installation().ledger, [row("k", driver="gone")])
+    assert [one["driver"] for one in shell("list", "payments", "--driver", "gone")] == ["gone"]
+    assert len(shell("list", "--batch", "2026-01-30")) == 1
+    assert shell("list", "--driver", "country") == []
+
+
+def test_where_a_choice_has_no_records_others_are_named(shell: Callable[..., Any]) -> None:
+    """Who misspells a reviewer, or asks of a version that scored nothing, sees which there are."""
+    ledger = Installation().ledger
+    put(ledger, rows := [*(row(f"k{i}") for i in range(3)), row("fee", driver="fee")])
+    judging.give(ledger, [rows[0]["anomaly_id"]], "normal", by="ann")
+    for arguments, said in {
+        ("--driver", "country"): "with another --driver: amount (2), fee (1)",
+        ("--model-version", "9"): "with another --model-version: 3 (3)",
+        ("--reviewer", "an", "--state", "any"): "with another --reviewer: ann (1)",
+    }.items():
+        text = CliRunner().invoke(app, ["review", "list", *arguments]).stdout
+        assert text.splitlines()[1] == said
+    text = CliRunner().invoke(app, ["review", "list", "--state", "conflict"]).stdout
+    assert "with another" not in text
+    assert shell("list", "--model-version", "9") == []
 
 
 def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..., Any]) -> None:

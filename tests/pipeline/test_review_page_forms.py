@@ -17,7 +17,7 @@ from pipeline.results import export
 from pipeline.review import judging, queue, record
 from pipeline.review.filters import Filters
 
-from .review_data import put, row
+from .review_data import DATASET, put, row
 from .review_page import as_role, csrf
 
 
@@ -414,6 +414,21 @@ def test_what_was_said_is_exported_by_the_api_too(
     stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
     refused = stranger.get("/api/export/payments", params={"format": form, "history": True})
     assert (refused.status_code, "seen" in refused.text) == (404, False)
+
+
+def test_a_dataset_that_is_none_is_answered_with_ones_own(browser: TestClient, here: Installation) -> None:
+    """Not with folders of the server, nor with other people's datasets."""
+    (here.settings.datasets / "secrets.yaml").write_text(DATASET.replace("payments", "secrets"))
+    for history in (False, True):
+        unknown = browser.get("/api/export/paymnets", params={"history": history})
+        assert unknown.status_code == 404
+        assert unknown.json()["detail"].endswith("or it is not yours to read: did you mean 'payments'?")
+    stranger = as_role(here, may_write=True, reads=frozenset({"payments"}))
+    for name in ("nope", "secrets"):
+        refused = stranger.get(f"/api/export/{name}")
+        assert refused.json() == {
+            "detail": f"there is no dataset {name!r} here, or it is not yours to read: there is payments"
+        }
 
 
 def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(
