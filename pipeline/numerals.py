@@ -1,15 +1,20 @@
 """How numbers are written for people: commas between thousands, in whole numbers and in fractions alike.
 
-Belongs here: one number, and one that is given as text. Does not: which texts are codes, where 007 differs
-from 7; their column says so.
+Belongs here: one number, one that is given as text, and a value of a record. Does not: which texts are codes,
+where 007 differs from 7; their column says so.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
 WHOLE = re.compile(r"-?\d{1,20}")
 FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
+PLAIN = re.compile(r"-?\d+(\.\d+)?")
+FLOAT32 = 3e38  # larger numbers are no float32
+LONG = 14  # characters; nobody typed a longer double
 LARGE = 1e15  # from here on, a double's fraction is too coarse to show
 
 
@@ -31,3 +36,31 @@ def from_text(text: str, digits: int = 6) -> str:
     if WHOLE.fullmatch(text):
         return f"{int(text):,}"
     return number(float(text), digits) if FRACTION.fullmatch(text) else text
+
+
+def in_full(value: Any, is_quantity: bool = False) -> str:
+    """Format a value of a record with all its digits; what is no number as text.
+
+    Fractions get commas between thousands, and so does every number of a quantity, a decimal that is kept as
+    text included.
+    """
+    if isinstance(value, float) and math.isfinite(value):
+        return _exact(value)
+    text = str(value)
+    return _marked(text) if is_quantity and PLAIN.fullmatch(text) else text
+
+
+def _exact(value: float) -> str:
+    """Format a double with all the digits that were typed; one that came from a float32, with its digits."""
+    text = f"{value:.15g}"
+    if len(text) > LONG and not value.is_integer() and abs(value) < FLOAT32:
+        import numpy as np
+
+        if float(near := np.float32(value)) == value:
+            text = str(near)
+    return text if "e" in text else _marked(text)
+
+
+def _marked(text: str) -> str:
+    digits, point, fraction = text.partition(".")
+    return f"{'-' * digits.startswith('-')}{int(digits.removeprefix('-')):,}{point}{fraction}"

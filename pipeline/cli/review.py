@@ -160,8 +160,8 @@ def review_show(
         beside["scored_by"] = scored_by(*of)
     if as_json:
         return print_json(asdict(found) | {"derived": derived} | beside)
-    print_one(found, derived, record.derivations(of[1], found))
-    return print_beside(found, beside)
+    print_one(found, derived, record.derivations(of[1], found), of[1].quantities)
+    return print_beside(found, beside, of[1].quantities)
 
 
 verbs.command("groups")(labels.groups)

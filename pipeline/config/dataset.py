@@ -320,6 +320,12 @@ class Dataset(Strict):
         """The columns, then the derived ones."""
         return {**self.columns, **{name: derived.column for name, derived in self.derived.items()}}
 
+    @property
+    def quantities(self) -> frozenset[str]:
+        """The columns, derived ones too, whose whole numbers are no codes."""
+        columns = self.with_derived.items()
+        return frozenset(name for name, one in columns if one.is_quantity and one.role == "numeric")
+
     def sources(self, names: Iterable[str]) -> list[str]:
         """Return the file's own columns behind these: themselves, or the sources of a derived one."""
         read = " ".join(self.derived[name].sql if name in self.derived else f'"{name}"' for name in names)

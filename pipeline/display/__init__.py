@@ -21,6 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline.numerals import in_full
+
 NAME = "vaewatch"
 VERBS = (
     "compare", "copy", "doctor", "evaluate", "history", "init", "metrics", "promote", "prune", "quarantine", "report",
@@ -136,6 +138,11 @@ def fitted(text: str, most: int) -> str:
 def shown(value: Any) -> str:
     """Format a value of a record, which may be missing."""
     return "missing" if value is None else str(value)
+
+
+def marked(value: Any, is_quantity: bool = False) -> str:
+    """The same with commas between thousands, as the pages have them."""
+    return "missing" if value is None else in_full(value, is_quantity)
 
 
 def shortened(text: str, most: int) -> str:

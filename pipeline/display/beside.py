@@ -5,12 +5,13 @@ model versions.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from pipeline.display import columns, console, fitted, shown
+from pipeline.display import columns, console, fitted, marked
 from pipeline.numerals import from_text
 
 if TYPE_CHECKING:
@@ -24,16 +25,17 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 LONGEST = 40  # characters of a value
 
 
-def print_beside(row: Whole, beside: Mapping[str, Any]) -> None:
+def print_beside(row: Whole, beside: Mapping[str, Any], quantities: Collection[str]) -> None:
     """Print what was asked for about a record, in the order it was looked up.
 
     Args:
         beside: those of clearing, nearest, neighbours and scored_by that were asked for.
+        quantities: columns whose whole numbers are no codes.
     """
     printed: dict[str, Callable[[Whole, Any], None]] = {
         "clearing": print_clearing,
-        "nearest": print_nearest,
-        "neighbours": print_neighbours,
+        "nearest": partial(print_nearest, quantities=quantities),
+        "neighbours": partial(print_neighbours, quantities=quantities),
         "scored_by": print_versions,
     }
     for name, found in beside.items():
@@ -57,21 +59,23 @@ def print_clearing(row: Whole, found: Clearing) -> None:
     )
 
 
-def print_nearest(row: Whole, found: Sequence[Near]) -> None:
+def print_nearest(row: Whole, found: Sequence[Near], *, quantities: Collection[str]) -> None:
     """Print the unflagged records of its batch that are most like it."""
     if not found:
         console().print("there is no unflagged record in its batch to compare with")
         return
     table = columns("normal record like it", "distance, 0 to 1", "differs in (this one's value)")
     for one in found:
+        pairs = ((name, one.record.get(name), row.record.get(name)) for name in one.differs)
         differs = (
-            f"{name} {_value(one.record.get(name))} ({_value(row.record.get(name))})" for name in one.differs
+            f"{name} {_value(theirs, name in quantities)} ({_value(own, name in quantities)})"
+            for name, theirs, own in pairs
         )
         table.add_row(escape(one.record_key), f"{one.distance:.2f}", escape("; ".join(differs) or "nothing"))
     console().print(table)
 
 
-def print_neighbours(_: Whole, found: Neighbours) -> None:
+def print_neighbours(_: Whole, found: Neighbours, *, quantities: Collection[str]) -> None:
     """Print the records around it in time."""
     if len(found.rows) < 2:
         console().print(f"there is no other record {f'of {escape(found.of)} ' if found.of else ''}around it")
@@ -81,15 +85,15 @@ def print_neighbours(_: Whole, found: Neighbours) -> None:
     table = columns("record", *map(escape, names))
     table.columns[0].no_wrap = True
     for one in found.rows:
-        values = (escape(_value(one.record.get(name))) for name in names)
+        values = (escape(_value(one.record.get(name), name in quantities)) for name in names)
         key = escape(fitted(one.record_key, LONGEST)) + " ←" * one.is_this
         table.add_row(key, *values, style="bold" if one.is_this else None)
     console().print(table)
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, is_quantity: bool) -> str:
     """Format a value of a record; a time without fractions of a second."""
-    text = shown(value)
+    text = marked(value, is_quantity)
     return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 
 
@@ -114,7 +118,7 @@ def print_versions(row: Whole, found: Sequence[Scored]) -> None:
             f"{one.trained_at:%Y-%m-%d %H:%M UTC}",
             "" if one.severity is None else f"{one.severity:.1f}",
             "" if one.anomaly_score is None else f"{one.anomaly_score:,.2f}",
-            "" if one.threshold is None else f"{one.threshold:.2f}",
+            "" if one.threshold is None else f"{one.threshold:,.2f}",
             escape(one.why_not or flagged),
             style="bold" if one.model_version == row.model_version else None,
         )

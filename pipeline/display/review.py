@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.padding import Padding
 
-from pipeline.display import BESIDE, columns, console, fitted, shown
+from pipeline.display import BESIDE, columns, console, fitted, marked, shown
 from pipeline.numerals import from_text, number
 from pipeline.results.views import reasons_text
 from pipeline.review.parts import of_score, unnamed_share
@@ -179,10 +179,13 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
     console().print(table)
 
 
-def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Derivation]) -> None:
+def print_one(
+    row: Whole, derived: Mapping[str, Any], derivations: Sequence[Derivation], quantities: Collection[str]
+) -> None:
     """Print everything about one flagged record.
 
     Args:
+        quantities: columns whose whole numbers are no codes.
         derived: the values of its derived columns.
         derivations: how the derived columns among its reasons are computed.
     """
@@ -192,7 +195,7 @@ def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Deri
         f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:,.2f} nats, "
         f"threshold {row.threshold:,.2f}; model version {row.model_version}"
     )
-    out.print(_why(row, derived))
+    out.print(_why(row, derived, quantities))
     for one in derivations:
         out.print(f"[dim]{escape(one.column)} = {escape(one.sql)}[/dim]")
     for line in LEGEND[: 3 if row.kl_weight is not None else 1] if row.reasons else ():
@@ -205,7 +208,7 @@ def print_one(row: Whole, derived: Mapping[str, Any], derivations: Sequence[Deri
         )
 
 
-def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
+def _why(row: Whole, derived: Mapping[str, Any], quantities: Collection[str]) -> Table:
     """Return a table: a line per column, those that explain most first, what is of no column, and the sum."""
     why = {reason.column: reason for reason in row.reasons}
     parts = of_score(row)
@@ -217,7 +220,11 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     for name in dict.fromkeys([*why, *row.record, *named]):
         reason = why.get(name)
         value = row.record.get(name, reason.observed if reason else _rounded(derived.get(name, NOT_STORED)))
-        cells = [escape(name), escape(fitted(_observed(value, reason), 60)), *_expected(reason)]
+        cells = [
+            escape(name),
+            escape(fitted(_observed(value, reason, name in quantities), 60)),
+            *_expected(reason),
+        ]
         table.add_row(*cells, *([adds.get(name, "")] if parts else []), style="bold" if reason else None)
     share = row.kl_share or 0.0
     whole = "of no single column: KL divergence" if share >= LEAST_SHARE else "KL divergence"
@@ -233,11 +240,13 @@ def _why(row: Whole, derived: Mapping[str, Any]) -> Table:
     return table
 
 
-def _observed(value: Any, reason: Reason | None) -> str:
+def _observed(value: Any, reason: Reason | None, is_quantity: bool) -> str:
     """Format a value of the record, marking thousands where the columns to its right do."""
-    if reason is None or not reason.is_quantity or isinstance(value, bool):
+    if reason is None:
+        return marked(value, is_quantity)
+    if not reason.is_quantity:
         return shown(value)
-    return f"{value:,}" if isinstance(value, int | float) else from_text(shown(value))
+    return from_text(value) if isinstance(value, str) else marked(value, True)
 
 
 def _rounded(value: Any) -> Any:
@@ -257,4 +266,4 @@ def _expected(reason: Reason | None) -> list[str]:
 def _weight(row: Whole) -> str:
     """Describe the weight of the KL divergence that verdicts taught, if any."""
     weight = row.kl_weight
-    return "" if weight in {None, 1.0} else f", {row.kl_divergence:.2f} × {weight:.3g}"
+    return "" if weight in {None, 1.0} else f", {row.kl_divergence:,.2f} × {weight:.3g}"

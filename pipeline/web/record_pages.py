@@ -18,6 +18,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from pipeline.errors import VaewatchError
+from pipeline.installation import Installation
 from pipeline.review import compare, parts, queue, record, usual, versions
 from pipeline.review.filters import Filters, Place
 from pipeline.review.queued import Whole
@@ -143,11 +144,9 @@ def _plots(request: Request, row: Whole) -> list[Markup]:
 
 def _quantities(request: Request, row: Whole) -> frozenset[str]:
     """Return the columns whose whole numbers are no codes; none where the dataset's file is gone."""
+    here: Installation = request.app.state.here
     with contextlib.suppress(VaewatchError):
-        columns = request.app.state.here.dataset(row.dataset).with_derived
-        return frozenset(
-            name for name, column in columns.items() if column.is_quantity and column.role == "numeric"
-        )
+        return here.dataset(row.dataset).quantities
     return frozenset()
 
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from pipeline import numerals
 from pipeline.misread import sentence_of
 from pipeline.review.parts import DIGITS
@@ -21,10 +19,8 @@ from pipeline.review.parts import DIGITS
 FAR = 6  # severity above which no number is given
 LONGEST_IN_LIST = 120  # characters
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
-FLOAT32 = 3e38  # larger numbers are no float32
 LONGEST_TOLD = 60  # characters of a value that was not understood
 DAYS = frozenset({"since", "until", "ends_on"})
-LONG = 14  # characters; nobody typed a longer double
 
 VERDICT_NAMES = {
     "anomaly": "anomaly",
@@ -97,27 +93,12 @@ def cell(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str
 
     A time has a blank where JSON has a T; anything else stays as it is.
     """
-    if isinstance(value, float) and math.isfinite(value):
-        return _exact(value)
-    if is_quantity and isinstance(value, int) and not isinstance(value, bool):
-        return number(value)
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = numerals.in_full(value, is_quantity)
+    text = text.lower() if isinstance(value, bool) else text
     if TIME.fullmatch(text):
         text = text.replace("T", " ").replace("+00:00", " UTC")
         return text[:19] + " UTC" * text.endswith("UTC") if seconds else text
     return text
-
-
-def _exact(value: float) -> str:
-    """Format a double with all the digits that were typed; one that came from a float32, with its digits."""
-    text = f"{value:.15g}"
-    is_long = len(text) > LONG and not value.is_integer() and abs(value) < FLOAT32
-    if is_long and float(near := np.float32(value)) == value:
-        text = str(near)
-    digits, point, fraction = text.partition(".")
-    if "e" in text:
-        return text
-    return f"{'-' * digits.startswith('-')}{int(digits.removeprefix('-')):,}{point}{fraction}"
 
 
 def short(value: Any, most: int = LONGEST_IN_LIST) -> str:

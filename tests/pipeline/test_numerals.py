@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.numerals import from_text, number
+from pipeline.numerals import from_text, in_full, number
 from pipeline.results.views import reasons_text
 from pipeline.review.queued import Reason
 
@@ -31,6 +31,28 @@ from pipeline.review.queued import Reason
 )
 def test_thousands_are_marked_in_whole_numbers_and_fractions(value: float, written: str) -> None:
     assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "of_quantity", "of_code"),
+    [
+        (98521, "98,521", "98521"),
+        (-1234, "-1,234", "-1234"),
+        ("1234.50", "1,234.50", "1234.50"),  # a decimal, as the queue keeps it
+        (2090.77, "2,090.77", "2,090.77"),
+        (5200.0, "5,200", "5,200"),
+        (-0.001, "-0.001", "-0.001"),
+        (1234.0999755859375, "1,234.1", "1,234.1"),  # of a float32
+        (2.5e17, "2.5e+17", "2.5e+17"),
+        ("inf", "inf", "inf"),
+        (True, "True", "True"),
+        ("20260124", "20,260,124", "20260124"),
+        ("1970-01-01", "1970-01-01", "1970-01-01"),
+    ],
+)
+def test_a_value_of_a_record_keeps_its_digits(value: object, of_quantity: str, of_code: str) -> None:
+    """On a page and in a shell alike; a whole number that is no quantity is a name."""
+    assert (in_full(value, True), in_full(value)) == (of_quantity, of_code)
 
 
 @given(st.integers(-(10**19), 10**19))

@@ -23,7 +23,7 @@ from pipeline.config.settings import Settings
 from pipeline.display import beside
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
-from pipeline.review import compare, effects, judging, queue, record, rule_words, suppression
+from pipeline.review import compare, effects, judging, queue, record, rule_words, suppression, versions
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
@@ -235,6 +235,35 @@ def test_observed_expected_and_what_would_clear_a_flag_mark_thousands_alike(
     assert "had ms been 3,369.5 instead of 7,262 and code been 5912 instead of 5411 (score 1,234.50" in said
 
 
+def test_every_table_of_one_record_marks_thousands(
+    shell: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own values, those of records like it and around it, thresholds; codes stay names."""
+    columns = "\n  ms: {type: int, role: numeric}\n  code: {type: int, role: categorical}\n"
+    (tmp_path / "payments.yaml").write_text(DATASET.rstrip() + columns)
+    ledger = Installation().ledger
+    put(ledger, [given := row("r1", record={"ms": 98521, "code": 5411, "amount": 2090.77, "fee": "1234.50"})])
+    text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
+    lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
+    assert [lines[name][0] for name in ("ms", "code", "amount")] == ["98,521", "5411", "2,090.77"]
+    found, other = record.one(ledger, given["anomaly_id"]), {"ms": 1000, "code": 5912, "amount": 1e4}
+    rows = [
+        record.Neighbour("b", 0, "r0", other, False, None),
+        record.Neighbour("b", 1, "r1", found.record, True, None),
+    ]
+    looked = {
+        "nearest": [compare.Near("r0", other, 0.1, ("ms", "code", "amount"))],
+        "neighbours": record.Neighbours("", tuple(rows), ("ms", "code", "amount")),
+        "scored_by": [versions.Scored(3, (), datetime(2026, 1, 1, tzinfo=UTC), 2345.6, 3.5, 1234.5, True)],
+    }
+    beside.print_beside(found, looked, Installation().dataset("payments").quantities)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ms 1,000 (98,521); code 5912 (5411); amount 10,000 (2,090.77)" in said
+    assert "r0 1,000 5912 10,000" in said
+    assert "2,345.60 1,234.50 flagged" in said
+    assert shell("show", given["anomaly_id"])["record"]["ms"] == 98521, "machines read numbers"
+
+
 def test_what_a_column_explains_and_what_it_adds_stand_beside_each_other(shell: Callable[..., Any]) -> None:
     """Two numbers of one column, each with its name and what it means; what is added adds up to the score."""
     reasons = [reason("amount", 0.9), reason("since_last", 0.05, observed="7", expected="900")]
@@ -245,7 +274,7 @@ def test_what_a_column_explains_and_what_it_adds_stand_beside_each_other(shell: 
     put(Installation(Settings()).ledger, [given])
     text = CliRunner().invoke(app, ["review", "show", given["anomaly_id"]]).stdout
     lines = {words[0]: words[1:] for line in text.splitlines() if (words := line.split())}
-    assert lines["amount"] == ["900.0", "12.5", "10", "…", "15", "90%", "30.00"]
+    assert lines["amount"] == ["900", "12.5", "10", "…", "15", "90%", "30.00"]
     assert lines["since_last"] == ["7", "900", "10", "…", "15", "5%"]  # derived: not in the record
     assert lines["country"] == ["DE", "50.25"]
     assert lines["(KL"] == ["divergence,", "4.00", "×", "0.5)", "2.00"]
