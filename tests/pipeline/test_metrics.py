@@ -261,8 +261,78 @@ def test_the_dashboard_is_whole() -> None:
         taken |= cells
         assert panel["type"] in {"stat", "timeseries"}
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${source}"}
-    label_values = DASHBOARD["templating"]["list"][1]["query"]["query"]
-    assert label_values == "label_values(vaewatch_batches, dataset)"
+
+
+def variable_faults(
+    dashboard: dict[str, Any], found: dict[str, list[tuple[dict[str, str], float]]]
+) -> list[str]:
+    """What is wrong with how a dashboard's queries use its variables; found: what is emitted."""
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    faults, values_of = [], {}
+    for name, one in variables.items():
+        if one["type"] == "query":
+            asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", one["query"]["query"])
+            if asked is None or all(asked[2] not in labels for labels, _ in found.get(asked[1], [])):
+                faults.append(f"{name} asks {one['query']['query']}, which has no values")
+            else:
+                values_of[name] = asked[2]
+    text = json.dumps(dashboard)
+    faults += [
+        f"${used} is no variable"
+        for used in {*re.findall(r"\$\{?(?!__)(\w+)", text)}
+        if used not in variables
+    ]
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            for selector in selectors(promql_parser.parse(target["expr"])):
+                where = f"{panel['title']}: {selector.name}"
+                by = [one for one in selector.matchers.matchers if one.value.startswith("$")]
+                filtered = {values_of.get(one.value.strip("${}")): one for one in by}
+                faults += [f"{where} is not filtered by {one}" for one in {*values_of.values()} - {*filtered}]
+                for label, one in filtered.items():
+                    if label != one.name or any(label not in labels for labels, _ in found[selector.name]):
+                        faults.append(f"{where} filters {one.name} by {one.value}")
+                    if one.op != promql_parser.MatchOp.Re:
+                        faults.append(f"{where}: {one.value} may be several, which only =~ takes")
+    return faults
+
+
+def test_the_dashboards_filter_is_a_variable_that_it_has_over_a_label_that_is_emitted(
+    here: Installation,
+) -> None:
+    """A wrong one shows every panel empty, or all datasets whichever is chosen."""
+    found = emitted(here)
+    assert variable_faults(DASHBOARD, found) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ('=~\\"$dataset\\"', '=~\\"$datasets\\"', "$datasets is no variable"),
+        ('{dataset=~\\"$dataset\\"}', '{column=~\\"$dataset\\"}', "filters column by $dataset"),
+        ('{dataset=~\\"$dataset\\"}', "", "is not filtered by dataset"),
+        ('dataset=~\\"$dataset\\"', 'dataset=\\"$dataset\\"', "which only =~ takes"),
+        ('"name": "dataset"', '"name": "data"', "$dataset is no variable"),
+        (
+            "label_values(vaewatch_batches, dataset)",
+            "label_values(vaewatch_batches, data)",
+            "which has no values",
+        ),
+        (
+            "label_values(vaewatch_batches, dataset)",
+            "label_values(vaewatch_batch, dataset)",
+            "which has no values",
+        ),
+        ('"${source}"', '"${sources}"', "$sources is no variable"),
+    ],
+)
+def test_a_dashboard_with_a_wrong_filter_is_noticed(
+    here: Installation, was: str, now: str, said: str
+) -> None:
+    """Each of the slips that the queries alone do not show."""
+    text = json.dumps(DASHBOARD)
+    assert was in text
+    assert any(said in fault for fault in variable_faults(json.loads(text.replace(was, now)), emitted(here)))
 
 
 def test_every_metric_is_in_the_reference() -> None:
