@@ -180,14 +180,18 @@ def report(
 ) -> None:
     """Can a batch be trusted: write its page again, print where it is and what it says first."""
     from pipeline.installation import Installation
+    from pipeline.report import newest
     from pipeline.report.batch import rewrite
 
     here = Installation()
-    written = rewrite(here, here.dataset(dataset), batch)
+    chosen = here.dataset(dataset)
+    written = rewrite(here, chosen, batch)
+    batches = here.ledger.current(chosen.name).values()
+    newest.follow(here, chosen, {written.batch_id}, batches, lambda line: say(line, err=True))
     if as_json:
         return print_json(written.as_dict())
     said = written.trust
-    told = " ".join(filter(None, [f"{said.headline}.", said.why, said.finds]))
+    told = " ".join(filter(None, [f"{said.headline}.", said.why, said.learned, said.finds]))
     typer.echo(f"{dataset} {written.batch_id}: {told}")
     return typer.echo(written.path)
 

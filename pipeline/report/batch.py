@@ -56,6 +56,7 @@ class Report:
             "verdict": self.trust.word,
             "headline": self.trust.headline,
             "why": self.trust.why,
+            "learned": self.trust.learned,
             "finds": self.trust.finds,
         }
 
@@ -150,6 +151,7 @@ def _page(
         withdrawn(version, serving) if version else "",
         stale,
         recall(version) if version else None,
+        is_learned=bool(watched and watched.measures.learned),
     )
     html = sheet.render(
         "batch.html",

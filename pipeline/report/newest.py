@@ -7,7 +7,7 @@ a second archive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
@@ -39,7 +39,7 @@ def keep(
     Args:
         batches: all that there are, as the ledger has them.
     """
-    mine = _scored_by(version, batches)
+    mine = _scored_by(version.version, batches)
     if not mine or not version.run_id:
         return
     newest = mine[-1]
@@ -60,7 +60,7 @@ def rewrite(
 
     A page that cannot be written is only reported: what it would tell has happened.
     """
-    for state in _scored_by(version, batches)[-MOST:]:
+    for state in _scored_by(version.version, batches)[-MOST:]:
         try:
             batch.rewrite(here, dataset, state.batch_id)
         except VaewatchError as fault:
@@ -69,7 +69,36 @@ def rewrite(
             )
 
 
-def _scored_by(version: ModelVersion, batches: Iterable[BatchState]) -> list[BatchState]:
+def follow(
+    here: Installation,
+    dataset: Dataset,
+    rewritten: Collection[str],
+    batches: Collection[BatchState],
+    say: Callable[[str], None],
+) -> None:
+    """Bring MLflow's pages in line with pages of batches that were written again.
+
+    That concerns the versions whose newest batch is one of these.
+
+    Args:
+        rewritten: batch_ids of these.
+        batches: all that there are, as the ledger has them.
+    """
+    numbers = {b.model_version for b in batches if b.batch_id in rewritten and b.model_version is not None}
+    behind = {one for one in numbers if (mine := _scored_by(one, batches)) and mine[-1].batch_id in rewritten}
+    if not behind:
+        return
+    try:
+        versions = here.registry.versions(dataset.name)
+    except VaewatchError as fault:
+        say(f"the pages in MLflow are as they were: {fault}")
+        return
+    for version in versions:
+        if version.version in behind:
+            keep(here, dataset, version, batches, say)
+
+
+def _scored_by(number: int, batches: Iterable[BatchState]) -> list[BatchState]:
     """Return the batches that a version scored, newest last."""
-    mine = [b for b in batches if b.status == "scored" and b.model_version == version.version]
+    mine = [b for b in batches if b.status == "scored" and b.model_version == number]
     return sorted(mine, key=lambda b: (not is_undated(b.batch_id), age(b)))

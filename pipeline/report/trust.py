@@ -34,6 +34,7 @@ class Trust:
         why: the sentence after it.
         next_step: for where findings have none.
         finds: how many of the injected anomalies the version that scored found.
+        learned: that the version learned from the batch that it scored; empty where it did not.
     """
 
     tone: Tone
@@ -42,6 +43,7 @@ class Trust:
     why: str
     next_step: str = ""
     finds: str = ""
+    learned: str = ""
 
 
 def trust(
@@ -54,6 +56,7 @@ def trust(
     withdrawn: str = "",
     outdated: str = "",
     recall: float | None = None,
+    is_learned: bool = False,
 ) -> Trust:
     """Say whether a batch's flags can be acted on, and how much may lie outside them.
 
@@ -67,10 +70,14 @@ def trust(
         withdrawn: who took its version back, and why; empty where nobody did.
         outdated: which of the records that it looked back on have changed; empty where none has.
         recall: share of the injected anomalies that its version found when it was judged; None where unknown.
+        is_learned: whether the batch was among those that its version learned from.
     """
     said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
     if state.status != "scored":
         return said
+    if is_learned:
+        learned = f"This batch was among those that version {state.model_version} learned from."
+        said = replace(said, learned=learned)
     if recall is None:
         unknown = f"How many injected anomalies version {state.model_version} finds is not known."
         return replace(said, finds=unknown)

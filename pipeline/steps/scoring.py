@@ -70,11 +70,13 @@ def score(
         receipts += _scored_by(champion, here, dataset, waiting, current, say)
     done = {receipt.batch_id for receipt in receipts if receipt.outcome == "scored"}
     current = here.ledger.current(dataset.name) if done else current
-    _in_order(here, dataset, done, current)
+    rewritten = _in_order(here, dataset, done, current)
     here.ledger.release_claims(dataset.name, [state.batch_id for state in states])
-    outdated = _outdated(here, dataset, done, current)
+    outdated, marked = _outdated(here, dataset, done, current)
     if champion and done:
         newest.keep(here, dataset, champion, current.values(), say)
+        of_others = {one for one in rewritten | marked if current[one].model_version != champion.version}
+        newest.follow(here, dataset, of_others, current.values(), say)
     digest.tell(here, dataset, say, failed=[one.batch_id for one in receipts if one.outcome == "failed"])
     alerts.tell(here, dataset, say)
     if waiting:
@@ -97,41 +99,44 @@ def score(
 
 def _in_order(
     here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
-) -> None:
-    """Judge batches again that were measured before earlier ones arrived.
+) -> set[str]:
+    """Judge batches again that were measured before earlier ones arrived; return those that were judged anew.
 
-    Those are the ones scored just now, and the next ones after them.
+    Looked at are the ones scored just now, and the next ones after them.
     """
     from pipeline.monitoring import store, watch
     from pipeline.records.window import age, day
     from pipeline.report import batch as report
 
     if not scored_now:
-        return
+        return set()
+    rewritten = set()
     *others, last = sorted((current[one] for one in scored_now), key=age)
     after = store.ids_after(here.ledger, dataset.name, day(last), last.batch_id, NEXT)
     for batch_id in [*(state.batch_id for state in others), last.batch_id, *after]:
         if watch.judge_again(here, dataset, batch_id, current):
             report.rewrite(here, dataset, batch_id)
+            rewritten.add(batch_id)
+    return rewritten
 
 
 def _outdated(
     here: Installation, dataset: Dataset, scored_now: Set[str], current: Mapping[str, BatchState]
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], set[str]]:
     """Return notes on scored batches that looked back on records that changed since.
 
-    Pages of those outdated by what was scored now are rewritten.
+    And the batches outdated by what was scored now: their pages are rewritten.
     """
     from pipeline.records import looking_back
     from pipeline.report import batch as report
 
     if not dataset.derived:
-        return ()
+        return (), set()
     found = looking_back.outdated(current.values())
-    for batch_id, behind in found.items():
-        if scored_now & set(behind):
-            report.rewrite(here, dataset, batch_id)
-    return tuple(looking_back.notes(dataset.name, found, list(current)))
+    marked = {batch_id for batch_id, behind in found.items() if scored_now & set(behind)}
+    for batch_id in marked:
+        report.rewrite(here, dataset, batch_id)
+    return tuple(looking_back.notes(dataset.name, found, list(current))), marked
 
 
 def _scored_by(

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from pipeline import steps
+from pipeline.cli import app
 from pipeline.config.gates import Gates
 from pipeline.display.models import print_version
 from pipeline.errors import NotReady, StorageFailed
@@ -372,7 +374,8 @@ def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_m
     other = another(trained, 80)
     trained.score("2026-01-03", force=True)
     assert of_batch(in_mlflow(registry, other)) == "2026-01-03"
-    assert in_mlflow(registry, version) == page
+    page = in_mlflow(registry, version)  # held against one batch more by now
+    assert of_batch(page) == "2026-01-06"
 
     steps.rollback(trained.here, "payments", by="bob", reason="it is too loud")
     told = " ".join(re.sub("<[^>]+>", " ", in_mlflow(registry, other)).split())
@@ -381,6 +384,43 @@ def test_the_page_of_the_newest_batch_that_a_version_scored_is_with_its_run_in_m
     assert in_mlflow(registry, version) == page
     assert told_on_disk(trained, "2026-01-03", other) == "bob"
     assert told_on_disk(trained, "2026-01-06", version) == ""
+
+
+def test_a_page_that_is_written_again_is_so_in_mlflow_where_it_is_its_versions_newest(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged anew as an earlier batch came late, by `report` or as another version scored that one: what
+    MLflow shows of the model must not be what was thought before.
+    """
+    here = trained.here
+    registry, version, dataset = here.registry, another(trained, 70), here.dataset("payments")
+    trained.score("2026-01-04")
+    trained.score("2026-01-06")
+    page = in_mlflow(registry, version)
+    registry.log_newest_batch(version, "of before")
+    monkeypatch.setenv("VAEWATCH_HOME", str(here.settings.home))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(here.settings.datasets))
+    told = CliRunner().invoke(app, ["report", "payments", "2026-01-04"]).output
+    assert f"This batch was among those that version {version.version} learned from." in told
+    assert in_mlflow(registry, version) == "of before", "the newest one's page is not this"
+    CliRunner().invoke(app, ["report", "payments", "2026-01-06"])
+    assert in_mlflow(registry, version) == page
+
+    registry.log_newest_batch(version, "of before")
+    other = another(trained, 80)
+    trained.score("2026-01-05")
+    assert of_batch(in_mlflow(registry, other)) == "2026-01-05"
+    now = in_mlflow(registry, version)
+    assert now == batch.away(here, dataset, here.ledger.current("payments")["2026-01-06"], version)
+    assert now != page, "it was held against one batch more"
+    said = list[str]()
+    away = trained.with_settings(tracking_uri="http://127.0.0.1:9")
+    batches = here.ledger.current("payments").values()
+    newest.follow(away, dataset, {"2026-01-04"}, batches, said.append)
+    assert said == []
+    newest.follow(away, dataset, {"2026-01-06"}, batches, said.append)
+    assert len(said) == 1
+    assert said[0].startswith("the pages in MLflow are as they were: MLflow at http://127.0.0.1:9 ")
 
 
 def told_on_disk(place: Place, batch_id: str, version: ModelVersion) -> str:

@@ -166,6 +166,15 @@ def test_how_much_a_version_finds_is_always_said_and_no_trust_is_without_it(
     assert trust(SENSORS, replace(scored, status="refused"), None, 9, recall=0.1).finds == ""
 
 
+def test_that_a_version_learned_from_the_batch_it_scored_is_said_of_it_alone() -> None:
+    """Its records scored lower than those of a batch that it never saw."""
+    learned = trust(SENSORS, replace(STATE, model_version=3), (), 20, recall=0.6, is_learned=True)
+    assert learned.learned == "This batch was among those that version 3 learned from."
+    assert trust(SENSORS, replace(STATE, model_version=3), (), 20, recall=0.6).learned == ""
+    refused = replace(STATE, status="refused", model_version=3)
+    assert trust(SENSORS, refused, None, 20, is_learned=True).learned == ""
+
+
 def test_what_a_version_finds_is_read_from_its_last_judgement() -> None:
     held = '{"n": 6295, "recall": 0.187, "negative_elbo": 51.4}'
     assert recall(version_with(evaluated_holdout=held)) == 0.187
