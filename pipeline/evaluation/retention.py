@@ -60,10 +60,13 @@ def reasons_to_keep(
 
 
 def judged(ledger: Ledger, dataset: str) -> dict[int, int]:
-    """Return by model version how many records it put before people that somebody judged."""
-    from pipeline.storage.review_schema import scorings, verdicts
+    """Return by model version on how many records it put before people a verdict stands.
 
-    said = sa.select(verdicts.c.anomaly_id).where(verdicts.c.dataset == dataset)
+    One that was withdrawn does not.
+    """
+    from pipeline.storage.review_schema import queue, scorings
+
+    said = sa.select(queue.c.anomaly_id).where(queue.c.dataset == dataset, queue.c.state != "open")
     query = (
         sa
         .select(scorings.c.model_version, sa.func.count().label("n"))

@@ -228,14 +228,17 @@ def version(number: int, alias: str) -> ModelVersion:
 
 
 def test_a_verdict_keeps_the_version_that_put_the_record_before_a_person(ledger: Ledger) -> None:
-    """Precision by version is measured on it for good; taken back or not, somebody looked."""
+    """Precision by version is measured on it for good; what was taken back counts there no more, nor here."""
     put(ledger, [row("a"), row("b")])
     assert retention.judged(ledger, "payments") == {}
     first, _ = page(ledger, Filters()).rows
     given = judging.give(ledger, [first.anomaly_id], "normal", by="ann")
     assert retention.judged(ledger, "payments") == {3: 1}
+    other = judging.give(ledger, [first.anomaly_id], "anomaly", by="bob")
     judging.undo(ledger, given.act, by="ann")
-    assert retention.judged(ledger, "payments") == {3: 1}
+    assert retention.judged(ledger, "payments") == {3: 1}, "bob's stands"
+    judging.undo(ledger, other.act, by="bob")
+    assert retention.judged(ledger, "payments") == {}
     assert retention.judged(ledger, "orders") == {}
 
 
