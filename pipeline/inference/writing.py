@@ -39,7 +39,8 @@ class Sample:
 ROLES = """\
 columns:
   # role: numeric and categorical are modelled, context is what they are judged by, ignored is checked and shown.
-  # min, max: a record beyond is set aside, unscored. They are far out, for what cannot be: what is rare is for the model to judge.
+  # min, max: extrapolated from the sample, far beyond it, by its numbers alone: correct each of which you know better (no pH is above 14).
+  # A record beyond is set aside, unscored; bounds are for what cannot be: what is rare is for the model to judge.
   # missing: in the sample, which is not all there is; where a value must not be missing, add required: true.
 """
 LEVELS = """\

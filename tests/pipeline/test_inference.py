@@ -423,6 +423,7 @@ def test_the_file_is_for_reading(guess: Callable[..., Guessed]) -> None:
     assert """'level of it_change': '"level of it" - lag("level of it") OVER by_time'""" in text
     assert "\\" not in text
     assert text.count("add required: true") == 1
+    assert text.count("min, max: extrapolated from the sample, far beyond it") == 1
     assert text.count("wanders") == 1
 
 
