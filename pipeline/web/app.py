@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from importlib.resources import files
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,7 @@ ASSETS = {
     if path.is_file()
 }
 STYLE = ASSETS["review.css"].decode()
+ICON = f"data:image/svg+xml,{quote(ASSETS['mark.svg'])}"
 STAMP = hashlib.sha256(b"".join(ASSETS[name] for name in sorted(ASSETS))).hexdigest()[:10]
 STATUS = {NotReady: 404, ClaimedByAnother: 409, ConfigError: 422, StorageFailed: 503}
 
@@ -94,4 +96,5 @@ def _answer(request: Request, status: int, message: str) -> Response:
     if path == "/api" or path.startswith("/api/"):
         return JSONResponse({"detail": message}, status, headers=HEADERS)
     is_known = getattr(request.state, "reviewer", None) is not None
-    return render.fault(request, status, message, style="" if is_known else STYLE)
+    inside = {} if is_known else {"style": STYLE, "icon": ICON}
+    return render.fault(request, status, message, **inside)

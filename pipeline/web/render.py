@@ -119,18 +119,21 @@ def _templated() -> Environment:
     return made
 
 
-def fault(request: Request, status: int, message: str, *, style: str = "") -> Response:
+def fault(request: Request, status: int, message: str, *, style: str = "", icon: str = "") -> Response:
     """Return a fault as a page, with what to do next.
 
     Args:
-        style: embedded in the page for somebody who may not even load the style sheet; the policy allows it.
+        style, icon: embedded in the page for somebody who may not even load the style sheet; the policy
+            allows both. Where a page names no icon, browsers ask the host for one.
     """
     given: dict[str, Any] = {"status": status, "message": message}
     if not style:
         return page(request, "fault.html", query="", **given)
-    answer = page(request, "fault.html", query="", **given, style=Markup(style))  # noqa: S704  # our own file
+    inside = {"style": Markup(style), "icon": icon}  # noqa: S704  # our own files
+    answer = page(request, "fault.html", query="", **given, **inside)
     digest = b64encode(sha256(style.encode()).digest()).decode()
     policy = POLICY.replace("style-src 'self'", f"style-src 'sha256-{digest}'")
+    policy = policy.replace("img-src 'self'", "img-src data:")
     answer.headers["Content-Security-Policy"] = policy
     return answer
 

@@ -47,6 +47,21 @@ def test_a_token_opens_the_page_once_and_is_gone_from_the_address(page: Page) ->
     assert page.faults() == []
 
 
+def test_a_page_that_is_none_asks_for_nothing_else_that_is_none(
+    page: Page, open_browser: Callable[..., Any], address: str
+) -> None:
+    """A browser that is told of no icon asks the host for one, and the log has two faults in the place of
+    one; the icon that the page brings with it is let through.
+    """
+    page.faults()
+    page.go("/nope")
+    assert [line.partition(" - ")[0].rpartition("/")[2] for line in page.faults()] == ["nope"]
+    stranger = open_browser()
+    stranger.get(address.partition("?")[0])
+    refused = [one["message"] for one in stranger.get_log("browser")]
+    assert ["401" in line for line in refused] == [True]
+
+
 def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: Installation) -> None:
     """j to the first, 1 it is an anomaly, on to the next; u takes it back."""
     page.press("j")

@@ -13,6 +13,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import get_args
+from urllib.parse import unquote
 
 import pytest
 from fastapi import FastAPI
@@ -69,6 +70,9 @@ def test_a_stranger_is_told_where_the_door_is(app: FastAPI) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
     assert f"style-src 'sha256-{b64encode(sha256(style.encode()).digest()).decode()}';" in policy
     assert "unsafe" not in policy
+    (icon,) = re.findall(r'<link rel="icon" href="([^"]*)"', page)
+    assert unquote(icon.removeprefix("data:image/svg+xml,")).startswith("<svg")
+    assert "img-src data:;" in policy
     assert not re.search(r'(src|href)="/', page)  # they would be refused, too
     assert "open the address that it printed" in page
     assert re.findall(r'<a href="([^"]*)"', page[page.index("<main") :]) == []
