@@ -96,6 +96,11 @@ class Number:
         )  # whatever the unit: picofarads are 1e-12 farads
         return cls(mean, 1.0 if constant else std, *_rim(seen), warp.centre, warp.spread, decimals)
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether training had one value only, or none."""
+        return self.lowest == self.highest and self.std == 1.0
+
     def standardise(self, values: Floats) -> Floats:
         """Return values in standard deviations from the mean.
 

@@ -92,10 +92,12 @@ def _apart(evidence: Evidence) -> str:
 
 def _measured(evidence: Evidence, gates: Gates) -> str:
     one, other = evidence.challenger, evidence.champion
-    if one.distinct < DISTINCT:
-        return "training broke down: look at its curves in MLflow and at the columns' values"
     if other and one.n_learned < FEW_LEARNED * other.n_learned:
         return f"it learned from {one.n_learned:,} records, the champion from {other.n_learned:,}: look at what the window holds (vaewatch status)"
+    if said := _of_values(evidence):
+        return said
+    if one.distinct < DISTINCT:
+        return "training broke down: look at its curves in MLflow and at the columns' values"
     if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
         return f"its latents carry only {one.kl_divergence:.2g} nats of a record: they collapsed onto the prior; lower train.recipe.kl_weight"
     if theirs := _beyond(evidence, gates):
@@ -106,6 +108,27 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
     return _of_recall(evidence) or (
         "trained too briefly, or on records unlike today's, odd ones among them: look at its curves in MLflow and at the window's batches"
     )
+
+
+def _of_values(evidence: Evidence) -> str:
+    """What can be seen in the records themselves, whatever was made of them."""
+    if evidence.constant:
+        varied = ", and varied when the champion learned" if evidence.champion else ""
+        return (
+            f"columns do not vary in the records that it learned{varied}: {_named(evidence.constant)}; look at what the source "
+            f"delivers (vaewatch status {evidence.dataset}), and where it is right, give them role: ignored"
+        )
+    if evidence.far:
+        return (
+            f"most values of the newest days lie far outside of all that the champion learned: {_named(evidence.far)}; look whether "
+            f"the source changed its unit or its scale (vaewatch report {evidence.dataset})"
+        )
+    return ""
+
+
+def _named(columns: tuple[str, ...]) -> str:
+    more = f" and {len(columns) - MOST_NAMED} more" if len(columns) > MOST_NAMED else ""
+    return f"{', '.join(columns[:MOST_NAMED])}{more}"
 
 
 def _of_recall(evidence: Evidence) -> str:

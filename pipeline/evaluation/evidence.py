@@ -152,6 +152,9 @@ class Evidence:
             shadow is asked for, they are the newest days of all that is measured.
         changed: settings that differ from the champion's, with its value and the challenger's.
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
+        constant: columns of one value in all that the challenger learned, and of several in what the champion
+            did; where none serves, half of the columns or more.
+        far: columns of which half of the newest days' values lie far outside of what the champion learned.
     """
 
     dataset: str
@@ -173,6 +176,8 @@ class Evidence:
     churn: Churn | None = None
     lost: tuple[str, ...] = ()
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
 
     @property
     def rival(self) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.dataset import Dataset
 from pipeline.detection.detector import Detector
+from pipeline.detection.features import Features, floats
 from pipeline.detection.scoring import check_derived
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
@@ -37,6 +38,7 @@ from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut
 from pipeline.records.verdicts import anomaly_id
 
 N_BOOTSTRAPS = 200
+FAR = 10.0  # widths of what was learned
 CLEARLY = 3.0  # a confirmed anomaly is lost where its p-value exceeds this many times the rate of flags
 N_EXAMPLES = 100
 
@@ -93,7 +95,40 @@ def measure(
         lost=_lost(dataset, held.anomalies, one, other) if other else (),
         changed=changed or {},
         serves=serves,
+        constant=constant(challenger.detector.features, champion.detector.features if champion else None),
+        far=far(held.newest, champion.detector.features) if champion else (),
     )
+
+
+def constant(one: Features, other: Features | None) -> tuple[str, ...]:
+    """Columns of one value in all that a version learned: those that had several when another one learned;
+    without another one all of them, where they are half of its columns or more.
+    """
+    found = _of_one_value(one)
+    if other is None:
+        return found if 2 * len(found) >= len(one.numeric) + len(one.categorical) else ()
+    theirs = _of_one_value(other)
+    return tuple(name for name in found if name in other.columns and name not in theirs)
+
+
+def _of_one_value(features: Features) -> tuple[str, ...]:
+    found = [name for name, number in features.numeric.items() if number.is_constant]
+    return (*found, *(name for name, values in features.categorical.items() if len(values) <= 1))
+
+
+def far(newest: pa.Table, champion: Features) -> tuple[str, ...]:
+    """Columns of which half of the newest values lie FAR times as far from the champion's range as that is
+    wide.
+    """
+    found = []
+    for name, number in champion.numeric.items():
+        values = floats(newest[name]) if name in newest.column_names else np.empty(0)
+        values = values[~np.isnan(values)]
+        off = FAR * ((number.highest - number.lowest) or abs(number.highest) or 1.0)
+        beyond = (values < number.lowest - off) | (values > number.highest + off)
+        if len(values) and beyond.mean() >= 0.5:
+            found.append(name)
+    return tuple(found)
 
 
 def _scored_or_not(dataset: Dataset, asked: Asked, contender: Contender | None) -> tuple[Scored | None, str]:
