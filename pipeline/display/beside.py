@@ -71,7 +71,7 @@ def print_nearest(row: Whole, found: Sequence[Near], *, quantities: Collection[s
             f"{name} {_value(theirs, name in quantities)} ({_value(own, name in quantities)})"
             for name, theirs, own in pairs
         )
-        table.add_row(escape(one.record_key), f"{one.distance:.2f}", escape("; ".join(differs) or "nothing"))
+        table.add_row(escape(one.name), f"{one.distance:.2f}", escape("; ".join(differs) or "nothing"))
     console().print(table)
 
 
@@ -86,7 +86,7 @@ def print_neighbours(_: Whole, found: Neighbours, *, quantities: Collection[str]
     table.columns[0].no_wrap = True
     for one in found.rows:
         values = (escape(_value(one.record.get(name), name in quantities)) for name in names)
-        key = escape(fitted(one.record_key, LONGEST)) + " ←" * one.is_this
+        key = escape(fitted(one.name, LONGEST)) + " ←" * one.is_this
         table.add_row(key, *values, style="bold" if one.is_this else None)
     console().print(table)
 

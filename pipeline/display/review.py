@@ -97,7 +97,7 @@ def _listed(row: Listed) -> tuple[str, ...]:
     return (
         row.anomaly_id,
         row.day,
-        escape(fitted(row.record_key, 28)),
+        escape(fitted(row.name, 28)),
         f"{row.severity:.1f}",
         f"{row.anomaly_score:,.2f}",
         escape(fitted(why, 200)),
@@ -190,7 +190,7 @@ def print_one(
         derivations: how the derived columns among its reasons are computed.
     """
     out = console()
-    out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.record_key)}")
+    out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.name)}")
     out.print(
         f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:,.2f} nats, "
         f"threshold {row.threshold:,.2f}; model version {row.model_version}"

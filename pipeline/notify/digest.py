@@ -90,7 +90,7 @@ def _line(row: Listed) -> str:
         f"{reason.column} {reason.observed_text[:40]} (expected {reason.expected_text[:40]})"
         for reason in row.reasons
     )
-    return f"  {row.severity:.1f}  {row.record_key[:60]}  {why or 'of no single column'}"
+    return f"  {row.severity:.1f}  {row.name[:60]}  {why or 'of no single column'}"
 
 
 def _link(dataset: Dataset, **asked: str) -> list[str]:

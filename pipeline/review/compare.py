@@ -26,7 +26,7 @@ from pipeline.installation import Installation
 from pipeline.review import cells
 from pipeline.review.answers import known
 from pipeline.review.filling import plain
-from pipeline.review.queued import OTHER, Reason, Whole
+from pipeline.review.queued import OTHER, Reason, Whole, name_of
 from pipeline.review.versions import loaded, stored
 
 if TYPE_CHECKING:
@@ -47,12 +47,19 @@ class Near:
     Its distance is the mean over columns of a difference in ranks, or of being another category.
     """
 
+    batch_id: str
+    row_number: int
     record_key: str
     record: dict[str, Any]
     distance: Annotated[float, Field(description="Gower's: 0, alike in every column, to 1")]
     differs: Annotated[
         tuple[str, ...], Field(description="columns in which it differs most, the most telling first")
     ]
+
+    @property
+    def name(self) -> str:
+        """What people know it by, see `name_of`."""
+        return name_of(self.record_key, self.batch_id, self.row_number)
 
 
 def nearest(here: Installation, dataset: Dataset, row: Whole, *, n: int = 3) -> list[Near]:
@@ -95,18 +102,19 @@ def _nearest(here: Installation, dataset: Dataset, row: Whole, names: Sequence[s
     at = dict(zip(table["row_number"].take(pa.array(chosen)).to_pylist(), chosen.tolist(), strict=True))
     whole = cells.whole(here, dataset, [(batch_id, number) for number in at])
     return [
-        _near(names, apart[:, at[number]], key, plain(record)) for (_, number), (key, record) in whole.items()
+        _near(names, apart[:, at[place[1]]], place, key, plain(record))
+        for place, (key, record) in whole.items()
     ]
 
 
-def _near(names: Sequence[str], apart: Any, key: str, record: dict[str, Any]) -> Near:
+def _near(names: Sequence[str], apart: Any, place: tuple[str, int], key: str, record: dict[str, Any]) -> Near:
     """Return one of the nearest records.
 
     Args:
         apart: how far each column is from one's own. (columns,)
     """
     differs = tuple(names[i] for i in np.argsort(-apart) if apart[i] > 0)[:MOST_TOLD]
-    return Near(key, record, float(apart.mean()), differs)
+    return Near(*place, key, record, float(apart.mean()), differs)
 
 
 def _apart(values: Any, own: Any, *, is_quantity: bool) -> Any:

@@ -28,7 +28,7 @@ from pipeline.records.verdicts import (
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_claims, read_members
-from pipeline.review.queued import Claim
+from pipeline.review.queued import Claim, name_of
 from pipeline.review.suppression import hiding
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, record_claims, verdicts
@@ -262,7 +262,8 @@ def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by:
         last = max(found.values(), key=lambda claim: claim.until)
         others = len({claim.by for claim in found.values()}) - 1
         who = last.by if not others else f"{last.by} and {others} other{'s' * (others != 1)}"
-        what = f"record {rows[0].record_key[:60]!r}" if len(rows) == 1 else f"all {len(rows)} records"
+        name = name_of(rows[0].record_key, rows[0].batch_id, rows[0].row_number)
+        what = f"record {name[:60]!r}" if len(rows) == 1 else f"all {len(rows)} records"
         raise ClaimedByAnother(
             f"{who} {'is' if not others else 'are'} at {what} until {last.until:%H:%M} UTC; nothing was written: "
             "wait, or give the verdict anyway"
@@ -294,7 +295,8 @@ def _records(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str,
     wanted = list(dict.fromkeys(map(without_nul, anomaly_ids)))
     found: dict[str, list[Any]] = {}
     for some in chunks(wanted):
-        columns = (queue.c.dataset, queue.c.anomaly_id, queue.c.batch_id, queue.c.record_key)
+        names = ("dataset", "anomaly_id", "batch_id", "record_key", "row_number")
+        columns = [queue.c[name] for name in names]
         query = sa.select(*columns).where(queue.c.anomaly_id.in_(some))
         for row in connection.execute(query):
             found.setdefault(row.dataset, []).append(row)

@@ -28,7 +28,7 @@ PAGE = 50
 # rows that a search looks up by key; where more match, it goes through them in the order of the pages
 LOOKED_UP = 2000
 FACETS = ("dataset", "state", "driver", "oddness", "band", "kind", "model_version", "reviewer")
-NOT_LISTED = {"record", "record_key", "key_start", "row_number", "kl_weight", "terms"}
+NOT_LISTED = {"record", "record_key", "key_start", "kl_weight", "terms"}
 ORDER = tuple(queue.c[name] for name in Place._fields)
 LISTED = [column for column in queue.c if column.name not in NOT_LISTED]
 

@@ -8,6 +8,7 @@ versions.py).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +20,17 @@ from pipeline.numerals import from_text
 from pipeline.records.verdicts import State, Verdict
 
 OTHER = "(other)"  # the category that stands for all rare ones, as a reason names it
+CONTENT = re.compile(r"[0-9a-f]{24}-\d+")  # a key made of a record's content, and how often that came before
 MOST_OF_IT = 0.5  # share of what makes a record odd; reasons that explain less leave more unsaid than said
 Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
 ODDNESSES: tuple[Oddness, ...] = get_args(Oddness)
+
+
+def name_of(record_key: str, batch_id: str, row_number: int) -> str:
+    """A record's name for people: its key; where it has none, and a hash of its content stands for one, where
+    in its batch it lies.
+    """
+    return f"row {row_number} of {batch_id}" if CONTENT.fullmatch(record_key) else record_key
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,15 @@ class Listed:
     scored_at: datetime
     reasons: tuple[Reason, ...]
     record_key: Annotated[str, Field(description="in a list: cut after 200 characters")]
+    row_number: Annotated[
+        int, Field(description="position in the delivery, files in the order of their names")
+    ]
     claim: Annotated[Claim | None, Field(description="null: nobody is at it")]
+
+    @property
+    def name(self) -> str:
+        """What people know it by, see `name_of`."""
+        return name_of(self.record_key, self.batch_id, self.row_number)
 
     @property
     def is_spread(self) -> bool:
@@ -171,7 +188,6 @@ class Listed:
 class Whole(Listed):
     """A record with its values, what was said of it, and each model version's word on it."""
 
-    row_number: int
     kl_weight: Annotated[float | None, Field(description="of the KL divergence in the score; null: not kept")]
     terms: Annotated[
         tuple[Term, ...],

@@ -24,7 +24,7 @@ from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
 from pipeline.review.queue import read_claims, read_reasons
-from pipeline.review.queued import Scoring, Term, Whole
+from pipeline.review.queued import Scoring, Term, Whole, name_of
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
 
@@ -124,6 +124,11 @@ class Neighbour:
     record: dict[str, Any]
     is_this: Annotated[bool, Field(description="the record that was asked about")]
     anomaly_id: Annotated[str | None, Field(description="where it was flagged, too")]
+
+    @property
+    def name(self) -> str:
+        """What people know it by, see `name_of`."""
+        return name_of(self.record_key, self.batch_id, self.row_number)
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ def test_every_table_of_one_record_marks_thousands(
         record.Neighbour("b", 1, "r1", found.record, True, None),
     ]
     looked = {
-        "nearest": [compare.Near("r0", other, 0.1, ("ms", "code", "amount"))],
+        "nearest": [compare.Near("b", 0, "r0", other, 0.1, ("ms", "code", "amount"))],
         "neighbours": record.Neighbours("", tuple(rows), ("ms", "code", "amount")),
         "scored_by": [versions.Scored(3, (), datetime(2026, 1, 1, tzinfo=UTC), 2345.6, 3.5, 1234.5, True)],
     }
