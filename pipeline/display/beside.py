@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from pipeline.display import columns, console, fitted, marked
-from pipeline.numerals import from_text
+from pipeline.numerals import from_text, number
 
 if TYPE_CHECKING:
     from pipeline.review.compare import Clearing, Near
     from pipeline.review.queued import Whole
-    from pipeline.review.record import Neighbours
+    from pipeline.review.record import Neighbour, Neighbours
     from pipeline.review.versions import Scored
 
 MOST_COLUMNS = 6  # of neighbours
@@ -85,10 +85,17 @@ def print_neighbours(_: Whole, found: Neighbours, *, quantities: Collection[str]
     table = columns("record", *map(escape, names))
     table.columns[0].no_wrap = True
     for one in found.rows:
-        values = (escape(_value(one.record.get(name), name in quantities)) for name in names)
+        values = (escape(_of_neighbour(one, name, name in quantities)) for name in names)
         key = escape(fitted(one.name, LONGEST)) + " ←" * one.is_this
         table.add_row(key, *values, style="bold" if one.is_this else None)
     console().print(table)
+
+
+def _of_neighbour(one: Neighbour, name: str, is_quantity: bool) -> str:
+    computed = one.derived.get(name)
+    if name in one.record:
+        return _value(one.record[name], is_quantity)
+    return "missing" if computed is None else number(computed)
 
 
 def _value(value: Any, is_quantity: bool) -> str:

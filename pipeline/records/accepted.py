@@ -99,6 +99,12 @@ class AcceptedRecords:
         """The type of a record's original columns."""
         return self.tables.schema("records").field("record").type
 
+    def rows(self, numbers: Sequence[int]) -> pa.Table:
+        """Some of the records, in no particular order. Windows go over the whole batch: it is read whole."""
+        these = pa.array(numbers, pa.int64())
+        found = [part.filter(pc.is_in(part[ROW], value_set=these)) for part in self.slices()]
+        return pa.concat_tables(found) if found else pa.table({KEY: pa.array([], pa.string())})
+
     def whole(self, part: pa.Table) -> pa.ChunkedArray:
         """Return the original columns of some of the records, in their order."""
         if RECORD in part.column_names:
@@ -129,9 +135,8 @@ def read_record(
     """
     columns = [*kept_columns(dataset), *dataset.derived]
     source = AcceptedRecords(dataset, state, tables, batches, columns, scratch, threads)
-    if dataset.derived:  # derived columns' windows span the whole batch
-        slices = [part.filter(pc.equal(part[ROW], row_number)) for part in source.slices()]
-        return pa.concat_tables(slices) if slices else pa.table({KEY: pa.array([], pa.string())})
+    if dataset.derived:
+        return source.rows([row_number])
     this = pc.field("row_number") == row_number
     kept = source.accepted.to_table(columns=["record_key", "record"], filter=this)
     record = pa.Table.from_struct_array(kept["record"].combine_chunks())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
 
 NEIGHBOUR_BATCHES = 3  # before and after the record's own
+MOST_COMPUTED = 200_000  # records of other batches through which derived columns are computed
 MOST_ALIKE = 3  # ids named where several begin alike
 
 
@@ -124,6 +125,10 @@ class Neighbour:
     record: dict[str, Any]
     is_this: Annotated[bool, Field(description="the record that was asked about")]
     anomaly_id: Annotated[str | None, Field(description="where it was flagged, too")]
+    derived: Annotated[
+        dict[str, float | None],
+        Field(description="values of the derived columns that the record's reasons name, computed anew"),
+    ] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -146,8 +151,8 @@ class Neighbours:
     columns: Annotated[
         tuple[str, ...],
         Field(
-            description="of the records, the time and those of the reasons first, and those that derived ones "
-            "of the reasons are computed from; without those that are the same for all or name a record"
+            description="of the records, the time and those of the reasons first, derived ones among them, and "
+            "those that these are computed from; without those that are the same for all or name a record"
         ),
     ]
 
@@ -177,11 +182,39 @@ def neighbours(here: Installation, dataset: Dataset, row: Whole, *, each_side: i
     of = ", ".join(f"{name} {value}" for name, value in owner.items())
     found = cells.whole(here, dataset, chosen)
     flagged = _flagged(here.ledger, dataset.name, {place: key for place, (key, _) in found.items()})
+    derived = _derived(here, dataset, row, list(found))
     rows = tuple(
-        Neighbour(*place, key, plain(values), place == this, flagged.get(place))
+        Neighbour(*place, key, plain(values), place == this, flagged.get(place), derived.get(place, {}))
         for place, (key, values) in found.items()
     )
     return Neighbours(of, rows, _telling(dataset, row))
+
+
+def _derived(
+    here: Installation, dataset: Dataset, row: Whole, places: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, float | None]]:
+    """What the derived columns among a record's reasons are of some records: of those of its own batch, and
+    of other batches as far as these are not too large to be looked through.
+    """
+    from pipeline.records.accepted import ROW, AcceptedRecords
+
+    names = [one.column for one in derivations(dataset, row)]
+    if not names:
+        return {}
+    batches, tables, left, found = here.ledger.current(dataset.name), here.tables(dataset), MOST_COMPUTED, {}
+    for batch_id in dict.fromkeys([row.batch_id, *(batch_id for batch_id, _ in places)]):
+        state = batches.get(batch_id)
+        left -= state.n_accepted if state and batch_id != row.batch_id else 0
+        if state is None or left < 0:
+            break
+        wanted = [number for batch, number in places if batch == batch_id]
+        with here.scratch(dataset, f"around-{row.anomaly_id}") as scratch:
+            source = AcceptedRecords(
+                dataset, state, tables, [*batches.values()], names, scratch, here.settings.cores
+            )
+            for values in source.rows(wanted).to_pylist():
+                found[batch_id, values[ROW]] = {name: values[name] for name in names}
+    return found
 
 
 def _flagged(ledger: Ledger, dataset: str, keys: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
@@ -196,8 +229,9 @@ def _flagged(ledger: Ledger, dataset: str, keys: Mapping[tuple[str, int], str]) 
 def _telling(dataset: Dataset, row: Whole) -> tuple[str, ...]:
     said = {*dataset.key, *dataset.entity}  # shown once, beside the records
     behind = [name for one in row.reasons for name in (one.column, *dataset.sources([one.column]))]
+    known = {*row.record, *(one.column for one in derivations(dataset, row))}
     names = dict.fromkeys([dataset.time, *behind, *row.record])
-    return tuple(name for name in names if name in row.record and name not in said)
+    return tuple(name for name in names if name in known and name not in said)
 
 
 def _in_time(read: pa.Table, owner: Sequence[Any], *, has_time: bool) -> list[tuple[str, int]]:

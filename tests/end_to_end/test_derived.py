@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from pipeline.results import views
 from pipeline.review import compare, record, versions
 from pipeline.review.queued import Whole
 from pipeline.training import training_set
-from pipeline.web.words import rounded
+from pipeline.web.words import number, rounded
 from tests.pipeline.review_page import as_role
 
 if TYPE_CHECKING:
@@ -133,17 +134,23 @@ def test_a_derived_column_is_what_its_expression_says(plant: Place) -> None:
             np.testing.assert_allclose(pump[name], expected, atol=1e-12)
 
 
-def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
-    plant: Place, open_copy: Callable[[Place], Place]
-) -> None:
-    """Every level occurs every day: only against the readings before it is this one odd."""
-    place = open_copy(plant)
+def jumped(place: Place) -> pa.Table:
+    """A fifth day with one reading in another place, scored."""
     day = readings(4)
     level = day["level"].to_numpy().copy()
     level[201] += 8 if level[201] < 100 else -8
     pq.write_table(day.set_column(3, "level", pa.array(level)), place.incoming / "day4.parquet")
     place.validate()
     place.score()
+    return day
+
+
+def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
+    plant: Place, open_copy: Callable[[Place], Place]
+) -> None:
+    """Every level occurs every day: only against the readings before it is this one odd."""
+    place = open_copy(plant)
+    day = jumped(place)
     worst = views.flagged(place.here, "plant", limit=1)[0]
     assert worst["record_key"] in {day["id"][row].as_py() for row in (201, 203)}  # there, or on the way back
     assert worst["reasons"][0]["column"].startswith("level_")
@@ -191,7 +198,38 @@ def _says_what_it_is_made_of(place: Place, row: Whole) -> None:
         assert made in page
     behind = re.findall(r'<div class="behind"><dt>(\w+) <small>in (.*?)</small>', page)
     assert behind == [("level", ", ".join(names))]
-    assert record.neighbours(place.here, dataset, row).columns[:2] == ("at", "level")
+    around = record.neighbours(place.here, dataset, row)
+    first = row.reasons[0].column
+    assert around.columns[:3] == ("at", first, "level")
+    (this,) = (one for one in around.rows if one.is_this)
+    computed = versions.derived_values(place.here, dataset, row)
+    assert this.derived == {name: computed[name] for name in names}
+    shown = " ".join(place.run("review", "show", row.anomaly_id, "--neighbours")[1].split())
+    assert f"record at {first} level" in shown
+    part = as_role(place.here, may_write=False).get(f"/record/{row.anomaly_id}/neighbours").text
+    assert f"<th>at</th><th>{first}</th><th>level</th>" in part
+    assert f"<td>{number(this.derived[first])}</td>" in part
+
+
+def test_what_neighbours_derived_columns_are_is_computed_across_batches(
+    plant: Place, open_copy: Callable[[Place], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that made a record odd is seen beside those before it; of batches that would take long the
+    values are left out.
+    """
+    jumped(place := open_copy(plant))
+    here, dataset = place.here, place.here.dataset("plant")
+    rows = (record.one(here.ledger, one["anomaly_id"]) for one in views.flagged(here, "plant", limit=3))
+    row = next(one for one in rows if any(reason.column == "level_change" for reason in one.reasons))
+    around = record.neighbours(here, dataset, row, each_side=A_DAY)
+    assert len({one.batch_id for one in around.rows}) > 1
+    for before, one in pairwise(around.rows):
+        change = one.record["level"] - before.record["level"]
+        assert one.derived["level_change"] == pytest.approx(change, abs=1e-9)
+    monkeypatch.setattr(record, "MOST_COMPUTED", 0)
+    few = record.neighbours(here, dataset, row, each_side=A_DAY)
+    assert {one.batch_id for one in few.rows if one.derived} == {row.batch_id}
+    assert [one.record for one in few.rows] == [one.record for one in around.rows]
 
 
 def test_a_day_that_looked_back_on_what_came_late_is_said_to_be_outdated(
