@@ -37,6 +37,9 @@ _MOVED = 0.2  # share of the changes that move a number or draw any category; th
 _MOVE = 4.0  # standard deviation of a number's move, in standard deviations of its column
 _FARTHEST = 20.0  # standard deviations at which numbers are clipped
 _IMPOSSIBLE = -1e4  # logit of a cell that cannot be the wrong one
+_PIECES = 4  # of a number's range, each with as many of the training records
+_FEWEST_FOR_PIECES = 1000  # training records; with fewer, pieces were learned by heart (docs/log.md)
+_MOST_SORTED = 20_000  # records by which the pieces are cut
 # records judged together, padded to this many: a record gets the same verdict in any company
 _TOGETHER = 64
 
@@ -44,48 +47,73 @@ _TOGETHER = 64
 class CellCritic(nn.Module):
     """How likely each cell of a record with one wrong cell is to be that cell.
 
-    Numbers in standard deviations and marks where they are missing, categories, context -> width -> width ->
-    a logit a column; ReLU between. Cells that are missing, and columns that training never saw, cannot be the
-    one. Two members judge.
+    Numbers in standard deviations, marks where they are missing, how far a number lies outside of its
+    column's range and how far through each piece of it (piecewise linear encoding: Gorishniy et al. 2022,
+    eq. 1), categories, context -> width -> width -> a logit a column; ReLU between. Cells that are missing,
+    and columns that training never saw, cannot be the one. Two members judge.
 
-    Buffers: ``mean`` and ``std`` (n_numeric,) of the training records; ``learned`` (n_columns,) bool.
-    ``layout`` is that of the records that it judges.
+    Buffers: ``mean`` and ``std`` (n_numeric,) of the training records; ``learned`` (n_columns,) bool;
+    ``rim`` (2, n_numeric) the lowest and highest number of every second training record, so that ordinary
+    records lie outside now and then, as tomorrow's will; ``knots`` (n_pieces + 1, n_numeric) where the pieces
+    end, (1, n_numeric) where there are none. ``layout`` is that of the records that it judges.
     """
 
     mean: Tensor
     std: Tensor
     learned: Tensor
+    rim: Tensor
+    knots: Tensor
 
-    def __init__(self, layout: Layout, n_members: int = _MEMBERS, width: int = _WIDTH) -> None:
+    def __init__(
+        self, layout: Layout, n_members: int = _MEMBERS, width: int = _WIDTH, n_pieces: int = 0
+    ) -> None:
         super().__init__()
         self.layout = layout
         n_numeric, n_columns = len(layout.numeric), len(layout.columns)
-        self.inputs = MemberLinear(n_members, 2 * n_numeric + len(layout.context), width)
+        self.inputs = MemberLinear(n_members, (3 + n_pieces) * n_numeric + len(layout.context), width)
         self.codes = CodeTable(n_members, layout.n_codes, width) if layout.categorical else None
         self.hidden = MemberLinear(n_members, width, width)
         self.outputs = MemberLinear(n_members, width, n_columns)
         self.register_buffer("mean", torch.zeros(n_numeric))
         self.register_buffer("std", torch.ones(n_numeric))
         self.register_buffer("learned", torch.ones(n_columns, dtype=torch.bool))
+        self.register_buffer("rim", torch.zeros(2, n_numeric))
+        self.register_buffer("knots", torch.zeros(n_pieces + 1, n_numeric))
 
     @classmethod
     def from_state(cls, layout: Layout, state: Mapping[str, Tensor]) -> Self:
         """Return the critic with this ``state_dict()``. Raises RuntimeError where it is of another layout."""
         n_members, _, width = state["hidden.weight"].shape
-        critic = cls(layout, n_members, width)
+        critic = cls(layout, n_members, width, len(state["knots"]) - 1)
         critic.load_state_dict(dict(state))
         return critic.eval()
 
     def forward(self, records: Records) -> Tensor:
         """Return log-probabilities (M, B, J) that a cell is the wrong one, given that one is."""
-        inputs = (records.values - self.mean).div_(self.std).clamp_(-_FARTHEST, _FARTHEST)
+        values = records.values
+        inputs = (values - self.mean).div_(self.std).clamp_(-_FARTHEST, _FARTHEST)
         absent = 1 - records.observed[:, : len(self.mean)]
-        hidden = self.inputs(torch.cat([inputs, absent, records.context_values], dim=1))
+        outside, through = self.outside(values) * (1 - absent), self.through_pieces(values)
+        hidden = self.inputs(torch.cat([inputs, absent, outside, through, records.context_values], dim=1))
         if self.codes is not None:
             hidden = hidden + self.codes(records.categorical)
         logits = self.outputs(functional.relu(self.hidden(functional.relu(hidden))))
         impossible = (records.observed == 0) | ~self.learned
         return torch.log_softmax(logits.masked_fill(impossible, _IMPOSSIBLE), dim=-1)
+
+    def outside(self, values: Tensor) -> Tensor:
+        """Return how many standard deviations numbers (B, N) lie below (negative) or above the rim."""
+        inside = torch.minimum(torch.maximum(values, self.rim[0]), self.rim[1])
+        return (values - inside).div_(self.std).clamp_(-_FARTHEST, _FARTHEST)
+
+    def through_pieces(self, values: Tensor) -> Tensor:
+        """Return how far numbers (B, N) are through each piece, −½ before it to ½ after, (B, n_pieces · N).
+
+        0 throughout a piece without width, where many training records have the same value.
+        """
+        starts_PN, widths_PN = self.knots[:-1], self.knots.diff(dim=0)
+        through_BPN = (values[:, None] - starts_PN).div_(torch.where(widths_PN > 0, widths_PN, 1.0))
+        return through_BPN.clamp_(0, 1).sub_(0.5).mul_(widths_PN > 0).flatten(1)
 
     @torch.inference_mode()
     def suspicion(self, records: Records) -> Tensor:
@@ -116,7 +144,8 @@ def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500
     ValueError where the records do not fit the layout.
     """
     layout.check(records)
-    critic, generator = CellCritic(layout), torch.Generator().manual_seed(seed)
+    n_pieces = _PIECES if len(records) >= _FEWEST_FOR_PIECES else 0
+    critic, generator = CellCritic(layout, n_pieces=n_pieces), torch.Generator().manual_seed(seed)
     for module in critic.modules():
         if isinstance(module, MemberLinear):
             module.reset(generator)
@@ -153,9 +182,27 @@ def _know(critic: CellCritic, records: Records) -> int:
         away = (records.values - critic.mean).square_().mul_(present)
         std = (away.sum(dim=0) / n_seen).sqrt_()
         critic.std.copy_(torch.where(std > 0, std, 1.0))
+        critic.rim.copy_(_rim(records[::2]))
+        critic.knots.copy_(_knots(records, len(critic.knots)))
     numbers, codes = records.values, records.categorical
     vary = [(column != column[:1]).any() for column in (*numbers.unbind(dim=1), *codes.unbind(dim=1))]
     return int(sum(vary))
+
+
+def _rim(records: Records) -> Tensor:
+    """Return the lowest and the highest of each column's numbers (2, N); 0 in columns without values."""
+    absent = records.observed[:, : records.numeric.shape[1]] == 0
+    lowest = records.values.masked_fill(absent, math.inf).amin(dim=0)
+    highest = records.values.masked_fill(absent, -math.inf).amax(dim=0)
+    return torch.stack([lowest, highest]).nan_to_num_(posinf=0.0, neginf=0.0)
+
+
+def _knots(records: Records, n_knots: int) -> Tensor:
+    """Return equally spaced quantiles of the numbers (n_knots, N); 0 in columns without values."""
+    few = records[:: max(1, len(records) // _MOST_SORTED)]
+    numbers = few.values.masked_fill(few.observed[:, : few.numeric.shape[1]] == 0, math.nan)
+    ranks = torch.linspace(0, 1, n_knots, device=numbers.device)
+    return numbers.nanquantile(ranks, dim=0).nan_to_num_(nan=0.0)
 
 
 def _rise_and_fall(share: float) -> float:

@@ -49,7 +49,7 @@ from vae_core import (
     weigh,
 )
 
-FORMAT = 2
+FORMAT = 3
 MOST_COMPARED = 100_000  # training records that both models of a refit score
 
 SCORE_COLUMNS = pa.schema([

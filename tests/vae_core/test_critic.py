@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -110,6 +111,51 @@ def test_it_comes_back_from_its_tensors(critic: CellCritic) -> None:
     assert torch.equal(loaded.suspicion(draw(20, 7)), critic.suspicion(draw(20, 7)))
     with pytest.raises(RuntimeError, match="size mismatch"):
         CellCritic.from_state(Layout(("a",), (("kind", 3),)), critic.state_dict())
+
+
+def test_how_far_a_number_is_through_its_pieces_is_its_rank_between_the_knots(critic: CellCritic) -> None:
+    """By numpy's interpolation: a quarter of the training records lies in each piece."""
+    values = draw(200, 9).values
+    through = critic.through_pieces(values).unflatten(1, (-1, 4))  # (B, pieces, N)
+    assert through.shape == (200, 4, 4)
+    knots, trained = critic.knots.numpy(), draw(N_RECORDS, 1).values.numpy()
+    assert_close(torch.tensor(np.quantile(trained, [0, 0.25, 0.5, 0.75, 1], axis=0)).float(), critic.knots)
+    for column in range(4):
+        rank = np.interp(values[:, column], knots[:, column], range(5))
+        assert_close((through + 0.5).sum(dim=1)[:, column], torch.tensor(rank).float(), atol=1e-5, rtol=0)
+
+
+def test_a_piece_without_width_says_nothing_and_few_records_have_no_pieces() -> None:
+    """Where most records have one value, a step there would outweigh everything else."""
+    records = draw(N_RECORDS, 10)
+    records.numeric[: 2 * N_RECORDS // 3, 1] = 0.0
+    records.numeric[:, 2] = math.nan
+    tied, few = (
+        fit_critic(LAYOUT, records, seed=0, steps=1),
+        fit_critic(LAYOUT, draw(999, 1), seed=0, steps=1),
+    )
+    assert tied
+    assert few
+    widths = tied.knots.diff(dim=0)
+    through = tied.through_pieces(draw(20, 11).values).unflatten(1, (4, 4))
+    assert (widths[:, 1] == 0).any()
+    assert not widths[:, 2].any()
+    assert not through[:, widths == 0].any()
+    assert few.through_pieces(draw(20, 11).values).shape == (20, 0)
+
+
+def test_a_value_of_a_code_that_never_was_is_told_from_few_records() -> None:
+    """Thirty records, a column of zeros and ones: 3 is no value of it, however many deviations that is."""
+    random = torch.Generator().manual_seed(12)
+    codes, none = torch.randint(2, (230, 6), generator=random).float(), torch.empty(230, 0)
+    records = Records(codes, none.long(), none)
+    critic = fit_critic(Layout(tuple("abcdef")), records[:30], seed=0, steps=STEPS)
+    assert critic
+    assert torch.equal(critic.rim, torch.tensor([[0.0], [1.0]]).expand(2, 6))
+    assert not critic.outside(codes).any()
+    wrong, column = records[30:], torch.randint(6, (200,), generator=random)
+    wrong.numeric[torch.arange(200), column] = 3.0
+    assert (critic.suspicion(wrong).argmax(dim=1) == column).float().mean() > 0.95
 
 
 def test_columns_without_values_are_never_suspected_and_constant_ones_may_be() -> None:
