@@ -9,7 +9,7 @@ docs/reference/vae-core.md goes through all of it.
 
 from vae_core.adversarial import TrainingWarning
 from vae_core.attribution import Attribution, attribute
-from vae_core.bound import NegativeElbo, negative_elbo
+from vae_core.bound import NegativeElbo, importance_weighted_bound, negative_elbo
 from vae_core.checkpoint import Checkpoint, OtherFit
 from vae_core.critic import CellCritic, fit_critic
 from vae_core.feedback import weigh
@@ -56,6 +56,7 @@ __all__ = [
     "fit_critic",
     "fit_many",
     "fit_ppca",
+    "importance_weighted_bound",
     "impute",
     "joined",
     "negative_elbo",

@@ -70,7 +70,7 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     The expected value of a number given the other columns is found by leaving it out, putting the decoder's
     mean in its place and repeating (missing-data imputation as in Rezende et al. 2014, with means instead of
     draws). On 19 ADBench sets a column moved by 4 standard deviations has the largest share in 93 % of cases,
-    with a critic in 94 %; it has the largest per-column term in 85 % (`make bench-explanation`, docs/log.md).
+    with a critic in 96 %; it has the largest per-column term in 85 % (`make bench-explanation`, docs/log.md).
 
     Raises ValueError where the records or the critic do not fit the model's layout.
     """

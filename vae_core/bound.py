@@ -1,4 +1,4 @@
-"""The evidence lower bound of each record, whole and by column.
+"""Bounds on the evidence of each record: the ELBO, whole and by column, and the importance-weighted one.
 
 Belongs here: the expectation over the posterior, by draws. Does not: the anomaly score, which takes the
 likelihood at the posterior mean (scoring.py: one decoding in place of many, and no bound), or what training
@@ -9,6 +9,7 @@ minimises (objectives.py: one draw a step).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from vae_core.records import Records
 from vae_core.slices import in_slices
 
 N_DRAWS = 32
+N_WEIGHTED = 64
 _SEED = 0  # every record takes the same draws: its bound does not depend on the others
 
 
@@ -49,12 +51,7 @@ def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> Nega
     Raises ValueError where the regulariser is not the KL, so that there is no bound, or the records do not
     fit.
     """
-    if vae.recipe.regulariser != "kl":
-        raise ValueError(
-            f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound: train with regulariser kl for one, or "
-            f"compare models by what their anomaly scores find"
-        )
-    vae.layout.check(records)
+    _check(vae, records)
     n, new = len(records), records.numeric.new_empty
     found = NegativeElbo(new(n, len(vae.layout.columns)), new(n))
     n_latents = vae.recipe.latents_for(vae.layout)
@@ -69,6 +66,39 @@ def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> Nega
     with torch.no_grad():
         in_slices(vae, records, write)
     return found
+
+
+def importance_weighted_bound(vae: VAE, records: Records, *, n_draws: int = N_WEIGHTED) -> Tensor:
+    """Return −log of the mean of p(x, z) / q(z|x) over draws of q, (n_records,) nats, mean over members.
+
+    In expectation it is at least −log p(x) and at most −ELBO, and falls with n_draws (Burda et al. 2016, eq.
+    8 and theorem 1). One decoding per draw; every record takes the same draws.
+
+    Raises ValueError where the regulariser is not the KL, where the prior gives only a bound on log p(z), or
+    where the records do not fit.
+    """
+    _check(vae, records)
+    if vae.recipe.prior == "hierarchical":
+        raise ValueError("prior 'hierarchical' gives only a bound on log p(z): use negative_elbo")
+    found = records.numeric.new_empty(len(records))
+    random, n_latents = torch.Generator().manual_seed(_SEED), vae.recipe.latents_for(vae.layout)
+    draws_DM1Z = torch.randn(n_draws, vae.recipe.n_members, 1, n_latents, generator=random).to(vae.device)
+
+    def write(part: Records, rows: slice) -> None:
+        found[rows] = _weighted(vae, part, draws_DM1Z)[: rows.stop - rows.start]
+
+    with torch.no_grad():
+        in_slices(vae, records, write)
+    return found
+
+
+def _check(vae: VAE, records: Records) -> None:
+    if vae.recipe.regulariser != "kl":
+        raise ValueError(
+            f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound: train with regulariser kl for one, or "
+            f"compare models by what their anomaly scores find"
+        )
+    vae.layout.check(records)
 
 
 def _draws(at_least: int, n_members: int, n_latents: int) -> Tensor:
@@ -94,3 +124,16 @@ def _parts(vae: VAE, part: Records, draws_DM1Z: Tensor) -> tuple[Tensor, Tensor]
         total_BJ -= vae.decode(latents_MBZ, part).log_prob(part).mean(dim=0)
     mean_BJ = (total_BJ / len(draws_DM1Z)).clamp_(-HIGHEST_TERM, HIGHEST_TERM) * vae.learned
     return mean_BJ, vae.prior.kl(posterior).mean(dim=0).clamp_(max=HIGHEST_TERM)
+
+
+def _weighted(vae: VAE, part: Records, draws_DM1Z: Tensor) -> Tensor:
+    """Return a slice's bound (B,), mean over members."""
+    posterior = vae.encode(part)
+    total_MB = torch.full_like(posterior.mean[..., 0], -math.inf)
+    for draw_M1Z in draws_DM1Z:
+        draw_MBZ = draw_M1Z.expand_as(posterior.mean)
+        latents_MBZ = posterior.draw(draw_MBZ)
+        likelihood_MB = (vae.decode(latents_MBZ, part).log_prob(part) * vae.learned).sum(dim=-1)
+        weight_MB = likelihood_MB + vae.prior.log_prob(latents_MBZ) - posterior.log_density(draw_MBZ)
+        total_MB = torch.logaddexp(total_MB, weight_MB)
+    return (math.log(len(draws_DM1Z)) - total_MB).mean(dim=0).clamp_(max=HIGHEST_TERM)

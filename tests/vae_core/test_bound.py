@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torch.distributions import MultivariateNormal
 from torch.testing import assert_close
 
 from tests.vae_core.test_priors import two_kinds
-from vae_core import VAE, Layout, Recipe, Records, fit, negative_elbo, score
+from vae_core import VAE, Layout, Recipe, Records, fit, importance_weighted_bound, negative_elbo, score
 from vae_core.bound import _draws
 from vae_core.objectives import elbo_terms, importance_weighted_loss
 
@@ -109,7 +112,48 @@ def test_a_record_has_the_same_bound_alone_and_a_missing_cell_adds_nothing(fitte
     assert (whole.reconstruction[:, [0, 2, 3]] != 0).all()
 
 
-def test_what_has_no_bound_is_refused() -> None:
+def test_the_weighted_bound_tightens_with_draws_and_is_never_below_the_truth(fitted: VAE) -> None:
+    """Nor looser than the ELBO; in the mean over records, as it bounds in expectation."""
+    if fitted.recipe.prior == "hierarchical":
+        with pytest.raises(ValueError, match="use negative_elbo"):
+            importance_weighted_bound(fitted, records(two_kinds(4, 1)))
+        return
+    new = records(two_kinds(1000, 2))
+    falling = [
+        negative_elbo(fitted, new, n_draws=200).whole,
+        *(importance_weighted_bound(fitted, new, n_draws=k) for k in (5, 50, 500)),
+    ]
+    for looser, tighter in pairwise(falling):
+        difference = looser - tighter
+        assert difference.mean() > -ERRORS * difference.std() / math.sqrt(1000)
+    assert falling[0].mean() - falling[-1].mean() > 0.02
+    above = falling[-1] - known()
+    assert above.mean() > -ERRORS * above.std() / math.sqrt(1000)
+
+
+def test_with_the_exact_posterior_every_draw_gives_the_evidence() -> None:
+    """A linear decoder with one variance: log p(x) is that of a normal, record by record, gaps or not."""
+    x = two_kinds(300, 6)
+    x[::3, 1] = math.nan
+    recipe = Recipe(
+        encoder="exact", prior="normal", noise="gaussian_shared_sigma", steps=200, linear_records=0
+    )
+    vae = fit(Layout(COLUMNS), records(x), recipe, seed=1)
+    exact = negative_elbo(vae, records(x)).whole
+    for n_draws in (1, 7):
+        assert_close(importance_weighted_bound(vae, records(x), n_draws=n_draws), exact, atol=1e-3, rtol=1e-4)
+
+
+def test_a_record_has_the_same_weighted_bound_alone(fitted: VAE) -> None:
+    if fitted.recipe.prior != "hierarchical":
+        x = records(two_kinds(64, 4))
+        assert torch.equal(
+            importance_weighted_bound(fitted, x)[7:8], importance_weighted_bound(fitted, x[7:8])
+        )
+
+
+@pytest.mark.parametrize("bound", [negative_elbo, importance_weighted_bound])
+def test_what_has_no_bound_is_refused(bound: Callable[..., Any]) -> None:
     vae = VAE(Layout(COLUMNS), Recipe(regulariser="mmd"))
     with pytest.raises(ValueError, match="'mmd' has no evidence lower bound"):
-        negative_elbo(vae, records(two_kinds(4, 1)))
+        bound(vae, records(two_kinds(4, 1)))
