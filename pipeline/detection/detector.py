@@ -26,28 +26,12 @@ from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection.calibration import Calibration, Threshold
 from pipeline.detection.features import Features
+from pipeline.detection.fitting import Run, among, best_device, fit_model, fit_second_witness, known
 from pipeline.detection.reasons import Explanation, explanations
-from pipeline.detection.recipe import recipe_of
 from pipeline.detection.reference import Reference
 from pipeline.errors import ModelUnusable
-from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
 from pipeline.records.window import DAY
-from vae_core import (
-    VAE,
-    CellCritic,
-    Checkpoint,
-    Known,
-    OtherFit,
-    Progress,
-    Scorer,
-    TrainingDiverged,
-    attribute,
-    fit,
-    fit_critic,
-    negative_elbo,
-    score,
-    weigh,
-)
+from vae_core import VAE, CellCritic, Progress, Scorer, attribute, negative_elbo, score, weigh
 
 FORMAT = 3
 MOST_COMPARED = 100_000  # training records that both models of a refit score
@@ -68,11 +52,10 @@ class Detector:
     Attributes:
         records_per_day: accepted records on a normal day of the training window; turns a budget into a rate.
         about: where it comes from: dataset, contract_hash, versions.
-        reference: how each column was distributed in the training window; None in older detectors, which
-            score all the same.
+        reference: how each column was distributed in the training window.
         doubts: what its fit said against it, a sentence each; not saved, the registry keeps it.
-        critic: a second witness for reasons; None in a detector that does not serve, where the recipe wants
-            none, and in older detectors.
+        critic: a second witness for reasons; None in a detector that does not serve, or where the recipe
+            wants none.
     """
 
     features: Features
@@ -119,11 +102,11 @@ class Detector:
         """
         window = pa.concat_tables([training, calibrating])
         features = Features.fit(dataset, window)
-        vae, doubts = _fit(dataset, features, training, anomalies, device, on_progress, checkpoint)
-        weigh(
-            vae, _known(features, window, anomalies)
-        )  # by verdicts on the newest days, too, which the fit did not see
-        parts = [part for part in (calibrating, _among(anomalies, training, calibrating)) if part]
+        run = Run(device, on_progress, checkpoint)
+        vae, doubts = fit_model(dataset, features, training, anomalies, run)
+        # by verdicts on the newest days, too, which the fit did not see
+        weigh(vae, known(features, window, anomalies))
+        parts = [part for part in (calibrating, among(anomalies, training, calibrating)) if part]
         found = [score(vae, features.records(part)).anomaly_score.numpy() for part in parts]
         days = [part[DAY].to_numpy() for part in parts if DAY in part.column_names]
         calibration = Calibration.fit(np.concatenate(found), np.concatenate(days) if days else None)
@@ -133,7 +116,7 @@ class Detector:
             "derived": derived.definitions(dataset),
             "vaewatch": version("vaewatch"),
             "torch": torch.__version__,
-            "device": device or _best_device(),
+            "device": run.place,
         }
         reference = Reference.fit(features, window)
         return cls(features, vae, calibration, records_per_day, about, reference, doubts=doubts)
@@ -161,11 +144,12 @@ class Detector:
             training, calibrating, anomalies, device, on_progress, checkpoint: as in `train`.
         """
         table = pa.concat_tables([training, calibrating])
-        vae, doubts = _fit(dataset, self.features, table, anomalies, device, on_progress, checkpoint)
+        run = Run(device, on_progress, checkpoint)
+        vae, doubts = fit_model(dataset, self.features, table, anomalies, run)
         vae.weights.copy_(self.vae.weights)
         both = self.features.records(training.slice(max(0, training.num_rows - MOST_COMPARED)))
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
-        critic = _fit_critic(dataset, self.features, table, device)
+        critic = fit_second_witness(dataset, self.features, table, run)
         calibration = self.calibration.carried_over(before, after)
         return replace(self, vae=vae, calibration=calibration, critic=critic, doubts=doubts)
 
@@ -210,7 +194,7 @@ class Detector:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        device = _best_device()
+        device = best_device()
         return Scorer(self.vae if device == "cpu" else copy.deepcopy(self.vae).to(device))
 
     def explain(self, table: pa.Table, dataset: Dataset, *, every: bool = False) -> list[Explanation]:
@@ -289,93 +273,5 @@ class Detector:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
 
 
-def _among(anomalies: pa.Table | None, training: pa.Table, calibrating: pa.Table) -> pa.Table | None:
-    """Return the anomalies of the calibration days."""
-    if anomalies is None or not anomalies:
-        return None
-    place = anomalies[PLACE].to_numpy()
-    return anomalies.filter(
-        pa.array((place >= training.num_rows) & (place <= training.num_rows + calibrating.num_rows))
-    )
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _fit(
-    dataset: Dataset,
-    features: Features,
-    table: pa.Table,
-    anomalies: pa.Table | None,
-    device: str | None,
-    on_progress: Callable[[Progress], None] | None,
-    checkpoint: Path | None,
-) -> tuple[VAE, tuple[str, ...]]:
-    """Return the model, and what its fit says against it, a sentence each."""
-    doubts: list[str] = []
-    try:
-        vae = fit(
-            features.layout,
-            features.records(table),
-            recipe_of(dataset),
-            seed=dataset.train.seed,
-            known=_known(features, table, anomalies),
-            device=device or _best_device(),
-            on_progress=on_progress,
-            checkpoint=None if checkpoint is None else lambda state: _save_checkpoint(state, checkpoint),
-            resume=_load_checkpoint(checkpoint),
-            on_doubt=doubts.append,
-        )
-    except TrainingDiverged as fault:
-        raise ModelUnusable(
-            f"{dataset.name}: the training gave no model: {fault} in train.recipe ({dataset.named_file})"
-        ) from fault
-    except OtherFit as fault:
-        raise ModelUnusable(
-            f"{dataset.name}: the training cannot resume: {fault}: remove {checkpoint} and train again"
-        ) from fault
-    except ValueError as fault:  # records that teach nothing, or settings that contradict each other
-        raise ModelUnusable(
-            f"{dataset.name}: the training gave no model: {fault}; look at the columns and train.recipe "
-            f"({dataset.named_file})"
-        ) from fault
-    return vae.to("cpu"), tuple(doubts)
-
-
-def _fit_critic(
-    dataset: Dataset, features: Features, table: pa.Table, device: str | None
-) -> CellCritic | None:
-    recipe = recipe_of(dataset)
-    records = features.records(table).to(device or _best_device())
-    steps = recipe.steps if recipe.critic_steps is None else recipe.critic_steps
-    critic = fit_critic(features.layout, records, seed=dataset.train.seed, steps=steps)
-    return critic and critic.to("cpu")
-
-
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _known(features: Features, table: pa.Table, anomalies: pa.Table | None) -> Known:
-    normals = table.filter(table[JUDGED_NORMAL]) if JUDGED_NORMAL in table.column_names else None
-    return Known(*(features.records(part) if part else None for part in (anomalies, normals)))
-
-
-def _save_checkpoint(state: Checkpoint, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    save_file({**state.tensors, "_step": torch.tensor(state.step)}, draft)
-    draft.replace(file)
-
-
-def _load_checkpoint(file: Path | None) -> Checkpoint | None:
-    if file is None or not file.exists():
-        return None
-    try:
-        tensors = load_file(file)
-    except SafetensorError as fault:
-        raise ModelUnusable(
-            f"the training cannot resume from {file} ({fault}): remove it and train again"
-        ) from fault
-    return Checkpoint(int(tensors.pop("_step")), tensors)
