@@ -65,7 +65,7 @@ def remember(ti: Any, dataset: str, version: int | None, others: Mapping[int, Qu
     """Record that this run asks about a version from now on; keep those of the others that are still open."""
     asks: dict[int | None, str] = {question.version: question.run_id for question in others.values()}
     asks[version] = ti.run_id
-    told = "run that asks, by version, as far as it is not answered"
+    told = "the run that asks about each version that is not answered yet"
     Variable.set(_name(dataset), asks, description=told, serialize_json=True)
 
 

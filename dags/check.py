@@ -34,7 +34,7 @@ def _bundle(ours: str) -> dict[str, Any]:
         if one["classpath"] == LOCAL and OURS.is_relative_to(path):
             return _found("DAG bundle", f"{one['name']}, {path}")
         if one["classpath"] != LOCAL and one["name"] == ours:
-            return _found("DAG bundle", f"{ours}, which is not a folder: where it lies only Airflow knows")
+            return _found("DAG bundle", f"{ours}, which is not a local folder: its content is not checked")
     there = f"none of {', '.join(names)} holds {OURS}" if names else "there is none"
     how = "bundles=$(python -m dags) && export AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=$bundles"
     return _lacks("DAG bundle", f"{there}; tell every component of Airflow: {how}")
@@ -49,12 +49,10 @@ def _pool() -> dict[str, Any]:
         pool = Pool.get_pool(POOL)
     except SQLAlchemyError as fault:
         why = str(fault).partition("\n")[0]
-        return _lacks(
-            what, f"Airflow's database does not answer ({why}); where it is new: airflow db migrate"
-        )
+        return _lacks(what, f"Airflow's database does not answer ({why}); if it is new: airflow db migrate")
     if pool is None:
         make = f'airflow pools set {POOL} 1 "one training at a time"'
-        return _lacks(what, f"there is none, and trainings wait for ever; make it: {make}")
+        return _lacks(what, f"it is missing, so trainings wait for ever; make it: {make}")
     return _found(what, f"trainings that run at once: {pool.slots if pool.slots > 0 else 'any number'}")
 
 

@@ -40,7 +40,7 @@ DEFAULTS = {
 }
 
 WHAT = {
-    "discover": "find batches that landed and are due, ring for score",
+    "discover": "find landed batches that are due and start score for them",
     "score": "check batches against the contract and score them with the champion",
     "train": "learn the newest window of accepted records, register the model, judge whether it may serve",
     "promote": "make a challenger the champion",

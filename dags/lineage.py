@@ -39,7 +39,7 @@ def tell(facts: FactsOf, *of: Any) -> None:
     try:
         found = facts(Installation(), *of)
     except VaewatchError as fault:
-        log.warning("no lineage is told of this task: %s", fault)
+        log.warning("this task reports no lineage: %s", fault)
         return
     if found.inputs or found.outputs:
         emit_dataset_lineage(

@@ -38,7 +38,9 @@ def train(of: DatasetDags) -> None:
         callback=SyncCallback("dags.alerts.training_late", kwargs={"dataset": name, "hours": hours}),
     )
     when = CronTriggerTimetable(settings.schedule, timezone="UTC")
-    params = {"force": Param(False, type="boolean", description="train whatever train.when says")}
+    params = {
+        "force": Param(False, type="boolean", description="train even where train.when finds no occasion")
+    }
     with of.dag("train", note, schedule=when, max_active_runs=1, deadline=late, params=params):
 
         @task(pool=POOL, multiple_outputs=False)
@@ -93,7 +95,11 @@ def promote(of: DatasetDags) -> None:
     """Define the DAG: challenger → champion, by itself after training, or when somebody says so."""
     name, automatic = of.name, of.dataset.promote.mode == "automatic"
     mode = of.dataset.promote.mode
-    how = "every challenger, by itself" if automatic else f"when triggered, since promote.mode is {mode}"
+    how = (
+        "every challenger, automatically"
+        if automatic
+        else f"only when triggered, because promote.mode is {mode}"
+    )
     note = notes.PROMOTE.format(name=name, how=how)
     params = {
         "version": Param(
@@ -102,7 +108,7 @@ def promote(of: DatasetDags) -> None:
         "reason": Param(
             "",
             type="string",
-            description="goes on record with the version; one that is refused or not judged needs it",
+            description="why; kept as a tag on the version; needed for one that is refused or not judged",
         ),
     }
     when = PartitionedAssetTimetable(assets=of.trained) if automatic else None
@@ -151,7 +157,7 @@ def approve(of: DatasetDags) -> None:
                 raise skipped(f"version {receipt.model_version} is champion already")
             number, asked = receipt.model_version, open_questions(ti, name)
             if number in asked:
-                raise skipped(f"version {number} is asked about already, by run {asked[number].run_id}")
+                raise skipped(f"run {asked[number].run_id} already asks about version {number}")
             others = [question.warning for question in asked.values()] if receipt.is_challenger else []
             remember(ti, name, number, asked)
             return {

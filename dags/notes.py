@@ -17,12 +17,12 @@ DISCOVER = """
 **What to do**
 1. `vaewatch doctor`: folder, database and registry, each with what to mend.
 2. `vaewatch status {name}`: what landed, and where each batch stands.
-3. Not urgent below a few hours: batches wait in the folder.
+3. It can wait a few hours: batches stay in the folder.
 """
 
 SCORE = """
 **{name}.score** checks the batches of one key against the contract, then scores those that were accepted. The key
-(*partition key* of the run) is a batch, or `first..last` for the due ones in between. Doing a key again changes nothing.
+(*partition key* of the run) is a batch, or `first..last` for the due ones in between. Running a key again changes nothing.
 
 | red task | means | can waiting help |
 |---|---|---|
@@ -30,7 +30,7 @@ SCORE = """
 | score | registry or storage failed, or the champion cannot read this contract; its log says which | see the log |
 | contract | **the data broke its contract**: these batches were refused whole; the others were scored | no |
 
-`score` is skipped where no batch of the key has scores: none was accepted, or they wait for a first model and are scored once it serves.
+`score` is skipped where no batch of the key could be scored: none was accepted, or no model serves yet; they are scored once one does.
 
 **Can the night be trusted?** The first line of the batch's report says so: `/review/report/{name}/BATCH/run.html` on this server, or `vaewatch report {name}`,
 which prints the line and the file.
@@ -49,23 +49,23 @@ By hand: trigger with a partition key, or with the parameter `batch`.
 TRAIN = """
 **{name}.train** learns from the accepted batches of the last {window:g} days, registers a model version and judges it
 by `promote.gates` against the champion, on records that neither has seen. A first model that passes serves at once; a later one that
-passes becomes challenger and goes on to `{name}.promote`; one that is refused stays in the registry, with the reasons, and whoever was challenger stays so.
+passes becomes challenger and goes on to `{name}.promote`; one that is refused stays in the registry, with the reasons, and the earlier challenger stays challenger.
 
 | | |
 |---|---|
 | runs | {cron} (UTC), one at a time in the pool `gpu` |
 | skipped | `train.when` finds no occasion, or there is no champion yet and too few records to train one: the task's log says which |
 | failed | **the champion serves on**: scoring is not affected tonight |
-| late | after {hours:g} h the log `vaewatch.alerts` says so |
+| late | a run that takes more than {hours:g} h is told in the log `vaewatch.alerts` |
 
 The training's report is `report.html` among the run's artifacts in MLflow, and `trainings/{name}/` in the home folder.
-A retry goes on from the last checkpoint. The same records, contract and settings give the version that is there.
+A retry goes on from the last checkpoint. On the same records, contract and settings as an earlier run, no new version is made.
 
 **What to do**
 1. *too few records*: `vaewatch status {name}`: has anything been accepted lately?
 2. Registry or storage: `vaewatch doctor`, then clear the task.
-3. Anything else can wait for the morning: `vaewatch train {name}` and `vaewatch evaluate {name}` do the same by hand, the first with
-   `--force` (here: the parameter `force`) whatever `train.when` says.
+3. Anything else can wait for the morning: `vaewatch train {name}` and `vaewatch evaluate {name}` do the same by hand. With
+   `--force` (here: the parameter `force`) the first trains even where `train.when` finds no occasion.
 4. *refused* is no failure: `vaewatch history {name}` says why, `vaewatch compare {name}` shows the records.
 """
 
@@ -74,43 +74,43 @@ PROMOTE = """
 
 | | |
 |---|---|
-| failed | the champion until now serves on |
+| failed | the current champion serves on |
 | regretted | `vaewatch rollback {name} --reason "…"` puts the previous champion back, in seconds |
 
 **What to do**
 1. *no challenger, no such version*: `vaewatch versions {name}` lists them, `vaewatch history {name}` says what became of them.
    *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name} --version N` judges version N against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
-3. By hand: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version` and `reason`. Without a reason it refuses what
-   was refused or never judged, or was judged against another champion.
+3. By hand: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version` and `reason`. Without a reason, a version
+   that was refused, never judged, or judged against another champion is not promoted.
 """
 
-WHY = "why; goes on record with the version, and what speaks against it is not overridden without"
+WHY = "why; kept as a tag on the version; needed where something speaks against the version"
 
 APPROVE = """
 **{name}.approve** asks a person whether a trained challenger becomes champion, with what was measured of both. Answer under *Required
 actions* of the run, or by REST; the note goes on record with the version. No answer within {hours:g} h is a rejection. A version that is judged
-again while its question is open is not asked about twice, whatever else was asked since: that run skips, and says which one asks. Where a newer version that passes takes its place
-meanwhile, an approval promotes nothing: *settle* fails and says so, and the newer question names the older ones that are still open.
+again while its question is open is not asked about twice: the later run skips, and says which run asks. If a newer version has become
+challenger meanwhile, approving the older one promotes nothing: *settle* fails and says so, and the newer question names the older ones that are still open.
 
 | | |
 |---|---|
-| waiting | the champion until now serves on; nothing else waits for it |
-| rejected | the version stays, is challenger no longer, and has `rejected_by` and `rejected_reason` as tags |
-| failed | the champion until now serves on, whatever was answered |
+| waiting | the current champion serves on; nothing else waits for it |
+| rejected | the version stays in the registry, is no longer challenger, and has `rejected_by` and `rejected_reason` as tags |
+| failed | the current champion serves on, whatever was answered |
 
 **What to do**
-1. *settle* is red: its log says why. *not the challenger any more*: answer the newer question. *say why*: something speaks against the version, and the approval had no note: trigger this DAG with `version`, and answer with one. Else `vaewatch doctor`, then clear it; the answer is kept.
+1. *settle* is red: its log says why. *not the challenger any more*: answer the newer question. *give a reason*: something speaks against the version, and the approval had no note: trigger this DAG with `version`, and answer with a note. Anything else: `vaewatch doctor`, then clear the task; the answer is kept.
 2. Rejected by mistake, or too late: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version`.
 3. Regretted: `vaewatch rollback {name} --reason "…"`.
 """
 
 RESCORE = """
-**{name}.rescore** scores batches again with the champion, whatever was done before: after a rollback, a promotion or
-a changed contract. Trigger it with `first` and `last` (batch ids, both included); `check_again` applies the contract
-as it is now first. Each batch is replaced in one transaction: readers see the old scores or the new.
+**{name}.rescore** scores batches again with the champion, even those already scored: for after a rollback, a promotion or
+a changed contract. Trigger it with `first` and `last` (batch ids, both included); with `check_again` it first checks
+them against the contract as it is now. Each batch is replaced in one transaction: readers see the old scores or the new.
 
-**When it fails** the batches done so far are done; trigger it again. `vaewatch status {name}` shows the model version
+**When it fails** the batches done so far stay done; trigger it again. `vaewatch status {name}` shows the model version
 that scored each batch; `vaewatch score {name} BATCH --force` does one by hand.
 """
 
@@ -120,10 +120,10 @@ champion, the one before it, the challenger, every version that published scores
 
 | | |
 |---|---|
-| failed | nothing that serves is touched; what was removed until then is gone, and the next run goes on |
+| failed | nothing that serves is touched; what it had already removed is gone, and the next run removes the rest |
 
 **What to do**
-1. Before it goes: trigger this DAG with `dry_run`, or `vaewatch prune {name} --dry-run`. Nothing is removed; what *prune* returns says
+1. To look before anything goes: trigger this DAG with `dry_run`, or `vaewatch prune {name} --dry-run`. Nothing is removed; what *prune* returns says
    what would go, and why each other version stays.
-2. Registry or storage: `vaewatch doctor`, then clear the task. Nothing is urgent: it only makes room.
+2. Registry or storage: `vaewatch doctor`, then clear the task. It is not urgent: this only makes room.
 """

@@ -44,7 +44,9 @@ def build() -> FastAPI:
         held = await asyncio.to_thread(lambda: queue.datasets(here.ledger).union(here.ledger.datasets()))
         reads = await asyncio.to_thread(_allowed, "GET", user, held)
         if reads is None:
-            raise HTTPException(403, "your role may read the Dags of no dataset here: ask for one that may")
+            raise HTTPException(
+                403, "your role may not read the Dags of any dataset here: ask for one that may"
+            )
         writes = await asyncio.to_thread(_allowed, "PUT", user, reads)
         # As Airflow does: with any other scheme, or nothing after it, the cookie says who asks
         scheme, given = get_authorization_scheme_param(request.headers.get("authorization"))

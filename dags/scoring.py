@@ -48,7 +48,9 @@ def score(of: DatasetDags) -> None:
     name, file = of.name, of.dataset.file
     note = notes.SCORE.format(name=name, retries=RETRIES, file=file)
     batch = Param(
-        None, type=["null", "string"], description="batch_id, or first..last; without a partition key"
+        None,
+        type=["null", "string"],
+        description="batch_id, or first..last; needed where the run has no partition key",
     )
     when = PartitionedAssetTimetable(assets=of.landed)
     at_once = of.dataset.scored_at_once
@@ -98,7 +100,9 @@ def rescore(of: DatasetDags) -> None:
     params = {
         "first": Param(type="string", minLength=1, description="batch_id"),
         "last": Param(None, type=["null", "string"], description="batch_id; default: only the first"),
-        "check_again": Param(False, type="boolean", description="apply the contract as it is now first"),
+        "check_again": Param(
+            False, type="boolean", description="first check the batches against the contract as it is now"
+        ),
     }
     note = notes.RESCORE.format(name=name)
     with of.dag("rescore", note, schedule=None, max_active_runs=1, params=params):

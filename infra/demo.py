@@ -91,7 +91,7 @@ def main() -> int:
 
 def _left_running(here: Installation) -> str:
     up = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False).is_running
-    return "what `make up` started goes on running (make down)" if up else "nothing is left running"
+    return "what `make up` started is still running (stop it: make down)" if up else "nothing is left running"
 
 
 def _is_done(here: Installation, dataset: Dataset, feed: Feed) -> bool:
@@ -113,7 +113,7 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
     console.print("starting Airflow (its own scheduler, SQLite, loopback only): up to a minute")
     stack = Stack(here.settings.home, here.settings.datasets, mlflow_ui=False, demo=feed.dataset)
     with stack.running(), stack.api as api:
-        _log("Airflow runs; it reads the DAGs")
+        _log("Airflow is up and reads the DAGs")
         dags = [f"{feed.dataset}.{step}" for step in ("discover", "score", "train")]
         api.wait_for_dags(*dags)
         _land(here, api, dataset, feed, feed.history, "history: land → validate", scored=False)
@@ -128,7 +128,7 @@ def _play(here: Installation, dataset: Dataset, feed: Feed) -> None:
             "score the history, then the following days: land → validate → score",
             scored=True,
         )
-        _log("all is scored; the last run ends, then Airflow")
+        _log("all is scored; waiting for the last run to end, then Airflow stops")
         with suppress(TimeoutError):  # the last batch is done before its run is
             score = f"{feed.dataset}.score"
             api.wait_until(lambda: not api.runs(score, state="running"), f"the end of {score}", ENDING)
@@ -210,7 +210,7 @@ def _land(
         _deliver(feed, name, dataset.incoming_path / name)
     still = dataset.incoming.settle_seconds if feed.truth else 0
     with Progress(*LANDING, console=console) as progress:
-        bar = progress.add_task(f"landed; files count once they have lain still for {still:g} s", total=None)
+        bar = progress.add_task(f"landed; files count once unchanged for {still:g} s", total=None)
         time.sleep(still + 0.5 if still else 0)
         expected = {batch.batch_id for batch in batches.landed(dataset, here.ledger)}
         progress.update(bar, total=len(expected))
@@ -261,7 +261,7 @@ def _watch(
         if why := failed():
             raise RuntimeError(why)
         if time.monotonic() > until:
-            raise TimeoutError(f"{title}: {done} of {total:.0f} batches after {PATIENCE:.0f} s")
+            raise TimeoutError(f"{title}: only {done} of {total:.0f} batches done after {PATIENCE:.0f} s")
         time.sleep(LOOK_AGAIN)
     progress.update(bar, completed=total, description=title)
 

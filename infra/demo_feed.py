@@ -99,7 +99,7 @@ def own_data(folder: Path, say: Say) -> tuple[Installation, Feed]:
     split = dataset.incoming.split
     taken = deliveries[-(NEWEST_CUT if split else NEWEST) :]
     each = f"each cut into batches of a {split}" if split else "a batch each"
-    say(f"of {len(deliveries)} deliveries, {each}, the demo takes the newest {len(taken)}")
+    say(f"the demo takes the newest {len(taken)} of {len(deliveries)} deliveries, {each}")
     n_following = min(FOLLOWING, len(taken) // 3)
     history, following = (
         tuple(file.relative for batch in part for file in batch.files)

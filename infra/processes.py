@@ -108,7 +108,7 @@ def end_session(leader: Mark, patience: float = 10) -> int:
                 os.kill(pid, signal.SIGKILL)
         ended.update(members)
         if time.monotonic() > until:
-            raise TimeoutError(f"processes {members} do not end; look with ps")
+            raise TimeoutError(f"processes {members} survived {patience:g} s of SIGKILL; look with ps")
         time.sleep(0.05)
     return len(ended)
 

@@ -83,7 +83,7 @@ class Supervisor:
         self.layout.prepare()
         with self._only_one() as alone:
             if not alone:
-                log.info("another supervisor runs %s", self.layout.home)
+                log.info("another supervisor is already running for %s", self.layout.home)
                 return ALREADY_RUNNING
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, self._on_signal)
@@ -209,7 +209,7 @@ class Supervisor:
         wait = backoff(child.failures)
         child.not_before = time.monotonic() + wait
         log.warning(
-            "%s ended by itself (exit %s), %d left-over processes ended; again in %.0f s, log: %s",
+            "%s ended by itself (exit %s), %d processes that it left were killed; it starts again in %.0f s; log: %s",
             child.name,
             code,
             left,

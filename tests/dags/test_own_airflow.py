@@ -79,7 +79,7 @@ def test_the_check_says_what_airflow_lacks_and_what_makes_it_whole(environment: 
     assert "airflow db migrate" in said
     airflow = [sys.executable, "-m", "airflow"]
     subprocess.run([*airflow, "db", "migrate"], env=environment, capture_output=True, check=True)
-    assert "mend pool gpu: there is none" in checked(environment)[1]
+    assert "mend pool gpu: it is missing" in checked(environment)[1]
     pool = ["pools", "set", "gpu", "2", "two"]
     subprocess.run([*airflow, *pool], env=environment, capture_output=True, check=True)
     listed = [sys.executable, "-m", "dags"]

@@ -160,7 +160,7 @@ def test_a_queue_is_for_those_whose_dag_it_is(request: pytest.FixtureRequest) ->
     nobody = {"authorization": f"Bearer {token('USER', 'nell')}"}
     refused = page.get("/review/", headers=nobody)
     assert refused.status_code == 403
-    assert "Dags of no dataset here" in refused.text
+    assert "may not read the Dags of any dataset here" in refused.text
 
 
 @pytest.mark.parametrize("authorization", ["Basic YW5uOmFubg==", "Bearer", "Bearer ", "x"])
