@@ -116,9 +116,9 @@ def render_refusal(
 ) -> str:
     """Return the page of a delivery that was refused before its records could be checked."""
     said = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
-    what = "The files themselves do not fit" if contract else "The files cannot be read"
+    what = "The files do not fit the contract" if contract else "The files cannot be read"
     mend = (
-        f", or, where it is right, mend <code>{escape(contract)}</code>; either way it"
+        f", or, if the data is right, mend <code>{escape(contract)}</code>; either way it"
         if contract
         else "; it"
     )
@@ -212,7 +212,7 @@ def _batch_row(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _tolerance(mostly: float) -> str:
-    return f"such records are set aside; too many: more than {share(1 - mostly, 1)} of a column's values"
+    return f"such records are set aside; more than {share(1 - mostly, 1)} of a column's values is too many"
 
 
 def _broken_rows(broken: Sequence[Outcome], n_records: int, mostly: float) -> Iterator[tuple[str, ...]]:

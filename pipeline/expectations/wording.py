@@ -54,7 +54,7 @@ def observed(rule: RowRule | BatchRule, result: Mapping[str, Any]) -> str:
             return many(result["observed_value"], "record")
         case "freshness":
             newest = result["observed_value"]
-            return f"newest record of {newest}" if newest else "no accepted record has a time that has come"
+            return f"newest record of {newest}" if newest else "no accepted record has a time up to now"
         case _:
             n, total = result["unexpected_count"] or 0, result["element_count"]
             return f"{n:,} of {many(total, 'record')} ({share(n, total)})"

@@ -122,10 +122,12 @@ def _run(job: dict[str, Any]) -> tuple[list[str], str]:
     started, *lines = child.stdout.splitlines() or [""]
     last = child.stderr.strip().splitlines()[-1] if child.stderr.strip() else f"exit code {child.returncode}"
     if started != STARTED:
-        raise CheckCrashed(f"the reader of files could not be started ({last}); no file was looked at")
+        raise CheckCrashed(
+            f"the process that reads files could not be started ({last}); no file was looked at"
+        )
     if child.returncode == -signal.SIGALRM:
         return lines, f"it was still being decoded after {SECONDS_PER_FILE:g} s"
-    return lines, f"the reader died over it ({last})"
+    return lines, f"the process that decoded it died ({last})"
 
 
 def _printable(file: Path) -> str:
@@ -164,7 +166,7 @@ def _read(path: str, job: dict[str, Any]) -> dict[str, Any]:
         meta = parquet.metadata
         if meta.num_columns > MAX_COLUMNS or meta.num_rows > MAX_RECORDS:
             return {
-                "error": f"{meta.num_columns} columns and {meta.num_rows} records are more than a batch may have"
+                "error": f"it has {meta.num_columns:,} columns and {meta.num_rows:,} records; at most {MAX_COLUMNS:,} and {MAX_RECORDS:,} are read"
             }
         schema = parquet.schema_arrow.remove_metadata()
         flat = (field.name for field in schema if not pa.types.is_nested(field.type))

@@ -110,7 +110,7 @@ def validate(
         tally = relations.lay(dataset, batch, reports, rules, scratch, threads)
         if tally.n_read != n_read:
             raise CheckCrashed(
-                f"batch {batch.batch_id}: {n_read} records were announced and {tally.n_read} read"
+                f"batch {batch.batch_id}: {n_read} records were counted in its files and {tally.n_read} read"
             )
         ahead = _ahead(tally, dataset)
         notes += (ahead,) if ahead else ()
@@ -160,11 +160,11 @@ def _ahead(tally: Tally, dataset: Dataset) -> str:
     split = (
         ""
         if dataset.incoming.split
-        else "; where deliveries are named by their day, incoming.split: day sets such records aside"
+        else "; if deliveries are named by their day, incoming.split: day sets such records aside"
     )
     return (
-        f"{are} dated more than a day after being read, the latest {latest}: no day or window goes by "
-        f"such a date; have the source set {dataset.time!r} right and deliver the batch again{split}"
+        f"{are} dated more than a day after being read, the latest {latest}: such a date moves no "
+        f"day or window; have the source correct {dataset.time!r} and deliver the batch again{split}"
     )
 
 
