@@ -65,7 +65,7 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"{name!r} is no name for a dataset: a letter, then letters, digits, - and _, 63 at most; choose another --name"
+            f"{name!r} is not a valid dataset name: it needs a letter, then letters, digits, - and _, at most 63 in all; choose another --name"
         )
     paths = parquet_files(folder)
     relative = [str(path.relative_to(folder)) for path in paths]
@@ -74,7 +74,10 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     sample, schemas, warnings, n_records = _readable(list(dict.fromkeys(chosen)))
     unmatched = [path for path in relative if not path_shape(shape.files).fullmatch(path)]
     if unmatched:
-        warnings.append(f"{len(unmatched)} files do not match {shape.files}, as {unmatched[0]}: never read")
+        do, named = (
+            ("1 file does", ":") if len(unmatched) == 1 else (f"{len(unmatched)} files do", ", such as")
+        )
+        warnings.append(f"{do} not match {shape.files} and will never be read{named} {unmatched[0]}")
     types = _types(schemas)
     _check_names(folder, types)
     with sql.database(scratch, threads=threads) as connection:
@@ -105,9 +108,7 @@ def _readable(paths: Sequence[Path]) -> tuple[list[Path], list[pa.Schema], list[
             schemas.append(report.schema)
             n_records += report.n_records
     if not sample:
-        raise ConfigError(
-            "none of the sampled files can be read and has records:\n  " + "\n  ".join(warnings)
-        )
+        raise ConfigError("no sampled file has records that can be read:\n  " + "\n  ".join(warnings))
     return sample, schemas, warnings, n_records
 
 
@@ -126,7 +127,7 @@ def _types(schemas: Sequence[pa.Schema]) -> dict[str, str]:
 def _check_names(folder: Path, names: Iterable[str]) -> None:
     if taken := reserved(names):
         raise ConfigError(
-            f"{folder}: columns {', '.join(taken)} have names that the reader needs; rename them"
+            f"{folder}: columns {', '.join(taken)} have names that vaewatch uses itself; rename them"
         )
     folded = Counter(name.casefold() for name in names)
     twice = [name for name in names if folded[name.casefold()] > 1]

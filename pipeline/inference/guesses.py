@@ -127,7 +127,7 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
     guess = Guess(name, type_)
     if type_ == "other":
         guess.why = guess.warning = (
-            "nested, binary, without a name or of types that do not go together: ignored"
+            "nested, binary, without a name, or of types that differ too much between files: ignored"
         )
         return guess
     column = sql.name(name)
@@ -145,7 +145,7 @@ def _guess(connection: duckdb.DuckDBPyConnection, name: str, type_: str, n_files
     elif type_.startswith(("int", "float", "decimal")):
         _guess_number(connection, guess, Counts(n, seen, distinct, n_files))
     else:
-        guess.why = "a second time: ignored"
+        guess.why = "a time beside the main one: ignored"
     missing = 1 - seen / n
     if guess.role != "ignored":
         guess.why += f"; {missing:.1%} missing" if missing else "; none missing"
@@ -177,14 +177,14 @@ def _unmodelled(name: str, counts: Counts, recurring: float) -> str:
     """Say what a column is whose values are too many, or too new in every file, to be categories."""
     n, distinct = counts.n_seen, counts.n_distinct
     again = "another file" if counts.n_files > 1 else "another record"
-    found = f"{distinct} values, {n / distinct:.0f} records each; {recurring:.0%} of records have one that {again} has, too"
+    found = f"{distinct} values, {n / distinct:.0f} records each; {recurring:.0%} of records have a value that {again} has, too"
     if distinct > 0.5 * n:
         return f"looks like an identifier ({distinct:,} values in {n:,} records): ignored"
     if recurring < RECURRING:
-        return f"looks like an identifier of several records each ({found}): ignored"
+        return f"looks like an identifier that several records share ({found}): ignored"
     if OWNER_NAME.search(name):
-        return f"says whose record it is, by its name ({found}): ignored; name it as `entity` for derived columns to look back within one"
-    return f"too many values, or too often new ones, to be categories ({found}): ignored"
+        return f"its name says whose record it is ({found}): ignored; set it as `entity` so that derived columns look back within one entity"
+    return f"too many values, or new ones too often, to be categories ({found}): ignored"
 
 
 def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: Counts) -> None:
@@ -201,7 +201,7 @@ def _guess_number(connection: duckdb.DuckDBPyConnection, guess: Guess, counts: C
     if whole and CODE_NAME.search(guess.name) and not guess.type.startswith("decimal"):
         recurring = _recurrence(connection, column, counts.n_files)
         if distinct <= _most_categories(guess.name) and distinct * 20 < n and recurring > 0.5:
-            guess.role, guess.why = "categorical", f"{distinct} codes, by its name"
+            guess.role, guess.why = "categorical", f"{distinct} codes (its name says so)"
         else:
             guess.why = guess.warning = _unmodelled(guess.name, counts, recurring)
         return
@@ -223,7 +223,7 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
     spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
     guess.rules = dict(spread.bounds)
     if not spread.width:
-        guess.why += f"; hardly ever but {number(spread.middle, 6)}: no bounds"
+        guess.why += f"; almost always {number(spread.middle, 6)}: no bounds"
     far = []
     for side, line in spread.far.items():
         beyond, way = (
@@ -236,7 +236,7 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
         farthest = spread.high if way == "up" else spread.low
         far.append(f"no {side}: {n_far:,} of {n:,} records {beyond} ({way} to {number(farthest, 6)})")
     if far:
-        known = "where such values cannot be, write a bound: they are set aside then, unscored"
+        known = "if such values are impossible, write a bound: records beyond it are set aside, unscored"
         guess.warning = f"{', '.join(far)}; {known}"
 
 

@@ -33,18 +33,18 @@ class Sample:
 
     @property
     def words(self) -> str:
-        return f"{self.n_records:,} records of {self.n_sampled:,} of {self.n_files:,} files"
+        return f"{self.n_records:,} records in {self.n_sampled:,} of {self.n_files:,} files"
 
 
 ROLES = """\
 columns:
   # role: numeric and categorical are modelled, context is what they are judged by, ignored is checked and shown.
-  # min, max: extrapolated from the sample, far beyond it, by its numbers alone: correct each of which you know better (no pH is above 14).
-  # A record beyond is set aside, unscored; bounds are for what cannot be: what is rare is for the model to judge.
-  # missing: in the sample, which is not all there is; where a value must not be missing, add required: true.
+  # min, max: extrapolated from the sample, far beyond it, from its numbers alone: correct those that you know better (no pH is above 14).
+  # A record beyond is set aside, unscored: bounds are for impossible values; the model judges rare ones.
+  # missing: in the sample, which is only a part; if a value must not be missing, add required: true.
 """
 LEVELS = """\
-  # Judged by its derived columns: a level wanders with the seasons, its changes do not; role: numeric judges it by itself, too.
+  # Judged by its derived columns: a level wanders with the seasons, its changes do not. With role: numeric it is judged itself, too.
 """
 
 
@@ -84,7 +84,7 @@ def _head(
     lines.append(
         f"key: {plain(guesses.key)}"
         if guesses.key
-        else "key: []  # nothing tells records apart: their content does"
+        else "key: []  # no column tells records apart: their whole content does"
     )
     if guesses.time:
         lines.append(f"time: {plain(guesses.time)}")
@@ -117,13 +117,13 @@ def _tail(per_day: float, counted: str) -> str:
     budget, why = _budget(per_day, counted)
     return f"""
 batch:
-  max_set_aside: 0.05  # a batch of which row rules set more aside is refused
+  max_set_aside: 0.05  # a batch is refused if row rules set aside a larger share of it
 train:
   schedule: "0 2 * * *"  # every night at two, UTC
-  window_days: 30  # learned from, the newest
-  min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # with fewer there is no training: about three days', from 100 to {MOST_AWAITED}
+  window_days: 30  # how many of the newest days a training learns from
+  min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # no training with fewer: about three days of records, at least 100, at most {MOST_AWAITED}
 flag:
-  review_budget: {budget}  # records a day that people will look at, as a normal day flags this many: {why}
+  review_budget: {budget}  # records a day that people can look at; a normal day flags this many. Here: {why}
 """
 
 
@@ -132,8 +132,8 @@ def _budget(per_day: float, counted: str) -> tuple[int, str]:
     share = round(per_day * BUDGET_SHARE)
     part = f"{BUDGET_SHARE:.0%} of {counted}"
     if share > MOST_BUDGET:
-        return MOST_BUDGET, f"{part} is more than this, the default"
-    return (share, part) if share else (1, f"{part} is not one")
+        return MOST_BUDGET, f"the default, as {part} is more"
+    return (share, part) if share else (1, f"{part} is less than one")
 
 
 def plain(value: Any) -> str:

@@ -116,7 +116,7 @@ def test_retail_is_understood(guess: Callable[..., Guessed], real_data: Path) ->
         "CustomerID",
     }
     assert any(
-        w.startswith("CustomerID: says whose record it is")
+        w.startswith("CustomerID: its name says whose record it is")
         and "647 values, 23 records each; 31% of records" in w
         for w in guessed.proposal.warnings
     )
@@ -151,7 +151,7 @@ def test_a_number_is_a_code_by_its_name_and_not_by_its_last_letters(name: str, i
 
 def test_a_name_that_reading_needs_is_said_at_once(guess: Callable[..., Guessed]) -> None:
     """Sooner than with the first batch."""
-    with pytest.raises(ConfigError, match="columns file_row_number have names that the reader needs"):
+    with pytest.raises(ConfigError, match="columns file_row_number have names that vaewatch uses itself"):
         guess({"2026-01-01.parquet": {"file_row_number": VALUES, "x": VALUES}})
 
 
@@ -218,7 +218,7 @@ def test_a_dataset_of_any_legal_name_can_be_written(guess: Callable[..., Guessed
 @pytest.mark.parametrize("name", ["a/b", "", "2026", "x" * 64])
 def test_a_name_that_no_dataset_may_have_is_refused_at_once(guess: Callable[..., Guessed], name: str) -> None:
     """Sooner than by the file that was written."""
-    with pytest.raises(ConfigError, match="is no name for a dataset"):
+    with pytest.raises(ConfigError, match="is not a valid dataset name"):
         guess({"2026-01-01.parquet": PLAIN}, name)
 
 
@@ -276,7 +276,7 @@ def test_files_that_the_pattern_leaves_out_are_counted_and_named(guess: Callable
     guessed = guess(files)
     assert guessed.dataset.incoming.files == "s_{batch_id}.parquet"
     assert guessed.proposal.warnings == (
-        "1 files do not match s_{batch_id}.parquet, as stray.parquet: never read",
+        "1 file does not match s_{batch_id}.parquet and will never be read: stray.parquet",
     )
 
 
@@ -327,11 +327,11 @@ def names_of(n_values: int, first: int, n_missing: int = 0) -> list[str | None]:
     return [None if i < n_missing else f"v{first + i % n_values}" for i in range(N)]
 
 
-WHOSE, NEW = "says whose record it is", "too many values, or too often new ones"
+WHOSE, NEW = "its name says whose record it is", "too many values, or new ones too often"
 LEFT_OUT: dict[str, tuple[Any, Any, str]] = {
     "customer_id": ([1000 + i % 40 for i in range(N)], [1020 + i % 40 for i in range(N)], WHOSE),
     "zip_code": ([1000 + i % 40 for i in range(N)], [1020 + i % 40 for i in range(N)], NEW),
-    "order_no": (names_of(40, 0), names_of(40, 40), "looks like an identifier of several records each"),
+    "order_no": (names_of(40, 0), names_of(40, 40), "looks like an identifier that several records share"),
     "voucher": (names_of(N, 0, 150), names_of(N, N, 150), "looks like an identifier (100 values in 100 records)"),
 }  # fmt: skip
 
@@ -346,7 +346,8 @@ def test_a_column_that_is_left_out_is_called_what_it_is(guess: Callable[..., Gue
         LEFT_OUT, True
     )
     assert (
-        "60 values, 7 records each; 50% of records have one that another file has, too" in said["customer_id"]
+        "60 values, 7 records each; 50% of records have a value that another file has, too"
+        in said["customer_id"]
     )
     assert "`entity`" in said["customer_id"]
 
@@ -366,9 +367,9 @@ def test_names_of_six_hundred_cards_are_no_categories_and_six_hundred_shapes_are
 @pytest.mark.parametrize(
     ("n", "budget", "why"),
     [
-        (30, 1, "1% of the sample's 30 records a day is not one"),
+        (30, 1, "1% of the sample's 30 records a day is less than one"),
         (1300, 13, "1% of the sample's 1,300 records a day"),
-        (5000, 20, "1% of the sample's 5,000 records a day is more than this, the default"),
+        (5000, 20, "the default, as 1% of the sample's 5,000 records a day is more"),
     ],
 )
 def test_the_review_budget_says_what_it_rests_on(
@@ -484,7 +485,7 @@ def test_a_column_of_hardly_ever_another_value_has_no_bounds(guess: Callable[...
         None,
         None,
     )
-    assert "hardly ever but 0: no bounds" in guessed.proposal.text
+    assert "almost always 0: no bounds" in guessed.proposal.text
 
 
 FINITE = st.floats(-1e200, 1e200)
@@ -572,7 +573,10 @@ def test_files_that_cannot_be_read_are_left_out_with_a_warning(
         ({}, "is not a folder"),
         ({"notes.txt": b"x"}, "holds no Parquet file"),
         ({"_tmp/1.parquet": b"x", ".hidden.parquet": b"x"}, "holds no Parquet file"),
-        ({"1.parquet": b"x"}, "none of the sampled files can be read.*\n.*1.parquet: not a Parquet file"),
+        (
+            {"1.parquet": b"x"},
+            "no sampled file has records that can be read.*\n.*1.parquet: not a Parquet file",
+        ),
     ],
     ids=["absent", "text", "unfinished", "corrupt"],
 )
