@@ -80,7 +80,7 @@ def print_neighbours(_: Whole, found: Neighbours, *, quantities: Collection[str]
     if len(found.rows) < 2:
         console().print(f"there is no other record {f'of {escape(found.of)} ' if found.of else ''}around it")
         return
-    console().print(escape(f"before and after, of {found.of or 'its batch'}, in time"))
+    console().print(escape(f"records of {found.of or 'its batch'} before and after it"))
     names = found.columns[:MOST_COLUMNS]
     table = columns("record", *map(escape, names))
     table.columns[0].no_wrap = True

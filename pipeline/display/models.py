@@ -45,13 +45,13 @@ def print_pruning(found: Pruned) -> None:
         console().print(f"{goes}: {escape(folder)}")
     if n_files := found.n_files_replaced:
         console().print(
-            f"{goes}: {'a file' if n_files == 1 else f'{n_files} files'} of rows that were replaced in the tables"
+            f"{goes}: {'a file' if n_files == 1 else f'{n_files} files'} of replaced rows in the tables"
         )
     here = as_bytes(found.n_bytes_local + found.n_bytes_replaced)
-    room = f"{as_bytes(found.n_bytes)} of models and runs, {here} here"
+    room = f"{as_bytes(found.n_bytes)} of models and runs, {here} of other files"
     nothing = not found.removed and not found.local and not n_files
     console().print(
-        "nothing is to go" if nothing else f"{room}{' would be freed' if found.dry_run else ' freed'}"
+        "nothing to remove" if nothing else f"{room}{' would be freed' if found.dry_run else ' freed'}"
     )
 
 
@@ -93,7 +93,7 @@ def print_comparison(found: Comparison) -> None:
     """Print two versions side by side, the decision, and records that they disagree on."""
     said, decision, out = found.told, found.decision, console()
     one, other = said.heads
-    alone = f"alone: {found.evidence.incomparable or 'none serves'}"
+    alone = f"alone: {found.evidence.incomparable or 'no version serves'}"
     beside = f"beside {other}" if found.evidence.champion else escape(alone)
     out.print(
         f"[bold]{escape(found.evidence.dataset)} {one} {WOULD[decision.outcome]}[/bold] {beside}: {escape(said.sentence)}"
@@ -155,8 +155,8 @@ def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
         )
     console().print(table)
     console().print(
-        "[dim]finds: of the anomalies injected into records that no version learned, at the version's threshold; stays: or goes with the next vaewatch prune. "
-        f"All of one: vaewatch versions {escape(dataset)} N; which of two is better: vaewatch compare {escape(dataset)} A B[/dim]"
+        "[dim]finds: the share of anomalies injected into records that no version learned, at the version's threshold; stays: no if the next vaewatch prune removes it. "
+        f"All about one: vaewatch versions {escape(dataset)} N; which of two is better: vaewatch compare {escape(dataset)} A B[/dim]"
     )
 
 
@@ -185,7 +185,7 @@ def print_version(found: Mapping[str, Any]) -> None:
             what.replace("_", " "): f"{in_utc(one['at'])} by {one['by']}: {one['reason']}"
             for what, one in found["became"].items()
         },
-        "pruning": f"keeps it{': ' if kept else ''}{'; '.join(kept)}" if found["kept"] else "takes it",
+        "pruning": f"keeps it{': ' if kept else ''}{'; '.join(kept)}" if found["kept"] else "removes it",
         "gates": OUTCOME.get(found["decision"], "not judged")
         + (
             f" {in_utc(found['evaluated_at'])}: {bare(found['decision_reason'])}" if found["decision"] else ""

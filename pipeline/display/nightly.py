@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.report.glance import Glance
 
 NO_DATASETS = (
-    "no datasets in this place (VAEWATCH_DATASETS, default dags/datasets): "
+    "no dataset file in the folder VAEWATCH_DATASETS (default dags/datasets): "
     "write one with `vaewatch init FOLDER`"
 )
 SHOWN = 30
@@ -182,5 +182,5 @@ def print_set_aside(found: dict[str, Any]) -> None:
     if len(found["records"]) < found["n_set_aside"] and found["records"]:
         out.print(f"the first {len(found['records'])} of {found['n_set_aside']:,}; more: --limit")
     if is_cut:
-        out.print("what ends in … is longer; whole: --json")
+        out.print("what ends in … is cut; whole: --json")
     out.print(f"report: {found['report']}")

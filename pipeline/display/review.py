@@ -32,15 +32,15 @@ STANDING = {
     "conflict": " on which reviewers differ",
 }
 OTHERS = {
-    "sampled": "drawn at random from those not flagged: judged, they tell what is missed (--kind sampled)",
+    "sampled": "drawn at random from those not flagged: judging them tells what is missed (--kind sampled)",
     "cleared": "that a later scoring no longer flags (--kind cleared)",
 }
 OPTIONS = {"driver": "--driver", "model_version": "--model-version", "reviewer": "--reviewer"}
 MOST_NAMED = 5  # other choices of a filter that lets nothing through
 LEGEND = (
     "explains: how much of what makes the record odd would go if the column had its expected value",
-    "adds: nats that its own value adds to the score, by how surprising it is, given the others",
-    "a wild value makes others look odd, too: they add to the score, and it explains them",
+    "adds: nats that its own value adds to the score: how surprising it is given the others",
+    "a wild value makes other columns look odd, too: they add to the score, but the wild one explains them",
 )
 
 
@@ -60,8 +60,8 @@ def print_queue(
     """
     out = console()
     if not found:
-        judged = "" if state == "any" else "; --state any shows those that were judged, too"
-        out.print(f"no record of the queue is like that{judged}")
+        judged = "" if state == "any" else "; --state any also shows those that were judged"
+        out.print(f"no record in the queue matches{judged}")
         for name, choices in others.items():
             if choices:
                 out.print(escape(f"with another {OPTIONS[name]}: {_choices(choices)}"))
@@ -92,7 +92,7 @@ def _choices(choices: Mapping[Any, int]) -> str:
 
 def _listed(row: Listed) -> tuple[str, ...]:
     unnamed = {"flagged": "of no single column", "sampled": "not flagged: random sample"}
-    why = reasons_text(row.reasons) or unnamed.get(row.kind, "flagged no longer")
+    why = reasons_text(row.reasons) or unnamed.get(row.kind, "no longer flagged")
     state = row.state if row.claim is None else f"{row.state}, {fitted(row.claim.by, 20)} is at it"
     return (
         row.anomaly_id,
@@ -107,7 +107,7 @@ def _listed(row: Listed) -> tuple[str, ...]:
 
 def _counted(counted: Mapping[str, int], state: str) -> str:
     """Put into words how many records match: those flagged, then the others and why they are in the queue."""
-    n, are = counted.get("flagged", 0), STANDING.get(state, f" said to be {state.replace('_', ' ')}")
+    n, are = counted.get("flagged", 0), STANDING.get(state, f" judged {state.replace('_', ' ')}")
     told = [f"{n:,} flagged record{'s' * (n != 1)}{are}"] if "flagged" in counted else []
     told += [f"{counted[kind]:,} {words}" for kind, words in OTHERS.items() if counted.get(kind)]
     return "; beside them ".join([told[0], ", ".join(told[1:])]) if told[1:] else "".join(told)

@@ -62,14 +62,14 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     if not waiting:
         return None
     doubted = [one for one, alarms in _alarms(here, dataset, list(map(str, waiting))).items() if alarms]
-    alarmed = f"; of {len(doubted)} read the page first, they have an alarm" if doubted else ""
+    alarmed = f"; {len(doubted)} with an alarm: read the page first" if doubted else ""
     rows = [
         row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
     ]
     rows.sort(key=lambda row: (-row.severity, -row.anomaly_score))
     lines = [
         f"{dataset.name} {batch_ids[0]} to {batch_ids[-1]}: {sum(waiting.values()):,} records of {len(waiting)} batches "
-        f"wait for review, of {len(batch_ids)} scored{alarmed}",
+        f"wait for review ({len(batch_ids)} batches scored{alarmed})",
         *(f"{_line(row)}, batch {row.batch_id}" for row in rows[:SHOWN]),
         *_link(dataset),
     ]
@@ -150,7 +150,7 @@ def send(text: str, to: Sequence[Channel], say: Callable[[str], None]) -> None:
         try:
             deliver(text)
         except NotDelivered as fault:
-            say(f"not delivered: {fault}: {text.partition(chr(10))[0]}")
+            say(f"message not delivered: {fault}: {text.partition(chr(10))[0]}")
 
 
 def _to_file(path: Path, text: str) -> None:

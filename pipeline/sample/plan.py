@@ -40,7 +40,7 @@ class SamplePlan:
         if self.hostile and (self.days < 12 or self.records_per_day < 100):
             faults.append("hostile days need 12 days of 100 records; else set hostile to false")
         if self.drift and self.days < 36:
-            faults.append("drift needs 36 days: there is none in the first two thirds, from which one learns")
+            faults.append("drift needs 36 days: the first two thirds, which a model learns from, have none")
         if faults:
             raise ValueError("sample plan: " + "; ".join(faults))
 

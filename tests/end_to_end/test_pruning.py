@@ -41,7 +41,7 @@ def test_the_weekly_cleaning_says_first_and_then_does_what_it_said(scored: Place
     code, output, _ = scored.run("versions", scored.name)
     assert (code, sum(line.rstrip().endswith(" no") for line in output.splitlines())) == (0, 1)
     code, output, _ = scored.run("versions", scored.name, "2")
-    assert (code, output.count("takes it")) == (0, 1)
+    assert (code, output.count("removes it")) == (0, 1)
 
     code, output, _ = scored.run("prune", scored.name, "--dry-run", "--json")
     would = json.loads(output)

@@ -30,7 +30,7 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
     outcome = CliRunner().invoke(app, ["run"])
     assert outcome.exit_code == 0
-    assert "no datasets in this place" in outcome.stdout
+    assert "no dataset file in the folder" in outcome.stdout
     assert "vaewatch init" in outcome.stdout
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
 

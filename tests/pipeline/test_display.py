@@ -150,7 +150,7 @@ def test_a_version_is_a_line(width: int, terminal: Callable[..., list[str]]) -> 
         ["13", "challenger", "2026-01-29", "2026-01-01", "to", "2026-01-28", "–", "not", "judged", "yes"],
     ]
     assert lines[0].split()[-1] == "stays"
-    assert lines[4].startswith("finds: of the anomalies injected")
+    assert lines[4].startswith("finds: the share of anomalies injected")
     assert max(map(len, lines)) <= width
 
 

@@ -335,7 +335,7 @@ def test_the_random_sample_is_listed_only_where_it_is_asked_for(shell: Callable[
     sampled = row("drawn", anomaly_id="5" * 16, kind="sampled", signature="", driver="", reasons=[])
     put(Installation(Settings()).ledger, [sampled])
     text = CliRunner().invoke(app, ["review", "list"]).stdout
-    assert "no record of the queue is like that" in text
+    assert "no record in the queue matches" in text
     assert "1 drawn at random" in text
     put(Installation(Settings()).ledger, [row("odd"), sampled])
     listed = {

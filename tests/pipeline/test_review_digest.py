@@ -139,7 +139,7 @@ def test_of_a_backlog_one_message_says_all_and_the_newest_batch_has_its_own(
             assert len(told(here)) == 2 * (day == days[-1])
     digest.tell(here, dataset(**FILE), pytest.fail)
     assert told(here) == [
-        "payments 2026-01-01 to 2026-01-29: 29 records of 29 batches wait for review, of 29 scored",
+        "payments 2026-01-01 to 2026-01-29: 29 records of 29 batches wait for review (29 batches scored)",
         "payments 2026-01-30: 1 of 1,000 records wait for review (model version 3)",
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
@@ -195,8 +195,8 @@ def test_an_alarm_is_in_the_first_line(here: Installation) -> None:
         store.replace(here.ledger, "payments", one)
     digest.tell(here, dataset(**FILE), pytest.fail)
     assert told(here) == [
-        "payments 2026-01-28 to 2026-01-29: 2 records of 2 batches wait for review, of 2 scored; of 1 read the page first, "
-        "they have an alarm",
+        "payments 2026-01-28 to 2026-01-29: 2 records of 2 batches wait for review (2 batches scored; 1 with "
+        "an alarm: read the page first)",
         "payments 2026-01-30: Do not rely on these flags yet; 1 of 1,000 records wait for review (model version 3)",
     ]
     text = (here.settings.home / "told.txt").read_text(encoding="utf-8")
@@ -220,5 +220,5 @@ def test_what_cannot_be_delivered_is_told_without_the_address(
     (here.settings.home / "file").write_text("in the way")
     digest.tell(here, dataset(webhook=SECRET, digest_file="file/digest.txt"), said.append)
     assert len(said) == 2
-    assert all(line.startswith("not delivered: ") for line in said)
+    assert all(line.startswith("message not delivered: ") for line in said)
     assert "secret" not in " ".join(said)
