@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DAY, OF_NONE = "%Y-%m-%d", "no single column"
 SHOWN = 5  # ids
 Since = Annotated[
-    datetime | None, typer.Option(formats=[DAY], help="of the days from this one on; default: all")
+    datetime | None, typer.Option(formats=[DAY], help="only days from this one on; default: all")
 ]
 
 
@@ -54,7 +54,7 @@ def label(
         list[str],
         typer.Argument(
             metavar="ID",
-            help="as `review list` prints them; their first letters do",
+            help="as `review list` prints them; the first letters are enough",
             default_factory=list,
             show_default=False,
         ),
@@ -67,10 +67,13 @@ def label(
     like: Annotated[
         str, typer.Option(metavar="ID", help="every open record of the group that this one is in")
     ] = "",
-    dataset: Annotated[str | None, typer.Option(help="the group's, where several datasets have it")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="the group's; needed if several datasets have the group")
+    ] = None,
     since: Since = None,
     expect: Annotated[
-        int | None, typer.Option(min=1, help="how many the group has: of more or fewer nothing is written")
+        int | None,
+        typer.Option(min=1, help="how many records the group has; if more or fewer, nothing is written"),
     ] = None,
     by: By = "",
     note: Annotated[str, typer.Option(help="why; kept beside the verdict")] = "",
@@ -78,7 +81,7 @@ def label(
         bool, typer.Option(help="end a disagreement: earlier verdicts no longer count")
     ] = False,
     anyway: Annotated[
-        bool, typer.Option(help="of records that somebody else is at, too; else these are left out")
+        bool, typer.Option(help="also for records that somebody else is at; else these are left out")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +131,7 @@ def undo(
         return print_json(done)
     n = len(done.anomaly_ids)
     if not n:
-        return typer.echo("nothing changed: all that was said then had been taken back before")
+        return typer.echo("nothing changed: those verdicts were already taken back")
     return typer.echo(f"withdrawn: {n:,} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
 
 
@@ -136,11 +139,11 @@ def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bo
     from pipeline.errors import ConfigError
 
     if bool(anomaly_ids) + bool(group) + bool(like) != 1:
-        raise ConfigError("say which records: their ids, or --group SIGNATURE, or --like ID; one of these")
+        raise ConfigError("say which records, in one way: by their ids, by --group SIGNATURE or by --like ID")
     if anomaly_ids and is_group:
-        raise ConfigError("--dataset, --since and --expect are about a group, not about records by their ids")
+        raise ConfigError("--dataset, --since and --expect go with a group, not with records' ids")
     if is_group and settle:
-        raise ConfigError("--settle is about records on which reviewers differ: a group has open ones only")
+        raise ConfigError("--settle is for records on which reviewers differ; a group has only open ones")
 
 
 def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
@@ -149,20 +152,20 @@ def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
     n_before = n_asked - n - len(left)
     if left:
         typer.echo(
-            f"left out, as somebody else is at them: {len(left)}{_some(left)}; --anyway takes them along"
+            f"left out, because somebody else is at them: {len(left)}{_some(left)}; --anyway includes them"
         )
     if not n:
         alike = "" if n_asked == 1 else f" of all {n_asked}"
-        return typer.echo(f"nothing changed: {who} said {verdict}{alike} before")
+        return typer.echo(f"nothing changed: {who} already said {verdict}{alike}")
     said = f"{verdict}, says {who}"
     what = given.anomaly_ids[0] if n == 1 else f"{n:,} records"
-    before = f"; of {n_before} it was said before" if n_before else ""
-    typer.echo(f"{what}{of}: {said}{before}{_some(given.anomaly_ids) if n > 1 else ''}")
+    before = f"; {n_before} more had it already" if n_before else ""
+    typer.echo(f"{what}{of}: {said}{_some(given.anomaly_ids) if n > 1 else ''}{before}")
     say(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")
     if given.conflicts:
         typer.echo(
-            f"reviewers differ on {len(given.conflicts)}{_some(given.conflicts)}: learned from neither way until they agree, or "
-            "somebody says --settle"
+            f"reviewers differ on {len(given.conflicts)}{_some(given.conflicts)}: no verdict on them counts until they agree, or "
+            "somebody gives one with --settle"
         )
     return None
 
@@ -194,7 +197,7 @@ def _group(
     if not found:
         what = f"like {like}" if like else f"odd in {signature!r}"
         where = f" of {dataset}" if dataset else ""
-        raise NotReady(f"no open record{where} is {what}; which groups there are: `vaewatch review groups`")
+        raise NotReady(f"no open record{where} is {what}; `vaewatch review groups` lists the groups")
     if len(found) > 1:
         names = ", ".join(f"{one.dataset} ({one.n} open)" for one in found)
         raise ConfigError(f"several datasets have this group: {names}; say which with --dataset")

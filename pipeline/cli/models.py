@@ -102,7 +102,7 @@ def compare(
 def versions(
     dataset: DatasetName,
     version: Annotated[
-        int | None, typer.Argument(help="number of one, to see all that is known of it")
+        int | None, typer.Argument(help="number of one: shows all that is known of it")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

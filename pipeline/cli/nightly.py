@@ -198,7 +198,9 @@ def report(
 
 @verbs.command()
 def metrics(
-    out: Annotated[Path | None, typer.Option(help="a file, replaced as a whole; default: print them")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file to write, replaced as a whole; default: print them")
+    ] = None,
 ) -> None:
     """How every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after every
     step.
@@ -213,7 +215,8 @@ def metrics(
 @verbs.command()
 def trace(
     anomaly_id: Annotated[
-        str, typer.Argument(metavar="ID", help="of a record in the review queue; its beginning does")
+        str,
+        typer.Argument(metavar="ID", help="of a record in the review queue; the first letters are enough"),
     ],
     as_json: AsJson = False,
 ) -> None:

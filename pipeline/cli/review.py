@@ -15,7 +15,7 @@ import typer
 from pipeline.cli import labels, rules
 from pipeline.cli.arguments import AnyDataset, AsJson, By, DatasetName, WholeSentences, print_json, say
 
-AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; its first letters do")]
+AnomalyId = Annotated[str, typer.Argument(help="as `review list` prints it; the first letters are enough")]
 DAY = "%Y-%m-%d"
 SHOWN = 3  # rule changes shown per dataset, beside the suggested budget
 
@@ -29,11 +29,12 @@ verbs.add_typer(rules.verbs, name="rules", cls=WholeSentences)
 @verbs.callback()
 def review_page(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8200,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port")] = 8200,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     by: Annotated[str, typer.Option("--by", help="who reviews; default: you")] = "",
     name: Annotated[
-        list[str] | None, typer.Option("--name", help="what other machines call this one; repeatable")
+        list[str] | None,
+        typer.Option("--name", help="a name by which other machines reach this one; repeatable"),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -52,7 +53,7 @@ def review_list(
     dataset: AnyDataset = None,
     state: Annotated[
         Literal["any", "open", "anomaly", "normal", "expected_change", "data_error", "unsure", "conflict"],
-        typer.Option(help="what verdicts came to; `open`: none holds"),
+        typer.Option(help="what the verdicts come to; `open`: there is none that holds"),
     ] = "open",
     driver: Annotated[
         str | None,
@@ -66,7 +67,7 @@ def review_list(
     ] = "any",
     kind: Annotated[
         Literal["any", "flagged", "sampled", "cleared"],
-        typer.Option(help="`sampled`: the random sample; `cleared`: flagged no longer"),
+        typer.Option(help="`sampled`: the random sample; `cleared`: no longer flagged"),
     ] = "flagged",
     batch: Annotated[str | None, typer.Option(help="one batch; default: all")] = None,
     since: Annotated[datetime | None, typer.Option(formats=[DAY], help="first day, like 2026-01-31")] = None,
@@ -75,10 +76,10 @@ def review_list(
     severity: Annotated[
         Literal["0", "2", "3", "4", "6", "10", "16"] | None, typer.Option(help="at least this severe")
     ] = None,
-    version: Annotated[int | None, typer.Option("--model-version", help="scored by this one")] = None,
-    reviewer: Annotated[str | None, typer.Option(help="judged last by this person")] = None,
+    version: Annotated[int | None, typer.Option("--model-version", help="scored by this version")] = None,
+    reviewer: Annotated[str | None, typer.Option(help="last judged by this person")] = None,
     hidden: Annotated[
-        bool, typer.Option("--hidden", help="those that a suppression rule hides, and no others")
+        bool, typer.Option("--hidden", help="only those that a suppression rule hides")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
     as_json: AsJson = False,
@@ -234,7 +235,7 @@ def review_stats(
 def review_budget(
     dataset: DatasetName,
     reason: Annotated[
-        str, typer.Option(help="write the rule that the dataset's file has now down with a reason, at once")
+        str, typer.Option(help="write down now, with this reason, the rule that the dataset's file has")
     ] = "",
     by: By = "",
     as_json: AsJson = False,
@@ -249,7 +250,7 @@ def review_budget(
     here = Installation()
     chosen = here.dataset(dataset)
     if reason and flagging.give_reason(here, chosen, by=by or getpass.getuser(), reason=reason) is None:
-        typer.echo("nothing changed: the same was said before", err=True)
+        typer.echo("nothing changed: this rule and reason are already written down", err=True)
     found = flagging.rules(here.ledger, chosen.name)
     if as_json:
         return print_json(found)
@@ -260,7 +261,7 @@ def review_budget(
 @verbs.command("fill")
 def review_fill(
     dataset: AnyDataset = None,
-    force: Annotated[bool, typer.Option(help="fill in anew what the queue holds")] = False,
+    force: Annotated[bool, typer.Option(help="fill in again what the queue already holds")] = False,
 ) -> None:
     """Add scored batches that are missing from the queue, or are there with an older model's scores."""
     from pipeline.installation import Installation

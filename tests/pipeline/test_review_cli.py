@@ -391,7 +391,7 @@ def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -
     act = shell("label", one, "normal", "--by", "ann")["act"]
     undone = [CliRunner().invoke(app, ["review", "undo", act, "--by", "ann"]).stdout for _ in range(2)]
     assert undone[0].startswith("withdrawn: 1 verdict of ann")
-    assert undone[1].startswith("nothing changed: all that was said then had been taken back before")
+    assert undone[1].startswith("nothing changed: those verdicts were already taken back")
 
 
 @pytest.mark.parametrize(
@@ -467,9 +467,9 @@ def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..
         ("anomaly", "--group", "amount↓"): "no open record is odd in 'amount↓'",
         ("anomaly", "--group", "amount↑", "--expect", "3"): "4 open records now, not 3",
         ("anomaly", "--group", "amount↑", "--settle"): "--settle",
-        ("anomaly", "--group", "amount↑", "--like", other["anomaly_id"]): "one of these",
-        (other["anomaly_id"], "anomaly", "--group", "amount↑"): "one of these",
-        (other["anomaly_id"], "anomaly", "--since", "2026-01-20"): "about a group",
+        ("anomaly", "--group", "amount↑", "--like", other["anomaly_id"]): "in one way",
+        (other["anomaly_id"], "anomaly", "--group", "amount↑"): "in one way",
+        (other["anomaly_id"], "anomaly", "--since", "2026-01-20"): "go with a group",
         ("anomaly",): "say which records",
     }.items():
         assert refused in str(shell("label", *wrong))
@@ -548,7 +548,7 @@ def test_a_shell_is_told_who_is_at_a_record_and_may_say_it_anyway(shell: Callabl
     assert "bob is at record 'k0' until" in refused
     assert "wait, or give the verdict anyway (--anyway)" in refused
     told = CliRunner().invoke(app, ["review", "label", *ids, "normal", "--by", "ann"]).stdout
-    assert f"left out, as somebody else is at them: 1 ({ids[0]}); --anyway takes them along" in told
+    assert f"left out, because somebody else is at them: 1 ({ids[0]}); --anyway includes them" in told
     assert queue.states(ledger, ids) == {ids[0]: "open", ids[1]: "normal"}
     assert "bob is at it" in CliRunner().invoke(app, ["review", "list"], env={"COLUMNS": "200"}).stdout
     assert shell("label", ids[0], "normal", "--by", "ann", "--anyway")["anomaly_ids"] == ids[:1]
