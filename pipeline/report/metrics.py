@@ -51,7 +51,7 @@ GAUGES = {
         "",
     ),
     "vaewatch_batch_tail_ratio": ("share of p-values of 0.01 or less in the newest scored batch", ""),
-    "vaewatch_findings": ("what is told of the newest scored batch, by severity", "severity"),
+    "vaewatch_findings": ("findings on the newest scored batch, by severity", "severity"),
     "vaewatch_column_divergence_bits": (
         "Jensen-Shannon divergence from training, newest scored batch",
         "column",

@@ -65,7 +65,7 @@ def rewrite(
             batch.rewrite(here, dataset, state.batch_id)
         except VaewatchError as fault:
             say(
-                f"the page of {state.batch_id} does not tell yet what became of version {version.version}: {fault}"
+                f"the page of {state.batch_id} was not updated with what became of version {version.version}: {fault}"
             )
 
 
@@ -91,7 +91,7 @@ def follow(
     try:
         versions = here.registry.versions(dataset.name)
     except VaewatchError as fault:
-        say(f"the pages in MLflow are as they were: {fault}")
+        say(f"the pages in MLflow were not updated: {fault}")
         return
     for version in versions:
         if version.version in behind:

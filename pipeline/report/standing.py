@@ -70,7 +70,7 @@ def next_step_of(
     name, mode = dataset.name, dataset.promote.mode
     override = f"vaewatch promote {name} --version {number} --reason WHY"
     if decision == "refuse" and is_for_people:
-        return "the champion serves on, and flags too much, until somebody decides what these days are: what can be done is told with the gates"
+        return "the champion serves on, and flags too much, until somebody decides what these days are; what can be done is listed with the gates"
     if decision == "refuse":
         meanwhile = "the champion serves on" if serves else "no model serves, and batches wait"
         return f"{meanwhile}; train again once the reason is gone, or override it: {override}"
@@ -86,7 +86,7 @@ def next_step_of(
 def _became(dataset: Dataset, version: ModelVersion, what: str, judged: Judgement | None) -> Trust:
     by, reason = (version.tags.get(f"{what}_{name}", "") for name in ("by", "reason"))
     when = sheet.when(version.tags[f"{what}_at"])
-    said = f"{f'By {by}' if by != 'vaewatch' else 'By itself'}{f': {reason}' if reason else ''}"
+    said = f"{f'By {by}' if by != 'vaewatch' else 'Automatically'}{f': {reason}' if reason else ''}"
     now = f"see which version serves now: vaewatch versions {dataset.name}"
     if what == "promoted":
         missing = _missing(judged)

@@ -88,14 +88,14 @@ def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDr
     said = []
     if metrics.get("threshold_extrapolated"):
         said.append(
-            "the threshold lies beyond the newest records that calibrated it: a rough value; more records, or a larger "
+            "the threshold lies beyond the newest records that calibrated it, so it is rough; more records, or a larger "
             "budget, make it firm"
         )
     said += _unusual_days(metrics)
     moved = [n for n, d in newest if d.divergence > MUCH and (d.shift is None or d.shift > SHIFT)]
     if moved:
         said.append(
-            f"the newest days lie elsewhere than the window in {', '.join(moved[:5])}: what is usual may be changing"
+            f"the newest days differ from the window in {', '.join(moved[:5])}: what is usual may be changing"
         )
     return said
 
@@ -110,14 +110,14 @@ def _unusual_days(metrics: Mapping[str, float]) -> Iterator[str]:
         return
     if unusual:
         yield (
-            f"{unusual} of the {days} newest days of the window, those that calibrate it, {'has' if unusual == 1 else 'have up to'} {largest:.0f} records above "
-            f"the threshold where {meant:.0f} are meant: an event, or days of another kind. Such a day counts as twice the others "
-            "at most, so that it does not set the threshold; days like it will flag as many"
+            f"{unusual} of the {days} newest days of the window, which calibrate the threshold, {'has' if unusual == 1 else 'have up to'} {largest:.0f} records above "
+            f"it where {meant:.0f} are meant: an event, or days of another kind. Such a day counts at most twice as much as the "
+            "others, so that it does not set the threshold; days like it will flag as many"
         )
     if meant >= FEWEST_MEANT and median < meant / 2:
         yield (
-            f"the median day that calibrates it flags {median:.0f} where {meant:.0f} are meant: unusual days are too many to be told "
-            "from usual ones; train again when they are no longer the newest, or raise the budget until then"
+            f"of the days that calibrate the threshold, the median one flags {median:.0f} where {meant:.0f} are meant: there are too "
+            "many unusual days to tell them from usual ones; train again when they are no longer the newest, or raise the budget until then"
         )
 
 

@@ -157,9 +157,9 @@ def _answer(
     if n_earlier < FEWEST_EARLIER:
         known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
         so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
-        why = f"{so_far}: below {FEWEST_EARLIER}, nothing but gross drift is told."
+        why = f"{so_far}: with fewer than {FEWEST_EARLIER}, only gross drift is reported."
         return Trust("good", "trusted so far", UNOPPOSED, why)
-    before = f"lie where those of the {n_earlier} batches before lay"
+    before = f"are as in the {n_earlier} batches before"
     why = f"Columns, scores and flags {before}."
     if any(finding.column for finding in findings):
         why = f"Scores and flags {before}; what changed in columns is listed below."

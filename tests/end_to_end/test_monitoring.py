@@ -420,7 +420,7 @@ def test_a_page_that_is_written_again_is_so_in_mlflow_where_it_is_its_versions_n
     assert said == []
     newest.follow(away, dataset, {"2026-01-06"}, batches, said.append)
     assert len(said) == 1
-    assert said[0].startswith("the pages in MLflow are as they were: MLflow at http://127.0.0.1:9 ")
+    assert said[0].startswith("the pages in MLflow were not updated: MLflow at http://127.0.0.1:9 ")
 
 
 def told_on_disk(place: Place, batch_id: str, version: ModelVersion) -> str:

@@ -31,5 +31,5 @@ def test_a_registry_that_was_away_costs_no_second_fit(
     receipt = steps.train(place.here, place.name, on_progress=fits.append)
     assert receipt.outcome == "trained"
     assert not fits
-    assert "from whose checkpoints it went on" in Path(receipt.page).read_text(encoding="utf-8")
+    assert "this one went on from their checkpoints" in Path(receipt.page).read_text(encoding="utf-8")
     assert place.left_over() == []

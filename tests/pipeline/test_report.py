@@ -121,9 +121,11 @@ def test_a_trusted_page_does_not_say_that_columns_lie_as_usual_where_one_moved()
     said = trust(SENSORS, STATE, (moved,), 20)
     assert (said.tone, said.headline) == ("good", "These flags can be trusted")
     assert said.why == (
-        "Scores and flags lie where those of the 20 batches before lay; what changed in columns is listed below."
+        "Scores and flags are as in the 20 batches before; what changed in columns is listed below."
     )
-    assert trust(SENSORS, STATE, (NOTICE,), 20).why.startswith("Columns, scores and flags lie where")
+    assert trust(SENSORS, STATE, (NOTICE,), 20).why.startswith(
+        "Columns, scores and flags are as in the 20 batches"
+    )
 
 
 def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> None:
@@ -378,7 +380,7 @@ def test_a_training_says_where_days_of_an_event_calibrate_it() -> None:
     }
     (said,) = doubts_of(by_day, [])
     assert said.startswith(
-        "1 of the 6 newest days of the window, those that calibrate it, has 105 records above the threshold where 20"
+        "1 of the 6 newest days of the window, which calibrate the threshold, has 105 records above it where 20"
     )
 
 
@@ -387,7 +389,9 @@ def test_a_training_says_where_usual_days_hardly_reach_the_threshold() -> None:
     flagged = np.zeros(6000, bool)
     flagged[:3000:1000], flagged[3000::25] = True, True
     (said,) = doubts_of(flags_by_day(flagged, SIX_DAYS, 0.045), [])
-    assert said.startswith("the median day that calibrates it flags 20 where 45 are meant")
+    assert said.startswith(
+        "of the days that calibrate the threshold, the median one flags 20 where 45 are meant"
+    )
 
 
 def test_days_that_differ_by_chance_are_no_reason_to_doubt() -> None:
