@@ -57,8 +57,8 @@ class Suggestion:
         third = f"of the least severe third {self.least_severe.hits:,} of {self.least_severe.n:,} were worth the time"
         if self.best == 0:
             return (
-                f"none: above whatever severity, at most half of the {self.n_judged:,} judged were worth the time; "
-                "see first what they share (Groups)"
+                f"none: at every severity, at most half of the {self.n_judged:,} judged were worth the time; "
+                "first see what they share (Groups)"
             )
         if self.best < AS_IT_IS * self.now:
             best, low, high, now = (number(n, 2) for n in (self.best, self.low, self.high, self.now))

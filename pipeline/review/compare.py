@@ -180,7 +180,7 @@ def clearing(here: Installation, dataset: Dataset, row: Whole) -> Clearing:
 def _clearing(here: Installation, dataset: Dataset, row: Whole, version: ModelVersion) -> Clearing:
     detector = loaded(here.model(version))
     if detector.about.get("derived", {}) != derived.definitions(dataset):
-        return Clearing((), None, "its derived columns are defined otherwise by now")
+        return Clearing((), None, "its derived columns are defined differently now")
     needs = [*detector.features.columns, *(reason.column for reason in row.reasons)]
     if gone := [name for name in needs if name not in dataset.with_derived]:
         return Clearing((), None, f"column {gone[0]!r} is not in the dataset's file any more")
@@ -237,8 +237,8 @@ def _not_found(n: int, score: float, seconds: float) -> str:
     end = ends.get(True, "")
     if not n:
         return f"none of its columns could be changed alone to what was expected{end}"
-    are = "column as expected leaves" if n == 1 else "columns as expected leave"
-    return f"not found: {n} {are} the score at {numerals.number(score)} nats, not below the threshold{end}"
+    what = "column" if n == 1 else "columns"
+    return f"not found: with {n} {what} as expected the score is still {numerals.number(score)} nats, not below the threshold{end}"
 
 
 def _on_the_way(record: pa.Table, reason: Reason, dataset: Dataset) -> pa.Table | None:

@@ -152,7 +152,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
 def no_act(act: str) -> str:
     """What is said of an act that is none."""
     return (
-        f"nothing was undone: there is no such act as {act[:60]!r}; one is named where its verdict is given, and in "
+        f"nothing was undone: there is no act {act[:60]!r}; acts are named where a verdict is given, and in "
         "the history that `vaewatch review export DATASET FILE --history` writes; without a name your newest is taken back"
     )
 
@@ -278,9 +278,9 @@ def _check_name(by: str) -> None:
 
 def _check(opinion: str, by: str, note: str) -> None:
     if opinion not in OPINIONS:
-        raise ConfigError(f"no verdict {opinion!r}; one of {', '.join(OPINIONS)}")
+        raise ConfigError(f"{opinion!r} is not a verdict; give one of {', '.join(OPINIONS)}")
     if not by.strip():
-        raise ConfigError("a verdict has somebody who gave it: say who")
+        raise ConfigError("a verdict needs the name of whoever gives it")
     _check_name(by)
     if len(note) > LONGEST_NOTE:
         raise ConfigError(f"the note has {len(note)} characters, {LONGEST_NOTE} at most")

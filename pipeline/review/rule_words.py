@@ -55,7 +55,9 @@ def fitted(here: Installation, rule: Rule) -> Rule:
         except (ValueError, InvalidOperation, OverflowError):
             type_ = columns[name].type
             example = EXAMPLES.get(type_.removesuffix("_utc"), "12.5")
-            faults.append(f"{name} is of type {type_}, and {value!r} is none (like {example}, or {MISSING})")
+            faults.append(
+                f"{name} is of type {type_}, and {value!r} is not (write it like {example}, or {MISSING})"
+            )
     if rule.signature and not _is_known(here.ledger, rule):
         faults += _signature_faults(rule.signature, list(dataset.with_derived))
     if faults:

@@ -62,9 +62,7 @@ class Preview:
     @property
     def text(self) -> str:
         if not self.n_hidden:
-            return (
-                f"in the last {LOOK_BACK} days it would have hidden no record: see that it says what you mean"
-            )
+            return f"in the last {LOOK_BACK} days it would have hidden no record: check that it says what you mean"
         hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden:,} record{'s' * (self.n_hidden != 1)}"
         if not self.n_judged:
             return f"{hidden}; none of them was judged: look at a few first"
@@ -86,7 +84,7 @@ def conditions(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         if value and not name:
-            raise ConfigError(f"suppression rule: {value!r} is a value of no column: say of which")
+            raise ConfigError(f"suppression rule: value {value!r} has no column: say which")
         if name and found.setdefault(name, value) != value:
             raise ConfigError(
                 f"suppression rule: column {name!r} is given two values, {found[name]!r} and {value!r}: all conditions "
@@ -232,7 +230,7 @@ def end(ledger: Ledger, number: int, *, by: str) -> int:
         )
         if dataset is None:
             raise NotReady(
-                f"there is no suppression rule {number} in force: `vaewatch review rules list` has those that are"
+                f"there is no suppression rule {number} in force: `vaewatch review rules list` lists those that are"
             )
         ended = sa.update(suppressions).where(this).values(lifted_by=by, lifted_at=datetime.now(UTC))
         connection.execute(ended)

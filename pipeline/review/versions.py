@@ -135,7 +135,7 @@ def _score(here: Installation, dataset: Dataset, record: pa.Table, version: Mode
     try:
         detector = loaded(here.model(version))
         if detector.about.get("derived", {}) != derived.definitions(dataset):
-            return replace(said, why_not="it knows derived columns that are made otherwise")
+            return replace(said, why_not="its derived columns are defined differently")
         scores = detector.score_table(record).to_pylist()[0]
     except ModelUnusable as fault:
         return replace(said, why_not=str(fault))

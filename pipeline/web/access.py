@@ -150,6 +150,6 @@ def _holds_nul(scope: Scope) -> PlainTextResponse | None:
 def _too_long(scope: Scope) -> PlainTextResponse | None:
     headers = dict(scope["headers"])
     if b"transfer-encoding" in headers:
-        return PlainTextResponse("say how long the body is", 411)
+        return PlainTextResponse("the request must say how long its body is", 411)
     length = headers.get(b"content-length", b"0")
     return PlainTextResponse("too long", 413) if not length.isdigit() or int(length) > MOST_SENT else None

@@ -54,10 +54,10 @@ from pipeline.web.shapes import (
 )
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Refusal, "description": "nobody is known by this token"},
+    401: {"model": Refusal, "description": "this token is not known"},
     403: {"model": Refusal, "description": "you may not write, or not here"},
     404: {"model": Refusal, "description": "there is no such thing among what you may read"},
-    422: {"model": Refusal, "description": "something that was sent cannot be"},
+    422: {"model": Refusal, "description": "a value that was sent is not possible"},
     503: {"model": Refusal, "description": "storage failed; a retry may help"},
 }
 CLAIMED: dict[int | str, dict[str, Any]] = {
@@ -68,7 +68,9 @@ router = APIRouter(
     # describes what the guard of every route asks for; refuses nobody by itself
     dependencies=[
         Security(
-            HTTPBearer(auto_error=False, description="alone the page's token; in Airflow one of Airflow's")
+            HTTPBearer(
+                auto_error=False, description="outside Airflow the page's token; in Airflow one of Airflow's"
+            )
         )
     ],
 )

@@ -115,7 +115,7 @@ def write_rule(request: Request, number: int) -> None:
     write(
         request,
         *this,
-        otherwise=f"there is no suppression rule {number} in force: `vaewatch review rules list` has those that are",
+        otherwise=f"there is no suppression rule {number} in force: `vaewatch review rules list` lists those that are",
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.review.queued import Claim, Listed, Oddness
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
 ANYWAY = (
-    "of records that somebody else claims, too; else these are left out (`claimed`), and where there are no "
+    "also judge records that somebody else claims; else these are left out (`claimed`), and if there are no "
     "others the answer is 409"
 )
 
@@ -104,9 +104,7 @@ class Grouped(_Emptied):
     """The filters that groups are counted by."""
 
     dataset: Text | None = Field(None, max_length=63)
-    state: Literal[State, "any"] = Field(
-        "open", description="those that wait, unless another one is asked for"
-    )
+    state: Literal[State, "any"] = Field("open", description="by default those that wait")
     since: Day | None = None
     until: Day | None = None
     batch: Text | None = Field(None, max_length=250)

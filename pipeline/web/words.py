@@ -147,9 +147,9 @@ def _why(name: str, fault: Mapping[str, Any]) -> str:
         case "literal_error":
             return f"{given} is not one of {bounds['expected']}"
         case "string_pattern_mismatch" | "value_error" if name in DAYS:
-            return f"{given} is no day of the calendar, written like 2026-01-31"
+            return f"{given} is not a calendar day, written like 2026-01-31"
         case "int_parsing" | "int_parsing_size" | "int_from_float" | "int_type":
-            return f"{given} is no whole number"
+            return f"{given} is not a whole number"
         case "greater_than_equal":
             return f"{given} is less than {number(bounds['ge'])}"
         case "less_than_equal":
@@ -159,7 +159,7 @@ def _why(name: str, fault: Mapping[str, Any]) -> str:
         case "string_too_long":
             return f"it is longer than {number(bounds['max_length'])} characters"
         case "string_pattern_mismatch":
-            return "it holds a character that cannot be there"
+            return "it contains a character that is not allowed"
         case "missing":
             return "it is missing"
         case _:

@@ -193,7 +193,7 @@ def test_a_viewer_reads_and_is_refused_writing(sign_in: Callable[..., Page], her
     assert "reads only" in page.text(".who")
     assert page.all(".say") == []
     page.press("j", "1")
-    page.until(lambda: "your role reads here" in page.text("#toast"))
+    page.until(lambda: "your role may only read here" in page.text("#toast"))
     refused = page.browser.execute_async_script(
         """const [name, done] = arguments, root = document.documentElement;
         fetch("/review/api/verdicts", {method: "POST", body: JSON.stringify({anomaly_ids: [name], verdict: "normal"}),

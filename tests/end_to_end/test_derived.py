@@ -181,8 +181,8 @@ def test_a_jump_inside_the_usual_range_is_flagged_and_explained(
     place.edit("OVER the_hour", "OVER by_time")
     (other,) = versions.scored_by(place.here, place.here.dataset("plant"), whole)
     assert other.anomaly_score is None
-    assert "made otherwise" in other.why_not
-    assert "otherwise" in compare.clearing(place.here, place.here.dataset("plant"), whole).why_not
+    assert "defined differently" in other.why_not
+    assert "differently now" in compare.clearing(place.here, place.here.dataset("plant"), whole).why_not
 
 
 def _says_what_it_is_made_of(place: Place, row: Whole) -> None:

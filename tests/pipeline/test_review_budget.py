@@ -76,7 +76,7 @@ def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
     assert bad
     assert (good.best, "larger" in good.text) == (20.0, True)
     assert bad.best == 0
-    assert bad.text.startswith("none: above whatever severity, at most half of the 60 judged")
+    assert bad.text.startswith("none: at every severity, at most half of the 60 judged")
 
 
 def test_a_budget_below_one_a_day_is_not_written_as_none() -> None:

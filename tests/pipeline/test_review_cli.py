@@ -112,7 +112,7 @@ def test_a_rule_is_tried_kept_and_ended_from_a_shell(shell: Callable[..., Any]) 
         (["rules", "preview", "payments", "--where", "contry=FR"], "did you mean country?"),
         (
             ["rules", "preview", "payments", "--where", "amount=abc"],
-            "amount is of type float, and 'abc' is none",
+            "amount is of type float, and 'abc' is not",
         ),
         (["rules", "preview", "payments", "--signature", "nonsense↑"], "no column 'nonsense'"),
         (["rules", "preview", "payments", "--signature", "country≠ amount"], "no direction"),
@@ -175,7 +175,7 @@ def test_a_value_is_compared_as_records_hold_it(tmp_path: Path, type_: str, held
     draft = suppression.Rule("payments", "", {"it": typed}, "", "", "")
     assert suppression.preview(here.ledger, rule_words.fitted(here, draft)).n_hidden == 1
     if type_ != "string":
-        with pytest.raises(ConfigError, match="'tomorrow' is none"):
+        with pytest.raises(ConfigError, match="'tomorrow' is not"):
             rule_words.fitted(here, replace(draft, conditions={"it": "tomorrow"}))
     here.close()
 
@@ -404,7 +404,7 @@ def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -
         (("list", "payments", "--driver", "zz"), "no column 'zz' of payments: there are amount, at, country"),
         (("list", "--driver", "zz"), "no column 'zz': there are amount, at, country"),
         (("list", "--batch", "2026-01-3"), "no batch '2026-01-3': did you mean '2026-01-31'?"),
-        (("undo", "999", "--by", "ann"), "no such act as '999'; one is named where its verdict is given"),
+        (("undo", "999", "--by", "ann"), "there is no act '999'; acts are named where a verdict is given"),
     ],
 )
 def test_a_name_that_is_none_is_answered_with_those_there_are(

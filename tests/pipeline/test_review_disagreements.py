@@ -138,9 +138,9 @@ def test_without_a_challenger_the_version_that_was_judged_last_is_shown(
     assert "Version 2 (champion) beside version 1" in text
     assert "the newest days up to batch" in text
     assert "Shadow" not in text
-    assert "serves by now" not in text
+    assert "serves now" not in text
     keep(here, [version(2, "challenger", **passed), version(4, "champion")], whole)
-    assert "Version 4 serves by now" in told(browser)
+    assert "Version 4 serves now" in told(browser)
     keep(here, [version(1, "champion"), version(2, "challenger", **passed)], measured())
     assert "They agree" in told(browser)
 

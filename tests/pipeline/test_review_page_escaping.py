@@ -173,10 +173,10 @@ def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, 
         (
             "since",
             "2026-02-30",
-            "since (from): '2026-02-30' is no day of the calendar, written like 2026-01-31",
+            "since (from): '2026-02-30' is not a calendar day, written like 2026-01-31",
         ),
-        ("until", "yesterday", "until (to): 'yesterday' is no day of the calendar"),
-        ("model_version", "new", "model_version (model version): 'new' is no whole number"),
+        ("until", "yesterday", "until (to): 'yesterday' is not a calendar day"),
+        ("model_version", "new", "model_version (model version): 'new' is not a whole number"),
         ("model_version", "-1", "model_version (model version): '-1' is less than 0"),
         (
             "model_version",

@@ -267,7 +267,7 @@ def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: l
         ({"column": ["contry"], "value": ["DE"]}, "did you mean country?"),
         ({"column": ["amount"], "value": ["many"]}, "amount is of type float"),
         ({"column": ["country", "country"], "value": ["DE", "FR"]}, "given two values"),
-        ({"column": [""], "value": ["DE"]}, "a value of no column"),
+        ({"column": [""], "value": ["DE"]}, "value 'DE' has no column"),
         ({"signature": "amont↑"}, "did you mean amount?"),
         ({"ends_on": "next week"}, "is not a day like"),
         ({"ends_on": "2020-01-01"}, "its last day must lie within"),
@@ -333,7 +333,7 @@ def test_what_is_saved_is_what_was_shown(
     token = {"csrf": csrf(browser)}
     tried = browser.get("/rules", params=draft).text
     answer = browser.post(saved_at(tried), data=draft | edited | token)
-    assert ("Not saved yet: it was changed since it was tried" in answer.text) == is_shown_first
+    assert ("Not saved yet: it was changed after it was tried" in answer.text) == is_shown_first
     assert len(browser.get("/api/rules").json()) == (not is_shown_first)
     if is_shown_first:
         assert answer.status_code == 409

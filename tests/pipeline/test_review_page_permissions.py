@@ -200,7 +200,7 @@ def test_who_may_only_read_a_dataset_changes_nothing_of_it(
     assert n_refused > 10
     theirs, mine = (vera.get(f"/record/{name}").text for name in (secret["anomaly_id"], ids[0]))
     assert ('class="saying"' in theirs, 'class="saying"' in mine) == (False, True)
-    assert "Your role reads here" in theirs
+    assert "Your role may only read here" in theirs
     mixed = {"anomaly_ids": [ids[0], secret["anomaly_id"]], "verdict": "normal"}
     assert vera.post("/api/verdicts", json=mixed, headers=headers).status_code == 403
     assert snapshot(here) == before

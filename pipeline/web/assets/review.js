@@ -130,7 +130,7 @@
     return { text, giveBack: () => { if (text && !place.value) place.value = text; } };
   }
   function say(opinion) {
-    if (!writes) return tell("your role reads here", "", true);
+    if (!writes) return tell("your role may only read here", "", true);
     const several = ticked(), chosen = several.length ? several : [here()].filter(Boolean);
     if (!chosen.length) return tell("choose a record first: j, or a tick", "", true);
     const list = rows(), last = chosen[chosen.length - 1], name = brief(one("a.key", last).textContent);
@@ -233,7 +233,7 @@
 
   // one record
   function sayOfRecord(opinion) {
-    if (!writes) return tell("your role reads here", "", true);
+    if (!writes) return tell("your role may only read here", "", true);
     if (leaving) return;
     leaving = true;
     const form = one("form.saying"), button = one(`.say.${opinion}`, form), anyway = insists(opinion);
@@ -265,7 +265,7 @@
       const held = await send("POST", `/records/${record.dataset.id}/claim`);
       claimed = held.is_mine;
       const until = `until ${held.until.slice(0, 16).replace("T", " ")} UTC`;
-      one("[data-claim]").textContent = claimed ? `yours ${until}; others are told` : `${held.by} is at this record ${until}; a verdict of yours is asked about once more`;
+      one("[data-claim]").textContent = claimed ? `yours ${until}; others are told` : `${held.by} is at this record ${until}; you are asked to confirm a verdict`;
     } catch { /* the record can be judged without a claim */ }
   }
   function release() {
