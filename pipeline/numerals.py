@@ -12,7 +12,7 @@ from typing import Any
 
 WHOLE = re.compile(r"-?\d{1,20}")
 FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
-PLAIN = re.compile(r"-?\d+(\.\d+)?")
+PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # 007 is a name
 FLOAT32 = 3e38  # larger numbers are no float32
 LONG = 14  # characters; nobody typed a longer double
 LARGE = 1e15  # from here on, a double's fraction is too coarse to show

@@ -47,6 +47,7 @@ def test_thousands_are_marked_in_whole_numbers_and_fractions(value: float, writt
         ("inf", "inf", "inf"),
         (True, "True", "True"),
         ("20260124", "20,260,124", "20260124"),
+        ("007", "007", "007"),
         ("1970-01-01", "1970-01-01", "1970-01-01"),
     ],
 )
