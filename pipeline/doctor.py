@@ -100,6 +100,8 @@ def _dataset(here: Installation, name: str) -> str:
 
     dataset = here.dataset(name)
     recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
+    if not dataset.incoming_path.is_dir() and not here.ledger.current(name):
+        return f"no delivery yet: {dataset.incoming_path} is not there"  # such as the demo's, before a demo
     found = landed(dataset, here.ledger)
     newest = f", newest {found[-1].batch_id}" if found else ""
     return f"{len(found)} batches in {dataset.incoming_path}{newest}"

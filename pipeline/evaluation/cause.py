@@ -5,7 +5,7 @@ Belongs here: deriving causes from what was measured. Does not: what fails (judg
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pipeline.config.gates import Gates
 from pipeline.evaluation.evidence import Evidence, Ratio
@@ -14,7 +14,7 @@ DISTINCT = 0.5  # share of different scores among different records
 FEW_LEARNED = 0.2  # of what the champion learned from
 SILENT = 0.05  # nats a record, below which latents say nothing
 QUIETER = 0.6  # share of what the champion's say
-MOST_NAMED = 3  # settings
+MOST_NAMED = 3  # settings or columns
 
 
 def likely_cause(evidence: Evidence, gates: Gates) -> str:
@@ -28,9 +28,7 @@ def likely_cause(evidence: Evidence, gates: Gates) -> str:
     changed = [f"{name} {now} (was {was})" for name, (was, now) in evidence.changed.items()]
     if not changed:
         return _measured(evidence, gates)
-    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
-    named = f"{', '.join(changed[:MOST_NAMED])}{more}"
-    return f"its settings differ from the champion's: {named}; if not that, {_measured(evidence, gates)}"
+    return f"its settings differ from the champion's: {named(changed)}; if not that, {_measured(evidence, gates)}"
 
 
 def ways_out(evidence: Evidence, gates: Gates, refused: Collection[str]) -> tuple[str, ...]:
@@ -115,20 +113,21 @@ def _of_values(evidence: Evidence) -> str:
     if evidence.constant:
         varied = ", and varied when the champion learned" if evidence.champion else ""
         return (
-            f"columns do not vary in the records that it learned{varied}: {_named(evidence.constant)}; look at what the source "
+            f"columns do not vary in the records that it learned{varied}: {named(evidence.constant)}; look at what the source "
             f"delivers (vaewatch status {evidence.dataset}), and where it is right, give them role: ignored"
         )
     if evidence.far:
         return (
-            f"most values of the newest days lie far outside of all that the champion learned: {_named(evidence.far)}; look whether "
+            f"most values of the newest days lie far outside of all that the champion learned: {named(evidence.far)}; look whether "
             f"the source changed its unit or its scale (vaewatch report {evidence.dataset})"
         )
     return ""
 
 
-def _named(columns: tuple[str, ...]) -> str:
-    more = f" and {len(columns) - MOST_NAMED} more" if len(columns) > MOST_NAMED else ""
-    return f"{', '.join(columns[:MOST_NAMED])}{more}"
+def named(found: Sequence[str]) -> str:
+    """Return the first few of them, and how many more there are."""
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return f"{', '.join(found[:MOST_NAMED])}{more}"
 
 
 def _of_recall(evidence: Evidence) -> str:

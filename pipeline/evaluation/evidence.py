@@ -154,6 +154,7 @@ class Evidence:
         lost: anomaly_ids of confirmed anomalies that the champion flags and the challenger finds ordinary.
         constant: columns of one value in all that the challenger learned, and of several in what the champion
             did; where none serves, half of the columns or more.
+        unshared: columns that only one of the two versions models: their densities cannot be compared.
         far: columns of which half of the newest days' values lie far outside of what the champion learned.
     """
 
@@ -177,6 +178,7 @@ class Evidence:
     lost: tuple[str, ...] = ()
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     constant: tuple[str, ...] = ()
+    unshared: tuple[str, ...] = ()
     far: tuple[str, ...] = ()
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from pipeline.config.gates import Band, Gates
-from pipeline.evaluation.cause import DISTINCT, likely_cause, ways_out
+from pipeline.evaluation.cause import DISTINCT, likely_cause, named, ways_out
 from pipeline.evaluation.decision import Decision, Finding, Verdict
 from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, Share, Z
 
@@ -172,6 +172,9 @@ def _negative_elbo(case: _Case) -> Finding:
     if case.uncompared or case.other is None:
         return _said("not judged", case.uncompared, value=value)
     theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nats more pass"
+    if case.evidence.unshared:
+        why = f"only one of the two models {named(case.evidence.unshared)}, and a density of other columns is another quantity"
+        return _said("not judged", why, value=value, beside=theirs, bound=bound)
     if difference is None or difference.n < FEWEST_HELD:
         why = "at least one was not trained to an evidence bound, or their categories differ"
         return _said("not judged", why, value=value, beside=theirs, bound=bound)

@@ -23,6 +23,7 @@ from pipeline.detection.features import Features, floats
 from pipeline.detection.scoring import check_derived
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
+from pipeline.evaluation.cause import named
 from pipeline.evaluation.contenders import (
     FEWEST,
     Asked,
@@ -96,6 +97,7 @@ def measure(
         changed=changed or {},
         serves=serves,
         constant=constant(challenger.detector.features, champion.detector.features if champion else None),
+        unshared=unshared(challenger.detector.features, champion.detector.features) if champion else (),
         far=far(held.newest, champion.detector.features) if champion else (),
     )
 
@@ -109,6 +111,12 @@ def constant(one: Features, other: Features | None) -> tuple[str, ...]:
         return found if 2 * len(found) >= len(one.numeric) + len(one.categorical) else ()
     theirs = _of_one_value(other)
     return tuple(name for name in found if name in other.columns and name not in theirs)
+
+
+def unshared(one: Features, other: Features) -> tuple[str, ...]:
+    """Return the columns that only one of two versions models, of either in its order."""
+    mine, theirs = ((*features.numeric, *features.categorical) for features in (one, other))
+    return tuple(name for name in dict.fromkeys((*mine, *theirs)) if (name in mine) != (name in theirs))
 
 
 def _of_one_value(features: Features) -> tuple[str, ...]:
@@ -136,9 +144,19 @@ def _scored_or_not(dataset: Dataset, asked: Asked, contender: Contender | None) 
         return None, ""
     try:
         check_derived(dataset, contender.detector)
+        lacking = [c for c in contender.detector.features.columns if c not in asked.records.column_names]
+        if lacking:
+            return (
+                None,
+                f"{_whose(contender)} also reads {named(lacking)}, which the dataset's file leaves out now",
+            )
         return Scored(dataset, asked, contender), ""
     except ModelUnusable as fault:
-        return None, str(fault)
+        return None, f"{_whose(contender)}: {fault}"
+
+
+def _whose(contender: Contender) -> str:
+    return f"version {contender.version}"
 
 
 def _rivals(detector: Detector, asked: Asked, learned: pa.Table | None) -> dict[str, Ranks]:

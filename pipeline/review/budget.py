@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.installation import Installation
 
 FEWEST = 30  # verdicts; with fewer, nothing is suggested
+FEWEST_CAUSES = 10  # that they are on: a verdict on a group of fifty is one opinion
 RESAMPLES = 400
 AS_IT_IS = 0.95  # share of today's budget; a suggestion above it is no news
 
@@ -75,7 +76,7 @@ def suggest(
     above: Callable[[float], float] | None = None,
     seed: int = 7,
 ) -> Suggestion | None:
-    """Return the budget that verdicts speak for, or None while they are too few.
+    """Return the budget that verdicts speak for, or None while they or their causes are too few.
 
     Args:
         judged: (severity, was it worth the time) of each judged flagged record.
@@ -87,7 +88,7 @@ def suggest(
     """
     import numpy as np
 
-    if len(judged) < FEWEST:
+    if len(judged) < FEWEST or len(set(causes or range(len(judged)))) < FEWEST_CAUSES:
         return None
     severities, gains = np.array([s for s, _ in judged]), np.array([1 if hit else -1 for _, hit in judged])
     levels, level = np.unique(-severities, return_inverse=True)  # records of one severity stay together

@@ -35,6 +35,20 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
 
 
+def test_the_doctor_finds_nothing_amiss_with_a_dataset_that_waits_for_its_first_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fresh clone the demo's own folder is not there yet, and nobody has to mend it."""
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    (tmp_path / "datasets").mkdir()
+    text = Path("dags/datasets/payments.yaml").read_text(encoding="utf-8")
+    (tmp_path / "datasets" / "payments.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    found = {x["what"]: x for x in examine()}["dataset payments"]
+    assert found["ok"]
+    assert found["found"].startswith("no delivery yet: ")
+
+
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [

@@ -30,7 +30,7 @@ from pipeline.detection.detector import Detector
 from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
 from pipeline.evaluation.contenders import Contender
 from pipeline.evaluation.injection import gross, injected
-from pipeline.evaluation.measurement import measure
+from pipeline.evaluation.measurement import measure, unshared
 from pipeline.evaluation.told import measured_by, rows, told
 from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
 from pipeline.records.window import DAY
@@ -305,6 +305,23 @@ def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -
             if example[f"score{end}"] > churn[f"threshold{end}"]
         ]  # fmt: skip
         assert by == [example["by"]]
+
+
+def test_densities_of_other_columns_are_not_held_against_each_other(judged: Callable[..., Evidence]) -> None:
+    """A column more costs nats, whatever it is worth: whoever adds one would be refused every night."""
+    evidence = replace(judged("shuffled", "good"), unshared=("age", "fee", "hour", "shop"))
+    gates = Gates.model_validate(dict.fromkeys(("recall", "baselines"), "off"))
+    (found,) = (one for one in decide(evidence, gates).findings if one.gate == "negative_elbo")
+    assert found.verdict == "not judged"
+    assert "only one of the two models age, fee, hour and 1 more" in found.reason
+
+
+def test_the_columns_that_two_versions_do_not_share_are_known(trained: Trained) -> None:
+    features = trained("good").detector.features
+    name, *others = features.numeric
+    fewer = replace(features, numeric={other: features.numeric[other] for other in others})
+    assert unshared(features, features) == ()
+    assert unshared(features, fewer) == unshared(fewer, features) == (name,)
 
 
 def test_where_no_injected_kind_tells_the_latents_do(judged: Callable[..., Evidence]) -> None:

@@ -18,7 +18,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.config.settings import Settings
 from pipeline.installation import Installation
 from pipeline.review import judging
-from pipeline.review.budget import FEWEST, Suggestion, suggest, suggested
+from pipeline.review.budget import FEWEST, FEWEST_CAUSES, Suggestion, suggest, suggested
 
 from .review_data import DATASET, SCORED_AT, put, row
 
@@ -66,6 +66,14 @@ def test_many_records_of_one_cause_are_one_witness(judged: list[tuple[float, boo
     assert alone
     assert again
     assert (again.best, again.low, again.high) == pytest.approx((alone.best, alone.low, alone.high))
+
+
+@pytest.mark.parametrize("n_causes", [FEWEST_CAUSES - 1, FEWEST_CAUSES])
+def test_fifty_verdicts_on_a_few_groups_suggest_nothing(n_causes: int) -> None:
+    """One word on a group of fifty is one opinion; by it alone people would be shown next to nothing."""
+    judged = [(2 + i / 10, i % 7 == 0) for i in range(57)]
+    found = suggest(judged, 14.0, causes=[i % n_causes for i in range(57)])
+    assert (found is None) == (n_causes < FEWEST_CAUSES)
 
 
 def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
@@ -121,7 +129,7 @@ def test_it_speaks_of_the_version_that_serves(here: Installation) -> None:
     """Verdicts on another model's flags say nothing of this one's order."""
     columns = {"amount": {"type": "float", "role": "numeric"}}
     dataset = Dataset.model_validate({"dataset": "payments", "incoming": {"path": "in"}, "columns": columns})
-    rows = [row(f"k{i}", severity=2 + i / 10) for i in range(40)]
+    rows = [row(f"k{i}", severity=2 + i / 10, signature=f"amount↑ {i % 20}") for i in range(40)]
     put(here.ledger, rows)
     for opinion, some in (("normal", rows[:20]), ("anomaly", rows[20:])):
         judging.give(here.ledger, [one["anomaly_id"] for one in some], opinion, by="ann")  # type: ignore[arg-type]
@@ -158,7 +166,7 @@ def test_it_is_found_anew_by_each_process_once_anything_changed(
     file = here.settings.datasets / "payments.yaml"
     file.parent.mkdir()
     file.write_text(DATASET + BUDGET)
-    rows = [row(f"k{i}", severity=2 + i / 10) for i in range(40)]
+    rows = [row(f"k{i}", severity=2 + i / 10, signature=f"amount↑ {i % 20}") for i in range(40)]
     ids = [one["anomaly_id"] for one in rows]
     ask = ASK.format(home=str(here.settings.home), datasets=str(here.settings.datasets))
 
