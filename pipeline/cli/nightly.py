@@ -191,7 +191,7 @@ def report(
     if as_json:
         return print_json(written.as_dict())
     said = written.trust
-    told = " ".join(filter(None, [f"{said.headline}.", said.why, said.learned, said.finds]))
+    told = " ".join(filter(None, [f"{said.headline}.", said.why, said.unscored, said.learned, said.finds]))
     typer.echo(f"{dataset} {written.batch_id}: {told}")
     return typer.echo(written.path)
 

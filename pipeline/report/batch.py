@@ -56,6 +56,7 @@ class Report:
             "verdict": self.trust.word,
             "headline": self.trust.headline,
             "why": self.trust.why,
+            "unscored": self.trust.unscored,
             "learned": self.trust.learned,
             "finds": self.trust.finds,
         }

@@ -35,6 +35,7 @@ class Trust:
         next_step: for where findings have none.
         finds: how many of the injected anomalies the version that scored found.
         learned: that the version learned from the batch that it scored; empty where it did not.
+        unscored: how many records broke a rule, and which: nobody is shown them as flags.
     """
 
     tone: Tone
@@ -44,6 +45,7 @@ class Trust:
     next_step: str = ""
     finds: str = ""
     learned: str = ""
+    unscored: str = ""
 
 
 def trust(
@@ -75,6 +77,7 @@ def trust(
     said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
     if state.status != "scored":
         return said
+    said = replace(said, unscored=_unscored(dataset, state))
     if is_learned:
         learned = f"This batch was among those that version {state.model_version} learned from."
         said = replace(said, learned=learned)
@@ -88,6 +91,16 @@ def trust(
             said, finds=finds, word=word, headline=f"{UNOPPOSED}; {MISSES}", next_step=_more(dataset, state)
         )
     return replace(said, finds=finds)
+
+
+def _unscored(dataset: Dataset, state: BatchState) -> str:
+    """Say what broke the contract: a value beyond a bound may be the oddest of the day."""
+    if not state.n_set_aside:
+        return ""
+    n, rules = state.n_set_aside, ", ".join(f"{rule} {n:,}" for rule, n in sorted(state.set_aside.items()))
+    were = "record was" if n == 1 else "records were"
+    look = f"vaewatch quarantine show {dataset.name} {state.batch_id}"
+    return f"{n:,} {were} set aside and not scored: {rules} ({look})."
 
 
 def found(version: int | None, recall: float) -> str:

@@ -177,6 +177,19 @@ def test_that_a_version_learned_from_the_batch_it_scored_is_said_of_it_alone() -
     assert trust(SENSORS, refused, None, 20, is_learned=True).learned == ""
 
 
+def test_what_was_set_aside_is_told_beside_the_flags() -> None:
+    """The oddest values of a day may be beyond a bound: they are no flags, and nobody would look."""
+    broke = replace(
+        STATE, model_version=3, n_read=1_002, n_accepted=1_000, set_aside={"out_of_range:Redox": 2}
+    )
+    assert trust(SENSORS, broke, (), 20, recall=0.6).unscored == (
+        "2 records were set aside and not scored: out_of_range:Redox 2 "
+        f"(vaewatch quarantine show {SENSORS.name} {broke.batch_id})."
+    )
+    whole = replace(broke, n_accepted=1_002, set_aside={})
+    assert trust(SENSORS, whole, (), 20, recall=0.6).unscored == ""
+
+
 def test_what_a_version_finds_is_read_from_its_last_judgement() -> None:
     held = '{"n": 6295, "recall": 0.187, "negative_elbo": 51.4}'
     assert recall(version_with(evaluated_holdout=held)) == 0.187
