@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.arguments import AnyDataset, AsJson, By, print_json, say
-from pipeline.records.verdicts import Opinion
+from pipeline.records.verdicts import Opinion, in_words
 
 if TYPE_CHECKING:
     from pipeline.installation import Installation
@@ -123,7 +123,7 @@ def undo(
     withdraw them.
     """
     from pipeline.installation import Installation
-    from pipeline.review import judging
+    from pipeline.review import judging, queue
 
     ledger, who = Installation().ledger, by or getpass.getuser()
     done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
@@ -132,7 +132,9 @@ def undo(
     n = len(done.anomaly_ids)
     if not n:
         return typer.echo("nothing changed: those verdicts were already taken back")
-    return typer.echo(f"withdrawn: {n:,} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}")
+    holds = in_words(queue.states(ledger, done.anomaly_ids).values())
+    now = f"; now: {holds}" if holds else ""
+    return typer.echo(f"withdrawn: {n:,} verdict{'s' * (n != 1)} of {who}{_some(done.anomaly_ids)}{now}")
 
 
 def _check_choice(anomaly_ids: list[str], group: str, like: str, *, is_group: bool, settle: bool) -> None:
@@ -159,8 +161,9 @@ def _tell(given: Judged, n_asked: int, verdict: str, who: str, of: str) -> None:
         return typer.echo(f"nothing changed: {who} already said {verdict}{alike}")
     said = f"{verdict}, says {who}"
     what = given.anomaly_ids[0] if n == 1 else f"{n:,} records"
-    before = f"; {n_before} more had it already" if n_before else ""
-    typer.echo(f"{what}{of}: {said}{_some(given.anomaly_ids) if n > 1 else ''}{before}")
+    was = f"; before: {in_words(states)}" if {*(states := given.before.values())} - {"open", verdict} else ""
+    already = f"; {n_before} more had it already" if n_before else ""
+    typer.echo(f"{what}{of}: {said}{_some(given.anomaly_ids) if n > 1 else ''}{was}{already}")
     say(f"take {'it' if n == 1 else 'all of it'} back with `vaewatch review undo {given.act}`")
     if given.conflicts:
         typer.echo(

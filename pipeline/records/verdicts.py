@@ -11,6 +11,7 @@ Importing this costs nothing, because the command line offers the opinions.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -106,6 +107,14 @@ def standing(history: Iterable[Verdict]) -> Standing:
     said = {entry.verdict for entry in holding.values()}
     state = "open" if not said else "conflict" if len(said) > 1 else said.pop()
     return Standing(cast("State", state), tuple(holding.values()))
+
+
+def in_words(states: Iterable[str]) -> str:
+    """Say where records stand: where they all do, or how many in each state; nothing of none."""
+    counted = [(state.replace("_", " "), n) for state, n in Counter(states).most_common()]
+    if len(counted) == 1:
+        return counted[0][0]
+    return ", ".join(f"{n:,} {name}" for name, n in counted)
 
 
 def history(

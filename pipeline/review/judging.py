@@ -20,6 +20,7 @@ from pipeline.records.verdicts import (
     OPINIONS,
     WITHDRAWN,
     Opinion,
+    State,
     Verdict,
     name_fault,
     read_history,
@@ -27,7 +28,7 @@ from pipeline.records.verdicts import (
 )
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
-from pipeline.review.queue import read_claims, read_members
+from pipeline.review.queue import read_claims, read_members, read_states
 from pipeline.review.queued import Claim, name_of
 from pipeline.review.suppression import hiding
 from pipeline.storage.ledger import Ledger
@@ -46,12 +47,14 @@ class Judged:
         anomaly_ids: records that got an entry; not those whose verdict stood already.
         conflicts: of the records given, those on which reviewers now differ.
         claimed: records that were left out because somebody else is at them.
+        before: what the verdicts on those that got an entry came to until then; of those in the queue only.
     """
 
     act: str
     anomaly_ids: tuple[str, ...]
     conflicts: tuple[str, ...]
     claimed: tuple[str, ...]
+    before: dict[str, State]
 
 
 def give(
@@ -141,12 +144,13 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
             for row in mine
             if row.number not in gone
         ]
+        ids = [entry["anomaly_id"] for entry in entries]
+        before = read_states(connection, ids)
         if entries:
             connection.execute(sa.insert(verdicts), entries)
         for dataset in {entry["dataset"] for entry in entries}:
             _restate(connection, dataset, [entry for entry in entries if entry["dataset"] == dataset])
-        ids = [entry["anomaly_id"] for entry in entries]
-        return Judged(undone, tuple(ids), _in_conflict(connection, ids), ())
+        return Judged(undone, tuple(ids), _in_conflict(connection, ids), (), before)
 
 
 def no_act(act: str) -> str:
@@ -226,6 +230,7 @@ def _give(
 ) -> Judged:
     act, now = secrets.token_hex(16), datetime.now(UTC)
     told: list[str] = []
+    before: dict[str, State] = {}
     unsaid: dict[str, list[Any]] = {}
     for dataset, records in _records(connection, anomaly_ids).items():
         given: dict[str, list[Verdict]] = {}
@@ -242,9 +247,11 @@ def _give(
         entries = [_entry(one, opinion, note, by, now, act) | {"settles": settle} for one in free]
         if entries:
             connection.execute(sa.insert(verdicts), entries)
-            told += [entry["anomaly_id"] for entry in entries]
+            told += (ids := [entry["anomaly_id"] for entry in entries])
+            before |= read_states(connection, ids)
             _restate(connection, dataset, entries)
-    return Judged(act, tuple(told), _in_conflict(connection, anomaly_ids), tuple(sorted(claimed)))
+    in_conflict = _in_conflict(connection, anomaly_ids)
+    return Judged(act, tuple(told), in_conflict, tuple(sorted(claimed)), before)
 
 
 def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by: str) -> set[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -221,13 +221,18 @@ def size(ledger: Ledger, filters: Filters) -> int:
 
 
 def states(ledger: Ledger, anomaly_ids: Sequence[str]) -> dict[str, State]:
-    """Return what some records' verdicts come to."""
-    found: dict[str, State] = {}
+    """Return what some records' verdicts come to; of those in the queue only."""
     with ledger.transaction() as connection:
-        for some in chunks(anomaly_ids):
-            these = queue.c.anomaly_id.in_(some)
-            rows = connection.execute(sa.select(queue.c.anomaly_id, queue.c.state).where(these))
-            found |= {row.anomaly_id: row.state for row in rows}
+        return read_states(connection, anomaly_ids)
+
+
+def read_states(connection: sa.Connection, anomaly_ids: Iterable[str]) -> dict[str, State]:
+    """Read them as `states` does, inside the caller's transaction."""
+    found: dict[str, State] = {}
+    for some in chunks(anomaly_ids):
+        these = queue.c.anomaly_id.in_(some)
+        rows = connection.execute(sa.select(queue.c.anomaly_id, queue.c.state).where(these))
+        found |= {row.anomaly_id: row.state for row in rows}
     return found
 
 

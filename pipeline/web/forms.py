@@ -17,8 +17,8 @@ from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ClaimedByAnother, ConfigError
-from pipeline.records.verdicts import Opinion
-from pipeline.review import judging, suppression
+from pipeline.records.verdicts import Opinion, in_words
+from pipeline.review import judging, queue, suppression
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope
 from pipeline.web.access import Known
@@ -118,9 +118,11 @@ def undo(
     anomaly_id: Annotated[str, Form()] = "",
 ) -> Response:
     """Take back an act, by default one's newest."""
-    done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
-    n = len(done.anomaly_ids)
-    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n:,} verdict{'s' * (n != 1)}")
+    ledger = request.app.state.here.ledger
+    done = judging.undo(ledger, scope.act(request, act), by=reviewer.name)
+    n, holds = len(done.anomaly_ids), in_words(queue.states(ledger, done.anomaly_ids).values())
+    now = f"; now: {holds}" if holds else ""
+    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n:,} verdict{'s' * (n != 1)}{now}")
 
 
 @router.post("/rules")
@@ -177,8 +179,9 @@ def _back(
 def _sentence(given: judging.Judged, verdict: str) -> str:
     n, left = len(given.anomaly_ids), len(given.claimed)
     clash = f"; reviewers differ on {len(given.conflicts)}" if given.conflicts else ""
+    was = f"; before: {in_words(states)}" if {*(states := given.before.values())} - {"open", verdict} else ""
     said = (
-        f"{VERDICT_NAMES[verdict]}: {n:,} record{'s' * (n != 1)}{clash}"
+        f"{VERDICT_NAMES[verdict]}: {n:,} record{'s' * (n != 1)}{was}{clash}"
         if n
         else "said before: nothing changed"
     )

@@ -74,7 +74,11 @@ def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: I
     page.until(lambda: "data error: key-1" in page.text("#toast"))
     assert states(here) == {"open": 7, "anomaly": 1, "data_error": 1}
     page.press("u")
-    page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
+    page.until(lambda: "withdrawn: 1 verdict; now: open" in page.text("#toast"))
+    page.press("k", "2")
+    page.until(lambda: "normal: key-0; before: anomaly" in page.text("#toast"))
+    page.press("u")
+    page.until(lambda: "withdrawn: 1 verdict; now: anomaly" in page.text("#toast"))
     page.press("u")
     page.until(lambda: states(here) == {"open": 9})
     assert page.faults() == []

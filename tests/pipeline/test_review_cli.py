@@ -375,6 +375,26 @@ def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Call
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "normal": 1}
 
 
+def test_what_a_record_was_before_is_said_and_what_it_is_after_an_undo(shell: Callable[..., Any]) -> None:
+    """Who overrules an earlier verdict, or takes that back, sees which one."""
+    put(Installation().ledger, rows := [row(f"k{i}") for i in range(3)])
+    names = [one["anomaly_id"] for one in rows]
+    shell("label", names[0], "anomaly", "--by", "ann")
+    shell("label", names[1], "expected_change", "--by", "ann")
+
+    def printed(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["review", *arguments, "--by", "ann"]).stdout.splitlines()[0]
+
+    assert printed("label", names[0], "normal") == f"{names[0]}: normal, says ann; before: anomaly"
+    assert printed("undo") == f"withdrawn: 1 verdict of ann ({names[0]}); now: anomaly"
+    several = printed("label", *names, "unsure")
+    assert several.endswith("; before: 1 anomaly, 1 expected change, 1 open")
+    assert printed("undo").endswith("; now: 1 anomaly, 1 expected change, 1 open")
+    assert printed("label", names[2], "normal") == f"{names[2]}: normal, says ann"  # nothing was said before
+    with_a_note = printed("label", names[2], "normal", "--note", "seen")
+    assert with_a_note == f"{names[2]}: normal, says ann"
+
+
 def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -> None:
     """In words of ours, and with a name to go on from."""
     here = Installation()
@@ -390,7 +410,7 @@ def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -
     assert "did you mean 'payments'?" in str(shell("list", "paymnets"))
     act = shell("label", one, "normal", "--by", "ann")["act"]
     undone = [CliRunner().invoke(app, ["review", "undo", act, "--by", "ann"]).stdout for _ in range(2)]
-    assert undone[0].startswith("withdrawn: 1 verdict of ann")
+    assert undone[0].startswith(f"withdrawn: 1 verdict of ann ({one}); now: open\n")
     assert undone[1].startswith("nothing changed: those verdicts were already taken back")
 
 

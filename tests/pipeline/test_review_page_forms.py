@@ -43,10 +43,21 @@ def test_the_basics_work_without_a_script(browser: TestClient, here: Installatio
     assert "data error: 2 records" in answer.text
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "data_error": 2}
     undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
-    assert "withdrawn: 2 verdicts" in undone.text
+    assert "withdrawn: 2 verdicts; now: open" in undone.text
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
     nothing = browser.post("/verdicts", data={"csrf": csrf(browser), "verdict": "normal"})
     assert "tick the records" in nothing.text
+
+
+def test_a_form_that_overrules_a_verdict_says_which(
+    browser: TestClient, here: Installation, ids: list[str]
+) -> None:
+    judging.give(here.ledger, ids[:1], "expected_change", by="bob")
+    form = {"csrf": csrf(browser), "verdict": "normal", "anomaly_id": ids[:2]}
+    answer = browser.post("/verdicts", data=form)
+    assert "normal: 2 records; before: 1 expected change, 1 open; reviewers differ on 1" in answer.text
+    undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
+    assert "withdrawn: 2 verdicts; now: 1 expected change, 1 open" in undone.text
 
 
 def test_a_notes_lines_end_alike_however_it_is_sent(

@@ -49,6 +49,14 @@
     fault.message += ` (${opinions.indexOf(opinion) + 1} once more)`;
   }
   const leftOut = said => said.claimed.length ? `; ${said.claimed.length} left out: somebody else is at ${said.claimed.length === 1 ? "it" : "them"}` : "";
+  // Where records stood or stand, in the words of a page without a script; nothing where not all of them are known.
+  function summed(word, states, n) {
+    const all = Object.values(states), of = [...new Set(all)], count = state => all.filter(other => other === state).length;
+    if (!n || all.length !== n) return "";
+    return `; ${word}: ${of.length === 1 ? names[of[0]] : of.sort((a, b) => count(b) - count(a)).map(state => `${count(state)} ${names[state]}`).join(", ")}`;
+  }
+  const wasBefore = (said, opinion) => Object.values(said.before).some(state => state !== "open" && state !== opinion) ? summed("before", said.before, said.anomaly_ids.length) : "";
+  const withdrawn = done => `withdrawn: ${done.anomaly_ids.length} verdict${done.anomaly_ids.length === 1 ? "" : "s"}${summed("now", done.states, done.anomaly_ids.length)}`;
   const fail = (fault, what = "") => tell(`not saved${what && `: ${what}`}: ${fault.message}`, "", true);
 
   // Requests go out in the order of the keys, one after another; a key can be pressed before the last answer is there.
@@ -144,7 +152,7 @@
         restate(said.states);
         recount();
         const n = said.anomaly_ids.length;
-        tell((n ? `${names[opinion]}: ${ids.length === 1 ? name : `${n} record${n === 1 ? "" : "s"}`}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed") + leftOut(said), n ? said.act : "");
+        tell((n ? `${names[opinion]}: ${ids.length === 1 ? name : `${n} record${n === 1 ? "" : "s"}`}${wasBefore(said, opinion)}${said.conflicts.length ? ", reviewers differ" : ""}` : "said before: nothing changed") + leftOut(said), n ? said.act : "");
       } catch (fault) {
         goBack();
         note.giveBack();
@@ -170,10 +178,10 @@
         if (n && (record || one(".groups") || one(".tiles"))) {
           const kept = new URL(location.href);
           kept.searchParams.delete("act");
-          kept.searchParams.set("told", `withdrawn: ${n} verdict${n === 1 ? "" : "s"}`);
+          kept.searchParams.set("told", withdrawn(done));
           return leave(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept, true);
         }
-        tell(n ? `withdrawn: ${n} verdict${n === 1 ? "" : "s"}` : "nothing to undo");
+        tell(n ? withdrawn(done) : "nothing to undo");
         if (one(".facets")) recount();
         const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
         if (back) go(back);
@@ -242,7 +250,7 @@
       try {
         const body = { anomaly_ids: [record.dataset.id], verdict: opinion, note: one("#note").value, settle: !!one("[name=settle]", form), anyway };
         const said = await send("POST", "/verdicts", body);
-        const text = said.anomaly_ids.length ? `${names[opinion]}: ${brief(one("h1", record).textContent.trim())}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
+        const text = said.anomaly_ids.length ? `${names[opinion]}: ${brief(one("h1", record).textContent.trim())}${wasBefore(said, opinion)}${said.conflicts.length ? "; reviewers differ" : ""}` : "said before: nothing changed";
         const next = said.conflicts.length ? null : one(".walk a[rel=next]");
         const to = new URL(next ? next.href : location.href);
         to.searchParams.set("told", text);
