@@ -15,6 +15,7 @@ FRACTION = re.compile(r"-?\d{1,20}(\.\d{1,20}(e[+-]?\d{1,3})?|e[+-]?\d{1,3})")
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # 007 is a name
 FLOAT32 = 3e38  # larger numbers are no float32
 LONG = 14  # characters; nobody typed a longer double
+EXACT = 2**53  # smaller whole numbers are all doubles
 LARGE = 1e15  # from here on, a double's fraction is too coarse to show
 
 
@@ -42,10 +43,12 @@ def in_full(value: Any, is_quantity: bool = False) -> str:
     """Format a value of a record with all its digits; what is no number as text.
 
     Fractions get commas between thousands, and so does every number of a quantity, a decimal that is kept as
-    text included.
+    text included. A whole number that is no quantity is a name, a double too: a column of customers' numbers
+    is one of doubles where some are missing.
     """
     if isinstance(value, float) and math.isfinite(value):
-        return _exact(value)
+        is_name = not is_quantity and value.is_integer() and abs(value) < EXACT
+        return str(int(value)) if is_name else _exact(value)
     text = str(value)
     return _marked(text) if is_quantity and PLAIN.fullmatch(text) else text
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 6  # of neighbours
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 LONGEST = 40  # characters of a value
+DIGITS = 6  # of a fraction, as in a record's reasons
 
 
 def print_beside(row: Whole, beside: Mapping[str, Any], quantities: Collection[str]) -> None:
@@ -33,7 +34,7 @@ def print_beside(row: Whole, beside: Mapping[str, Any], quantities: Collection[s
         quantities: columns whose whole numbers are no codes.
     """
     printed: dict[str, Callable[[Whole, Any], None]] = {
-        "clearing": print_clearing,
+        "clearing": partial(print_clearing, quantities=quantities),
         "nearest": partial(print_nearest, quantities=quantities),
         "neighbours": partial(print_neighbours, quantities=quantities),
         "scored_by": print_versions,
@@ -43,13 +44,13 @@ def print_beside(row: Whole, beside: Mapping[str, Any], quantities: Collection[s
         printed[name](row, found)
 
 
-def print_clearing(row: Whole, found: Clearing) -> None:
+def print_clearing(row: Whole, found: Clearing, *, quantities: Collection[str]) -> None:
     """Print the smallest change after which a record would not have been flagged."""
     if not found.changes or found.score is None:
         console().print(f"what would clear the flag: {escape(found.why_not)}")
         return
-    quantities = {reason.column for reason in row.reasons if reason.is_quantity}
-    written = {one: from_text if one.column in quantities else str for one in found.changes}
+    known = {*quantities, *(reason.column for reason in row.reasons if reason.is_quantity)}
+    written = {one: from_text if one.column in known else str for one in found.changes}
     told = " and ".join(
         f"[bold]{escape(one.column)}[/bold] been [bold]{escape(write(one.needed))}[/bold] instead of {escape(write(one.observed))}"
         for one, write in written.items()
@@ -99,7 +100,9 @@ def _of_neighbour(one: Neighbour, name: str, is_quantity: bool) -> str:
 
 
 def _value(value: Any, is_quantity: bool) -> str:
-    """Format a value of a record; a time without fractions of a second."""
+    """Format a value of a record beside those of others, rounded; a time without fractions of a second."""
+    if isinstance(value, float) and not value.is_integer():
+        return number(value, DIGITS)
     text = marked(value, is_quantity)
     return text[:19].replace("T", " ") if TIME.match(text) else fitted(text, LONGEST)
 

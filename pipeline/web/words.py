@@ -77,15 +77,16 @@ def nats(value: float) -> str:
     return f"{value:,.{DIGITS}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def rounded(value: Any, is_quantity: bool = False) -> str:
+def rounded(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str:
     """Format a value, or a reason's text of it: a number for people, a fraction with four digits.
 
-    Whole numbers that are no quantities stay as they are: as a code, 007 is not 7.
+    Whole numbers that are no quantities stay as they are, 13081.0 without its point: as a code, 007 is not 7.
     """
-    if isinstance(value, float):
+    if isinstance(value, float) and (is_quantity or not value.is_integer()):
         return number(value)
-    text = cell(value)
-    return numerals.from_text(text, 4) if is_quantity or numerals.FRACTION.fullmatch(text) else text
+    text = cell(value, seconds=seconds)
+    is_number = is_quantity or (numerals.FRACTION.fullmatch(text) and not text.endswith(".0"))
+    return numerals.from_text(text, 4) if is_number else text
 
 
 def cell(value: Any, is_quantity: bool = False, *, seconds: bool = False) -> str:

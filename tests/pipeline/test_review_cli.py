@@ -229,10 +229,12 @@ def test_observed_expected_and_what_would_clear_a_flag_mark_thousands_alike(
     assert lines["ms"][:5] == ["7,262", "1,706", "203", "…", "1,208.4"]
     assert lines["code"][:4] == ["5411", "5912,", "93%", "likely"]
     changes = (compare.Change("ms", "7262", "3369.5"), compare.Change("code", "5411", "5912"))
-    found = compare.Clearing(changes, 1234.5, "")
-    beside.print_clearing(record.one(Installation(Settings()).ledger, given["anomaly_id"]), found)
+    found = compare.Clearing((*changes, compare.Change("fee", "710.338523123427", "1")), 1234.5, "")
+    whole = record.one(Installation(Settings()).ledger, given["anomaly_id"])
+    beside.print_clearing(whole, found, quantities={"fee"})  # which no reason names
     said = " ".join(capsys.readouterr().out.split())
-    assert "had ms been 3,369.5 instead of 7,262 and code been 5912 instead of 5411 (score 1,234.50" in said
+    assert "had ms been 3,369.5 instead of 7,262 and code been 5912 instead of 5411" in said
+    assert "and fee been 1 instead of 710.339 (score 1,234.50" in said
 
 
 def test_every_table_of_one_record_marks_thousands(

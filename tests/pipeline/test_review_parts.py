@@ -75,14 +75,23 @@ def test_severity_and_one_in_so_many_are_one_number(severity: float) -> None:
         ("5411", "5411"),
         ("12.34567", "12.35"),
         ("1e+06", "1,000,000"),
+        ("13081.0", "13081.0"),
+        (13081.0, "13081"),
+        (710.338523123427, "710.3"),
         ("3020.59", "3,021"),
         ("-0.25", "-0.25"),
         ("v1.2", "v1.2"),
         ("nan", "nan"),
     ],
 )
-def test_codes_are_not_rewritten_and_fractions_are_rounded(text: str, shown: str) -> None:
+def test_codes_are_not_rewritten_and_fractions_are_rounded(text: str | float, shown: str) -> None:
     assert rounded(text) == shown
+
+
+def test_values_beside_each_other_are_rounded_and_their_times_cut() -> None:
+    """Fifteen digits of a number that came from a model are no more than four; a whole name stays."""
+    values = (710.338523123427, 13081.0, "2026-01-30T04:05:06.789+00:00")
+    assert [rounded(value, seconds=True) for value in values] == ["710.3", "13081", "2026-01-30 04:05:06 UTC"]
 
 
 def test_whole_numbers_of_quantities_are_marked_like_fractions() -> None:
