@@ -206,6 +206,19 @@ def print_one(
         out.print(
             f"{given.decided_at:%Y-%m-%d %H:%M UTC} {escape(given.by)}: [bold]{given.verdict}[/bold]{escape(note)}{stands}"
         )
+    out.print(escape(_holds(row)))
+
+
+def _holds(row: Whole) -> str:
+    """Say what the verdicts come to, and whose they are."""
+    whose = ", ".join(given.by for given in row.verdicts if given.number in row.holding)
+    match row.state:
+        case "open":
+            return "open: no verdict holds"
+        case "conflict":
+            return f"reviewers differ ({whose}): no verdict counts until they agree, or somebody gives one with --settle"
+        case _:
+            return f"what holds: {row.state} ({whose})"
 
 
 def _why(row: Whole, derived: Mapping[str, Any], quantities: Collection[str]) -> Table:

@@ -397,6 +397,27 @@ def test_what_a_record_was_before_is_said_and_what_it_is_after_an_undo(shell: Ca
     assert with_a_note == f"{names[2]}: normal, says ann"
 
 
+def test_the_verdict_that_holds_is_the_last_line_of_a_record(shell: Callable[..., Any]) -> None:
+    """Of three lines of history, nobody has to work out which one counts."""
+    put(Installation().ledger, [given := row("k")])
+    one = given["anomaly_id"]
+
+    def last() -> str:
+        text = CliRunner().invoke(app, ["review", "show", one]).stdout.replace("\n", " ")
+        return text[text.rindex("UTC ") if "UTC " in text else 0 :]
+
+    assert "open: no verdict holds" in last()
+    shell("label", one, "anomaly", "--by", "ann")
+    shell("label", one, "expected_change", "--by", "ann")
+    assert "what holds: expected_change (ann)" in last()
+    shell("label", one, "normal", "--by", "bob")
+    assert "reviewers differ (ann, bob): no verdict counts until they agree" in last()
+    shell("label", one, "normal", "--by", "bob", "--settle")
+    assert "what holds: normal (bob)" in last()
+    shell("undo", "--by", "bob")
+    assert "reviewers differ (ann, bob)" in last()
+
+
 def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -> None:
     """In words of ours, and with a name to go on from."""
     here = Installation()
