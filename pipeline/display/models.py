@@ -57,17 +57,19 @@ def print_pruning(found: Pruned) -> None:
 
 def print_gates(rows: Sequence[Row], heads: tuple[str, str]) -> None:
     """Print the gates of an evaluation, a row each; those not judged are grouped by reason."""
-    table = columns("gate", "outcome", *heads, "what is measured; what passes", right=heads[:1])
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table = columns("gate", "level", "outcome", *heads, "what is measured; what passes", right=heads[:1])
+    for column in table.columns[:3]:
+        column.no_wrap = True
     unjudged: dict[str, list[str]] = {}
     for row in rows:
         if row.verdict == "not judged":
             unjudged.setdefault(row.reason, []).append(row.gate)
             continue
         style = "green" if row.verdict == "passed" else "yellow" if row.level == "advisory" else "red"
-        name, outcome = f"{row.gate}\n[dim]{row.level}[/dim]", f"[{style}]{row.verdict}[/]"
+        level, outcome = f"[dim]{row.level}[/dim]", f"[{style}]{row.verdict}[/]"
         noted = f"; {row.reason}" if row.verdict == "passed" and row.reason else ""
-        table.add_row(name, outcome, row.value, escape(row.beside), escape(f"{row.what}; {row.bound}{noted}"))
+        told = escape(f"{row.what}; {row.bound}{noted}")
+        table.add_row(row.gate, level, outcome, row.value, escape(row.beside), told)
     console().print(table)
     for reason, names in unjudged.items():
         console().print(f"  [dim]not judged: {', '.join(names)} ({escape(reason)})[/dim]")

@@ -187,8 +187,7 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     ):
         assert words in said
     (floor,) = (i for i, line in enumerate(lines) if line.startswith(" recall_floor"))
-    assert lines[floor].split()[:4] == ["recall_floor", "failed", "0.2%", "unaltered:"]
-    assert lines[floor + 1].split()[0] == "advisory"
+    assert lines[floor].split()[:5] == ["recall_floor", "advisory", "failed", "0.2%", "unaltered:"]
     assert max(map(len, lines)) <= 100
     unjudged = terminal(100, models.print_version, found | {"evaluation": None, "decision": "", "became": {}})
     assert any("not judged" in line for line in unjudged)
