@@ -28,6 +28,10 @@ const drawn = [...document.querySelectorAll("svg.plot")].map(plot => plot.getBou
 return [...drawn, ...[...document.images].map(picture => picture.complete && picture.naturalWidth > 100)];
 """
 ASKED = "return performance.getEntriesByType('resource').map(one => one.name);"
+CUT = """
+const table = document.querySelector(".flagged"), place = table.parentElement;
+return [place.scrollWidth - place.clientWidth, ...[...table.querySelectorAll("td")].map(one => one.scrollWidth - one.clientWidth)];
+"""  # px of what was flagged that a reader has to scroll for
 BEHIND = "return getComputedStyle(document.body).backgroundColor;"
 
 
@@ -64,3 +68,19 @@ def test_a_batchs_page_and_the_training_that_it_leads_to_can_be_read_in_the_ligh
     assert light[0] == dark_one[0] >= 5  # numbers over the nights
     assert light_training[0] == dark_training[0] >= 1 + 4 + 6  # the loss, pictures, columns
     assert light[1] == light_training[1] != dark_one[1] == dark_training[1]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_why_a_record_was_flagged_can_be_read_on_a_phone(
+    scored: Place, open_browser: Callable[..., Any], *, dark: bool
+) -> None:
+    """A digest is opened where it is read. A table that scrolls sideways hides its last column, the
+    reasons.
+    """
+    here = scored.here
+    told = batch.rewrite(here, here.dataset("payments"), "2026-01-14")
+    page = Page(open_browser(390, 844, dark=dark), told.path.as_uri())
+    cut = page.browser.execute_script(CUT)
+    assert len(cut) > 1
+    assert max(cut) == 0
+    assert page.browser.execute_script(CONTRASTS) == []
