@@ -24,6 +24,7 @@ from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, 
 FEWEST_HELD, FEWEST_RECENT, FEWEST_JUDGED, FEWEST_FLAGS = 100, 100, 20, 20
 WIDER = 3.0  # margin of a single kind of anomaly, in margins of all
 
+BY_CHANCE = "outside the bound, but within chance"
 EXPLAINED = ("recall_floor", "churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
 
@@ -89,11 +90,18 @@ def _said(verdict: Verdict, why: str = "", *, value: str = "", beside: str = "",
     return Finding("", "off", verdict, value, beside, bound, why)
 
 
-def _either(fails: bool, why: str, *, value: str, beside: str = "", bound: str) -> Finding:
-    """Return a failure with its reason, or a pass."""
+def _either(
+    fails: bool, why: str, *, value: str, beside: str = "", bound: str, outside: bool = False, note: str = ""
+) -> Finding:
+    """Return a failure with its reason, or a pass, with a note where the value seems to contradict it.
+
+    Args:
+        outside: the value itself is beyond the bound, whatever chance allows.
+        note: of a pass.
+    """
     if fails:
         return _said("failed", why, value=value, beside=beside, bound=bound)
-    return _said("passed", value=value, beside=beside, bound=bound)
+    return _said("passed", BY_CHANCE if outside else note, value=value, beside=beside, bound=bound)
 
 
 def _collapse(case: _Case) -> Finding:
@@ -122,7 +130,8 @@ def _recall(case: _Case) -> Finding:
     by_kind = case.evidence.recall_differences
     kind = min(by_kind, key=lambda k: by_kind[k].value)
     single = f"{one.recall_of[kind]:.0%} of kind {kind} where {case.rival} finds {other.recall_of[kind]:.0%}"
-    behind = _behind(case.evidence.differences["recall"], margin)
+    difference = case.evidence.differences["recall"]
+    behind = _behind(difference, margin)
     whole = f"{one.recall:.0%} of the injected anomalies where {case.rival} finds {theirs:.0%}, "
     return _either(
         behind or _behind(by_kind[kind], WIDER * margin),
@@ -130,6 +139,8 @@ def _recall(case: _Case) -> Finding:
         value=found,
         beside=_percent(other.recall),
         bound=_fewer(margin),
+        outside=difference.value < -margin,
+        note=_within(difference, margin),
     )
 
 
@@ -149,6 +160,7 @@ def _recall_floor(case: _Case) -> Finding:
         value=_percent(case.one.recall),
         beside=f"unaltered: {unaltered}",
         bound=f"{100 * least:g} percentage points more than unaltered pass",
+        outside=above.value < least,
     )
 
 
@@ -157,12 +169,15 @@ def _baselines(case: _Case) -> Finding:
     if found is None or not known:
         return _said("not judged", case.few)
     best = max(known, key=lambda name: known[name])
+    difference = case.evidence.differences[best]
     return _either(
-        _behind(case.evidence.differences[best], margin),
+        _behind(difference, margin),
         f"finds {found:.0%} of the injected anomalies where {best} finds {known[best]:.0%}",
         value=_percent(found),
         beside=f"{best}: {_percent(known[best])}",
         bound=_fewer(margin),
+        outside=difference.value < -margin,
+        note=_within(difference, margin),
     )
 
 
@@ -184,6 +199,7 @@ def _negative_elbo(case: _Case) -> Finding:
         value=value,
         beside=theirs,
         bound=bound,
+        outside=difference.value > margin,
     )
 
 
@@ -213,7 +229,8 @@ def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words
     outside = mine.high < band.lowest or mine.low > band.highest
     if outside and theirs and (theirs.value <= mine.value if mine.value < 1 else theirs.value >= mine.value):
         return _said("passed", f"outside the band, but {rival} is further out", **row)
-    return _either(outside, words.format(mine.value), **row)
+    by_value = not band.lowest <= mine.value <= band.highest
+    return _either(outside, words.format(mine.value), outside=by_value, **row)
 
 
 def _churn(case: _Case) -> Finding:
@@ -228,6 +245,7 @@ def _churn(case: _Case) -> Finding:
         f"{why}; look at the examples (vaewatch compare)",
         value=_percent(share.value),
         bound=f"up to {most:.0%} passes",
+        outside=churn.differ > most * churn.either,
     )
 
 
@@ -241,6 +259,7 @@ def _seed_variance(case: _Case) -> Finding:
         f"{why}; raise train.recipe.steps or n_members",
         value=f"{100 * abs(difference.value):.1f} points",
         bound=f"up to {100 * most:g} points pass",
+        outside=abs(difference.value) > most,
     )
 
 
@@ -276,7 +295,8 @@ def _confirmed_share(case: _Case, what: str, words: str) -> Finding:
     if (n := min(mine.n, theirs.n)) < FEWEST_JUDGED:
         return _said("not judged", f"only {n} judged records are held out, {FEWEST_JUDGED} are needed", **row)
     apart = mine.interval(Z)[1] < theirs.interval(Z)[0]
-    return _either(apart, f"{mine.value:.0%} {words}, {theirs.value:.0%} under {case.rival}", **row)
+    why = f"{mine.value:.0%} {words}, {theirs.value:.0%} under {case.rival}"
+    return _either(apart, why, outside=mine.hits * theirs.n < theirs.hits * mine.n, **row)
 
 
 def _kept(case: _Case) -> Finding:
@@ -312,6 +332,12 @@ GATES: Mapping[str, Callable[[_Case], Finding]] = MappingProxyType({
 
 def _behind(difference: Difference, margin: float) -> bool:
     return difference.value + Z * difference.error < -margin
+
+
+def _within(difference: Difference, margin: float) -> str:
+    """Say by how much fewer a version finds, where that shows in the values beside each other."""
+    points = f"{-100 * difference.value:.1f}"
+    return f"behind by {points} points, within the margin of {100 * margin:g}" if float(points) > 0 else ""
 
 
 def _fewer(margin: float) -> str:

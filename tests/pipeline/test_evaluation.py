@@ -27,7 +27,7 @@ from pipeline.config.files import load_dataset
 from pipeline.config.gates import Gates
 from pipeline.detection.calibration import Calibration
 from pipeline.detection.detector import Detector
-from pipeline.evaluation import Decision, Difference, Evidence, Share, decide
+from pipeline.evaluation import Churn, Decision, Difference, Evidence, Share, decide
 from pipeline.evaluation.contenders import Contender
 from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import measure, unshared
@@ -35,6 +35,8 @@ from pipeline.evaluation.told import measured_by, rows, told
 from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
 from pipeline.records.window import DAY
 from pipeline.sample import SamplePlan, generate
+
+from . import evidence_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::vae_core.DataWarning", "ignore::vae_core.TrainingWarning")
 PAYMENTS = load_dataset(Path(__file__).parents[2] / "dags" / "datasets" / "payments.yaml")
@@ -436,6 +438,39 @@ def test_chance_is_allowed_for_on_top_of_the_margin(judged: Callable[..., Eviden
         loss = {**equal.differences, "recall": Difference(-0.12, error, 2000)}
         decision = decide(replace(equal, differences=loss), Gates())
         assert ("recall" not in failed(decision)) == passes
+
+
+def notes_of(evidence: Evidence, **gates: str) -> dict[str, str]:
+    findings = decide(evidence, Gates.model_validate(gates)).findings
+    return {one.gate: one.reason for one in findings if one.verdict == "passed" and one.reason}
+
+
+def test_a_gate_that_passes_with_a_value_beyond_its_bound_says_why() -> None:
+    """Else 3.50 times stands beside "0.1 to 3 times pass" and "passed"."""
+    by_chance, usual = "outside the bound, but within chance", evidence_data.evidence_of()
+    of_usual = {"recall": "behind by 2.0 points, within the margin of 10"}
+    assert notes_of(usual) == of_usual
+    one = replace(usual.challenger, flagged=Share(7, 200), precision=Share(15, 30))
+    other = replace(usual.challenger, version=1, recall=0.63, precision=Share(20, 30))
+    few = replace(usual, challenger=one, champion=other)
+    assert notes_of(few) == of_usual | {"flag_rate": by_chance, "precision": by_chance}
+    beyond = {
+        "recall": Difference(-0.12, 0.02, 900),
+        "unaltered": Difference(0.04, 0.01, 900),
+        "negative_elbo": Difference(1.1, 0.2, 900),
+        "IsolationForest": Difference(-0.06, 0.02, 900),
+        "another seed": Difference(-0.06, 0.02, 900),
+    }
+    churn = Churn(25, 21, (), 20.0, 22.0)
+    found = notes_of(
+        replace(usual, differences={**usual.differences, **beyond}, churn=churn), seed_variance="advisory"
+    )
+    assert found == dict.fromkeys(
+        ("recall", "recall_floor", "baselines", "negative_elbo", "churn", "seed_variance"), by_chance
+    )
+    level = {"recall": Difference(-0.0004, 0.01, 900), "IsolationForest": Difference(-0.018, 0.01, 900)}
+    ahead = replace(usual, differences={**usual.differences, **level})
+    assert notes_of(ahead) == {"baselines": "behind by 1.8 points, within the margin of 5"}
 
 
 def test_levels_decide_what_a_failure_means(judged: Callable[..., Evidence]) -> None:
