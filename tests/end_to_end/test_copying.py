@@ -185,7 +185,7 @@ def test_an_environment_that_is_not_one_is_refused(trained: Place, monkeypatch: 
     histories.
     """
     settings = trained.settings
-    with pytest.raises(ConfigError, match="Set VAEWATCH_TO_PROD_TRACKING_URI"):
+    with pytest.raises(ConfigError, match="set VAEWATCH_TO_PROD_TRACKING_URI"):
         copying.environment("prod", settings)
     with pytest.raises(ConfigError, match="letters and digits"):
         copying.environment("sqlite:///x", settings)

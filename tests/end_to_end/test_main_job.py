@@ -189,7 +189,12 @@ def test_a_training_that_nobody_watches_says_how_it_goes(validated: Place) -> No
     assert [line.partition(" of ")[0] for line in said if " of 60 steps" in line][-1].endswith(": 60")
     critic = "learning to tell which cell of a record is wrong"
     assert said[-1].startswith(critic)
-    again = ["training version 1 again by what was noted of it: about ", "trained ", "trained again", critic]
+    again = [
+        "training version 1 again from what was noted of it; this takes about ",
+        "trained ",
+        "trained again",
+        critic,
+    ]
     _, _, errors = validated.run("reproduce", validated.name, "1")
     assert [line for line in again if f"  {line}" not in errors] == []
 
