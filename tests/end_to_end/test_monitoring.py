@@ -400,6 +400,9 @@ def test_a_page_that_is_written_again_is_so_in_mlflow_where_it_is_its_versions_n
     registry.log_newest_batch(version, "of before")
     monkeypatch.setenv("VAEWATCH_HOME", str(here.settings.home))
     monkeypatch.setenv("VAEWATCH_DATASETS", str(here.settings.datasets))
+    monkeypatch.setenv(
+        "VAEWATCH_TRACKING_URI", here.settings.tracking
+    )  # whatever MLflow left in the environment
     told = CliRunner().invoke(app, ["report", "payments", "2026-01-04"]).output
     assert f"This batch was among those that version {version.version} learned from." in told
     assert in_mlflow(registry, version) == "of before", "the newest one's page is not this"

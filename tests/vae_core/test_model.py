@@ -48,6 +48,7 @@ def test_the_public_names_are_these() -> None:
         "fit_critic",
         "fit_many",
         "fit_ppca",
+        "importance_weighted_bound",
         "impute",
         "joined",
         "negative_elbo",
