@@ -35,7 +35,7 @@ class Trust:
         next_step: for where findings have none.
         finds: how many of the injected anomalies the version that scored found.
         learned: that the version learned from the batch that it scored; empty where it did not.
-        unscored: how many records broke a rule, and which: nobody is shown them as flags.
+        unscored: how many records broke a rule, and which, unless a finding says so: they are no flags.
     """
 
     tone: Tone
@@ -77,7 +77,8 @@ def trust(
     said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
     if state.status != "scored":
         return said
-    said = replace(said, unscored=_unscored(dataset, state))
+    if not any(finding.key == "set_aside" for finding in findings or ()):
+        said = replace(said, unscored=_unscored(dataset, state))
     if is_learned:
         learned = f"This batch was among those that version {state.model_version} learned from."
         said = replace(said, learned=learned)

@@ -186,6 +186,8 @@ def test_what_was_set_aside_is_told_beside_the_flags() -> None:
         "2 records were set aside and not scored: out_of_range:Redox 2 "
         f"(vaewatch quarantine show {SENSORS.name} {broke.batch_id})."
     )
+    found = Finding("set_aside", "warning", "the contract set 2 aside", "look")
+    assert trust(SENSORS, broke, (found,), 20, recall=0.6).unscored == "", "the finding says it"
     whole = replace(broke, n_accepted=1_002, set_aside={})
     assert trust(SENSORS, whole, (), 20, recall=0.6).unscored == ""
 
