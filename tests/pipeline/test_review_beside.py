@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.columns import Derived
+from pipeline.config.dataset import Dataset
 from pipeline.detection.features import Number
 from pipeline.detection.measures import ColumnDrift, Measures
 from pipeline.detection.reference import NumberShape
@@ -22,6 +23,7 @@ from pipeline.records.verdicts import anomaly_id
 from pipeline.review import cells, compare, queue, record, usual, versions
 from pipeline.review.filling import catch_up
 from pipeline.review.filters import Filters
+from pipeline.review.queued import Whole
 from pipeline.storage.ledger import BatchState
 
 from .published import N
@@ -126,6 +128,14 @@ def test_what_was_looked_up_holds_until_the_batch_is_scored_again(
     assert "005" not in nearest()
 
 
+def queued(here: Installation, publish: Callable[..., BatchState]) -> tuple[Dataset, Whole]:
+    """Two flagged records in the queue, and the second of them."""
+    publish(flagged=(3, 4))
+    dataset = here.dataset("payments")
+    catch_up(here, dataset)
+    return dataset, record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+
+
 def deliver_again(here: Installation, order: list[int]) -> None:
     """The same records in another order, checked and not scored."""
     dataset, day = here.dataset("payments"), "2026-01-30"
@@ -143,10 +153,7 @@ def test_a_record_that_lies_elsewhere_by_now_is_not_mistaken_for_the_one_in_its_
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
     """Delivered again in another order, not scored yet: the queue's row numbers are those of before."""
-    publish(flagged=(3, 4))
-    dataset = here.dataset("payments")
-    catch_up(here, dataset)
-    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    dataset, row = queued(here, publish)
     (this,) = (one for one in record.neighbours(here, dataset, row).rows if one.is_this)
     assert this.record_key == row.record_key
     deliver_again(here, list(range(N))[::-1])
@@ -165,10 +172,7 @@ def test_which_records_are_normal_is_not_told_by_the_scores_of_an_earlier_delive
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
     """The record lies where it lay, the other flagged one does not."""
-    publish(flagged=(3, 4))
-    dataset = here.dataset("payments")
-    catch_up(here, dataset)
-    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    dataset, row = queued(here, publish)
     deliver_again(here, [0, 1, 2, 5, 4, 3, *range(6, N)])
     with pytest.raises(NotReady, match="not scored yet"):
         compare.nearest(here, dataset, row)
@@ -210,10 +214,7 @@ def test_nearest_are_the_unflagged_records_that_are_most_alike(
     here: Installation, publish: Callable[..., BatchState]
 ) -> None:
     """What a normal record like this one looks like, and in what it differs."""
-    publish(flagged=(3, 4))
-    dataset = here.dataset("payments")
-    catch_up(here, dataset)
-    row = record.one(here.ledger, anomaly_id("payments", "2026-01-30", "2026-01-30-004"))
+    dataset, row = queued(here, publish)
     found = compare.nearest(here, dataset, row)
     assert [one.record_key[-3:] for one in found] == ["005", "002", "006"]
     assert [round(one.distance, 3) for one in found] == sorted(round(one.distance, 3) for one in found)
