@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vae_core.device import log_peak, sent
+from vae_core.device import log_peak
 from vae_core.fused import HIGHEST_RATIO, HIGHEST_TERM, FusedScorer, SliceScores
 from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
@@ -111,8 +111,7 @@ class Scorer:
             if self.fused is None:
                 keep(_scored(self.vae, filled_up(records[rows], size).sent(device)), rows)
             else:
-                here = sent(records.numeric[rows], device), sent(records.context[rows], device)
-                keep(self.fused(*here, size), rows)
+                keep(self.fused(records[rows].sent(device), size), rows)
 
         self.size = side_by_side(self.vae, n, work, self.size, threads=threads)
         log_peak(device, logging.DEBUG)
@@ -157,10 +156,11 @@ def expect(vae: VAE, records: Records) -> Expected:
         return expected
 
     def keep(rows: slice, size: int) -> None:
-        here = sent(records.numeric[rows], vae.device), sent(records.context[rows], vae.device)
-        mean_NB, std_NB = fused.expect(*here, size)
-        expected.mean[rows] = mean_NB.T[: rows.stop - rows.start]
-        expected.std[rows] = std_NB.T[: rows.stop - rows.start]
+        found = fused.expect(records[rows].sent(vae.device), size)
+        for into, part in zip(
+            (expected.mean, expected.std, expected.code, expected.probability), found, strict=True
+        ):
+            into[rows] = part.T[: rows.stop - rows.start]
 
     side_by_side(vae, n, keep, fitting_slice(vae))
     return expected

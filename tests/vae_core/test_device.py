@@ -42,6 +42,7 @@ from vae_core.critic import CellCritic
 from vae_core.device import Recorded, in_halves
 from vae_core.flat import FlatParameters
 from vae_core.fused import FusedScorer
+from vae_core.fused_weights import FusedWeights
 from vae_core.gradient import gradient
 from vae_core.losses import Losses
 from vae_core.minibatches import Minibatch, Minibatches
@@ -364,20 +365,37 @@ def test_scores_do_not_depend_on_the_slice_beyond_rounding(
             assert ((a - b).abs() <= ROUNDING * b.abs().clamp(min=1)).all(), name
 
 
+def imagined_weights(of: FusedWeights) -> FusedWeights:
+    """The weights on a device that is not there."""
+
+    def there(x: object) -> object:
+        if isinstance(x, Tensor):
+            return on_gpu(*x.shape, dtype=x.dtype)
+        if isinstance(x, list):
+            return [there(one) for one in x]
+        return {name: there(one) for name, one in x.items()} if isinstance(x, dict) else x
+
+    vars(of).update({name: there(x) for name, x in vars(of).items()}, device=torch.device(THERE))
+    return of
+
+
 @pytest.mark.parametrize("prior", ["mixture", "normal"])
-def test_scoring_on_a_gpu_mixes_no_devices(prior: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_codes", [(), (3, 90)])
+def test_scoring_on_a_gpu_mixes_no_devices(
+    prior: str, n_codes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It asks once for each slice whether a cell is missing, and nothing else."""
-    real = VAE(NUMBERS, replace(SHORT, prior=prior), (1, 2))
+    layout = replace(NUMBERS, categorical=tuple((f"k{n}", n) for n in n_codes))
+    real = VAE(layout, replace(SHORT, prior=prior), (1, 2))
     monkeypatch.setattr(FusedScorer, "_any_missing", staticmethod(lambda _: False))
     scorer = FusedScorer(real)  # asks once for the weight of the KL
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
-        scorer.vae, scorer.device = imagined(real), torch.device(THERE)
-        for name, tensor in [(n, x) for n, x in vars(scorer).items() if isinstance(x, Tensor)]:
-            setattr(scorer, name, on_gpu(*tensor.shape, dtype=tensor.dtype))
-        found = scorer(on_gpu(100, 5), on_gpu(100, 1), 128)
+        scorer.vae, scorer.of_model = imagined(real), imagined_weights(scorer.of_model)
+        codes = torch.empty(100, len(n_codes), dtype=torch.int64)
+        found = scorer(Records(on_gpu(100, 5), codes, on_gpu(100, 1)), 128)
         assert found.anomaly_score.device.type == found.column_terms.device.type == THERE
-        mean, std = scorer.expect(torch.empty(100, 5), torch.empty(100, 1), 128)  # records may lie on the CPU
-        assert mean.device.type == std.device.type == THERE
+        records = Records(torch.empty(100, 5), codes, torch.empty(100, 1))  # they may lie on the CPU
+        assert {x.device.type for x in scorer.expect(records, 128)} == {THERE}
 
 
 GENERAL: list[dict[str, object]] = [
@@ -395,12 +413,13 @@ def test_a_gpu_s_model_explains_records_that_lie_on_the_cpu(
     settings: dict[str, object], layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers lie where the records do. Left out, for they ask for values: checks of the records, the
-    conjugate gradients of missing cells, which know no other tensors than they are given, and pairs of
-    columns.
+    conjugate gradients of missing cells, which know no other tensors than they are given, pairs of columns,
+    and the weights of the fused score, see above.
     """
     layout = NUMBERS if settings is LINEAR else layout
     real = VAE(layout, replace(SHORT, **settings), (1, 2)).eval()  # type: ignore[arg-type]
     monkeypatch.setattr(Layout, "check", lambda *_: None)
+    monkeypatch.setattr(FusedScorer, "of", lambda _: None)
     monkeypatch.setattr(
         torch, "inference_mode", lambda *_: torch.no_grad()
     )  # in which no fake tensor can be made
