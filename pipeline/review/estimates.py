@@ -2,11 +2,14 @@
 
 Belongs here: the estimates. Does not: where the counts come from (statistics.py).
 
-Shares have Wilson's interval. Recall is a ratio of two estimates, over the batches whose random sample was
-looked at. Flagged anomalies are those that are known, and in each severity band the same share of those not
-judged. Unflagged anomalies are estimated by batch, from its sample. The interval takes the ends of both, each
-at 97.5 %, so that together they hold at 95 % at least (Bonferroni). Within a band, and within a batch's
-sample, what was judged counts as chosen at random.
+Shares have Wilson's interval. Of verdicts that come in groups, it is that of as many independent ones as say
+as much (Kish's effective size, 1965).
+
+Recall is a ratio of two estimates, over the batches whose random sample was looked at. Flagged anomalies are
+those that are known, and in each severity band the same share of those not judged. Unflagged anomalies are
+estimated by batch, from its sample. The interval takes the ends of both, each at 97.5 %, so that together
+they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was judged counts as
+chosen at random.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pipeline.evaluation.evidence import wilson
 Z95, Z975 = 1.959964, 2.241403
 WIDE = 0.3  # length of an interval above which no point in it is shown
 FEWEST_TOLD = 10  # judged records; fewer make no headline
+PRIOR = 2  # groups of one mind that are imagined beside those seen: few groups look less alike than they are
 FEW = 20  # judged records of a stratum; one with fewer joins the next
 ALIKE = 2.0  # most by which the weights of a stratum's batches differ, as a factor
 Range = tuple[float, float, float]  # low, estimate, high
@@ -90,10 +94,42 @@ class Recall:
         return Missed(None if self.value is None else 1 - self.value, 1 - self.high, 1 - self.low)
 
 
-def share_of(hits: int, n: int) -> Share:
-    """Return a share with its interval; without observations it may be anything."""
-    low, high = wilson(hits / n if n else 0.0, n, Z95)
+def share_of(hits: int, n: int, *, witnesses: float | None = None) -> Share:
+    """Return a share with its interval; without observations it may be anything.
+
+    Args:
+        witnesses: how many independent records say as much as these n; by default n.
+    """
+    low, high = wilson(hits / n if n else 0.0, n if witnesses is None else witnesses, Z95)
     return Share(hits, n, low, high, hits / n if n else None)
+
+
+def witnesses(groups: Sequence[tuple[int, int]]) -> float:
+    """Return how many independent records say as much as these groups of similar ones.
+
+    Groups of one record each count every record. Groups that are each of one mind count as one record each,
+    if they are equally large. In between, it goes by how alike the records of a group are: the intraclass
+    correlation by analysis of variance, and a little more (PRIOR).
+
+    Args:
+        groups: (hits, records) of each.
+    """
+    n, hits = sum(size for _, size in groups), sum(found for found, _ in groups)
+    if not n:
+        return 0.0
+    squares = sum(size * size for _, size in groups)
+    if squares == n:
+        return float(n)
+    fewest = n * n / squares  # if all groups are of one mind
+    inside = hits - sum(found * found / size for found, size in groups)
+    alike = 1.0
+    if inside > 0:
+        within = inside / (n - len(groups))
+        apart = max(1, len(groups) - 1)
+        between, usual = (hits - inside - hits * hits / n) / apart, (n - squares / n) / apart
+        alike = max(0.0, (between - within) / (between + (usual - 1) * within)) if usual else 1.0
+    alike += (1 - alike) * PRIOR / (PRIOR + fewest)
+    return n / (1 + alike * (n / fewest - 1))
 
 
 @dataclass(frozen=True)

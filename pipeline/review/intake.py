@@ -146,11 +146,13 @@ def _regroup(connection: sa.Connection, dataset: str, batch_id: str) -> None:
 
 
 def _count_versions(connection: sa.Connection, dataset: str, batch_id: str) -> None:
-    """Count anew, per version, how many records that it flagged in a batch were judged, and confirmed."""
+    """Count anew, per version and signature, how many records that it flagged in a batch were judged, and
+    confirmed.
+    """
     same = (version_tallies.c.dataset == dataset) & (version_tallies.c.batch_id == batch_id)
     connection.execute(sa.delete(version_tallies).where(same))
     hits = sa.func.sum(sa.case((queue.c.state.in_(NOT_LEARNED), 1), else_=0))
-    columns = [scorings.c[name] for name in ("dataset", "batch_id", "model_version")]
+    columns = [*(scorings.c[name] for name in ("dataset", "batch_id", "model_version")), queue.c.signature]
     counted = (
         sa
         .select(*columns, sa.func.count(), hits)

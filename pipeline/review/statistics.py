@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -18,7 +18,17 @@ from pydantic import Field
 
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED, STATES
 from pipeline.review import reviewers
-from pipeline.review.estimates import Looked, Missed, Recall, Share, both, recall, share_of
+from pipeline.review.estimates import (
+    FEWEST_TOLD,
+    Looked,
+    Missed,
+    Recall,
+    Share,
+    both,
+    recall,
+    share_of,
+    witnesses,
+)
 from pipeline.review.filters import BANDS, Datasets, of
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue_batches, tallies, tally_sums, version_tallies
@@ -42,11 +52,21 @@ class Day:
 class Precision(Share):
     """Of the flagged records of a model version that were judged, those that were worth the time.
 
-    People begin with the most severe, so it is not the share of all that are flagged.
+    People begin with the most severe, so it is not the share of all that are flagged. Records of one
+    signature may have one cause and one verdict: the interval counts them by how alike their verdicts are.
     """
 
     dataset: str
     model_version: int
+    n_groups: Annotated[int, Field(description="signatures that the judged records have")]
+    witnesses: Annotated[
+        float, Field(description="independent records that say as much; the interval counts these")
+    ]
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether too few independent records were judged for a headline."""
+        return self.witnesses < FEWEST_TOLD
 
 
 @dataclass(frozen=True)
@@ -152,13 +172,20 @@ def _day(day: str, count: Counter[str]) -> Day:
 def _precision(connection: sa.Connection, dataset: Datasets) -> tuple[Precision, ...]:
     """Return each version's precision on the records that *it* flagged, whoever scored them since."""
     columns = version_tallies.c
-    query = sa.select(
-        columns.dataset, columns.model_version, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)
-    ).group_by(columns.dataset, columns.model_version)
-    found = connection.execute(of(query, version_tallies, dataset))
-    return tuple(
-        Precision(**vars(share_of(int(hits), int(n))), dataset=name, model_version=version)
-        for name, version, hits, n in sorted(map(tuple, found))
+    alike = (columns.dataset, columns.model_version, columns.signature)
+    query = sa.select(*alike, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)).group_by(*alike)
+    groups: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for name, version, _, hits, n in connection.execute(of(query, version_tallies, dataset)):
+        groups[name, version].append((int(hits), int(n)))
+    return tuple(_grouped(*key, groups[key]) for key in sorted(groups))
+
+
+def _grouped(dataset: str, model_version: int, groups: Sequence[tuple[int, int]]) -> Precision:
+    hits, n = (sum(counts) for counts in zip(*groups, strict=True))
+    worth = witnesses(groups)
+    share = share_of(hits, n, witnesses=worth)
+    return Precision(
+        **vars(share), dataset=dataset, model_version=model_version, n_groups=len(groups), witnesses=worth
     )
 
 
@@ -222,12 +249,25 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
 
 
 def share_text(share: Share) -> str:
-    """Format a share, like 0.83 (50 of 60; 0.72 to 0.91); a wide interval stands alone."""
+    """Format a share, like 0.83 (50 of 60; 0.72 to 0.91) or 0.83 (50 of 60 in 20 groups; 0.62 to 0.94).
+
+    A wide interval stands alone.
+    """
     if share.value is None:
         return "no verdict yet"
+    of = f"{share.hits:,} of {share.n:,}"
+    if isinstance(share, Precision):
+        of += said_of_groups(share)
     if share.is_wide:
-        return f"{share.low:.2f} to {share.high:.2f} ({share.hits:,} of {share.n:,}: too few)"
-    return f"{share.value:.2f} ({share.hits:,} of {share.n:,}; {share.low:.2f} to {share.high:.2f})"
+        return f"{share.low:.2f} to {share.high:.2f} ({of}: too few)"
+    return f"{share.value:.2f} ({of}; {share.low:.2f} to {share.high:.2f})"
+
+
+def said_of_groups(share: Precision) -> str:
+    """Say in how many groups the judged records are, where some are in one."""
+    if share.n_groups == share.n:
+        return ""
+    return f" in {share.n_groups:,} group{'s' * (share.n_groups != 1)}"
 
 
 def wait_text(hours: float) -> str:

@@ -10,7 +10,7 @@ Belongs here: columns and what they hold. Does not: making or changing the table
                     the queue
     tally_sums      the same over all batches
     group_tallies   how many flagged records are odd in the same way, per batch
-    version_tallies what people found each model version's flagged records to be, per batch
+    version_tallies what people found each model version's flagged records to be, per batch and signature
     scorings        each model version's result for each record that was ever in the queue
     record_claims   who is looking at a record right now
     suppressions    rules that hide records until a day
@@ -182,11 +182,13 @@ group_tallies = sa.Table(  # of flagged rows that no rule hides
 version_tallies = sa.Table(  # of the records that a version flagged, even if another scored them since
     "version_tallies",
     metadata,
-    sa.Column("dataset", sa.String(63), primary_key=True),
-    sa.Column("batch_id", sa.String(250), primary_key=True),
-    sa.Column("model_version", sa.Integer, primary_key=True),
+    sa.Column("dataset", sa.String(63), nullable=False),
+    sa.Column("batch_id", sa.String(250), nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),  # as in the queue, by the version that scored it last
     sa.Column("n_judged", sa.BigInteger, nullable=False),  # worth the time or not; unsure is neither
     sa.Column("n_hits", sa.BigInteger, nullable=False),  # worth the time
+    sa.Index("ix_version_tallies_batch", "dataset", "batch_id"),
 )
 scorings = sa.Table(
     "scorings",

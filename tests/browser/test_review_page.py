@@ -306,7 +306,9 @@ def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, her
     page.go("/overview")
     tiles = page.text(".tiles")
     assert "Backlog 2 " in tiles
-    assert "Precision 7 judged too few to tell: of 7 flagged by version 3 and judged" in tiles
+    assert (
+        "Precision 7 judged too few to tell: of 7 flagged by version 3 and judged in 1 group, 7 were" in tiles
+    )
     page.press("u")
     page.until(lambda: "Backlog 9 " in page.text(".tiles"))
     assert states(here) == {"open": 9}

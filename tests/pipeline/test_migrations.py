@@ -169,8 +169,9 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     """A reviewer who updates on a Tuesday finds Monday's groups."""
     ledger = Ledger(database_url)
     put(ledger, [row("k0"), row("k1"), row("drawn", kind="sampled"), row("hidden", suppressed=1)])
-    put(ledger, [row("other", "2026-01-29", signature="fee↓")])
-    judging.give(ledger, [row("k1")["anomaly_id"]], "normal", by="ann")
+    other = row("other", "2026-01-29", signature="fee↓")
+    put(ledger, [other, row("beside", "2026-01-29", signature="fee↓")])
+    judging.give(ledger, [row("k1")["anomaly_id"], other["anomaly_id"]], "normal", by="ann")
     before = groups(ledger, Filters()), groups(ledger, Filters(state="open"))
     precision = statistics.review(ledger).precision
     with ledger.transaction(write=True) as connection:
@@ -194,8 +195,8 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
     ledger.close()
     again = Ledger(database_url)
     assert (groups(again, Filters()), groups(again, Filters(state="open"))) == before
-    assert [group.n for group in before[0]] == [2, 1]
+    assert [group.n for group in before[0]] == [2, 2]
     assert statistics.review(again).precision == precision
-    assert [(one.model_version, one.hits, one.n) for one in precision] == [(3, 0, 1)]
+    assert [(one.hits, one.n, one.n_groups) for one in precision] == [(0, 2, 2)]
     assert take_untold(again, "payments", ["2026-01-29", "2026-01-30"]) == []  # nobody is told of what is old
     again.close()

@@ -31,7 +31,7 @@ def test_of_a_wide_interval_no_point_is_logged(
         version = here.registry.register(training).version
         here.ledger.set_serving("orders", version)
         alike = {"dataset": "orders", "model_version": version}
-        flagged = [row(f"f{i}", **alike) for i in range(n)]
+        flagged = [row(f"f{i}", signature=f"c{i}↑", **alike) for i in range(n)]
         sample = [row(f"s{i}", kind="sampled", **alike) for i in range(n)]
         put(here.ledger, [*flagged, *sample], n_unflagged=500)
         for rows, verdict in ((flagged, "anomaly"), (sample, "normal")):

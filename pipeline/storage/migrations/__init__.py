@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import StorageFailed
 
-HEAD = "0017"
+HEAD = "0018"
 VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may be in the same database
 
 
