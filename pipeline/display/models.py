@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.display import LONGEST, as_bytes, columns, console, in_utc, print_lines, shortened
+from pipeline.display import LONGEST, as_bytes, columns, console, fitted, in_utc, print_lines, shortened
 from pipeline.evaluation.decision import OUTCOME, WOULD
 from pipeline.evaluation.told import bare, made_of, told
 from pipeline.numerals import number
+from pipeline.results.views import reasons_text
+from pipeline.review.queued import Reason
 
 if TYPE_CHECKING:
     from pipeline.evaluation.decision import Decision
@@ -130,11 +132,11 @@ def _print_disagreements(said: Told) -> None:
         f"{name}, above {value}" if value else name
         for name, value in zip(said.heads, said.thresholds, strict=True)
     ]
-    table = columns("flagged by", "batch", "record", *heads, right=heads)
+    table = columns("flagged by", "batch", "record", *heads, "why (observed, expected, share)", right=heads)
     for row in said.examples:
-        table.add_row(
-            row.flagged_by, row.batch_id, escape(shortened(row.record_key, 40)), row.score, row.beside
-        )
+        why = reasons_text(Reason(**one) for one in row.reasons)
+        record, why = escape(shortened(row.name, 40)), escape(fitted(why, 200))
+        table.add_row(row.flagged_by, row.batch_id, record, row.score, row.beside, why)
     if said.examples:
         console().print(table)
 

@@ -99,8 +99,11 @@ def _measured(said: Told) -> Iterator[str]:
             f"{name.capitalize()}{f', above {value}' if value else ''}"
             for name, value in zip(said.heads, said.thresholds, strict=True)
         )
-        examples = ((e.flagged_by, e.batch_id, e.record_key, e.score, e.beside) for e in said.examples)
-        yield "\n".join(_table(("Flagged by", "Batch", "Record", *above), examples))
+        examples = (
+            (e.flagged_by, e.batch_id, e.name, ", ".join(r["column"] for r in e.reasons), e.score, e.beside)
+            for e in said.examples
+        )
+        yield "\n".join(_table(("Flagged by", "Batch", "Record", "Odd in", *above), examples))
 
 
 def _names(challenger: ModelVersion, champion: ModelVersion | None) -> Iterator[str]:

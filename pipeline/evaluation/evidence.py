@@ -122,8 +122,8 @@ class Measured:
 class Churn:
     """Flags of the newest days under two versions. either: flagged by one or both; differ: by one alone.
 
-    examples: records flagged by one alone, the most severe: batch_id, record_key, by, and both scores (nats)
-        and p-values.
+    examples: records flagged by one alone, the most severe: batch_id, record_key, row_number, by, both scores
+        (nats) and p-values, and reasons (detection/reasons.py) of the version that flags it.
     threshold, threshold_champion: what each flags above, in its own nats.
     """
 

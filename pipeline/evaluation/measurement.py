@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from pipeline.evaluation.contenders import (
 )
 from pipeline.evaluation.differences import Array, paired, trimmed_mean
 from pipeline.evaluation.evidence import Churn, Difference, Evidence
-from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut
+from pipeline.records.holdout import BATCH_ID, RECORD_KEY, ROW_NUMBER, HeldOut
 from pipeline.records.verdicts import anomaly_id
 
 N_BOOTSTRAPS = 200
@@ -216,20 +217,31 @@ def _churn(newest: pa.Table, one: Scored, other: Scored) -> Churn:
     p_mine, p_theirs = (x.newest["p_value"].to_numpy() for x in (one, other))
     differing = np.flatnonzero(mine != theirs)
     severe = differing[np.argsort(np.minimum(p_mine, p_theirs)[differing], kind="stable")][:N_EXAMPLES]
+    reasons = _reasons(newest, severe[mine[severe]], one) | _reasons(newest, severe[theirs[severe]], other)
     examples = tuple(
         {
             "batch_id": newest[BATCH_ID][i].as_py(),
             "record_key": newest[RECORD_KEY][i].as_py(),
+            "row_number": newest[ROW_NUMBER][i].as_py(),
             "by": "challenger" if mine[i] else "champion",
             "score": float(score_mine[i]),
             "score_champion": float(score_theirs[i]),
             "p_value": float(p_mine[i]),
             "p_value_champion": float(p_theirs[i]),
+            "reasons": reasons[i],
         }
         for i in severe.tolist()
     )
     thresholds = float(one.threshold.value), float(other.threshold.value)
     return Churn(int((mine | theirs).sum()), len(differing), examples, *thresholds)
+
+
+def _reasons(newest: pa.Table, places: Array, flagging: Scored) -> dict[int, list[dict[str, Any]]]:
+    """Return why the version that flags these records does, by place."""
+    if not len(places):
+        return {}
+    found = flagging.detector.explain(newest.take(pa.array(places)), flagging.dataset)
+    return {place: why.reasons for place, why in zip(places.tolist(), found, strict=True)}
 
 
 def _lost(dataset: Dataset, anomalies: pa.Table, one: Scored, other: Scored) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.gates import Gates
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.numerals import number
+from pipeline.records.verdicts import name_of
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -42,13 +43,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """A record that one version alone flags, with both scores, each in its version's nats."""
+    """A record that one version alone flags, with both scores, each in its version's nats.
+
+    reasons: of that version; empty where an earlier release kept none.
+    """
 
     flagged_by: str
     batch_id: str
-    record_key: str
+    name: str
     score: str
     beside: str
+    reasons: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -203,8 +208,10 @@ def _kinds(mine: Mapping[str, float], theirs: Mapping[str, float]) -> Iterator[t
 def _examples(found: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> Iterator[Example]:
     for row in found:
         by = names[0] if row["by"] == "challenger" else names[1]
-        scores = (_nats(row.get(name)) for name in ("score", "score_champion"))
-        yield Example(by, str(row["batch_id"]), str(row["record_key"]), *scores)
+        score, beside = (_nats(row.get(name)) for name in ("score", "score_champion"))
+        batch_id, key = str(row["batch_id"]), str(row["record_key"])
+        name = name_of(key, batch_id, row["row_number"]) if "row_number" in row else key
+        yield Example(by, batch_id, name, score, beside, row.get("reasons", ()))
 
 
 def _nats(value: float | None) -> str:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from pipeline import sql
 from pipeline.config import derived
-from pipeline.config.derived import BATCH, KEY
+from pipeline.config.derived import BATCH, KEY, ROW
 from pipeline.records.window import DAY
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ from pipeline.records.window import Window, among, day_of, readable
 
 MOST, MOST_NEWEST = 20_000, 10_000  # records of the holdout, and of the newest days, that an evaluation reads
 NEWEST_DAYS = 7
-BATCH_ID, RECORD_KEY = BATCH.strip('"'), KEY.strip('"')
+BATCH_ID, RECORD_KEY, ROW_NUMBER = (name.strip('"') for name in (BATCH, KEY, ROW))
 _MARKS = _HELD, _KEPT, _NEW, _NEWEST, _ODD, _NORMAL = tuple(
     f"vaewatch {mark}" for mark in ("held", "kept", "new", "newest", "odd", "normal")
 )
@@ -40,7 +40,7 @@ _MARKS = _HELD, _KEPT, _NEW, _NEWEST, _ODD, _NORMAL = tuple(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What an evaluation reads: the model's columns, and BATCH_ID, RECORD_KEY and DAY.
+    """What an evaluation reads: the model's columns, and BATCH_ID, RECORD_KEY, ROW_NUMBER and DAY.
 
     Attributes:
         share: of all records that is held out.
@@ -97,7 +97,12 @@ def read(
         _ODD: among(window.left_out),
         _NORMAL: among(window.normal),
     }
-    columns = [*(f"{readable(name, dataset)} AS {sql.name(name)}" for name in modelled(dataset)), BATCH, KEY]
+    columns = [
+        *(f"{readable(name, dataset)} AS {sql.name(name)}" for name in modelled(dataset)),
+        BATCH,
+        KEY,
+        ROW,
+    ]
     columns += [f"{day_of(dataset, window)} AS {sql.name(DAY)}"]
     columns += [f"{test} AS {sql.name(name)}" for name, test in marks.items()]
     inside = f"{BATCH} IN ({', '.join(map(sql.text, window.batch_ids))})"
@@ -107,7 +112,7 @@ def read(
     scratch.mkdir(parents=True, exist_ok=True)
     with sql.database(scratch, threads=threads, memory_gb=1.2) as connection:
         found = connection.sql(query).to_arrow_table()
-    return _parts(found, share, [*modelled(dataset), BATCH_ID, RECORD_KEY, DAY])
+    return _parts(found, share, [*modelled(dataset), BATCH_ID, RECORD_KEY, ROW_NUMBER, DAY])
 
 
 def _parts(found: pa.Table, share: float, columns: list[str]) -> HeldOut:

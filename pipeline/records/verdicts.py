@@ -11,6 +11,7 @@ Importing this costs nothing, because the command line offers the opinions.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -29,6 +30,7 @@ LONGEST_NAME = 250  # of a person, in every table
 NOT_LEARNED: tuple[Opinion, ...] = ("anomaly", "data_error")
 NORMAL: tuple[Opinion, ...] = ("normal", "expected_change")
 JUDGED_NORMAL = "vaewatch judged normal"  # column of training records: people found them to be normal
+CONTENT = re.compile(r"[0-9a-f]{24}-\d+")  # a key made of a record's content, and how often that came before
 PLACE = "vaewatch place"  # column of known anomalies: how many training and calibration records come before
 
 
@@ -40,6 +42,13 @@ def name_fault(by: str) -> str:
 def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
     """Return sixteen hex digits that name a record for good, under any scoring and any model."""
     return hashlib.sha256(f"{dataset}\x1f{batch_id}\x1f{record_key}".encode()).hexdigest()[:16]
+
+
+def name_of(record_key: str, batch_id: str, row_number: int) -> str:
+    """A record's name for people: its key; where it has none, and a hash of its content stands for one, where
+    in its batch it lies.
+    """
+    return f"row {row_number} of {batch_id}" if CONTENT.fullmatch(record_key) else record_key
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pipeline.registry import fetching, registration, runs, serving
 from pipeline.registry.connection import Connection
 from pipeline.registry.entities import (
     DOUBTS,
+    EVALUATION,
     NEWEST_BATCH,
     DatasetInput,
     ModelVersion,
@@ -29,8 +30,6 @@ from pipeline.registry.entities import (
     TrainingRun,
 )
 from pipeline.registry.versions import CHALLENGER, CHAMPION, REVIEW, RULE, Versions
-
-EVALUATION = "evaluation.json"
 
 __all__ = [
     "DOUBTS",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelUnusable
 from pipeline.registry import runs
-from pipeline.registry.entities import NEWEST_BATCH, ModelVersion
+from pipeline.registry.entities import EVALUATION, NEWEST_BATCH, ModelVersion
 from pipeline.registry.versions import METRICS, REPLACED, RULE, Versions
 
 if TYPE_CHECKING:
@@ -62,8 +62,18 @@ def log_copy(
             if entry.path == NEWEST_BATCH:  # shows records of the other place, which the copy has not scored
                 continue
             path = source.client.download_artifacts(run.info.run_id, entry.path, scratch)
+            if entry.path == EVALUATION:
+                _without_values(Path(path))
             client.log_artifact(run_id, path)
         return _copy_model(source, run, client, experiment_id, run_id, Path(scratch))
+
+
+def _without_values(evaluation: Path) -> None:
+    """Leave out what the records were that two versions disagree on, see NEWEST_BATCH."""
+    kept = json.loads(evaluation.read_text(encoding="utf-8"))
+    for example in (kept["evidence"].get("churn") or {}).get("examples", ()):
+        example.pop("reasons", None)
+    evaluation.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 
 def _copy_numbers(source: MlflowClient, run: Run, client: MlflowClient, run_id: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 DOUBTS = "doubts"  # tag of a run and a version: what the fit said against the model
+EVALUATION = "evaluation.json"  # artifact of a run: what its version was judged by
 NEWEST_BATCH = "newest_batch.html"  # artifact of a run: the page of the newest batch that its version scored
 
 

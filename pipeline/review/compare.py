@@ -23,10 +23,11 @@ from pipeline.config import derived
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
+from pipeline.records.verdicts import name_of
 from pipeline.review import cells
 from pipeline.review.answers import known
 from pipeline.review.filling import plain
-from pipeline.review.queued import OTHER, Reason, Whole, name_of
+from pipeline.review.queued import OTHER, Reason, Whole
 from pipeline.review.versions import loaded, stored
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from pydantic import Field
 from pipeline.config.dataset import Dataset
 from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
-from pipeline.records.verdicts import State, anomaly_id
+from pipeline.records.verdicts import State, anomaly_id, name_of
 from pipeline.review import queue
+from pipeline.review.queued import Reason
 
 if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
@@ -31,6 +32,7 @@ class Disagreement:
     anomaly_id: str
     batch_id: str
     record_key: str
+    row_number: Annotated[int | None, Field(description="position in the delivery; null: not kept")]
     flagged_by: Annotated[int, Field(description="model version")]
     score: Annotated[float | None, Field(description="nats, under the judged version; null: not kept")]
     score_against: Annotated[
@@ -39,7 +41,17 @@ class Disagreement:
     ]
     p_value: Annotated[float, Field(description="under the judged version")]
     p_value_against: Annotated[float, Field(description="under the version that it was measured beside")]
+    reasons: Annotated[
+        tuple[Reason, ...] | None, Field(description="of the version that flags it; null: not kept")
+    ]
     state: Annotated[State | None, Field(description="null: not in the queue")]
+
+    @property
+    def name(self) -> str:
+        """What people know it by, see `name_of`; its key where its place was not kept."""
+        if self.row_number is None:
+            return self.record_key
+        return name_of(self.record_key, self.batch_id, self.row_number)
 
 
 @dataclass(frozen=True)
@@ -166,11 +178,13 @@ def _records(
             anomaly_id=name,
             batch_id=one["batch_id"],
             record_key=str(one["record_key"]),
+            row_number=one.get("row_number"),
             flagged_by=version if one["by"] == "challenger" else against,
             score=one.get("score"),
             score_against=one.get("score_champion"),
             p_value=one["p_value"],
             p_value_against=one["p_value_champion"],
+            reasons=tuple(Reason(**why) for why in one["reasons"]) if "reasons" in one else None,
             state=states.get(name),
         )
         for name, one in zip(names, examples, strict=True)

@@ -23,13 +23,14 @@ from pipeline.records.verdicts import (
     State,
     Verdict,
     name_fault,
+    name_of,
     read_history,
     standing,
 )
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_claims, read_members, read_states
-from pipeline.review.queued import Claim, name_of
+from pipeline.review.queued import Claim
 from pipeline.review.suppression import hiding
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, record_claims, verdicts

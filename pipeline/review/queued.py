@@ -8,7 +8,6 @@ versions.py).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,20 +16,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from pipeline.numerals import from_text
-from pipeline.records.verdicts import State, Verdict
+from pipeline.records.verdicts import State, Verdict, name_of
 
 OTHER = "(other)"  # the category that stands for all rare ones, as a reason names it
-CONTENT = re.compile(r"[0-9a-f]{24}-\d+")  # a key made of a record's content, and how often that came before
 MOST_OF_IT = 0.5  # share of what makes a record odd; reasons that explain less leave more unsaid than said
 Oddness = Literal["above", "below", "missing", "other_category", "unknown_category", "together", "no_column"]
 ODDNESSES: tuple[Oddness, ...] = get_args(Oddness)
-
-
-def name_of(record_key: str, batch_id: str, row_number: int) -> str:
-    """A record's name for people: its key; where it has none, and a hash of its content stands for one, where
-    in its batch it lies.
-    """
-    return f"row {row_number} of {batch_id}" if CONTENT.fullmatch(record_key) else record_key
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from pydantic import Field
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.records.verdicts import anomaly_id, read_history, standing
+from pipeline.records.verdicts import anomaly_id, name_of, read_history, standing
 from pipeline.review import cells
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
 from pipeline.review.queue import read_claims, read_reasons
-from pipeline.review.queued import Scoring, Term, Whole, name_of
+from pipeline.review.queued import Scoring, Term, Whole
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
 

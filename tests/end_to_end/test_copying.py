@@ -67,6 +67,8 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
     before = trained.here.registry.champion(trained.name)
     assert before
     trained.here.registry.log_newest_batch(before, "records of this place")
+    judged = {"evidence": {"churn": {"examples": [{"record_key": "k", "reasons": [{"observed": "secret"}]}]}}}
+    trained.here.registry.log_evaluation(trained.name, before.version, judged, {})
     done = copy(trained)
     assert (done.outcome, done.model_version, done.alias) == ("copied", 1, "")
     there = production.here
@@ -87,6 +89,7 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
     assert "training.json" in evidence["files"]
     evidence["files"].remove(NEWEST_BATCH)
     assert told(there, made.run_id) == evidence
+    assert there.registry.evaluation(made) == {"evidence": {"churn": {"examples": [{"record_key": "k"}]}}}
     places = [client(there).get_run(made.run_id).info.artifact_uri]
     places += [client(there).get_model_version_download_uri(f"vaewatch.{production.name}", "1")]
     assert all(str(production.settings.home) in unquote(place) for place in places)

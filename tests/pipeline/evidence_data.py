@@ -6,6 +6,15 @@ from dataclasses import replace
 
 from pipeline.evaluation import Churn, Difference, Evidence, Measured, Share
 
+REASON = {
+    "column": "fee",
+    "observed": "9",
+    "expected": "1.5",
+    "low": 1.0,
+    "high": 2.0,
+    "share": 0.8,
+    "unknown": False,
+}
 KINDS = ("shifted", "swapped", "category", "several")
 
 
@@ -28,7 +37,7 @@ def evidence_of(
     other = replace(measured(1, 0.63), recall_of={"shifted": 0.72, "swapped": 0.41})
     example = {
         "batch_id": "2026-01-30", "record_key": record_key, "by": "champion", "score": 12.5, "score_champion": 41.0,
-        "p_value": 0.1, "p_value_champion": 0.001,
+        "p_value": 0.1, "p_value_champion": 0.001, "row_number": 7, "reasons": [REASON],
     }  # fmt: skip
     differences = {"unaltered": Difference(above, 0.01, 900), "IsolationForest": Difference(0.1, 0.01, 900)}
     beside = {

@@ -59,8 +59,8 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     assert "precision" not in told  # not judged: told with its reason
     assert any(line.startswith("- precision, required, not judged: ") for line in lines)
     assert told["shifted"] == ["70.0%", "72.0%"]
-    assert told["Flagged by"] == ["Batch", "Record", "Version 2, above 20", "Version 1, above 22"]
-    assert told["version 1"] == ["2026-01-30", "r\\_7", "12.5", "41"]
+    assert told["Flagged by"] == ["Batch", "Record", "Odd in", "Version 2, above 20", "Version 1, above 22"]
+    assert told["version 1"] == ["2026-01-30", "r\\_7", "fee", "12.5", "41"]
     assert told["contract"] == ["c1", "the same"]
     assert told["seed"] == ["8", "7"]
     assert told["train.recipe.steps"] == ["150", "1200"]

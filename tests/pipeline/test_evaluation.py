@@ -32,7 +32,7 @@ from pipeline.evaluation.contenders import Contender
 from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import measure, unshared
 from pipeline.evaluation.told import measured_by, rows, told
-from pipeline.records.holdout import BATCH_ID, RECORD_KEY, HeldOut, modelled
+from pipeline.records.holdout import BATCH_ID, RECORD_KEY, ROW_NUMBER, HeldOut, modelled
 from pipeline.records.window import DAY
 from pipeline.sample import SamplePlan, generate
 
@@ -61,6 +61,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
         table = table.set_column(fee, "fee", table["fee"].cast(pa.float64()))
         keys = table["transaction_id"]
         table = table.select(modelled(PAYMENTS)).append_column(BATCH_ID, pa.array([batch_id] * len(table)))
+        table = table.append_column(ROW_NUMBER, pa.array(range(len(table))))
         tables.append(table.append_column(RECORD_KEY, keys))
     whole = pa.concat_tables(tables)
     return whole.take(np.random.default_rng(7).permutation(whole.num_rows))
@@ -200,10 +201,9 @@ def test_among_odd_records_the_champion_that_flags_them_is_not_the_worse_one(
 ) -> None:
     """The night's window holds what the night's training learned: the holdout is contaminated as well."""
     odd = held_out(mixed(held.records, 0.3, 5))
-    keyed = odd.records.drop_columns([BATCH_ID, RECORD_KEY, DAY])
-    keyed = keyed.append_column(BATCH_ID, held.records[BATCH_ID]).append_column(
-        RECORD_KEY, held.records[RECORD_KEY]
-    )
+    keyed = odd.records.drop_columns([DAY])
+    for name in (BATCH_ID, RECORD_KEY, ROW_NUMBER):
+        keyed = keyed.drop_columns([name]).append_column(name, held.records[name])
     evidence = evidence_of(
         replace(trained("contaminated"), version=2), trained("good"), held_out(keyed), learned
     )
@@ -268,7 +268,7 @@ def silenced(records: pa.Table) -> pa.Table:
     """Of four records three without any value."""
     silent = pa.array(np.arange(records.num_rows) % 4 > 0)
     for i, name in enumerate(records.column_names):
-        if name not in {BATCH_ID, RECORD_KEY, DAY}:
+        if name not in {BATCH_ID, RECORD_KEY, ROW_NUMBER, DAY}:
             records = records.set_column(i, name, pc.if_else(silent, None, records[name].combine_chunks()))
     return records
 
@@ -291,7 +291,9 @@ def test_with_few_records_only_collapse_is_judged(trained: Trained, held: HeldOu
     assert "training broke down" in decide(constant, Gates()).sentence
 
 
-def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -> None:
+def test_evidence_and_decision_are_plain_json(
+    judged: Callable[..., Evidence], trained: Trained, held: HeldOut
+) -> None:
     """They are kept beside the model and read by people with other tools."""
     evidence = judged("shuffled", "good")
     told = json.loads(
@@ -307,6 +309,15 @@ def test_evidence_and_decision_are_plain_json(judged: Callable[..., Evidence]) -
             if example[f"score{end}"] > churn[f"threshold{end}"]
         ]  # fmt: skip
         assert by == [example["by"]]
+        flagging = trained("shuffled" if by == ["challenger"] else "good").detector
+        key, number = example["record_key"], example["row_number"]
+        record = held.newest.filter(pc.equal(held.newest[RECORD_KEY], key))
+        assert (record[BATCH_ID].to_pylist(), record[ROW_NUMBER].to_pylist()) == (
+            [example["batch_id"]],
+            [number],
+        )
+        (why,) = flagging.explain(record, taught())
+        assert [one["column"] for one in example["reasons"]] == [one["column"] for one in why.reasons]
 
 
 def test_densities_of_other_columns_are_not_held_against_each_other(judged: Callable[..., Evidence]) -> None:

@@ -16,8 +16,9 @@ from pipeline.evaluation import Churn, Evidence, Measured, Share
 from pipeline.installation import Installation
 from pipeline.registry import ModelVersion
 
-from .review_data import put, row
+from .review_data import put, reason, row
 from .review_page import as_role
+from .test_review_names import HASH
 from .test_review_page_escaping import HOSTILE, Harmless
 
 PAGE = "/disagreements/payments"
@@ -46,9 +47,9 @@ def version(number: int, *aliases: str, **tags: str) -> ModelVersion:
     )
 
 
-def example(key: str, by: str = "challenger", p: float = 0.0001) -> dict[str, Any]:
+def example(key: str, by: str = "challenger", p: float = 0.0001, **given: Any) -> dict[str, Any]:
     scores = {"score": 31.5, "score_champion": 12.25, "p_value": p, "p_value_champion": 0.25}
-    return {"batch_id": "2026-01-30", "record_key": key, "by": by, **scores}
+    return {"batch_id": "2026-01-30", "record_key": key, "by": by, **scores, **given}
 
 
 def measured(*examples: dict[str, Any], differ: int | None = None, **given: Any) -> dict[str, Any]:
@@ -111,6 +112,29 @@ def test_the_records_of_a_shadow_are_shown_with_its_days(here: Installation, bro
         "asked": 3.0,
         "left": 1.0,
     }
+
+
+def test_a_record_is_called_and_explained_as_in_the_queue(here: Installation, browser: TestClient) -> None:
+    """Without a key by its place; with the columns that the version that flags it found odd."""
+    why = [reason(), reason("country", 0.1, observed="FR", expected="DE (93%)", low=None)]
+    records = [
+        example(f"{HASH}-1", row_number=7, reasons=why),
+        example(HASH, row_number=8, reasons=[]),
+    ]
+    keep(here, [version(1, "champion"), version(2, "challenger", **JUDGED)], measured(*records))
+    text = told(browser)
+    assert f"{HASH}-1" not in text
+    assert (
+        "row 7 of 2026-01-30 flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it amount 900 not 12.5 80% "
+        "country FR not DE 10%" in text
+    )
+    assert (
+        f"{HASH} 2026-01-30, flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it of no single column"
+        in text
+    )
+    first, second = browser.get(f"/api{PAGE}").json()["measured"]["records"]
+    assert [one["column"] for one in first["reasons"]] == ["amount", "country"]
+    assert (first["row_number"], second["reasons"]) == (7, [])
 
 
 def test_evidence_that_kept_no_scores_is_shown_without_them(here: Installation, browser: TestClient) -> None:

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from pipeline.cli import app as program
 from pipeline.installation import Installation
 from pipeline.notify import digest
+from pipeline.records.verdicts import name_of
 from pipeline.review import judging, queue
 from pipeline.review.filters import Filters
-from pipeline.review.queued import name_of
 
 from .review_data import row, score
 from .review_page import csrf
