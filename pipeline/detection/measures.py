@@ -93,6 +93,7 @@ class Measures:
             for more than a day.
         n_earlier: batches it was compared with; None in measures from before this was recorded.
         learned: the model that scored it was also trained on it.
+        is_newest: no batch of a later day was there when it was scored.
         columns: drift by column; empty for a detector without a reference.
     """
 
@@ -108,6 +109,7 @@ class Measures:
     backlog: int | None = None
     n_earlier: int | None = None
     learned: bool = False
+    is_newest: bool = True
     columns: Mapping[str, ColumnDrift] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

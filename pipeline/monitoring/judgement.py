@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.config.dataset import Dataset
 from pipeline.detection.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.advice import about_column, about_pair, afterwards, subject
-from pipeline.monitoring.findings import SEVERITIES, Finding
+from pipeline.monitoring.findings import FEW_FLAGS, FEW_IN, SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import moved_words
 from pipeline.monitoring.weighing import noise_of_scores, usual_scores, weighed
@@ -28,8 +28,7 @@ DIVERGENCE, SHIFT, CORRELATION = 0.01, 0.15, 0.15  # bits, standard deviations, 
 LEAST_SHIFT = 0.05  # standard deviations: a smaller move is no drift, however fine the histogram
 MISSING, NEW, SET_ASIDE = 0.02, 0.005, 0.005  # shares
 DAYS_OF_BACKLOG = 7
-# batches whose flags are counted, the least share of those expected, and the least number expected
-FEW_IN, FEW, FEWEST_EXPECTED = 7, 0.2, 20
+FEW, FEWEST_EXPECTED = 0.2, 20  # the least share of the flags expected, and the least number expected
 
 
 def redeliver(dataset: Dataset, *, unreadable: bool) -> str:
@@ -150,22 +149,28 @@ def _flags(now: Measures, history: History) -> Iterator[Finding]:
 def _few_flags(now: Measures, history: History, dataset: Dataset) -> Iterator[Finding]:
     """Report too few flags: a threshold too high to find anything looks like quiet nights.
 
-    What is promised is what normal records give.
+    What is promised is what normal records give. A batch that has its flags is not blamed for those before
+    it, and one that is not the newest is no reason to act: its threshold may be gone by now.
     """
     last = [*(p.measures for p in history.past[1 - FEW_IN :]), now]
     flagged, expected = sum(m.n_flagged for m in last), sum(_expected_of_values(m) for m in last)
     if len(last) < FEW_IN or expected < FEWEST_EXPECTED or flagged >= FEW * expected:
         return
-    yield Finding(
-        "few_flags",
-        "warning",
-        f"only {flagged:,} records of the last {FEW_IN} batches are flagged; normal records would give {expected:,.0f}: the "
-        "threshold is too high",
-        "see on the training's page which days calibrated it; train again when they are no longer the newest "
-        f"(vaewatch train {dataset.name}), or raise the budget in {dataset.named_file}",
-        value=flagged,
-        usual=expected,
-    )
+    if now.n_flagged >= FEW * _expected_of_values(now):
+        return
+    below = f"are flagged; normal records would give {expected:,.0f}"
+    if now.is_newest:
+        severity = SEVERITIES[1]
+        what = f"only {flagged:,} records of the last {FEW_IN} batches {below}: the threshold is too high"
+        step = (
+            "see on the training's page which days calibrated it; train again when they are no longer the newest "
+            f"(vaewatch train {dataset.name}), or raise the budget in {dataset.named_file}"
+        )
+    else:
+        severity = SEVERITIES[0]
+        what = f"only {flagged:,} records of the {FEW_IN} batches up to this one {below}: the threshold was too high for them"
+        step = f"see what the newest batch's page says of the threshold: vaewatch report {dataset.name}"
+    yield Finding(FEW_FLAGS, severity, what, step, value=flagged, usual=expected)
 
 
 def _expected_of_values(measures: Measures) -> float:

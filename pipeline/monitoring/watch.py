@@ -56,7 +56,8 @@ def watch(
     champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
     learned = window.is_learned(state, champion.tags.get("window", ""), champion.created_at, current)
     measured = _measured(state, detector, scored, champion_days, backlog)
-    now = replace(measured, n_earlier=len(past), learned=learned)
+    newest = _is_newest(state, current)
+    now = replace(measured, n_earlier=len(past), learned=learned, is_newest=newest)
     former = store.one(here.ledger, name, state.batch_id)
     told = [finding for finding in former.findings if finding.told] if former else []
     strays = scored is None and is_undated(state.batch_id)
@@ -110,6 +111,13 @@ def _counts(batch_id: str, current: Mapping[str, BatchState]) -> bool:
     """Return whether a measured batch is history for later ones."""
     known = current.get(batch_id)
     return known is not None and known.status != "refused" and not is_undated(batch_id)
+
+
+def _is_newest(state: BatchState, current: Mapping[str, BatchState]) -> bool:
+    """Return whether no batch that counts comes after this one in time."""
+    here = window.day(state), state.batch_id
+    others = (one for one in current.values() if _counts(one.batch_id, current))
+    return all((window.day(one), one.batch_id) <= here for one in others)
 
 
 def _known(findings: Sequence[Finding], told: Sequence[Finding]) -> tuple[Finding, ...]:

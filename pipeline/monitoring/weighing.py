@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from dataclasses import replace
-from itertools import takewhile
+from datetime import date
 
 from pipeline.detection.measures import Measures
-from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, Severity
+from pipeline.monitoring.findings import FEW_FLAGS, FEW_IN, MOVED, SEVERITIES, Finding, Severity
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import stands_still
 
@@ -76,14 +76,31 @@ def _lasting(finding: Finding, past: Sequence[Past]) -> Finding:
     """Lower the severity a step if the batches just before had the same finding, as severe or more."""
     if finding.kind in OF_TONIGHT:
         return finding
-    before = [[f for f in p.findings if f.key == finding.key] for p in reversed(past)]
-    row = [same[0] for same in takewhile(bool, before)]
+    row = _in_a_row(finding.key, past)
     if not row:
         return finding
-    known = max(SEVERITIES.index(f.severity) for f in row) >= SEVERITIES.index(finding.severity)
+    known = max(SEVERITIES.index(f.severity) for _, f in row) >= SEVERITIES.index(finding.severity)
     severity = _lower(finding.severity) if known else finding.severity
-    since = row[-1].since or past[-len(row)].day.isoformat()  # or before what is remembered
+    day, first = row[-1]
+    since = first.since or day.isoformat()  # or before what is remembered
     return replace(finding, since=since, severity=severity)
+
+
+def _in_a_row(key: str, past: Sequence[Past]) -> list[tuple[date, Finding]]:
+    """Return the same finding on the batches just before, with their days, newest first.
+
+    Too few flags are counted over several batches: findings of which some are the same are in a row, too.
+    """
+    found: list[tuple[date, Finding]] = []
+    left = most = FEW_IN - 1 if key == FEW_FLAGS else 1
+    for before in reversed(past):
+        same = next((f for f in before.findings if f.key == key), None)
+        left = most if same else left - 1
+        if same:
+            found.append((before.day, same))
+        if not left:
+            break
+    return found
 
 
 def _lower(severity: Severity) -> Severity:

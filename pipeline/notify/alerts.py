@@ -15,7 +15,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import MOVED, SEVERITIES, Finding, gathered, leading, news
+from pipeline.monitoring.findings import FEW_FLAGS, MOVED, SEVERITIES, Finding, gathered, leading, news
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.store import Watched
 from pipeline.notify import digest
@@ -34,7 +34,7 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
     for watched in batches:
         if unheard := [f for f in watched.findings if not f.told]:
             untold.append(watched)
-            found[watched.batch_id] = [f for f in news(unheard, before) if not _can_wait(f)]
+            found[watched.batch_id] = [f for f in news(unheard, before) if not can_wait(f)]
         if not is_undated(watched.batch_id):  # an undated batch is no day to compare the next one with
             before = watched.findings
     for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
@@ -75,9 +75,11 @@ def _of_backlog(dataset: Dataset, found: Mapping[str, Sequence[Finding]]) -> str
     return "\n".join([*lines, *more, f"    next: see each batch's page: vaewatch report {name} BATCH"])
 
 
-def _can_wait(finding: Finding) -> bool:
-    """Return whether the page is enough: a move that does not show in the scores, or is known to last."""
-    return finding.severity == "notice" and finding.kind in MOVED
+def can_wait(finding: Finding) -> bool:
+    """Return whether the page is enough: a move that does not show in the scores, or what is known to last or
+    long past.
+    """
+    return finding.severity == "notice" and finding.kind in {*MOVED, FEW_FLAGS}
 
 
 def tell_refusal(

@@ -89,6 +89,8 @@ def test_scoring_again_measures_the_same(scored: Place) -> None:
     assert after["2026-01-05"].measures.columns == before["2026-01-05"].measures.columns
     changed = [batch_id for batch_id in after if after[batch_id] != before[batch_id]]
     assert changed == ["2026-01-05"]
+    newest = [one.batch_id for one in before.values() if one.measures.is_newest]
+    assert newest == [max(before)]  # as all of them were there when the first was scored
 
 
 def test_a_step_that_dies_before_the_ledger_measures_again(

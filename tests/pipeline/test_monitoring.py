@@ -16,6 +16,7 @@ from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.judgement import judge
 from pipeline.monitoring.movement import moved_words
+from pipeline.notify.alerts import can_wait
 from pipeline.sample import DRIFTS, SamplePlan
 from tests.bench import monitoring as bench
 from tests.pipeline.monitoring_data import PLAIN, QUIET, START, STILL, moved, told
@@ -331,6 +332,35 @@ def test_a_week_that_flags_next_to_nothing_is_no_good_news() -> None:
     )
     empty = replace(silent, n_flagged=0, columns={"level": replace(STILL, missing=1.0)})
     assert not any(f.key == "few_flags" for one in told([QUIET] * 7 + [empty] * 9) for f in one)
+
+
+def test_too_few_flags_are_told_once_for_as_long_as_they_go_on() -> None:
+    """A batch with its flags between two without: it is the same threshold, and no news the day after."""
+    silent, usual = replace(QUIET, n_flagged=0), replace(QUIET, n_flagged=20)
+    found = told([QUIET] * 7 + [silent] * 8 + [usual] + [silent] * 4 + [usual] * 9 + [silent] * 9)
+    severities = {i: f.severity for i, one in enumerate(found) for f in one}
+    assert {f.key for one in found for f in one} == {"few_flags"}
+    assert severities[12] == "warning"
+    assert 15 not in severities  # it has its flags
+    again = max(i for i, severity in severities.items() if severity == "warning")
+    assert again > 29  # after a week and more with flags, it is news
+    assert [i for i, severity in severities.items() if severity == "warning"] == [12, again]
+    (after,) = found[16]
+    assert (after.severity, after.since) == ("notice", (START + timedelta(days=12)).isoformat())
+
+
+def test_too_few_flags_of_days_long_gone_are_a_notice_without_an_alert() -> None:
+    """A first run over a history: the newest batch alone says what its threshold does today."""
+    old = replace(QUIET, n_flagged=0, is_newest=False)
+    found = told([old] * 20 + [replace(old, is_newest=True)])
+    assert {f.severity for one in found[:20] for f in one} == {"notice"}
+    assert "the threshold was too high for them" in found[10][0].what
+    assert found[10][0].next_step.endswith(": vaewatch report sensors")
+    assert [(f.severity, f.since) for f in found[20]] == [
+        ("warning", (START + timedelta(days=6)).isoformat())
+    ]
+    assert all(can_wait(f) for one in found[:20] for f in one)
+    assert not can_wait(found[20][0])
 
 
 def test_a_small_batch_is_not_called_odd_for_what_chance_does() -> None:
