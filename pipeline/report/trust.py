@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.dataset import Dataset
-from pipeline.monitoring.findings import MOVED, STRAYS, Finding, leading, worst
+from pipeline.monitoring.findings import FEW_FLAGS, MOVED, STRAYS, Finding, leading, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
 from pipeline.report.sheet import percent
 from pipeline.storage.ledger import BatchState
 
-Tone = Literal["good", "warn", "bad"]
+Tone = Literal["good", "notice", "warn", "bad"]
 MOST = 0.5  # share of the injected anomalies; a version that finds less misses most
 UNOPPOSED, MISSES = "Nothing speaks against these flags", "many anomalies may be missed"
+FEW = "Few flags do not mean few anomalies"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def trust(
 ) -> Trust:
     """Say whether a batch's flags can be acted on, and how much may lie outside them.
 
-    If the version misses most of the injected anomalies, even a quiet batch says so.
+    If the version misses most of the injected anomalies, or flagged next to nothing for a week, even a quiet
+    batch says so.
 
     Args:
         findings: None where the batch was never measured.
@@ -82,16 +84,14 @@ def trust(
     if is_learned:
         learned = f"This batch was among those that version {state.model_version} learned from."
         said = replace(said, learned=learned)
-    if recall is None:
-        unknown = f"How many injected anomalies version {state.model_version} finds is not known."
-        return replace(said, finds=unknown)
-    finds = found(state.model_version, recall)
-    if said.tone == "good" and recall < MOST:
-        word = f"{said.word}, misses much"
-        return replace(
-            said, finds=finds, word=word, headline=f"{UNOPPOSED}; {MISSES}", next_step=_more(dataset, state)
-        )
-    return replace(said, finds=finds)
+    unknown = f"How many injected anomalies version {state.model_version} finds is not known."
+    said = replace(said, finds=unknown if recall is None else found(state.model_version, recall))
+    few = next((f for f in findings or () if f.key == FEW_FLAGS), None)
+    if said.tone != "good" or not (few or (recall is not None and recall < MOST)):
+        return said
+    why, next_step = (sentence(_begun(few.what)), few.next_step) if few else (said.why, _more(dataset, state))
+    word, headline = f"{said.word}, misses much", f"{UNOPPOSED}; {MISSES}"
+    return replace(said, tone="notice", word=word, headline=headline, why=why, next_step=next_step)
 
 
 def _unscored(dataset: Dataset, state: BatchState) -> str:
@@ -165,9 +165,7 @@ def _answer(
     if grave:
         return Trust("warn", "look first", doubt(grave), _said(grave, deaf))
     if misses:
-        return Trust(
-            "warn", "misses much", "Few flags do not mean few anomalies", deaf, _more(dataset, state)
-        )
+        return Trust("warn", "misses much", FEW, deaf, _more(dataset, state))
     if n_earlier < FEWEST_EARLIER:
         known = {0: "No earlier batch is known", 1: "One earlier batch is known"}
         so_far = known.get(n_earlier, f"Only {n_earlier} earlier batches are known")
@@ -189,7 +187,8 @@ def doubt(findings: Sequence[Finding]) -> str:
     """Say what findings mean for a batch's flags; empty where they are notices at most."""
     severity = worst(findings)
     if severity == "warning":
-        return "Look before you rely on these flags"
+        grave = {finding.key for finding in findings if finding.severity == severity}
+        return FEW if grave == {FEW_FLAGS} else "Look before you rely on these flags"
     if severity != "alarm":
         return ""
     event = "Far more is odd than usual: look at these flags together"

@@ -202,7 +202,7 @@ def _score(
         state, status="scored", model_version=champion.version, threshold=threshold.value, scored_at=scored_at
     )
     page = report.write(here, dataset, done, champion, judged)
-    if alone or page.trust.tone != "good":
+    if alone or page.trust.tone not in {"good", "notice"}:
         say(f"{page.trust.headline}: {page.path}")
     written = here.ledger.record_scores(
         state,

@@ -162,10 +162,28 @@ def test_how_much_a_version_finds_is_always_said_and_no_trust_is_without_it(
         assert replace(few, finds=plain.finds) == plain
         return
     said = "Nothing speaks against these flags; many anomalies may be missed"
-    assert (few.tone, few.headline) == ("good", said)
+    assert (few.tone, few.headline) == ("notice", said)
     assert few.next_step.startswith("to find more, have it learn more days (train.window_days), ")
     assert few.next_step.endswith(": vaewatch versions sensors 3")
     assert trust(SENSORS, replace(scored, status="refused"), None, 9, recall=0.1).finds == ""
+
+
+def test_a_headline_does_not_speak_for_a_week_without_flags() -> None:
+    """Green above a finding that says the threshold is too high is what nobody reads on from."""
+    few = Finding(
+        "few_flags", "warning", "only 3 records are flagged: the threshold is too high", "train again"
+    )
+    scored = replace(STATE, model_version=3)
+    warned = trust(SENSORS, scored, (few, NOTICE), 20, recall=0.9)
+    assert (warned.tone, warned.headline) == ("warn", "Few flags do not mean few anomalies")
+    assert warned.why == "Only 3 records are flagged: the threshold is too high."
+    assert trust(SENSORS, scored, (few, WARNING), 20).headline == "Look before you rely on these flags"
+    lasting = replace(few, severity="notice")
+    for share in (None, 0.9, 0.1):
+        told = trust(SENSORS, scored, (lasting,), 20, recall=share)
+        said = "Nothing speaks against these flags; many anomalies may be missed"
+        assert (told.tone, told.headline) == ("notice", said)
+        assert (told.why, told.next_step) == (warned.why, "train again")
 
 
 def test_that_a_version_learned_from_the_batch_it_scored_is_said_of_it_alone() -> None:
