@@ -8,7 +8,7 @@ docs/reference/vae-core.md goes through all of it.
 """
 
 from vae_core.adversarial import TrainingWarning
-from vae_core.attribution import Attribution, attribute
+from vae_core.attribution import Attribution, attribute, expect_from_others
 from vae_core.bound import NegativeElbo, importance_weighted_bound, negative_elbo
 from vae_core.checkpoint import Checkpoint, OtherFit
 from vae_core.critic import CellCritic, fit_critic
@@ -52,6 +52,7 @@ __all__ = [
     "attribute",
     "encode",
     "expect",
+    "expect_from_others",
     "fit",
     "fit_critic",
     "fit_many",

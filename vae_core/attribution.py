@@ -92,6 +92,23 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     )
 
 
+def expect_from_others(vae: VAE, records: Records) -> Expected:
+    """Return what the model expects of each cell given the other cells of its record.
+
+    The cell is left out, the decoder's mean put in its place, and that repeated, as in ``attribute``. std is
+    the decoder's: it takes the latents for known, and is too small where the others tell little of them.
+
+    Raises ValueError where the records do not fit the model's layout.
+    """
+    vae.layout.check(records)
+    each = torch.eye(len(vae.layout.columns), dtype=torch.bool, device=records.device)
+    step = max(1, _MOST_CELLS // len(each) ** 2)
+    starts = range(0, max(1, len(records)), step)
+    parts = [records[start : start + step] for start in starts]
+    found = [_own_cells(_fill_in(vae, part, each.expand(len(part), -1, -1))[1]) for part in parts]
+    return Expected(*map(torch.cat, zip(*map(_tensors, found), strict=True)))
+
+
 def _attribute(vae: VAE, records: Records, critic: CellCritic | None) -> Attribution:
     case = _Case(vae, records, critic)
     alone = case.mended_by_each()
@@ -244,10 +261,17 @@ class _Case:
 
 
 def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
-    """Fill opened cells with what the rest of their record predicts.
+    """Score records with opened cells at what the rest of their record predicts.
 
     opened: (F, V, J) bool, V variants of each record.
     """
+    altered, expected = _fill_in(vae, records, opened)
+    after, shape = score(vae, altered), opened.shape[:2]
+    return _Mended(after.anomaly_score.view(shape), after.kl_divergence.view(shape), expected)
+
+
+def _fill_in(vae: VAE, records: Records, opened: Tensor) -> tuple[Records, Expected]:
+    """Return the variants (F · V) with opened cells filled in, and what is expected of them (F, V, n)."""
     n_records, n_variants, _ = opened.shape
     rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
     variants = records[rows]
@@ -266,12 +290,8 @@ def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
     for _ in range(_ROUNDS):
         expected = expect(vae, altered)
         altered = filled(expected.mean, expected.code)
-    after, shape = score(vae, altered), (n_records, n_variants)
-    return _Mended(
-        after.anomaly_score.view(shape),
-        after.kl_divergence.view(shape),
-        Expected(*(x.view(*shape, x.shape[1]) for x in _tensors(expected))),
-    )
+    shape = n_records, n_variants
+    return altered, Expected(*(x.view(*shape, x.shape[1]) for x in _tensors(expected)))
 
 
 def _own_cells(expected: Expected) -> Expected:

@@ -24,9 +24,11 @@ from safetensors.torch import load_file, save_file
 from pipeline.config import derived
 from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection import intervals
 from pipeline.detection.calibration import Calibration, Threshold
 from pipeline.detection.features import Features
 from pipeline.detection.fitting import Run, among, best_device, fit_model, fit_second_witness, known
+from pipeline.detection.intervals import Bounds
 from pipeline.detection.reasons import Explanation, explanations
 from pipeline.detection.reference import Reference
 from pipeline.errors import ModelUnusable
@@ -56,6 +58,7 @@ class Detector:
         doubts: what its fit said against it, a sentence each; not saved, the registry keeps it.
         critic: a second witness for reasons; None in a detector that does not serve, or where the recipe
             wants none.
+        intervals: how far from its expected value a number of a normal record lies, see intervals.py.
     """
 
     features: Features
@@ -66,6 +69,7 @@ class Detector:
     reference: Reference | None = None
     critic: CellCritic | None = None
     doubts: tuple[str, ...] = ()
+    intervals: Bounds = ()
 
     @classmethod
     def train(
@@ -119,7 +123,17 @@ class Detector:
             "device": run.place,
         }
         reference = Reference.fit(features, window)
-        return cls(features, vae, calibration, records_per_day, about, reference, doubts=doubts)
+        bounds = intervals.learned(vae, features.records(calibrating))
+        return cls(
+            features,
+            vae,
+            calibration,
+            records_per_day,
+            about,
+            reference,
+            doubts=doubts,
+            intervals=bounds,
+        )
 
     def refit(
         self,
@@ -151,7 +165,9 @@ class Detector:
         before, after = (score(model, both).anomaly_score.numpy() for model in (self.vae, vae))
         critic = fit_second_witness(dataset, self.features, table, run)
         calibration = self.calibration.carried_over(before, after)
-        return replace(self, vae=vae, calibration=calibration, critic=critic, doubts=doubts)
+        known_before, known_after = (intervals.learned(model, both) for model in (self.vae, vae))
+        bounds = intervals.carried_over(self.intervals, known_before, known_after)
+        return replace(self, vae=vae, calibration=calibration, critic=critic, doubts=doubts, intervals=bounds)
 
     def score_table(self, table: pa.Table, *, threads: int | None = None) -> pa.Table:
         """Return scores of records, one row each in the same order, with the columns of SCORE_COLUMNS.
@@ -207,7 +223,7 @@ class Detector:
         """
         records = self._records(table)
         found = attribute(self.vae, records, self.critic)
-        return explanations(dataset, self.features, table, records, found, every=every)
+        return explanations(dataset, self.features, table, records, found, self.intervals, every=every)
 
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]
@@ -228,6 +244,7 @@ class Detector:
             "features": self.features.to_dict(),
             "vae": self.vae.config(),
             "reference": self.reference and self.reference.to_dict(),
+            "intervals": self.intervals,
         }
         (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
@@ -268,9 +285,17 @@ class Detector:
                 state["about"],
                 reference,
                 CellCritic.from_state(features.layout, critic) if critic else None,
+                intervals=_bounds(state.get("intervals"), len(features.numeric)),
             )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
+
+
+def _bounds(saved: list[list[float]] | None, n_columns: int) -> Bounds:
+    """Return the saved bounds; a detector from before there were any has those of Gaussians."""
+    if saved is None:
+        return intervals.gaussian(n_columns)
+    return tuple((low, high) for low, high in saved)
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

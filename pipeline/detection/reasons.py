@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from pipeline.config.dataset import Dataset
 from pipeline.detection.features import Features, Floats, describe
+from pipeline.detection.intervals import Bounds
 from vae_core import Attribution, Expected, Records
 
 N_REASONS = 3
 N_TERMS = 8  # largest terms of the score kept for a flagged record
 N_DIGITS = 4  # of a number's expected value; more would claim what nobody knows
 LEAST_SHARE = 0.05  # share of the score that a further reason must explain
-INTERVAL = 1.96  # standard deviations either side of the expected value: 95 % of a Gaussian
 
 REASON = pa.struct([
     ("column", pa.string()),
@@ -57,6 +57,7 @@ def explanations(
     table: pa.Table,
     records: Records,
     found: Attribution,
+    intervals: Bounds,
     *,
     every: bool = False,
 ) -> list[Explanation]:
@@ -64,11 +65,12 @@ def explanations(
 
     Args:
         records, found: the table as a model reads it, and what raised the scores of its records.
+        intervals: of each number, around its expected value.
         every: each column that is not as expected is a reason, however little it explains.
     """
     is_known = features.known_cells(records)
     most = (len(features.layout.columns), 0.0) if every else (N_REASONS, LEAST_SHARE)
-    cases = [_Case(dataset, features, found, i, *most) for i in range(table.num_rows)]
+    cases = [_Case(dataset, features, found, intervals, i, *most) for i in range(table.num_rows)]
     rows = zip(cases, table.to_pylist(), is_known, strict=True)
     return [case.explained(row, cells) for case, row, cells in rows]
 
@@ -78,6 +80,7 @@ class _Case:
     dataset: Dataset
     features: Features
     found: Attribution
+    intervals: Bounds
     i: int
     n_reasons: int
     least_share: float
@@ -118,7 +121,8 @@ class _Case:
             likely = values[code] if code < len(values) else "(other)"
             return f"{likely} ({float(expected.probability[self.i, j]):.0%})", None, None
         mean, std = float(expected.mean[self.i, j]), float(expected.std[self.i, j])
-        bounds = number.restore(np.array([mean - INTERVAL * std, mean, mean + INTERVAL * std]))
+        below, above = self.intervals[j]
+        bounds = number.restore(np.array([mean + below * std, mean, mean + above * std]))
         bounds = bounds.clip(number.lowest, number.highest)
         column = self.dataset.with_derived[name]
         if column.type != "int":

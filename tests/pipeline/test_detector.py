@@ -16,6 +16,7 @@ import torch
 from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection.detector import Detector
 from pipeline.detection.features import Features
+from pipeline.detection.intervals import gaussian
 from pipeline.detection.reasons import explanations
 from pipeline.detection.recipe import recipe_of
 from pipeline.errors import ConfigError, ModelUnusable
@@ -264,7 +265,7 @@ def test_what_is_as_expected_is_no_further_reason() -> None:
         code = torch.tensor([[sites.index(likely)]])
         expected = Expected(torch.zeros(1, 2), torch.ones(1, 2), code, torch.full((1, 1), 0.7))
         found = Attribution(share, share, torch.zeros(1), share, expected)
-        (one,) = explanations(DATASET, features, row, features.records(row), found)
+        (one,) = explanations(DATASET, features, row, features.records(row), found, gaussian(2))
         return [(reason["column"], reason["expected"]) for reason in one.reasons]
 
     assert reasons(1, "a") == [("flow", flow), ("site", "a (70%)")]
@@ -286,7 +287,7 @@ def test_the_interval_of_a_whole_number_holds_the_whole_numbers_in_it() -> None:
     share[0, at] = 1.0
     expected = Expected(mean, std, torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1), 0.7))
     found = Attribution(share, share, torch.zeros(1), share, expected)
-    (one,) = explanations(dataset, features, row, features.records(row), found)
+    (one,) = explanations(dataset, features, row, features.records(row), found, gaussian(3))
     (reason,) = one.reasons
     assert (reason["expected"], reason["low"], reason["high"]) == ("1", 1.0, 1.0)
 
@@ -315,7 +316,7 @@ def test_what_is_expected_of_a_number_in_steps_is_one_of_them(
     share[0, place] = 1.0
     expected = Expected(mean, std, torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1), 0.7))
     found = Attribution(share, share, torch.zeros(1), share, expected)
-    (one,) = explanations(dataset, features, row, features.records(row), found)
+    (one,) = explanations(dataset, features, row, features.records(row), found, gaussian(3))
     (reason,) = one.reasons
     assert (reason["expected"], reason["low"], reason["high"]) == told
 
