@@ -221,6 +221,22 @@ def test_a_score_is_the_sum_of_its_parts(vae_with_gaps: VAE, draw: Callable[...,
     assert (result.kl_divergence >= 0).all()
 
 
+def test_a_number_s_term_is_half_a_gaussian_s_and_half_a_student_t_s(draw: Callable[..., Records]) -> None:
+    """By the densities of torch.distributions, less what is typical of the column (Scores.column_terms)."""
+    records = draw(400, seed=24)
+    layout = Layout(NUMBERS, (), ("hour",))
+    records = Records(records.numeric, records.categorical[:, :0], records.context)
+    vae = fit(layout, records, Recipe(steps=60, linear_records=0), seed=0)
+    with torch.no_grad():
+        gaussian = vae.decode(vae.encode(records).mean, records).numeric
+        std, scale = gaussian.variance.sqrt(), vae.scale.sqrt()
+        own = -torch.distributions.Normal(gaussian.mean, std).log_prob(records.values)
+        student = torch.distributions.StudentT(3.0, gaussian.mean, scale)
+        robust = student.log_prob(gaussian.mean) - student.log_prob(records.values)
+    expected = (0.5 * own + 0.5 * robust).mean(dim=0) - vae.typical
+    assert_close(score(vae, records).column_terms, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_normal_records_have_column_terms_around_zero(vae: VAE, draw: Callable[..., Records]) -> None:
     """Terms are relative to training: for 20,000 new records each column's mean is small beside its
     spread.
