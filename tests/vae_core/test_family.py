@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vae_core import VAE, Layout, Progress, Recipe, Records, attribute, fit, score
+from vae_core import VAE, Layout, Progress, Recipe, Records, attribute, encode, fit, impute, sample, score
 from vae_core.noise import ALIKE
 
 FAMILY: dict[str, dict[str, Any]] = {
@@ -126,6 +126,21 @@ def _learns_finds_explains_and_is_saved(
 
     again = VAE.from_config(vae.config(), vae.state_dict())
     assert torch.equal(score(again, broken[10:20]).anomaly_score, scores[1][10:20])
+    _fills_in_draws_and_encodes(vae, normal[:40])
+
+
+def _fills_in_draws_and_encodes(vae: VAE, records: Records) -> None:
+    """b of the columns that share a cause is told by the others, and every kind of answer has its shape."""
+    gaps = Records(records.numeric.clone(), records.categorical, records.context)
+    gaps.numeric[:, 1] = math.nan
+    filled = impute(vae, gaps, seed=0).records.numeric[:, 1]
+    assert torch.corrcoef(torch.stack([filled, records.numeric[:, 1]]))[0, 1] > 0.5
+    drawn = sample(vae, len(records), context=records.context, seed=0)
+    assert drawn.numeric.isfinite().all()
+    assert drawn.numeric.shape == records.numeric.shape
+    latents = encode(vae, records)
+    assert latents.mean.isfinite().all()
+    assert (latents.std > 0).all()
 
 
 @pytest.mark.parametrize(
