@@ -17,9 +17,10 @@ from torch import Tensor
 from vae_core.critic import CellCritic
 from vae_core.model import VAE
 from vae_core.records import MISSING, Records
-from vae_core.scoring import Expected, expect, score
+from vae_core.scoring import Expected, Scorer
 
 _ROUNDS = 5  # of predicting a cell from its record and filling that in
+_LARGEST_SLICE = 384  # records; what explains one record is some dozens of its variants
 _MOST_CELLS = 2**22  # of the variants scored at once
 _NAMINGS = 3  # a column or a pair each
 _AS_GOOD = 0.5  # share of the best column's fall that another column needs to be named beside it
@@ -101,11 +102,12 @@ def expect_from_others(vae: VAE, records: Records) -> Expected:
     Raises ValueError where the records do not fit the model's layout.
     """
     vae.layout.check(records)
+    scorer = Scorer(vae)
     each = torch.eye(len(vae.layout.columns), dtype=torch.bool, device=records.device)
     step = max(1, _MOST_CELLS // len(each) ** 2)
     starts = range(0, max(1, len(records)), step)
     parts = [records[start : start + step] for start in starts]
-    found = [_own_cells(_fill_in(vae, part, each.expand(len(part), -1, -1))[1]) for part in parts]
+    found = [_own_cells(_fill_in(scorer, part, each.expand(len(part), -1, -1))[1]) for part in parts]
     return Expected(*map(torch.cat, zip(*map(_tensors, found), strict=True)))
 
 
@@ -143,10 +145,11 @@ class _Case:
     """
 
     def __init__(self, vae: VAE, records: Records, critic: CellCritic | None) -> None:
-        before = score(vae, records)
-        self.vae, self.records, self.critic = vae, records, critic
+        self.scorer = Scorer(vae, largest=_LARGEST_SLICE)
+        before = self.scorer(records)
+        self.records, self.critic = records, critic
         self.anomaly_score, self.kl_divergence = before.anomaly_score, before.kl_divergence
-        self.column_terms, self.expected = before.column_terms, expect(vae, records)
+        self.column_terms, self.expected = before.column_terms, self.scorer.expect(records)
         self.explained = torch.zeros_like(records.observed)
         self.named = torch.zeros_like(records.observed, dtype=torch.bool)
         self.mended = self.named.clone()
@@ -154,7 +157,7 @@ class _Case:
 
     def mended_by_each(self) -> _Mended:
         """Return variants (F, J): for each column, the record with it mended beside earlier ones."""
-        return _mend(self.vae, self.records, self.mended[:, None] | self.each)
+        return _mend(self.scorer, self.records, self.mended[:, None] | self.each)
 
     def falls(self, alone: _Mended) -> Tensor:
         """Return by how many nats (F, J) the score falls when a column not named so far is mended, too."""
@@ -218,7 +221,7 @@ class _Case:
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
             pairs_FPJ = self._suspected_pairs(part, drop[part])
             missing_FP = (pairs_FPJ & (self.records.observed[part] == 0)[:, None]).any(dim=2)
-            after_FP = _mend(self.vae, self.records[part], pairs_FPJ).anomaly_score
+            after_FP = _mend(self.scorer, self.records[part], pairs_FPJ).anomaly_score
             after_FP = after_FP.masked_fill(missing_FP, math.inf)
             after_F, best_F = after_FP.min(dim=1)
             fall_F = self.anomaly_score[part] - after_F
@@ -248,7 +251,7 @@ class _Case:
 
         pair: (F, J) bool. drop: (F, J) of each column alone. fall: (F,) of the pair.
         """
-        mended = _mend(self.vae, self.records[rows], pair[:, None])
+        mended = _mend(self.scorer, self.records[rows], pair[:, None])
         gain = drop * pair
         advantage = (2 * gain - gain.sum(dim=1, keepdim=True)) * pair
         advantage = advantage.clamp(-fall[:, None], fall[:, None])
@@ -260,17 +263,17 @@ class _Case:
             mine[rows] = theirs[:, 0]
 
 
-def _mend(vae: VAE, records: Records, opened: Tensor) -> _Mended:
+def _mend(scorer: Scorer, records: Records, opened: Tensor) -> _Mended:
     """Score records with opened cells at what the rest of their record predicts.
 
     opened: (F, V, J) bool, V variants of each record.
     """
-    altered, expected = _fill_in(vae, records, opened)
-    after, shape = score(vae, altered), opened.shape[:2]
+    altered, expected = _fill_in(scorer, records, opened)
+    after, shape = scorer(altered), opened.shape[:2]
     return _Mended(after.anomaly_score.view(shape), after.kl_divergence.view(shape), expected)
 
 
-def _fill_in(vae: VAE, records: Records, opened: Tensor) -> tuple[Records, Expected]:
+def _fill_in(scorer: Scorer, records: Records, opened: Tensor) -> tuple[Records, Expected]:
     """Return the variants (F · V) with opened cells filled in, and what is expected of them (F, V, n)."""
     n_records, n_variants, _ = opened.shape
     rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
@@ -288,7 +291,7 @@ def _fill_in(vae: VAE, records: Records, opened: Tensor) -> tuple[Records, Expec
         torch.full_like(variants.numeric, math.nan), torch.full_like(variants.categorical, MISSING)
     )
     for _ in range(_ROUNDS):
-        expected = expect(vae, altered)
+        expected = scorer.expect(altered)
         altered = filled(expected.mean, expected.code)
     shape = n_records, n_variants
     return altered, Expected(*(x.view(*shape, x.shape[1]) for x in _tensors(expected)))

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from vae_core.device import log_peak
 from vae_core.fused import HIGHEST_RATIO, HIGHEST_TERM, FusedScorer, SliceScores
-from vae_core.likelihoods import ColumnLikelihood
 from vae_core.model import VAE
 from vae_core.noise import Gaussian, sum_of_logs
 from vae_core.posteriors import Posterior
 from vae_core.records import Records
-from vae_core.slices import filled_up, fitting_slice, in_slices, side_by_side
+from vae_core.slices import filled_up, fitting_slice, side_by_side
 
 ROUNDING = (
     1e-4  # largest difference of a score, relative to its absolute value or to 1 nat, whichever is more
@@ -83,8 +82,12 @@ class Scorer:
     each thread that calls it; several may call at once.
     """
 
-    def __init__(self, vae: VAE) -> None:
-        self.vae, self.size, self.fused = vae, fitting_slice(vae), FusedScorer.of(vae)
+    def __init__(self, vae: VAE, *, largest: int | None = None) -> None:
+        """largest: most records in a slice on a CPU; fewer cost less where there are few at a time."""
+        self.vae, self.fused = vae, FusedScorer.of(vae)
+        self.size = fitting_slice(vae)
+        if largest is not None and vae.device.type == "cpu":
+            self.size = min(self.size, largest)
 
     def __call__(self, records: Records, *, threads: int | None = None, column_terms: bool = True) -> Scores:
         """Score records, on their device.
@@ -117,10 +120,37 @@ class Scorer:
         log_peak(device, logging.DEBUG)
         return scores
 
+    def expect(self, records: Records) -> Expected:
+        """Return what the model expects of each cell, at the posterior mean of its record."""
+        self.vae.layout.check(records)
+        n, layout, new = len(records), self.vae.layout, records.numeric.new_empty
+        expected = Expected(
+            mean=new(len(layout.numeric), n).T,
+            std=new(len(layout.numeric), n).T,
+            code=torch.empty_like(records.categorical),
+            probability=new(n, len(layout.categorical)),
+        )
+
+        def work(rows: slice, size: int) -> None:
+            if self.fused is None:
+                found = _expected(self.vae, filled_up(records[rows], size).sent(self.vae.device))
+            else:
+                found = Expected(*(x.T for x in self.fused.expect(records[rows].sent(self.vae.device), size)))
+            for name in ("mean", "std", "code", "probability"):
+                getattr(expected, name)[rows] = getattr(found, name)[: rows.stop - rows.start]
+
+        self.size = side_by_side(self.vae, n, work, self.size)
+        return expected
+
 
 def score(vae: VAE, records: Records) -> Scores:
     """Score records, on their device, see ``Scorer``."""
     return Scorer(vae)(records)
+
+
+def expect(vae: VAE, records: Records) -> Expected:
+    """Return what the model expects of each cell, see ``Scorer.expect``."""
+    return Scorer(vae).expect(records)
 
 
 def _scored(vae: VAE, part: Records) -> SliceScores:
@@ -128,42 +158,6 @@ def _scored(vae: VAE, part: Records) -> SliceScores:
     column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned * vae.weights[:-1])
     score_B = column_terms.sum(dim=1) + vae.weights[-1] * terms.kl_divergence
     return SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T)
-
-
-def expect(vae: VAE, records: Records) -> Expected:
-    """Return what the model expects of each cell, at the posterior mean of its record."""
-    vae.layout.check(records)
-    n, layout, new = len(records), vae.layout, records.numeric.new_empty
-    expected = Expected(
-        mean=new(len(layout.numeric), n).T,
-        std=new(len(layout.numeric), n).T,
-        code=torch.empty_like(records.categorical),
-        probability=new(n, len(layout.categorical)),
-    )
-
-    def write(part: Records, rows: slice) -> None:
-        found = _expected(
-            ColumnLikelihood(
-                vae.decode(vae.encode(part).mean, part).numeric, vae.decode_categories_from_the_others(part)
-            )
-        )
-        for name in ("mean", "std", "code", "probability"):
-            getattr(expected, name)[rows] = getattr(found, name)[: rows.stop - rows.start]
-
-    fused = FusedScorer.of(vae)
-    if fused is None:
-        in_slices(vae, records, write)
-        return expected
-
-    def keep(rows: slice, size: int) -> None:
-        found = fused.expect(records[rows].sent(vae.device), size)
-        for into, part in zip(
-            (expected.mean, expected.std, expected.code, expected.probability), found, strict=True
-        ):
-            into[rows] = part.T[: rows.stop - rows.start]
-
-    side_by_side(vae, n, keep, fitting_slice(vae))
-    return expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,8 +207,9 @@ def latent_terms(vae: VAE, posterior: Posterior) -> Tensor:
     return 0.5 * posterior.mean.square().sum(dim=-1)
 
 
-def _expected(likelihood: ColumnLikelihood) -> Expected:
-    numeric, categorical = likelihood.numeric, likelihood.categorical
+def _expected(vae: VAE, records: Records) -> Expected:
+    numeric = vae.decode(vae.encode(records).mean, records).numeric
+    categorical = vae.decode_categories_from_the_others(records)
     mean = numeric.mean.mean(dim=0)
     variance = (numeric.mean - mean).square_().mean(dim=0) + numeric.variance.mean(dim=0)
     likeliest = [
