@@ -293,10 +293,24 @@ def _confirmed_share(case: _Case, what: str, words: str) -> Finding:
     theirs: Share = getattr(case.other, what)
     row = {"value": _counted(mine), "beside": _counted(theirs), "bound": "as many pass"}
     if (n := min(mine.n, theirs.n)) < FEWEST_JUDGED:
-        return _said("not judged", f"only {n} judged records are held out, {FEWEST_JUDGED} are needed", **row)
+        fewer = case.one if mine.n == n else case.other
+        flagged = f"judged records that version {fewer.version} flags"
+        counted = flagged if what == "precision" else "confirmed anomalies"
+        return _said("not judged", _more(case, n, counted), **row)
     apart = mine.interval(Z)[1] < theirs.interval(Z)[0]
     why = f"{mine.value:.0%} {words}, {theirs.value:.0%} under {case.rival}"
     return _either(apart, why, outside=mine.hits * theirs.n < theirs.hits * mine.n, **row)
+
+
+def _more(case: _Case, n: int, counted: str) -> str:
+    """Say how many more verdicts let a gate be judged that counts n records of the holdout so far."""
+    if not (share := case.evidence.holdout):
+        return case.few
+    more = FEWEST_JUDGED - n
+    return (
+        f"the holdout has {n} of the {counted}, and {more} more are needed: about {round(more / share):,} more such "
+        f"verdicts, as it has {100 * share:.3g} % of all records"
+    )
 
 
 def _kept(case: _Case) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.dataset import Dataset
+from pipeline.config.gates import Gates
 from pipeline.config.settings import Settings
 from pipeline.detection.detector import Detector
-from pipeline.evaluation import Evidence, Share
+from pipeline.evaluation import Evidence, Share, decide
 from pipeline.evaluation.contenders import Contender
 from pipeline.evaluation.injection import injected
 from pipeline.evaluation.measurement import measure
@@ -211,3 +212,22 @@ def test_recall_is_of_anomalies_made_from_holdout_records_that_nobody_found_to_b
         assert version.recall == pytest.approx(np.mean(list(shares.values())))
         assert version.recall
         assert version.recall < 1
+
+
+def test_a_gate_that_waits_for_verdicts_says_what_it_counts_and_how_many_more_are_needed(
+    evidence: Evidence,
+) -> None:
+    """Twenty held-out ones: of each version's flags for one gate, of the anomalies for the other."""
+    of_flags, of_anomalies = (
+        f"the holdout has 14 of the {what}, and 6 more are needed: about 12 more such verdicts, as it has 50 % of all records"
+        for what in ("judged records that version 2 flags", "confirmed anomalies")
+    )
+    said = {one.gate: (one.verdict, one.reason) for one in decide(evidence, Gates()).findings}
+    assert said["precision"] == ("not judged", of_flags)
+    assert said["confirmed"] == ("not judged", of_anomalies)
+    assert evidence.champion
+    fewer = replace(evidence, champion=replace(evidence.champion, precision=Share(1, 1)))
+    (found,) = (one for one in decide(fewer, Gates()).findings if one.gate == "precision")
+    assert found.reason.startswith(
+        "the holdout has 1 of the judged records that version 1 flags, and 19 more"
+    )
