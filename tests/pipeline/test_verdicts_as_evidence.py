@@ -8,6 +8,7 @@ reads `country`, the champion `shop`: what each flags can be counted from the va
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -195,6 +196,17 @@ def test_an_anomaly_is_lost_where_the_champion_flags_what_the_challenger_finds_o
     lost = [one for one in STORED[NEWEST] if one.values == unlike and one.said in agreed]
     assert len(lost) == (2 + 5) + 1
     assert sorted(evidence.lost) == sorted(one.row(NEWEST)["anomaly_id"] for one in lost)
+
+
+def test_churn_counts_the_records_that_one_version_alone_flags_on_either_side(evidence: Evidence) -> None:
+    """Among all records of the newest days, judged or not, held out or not."""
+    mine, theirs = ([one.values[of] == "rare" for one in STORED[NEWEST]] for of in ("country", "shop"))
+    both = sum(one and other for one, other in zip(mine, theirs, strict=True))
+    assert (sum(mine), sum(theirs), both) == (17 + 9, 17 + 21, 17)
+    churn = evidence.churn
+    assert churn
+    assert (churn.either, churn.differ) == (17 + 9 + 21, 9 + 21)
+    assert Counter(one["by"] for one in churn.examples) == {"challenger": 9, "champion": 21}
 
 
 def test_recall_is_of_anomalies_made_from_holdout_records_that_nobody_found_to_be_one(
