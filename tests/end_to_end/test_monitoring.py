@@ -265,7 +265,12 @@ def test_a_flagged_record_leads_to_the_files_it_came_from_and_to_what_its_model_
     ]
     lines = dict(as_lines(found))
     assert lines["files are"] == "what was scored"
+    assert lines["verdicts"].endswith(" ann: anomaly: asked")
+    assert lines["batches learned"] == f"{len(found.model['batches'])}, all as they were"
     assert lines["model"].startswith(f"version {champion.version} (champion)")
+    judging.give(here.ledger, [flagged.anomaly_id], "normal", by="ann")
+    said = dict(as_lines(trace(here, flagged.anomaly_id)))["verdicts"].split("; ")
+    assert [one.endswith(" (no longer counts)") for one in said] == [True, False]
 
 
 def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored: Place) -> None:
@@ -278,6 +283,9 @@ def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored:
     changed = trace(here, flagged.anomaly_id)
     assert changed.delivery["unchanged"] is False
     assert changed.contract["unchanged"] is False
+    said = dict(as_lines(changed))
+    assert said["files are"] == "not what was scored"
+    assert f"(by now {changed.contract['now']})" in said["contract"]
     file.unlink()
     found = trace(here, flagged.anomaly_id)
     assert found.delivery["unchanged"] is False
@@ -286,6 +294,10 @@ def test_a_link_that_is_gone_is_said_to_be_gone_and_the_others_are_shown(scored:
     assert dict(lines)["score"].startswith(f"{flagged.anomaly_score:.5g} nats")
     with pytest.raises(NotReady, match="no record"):
         trace(here, "ffffffffffffffff")
+    scored.yaml.unlink()
+    without = dict(as_lines(trace(here, flagged.anomaly_id)))
+    assert without["files are"] == "not to be found"
+    assert without["contract"].endswith("the dataset has no file any more")
 
 
 def test_every_gate_stands_on_the_page_of_the_training_and_of_each_batch_that_the_version_scores(
