@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -19,7 +19,6 @@ from pydantic import Field
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED, STATES
 from pipeline.review import reviewers
 from pipeline.review.estimates import (
-    FEWEST_TOLD,
     Looked,
     Missed,
     Recall,
@@ -27,11 +26,11 @@ from pipeline.review.estimates import (
     both,
     recall,
     share_of,
-    witnesses,
 )
 from pipeline.review.filters import BANDS, Datasets, of
+from pipeline.review.precision import Headline, Precision, by_version, headline, serving_versions
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.review_schema import queue_batches, tallies, tally_sums, version_tallies
+from pipeline.storage.review_schema import queue_batches, tallies, tally_sums
 
 LONGEST_PLOT = 60  # days
 
@@ -49,27 +48,6 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Precision(Share):
-    """Of the flagged records of a model version that were judged, those that were worth the time.
-
-    People begin with the most severe, so it is not the share of all that are flagged. Records of one
-    signature may have one cause and one verdict: the interval counts them by how alike their verdicts are.
-    """
-
-    dataset: str
-    model_version: int
-    n_groups: Annotated[int, Field(description="signatures that the judged records have")]
-    witnesses: Annotated[
-        float, Field(description="independent records that say as much; the interval counts these")
-    ]
-
-    @property
-    def is_untold(self) -> bool:
-        """Whether too few independent records were judged for a headline."""
-        return self.witnesses < FEWEST_TOLD
-
-
-@dataclass(frozen=True)
 class Review:
     """The state of review of one dataset, or of all; how reviewers work, of the last 90 days."""
 
@@ -78,6 +56,9 @@ class Review:
     ]
     days: tuple[Day, ...]
     precision: tuple[Precision, ...]
+    serving: Annotated[
+        dict[str, int], Field(description="by dataset, the version that serves, as last seen here")
+    ]
     recall: Recall
     false_negative_rate: Missed
     backlog: Annotated[int, Field(description="flagged records that are open")]
@@ -94,6 +75,15 @@ class Review:
     ]
     reviewers: Annotated[dict[str, int], Field(description="how many records each judged")]
 
+    def headline(self, dataset: str) -> Headline | None:
+        """Return what to say first of one dataset's precision; None where nothing is judged."""
+        mine = [one for one in self.precision if one.dataset == dataset]
+        return headline(mine, self.serving.get(dataset))
+
+    def serves(self, share: Precision) -> bool:
+        """Whether a share is of the version that serves."""
+        return self.serving.get(share.dataset) == share.model_version
+
 
 def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
     """Return the state of review as it is now, of one dataset, of several or of all."""
@@ -102,7 +92,8 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         sampled, _ = _states(connection, dataset, "sampled")
         oldest = _oldest_open(connection, dataset)
         by_day = _days(connection, dataset, min(days, LONGEST_PLOT))
-        precision = _precision(connection, dataset)
+        precision = by_version(connection, dataset)
+        serves = serving_versions(connection, dataset)
         estimated = _recall(connection, dataset)
         agreement, by = reviewers.agreement(connection, dataset), reviewers.judged(connection, dataset)
         waits = reviewers.waits(connection, dataset)
@@ -110,6 +101,7 @@ def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Revie
         states=states,
         days=by_day,
         precision=precision,
+        serving=serves,
         recall=estimated,
         false_negative_rate=estimated.false_negative_rate,
         backlog=states.get("open", 0),
@@ -169,26 +161,6 @@ def _day(day: str, count: Counter[str]) -> Day:
     return Day(day, count.total(), n_judged, sum(count[state] for state in NOT_LEARNED))
 
 
-def _precision(connection: sa.Connection, dataset: Datasets) -> tuple[Precision, ...]:
-    """Return each version's precision on the records that *it* flagged, whoever scored them since."""
-    columns = version_tallies.c
-    alike = (columns.dataset, columns.model_version, columns.signature)
-    query = sa.select(*alike, sa.func.sum(columns.n_hits), sa.func.sum(columns.n_judged)).group_by(*alike)
-    groups: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
-    for name, version, _, hits, n in connection.execute(of(query, version_tallies, dataset)):
-        groups[name, version].append((int(hits), int(n)))
-    return tuple(_grouped(*key, groups[key]) for key in sorted(groups))
-
-
-def _grouped(dataset: str, model_version: int, groups: Sequence[tuple[int, int]]) -> Precision:
-    hits, n = (sum(counts) for counts in zip(*groups, strict=True))
-    worth = witnesses(groups)
-    share = share_of(hits, n, witnesses=worth)
-    return Precision(
-        **vars(share), dataset=dataset, model_version=model_version, n_groups=len(groups), witnesses=worth
-    )
-
-
 def _recall(connection: sa.Connection, dataset: Datasets) -> Recall:
     names = sa.select(queue_batches.c.dataset).distinct()
     known = list(connection.execute(of(names, queue_batches, dataset).limit(2)).scalars())
@@ -231,11 +203,7 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     yield "random sample", f"{found.sampled_open} open, beside the flagged ones"
     yield "suppressed", str(found.suppressed)
     yield "states", ", ".join(f"{state} {n:,}" for state, n in found.states.items()) or "nothing flagged yet"
-    for share in found.precision:
-        yield (
-            f"precision of {share.dataset} version {share.model_version}, of those judged",
-            share_text(share),
-        )
+    yield from _precision_lines(found)
     yield "recall, estimated", recall_text(found.recall)
     if found.false_negative_rate.value is not None:
         yield "missed, the false-negative rate", missed_text(found.false_negative_rate)
@@ -246,6 +214,19 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
         share_text(found.agreement) if found.agreement.n else "no record has verdicts of two reviewers",
     )
     yield "reviewers", ", ".join(f"{by} {n:,}" for by, n in found.reviewers.items()) or "nobody yet"
+
+
+def _precision_lines(found: Review) -> Iterable[tuple[str, str]]:
+    for dataset in dict.fromkeys(one.dataset for one in found.precision):
+        first = found.headline(dataset)
+        if first and first.share is None:
+            yield f"precision of {dataset} version {first.version}, which serves", "no verdict yet"
+        for share in (one for one in found.precision if one.dataset == dataset):
+            serves = ", which serves" if found.serves(share) else ""
+            yield (
+                f"precision of {dataset} version {share.model_version}{serves}, of those judged",
+                share_text(share),
+            )
 
 
 def share_text(share: Share) -> str:

@@ -132,6 +132,7 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         "overview.html",
         found=found,
         each=each,
+        headline=found.headline(chosen[0]) if len(chosen) == 1 else None,
         budgets=_budgets(here, chosen),
         rules={name: flagging.changes(ledger, name)[:RULES] for name in chosen},
         compared=_compared(here, chosen),
@@ -139,7 +140,8 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         datasets=names,
         per_day={name: plots.per_day(one.days) for name, one in (each or {"": found}).items()},
         precision=plots.shares([
-            (f"{share.dataset} v{share.model_version}", share) for share in found.precision
+            (f"{share.dataset} v{share.model_version}{', serves' if found.serves(share) else ''}", share)
+            for share in found.precision
         ]),
         query="",
     )

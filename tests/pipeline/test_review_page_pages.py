@@ -296,6 +296,42 @@ def test_an_overview_of_several_datasets_tells_each_by_itself(
     assert "of 1 flagged by version 3 and judged, 1 was worth the time" in alone
 
 
+def test_the_overview_tells_the_precision_of_the_version_that_serves(
+    here: Installation, browser: TestClient
+) -> None:
+    """Version 3 is promoted and rolled back to 1; alone, and in the table of several datasets."""
+    for version, n, n_worth in ((1, 142, 25), (3, 8, 7)):
+        rows = [
+            row(f"k{i}", f"2026-01-0{version}", model_version=version, signature=f"c{i}↑") for i in range(n)
+        ]
+        put(here.ledger, rows)
+        names = [one["anomaly_id"] for one in rows]
+        judging.give(here.ledger, names[:n_worth], "anomaly", by="ann")
+        judging.give(here.ledger, names[n_worth:], "normal", by="ann")
+    beside, few = (
+        "version 1, the newest with enough: 0.18 (25 of 142;",
+        "of 8 flagged by version 3, which serves,",
+    )
+    here.ledger.set_serving("payments", 3)
+    page = browser.get("/overview").text
+    assert '<p class="big">8 judged</p><p>too few to tell: ' + few in page
+    assert beside in page
+    here.ledger.set_serving("payments", 4)
+    page = browser.get("/overview").text
+    assert "nothing flagged by version 4, which serves, is judged yet" in page
+    assert beside in page
+    here.ledger.set_serving("payments", 1)
+    page = browser.get("/overview").text
+    assert '<p class="big">0.18</p><p>of 142 flagged by version 1, which serves, and judged' in page
+    assert "payments v1, serves: 0.18" in page
+    assert "the newest with enough" not in page
+    assert browser.get("/api/stats").json()["serving"] == {"payments": 1}
+    put(here.ledger, [row("w", "2016-08-03", dataset="water")])
+    assert "<td>version 1: 0.18 (25 of 142;" in browser.get("/overview").text
+    here.ledger.set_serving("payments", 3)
+    assert f"(7 of 8: too few)<br>{beside}" in browser.get("/overview").text
+
+
 def test_a_reason_that_is_as_expected_by_itself_says_so(here: Installation, browser: TestClient) -> None:
     """A reader holds the value against the interval beside it."""
     said = "odd only together with the others"

@@ -240,6 +240,62 @@ def test_verdicts_add_up(store: Ledger) -> None:
     assert dict(statistics.as_lines(found))["backlog"] == "2 open, the oldest of 2026-01-28"
 
 
+def flag_and_judge(ledger: Ledger, version: int, n: int, n_worth: int) -> None:
+    """n records that a version flagged on a day of its own, each of its own cause, and their verdicts."""
+    rows = [
+        row(f"v{version}-{i}", f"2026-01-0{version}", model_version=version, signature=f"c{i}↑")
+        for i in range(n)
+    ]
+    put(ledger, rows)
+    names = [one["anomaly_id"] for one in rows]
+    for some, verdict in ((names[:n_worth], "anomaly"), (names[n_worth:], "normal")):
+        judging.give(ledger, some, verdict, by="ann")  # type: ignore[arg-type]
+
+
+def test_the_headline_is_of_the_version_that_serves(store: Ledger) -> None:
+    """Version 3 is promoted and rolled back to 1. Where few are judged, another is named beside it."""
+
+    def told() -> tuple[int, bool, int | None, int | None] | None:
+        first = statistics.review(store).headline("payments")
+        if first is None:
+            return None
+        n = first.share.n if first.share else None
+        return first.version, first.is_serving, n, first.beside.model_version if first.beside else None
+
+    assert told() is None
+    store.set_serving("payments", 1)
+    assert told() is None  # nothing is judged
+    flag_and_judge(store, 1, 142, 25)
+    store.set_serving("payments", 3)
+    assert told() == (3, True, None, 1)
+    lines = dict(statistics.as_lines(statistics.review(store)))
+    assert lines["precision of payments version 3, which serves"] == "no verdict yet"
+    flag_and_judge(store, 3, 8, 7)
+    assert told() == (3, True, 8, 1)
+    store.set_serving("payments", 1)
+    assert told() == (1, True, 142, None)
+    lines = dict(statistics.as_lines(statistics.review(store)))
+    assert lines["precision of payments version 1, which serves, of those judged"].startswith(
+        "0.18 (25 of 142;"
+    )
+    assert lines["precision of payments version 3, of those judged"].endswith("(7 of 8: too few)")
+    flag_and_judge(store, 2, 20, 10)  # ten to twenty are told as an interval: not enough for a value
+    store.set_serving("payments", 2)
+    assert told() == (2, True, 20, 1)
+
+
+def test_where_no_version_is_known_to_serve_the_newest_is_told(store: Ledger) -> None:
+    """A ledger that a training wrote to, and no promotion, names none."""
+    store.set_trained("payments", SCORED_AT)
+    flag_and_judge(store, 1, 60, 30)
+    flag_and_judge(store, 3, 60, 30)
+    found = statistics.review(store)
+    first = found.headline("payments")
+    assert found.serving == {}
+    assert first
+    assert (first.version, first.is_serving, first.beside) == (3, False, None)
+
+
 def test_a_verdict_on_a_group_is_one_witness(store: Ledger) -> None:
     """Sixty records judged by two presses, on two days, are not sixty opinions."""
     days = ("2026-01-29", "2026-01-30")
