@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -49,6 +49,24 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(
     assert queue.total(ledger, Filters(suppressed=True)) == 2
     assert suppression.end(ledger, kept.number, by="bob") == 2
     assert queue.total(ledger, Filters(kind="flagged")) == 3
+
+
+@pytest.mark.parametrize("newest", [date(2016, 8, 31), datetime.now(UTC).date()], ids=["old", "of today"])
+def test_a_draft_is_tried_on_the_newest_30_days_of_its_dataset(ledger: Ledger, newest: date) -> None:
+    """Counted from its newest batch, whatever today is. One of tomorrow, a clock's error, moves nothing."""
+    backs = {"newest": 0, "29": 29, "30": 30, "31": 31}
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
+    days = {key: newest - timedelta(days=back) for key, back in backs.items()} | {"tomorrow": tomorrow}
+    rows = {key: row(key, day.isoformat()) for key, day in days.items()}
+    put(ledger, [*rows.values(), row("other", dataset="orders")])
+    for key in ("29", "31"):
+        judging.give(ledger, [rows[key]["anomaly_id"]], "anomaly", by="ann")
+    last = datetime.now(UTC).date().isoformat()
+    tried = suppression.preview(ledger, suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann"))
+    shown = {key for key, one in rows.items() if one["anomaly_id"] in tried.examples}
+    assert shown == {"newest", "29", "tomorrow"}
+    assert (tried.n_hidden, tried.n_judged, tried.n_confirmed) == (3, 1, 1)
+    assert tried.text.startswith("in the last 30 days it would have hidden 3 records;")
 
 
 def test_a_rule_that_is_saved_while_a_batch_is_filled_in_hides_its_records(
