@@ -395,6 +395,31 @@ def test_a_link_of_the_overview_shows_as_many_as_it_says(
         assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == [f"k{i}" for i in range(5)]
 
 
+def test_the_random_sample_is_told_apart_and_can_be_looked_at_alone(
+    here: Installation, browser: TestClient
+) -> None:
+    """It comes after a day's flagged records; overview and queue lead to those that wait."""
+    sampled = [row(f"s{i}", kind="sampled", severity=0.1, reasons=[]) for i in range(3)]
+    was = row("was")
+    put(here.ledger, [row("flagged"), was, *sampled])
+    judging.give(here.ledger, [sampled[0]["anomaly_id"], was["anomaly_id"]], "normal", by="ann")
+    put(here.ledger, [row("flagged"), *sampled])  # scored again, another is flagged no longer
+    queue_page, overview = browser.get("/").text, browser.get("/overview").text
+    assert queue_page.count("not flagged: drawn at random, to learn what is missed") == 2
+    found = [
+        re.search(r'href="(/\?[^"]*)">2 of the random sample</a>', overview),
+        re.search(r'href="(/\?[^"]*)">judge some of 2 random records</a>', overview),
+        re.search(r'href="(/\?[^"]*)">and <b>2</b> of the random sample</a>', queue_page),
+    ]
+    for link in found:
+        assert link
+        shown = browser.get(html.unescape(link[1])).text
+        assert sorted(re.findall(r'class="key"[^>]*>(\w+)</a>', shown)) == ["s1", "s2"]
+    beside = re.search(r'class="besides">(.*?)</span>', browser.get("/?state=any").text)
+    assert beside
+    assert re.sub("<[^>]*>", "", beside[1]).strip() == "and 3 of the random sample and 1 no longer flagged"
+
+
 def test_groups_are_the_same_ones_on_the_page_and_in_the_shell(
     browser: TestClient, here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
