@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def log_review(here: Installation, dataset: Dataset) -> list[int]:
-    """Log each version's precision at budget, with its interval, on that version.
+    """Log each version's precision, of what it flagged and people judged, with its interval, on that version.
 
     The version that serves also gets the estimated recall and what it leaves, the false-negative rate. An
     estimate whose interval is too wide is logged without its value.
