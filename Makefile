@@ -112,7 +112,7 @@ bench-gpu: ## training and scoring on a GPU beside its floors, with torch and nu
 bench-review: install ## how quickly the review queue answers at a million flagged records (about 5 minutes; ARGS=--postgresql)
 	$(BIN)/python -m tests.bench.review $(ARGS)
 
-bench-review-loop: install ## what 50 verdicts do to the next nights' precision, on the sample feed (20 minutes; resumable: ARGS="--cache DIR")
+bench-review-loop: install ## what 50 verdicts do to the next nights' precision, on the sample feed (an hour; resumable: ARGS="--cache DIR")
 	$(BIN)/python -m tests.bench.review_loop $(ARGS)
 
 bench-monitoring: install ## false alarms over clean days, of columns and of whole pages, and what is told of planted drift (half an hour)

@@ -3,10 +3,11 @@
 A model learns 24 days and flags the 20 highest scores of each of the next 6. A scripted reviewer who knows
 the generator's truth takes the queue as it comes, the newest day first and on a day the most severe first,
 and judges 50 records. That night a model is trained on all 30 days; the nights that follow are scored by it
-without verdicts, with the weights that the verdicts give its terms, and by one trained anew as the nightly
-run does, the confirmed anomalies left out. Two trainings never end alike, so that the second says by the same
-networks what verdicts do, and the third what one more training does on top. A repeated record is set aside by
-the contract: its first copy is an ordinary record, whatever the truth says of the pair.
+trained without the verdicts, by the same networks with the weights that the verdicts give its terms, and by
+one trained with the verdicts as the nightly run does, the confirmed anomalies left out. Two trainings never
+end alike, so each of these is trained several times, and compared with the one without verdicts of the same
+seed. A repeated record is set aside by the contract: its first copy is an ordinary record, whatever the truth
+says of the pair.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CONTRACT, PAGE = ROOT / "dags" / "datasets" / "payments.yaml", ROOT / "docs" / "
 BEGIN, END = "<!-- begin: written by make bench-review-loop -->", "<!-- end -->"
 BATCH, KEY = "batch_id", "record_key"
 COMPARED = 20_000  # training records that both models are asked about
-WITHOUT, WITH, ANEW = "without", "with", "trained anew"
+WITHOUT, WEIGHTS, WITH = "without", "the weights alone", "trained with them"
 
 Record = tuple[str, str]
 Parts = tuple[Dataset, pa.Table, pa.Table, pa.Table]
@@ -53,13 +54,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one seed.
+    """Of one feed.
 
     Attributes:
         judged: verdicts that said anomaly, and all of them.
-        hits: planted records among the BUDGET highest scores of each night, by model. (n_nights,)
+        hits: planted records among the BUDGET highest scores of each night, by model. (n_trainings, n_nights)
         flagged, caught: records above each night's own threshold, and the planted ones among them.
-            (n_nights,)
+            (n_trainings, n_nights)
         perfect: the most hits that a night has. (n_nights,)
     """
 
@@ -77,9 +78,15 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[7, 8, 9, 10, 11]
     )
+    parser.add_argument(
+        "--trainings",
+        type=lambda text: [int(x) for x in text.split(",")],
+        default=[1, 2, 3, 4],
+        help="their seeds",
+    )
     parser.add_argument("--labels", type=int, default=50)
     parser.add_argument("--nights", type=int, default=14)
-    parser.add_argument("--quick", action="store_true", help="the weights alone, no third training")
+    parser.add_argument("--quick", action="store_true", help="the weights alone, half the trainings")
     parser.add_argument("--cache", type=Path, help="folder where models stay: a run that was stopped goes on")
     parser.add_argument(
         "--page", type=Path, help=f"default: {PAGE.name}, with the default's seeds and verdicts"
@@ -89,11 +96,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for seed in chosen.seeds:
             folder = (chosen.cache or Path(scratch)) / f"s{seed}"
-            outcomes.append(_Feed(folder, seed, chosen.nights).outcome(chosen.labels, chosen.quick))
+            outcomes.append(
+                _Feed(folder, seed, chosen.nights).outcome(chosen.trainings, chosen.labels, chosen.quick)
+            )
             print(_line(outcomes[-1]), flush=True)
     text = report(outcomes)
     print(text)
-    usual = (chosen.seeds, chosen.labels, chosen.nights) == ([7, 8, 9, 10, 11], 50, 14)
+    names = ("seeds", "trainings", "labels", "nights", "quick")
+    usual = all(getattr(chosen, name) == parser.get_default(name) for name in names)
     if page := chosen.page or (PAGE if usual else None):
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
@@ -120,33 +130,52 @@ class _Feed:
         rows = pq.read_table(sample / "truth" / f"{NAME}.parquet").to_pylist()
         self.truth = {(row[BATCH], row[KEY]) for row in rows if row["kind"] != DUPLICATED}
 
-    def outcome(self, n_labels: int, quick: bool) -> Outcome:
-        per_day, parts = self.window((), ())
-        known, without = self.fitted("without", per_day, parts)
-        n_known = HISTORY + REVIEWED
-        reviewed = reversed(self.days[HISTORY:n_known])
-        queue = [record for day in reviewed for record in _highest(*self.scored(known, day))][:n_labels]
-        odd, normal = (sorted(r for r in queue if (r in self.truth) is wanted) for wanted in (True, False))
-        weigh(known.vae, Known(*(self.records(known, chosen) for chosen in (odd, normal))))
-        models = {WITHOUT: without, WITH: _weighed(without, known, parts)}
-        if not quick:
-            models[ANEW] = self.fitted(f"with {n_labels}", *self.window(odd, normal))[1]
-        nights = self.days[n_known:]
-        found = {name: [self.night(model, day) for day in nights] for name, model in models.items()}
-        hits, flagged, caught = (
-            {name: np.array([night[i] for night in found[name]]) for name in models} for i in range(3)
-        )
+    def outcome(self, seeds: Sequence[int], n_labels: int, quick: bool) -> Outcome:
+        odd, normal = self.verdicts(n_labels)
+        nights = self.days[HISTORY + REVIEWED :]
+        trained = [self.models(seed, odd, normal, quick) for seed in seeds]
+        found = {
+            name: np.array([[self.night(models[name], day) for day in nights] for models in trained])
+            for name in trained[0]
+        }
+        hits, flagged, caught = ({name: one[..., i] for name, one in found.items()} for i in range(3))
         planted = np.array([sum(record[0] == day for record in self.truth) for day in nights])
         self.here.close()
-        return Outcome(self.seed, (len(odd), len(queue)), hits, flagged, caught, np.minimum(planted, BUDGET))
+        judged = len(odd), len(odd) + len(normal)
+        return Outcome(self.seed, judged, hits, flagged, caught, np.minimum(planted, BUDGET))
 
-    def window(self, odd: Sequence[Record], normal: Sequence[Record]) -> tuple[float, Parts]:
+    def verdicts(self, n_labels: int) -> tuple[list[Record], list[Record]]:
+        """What the reviewer says is an anomaly, and what is none, of the queue of the feed's own model."""
+        known, _ = self.fitted("flagging", *self.window(self.dataset, (), ()))
+        reviewed = reversed(self.days[HISTORY : HISTORY + REVIEWED])
+        queue = [record for day in reviewed for record in _highest(*self.scored(known, day))][:n_labels]
+        odd, normal = (sorted(r for r in queue if (r in self.truth) is wanted) for wanted in (True, False))
+        return odd, normal
+
+    def models(
+        self, seed: int, odd: Sequence[Record], normal: Sequence[Record], quick: bool
+    ) -> dict[str, Detector]:
+        """What that night's training comes to, by what it makes of the verdicts."""
+        train = self.dataset.train.model_copy(update={"seed": seed})
+        dataset = self.dataset.model_copy(update={"train": train})
+        per_day, parts = self.window(dataset, (), ())
+        known, without = self.fitted(f"t{seed}-without", per_day, parts)
+        weigh(known.vae, Known(*(self.records(known, chosen) for chosen in (odd, normal))))
+        models = {WITHOUT: without, WEIGHTS: _weighed(without, known, parts)}
+        if not quick:
+            name = f"t{seed}-with{len(odd) + len(normal)}"
+            models[WITH] = self.fitted(name, *self.window(dataset, odd, normal))[1]
+        return models
+
+    def window(
+        self, dataset: Dataset, odd: Sequence[Record], normal: Sequence[Record]
+    ) -> tuple[float, Parts]:
         """Records a day, and what there is to learn from, as the nightly run reads it."""
-        window = choose_window(self.dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
-        tables, scratch = self.here.tables(self.dataset), self.folder / "scratch"
-        records = training_set.read_window(self.dataset, window, tables, scratch=scratch, threads=1)
-        parts = training_set.split_calibration(self.dataset, records.table)
-        return window.records_per_day, (self.dataset, *parts, records.anomalies)
+        window = choose_window(dataset, self.batches[: HISTORY + REVIEWED], odd, normal)
+        tables, scratch = self.here.tables(dataset), self.folder / "scratch"
+        records = training_set.read_window(dataset, window, tables, scratch=scratch, threads=1)
+        parts = training_set.split_calibration(dataset, records.table)
+        return window.records_per_day, (dataset, *parts, records.anomalies)
 
     def fitted(self, name: str, records_per_day: float, parts: Parts) -> tuple[Detector, Detector]:
         """The model that is calibrated and the one that serves."""
@@ -219,37 +248,40 @@ def _scores(model: Detector, table: pa.Table) -> Array:
 
 
 def _line(one: Outcome) -> str:
-    hits = ", ".join(f"{name} {values.sum()}" for name, values in one.hits.items())
+    hits = ", ".join(f"{name} {values.sum(1).tolist()}" for name, values in one.hits.items())
     return (
         f"seed {one.seed}: {one.judged[0]} of {one.judged[1]} anomalies; hits {hits} of {one.perfect.sum()}"
     )
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
-    """A row per seed; differences are paired, seed by seed."""
+    """A row per feed; differences are paired, training by training, and averaged in each feed."""
     n_nights, names = len(outcomes[0].perfect), list(outcomes[0].hits)
-    places = n_nights * BUDGET
+    n_trainings, places = len(outcomes[0].hits[WITHOUT]), n_nights * BUDGET
     lines = [
-        f"Planted anomalies among the {BUDGET} highest scores of each of {n_nights} nights, {places} places a seed, after "
-        f"{outcomes[0].judged[1]} verdicts:",
+        f"Planted anomalies among the {BUDGET} highest scores of each of {n_nights} nights, {places} places a feed, after "
+        f"{outcomes[0].judged[1]} verdicts; means of {n_trainings} trainings:",
         "",
-        "| seed | said to be anomalies | without verdicts | with | nights better, worse | perfect order |"
-        + (" trained anew with them |" if ANEW in names else ""),
-        "|---|---|---|---|---|---|" + ("---|" if ANEW in names else ""),
+        f"| feed | said to be anomalies | without verdicts | {' | '.join(names[1:])} | gained, training by training | perfect order |",
+        "|---|---|" + "---|" * (len(names) + 2),
     ]
     for one in outcomes:
-        gain = one.hits[WITH] - one.hits[WITHOUT]
-        row = [one.seed, one.judged[0], one.hits[WITHOUT].sum(), one.hits[WITH].sum()]
-        row += [f"{(gain > 0).sum()}, {(gain < 0).sum()}", one.perfect.sum()]
-        row += [one.hits[ANEW].sum()] if ANEW in names else []
+        means = [f"{one.hits[name].sum(1).mean():.1f}" for name in names]
+        gains = (one.hits[names[-1]] - one.hits[WITHOUT]).sum(1)
+        row = [one.seed, one.judged[0], *means, ", ".join(f"{gain:+d}" for gain in gains), one.perfect.sum()]
         lines.append("| " + " | ".join(map(str, row)) + " |")
-    share = {name: np.array([one.hits[name].sum() / places for one in outcomes]) for name in names}
+    share = {name: np.array([one.hits[name].sum(1).mean() / places for one in outcomes]) for name in names}
     perfect = np.mean([one.perfect.sum() / places for one in outcomes])
     said = [f"Precision at budget {share[WITHOUT].mean():.3f} without, at most {perfect:.3f}."]
     for name in names[1:]:
         mean, error = mean_and_error(share[name] - share[WITHOUT])
         said.append(f"{name.capitalize()}: {share[name].mean():.3f}, **{mean:+.3f} ± {error:.3f}**.")
-    said.append(f"Standard errors of the paired difference, over {len(outcomes)} seeds.")
+    said.append(f"Standard errors of the paired difference, over {len(outcomes)} feeds.")
+    if n_trainings > 1:
+        within = np.mean([(one.hits[WITHOUT].sum(1) / places).var(ddof=1) for one in outcomes])
+        said.append(
+            f"Another seed of the training alone moves precision by {within**0.5:.3f} (standard deviation)."
+        )
     own = [_own(name, outcomes) for name in names]
     return "\n".join([*lines, "", " ".join(said), f"Above each model's own threshold: {'; '.join(own)}."])
 
@@ -259,7 +291,7 @@ def _own(name: str, outcomes: Sequence[Outcome]) -> str:
         sum(int(part[name].sum()) for part in parts)
         for parts in ([one.flagged for one in outcomes], [one.caught for one in outcomes])
     )
-    nights = sum(len(one.perfect) for one in outcomes)
+    nights = sum(one.flagged[name].size for one in outcomes)
     return f"{name} {flagged / nights:.1f} a night, precision {caught / max(1, flagged):.3f}"
 
 
