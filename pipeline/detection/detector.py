@@ -244,13 +244,13 @@ class Detector:
             "features": self.features.to_dict(),
             "vae": self.vae.config(),
             "reference": self.reference and self.reference.to_dict(),
-            "intervals": self.intervals,
         }
         (folder / "detector.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         tensors = {f"vae.{name}": tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
         if self.critic is not None:
             tensors |= {f"critic.{name}": x.contiguous() for name, x in self.critic.state_dict().items()}
         tensors["calibration.scores"] = torch.from_numpy(self.calibration.scores.copy())
+        tensors["intervals"] = torch.tensor(self.intervals, dtype=torch.float64).view(-1, 2)
         save_file(tensors, folder / "weights.safetensors")
 
     @classmethod
@@ -285,17 +285,17 @@ class Detector:
                 state["about"],
                 reference,
                 CellCritic.from_state(features.layout, critic) if critic else None,
-                intervals=_bounds(state.get("intervals"), len(features.numeric)),
+                intervals=_bounds(tensors.get("intervals"), len(features.numeric)),
             )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as fault:
             raise ModelUnusable(f"{folder} does not hold a detector that can be read: {fault!r}") from fault
 
 
-def _bounds(saved: list[list[float]] | None, n_columns: int) -> Bounds:
+def _bounds(saved: torch.Tensor | None, n_columns: int) -> Bounds:
     """Return the saved bounds; a detector from before there were any has those of Gaussians."""
     if saved is None:
         return intervals.gaussian(n_columns)
-    return tuple((low, high) for low, high in saved)
+    return tuple((low, high) for low, high in saved.tolist())
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection.detector import Detector
@@ -328,12 +329,17 @@ def test_a_detector_of_before_there_were_references_scores_as_it_did(tmp_path: P
     assert known.refit(DATASET, readings(2000, 1), readings(500, 2)).reference == known.reference
     known.save(tmp_path)
     assert Detector.load(tmp_path).reference == known.reference
+    assert Detector.load(tmp_path).intervals == known.intervals
+    weights = load_file(tmp_path / "weights.safetensors")
+    del weights["intervals"]
+    save_file(weights, tmp_path / "weights.safetensors")
     file = tmp_path / "detector.json"
     state = json.loads(file.read_text(encoding="utf-8"))
     del state["reference"]
     file.write_text(json.dumps(state), encoding="utf-8")
     older, records = Detector.load(tmp_path), readings(100, 3)
     assert older.reference is None
+    assert older.intervals == gaussian(2)
     assert older.score_table(records).equals(known.score_table(records))
 
 
