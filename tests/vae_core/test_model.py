@@ -44,6 +44,7 @@ def test_the_public_names_are_these() -> None:
         "attribute",
         "encode",
         "expect",
+        "expect_from_others",
         "fit",
         "fit_critic",
         "fit_many",
