@@ -22,12 +22,12 @@ from vae_core.model import VAE
 from vae_core.records import Records
 from vae_core.threads import one_thread_per_kernel
 
-LARGEST_SLICE = 3072  # records that go through the networks together
+LARGEST_SLICE = 6144
 _SMALLEST_SLICE = 48
 _SEARCHED_SLICE = 64  # where their latents are searched for
-_LARGEST_ON_GPU = 512 * LARGEST_SLICE
+_LARGEST_ON_GPU = 256 * LARGEST_SLICE
 _TENSORS = 16  # of the widest one's size, which take as much memory as all that are held at once
-SLICE_CELLS = 2**20  # of four bytes, of a slice's largest tensor
+SLICE_CELLS = 2**21
 
 
 def slice_size(vae: VAE) -> int:

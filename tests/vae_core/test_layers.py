@@ -24,7 +24,7 @@ def test_a_product_is_right_and_rounds_every_place_alike(
     monkeypatch.setattr(layers, "HAS_ONEDNN", by_onednn)
     generator = torch.Generator().manual_seed(n_outputs)
     weight = torch.randn(n_outputs, n_inputs, generator=generator)
-    for n_records in (48, 3072):
+    for n_records in (48, 6144):
         inputs = torch.randn(n_inputs, n_records, generator=generator)
         order = torch.randperm(n_records, generator=generator)
         found = product(weight, inputs, rectified=rectified)

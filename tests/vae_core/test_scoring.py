@@ -123,7 +123,7 @@ def test_the_fused_way_agrees_with_the_other_one(
         assert same(ask(vae, records[order]), fast, order)
         for ours, theirs in zip(tensors(fast), tensors(slow), strict=True):
             if ours.is_floating_point():
-                assert_close(ours, theirs, rtol=2e-5, atol=2e-4)
+                assert_close(ours, theirs, rtol=5e-5, atol=2e-4)  # half of ROUNDING
             else:  # two codes as likely as each other to rounding
                 assert (ours != theirs).sum() <= ours.numel() / 1000
 
