@@ -20,6 +20,7 @@ from pipeline.report import sheet
 from pipeline.results import flagging
 from pipeline.review import budget, disagreements, groups, queue, statistics
 from pipeline.review.filters import Filters
+from pipeline.review.precision import Precision
 from pipeline.web import drafts, plots, scope, warmth
 from pipeline.web.access import known
 from pipeline.web.render import page, query_of
@@ -140,11 +141,17 @@ def overview_page(request: Request, dataset: str | None = None) -> Response:
         datasets=names,
         per_day={name: plots.per_day(one.days) for name, one in (each or {"": found}).items()},
         precision=plots.shares([
-            (f"{share.dataset} v{share.model_version}{', serves' if found.serves(share) else ''}", share)
+            (_labelled(share, several=len(chosen) > 1, serves=found.serves(share)), share)
             for share in found.precision
         ]),
         query="",
     )
+
+
+def _labelled(share: Precision, *, several: bool, serves: bool) -> str:
+    """Name a version, short enough for a plot on a small screen; its dataset only where there are several."""
+    version = f"v{share.model_version}{', serves' if serves else ''}"
+    return f"{share.dataset} {version}" if several else version
 
 
 @router.get("/rules")

@@ -323,7 +323,7 @@ def test_the_overview_tells_the_precision_of_the_version_that_serves(
     here.ledger.set_serving("payments", 1)
     page = browser.get("/overview").text
     assert '<p class="big">0.18</p><p>of 142 flagged by version 1, which serves, and judged' in page
-    assert "payments v1, serves: 0.18" in page
+    assert ">v1, serves: 0.18" in page
     assert "the newest with enough" not in page
     assert browser.get("/api/stats").json()["serving"] == {"payments": 1}
     put(here.ledger, [row("w", "2016-08-03", dataset="water")])
