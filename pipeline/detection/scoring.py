@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from pipeline.config import derived
 from pipeline.config.dataset import Dataset
-from pipeline.detection.ahead import ahead
 from pipeline.detection.calibration import Threshold
 from pipeline.detection.detector import SCORE_COLUMNS, Detector
 from pipeline.detection.measures import chosen
@@ -32,6 +31,7 @@ from pipeline.errors import ModelUnusable
 from pipeline.records.accepted import KEY, ROW, AcceptedRecords
 from pipeline.records.looking_back import looked_back_on
 from pipeline.records.verdicts import anomaly_id
+from pipeline.storage.ahead import ahead
 from pipeline.storage.ledger import BatchState
 from pipeline.storage.table_files import Part
 from pipeline.storage.tables import Tables

@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from pipeline import sql
 from pipeline.config.contracts import RowRule, batch_rules, fit_schema, kept_columns, row_rules
@@ -25,10 +22,7 @@ from pipeline.incoming.batches import LandedBatch
 from pipeline.incoming.relations import DATABASE, Tally
 from pipeline.storage.tables import Tables
 
-if TYPE_CHECKING:
-    import duckdb
-
-SLICE = 16_384  # rows per slice; the writer holds a few dozen slices
+SLICE = 16_384  # rows that go to the table's writer together; some sixteen slices wait there
 
 
 @dataclass(frozen=True)
@@ -221,9 +215,5 @@ def _publish(
     query = relations.published(dataset, batch)
     note = {"fingerprint": fingerprint, "n_read": str(tally.n_read), "n_accepted": str(tally.n_accepted)}
     with sql.database(scratch, threads=threads, file=scratch / DATABASE) as connection:
-        tables.replace("records", batch.batch_id, lambda: _rows(connection, query), note=note)
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> pa.RecordBatchReader:
-    reader: pa.RecordBatchReader = connection.sql(query).to_arrow_reader(SLICE)
-    return reader
+        rows = connection.sql(query).to_arrow_reader(SLICE)
+        tables.replace("records", batch.batch_id, rows, note=note)

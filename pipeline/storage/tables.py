@@ -8,7 +8,6 @@ the same commit: all of a batch or none.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from pipeline import sql
 from pipeline.errors import StorageFailed
-from pipeline.storage.table_files import FILE_SIZE, Part, write_files
-from pipeline.storage.table_schema import opened_for, writer_properties
+from pipeline.storage.ahead import ahead
+from pipeline.storage.table_files import Part, by_flag, write_files
+from pipeline.storage.table_schema import make_ready
 
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 TableName = Literal["records", "scores"]
 FLAG = {"records": "set_aside", "scores": "flagged"}
 TRIES = 20
+AHEAD = 8  # slices
 KEEP_HOURS = 7 * 24  # a reader who opened the table before a batch was replaced still finds its files
-REPEATED = ("p_value", "threshold", "model_version", "kl_weight")  # numbers of few values, in `scores`
 
 
 @dataclass(frozen=True)
@@ -50,26 +49,20 @@ class Tables:
         return str(self.root / table)
 
     def replace(
-        self,
-        table: TableName,
-        batch_id: str,
-        rows: Callable[[], pa.RecordBatchReader],
-        *,
-        note: Mapping[str, str],
+        self, table: TableName, batch_id: str, rows: pa.RecordBatchReader, *, note: Mapping[str, str]
     ) -> None:
         """Publish a batch: in one commit its rows replace whatever the table held of it.
 
         Args:
-            rows: gives a fresh stream of the batch's rows, each with batch_id and the table's flag; called
-                once a try.
+            rows: the batch's rows, each with batch_id and the table's flag.
             note: kept in the table's history beside the commit.
 
         Raises:
-            StorageFailed: nothing was published. Another writer's commit is waited out first.
+            StorageFailed: nothing was published.
             ConfigError: a column has another type than in the table; a cast would silently turn 0.5 into 0.
         """
-        with self._or_nothing(table, batch_id):
-            self._patiently(table, lambda: self._overwrite(table, batch_id, rows(), note))
+        parts = ahead(by_flag(rows, batch_id, FLAG[table]), AHEAD)  # they are made while others are written
+        self.replace_parted(table, batch_id, rows.schema, parts, note=note)
 
     def replace_parted(
         self,
@@ -93,10 +86,8 @@ class Tables:
             StorageFailed, ConfigError: as `replace` does.
         """
         with self._or_nothing(table, batch_id):
-            self._patiently(table, lambda: self._ready(table, batch_id, schema, grow=True))
-            added = write_files(
-                Path(self.uri(table)), batch_id, FLAG[table], schema, parts, repeated=REPEATED
-            )
+            self._patiently(table, lambda: self._ready(table, batch_id, schema))
+            added = write_files(Path(self.uri(table)), batch_id, FLAG[table], schema, parts)
             # files stay if the commit fails: an error after it, such as a checkpoint's, looks the same
             self._patiently(table, lambda: self._commit(table, batch_id, added, note))
 
@@ -127,30 +118,9 @@ class Tables:
             else:
                 return
 
-    def _overwrite(
-        self, table: TableName, batch_id: str, stream: pa.RecordBatchReader, note: Mapping[str, str]
-    ) -> None:
-        from deltalake import CommitProperties, write_deltalake
-
-        write_deltalake(
-            self._ready(table, batch_id, stream.schema),
-            stream,
-            mode="overwrite",
-            predicate=f"batch_id = {sql.text(batch_id)}",
-            schema_mode="merge",
-            target_file_size=FILE_SIZE,
-            writer_properties=writer_properties(stream.schema),
-            commit_properties=CommitProperties(custom_metadata=dict(note)),
-        )
-
-    def _ready(self, table: TableName, batch_id: str, schema: pa.Schema, *, grow: bool = False) -> Any:
-        # delta-rs distributes rows by partition to a writer for each core. While one of them is idle, as with
-        # a batch in one partition, it reads on without bound. The setting is read at a process's first write
-        os.environ.setdefault("DELTARS_MAX_CONCURRENT_WRITERS", "1")
+    def _ready(self, table: TableName, batch_id: str, schema: pa.Schema) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        return opened_for(
-            schema, self.uri(table), partition_by=["batch_id", FLAG[table]], batch_id=batch_id, grow=grow
-        )
+        make_ready(schema, self.uri(table), partition_by=["batch_id", FLAG[table]], batch_id=batch_id)
 
     def _commit(
         self, table: TableName, batch_id: str, added: Sequence[AddAction], note: Mapping[str, str]

@@ -97,7 +97,7 @@ def land(tables: Tables, n: int) -> None:
                 [*columns, pa.nulls(m, schema.field("reasons").type), record], schema=schema
             )
 
-    tables.replace("records", BATCH, lambda: pa.RecordBatchReader.from_batches(schema, batches()), note={})
+    tables.replace("records", BATCH, pa.RecordBatchReader.from_batches(schema, batches()), note={})
 
 
 def products(vae: VAE) -> int:

@@ -68,7 +68,7 @@ def land(root: Path, n: int) -> dict[str, Any]:
     per_day = n // N_DAYS
     for day in range(N_DAYS):
 
-        def batches(day: int = day) -> Iterator[pa.RecordBatch]:
+        def batches(day: int) -> Iterator[pa.RecordBatch]:
             for at in range(0, per_day, BLOCK):
                 record = cells(day * per_day + at, min(BLOCK, per_day - at), day)
                 keys = record.field("id")
@@ -83,9 +83,8 @@ def land(root: Path, n: int) -> dict[str, Any]:
                 )
 
         schema = pa.schema([*zip(NAMES, [pa.string(), pa.bool_(), pa.int64(), pa.string(), pa.list_(pa.string())], strict=False), ("record", cells(0, 1, 0).type)])  # fmt: skip
-        Tables(root / "tables").replace(
-            "records", _name(day), lambda b=batches, s=schema: pa.RecordBatchReader.from_batches(s, b()), note={}  # type: ignore[misc]
-        )  # fmt: skip
+        rows = pa.RecordBatchReader.from_batches(schema, batches(day))
+        Tables(root / "tables").replace("records", _name(day), rows, note={})
     return {}
 
 

@@ -541,9 +541,9 @@ def store_records(here: Installation) -> dict[str, Any]:
     tables = here.tables(here.dataset("payments"))
     common = {"batch_id": [day] * 40, "row_number": list(range(40)), "record_key": keys}
     stored = {"set_aside": [False] * 40, "reasons": pa.nulls(40, pa.list_(pa.string())), "record": records}
-    tables.replace("records", day, pa.table(common | stored).to_reader, note={})
+    tables.replace("records", day, pa.table(common | stored).to_reader(), note={})
     scores = {"flagged": [i == 7 for i in range(40)]}
-    tables.replace("scores", day, pa.table(common | scores).to_reader, note={})
+    tables.replace("scores", day, pa.table(common | scores).to_reader(), note={})
     at = datetime(2026, 1, 31, 23, tzinfo=UTC)
     state = BatchState("payments", day, 1, "accepted", "", "f", "s", "c", [], [], {}, 40, 40, at, at)
     here.ledger.record_scores(

@@ -58,10 +58,10 @@ def publish(here: Installation) -> Callable[..., BatchState]:
             "record": pa.array(values, RECORD),
         })
         tables = here.tables(here.dataset("payments"))
-        tables.replace("records", batch_id, records.to_reader, note={})
+        tables.replace("records", batch_id, records.to_reader(), note={})
         rows = [_scored(batch_id, i, keys[i], values[i], i in flagged, version) for i in range(N)]
         scores = pa.Table.from_pylist(rows, scores_schema(RECORD)).drop_columns(list(without))
-        tables.replace("scores", batch_id, scores.to_reader, note={})
+        tables.replace("scores", batch_id, scores.to_reader(), note={})
         state = BatchState(
             "payments", batch_id, 1, "accepted", "", f"f{version}", "s", "c", [], [], {}, N, N,
             at.replace(hour=23), at,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.detection.ahead import ahead
+from pipeline.storage.ahead import ahead
 
 
 def counting(n: int, made: list[int], *, fail_at: int | None = None) -> Iterator[int]:

@@ -109,7 +109,7 @@ def test_a_judged_record_that_is_not_stored_any_more_keeps_its_verdict(
     for table in ("records", "scores"):
         kept = tables.read(table)
         others = kept.filter(pa.compute.not_equal(kept["record_key"], judged["sampled"]))
-        tables.replace(table, "2026-01-30", others.to_reader, note={})
+        tables.replace(table, "2026-01-30", others.to_reader(), note={})
     out = tmp_path / "labels.jsonl"
     assert export.records(here, "payments", out) == (3, 2)
     gone = rows_of(out)[judged["sampled"]]

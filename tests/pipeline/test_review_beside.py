@@ -145,7 +145,7 @@ def deliver_again(here: Installation, order: list[int]) -> None:
     moved = before.take(order).set_column(
         before.column_names.index("row_number"), before.field("row_number"), before["row_number"]
     )
-    tables.replace("records", day, moved.to_reader, note={})
+    tables.replace("records", day, moved.to_reader(), note={})
     here.ledger.record_validation(replace(state, fingerprint="again", scored_at=None))
 
 

@@ -126,7 +126,7 @@ def store(here: Installation, batch_id: str, found: list[Record]) -> None:
         "reasons": pa.nulls(len(found), pa.list_(pa.string())),
         "record": [one.values for one in found],
     })
-    here.tables(here.dataset("payments")).replace("records", batch_id, table.to_reader, note={})
+    here.tables(here.dataset("payments")).replace("records", batch_id, table.to_reader(), note={})
     at = datetime.fromisoformat(batch_id).replace(tzinfo=UTC)
     here.ledger.record_validation(
         BatchState(

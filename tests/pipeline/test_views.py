@@ -76,7 +76,7 @@ def publish(here: Installation) -> Callable[..., None]:
 
     def replace(batch_id: str, *rows: dict[str, Any]) -> None:
         table = pa.Table.from_pylist(list(rows), SCORES)
-        here.tables(here.dataset("payments")).replace("scores", batch_id, table.to_reader, note={})
+        here.tables(here.dataset("payments")).replace("scores", batch_id, table.to_reader(), note={})
 
     return replace
 
@@ -204,7 +204,7 @@ def test_records_set_aside_are_shown_with_their_reasons(
         "reasons": pa.array([["x:amount"], None, ["x:amount"], ["x:amount"]], pa.list_(pa.string())),
         "record": pa.array([{"amount": float(i), "=note": None} for i in (3, 0, 1, 2)], RECORD),
     })
-    here.tables(here.dataset("payments")).replace("records", "a", records.to_reader, note={})
+    here.tables(here.dataset("payments")).replace("records", "a", records.to_reader(), note={})
     found = views.set_aside(here, "payments", "a", limit=2)
     assert [row["record_key"] for row in found["records"]] == ["k1", "k2"]
     assert found["records"][0] == {
