@@ -9,7 +9,7 @@ Recall is a ratio of two estimates, over the batches whose random sample was loo
 those that are known, and in each severity band the same share of those not judged. Unflagged anomalies are
 estimated by batch, from its sample. The interval takes the ends of both, each at 97.5 %, so that together
 they hold at 95 % at least (Bonferroni). Within a band, and within a batch's sample, what was judged counts as
-chosen at random.
+chosen at random: the queue shows a batch's sample in an order that says nothing (queue.py).
 """
 
 from __future__ import annotations

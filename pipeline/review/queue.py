@@ -29,7 +29,6 @@ PAGE = 50
 LOOKED_UP = 2000
 FACETS = ("dataset", "state", "driver", "oddness", "band", "kind", "model_version", "reviewer")
 NOT_LISTED = {"record", "record_key", "key_start", "kl_weight", "terms"}
-ORDER = tuple(queue.c[name] for name in Place._fields)
 LISTED = [column for column in queue.c if column.name not in NOT_LISTED]
 
 
@@ -45,11 +44,12 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
     """Return rows, the newest day first, on a day the most severe first.
 
     Equally severe ones are in the order of the highest score, then of anomaly_id, so that no two rows are
-    equal.
+    equal. The random sample by itself is in that of anomaly_id alone, a hash: what has been judged of it by
+    then is a random sample, too.
     """
     with ledger.transaction() as connection:
         chosen = _ids(connection, filters, after, limit + 1)
-        newest_first = [column.desc() for column in ORDER]
+        newest_first = [queue.c[name].desc() for name in _order(filters)]
         these = queue.c.anomaly_id.in_(chosen)
         rows = read_rows(connection, lambda query: query.where(these).order_by(*newest_first))
     if len(rows) <= limit:
@@ -58,14 +58,20 @@ def page(ledger: Ledger, filters: Filters, *, after: Place | None = None, limit:
     return Page(shown, Place(last.day, last.severity, last.anomaly_score, last.anomaly_id))
 
 
+def _order(filters: Filters) -> Sequence[str]:
+    """Return the columns that rows are ordered by, all of them downwards."""
+    return ("day", "anomaly_id") if filters.kind == "sampled" else Place._fields
+
+
 def _ids(
     connection: sa.Connection, filters: Filters, after: Place | None, n: int, *, upwards: bool = False
 ) -> list[str]:
     """Return the ids of the next n rows after a place; with `upwards`, of those before it, nearest first."""
-    wanted = conditions(queue, filters)
+    wanted, names = conditions(queue, filters), _order(filters)
+    order = [queue.c[name] for name in names]
     if after is not None:
-        order, here = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, after))
-        wanted.append(order > here if upwards else order < here)
+        now, here = sa.tuple_(*order), sa.tuple_(*(sa.literal(getattr(after, name)) for name in names))
+        wanted.append(now > here if upwards else now < here)
     if filters.search:
         wanted.append(_searched(connection, filters.search))
     elif filters.signature is None:
@@ -73,7 +79,7 @@ def _ids(
         if not days:
             return []
         wanted.append(queue.c.day.in_(days))
-    by = ORDER if upwards else [column.desc() for column in ORDER]
+    by = order if upwards else [column.desc() for column in order]
     query = sa.select(queue.c.anomaly_id).where(*wanted).order_by(*by).limit(n)
     return list(connection.execute(query).scalars())
 
