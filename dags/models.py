@@ -174,13 +174,14 @@ def approve(of: DatasetDags) -> None:
             params={"note": Param("", type="string", description=notes.WHY)},
             defaults="Reject",
             response_timeout=timedelta(hours=hours),
+            retry_delay=timedelta(seconds=5),  # an answer that Airflow did not hear is waiting
         )
 
         @task(multiple_outputs=False)
         def settle(*, ti: Any = None) -> dict[str, Any]:
             from pipeline import steps
 
-            answer, shown = (ti.xcom_pull(task_ids=task_id) for task_id in ("approve", "evidence"))
+            answer, shown = Approval.answer(ti), ti.xcom_pull(task_ids="evidence")
             version, (by, reason) = shown["version"], decided(answer, hours)
             if answer["chosen_options"] == [Approval.APPROVE]:
                 outcome = steps.promote(

@@ -5,15 +5,18 @@ real MLflow.
 from __future__ import annotations
 
 import math
+import os
+import re
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.airflow_api import AirflowApi
 from infra.layout import USER
 from infra.stack import Stack
 from pipeline.config.gates import Gates
@@ -28,6 +31,7 @@ pytestmark = [
 ]
 PATIENCE = 180
 PRESSED_AGAIN = 10  # seconds
+MEETINGS = 6  # a scheduler that is stopped between queueing and listening hears in time
 DATASET = """\
 dataset: {name}
 incoming: {{path: ../incoming, settle_seconds: 0}}
@@ -40,8 +44,11 @@ columns:
 class Place:
     """A running Airflow over two datasets: `orders` waits a day for an answer, `hasty` hardly at all."""
 
-    def __init__(self, home: Path, api: AirflowApi) -> None:
-        self.registry, self.api = Registry(f"sqlite:///{home}/mlflow.db"), api
+    def __init__(self, home: Path, stack: Stack) -> None:
+        self.registry, self.api = Registry(f"sqlite:///{home}/mlflow.db"), stack.api
+        self.url, self.password = stack.urls["airflow"], stack.layout.password()
+        self._scheduler = int(stack.state["children"]["scheduler"]["pid"])
+        self._heard = stack.layout.logs / "scheduler.log"
 
     def ask(self, dataset: str, version: int) -> str:
         """What the training's event does: a run under the version's key; its run_id once it asks."""
@@ -70,10 +77,32 @@ class Place:
 
     def answer(self, dataset: str, run_id: str, choice: str, note: str) -> str:
         """By REST; how the run ends."""
+        self.say(dataset, run_id, choice, note)
+        return self.api.wait_for(f"{dataset}.approve", run_id, PATIENCE)
+
+    def say(self, dataset: str, run_id: str, choice: str, note: str) -> None:
         path = f"/dags/{dataset}.approve/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
         body = {"chosen_options": [choice], "params_input": {"note": note}}
         self.api.request("PATCH", path, json=body)
-        return self.api.wait_for(f"{dataset}.approve", run_id, PATIENCE)
+
+    def task(self, dataset: str, run_id: str) -> dict[str, Any]:
+        """The task that asks, as Airflow knows it."""
+        path = f"/dags/{dataset}.approve/dagRuns/{run_id}/taskInstances/approve"
+        found: dict[str, Any] = self.api.request("GET", path)
+        return found
+
+    @contextmanager
+    def deaf_scheduler(self, dataset: str, run_id: str) -> Iterator[None]:
+        """From when a run begins to ask until its worker is done with it, the scheduler stands still."""
+        while (task := self.task(dataset, run_id))["state"] not in {"running", "awaiting_input"}:
+            time.sleep(0.02)  # it is running for a third of a second
+        os.kill(self._scheduler, signal.SIGSTOP)
+        try:
+            yield
+            done = re.compile(f"Workload finished.*{task['id']}")
+            self.api.wait_until(lambda: done.search(self._heard.read_text()), "the worker's end", PATIENCE)
+        finally:
+            os.kill(self._scheduler, signal.SIGCONT)
 
     def version(self, dataset: str, number: int) -> ModelVersion:
         return next(v for v in self.registry.versions(dataset) if v.version == number)
@@ -102,6 +131,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("approval")
     home, datasets = folder / "home", folder / "datasets"
     datasets.mkdir()
+    (folder / "incoming").mkdir()
     registry = Registry(f"sqlite:///{home}/mlflow.db")
     registry.prepare()
     from mlflow import MlflowClient
@@ -123,9 +153,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with stack.running():
         stack.api.wait_for_dags("orders.approve", "hasty.approve")
         assert stack.api.import_errors() == []
-        made = Place(home, stack.api)
-        made.url, made.password = stack.urls["airflow"], stack.layout.password()  # type: ignore[attr-defined]
-        yield made
+        yield Place(home, stack)
 
 
 def test_a_challenger_judged_again_while_its_question_is_open_is_not_asked_about_twice(place: Place) -> None:
@@ -191,6 +219,24 @@ def test_an_answer_by_rest_promotes_in_the_name_of_who_answered(place: Place) ->
     assert set(place.api.task_states("orders.approve", again).values()) == {"skipped"}
 
 
+def test_an_answer_that_outruns_the_scheduler_counts(place: Place) -> None:
+    """Airflow takes a question answered so soon for a task killed from outside, and tries again: nobody is
+    asked twice, and what was said stands.
+    """
+    for meeting in range(MEETINGS):
+        note = f"at once, {meeting}"
+        run_id = place.ask("orders", 3)
+        with place.deaf_scheduler("orders", run_id):
+            place.question("orders", run_id)
+            place.say("orders", run_id, "Reject", note)
+        assert place.api.wait_for("orders.approve", run_id, PATIENCE) == "success"
+        result = place.api.result("orders.approve", run_id, "settle")
+        assert result == {"outcome": "rejected", "model_version": 3, "by": USER, "reason": note}
+        if place.task("orders", run_id)["try_number"] > 1:
+            return
+    pytest.fail("Airflow failed no try: where it is mended, dags/approval.py needs no trigger any more")
+
+
 def test_no_answer_is_a_rejection_on_record(place: Place) -> None:
     """A question that hangs for ever is forgotten; what was not approved must not serve."""
     run_id = place.ask("hasty", 2)
@@ -254,7 +300,7 @@ class Site:
         return patient.until(lambda _: holds())
 
     def open(self, path: str) -> None:
-        self.browser.get(self.place.url + path)  # type: ignore[attr-defined]
+        self.browser.get(self.place.url + path)
 
     def text(self) -> str:
         return str(self.browser.find_element("css selector", "body").text)
@@ -264,7 +310,7 @@ class Site:
         fields = self.wait(lambda: self.browser.find_elements("css selector", "input[name=username]"))
         fields[0].send_keys(USER)
         password = self.browser.find_element("css selector", "input[name=password]")
-        password.send_keys(self.place.password + "\n")  # type: ignore[attr-defined]
+        password.send_keys(self.place.password + "\n")
         self.wait(lambda: "/auth/login" not in self.browser.current_url)
 
     def see(self, dataset: str, run_id: str) -> str:
