@@ -734,6 +734,7 @@ def test_a_file_that_may_not_grow_further_is_a_full_disk_without_root(shop: Shop
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # 78 seconds of CPU, beside other work
 def test_a_thousand_columns_are_checked_like_any(shop: Shop) -> None:
     """Sensor data come this wide; a rule each must not make a night of a minute."""
     n, names = 50, [f"x{i}" for i in range(1000)]

@@ -28,6 +28,7 @@ from pipeline.training import training_set
 from .conftest import Place
 
 pytestmark = [
+    pytest.mark.timeout(3600),  # beside other work
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),  # MLflow's
     pytest.mark.filterwarnings("ignore::vae_core.DataWarning"),
 ]
