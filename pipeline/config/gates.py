@@ -83,6 +83,10 @@ class Gates(BaseModel):
     collapse: _Least = Field(
         Least(least=0.9), description="how often a gross error scores above an ordinary record"
     )
+    learned: _Most = Field(
+        Most(most=0.05),
+        description="share of the records that its training read which are odder than those held out of the same batches",
+    )
     recall: _Margin = Field(
         Margin(margin=0.1), description="injected anomalies found, each version at its own threshold"
     )

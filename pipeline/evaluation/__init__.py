@@ -6,7 +6,7 @@ package imports nothing heavy.
 """
 
 from pipeline.evaluation.decision import Decision, Finding
-from pipeline.evaluation.evidence import Churn, Difference, Evidence, Measured, Share
+from pipeline.evaluation.evidence import Churn, Difference, Evidence, Excess, Measured, Share
 from pipeline.evaluation.judging import decide
 
-__all__ = ["Churn", "Decision", "Difference", "Evidence", "Finding", "Measured", "Share", "decide"]
+__all__ = ["Churn", "Decision", "Difference", "Evidence", "Excess", "Finding", "Measured", "Share", "decide"]

@@ -26,7 +26,7 @@ def likely_cause(evidence: Evidence, gates: Gates) -> str:
     if not evidence.serves:
         return _apart(evidence)
     changed = [f"{name} {now} (was {was})" for name, (was, now) in evidence.changed.items()]
-    if not changed:
+    if not changed or _of_learned(evidence, gates):  # no setting changes what records are
         return _measured(evidence, gates)
     return f"its settings differ from the champion's: {named(changed)}; if not that, {_measured(evidence, gates)}"
 
@@ -94,6 +94,8 @@ def _measured(evidence: Evidence, gates: Gates) -> str:
         return f"it learned from {one.n_learned:,} records, the champion from {other.n_learned:,}: look at what the window holds (vaewatch status)"
     if said := _of_values(evidence):
         return said
+    if said := _of_learned(evidence, gates):
+        return said
     if one.distinct < DISTINCT:
         return "training broke down: look at its curves in MLflow and at the columns' values"
     if one.kl_divergence < SILENT and not (other and other.kl_divergence < SILENT):
@@ -122,6 +124,18 @@ def _of_values(evidence: Evidence) -> str:
             f"the source changed its unit or its scale (vaewatch report {evidence.dataset})"
         )
     return ""
+
+
+def _of_learned(evidence: Evidence, gates: Gates) -> str:
+    """What is said where a training read other records than are held out of the same batches."""
+    found = evidence.learned
+    if found is None or found.least <= gates.learned.most:
+        return ""
+    return (
+        f"it learned many odd ones, at least {found.least:.0%} of its records: their values go together as in no record held out of the "
+        "same batches, as where columns were joined or sorted apart on the way, or batches were corrected since; train again "
+        f"(vaewatch train {evidence.dataset})"
+    )
 
 
 def named(found: Sequence[str]) -> str:

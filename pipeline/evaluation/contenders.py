@@ -7,7 +7,7 @@ two versions (measurement.py), or how anomalies are injected (injection.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +36,17 @@ class Contender:
     detector: Detector
     version: int | None
     n_learned: int
+
+
+@dataclass(frozen=True)
+class Offered:
+    """Records that a challenger's training read, before it left any out: a sample drawn by their keys.
+
+    batch_ids: of the batches that they are from.
+    """
+
+    records: pa.Table
+    batch_ids: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.evidence import Difference
+from pipeline.evaluation.evidence import Difference, Excess
 
 TRIM = 0.05  # of the values on either side, for means of nats: one absurd value would dominate them
 
@@ -36,6 +36,16 @@ def trimmed_mean(values: Array) -> Difference:
     winsorised = values.clip(kept[0], kept[-1])
     error = winsorised.std() / ((1 - 2 * TRIM) * np.sqrt(len(values)))
     return Difference(float(kept.mean()), float(error), len(values))
+
+
+def excess(values: Array, others: Array) -> Excess | None:
+    """Return by how much more of the first lie above a level, where that is most; None without any."""
+    if not len(values) or not len(others):
+        return None
+    levels = np.concatenate([values, others])
+    above = (1 - np.searchsorted(np.sort(x), levels, "right") / len(x) for x in (values, others))
+    of_values, of_others = above
+    return Excess(float(max(0.0, (of_values - of_others).max())), len(values), len(others))
 
 
 def chance_above(high: Array, low: Array) -> float:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-Z = 2.33  # standard errors allowed for chance: one-sided 1 %
+CHANCE = 0.01  # how often chance alone may exceed what is allowed for it
+Z = 2.33  # standard errors that it does so: one-sided
 TAIL = 0.05  # p-values
 
 
@@ -65,6 +66,28 @@ class Difference:
     value: float
     error: float
     n: int
+
+
+@dataclass(frozen=True)
+class Excess:
+    """By how much more of n values than of n_others lie above a level, at the level where that is most.
+
+    At least this share of the n are of another kind than the others, and lie higher, but for chance.
+    """
+
+    value: float
+    n: int
+    n_others: int
+
+    @property
+    def chance(self) -> float:
+        """What a hundredth of all drawings exceed where both are drawn alike (Smirnov 1939)."""
+        return math.sqrt(-math.log(CHANCE) / 2 * (1 / self.n + 1 / self.n_others))
+
+    @property
+    def least(self) -> float:
+        """The share that chance does not explain."""
+        return max(0.0, self.value - self.chance)
 
 
 @dataclass(frozen=True)
@@ -144,6 +167,8 @@ class Evidence:
         budget: share of the holdout above the threshold for `ranked_recall`.
         champion: None where none serves. incomparable: why the champion could not be measured.
         serves: whether that is the champion; else it is a version that somebody chose to compare with.
+        learned: how much more of the records offered to the challenger's training than of those held out of
+            the same batches the champion reconstructs badly; None where they could not be compared.
         baselines: ranked recall of each.
         differences: of the challenger from the champion (recall, recall of a kind, negative_elbo), a
             baseline, another seed, or its own flags on the records that anomalies were injected into
@@ -172,6 +197,7 @@ class Evidence:
     shadow_days: float = 0.0
     incomparable: str = ""
     serves: bool = True
+    learned: Excess | None = None
     baselines: Mapping[str, float] = field(default_factory=dict)
     differences: Mapping[str, Difference] = field(default_factory=dict)
     churn: Churn | None = None

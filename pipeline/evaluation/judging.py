@@ -118,6 +118,26 @@ def _collapse(case: _Case) -> Finding:
     )
 
 
+def _learned(case: _Case) -> Finding:
+    """Judge whether a training read what is there: keys alone decide what of a batch is held out."""
+    found, most = case.evidence.learned, case.gates.learned.most
+    if case.uncompared or found is None:
+        return _said(
+            "not judged", case.uncompared or "the records that its training read cannot be read again"
+        )
+    if min(found.n, found.n_others) < FEWEST_HELD:
+        why = f"its training read {found.n:,} records, and {found.n_others:,} of the same batches are held out: {FEWEST_HELD} of each are needed"
+        return _said("not judged", why)
+    why = f"at least {found.least:.1%} of the records that its training read are odder to {case.rival} than those held out of the same batches"
+    return _either(
+        found.least > most,
+        why,
+        value=_percent(found.value),
+        bound=f"up to {most:.0%} passes",
+        outside=found.value > most,
+    )
+
+
 def _recall(case: _Case) -> Finding:
     one, other, margin = case.one, case.other, case.gates.recall.margin
     found = _percent(one.recall)
@@ -329,6 +349,7 @@ def _kept(case: _Case) -> Finding:
 
 GATES: Mapping[str, Callable[[_Case], Finding]] = MappingProxyType({
     "collapse": _collapse,
+    "learned": _learned,
     "recall": _recall,
     "recall_floor": _recall_floor,
     "baselines": _baselines,

@@ -29,13 +29,14 @@ from pipeline.evaluation.contenders import (
     FEWEST,
     Asked,
     Contender,
+    Offered,
     Ranks,
     Scored,
     anomaly_scores,
     mean_recall,
 )
-from pipeline.evaluation.differences import Array, paired, trimmed_mean
-from pipeline.evaluation.evidence import Churn, Difference, Evidence
+from pipeline.evaluation.differences import Array, excess, paired, trimmed_mean
+from pipeline.evaluation.evidence import Churn, Difference, Evidence, Excess
 from pipeline.records.holdout import BATCH_ID, RECORD_KEY, ROW_NUMBER, HeldOut
 from pipeline.records.verdicts import anomaly_id
 
@@ -54,6 +55,7 @@ def measure(
     batches: tuple[str, str],
     at: datetime,
     learned: pa.Table | None = None,
+    offered: Offered | None = None,
     other_seed: Detector | None = None,
     shadow_days: float = 0.0,
     changed: Mapping[str, tuple[str, str]] | None = None,
@@ -64,6 +66,7 @@ def measure(
     Args:
         batches: first and last of the window.
         learned: training records, to fit the baselines to; None leaves them out.
+        offered: what the challenger's training read, to compare with the holdout; None leaves that out.
         other_seed: the challenger's training under another seed.
         shadow_days: of batches that landed since the challenger was trained.
         changed: settings that differ from the champion's, with its value and the challenger's.
@@ -91,6 +94,7 @@ def measure(
         champion=other.measured() if other else None,
         shadow_days=shadow_days,
         incomparable=why,
+        learned=_unlike_held(other, offered) if other and offered else None,
         baselines={name: mean_recall(rival.found(one.budget)) for name, rival in rivals.items()},
         differences=_differences(one, other, rivals, again),
         churn=_churn(asked.newest, one, other) if other else None,
@@ -158,6 +162,17 @@ def _scored_or_not(dataset: Dataset, asked: Asked, contender: Contender | None) 
 
 def _whose(contender: Contender) -> str:
     return f"version {contender.version}"
+
+
+def _unlike_held(other: Scored, offered: Offered) -> Excess | None:
+    """Return how much of what a training read is odder, to another version, than what was held out beside it.
+
+    Keys alone decide which record of a batch is held out: an event or a new regime is in both alike.
+    """
+    held = other.asked.records[BATCH_ID]
+    beside = pc.is_in(held, value_set=pa.array(offered.batch_ids, held.type)).to_numpy()
+    read = other.detector.score_table(offered.records)["reconstruction"].to_numpy()
+    return excess(read, other.records["reconstruction"].to_numpy()[beside])
 
 
 def _rivals(detector: Detector, asked: Asked, learned: pa.Table | None) -> dict[str, Ranks]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -61,6 +61,18 @@ class Window:
         first = self.batch_ids.index(batch_id) + 1 if batch_id in self.batch_ids else 0
         since = age(self.batches[max(0, first - 1)])[0]
         return list(self.batches[first:]), (age(self.batches[-1])[0] - since).total_seconds() / 86_400
+
+    def among(self, batch_ids: Collection[str]) -> Window:
+        """Return what it holds of these batches alone."""
+        batches = tuple(batch for batch in self.batches if batch.batch_id in batch_ids)
+        odd, normal = (
+            tuple(record for record in records if record[0] in {batch.batch_id for batch in batches})
+            for records in (self.left_out, self.normal)
+        )
+        n_records = sum(batch.n_accepted for batch in batches)
+        return Window(
+            batches, n_records, self.records_per_day, fingerprint(batches, odd, normal), odd, normal
+        )
 
     @property
     def earlier(self) -> list[str]:

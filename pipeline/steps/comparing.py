@@ -6,10 +6,12 @@ keeping the result and acting on it (evaluating.py): nothing is kept here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
@@ -18,12 +20,12 @@ from pipeline.steps import place
 if TYPE_CHECKING:
     from pipeline.detection.detector import Detector
     from pipeline.evaluation import Decision, Evidence
-    from pipeline.evaluation.contenders import Contender
+    from pipeline.evaluation.contenders import Contender, Offered
     from pipeline.evaluation.told import Told
     from pipeline.records.window import Window
     from pipeline.registry import ModelVersion
 
-MOST_LEARNED = 8_000  # records that the baselines' share is drawn from
+MOST_LEARNED = 8_000  # training records that are read again, for the baselines and for `learned`
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,11 @@ def measure_and_decide(
     shadow = since if champion and dataset.promote.shadow_days else ()
     with here.scratch(dataset, "evaluate") as scratch:
         held = holdout.read(dataset, window, share, tables, newest=shadow, scratch=scratch, threads=threads)
-        learned = training_set.read_window(few, window, tables, scratch=scratch, threads=threads).table
+        offered = _offered(here, few, window, chosen, scratch) if share else None
+        if offered and len(offered.batch_ids) == len(window.batches):
+            learned = offered.records
+        else:
+            learned = training_set.read_window(few, window, tables, scratch=scratch, threads=threads).table
         seed = _another_seed(here, dataset, window)
     evidence = measure(
         dataset,
@@ -134,6 +140,7 @@ def measure_and_decide(
         batches=(window.batch_ids[0], window.batch_ids[-1]),
         at=datetime.now(UTC),
         learned=learned if share and dataset.promote.gates.baselines.level != "off" else None,
+        offered=offered,
         other_seed=seed,
         shadow_days=days if shadow else 0.0,
         changed=_changed(here, chosen, champion) if champion else None,
@@ -151,6 +158,34 @@ def _changed(here: Installation, chosen: ModelVersion, champion: ModelVersion) -
     except ModelUnusable:
         return {}
     return provenance.settings_between(was["settings"], now["settings"])
+
+
+def _offered(
+    here: Installation, dataset: Dataset, window: Window, chosen: ModelVersion, scratch: Path
+) -> Offered | None:
+    """Read what a version's training read of this window's batches, as they were delivered then.
+
+    None where the gate is off, where that is not on record, or not there any more.
+    """
+    if dataset.promote.gates.learned.level == "off":
+        return None
+    from pipeline.evaluation.contenders import Offered
+    from pipeline.training import provenance, training_set
+
+    try:
+        then = provenance.Note.of(here.registry.note(dataset.name, chosen.version)[1])
+        contract = contract_hash(then.dataset(dataset))
+    except ModelUnusable:
+        return None
+    same, tables = window.among({batch["batch_id"] for batch in then.batches}), here.tables(dataset)
+    if not same.batches:
+        return None
+    if provenance.changed_batches(then, here.ledger.current(dataset.name)):
+        tables = replace(tables, as_of=then.records_version)
+        if contract != contract_hash(dataset) or not tables.still_holds(same.batch_ids):
+            return None
+    read = training_set.read_window(dataset, same, tables, scratch=scratch, threads=here.settings.cores)
+    return Offered(read.table, same.batch_ids)
 
 
 def _contender(here: Installation, version: ModelVersion) -> Contender:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.evaluation import Churn, Difference, Evidence, Measured, Share
+from pipeline.evaluation import Churn, Difference, Evidence, Excess, Measured, Share
 
 REASON = {
     "column": "fee",
@@ -50,5 +50,6 @@ def evidence_of(
         champion=other if against else None, baselines={"IsolationForest": 0.5},
         differences=differences | (beside if against else {}),
         churn=Churn(30, 1, (example,), 20.0, 22.0) if against else None,
+        learned=Excess(0.01, 8000, 1000) if against else None,
         changed={"train.recipe.steps": ("1200", "150")} if against else {},
     )  # fmt: skip

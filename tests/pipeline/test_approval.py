@@ -47,7 +47,7 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     told = {row[0]: row[1:] for line in lines if line.startswith("|") for row in [cells(line)]}
     assert lines[0] == "**Version 2** of orders, of 2026-01-02 00:00 UTC, beside version 1, which serves."
     assert lines[2].startswith(
-        "The gates say **passed**: as good as version 1 by collapse, recall, recall\\_floor"
+        "The gates say **passed**: as good as version 1 by collapse, learned, recall, recall\\_floor"
     )
     assert told["Gate"][:4] == ["Level", "Outcome", "Version 2", "Version 1"]
     assert told["recall"] == [

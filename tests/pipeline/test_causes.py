@@ -12,7 +12,7 @@ import pytest
 from pipeline.config.dataset import Dataset
 from pipeline.config.gates import Gates
 from pipeline.detection.features import Features
-from pipeline.evaluation import Difference, decide
+from pipeline.evaluation import Difference, Excess, decide
 from pipeline.evaluation.measurement import constant, far
 
 from .evidence_data import evidence_of
@@ -84,10 +84,14 @@ def test_columns_of_another_scale_are_those_far_outside_of_what_the_champion_lea
             {"far": ("a", "b", "c", "d")},
             "most values of the newest days lie far outside of all that the champion learned: a, b, c and 1 more; look whether",
         ),
+        (
+            {"learned": Excess(0.31, 8000, 1000)},
+            "it learned many odd ones, at least 26% of its records: their values go together as in no record held out",
+        ),
     ],
 )
 def test_what_the_records_say_comes_before_what_the_training_may_have_been(
-    seen: dict[str, tuple[str, ...]], words: str
+    seen: dict[str, Any], words: str
 ) -> None:
     """Neither more steps nor a look at curves would mend it."""
     usual = evidence_of(recall=0.1)
@@ -96,6 +100,14 @@ def test_what_the_records_say_comes_before_what_the_training_may_have_been(
     assert decide(refused, Gates()).outcome == "refuse"
     assert not decide(refused, Gates()).cause.startswith(words)
     assert decide(replace(refused, **seen), Gates()).cause.startswith(words)
+
+
+def test_no_setting_explains_records_that_are_not_those_held_out() -> None:
+    """Settings that differ are named first but there."""
+    settings = evidence_of()
+    assert settings.changed
+    odd = replace(settings, learned=Excess(0.31, 8000, 1000))
+    assert decide(odd, Gates()).cause.startswith("it learned many odd ones")
 
 
 def test_a_first_version_of_columns_that_do_not_vary_says_so() -> None:

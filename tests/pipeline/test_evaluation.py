@@ -28,7 +28,8 @@ from pipeline.config.gates import Gates
 from pipeline.detection.calibration import Calibration
 from pipeline.detection.detector import Detector
 from pipeline.evaluation import Churn, Decision, Difference, Evidence, Share, decide
-from pipeline.evaluation.contenders import Contender
+from pipeline.evaluation.contenders import Contender, Offered
+from pipeline.evaluation.differences import excess
 from pipeline.evaluation.injection import gross, injected
 from pipeline.evaluation.measurement import measure, unshared
 from pipeline.evaluation.told import measured_by, rows, told
@@ -174,6 +175,93 @@ def test_a_worse_challenger_is_refused_for_the_right_reason(
     assert gates <= failed(decision), decision.sentence
     assert words in decision.cause, decision.sentence
     assert decision.sentence.startswith("refused: ")
+
+
+def offered_to(records: pa.Table, held: HeldOut, trained: Trained, batch_ids: list[str]) -> Evidence:
+    """The evidence for a model that is offered these records, beside a good one."""
+    one, other = replace(trained("other seed"), version=2), trained("good")
+    days, now = ("2026-01-01", "2026-01-10"), datetime.now(UTC)
+    return measure(
+        PAYMENTS, held, one, other, batches=days, at=now, offered=Offered(records, tuple(batch_ids))
+    )
+
+
+@pytest.fixture(scope="module")
+def days(feed: pa.Table) -> list[str]:
+    found: list[str] = pc.unique(feed[BATCH_ID]).to_pylist()
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("share", "fails"), [(0.0, False), (0.05, False), (0.3, True)])
+def test_records_that_are_not_those_held_out_beside_them_are_known_by_the_champion(
+    learned: pa.Table, held: HeldOut, trained: Trained, days: list[str], share: float, fails: bool
+) -> None:
+    """Whatever a training made of them: the challenger itself is as good as the champion."""
+    evidence = offered_to(mixed(learned, share, 3), held, trained, days)
+    decision = decide(evidence, Gates())
+    assert ("learned" in failed(decision)) == fails, decision.sentence
+    assert evidence.learned
+    assert evidence.learned.least <= share
+    if fails:
+        assert failed(decision) == {"learned"}
+        assert decision.cause.startswith("it learned many odd ones, at least ")
+
+
+def test_an_event_and_a_new_regime_are_in_both_alike(
+    learned: pa.Table, held: HeldOut, trained: Trained, days: list[str]
+) -> None:
+    """Half of the days are of values that the champion does not know to go together. Where the contamination
+    is in the batches themselves it is held out, too, and nothing is said."""
+    since = days[5]
+
+    def changed(table: pa.Table) -> pa.Table:
+        new = pc.greater_equal(table[BATCH_ID], since)
+        model = modelled(PAYMENTS)
+        odd = shuffled(table.select(model), 4)
+        columns = {
+            n: pc.if_else(new, odd[n].combine_chunks(), table[n].combine_chunks()) if n in model else table[n]
+            for n in table.column_names
+        }
+        return pa.table(columns)
+
+    both = offered_to(changed(learned), held_out(changed(held.records)), trained, days)
+    assert both.learned
+    assert both.learned.value < both.learned.chance
+    alone = offered_to(changed(learned), held, trained, days)
+    assert "learned" in failed(decide(alone, Gates()))
+
+
+def test_only_the_batches_that_a_training_read_are_compared(
+    learned: pa.Table, held: HeldOut, trained: Trained, days: list[str]
+) -> None:
+    """A version of last week is not blamed for what came since."""
+    early = learned.filter(pc.less(learned[BATCH_ID], days[3]))
+    evidence = offered_to(early, held, trained, days[:3])
+    assert evidence.learned
+    n_beside = pc.sum(pc.less(held.records[BATCH_ID], days[3])).as_py()
+    assert (evidence.learned.n, evidence.learned.n_others) == (early.num_rows, n_beside)
+
+
+def test_chance_is_exceeded_once_in_a_hundred_and_a_share_hardly_ever_overstated() -> None:
+    """Records of a day are alike; keys part them. 3,000 drawings: fifteen in a thousand would be seen by
+    chance once in a hundred such tests."""
+    random = np.random.default_rng(1)
+    too_many = overstated = 0
+    for _ in range(3_000):
+        day = np.repeat(random.normal(0, 5, 10), 120)
+        records = day + random.normal(0, 1, len(day))
+        is_held = random.random(len(day)) < 0.2
+        offered, beside = records[~is_held], records[is_held]
+        found = excess(offered, beside)
+        odd = np.where(random.random(len(offered)) < 0.3, 100.0, offered)
+        spoiled = excess(odd, beside)
+        assert found
+        assert spoiled
+        too_many += found.least > 0
+        overstated += spoiled.least > (odd == 100.0).mean()
+    assert too_many / 3_000 < 0.015
+    assert overstated / 3_000 < 0.015
+    assert excess(np.empty(0), np.ones(3)) is None
 
 
 def test_an_equal_challenger_passes_and_a_better_one(judged: Callable[..., Evidence]) -> None:
