@@ -1,7 +1,7 @@
 """From what was measured to whether a challenger may serve: each gate with its value, bound and reason.
 
 Belongs here: bounds, and chance. Does not: measuring (measurement.py), what is likely behind a failure
-(cause.py), or promoting (steps/).
+(cause.py), the gates that need verdicts (by_verdicts.py), or promoting (steps/).
 
 Chance is allowed for at every bound: a gate fails only where the value is beyond it by Z standard errors, or
 where the whole interval is. A gate that cannot be judged says why and refuses nobody, or a small team's first
@@ -13,18 +13,19 @@ does not serve. One whose threshold lies above nearly all anomalies does, and ev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from pipeline.config.gates import Band, Gates
+from pipeline.evaluation.by_verdicts import confirmed, kept, precision
+from pipeline.evaluation.case import FEWEST_HELD, Case, either, percent, said
 from pipeline.evaluation.cause import DISTINCT, likely_cause, named, ways_out
-from pipeline.evaluation.decision import Decision, Finding, Verdict
-from pipeline.evaluation.evidence import Difference, Evidence, Measured, Ratio, Share, Z
+from pipeline.evaluation.decision import Decision, Finding
+from pipeline.evaluation.evidence import Difference, Evidence, Ratio, Share, Z
 
-FEWEST_HELD, FEWEST_RECENT, FEWEST_JUDGED, FEWEST_FLAGS = 100, 100, 20, 20
+FEWEST_RECENT, FEWEST_FLAGS = 100, 20
 WIDER = 3.0  # margin of a single kind of anomaly, in margins of all
 
-BY_CHANCE = "outside the bound, but within chance"
 EXPLAINED = ("recall_floor", "churn", "seed_variance", "cost", "kept")  # gates whose reason says what to do
 
 
@@ -34,7 +35,7 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
     A required gate that fails refuses; else the decision waits until the shadow is as long as asked.
     """
     findings = tuple(
-        replace(judge(_Case(evidence, gates)), gate=name, level=level)
+        replace(judge(Case(evidence, gates)), gate=name, level=level)
         for name, judge in GATES.items()
         if (level := getattr(gates, name).level) != "off"
     )
@@ -51,65 +52,12 @@ def decide(evidence: Evidence, gates: Gates, *, shadow_days: float = 0) -> Decis
     return Decision("refuse", against, findings, cause, ways, evidence.incomparable)
 
 
-@dataclass(frozen=True)
-class _Case:
-    """What a gate judges by. one, other: the challenger, and the champion or the version in its place."""
-
-    evidence: Evidence
-    gates: Gates
-
-    @property
-    def one(self) -> Measured:
-        return self.evidence.challenger
-
-    @property
-    def other(self) -> Measured | None:
-        return self.evidence.champion
-
-    @property
-    def rival(self) -> str:
-        return self.evidence.rival
-
-    @property
-    def uncompared(self) -> str:
-        """Why there is no comparison with a champion."""
-        if self.other is None:
-            return self.evidence.incomparable or "no champion serves yet"
-        return self.few if self.evidence.n_holdout < FEWEST_HELD else ""
-
-    @property
-    def few(self) -> str:
-        """Why too little is held out to tell."""
-        if not self.evidence.holdout:
-            return "no records are held out from both versions (promote.holdout)"
-        return f"only {self.evidence.n_holdout} records are held out, {FEWEST_HELD} are needed"
-
-
-def _said(verdict: Verdict, why: str = "", *, value: str = "", beside: str = "", bound: str = "") -> Finding:
-    """Return a finding; `decide` adds the gate and its level."""
-    return Finding("", "off", verdict, value, beside, bound, why)
-
-
-def _either(
-    fails: bool, why: str, *, value: str, beside: str = "", bound: str, outside: bool = False, note: str = ""
-) -> Finding:
-    """Return a failure with its reason, or a pass, with a note where the value seems to contradict it.
-
-    Args:
-        outside: the value itself is beyond the bound, whatever chance allows.
-        note: of a pass.
-    """
-    if fails:
-        return _said("failed", why, value=value, beside=beside, bound=bound)
-    return _said("passed", BY_CHANCE if outside else note, value=value, beside=beside, bound=bound)
-
-
-def _collapse(case: _Case) -> Finding:
+def _collapse(case: Case) -> Finding:
     least, one = case.gates.collapse.least, case.one
     why = f"a gross error scores above an ordinary record only {one.gross:.0%} of the time"
     if one.distinct < DISTINCT:
         why = "nearly every record has the same score, or none"
-    return _either(
+    return either(
         one.distinct < DISTINCT or one.gross < least,
         why,
         value=f"{one.gross:.0%}",
@@ -118,102 +66,102 @@ def _collapse(case: _Case) -> Finding:
     )
 
 
-def _learned(case: _Case) -> Finding:
+def _learned(case: Case) -> Finding:
     """Judge whether a training read what is there: keys alone decide what of a batch is held out."""
     found, most = case.evidence.learned, case.gates.learned.most
     if case.uncompared or found is None:
-        return _said(
+        return said(
             "not judged", case.uncompared or "the records that its training read cannot be read again"
         )
     if min(found.n, found.n_others) < FEWEST_HELD:
         why = f"its training read {found.n:,} records, and {found.n_others:,} of the same batches are held out: {FEWEST_HELD} of each are needed"
-        return _said("not judged", why)
+        return said("not judged", why)
     why = f"at least {found.least:.1%} of the records that its training read are odder to {case.rival} than those held out of the same batches"
-    return _either(
+    return either(
         found.least > most,
         why,
-        value=_percent(found.value),
+        value=percent(found.value),
         bound=f"up to {most:.0%} passes",
         outside=found.value > most,
     )
 
 
-def _recall(case: _Case) -> Finding:
+def _recall(case: Case) -> Finding:
     one, other, margin = case.one, case.other, case.gates.recall.margin
-    found = _percent(one.recall)
+    found = percent(one.recall)
     if case.uncompared or other is None or one.recall is None:
-        return _said("not judged", case.uncompared or case.few, value=found)
+        return said("not judged", case.uncompared or case.few, value=found)
     theirs = other.recall or 0.0
     if theirs < margin:
         why = f"{case.rival} itself finds only {theirs:.0%} of the injected anomalies"
-        return _said("not judged", why, value=found, beside=_percent(other.recall))
+        return said("not judged", why, value=found, beside=percent(other.recall))
     by_kind = case.evidence.recall_differences
     kind = min(by_kind, key=lambda k: by_kind[k].value)
     single = f"{one.recall_of[kind]:.0%} of kind {kind} where {case.rival} finds {other.recall_of[kind]:.0%}"
     difference = case.evidence.differences["recall"]
     behind = _behind(difference, margin)
     whole = f"{one.recall:.0%} of the injected anomalies where {case.rival} finds {theirs:.0%}, "
-    return _either(
+    return either(
         behind or _behind(by_kind[kind], WIDER * margin),
         f"finds {whole if behind else ''}{single}",
         value=found,
-        beside=_percent(other.recall),
+        beside=percent(other.recall),
         bound=_fewer(margin),
         outside=difference.value < -margin,
         note=_within(difference, margin),
     )
 
 
-def _recall_floor(case: _Case) -> Finding:
+def _recall_floor(case: Case) -> Finding:
     """Judge whether recall at the threshold beats chance: a record must be flagged because it is altered."""
     least, above = case.gates.recall_floor.least, case.evidence.differences.get("unaltered")
     if case.one.recall is None or above is None:
-        return _said("not judged", case.few)
-    unaltered = _percent(max(0.0, case.one.recall - above.value))
+        return said("not judged", case.few)
+    unaltered = percent(max(0.0, case.one.recall - above.value))
     why = (
         f"at its threshold it finds {case.one.recall:.1%} of the injected anomalies, and flags {unaltered} of the same records "
         "unaltered; see what sets the threshold (the training's page), or let more be flagged (flag in the dataset's file)"
     )
-    return _either(
+    return either(
         above.value + Z * above.error < least,
         why,
-        value=_percent(case.one.recall),
+        value=percent(case.one.recall),
         beside=f"unaltered: {unaltered}",
         bound=f"{100 * least:g} percentage points more than unaltered pass",
         outside=above.value < least,
     )
 
 
-def _baselines(case: _Case) -> Finding:
+def _baselines(case: Case) -> Finding:
     margin, known, found = case.gates.baselines.margin, case.evidence.baselines, case.one.ranked_recall
     if found is None or not known:
-        return _said("not judged", case.few)
+        return said("not judged", case.few)
     best = max(known, key=lambda name: known[name])
     difference = case.evidence.differences[best]
-    return _either(
+    return either(
         _behind(difference, margin),
         f"finds {found:.0%} of the injected anomalies where {best} finds {known[best]:.0%}",
-        value=_percent(found),
-        beside=f"{best}: {_percent(known[best])}",
+        value=percent(found),
+        beside=f"{best}: {percent(known[best])}",
         bound=_fewer(margin),
         outside=difference.value < -margin,
         note=_within(difference, margin),
     )
 
 
-def _negative_elbo(case: _Case) -> Finding:
+def _negative_elbo(case: Case) -> Finding:
     difference, margin = case.evidence.differences.get("negative_elbo"), case.gates.negative_elbo.margin
     value = _nats(case.one.negative_elbo)
     if case.uncompared or case.other is None:
-        return _said("not judged", case.uncompared, value=value)
+        return said("not judged", case.uncompared, value=value)
     theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nats more pass"
     if case.evidence.unshared:
         why = f"only one of the two models {named(case.evidence.unshared)}, and a density of other columns is another quantity"
-        return _said("not judged", why, value=value, beside=theirs, bound=bound)
+        return said("not judged", why, value=value, beside=theirs, bound=bound)
     if difference is None or difference.n < FEWEST_HELD:
         why = "at least one was not trained to an evidence bound, or their categories differ"
-        return _said("not judged", why, value=value, beside=theirs, bound=bound)
-    return _either(
+        return said("not judged", why, value=value, beside=theirs, bound=bound)
+    return either(
         difference.value - Z * difference.error > margin,
         f"describes the holdout worse by {difference.value:.2f} nats a record",
         value=value,
@@ -223,15 +171,15 @@ def _negative_elbo(case: _Case) -> Finding:
     )
 
 
-def _flag_rate(case: _Case) -> Finding:
+def _flag_rate(case: Case) -> Finding:
     if case.one.promised_rate is None:
-        return _said("not judged", "a false-discovery rate promises no number of flags")
+        return said("not judged", "a false-discovery rate promises no number of flags")
     words = "flags {:.3g} times as many records of the newest days as promised"
     theirs = case.other.flag_rate if case.other else None
     return _in_band(case.gates.flag_rate, case.one.flag_rate, theirs, case.one.flagged.n, words, case.rival)
 
 
-def _p_values(case: _Case) -> Finding:
+def _p_values(case: Case) -> Finding:
     words = "gives p-values up to 5 % to {:.3g} times as many records as it should"
     theirs = case.other.tail_rate if case.other else None
     return _in_band(case.gates.p_values, case.one.tail_rate, theirs, case.one.in_tail.n, words, case.rival)
@@ -240,7 +188,7 @@ def _p_values(case: _Case) -> Finding:
 def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words: str, rival: str) -> Finding:
     """Fail where the whole interval is outside, and the other version is not as far out."""
     if mine is None or n < FEWEST_RECENT:
-        return _said("not judged", f"only {n} records of the newest days are held out")
+        return said("not judged", f"only {n} records of the newest days are held out")
     row = {
         "value": f"{mine.value:.2f} times",
         "beside": f"{theirs.value:.2f} times" if theirs else "",
@@ -248,33 +196,33 @@ def _in_band(band: Band, mine: Ratio | None, theirs: Ratio | None, n: int, words
     }
     outside = mine.high < band.lowest or mine.low > band.highest
     if outside and theirs and (theirs.value <= mine.value if mine.value < 1 else theirs.value >= mine.value):
-        return _said("passed", f"outside the band, but {rival} is further out", **row)
+        return said("passed", f"outside the band, but {rival} is further out", **row)
     by_value = not band.lowest <= mine.value <= band.highest
-    return _either(outside, words.format(mine.value), outside=by_value, **row)
+    return either(outside, words.format(mine.value), outside=by_value, **row)
 
 
-def _churn(case: _Case) -> Finding:
+def _churn(case: Case) -> Finding:
     churn, most = case.evidence.churn, case.gates.churn.most
     if churn is None or churn.either < FEWEST_FLAGS:
         n_flags = churn.either if churn else 0
-        return _said("not judged", case.uncompared or f"only {n_flags} flags in the newest days")
+        return said("not judged", case.uncompared or f"only {n_flags} flags in the newest days")
     share = Share(churn.differ, churn.either)
     why = f"{churn.differ} of {churn.either} flags of the newest days come from only one of the two versions: reviewers will see other records"
-    return _either(
+    return either(
         share.interval(Z)[0] > most,
         f"{why}; look at the examples (vaewatch compare)",
-        value=_percent(share.value),
+        value=percent(share.value),
         bound=f"up to {most:.0%} passes",
         outside=churn.differ > most * churn.either,
     )
 
 
-def _seed_variance(case: _Case) -> Finding:
+def _seed_variance(case: Case) -> Finding:
     difference, most = case.evidence.differences.get("another seed"), case.gates.seed_variance.most
     if difference is None:
-        return _said("not judged", "no other seed was trained")
+        return said("not judged", "no other seed was trained")
     why = f"another seed moves recall by {abs(difference.value):.1%}: training has not settled"
-    return _either(
+    return either(
         abs(difference.value) - Z * difference.error > most,
         f"{why}; raise train.recipe.steps or n_members",
         value=f"{100 * abs(difference.value):.1f} points",
@@ -283,12 +231,12 @@ def _seed_variance(case: _Case) -> Finding:
     )
 
 
-def _cost(case: _Case) -> Finding:
+def _cost(case: Case) -> Finding:
     most, value = case.gates.cost.most, f"{case.one.cpu_us:.1f} µs"
     if case.other is None or not case.other.cpu_us:
-        return _said("not judged", case.uncompared, value=value)
+        return said("not judged", case.uncompared, value=value)
     times = case.one.cpu_us / case.other.cpu_us
-    return _either(
+    return either(
         times > most,
         f"scoring a record costs {times:.1f} times as much; look at train.recipe",
         value=value,
@@ -297,57 +245,7 @@ def _cost(case: _Case) -> Finding:
     )
 
 
-def _precision(case: _Case) -> Finding:
-    return _confirmed_share(case, "precision", "of its judged flags are anomalies")
-
-
-def _confirmed(case: _Case) -> Finding:
-    return _confirmed_share(case, "confirmed", "of the confirmed anomalies are flagged")
-
-
-def _confirmed_share(case: _Case, what: str, words: str) -> Finding:
-    """Fail where the two intervals lie apart."""
-    if case.other is None:
-        return _said("not judged", case.uncompared)
-    mine: Share = getattr(case.one, what)
-    theirs: Share = getattr(case.other, what)
-    row = {"value": _counted(mine), "beside": _counted(theirs), "bound": "as many pass"}
-    if (n := min(mine.n, theirs.n)) < FEWEST_JUDGED:
-        fewer = case.one if mine.n == n else case.other
-        flagged = f"judged records that version {fewer.version} flags"
-        counted = flagged if what == "precision" else "confirmed anomalies"
-        return _said("not judged", _more(case, n, counted), **row)
-    apart = mine.interval(Z)[1] < theirs.interval(Z)[0]
-    why = f"{mine.value:.0%} {words}, {theirs.value:.0%} under {case.rival}"
-    return _either(apart, why, outside=mine.hits * theirs.n < theirs.hits * mine.n, **row)
-
-
-def _more(case: _Case, n: int, counted: str) -> str:
-    """Say how many more verdicts let a gate be judged that counts n records of the holdout so far."""
-    if not (share := case.evidence.holdout):
-        return case.few
-    more = FEWEST_JUDGED - n
-    return (
-        f"the holdout has {n} of the {counted}, and {more} more are needed: about {round(more / share):,} more such "
-        f"verdicts, as it has {100 * share:.3g} % of all records"
-    )
-
-
-def _kept(case: _Case) -> Finding:
-    if case.uncompared:
-        return _said("not judged", case.uncompared)
-    lost = [one for one in case.evidence.lost if one not in case.gates.kept.allowed]
-    named = f"{', '.join(lost[:5])}{'…' * (len(lost) > 5)}"
-    why = f"it finds confirmed anomalies ordinary that {case.rival} flags: {named}"
-    return _either(
-        bool(lost),
-        f"{why}; to accept that, list them in promote.gates.kept.allowed",
-        value=str(len(lost) or "none"),
-        bound="none passes, except those in promote.gates.kept.allowed",
-    )
-
-
-GATES: Mapping[str, Callable[[_Case], Finding]] = MappingProxyType({
+GATES: Mapping[str, Callable[[Case], Finding]] = MappingProxyType({
     "collapse": _collapse,
     "learned": _learned,
     "recall": _recall,
@@ -359,9 +257,9 @@ GATES: Mapping[str, Callable[[_Case], Finding]] = MappingProxyType({
     "churn": _churn,
     "seed_variance": _seed_variance,
     "cost": _cost,
-    "precision": _precision,
-    "confirmed": _confirmed,
-    "kept": _kept,
+    "precision": precision,
+    "confirmed": confirmed,
+    "kept": kept,
 })  # in the order in which they are shown
 
 
@@ -379,13 +277,5 @@ def _fewer(margin: float) -> str:
     return f"up to {100 * margin:g} percentage points fewer pass"
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
-
-
 def _nats(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} nats"
-
-
-def _counted(share: Share) -> str:
-    return f"{share.hits} of {share.n}"

@@ -65,8 +65,9 @@ class Window:
     def among(self, batch_ids: Collection[str]) -> Window:
         """Return what it holds of these batches alone."""
         batches = tuple(batch for batch in self.batches if batch.batch_id in batch_ids)
+        kept = {batch.batch_id for batch in batches}
         odd, normal = (
-            tuple(record for record in records if record[0] in {batch.batch_id for batch in batches})
+            tuple(record for record in records if record[0] in kept)
             for records in (self.left_out, self.normal)
         )
         n_records = sum(batch.n_accepted for batch in batches)
