@@ -32,7 +32,7 @@ UV := uv==0.13.8
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-install: $(STAMP) ## .venv with everything, from the hashed lock (about two minutes; again: at once)
+install: $(STAMP) ## .venv with everything, from the hashed lock (about three minutes; again: at once)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vaewatch needs Python 3.11 or newer: make PYTHON=python3.12 install")'

@@ -161,6 +161,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
     """Print the records of one batch that were set aside.
 
     First how many for each reason, then each record with its reasons and its values, the blamed ones first.
+    Of a refused batch nothing was published: its records are where they landed.
     """
     out = console()
     out.print(
@@ -183,4 +184,8 @@ def print_set_aside(found: dict[str, Any]) -> None:
         out.print(f"the first {len(found['records'])} of {found['n_set_aside']:,}; more: --limit")
     if is_cut:
         out.print("what ends in … is cut; whole: --json")
-    out.print(f"report: {found['report']}")
+    if found["status"] == "refused":
+        out.print(
+            f"its records are published nowhere; they are where they landed: {', '.join(found['files'])}"
+        )
+    out.print(f"its contract's page: {found['report']}")

@@ -108,7 +108,7 @@ def _recall(case: Case) -> Finding:
         beside=percent(other.recall),
         bound=_fewer(margin),
         outside=difference.value < -margin,
-        note=_within(difference, margin),
+        note=_within(one.recall, theirs, margin),
     )
 
 
@@ -145,7 +145,7 @@ def _baselines(case: Case) -> Finding:
         beside=f"{best}: {percent(known[best])}",
         bound=_fewer(margin),
         outside=difference.value < -margin,
-        note=_within(difference, margin),
+        note=_within(found, known[best], margin),
     )
 
 
@@ -154,7 +154,7 @@ def _negative_elbo(case: Case) -> Finding:
     value = _nats(case.one.negative_elbo)
     if case.uncompared or case.other is None:
         return said("not judged", case.uncompared, value=value)
-    theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nats more pass"
+    theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nat{'s' * (margin != 1)} more pass"
     if case.evidence.unshared:
         why = f"only one of the two models {named(case.evidence.unshared)}, and a density of other columns is another quantity"
         return said("not judged", why, value=value, beside=theirs, bound=bound)
@@ -267,9 +267,9 @@ def _behind(difference: Difference, margin: float) -> bool:
     return difference.value + Z * difference.error < -margin
 
 
-def _within(difference: Difference, margin: float) -> str:
-    """Say by how much fewer a version finds, where that shows in the values beside each other."""
-    points = f"{-100 * difference.value:.1f}"
+def _within(mine: float, theirs: float, margin: float) -> str:
+    """Say by how much fewer a version finds, as the values beside each other show it."""
+    points = f"{round(100 * theirs, 1) - round(100 * mine, 1):.1f}"
     return f"behind by {points} points, within the margin of {100 * margin:g}" if float(points) > 0 else ""
 
 

@@ -195,7 +195,7 @@ def _measured_on(evidence: Mapping[str, Any]) -> str:
     seen = "neither has seen" if evidence["champion"] else "it has not seen"
     held = f"{evidence['n_holdout']:,} held-out records that {seen}, {evidence['n_recent']:,} of them of the newest days"
     return (
-        f"{held} (seven, or those of its shadow); flags are compared on {evidence['n_newest']:,} records of these days, "
+        f"{held} (seven, or those of its shadow); flags are compared on {evidence['n_newest']:,} records drawn from these days, "
         f"held out or not; all from batches {evidence['first_batch']} to {evidence['last_batch']}"
     )
 

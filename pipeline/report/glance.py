@@ -51,7 +51,7 @@ def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str,
     flagged = sum(one.measures.n_flagged for one in scored)
     expected = sum(one.measures.expected_flagged for one in scored)
     batches = "the newest batch" if len(scored) == 1 else f"{len(scored)} batches"
-    lines = [f"{flagged:,} records flagged in {batches} where {expected:,.0f} are expected"]
+    lines = [f"{flagged:,} records flagged in {batches} where {expected:,.0f} are expected of normal records"]
     doubted = [one for one in scored if one.batch_id in headlines]
     if doubted:
         worst = max(doubted, key=lambda one: one.measures.n_flagged - one.measures.expected_flagged)

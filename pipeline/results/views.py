@@ -122,6 +122,7 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
         "n_read": state.n_read,
         "n_set_aside": state.n_set_aside,
         "set_aside": state.set_aside,
+        "files": state.files,
         "report": str(here.page(dataset, batch_id) / "index.html"),
         "records": rows,
     }

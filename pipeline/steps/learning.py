@@ -153,8 +153,8 @@ def follow(
 ) -> Callable[[Progress], None]:
     """Show how the two fits go, or say it at every fifth of each one's steps.
 
-    The second fit is the one that will serve. After it the critic is trained, silently and for as long as a
-    fit, which is said either way.
+    After the first one, thresholds are calibrated. The second fit is the one that will serve. After it the
+    critic is trained, silently and for as long as a fit. Both are said either way.
     """
     has_critic = dataset.train.recipe.get("critic_steps") != 0
     last, trained = 0, "trained"
@@ -168,7 +168,11 @@ def follow(
         elif PARTS * last // now.steps < PARTS * now.step // now.steps:
             say(f"{trained} {now.step:,} of {now.steps:,} steps, loss {now.loss:.2f} nats a record")
         last = now.step
-        if has_critic and trained == AGAIN and now.step == now.steps:
+        if now.step < now.steps:
+            return
+        if trained != AGAIN:
+            say("calibrating, by records that it has not learned")
+        elif has_critic:
             say(
                 "learning to tell which cell of a record is wrong, for the reasons; this takes about as long as a fit"
             )

@@ -58,7 +58,10 @@ def amount(dataset: Dataset, window: Window) -> str:
     """
     n_held = round(window.n_records * dataset.promote.holdout)
     n_learned = min(window.n_records - n_held, dataset.train.max_records)
-    said = f"training on about {n_learned:,} of {window.n_records:,} records of {len(window.batches)} batches"
+    days = (
+        f"{len(window.batches)} batches of the newest {dataset.train.window_days:g} days (train.window_days)"
+    )
+    said = f"training on about {n_learned:,} of {window.n_records:,} records in {days}"
     return f"{said}; about {n_held:,} are kept for comparing versions" if n_held else said
 
 

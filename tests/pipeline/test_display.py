@@ -34,6 +34,7 @@ def batch(batch_id: str, **said: Any) -> dict[str, Any]:
         "is_odd": False,
         "notes": [],
         "set_aside": {},
+        "files": ["shop/a.parquet"],
         **said,
     }
 
@@ -182,7 +183,7 @@ def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
         "passed 2026-02-01 02:00 UTC: as good as version 1 by",
         "note recall_floor: at its threshold it finds 0.2% of the injected anomalies",
         "measured on 1,000 held-out records that neither has seen, 500 of them of the newest days",
-        "flags are compared on 5,000 records of these days, held out or not",
+        "flags are compared on 5,000 records drawn from these days, held out or not",
         "shifted 70.0% 72.0%",
     ):
         assert words in said
@@ -202,7 +203,7 @@ def test_a_value_that_is_missing_is_called_so(capsys: pytest.CaptureFixture[str]
         "record": {"country": None, "amount": 3.5},
     }
     nightly.print_set_aside({
-        "batch_id": "b", "status": "scored", "n_set_aside": 1, "n_read": 9, "reason": "", "records": [record], "report": "p",
+        "batch_id": "b", "status": "scored", "n_set_aside": 1, "n_read": 9, "reason": "", "records": [record], "files": ["a.parquet"], "report": "p",
         "set_aside": {},
     })  # fmt: skip
     assert "country missing, amount 3.5" in capsys.readouterr().out
@@ -222,6 +223,14 @@ def test_why_records_were_set_aside_is_told_before_what_is_in_them(
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:4] == ["1,300  pattern:currency", "2  not_in_set:a", "pattern:currency  row 7, k7"]
     assert lines[4].startswith("currency ??, column_0 0, ")
+
+
+def test_of_a_refused_batch_it_is_told_where_its_records_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it was published; whoever looks for a record looks in the files."""
+    nightly.print_set_aside(batch("b", records=[], report="p", set_aside={"missing_value:at": 879}))
+    assert "they are where they landed: shop/a.parquet" in " ".join(capsys.readouterr().out.split())
+    nightly.print_set_aside(batch("b", status="scored", records=[], report="p"))
+    assert "landed" not in capsys.readouterr().out
 
 
 def test_a_command_is_printed_as_it_was_typed(

@@ -39,7 +39,7 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
     assert glance(here, payments, 30) == Glance({}, ())
     measured(here, "2026-01-27", 20, MANY)
     (line,) = glance(here, payments, 30).lines
-    assert line == "20 records flagged in the newest batch where 20 are expected"
+    assert line == "20 records flagged in the newest batch where 20 are expected of normal records"
     measured(here, "2026-01-28", 354, FLOOD, MANY)
     measured(here, "2026-01-29", 400)
     measured(here, "2026-01-30", 26, HALF)
@@ -51,7 +51,7 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
         "2026-01-28": "Far more is odd than usual: look at these flags together",
         "2026-01-30": "Look before you rely on these flags",
     }
-    assert found.lines[0] == "800 records flagged in 4 batches where 80 are expected"
+    assert found.lines[0] == "800 records flagged in 4 batches where 80 are expected of normal records"
     assert found.lines[1] == "look first at: vaewatch report payments 2026-01-28"
     assert "vaewatch review groups payments" in found.lines[2]
     assert glance(here, payments, 2).lines[0].startswith("26 records flagged in the newest batch")

@@ -10,6 +10,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.steps.learning import follow
 from vae_core import Progress
 
+CALIBRATING = "calibrating, by records that it has not learned"
 CRITIC = (
     "learning to tell which cell of a record is wrong, for the reasons; this takes about as long as a fit"
 )
@@ -36,10 +37,11 @@ def test_each_fifth_of_a_fit_is_said_once_and_the_second_fit_by_its_name() -> No
     tell = follow(dataset(), said.append, None)
     for progress in [*steps(1010), *steps(1010)]:
         tell(progress)
-    assert len(said) == 11
+    assert len(said) == 12
     assert said[0] == "trained 225 of 1,010 steps, loss 3.14 nats a record"
     assert said[4] == "trained 1,010 of 1,010 steps, loss 3.14 nats a record"
-    assert said[5].startswith("trained again, with the records for calibration: 225 of 1,010 steps")
+    assert said[5] == CALIBRATING
+    assert said[6].startswith("trained again, with the records for calibration: 225 of 1,010 steps")
 
 
 def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
@@ -50,12 +52,15 @@ def test_a_fit_of_few_steps_is_said_when_it_ends() -> None:
         tell(progress)
     assert said == [
         "trained 20 of 20 steps, loss 3.14 nats a record",
+        CALIBRATING,
         "trained again, with the records for calibration: 20 of 20 steps, loss 3.14 nats a record",
         CRITIC,
     ]
 
 
-@pytest.mark.parametrize(("recipe", "said_after"), [({}, [CRITIC]), ({"critic_steps": 0}, [])])
+@pytest.mark.parametrize(
+    ("recipe", "said_after"), [({}, [CALIBRATING, CRITIC]), ({"critic_steps": 0}, [CALIBRATING])]
+)
 def test_what_comes_after_the_fits_is_said_beside_a_bar_too(
     recipe: dict[str, Any], said_after: list[str]
 ) -> None:
