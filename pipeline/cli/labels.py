@@ -123,10 +123,10 @@ def undo(
     withdraw them.
     """
     from pipeline.installation import Installation
-    from pipeline.review import judging, queue
+    from pipeline.review import acts, judging, queue
 
     ledger, who = Installation().ledger, by or getpass.getuser()
-    done = judging.undo(ledger, act or judging.newest_act(ledger, by=who) or "", by=who)
+    done = judging.undo(ledger, act or acts.newest(ledger, by=who) or "", by=who)
     if as_json:
         return print_json(done)
     n = len(done.anomaly_ids)

@@ -1,8 +1,9 @@
 """Saying what a record is, taking it back, and claiming a record while looking at it.
 
 Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to
-(pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py). A writer locks
-before it reads: of two people who judge at once, the second sees what the first said, and both verdicts stay.
+(pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py), or what an act is
+called (acts.py). A writer locks before it reads: of two people who judge at once, the second sees what the
+first said, and both verdicts stay.
 """
 
 from __future__ import annotations
@@ -160,32 +161,6 @@ def no_act(act: str) -> str:
         f"nothing was undone: there is no act {act[:60]!r}; acts are named where a verdict is given, and in "
         "the history that `vaewatch review export DATASET FILE --history` writes; without a name your newest is taken back"
     )
-
-
-def newest_act(ledger: Ledger, *, by: str) -> str | None:
-    """Return what `undo` would take back next for a reviewer: the newest act that still holds in part."""
-    withdrawn = verdicts.alias()
-    query = (
-        sa
-        .select(verdicts.c.act)
-        .outerjoin(withdrawn, withdrawn.c.withdraws == verdicts.c.number)
-        .where(
-            verdicts.c.by == by,
-            verdicts.c.act != "",
-            verdicts.c.verdict != WITHDRAWN,
-            withdrawn.c.number.is_(None),
-        )
-        .order_by(verdicts.c.number.desc())
-    )
-    with ledger.transaction() as connection:
-        return connection.execute(query.limit(1)).scalar_one_or_none()
-
-
-def datasets(ledger: Ledger, act: str) -> set[str]:
-    """Return the datasets that an act is about."""
-    query = sa.select(verdicts.c.dataset).where(verdicts.c.act == without_nul(act)).distinct()
-    with ledger.transaction() as connection:
-        return set(connection.execute(query).scalars()) if act else set()
 
 
 def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> Claim:

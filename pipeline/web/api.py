@@ -17,6 +17,7 @@ from starlette.responses import FileResponse
 
 from pipeline.results import export
 from pipeline.review import (
+    acts,
     compare,
     disagreements,
     effects,
@@ -50,6 +51,7 @@ from pipeline.web.shapes import (
     Said,
     Saying,
     Text,
+    Undone,
     read_place,
 )
 
@@ -267,18 +269,18 @@ def say_of_group(request: Request, said: GroupSaying, reviewer: Known) -> Said:
     return _said(request, given, given.anomaly_ids)
 
 
+@router.get("/acts/newest")
+def newest_act(request: Request) -> acts.Act:
+    """One's newest act of which something still holds: what would be taken back next."""
+    return scope.newest_act(request)
+
+
 @router.post("/acts/{act}/undo")
-def undo(request: Request, act: str, reviewer: Known) -> Said:
+def undo(request: Request, act: str, reviewer: Known) -> Undone:
     """Take back what was said in one act."""
-    done = judging.undo(request.app.state.here.ledger, scope.act(request, act), by=reviewer.name)
-    return _said(request, done, done.anomaly_ids)
-
-
-@router.post("/undo")
-def undo_newest(request: Request, reviewer: Known) -> Said:
-    """Take back one's newest act of which something still holds."""
-    done = judging.undo(request.app.state.here.ledger, scope.act(request), by=reviewer.name)
-    return _said(request, done, done.anomaly_ids)
+    meant = scope.act(request, act)
+    done = judging.undo(request.app.state.here.ledger, meant.act, by=reviewer.name)
+    return Undone(**vars(_said(request, done, done.anomaly_ids)), what=meant.what)
 
 
 @router.post("/records/{anomaly_id}/claim")

@@ -112,17 +112,19 @@ def release(
 def undo(
     request: Request,
     reviewer: Known,
-    act: Said = "",
+    act: Said,
     page: Annotated[Page, Form()] = "queue",
     query: Annotated[str, Form()] = "",
     anomaly_id: Annotated[str, Form()] = "",
 ) -> Response:
-    """Take back an act, by default one's newest."""
-    ledger = request.app.state.here.ledger
-    done = judging.undo(ledger, scope.act(request, act), by=reviewer.name)
-    n, holds = len(done.anomaly_ids), in_words(queue.states(ledger, done.anomaly_ids).values())
+    """Take back an act."""
+    ledger, meant = request.app.state.here.ledger, scope.act(request, act)
+    done = judging.undo(ledger, meant.act, by=reviewer.name)
+    if not done.anomaly_ids:
+        return _back(request, page, query, anomaly_id, told=f"taken back already: {meant.what}")
+    holds = in_words(queue.states(ledger, done.anomaly_ids).values())
     now = f"; now: {holds}" if holds else ""
-    return _back(request, page, query, anomaly_id, told=f"withdrawn: {n:,} verdict{'s' * (n != 1)}{now}")
+    return _back(request, page, query, anomaly_id, told=f"withdrawn: {meant.what}{now}")
 
 
 @router.post("/rules")

@@ -15,7 +15,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.misread import meant
-from pipeline.review import judging, queue, record, suppression
+from pipeline.review import acts, judging, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Whole
 from pipeline.storage.ledger import Ledger
@@ -95,12 +95,26 @@ def write_records(request: Request, anomaly_ids: Sequence[str]) -> None:
     write(request, *queue.datasets(_ledger(request), anomaly_ids), otherwise=missing)
 
 
-def act(request: Request, given: str = "") -> str:
-    """Return an act that may be taken back, by default the reviewer's newest; empty where there is none."""
-    ledger = _ledger(request)
-    found = given or judging.newest_act(ledger, by=known(request).name) or ""
-    write(request, *judging.datasets(ledger, found), otherwise=judging.no_act(found))
+def act(request: Request, given: str) -> acts.Act:
+    """Return an act that the reviewer may take back, as far as it is up to its datasets.
+
+    Raises:
+        NotReady: there is no such act, or it is about what they may not read.
+        HTTPException: 403, they may only read it.
+    """
+    ledger, missing = _ledger(request), judging.no_act(given)
+    write(request, *acts.datasets(ledger, given), otherwise=missing)
+    if (found := acts.one(ledger, given)) is None:
+        raise NotReady(missing)
     return found
+
+
+def newest_act(request: Request) -> acts.Act:
+    """Return the reviewer's newest act that holds, as `act` does, on datasets that they may read."""
+    by = known(request).name
+    if (found := acts.newest(_ledger(request), by=by, among=known(request).reads)) is None:
+        raise NotReady(f"{by} has no verdict that could be taken back")
+    return act(request, found)
 
 
 def rules(request: Request, dataset: str | None = None) -> list[suppression.Rule]:

@@ -192,6 +192,13 @@ class Said(judging.Judged):
 
 
 @dataclass(frozen=True)
+class Undone(Said):
+    """What was taken back."""
+
+    what: Annotated[str, Field(description="verdict, records and dataset, for people")]
+
+
+@dataclass(frozen=True)
 class Claimed(Claim):
     """Who is at a record, told to who asked."""
 

@@ -130,7 +130,7 @@ def test_a_user_filters_judges_from_the_keyboard_and_takes_it_back(
     (said,) = record.one(here.ledger, here_id(here)).verdicts
     assert (said.by, said.verdict) == ("uma", "anomaly")
     page.press("u")
-    page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
+    page.until(lambda: "withdrawn: anomaly on key-0 of payments" in page.text("#toast"))
     assert states(here) == {"open": 9}
     page.press("\ue007")  # Enter
     page.until(lambda: page.all("article.record"))

@@ -66,11 +66,11 @@ def test_records_are_judged_from_the_keyboard_and_taken_back(page: Page, here: I
     page.until(lambda: "data error: key-1" in page.text("#toast"))
     assert states(here) == {"open": 7, "anomaly": 1, "data_error": 1}
     page.press("u")
-    page.until(lambda: "withdrawn: 1 verdict; now: open" in page.text("#toast"))
+    page.until(lambda: "withdrawn: data error on key-1 of payments; now: open" in page.text("#toast"))
     page.press("k", "2")
     page.until(lambda: "normal: key-0; before: anomaly" in page.text("#toast"))
     page.press("u")
-    page.until(lambda: "withdrawn: 1 verdict; now: anomaly" in page.text("#toast"))
+    page.until(lambda: "withdrawn: normal on key-0 of payments; now: anomaly" in page.text("#toast"))
     page.press("u")
     page.until(lambda: states(here) == {"open": 9})
     assert page.faults() == []
@@ -302,6 +302,15 @@ def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, her
         "Precision 7 judged too few to tell: of 7 flagged by version 3 and judged in 1 group, 7 were" in tiles
     )
     page.press("u")
+    page.until(
+        lambda: (
+            "not said on this page: anomaly on 7 records of payments, all odd in amount↑"
+            in page.text("#toast")
+        )
+    )
+    hears_again(page)
+    assert states(here) == {"open": 2, "anomaly": 7}
+    page.press("u")
     page.until(lambda: "Backlog 9 " in page.text(".tiles"))
     assert states(here) == {"open": 9}
 
@@ -427,7 +436,7 @@ def test_the_page_works_without_a_script(
     page.until(lambda: "normal: 1 record" in page.text("#toast"))
     assert states(here) == {"open": 8, "normal": 1}
     page.all("#toast button")[0].click()
-    page.until(lambda: "withdrawn: 1 verdict" in page.text("#toast"))
+    page.until(lambda: "withdrawn: normal on key-0 of payments; now: open" in page.text("#toast"))
     assert states(here) == {"open": 9}
     page.all(".row .key")[0].click()
     page.until(lambda: page.all("article.record .part"))
@@ -450,6 +459,29 @@ def hears_again(page: Page) -> None:
     clock = "return performance.now()"
     deaf_until = page.browser.execute_script(clock) + 1000
     page.until(lambda: page.browser.execute_script(clock) > deaf_until)
+
+
+def test_u_names_what_was_not_said_on_this_page_before_it_takes_it_back(
+    page: Page, here: Installation
+) -> None:
+    """One cannot see what was said in a shell. What is said meanwhile goes first, and ends the question."""
+    ids = [row(f"key-{i}")["anomaly_id"] for i in range(6)]
+    judging.give(here.ledger, ids[4:], "normal", by="ann")
+    question = "not said on this page: normal on key-4, key-5 of payments, given 20"
+    page.press("u")
+    page.until(lambda: question in page.text("#toast"))
+    hears_again(page)
+    assert said_of(here, "key-4", "key-5") == ["normal", "normal"]
+    page.press("j", "1", "u")
+    page.until(lambda: "withdrawn: anomaly on key-0 of payments; now: open" in page.text("#toast"))
+    page.press("u")
+    page.until(lambda: question in page.text("#toast"))
+    hears_again(page)
+    page.press("u")
+    page.until(lambda: "withdrawn: normal on key-4, key-5 of payments, given 20" in page.text("#toast"))
+    assert states(here) == {"open": 9}
+    page.press("u")
+    page.until(lambda: "ann has no verdict that could be taken back" in page.text("#toast"))
 
 
 def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, here: Installation) -> None:

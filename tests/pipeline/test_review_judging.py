@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
 from pipeline.records import verdicts
 from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
-from pipeline.review import judging, queue, record
+from pipeline.review import acts, judging, queue, record
 from pipeline.review.filters import CHUNK, Filters
 from pipeline.storage.ledger import Ledger
 
@@ -129,11 +129,41 @@ def test_a_group_of_any_size_is_judged_in_statements_of_a_few_hundred(ledger: Le
     assert CHUNK <= most <= CHUNK + 10
 
 
+def test_an_act_is_named_by_its_verdict_its_records_and_their_dataset(store: Ledger) -> None:
+    """Up to three by name; of more, how many, and the group that all of them are in."""
+    rows = [row("k0", signature="fee↓"), row("k" * 99), row(f"{'a' * 24}-1", row_number=7), row("k3")]
+    put(store, rows)
+    put(store, [other := row("m0", dataset="meters")])
+    ids = [one["anomaly_id"] for one in rows]
+
+    def named(*some: str) -> str:
+        found = acts.one(store, judging.give(store, some, "data_error", by="ann").act)
+        assert found
+        return found.what
+
+    assert named(ids[0]) == "data error on k0 of payments"
+    assert named(*ids[1:3]) == f"data error on row 7 of 2026-01-30, {'k' * 40}… of payments"
+    judging.undo(store, acts.newest(store, by="ann") or "", by="ann")
+    judging.undo(store, acts.newest(store, by="ann") or "", by="ann")
+    everything = judging.give(store, [*ids, other["anomaly_id"]], "normal", by="bob").act
+    found = acts.one(store, everything)
+    assert found
+    assert found.what == "normal on 5 records of meters and payments, row 7 of 2026-01-30 and others"
+    judging.undo(store, everything, by="bob")
+    put(store, alike := [row(f"n{i}", "2026-01-31") for i in range(4)])
+    assert (
+        named(*(one["anomaly_id"] for one in alike))
+        == "data error on 4 records of payments, all odd in amount↑"
+    )
+    assert acts.one(store, "none") is None
+    assert acts.one(store, "") is None
+
+
 def test_undo_withdraws_and_deletes_nothing(store: Ledger, ids: list[str]) -> None:
     """What held before holds again, and the history shows both."""
     judging.give(store, ids[:2], "normal", by="ann")
     act = judging.give(store, ids, "anomaly", by="ann").act
-    assert judging.newest_act(store, by="ann") == act
+    assert acts.newest(store, by="ann") == act
     assert len(judging.undo(store, act, by="ann").anomaly_ids) == 6
     assert queue.counts(store, Filters())["state"] == {"open": 4, "normal": 2}
     assert judging.undo(store, act, by="ann").anomaly_ids == ()

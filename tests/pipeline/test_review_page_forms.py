@@ -43,7 +43,7 @@ def test_the_basics_work_without_a_script(browser: TestClient, here: Installatio
     assert "data error: 2 records" in answer.text
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "data_error": 2}
     undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
-    assert "withdrawn: 2 verdicts; now: open" in undone.text
+    assert "withdrawn: data error on k0, k1 of payments; now: open" in undone.text
     assert queue.counts(here.ledger, Filters())["state"] == {"open": 5}
     nothing = browser.post("/verdicts", data={"csrf": csrf(browser), "verdict": "normal"})
     assert "tick the records" in nothing.text
@@ -57,7 +57,7 @@ def test_a_form_that_overrules_a_verdict_says_which(
     answer = browser.post("/verdicts", data=form)
     assert "normal: 2 records; before: 1 expected change, 1 open; reviewers differ on 1" in answer.text
     undone = browser.post("/undo", data={"csrf": csrf(browser), "act": answer.url.params["act"]})
-    assert "withdrawn: 2 verdicts; now: 1 expected change, 1 open" in undone.text
+    assert "withdrawn: normal on k0, k1 of payments; now: 1 expected change, 1 open" in undone.text
 
 
 def test_a_notes_lines_end_alike_however_it_is_sent(
@@ -112,8 +112,13 @@ def test_a_group_is_judged_whole_or_not_at_all(
     assert "has 5 open records now, not 4" in refused.json()["detail"]
     done = browser.post("/api/groups/verdicts", json=said | {"n": 5}, headers=token).json()
     assert set(done["anomaly_ids"]) == set(ids)
+    newest = browser.get("/api/acts/newest").json()
+    assert newest["act"] == done["act"]
+    assert newest["what"] == "expected change on 5 records of payments, all odd in amount↑"
     back = browser.post(f"/api/acts/{done['act']}/undo", headers=token).json()
     assert set(back["states"].values()) == {"open"}
+    assert back["what"] == newest["what"]
+    assert browser.get("/api/acts/newest").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,8 @@ def test_who_may_not_read_a_dataset_meets_no_trace_of_it(
             answer = vera.request(method, path, headers=headers, follow_redirects=False, **asked)
             told = html.unescape(answer.text).replace("dataset 'secret'", "")  # as it was asked about
             assert not re.search("SECRET|hush|secret", told), (method, path)
-            if method == "GET" and not re.search(r"\{(anomaly_id|dataset)\}", route.path):
+            is_act = route.path == "/api/acts/newest"  # vera has another, which is not hers to read
+            if method == "GET" and not is_act and not re.search(r"\{(anomaly_id|dataset)\}", route.path):
                 assert answer.status_code in {200, 422}, (method, path, answer.text)
                 n_read += 1
             else:

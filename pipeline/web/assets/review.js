@@ -8,7 +8,10 @@
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
   const toast = one("#toast"), record = one("article.record[data-id]");
   const rows = () => all(".row");
-  let undoAct = one("#toast [name=act]")?.value || "", shown = [];
+  // What was said on this page, the newest last: `u` takes it back. What was said elsewhere, or on an earlier page, is
+  // named first, and taken back by `u` once more while that stands there.
+  const mine = [one("#toast [name=act]")?.value].filter(Boolean);
+  let offered = null;
 
   async function send(method, path, body) {
     const answer = await fetch(base + "/api" + path, {
@@ -25,7 +28,8 @@
   let fading = 0;
   function tell(text, act = "", bad = false) {
     one(".told", toast).textContent = text;
-    undoAct = act;
+    offered = null;
+    if (act && mine.at(-1) !== act) mine.push(act);
     one("form", toast).hidden = !act;
     one("[name=act]", toast).value = act;
     toast.classList.toggle("bad", bad);
@@ -40,6 +44,7 @@
   function insists(what) {
     const again = refused === what;
     refused = "";
+    offered = null;
     return again;
   }
   function taken(fault, what, opinion) {
@@ -56,7 +61,8 @@
     return `; ${word}: ${of.length === 1 ? names[of[0]] : of.sort((a, b) => count(b) - count(a)).map(state => `${count(state)} ${names[state]}`).join(", ")}`;
   }
   const wasBefore = (said, opinion) => Object.values(said.before).some(state => state !== "open" && state !== opinion) ? summed("before", said.before, said.anomaly_ids.length) : "";
-  const withdrawn = done => `withdrawn: ${done.anomaly_ids.length} verdict${done.anomaly_ids.length === 1 ? "" : "s"}${summed("now", done.states, done.anomaly_ids.length)}`;
+  const givenAt = act => `given ${act.given_at.slice(0, 16).replace("T", " ")} UTC`;
+  const withdrawn = (done, asked) => `withdrawn: ${done.what}${asked ? `, ${givenAt(asked)}` : ""}${summed("now", done.states, done.anomaly_ids.length)}`;
   const fail = (fault, what = "") => tell(`not saved${what && `: ${what}`}: ${fault.message}`, "", true);
 
   // Requests go out in the order of the keys, one after another; a key can be pressed before the last answer is there.
@@ -167,29 +173,41 @@
   }
   function undo() {
     if (!writes || leaving) return;
-    const failures = failed;
+    const failures = failed, asked = toast.hidden ? null : offered;
+    insists("");
     undoing += 1;
     inTurn(async () => {
+      let own;
       try {
         if (failed > failures) return; // what was to be taken back was not saved
-        const done = await send("POST", undoAct ? `/acts/${encodeURIComponent(undoAct)}/undo` : "/undo");
+        own = asked ? "" : mine.pop();
+        const act = asked?.act || own;
+        if (!act) return askBack(await send("GET", "/acts/newest"));
+        const done = await send("POST", `/acts/${encodeURIComponent(act)}/undo`);
         restate(done.states);
         const n = done.anomaly_ids.length;
         if (n && (record || one(".groups") || one(".tiles"))) {
           const kept = new URL(location.href);
           kept.searchParams.delete("act");
-          kept.searchParams.set("told", withdrawn(done));
+          kept.searchParams.set("told", withdrawn(done, asked));
           return leave(record && n === 1 ? `${base}/record/${done.anomaly_ids[0]}?${kept.searchParams}` : kept, true);
         }
-        tell(n ? withdrawn(done) : "nothing to undo");
+        tell(n ? withdrawn(done, asked) : `taken back already: ${done.what}`);
         if (one(".facets")) recount();
         const back = n && document.getElementById("r-" + done.anomaly_ids[0]);
         if (back) go(back);
       } catch (fault) {
         goBack();
+        if (own) mine.push(own);
         tell(`not taken back: ${fault.message}`, "", true);
       } finally { undoing -= 1; }
     });
+  }
+  function askBack(newest) {
+    rest(); // as with a claim
+    tell(`not said on this page: ${newest.what}, ${givenAt(newest)}; take it back? (u once more)`, "", true);
+    one("form", toast).hidden = false;
+    offered = newest;
   }
   // This page still hears the keys until the next one is there.
   function leave(to, replaces = false) {
