@@ -72,21 +72,39 @@ def replace_batch(
     )
     connection.execute(sa.delete(queue).where(mine, queue.c.state == "open"))
     connection.execute(sa.update(queue).where(mine).values(kind="cleared", suppressed=0))
-    this_version = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
-    connection.execute(
-        sa.delete(scorings).where(this_version, scorings.c.model_version == batch.model_version)
-    )
+    since = _take_scorings(connection, batch)
     for chunk in chunks(rows):
-        _put(connection, batch, chunk, kept)
+        _put(connection, batch, chunk, kept, since)
     if cleared:
-        connection.execute(sa.insert(scorings), cleared)
+        connection.execute(sa.insert(scorings), [_waiting(row, since) for row in cleared])
     same = (queue_batches.c.dataset == batch.dataset) & (queue_batches.c.batch_id == batch.batch_id)
     connection.execute(sa.delete(queue_batches).where(same))
     connection.execute(sa.insert(queue_batches).values(asdict(batch)))
     retally(connection, batch.dataset, [batch.batch_id])
 
 
-def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]], kept: set[str]) -> None:
+def _take_scorings(connection: sa.Connection, batch: QueueBatch) -> dict[str, datetime]:
+    """Delete what this version said of the batch's records; return when it first scored each of them."""
+    mine = (scorings.c.dataset == batch.dataset) & (scorings.c.batch_id == batch.batch_id)
+    mine &= scorings.c.model_version == batch.model_version
+    columns = (scorings.c.anomaly_id, scorings.c.scored_at)
+    since = {row.anomaly_id: row.scored_at for row in connection.execute(sa.select(*columns).where(mine))}
+    connection.execute(sa.delete(scorings).where(mine))
+    return since
+
+
+def _waiting(row: dict[str, Any], since: Mapping[str, datetime]) -> dict[str, Any]:
+    """Return a row of `scorings` with the first time that it was scored: people wait since then."""
+    return row | {"scored_at": min(row["scored_at"], since.get(row["anomaly_id"], row["scored_at"]))}
+
+
+def _put(
+    connection: sa.Connection,
+    batch: QueueBatch,
+    rows: list[dict[str, Any]],
+    kept: set[str],
+    since: Mapping[str, datetime],
+) -> None:
     ids = [row["anomaly_id"] for row in rows]
     if again := [anomaly_id for anomaly_id in ids if anomaly_id in kept]:
         connection.execute(sa.delete(queue).where(queue.c.anomaly_id.in_(again)))
@@ -96,7 +114,9 @@ def _put(connection: sa.Connection, batch: QueueBatch, rows: list[dict[str, Any]
     seen = [row if row["state"] == "open" else row | {"suppressed": 0} for row in stand]
     connection.execute(sa.insert(queue), seen)
     words = ("dataset", "anomaly_id", "model_version", "batch_id", "kind", "severity", "anomaly_score", "threshold", "scored_at")  # fmt: skip
-    connection.execute(sa.insert(scorings), [{name: row[name] for name in words} for row in rows])
+    connection.execute(
+        sa.insert(scorings), [_waiting({name: row[name] for name in words}, since) for row in rows]
+    )
 
 
 def stands(entries: Sequence[Any]) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Scoring:
     severity: float
     anomaly_score: float
     threshold: float
-    scored_at: datetime
+    scored_at: Annotated[datetime, Field(description="the first time, if it did so more than once")]
 
 
 @dataclass(frozen=True)

@@ -207,13 +207,18 @@ def as_lines(found: Review) -> Iterable[tuple[str, str]]:
     yield "recall, estimated", recall_text(found.recall)
     if found.false_negative_rate.value is not None:
         yield "missed, the false-negative rate", missed_text(found.false_negative_rate)
-    hours = found.hours_to_verdict
-    yield "time to verdict", "no verdict yet" if hours is None else f"{wait_text(hours)} (median)"
+    yield "time to verdict", _wait_line(found)
     yield (
         "agreement",
         share_text(found.agreement) if found.agreement.n else "no record has verdicts of two reviewers",
     )
     yield "reviewers", ", ".join(f"{by} {n:,}" for by, n in found.reviewers.items()) or "nobody yet"
+
+
+def _wait_line(found: Review) -> str:
+    if found.hours_to_verdict is not None:
+        return f"{wait_text(found.hours_to_verdict)} (median)"
+    return "not known: no scoring from before a verdict is kept" if found.reviewers else "no verdict yet"
 
 
 def _precision_lines(found: Review) -> Iterable[tuple[str, str]]:

@@ -201,7 +201,7 @@ scorings = sa.Table(
     sa.Column("severity", sa.Float, nullable=False),
     sa.Column("anomaly_score", sa.Float, nullable=False),
     sa.Column("threshold", sa.Float, nullable=False),
-    sa.Column("scored_at", instant, nullable=False),
+    sa.Column("scored_at", instant, nullable=False),  # first, where this version scored it again
     sa.Index("ix_scorings_batch", "dataset", "batch_id", "model_version"),
     sa.Index("ix_scorings_version", "dataset", "model_version", "kind", "severity"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -326,6 +326,32 @@ def test_a_verdict_that_was_taken_back_took_no_time(store: Ledger) -> None:
     assert again
     judging.give(store, [name], "normal", by="cid")
     assert statistics.review(store).hours_to_verdict == again
+
+
+def test_the_wait_for_a_verdict_outlives_scoring_again(store: Ledger) -> None:
+    """It is counted from the first time, whether a record was judged before or since."""
+    names = [row(f"k{i}")["anomaly_id"] for i in range(3)]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    put(store, [row(f"k{i}") for i in range(3)])
+    judging.give(store, names[:1], "anomaly", by="ann")
+    waited = statistics.review(store).hours_to_verdict
+    assert waited
+    for version in (3, 3, 4):
+        again = {"scored_at": later, "model_version": version}
+        put(store, [row(f"k{i}", **again) for i in range(2)], scored_at=later)
+        assert statistics.review(store).hours_to_verdict == waited
+    judging.give(store, names[1:2], "normal", by="ann")
+    both = statistics.review(store).hours_to_verdict
+    assert both
+    assert waited <= both < waited + 1
+
+
+def test_a_wait_that_is_not_known_is_not_told_as_no_verdict(store: Ledger) -> None:
+    """As where the only scoring that is kept came after the verdict."""
+    put(store, [row("k0", scored_at=datetime.now(UTC) + timedelta(hours=1))])
+    judging.give(store, [row("k0")["anomaly_id"]], "anomaly", by="ann")
+    told = dict(statistics.as_lines(statistics.review(store)))["time to verdict"]
+    assert told == "not known: no scoring from before a verdict is kept"
 
 
 def test_before_anything_was_judged_every_line_says_so(store: Ledger) -> None:
