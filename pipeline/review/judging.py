@@ -71,8 +71,9 @@ def give(
 ) -> Judged:
     """Add one reviewer's verdict to each of these records; earlier ones stay.
 
-    A verdict that the reviewer has already given is not written again. Records that somebody else claims are
-    left out and named, unless `anyway`; a claim does not matter where the verdict already stands.
+    A verdict that the reviewer has already given is not written again, unless with another note; without one
+    it keeps the note that it has. Records that somebody else claims are left out and named, unless `anyway`;
+    a claim does not matter where the verdict already stands.
 
     Args:
         settle: end a disagreement: what others said of these records before no longer counts.
@@ -300,9 +301,15 @@ def _entry(record: Any, verdict: str, note: str, by: str, at: datetime, act: str
 def _says_already(
     entries: Sequence[Verdict], by: str, opinion: str, note: str, *, settle: bool = False
 ) -> bool:
-    """Return whether this verdict stands; to settle, it must be the only one that does, and have settled."""
+    """Return whether this verdict stands; to settle, it must be the only one that does, and have settled.
+
+    Said again without a note it is the same, and keeps the note that it has.
+    """
     holding = standing(entries).holding
-    same = [(said.by, said.verdict, said.note) == (by, opinion, note) for said in holding]
+    same = [
+        (said.by, said.verdict) == (by, opinion) and (not note or said.note == note.replace("\0", ""))
+        for said in holding
+    ]
     return same == [True] and holding[0].settles if settle else any(same)
 
 

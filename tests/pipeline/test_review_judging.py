@@ -58,6 +58,28 @@ def test_said_twice_it_is_written_once(store: Ledger, ids: list[str]) -> None:
     again = judging.give(store, ids[:1], "normal", by="ann")
     assert again.anomaly_ids == ()
     assert len(record.one(store, ids[0]).verdicts) == 1
+
+
+def test_said_again_without_a_note_it_keeps_the_one_it_has(store: Ledger, ids: list[str]) -> None:
+    """Another note is another act; so is the note that somebody else has not written."""
+
+    def give(*some: str, by: str = "ann", note: str = "", settle: bool = False) -> tuple[str, ...]:
+        return judging.give(store, some, "anomaly", by=by, note=note, settle=settle).anomaly_ids
+
+    def holds(name: str) -> list[tuple[str, str]]:
+        return [(one.by, one.note) for one in standing(record.one(store, name).verdicts).holding]
+
+    give(*ids[:2], note="x")
+    assert give(ids[0]) == ()
+    assert give(ids[0], note="x") == ()
+    assert holds(ids[0]) == [("ann", "x")]
+    assert give(*ids[:3]) == (ids[2],)
+    assert give(ids[0], note="y") == (ids[0],)
+    assert holds(ids[0]) == [("ann", "y")]
+    assert give(ids[0], by="bob") == (ids[0],)
+    assert holds(ids[0]) == [("ann", "y"), ("bob", "")]
+    assert give(ids[1], settle=True) == (ids[1],)
+    assert give(ids[1], settle=True) == ()
     assert len(judging.give(store, ids[:1], "normal", by="ann", note="looked again").anomaly_ids) == 1
 
 
