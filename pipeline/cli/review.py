@@ -212,7 +212,7 @@ def review_stats(
     from pipeline.installation import Installation
     from pipeline.results import flagging
     from pipeline.review import statistics
-    from pipeline.review.budget import suggested
+    from pipeline.review.budget import Suggestion, suggested
     from pipeline.review.loop import log_review
 
     here = Installation()
@@ -224,7 +224,8 @@ def review_stats(
     rules = {name: flagging.changes(here.ledger, name) for name in names}
     found = statistics.review(here.ledger, dataset and here.dataset(dataset).name)
     if as_json:
-        return print_json(asdict(found) | {"budgets": budgets, "rules": rules})
+        told = {name: one for name, one in budgets.items() if isinstance(one, Suggestion)}
+        return print_json(asdict(found) | {"budgets": told, "rules": rules})
     lines = [(f"suggested budget of {name}", one.text) for name, one in budgets.items()]
     for name in names:
         lines += [(f"rule of {name}", text) for text in flagging.in_words(rules[name][:SHOWN])]

@@ -6,8 +6,8 @@ Belongs here: from verdicts in the order of severity to a budget with its interv
 A budget is a place in the order of severity: above it people look, below it they do not. Going down, each
 record that is worth the time gains one and each that is not costs one (a target of one half); the best place
 is where the sum is largest. Its interval comes from the best places in 400 resamples (percentile bootstrap,
-90 %). Causes are resampled, not records: two hundred records of one event are one witness (Davison & Hinkley
-1997, 3.8).
+90 %). Causes are resampled, not records: two hundred records of one event are one witness, and so are those
+that one press judged (Davison & Hinkley 1997, 3.8). Nothing is suggested where precision could not be told.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pipeline.numerals import number
 from pipeline.records.verdicts import NORMAL, NOT_LEARNED
 from pipeline.review.answers import kept
-from pipeline.review.estimates import Share, share_of
+from pipeline.review.estimates import FEWEST_TOLD, Share, share_of, witnesses
 from pipeline.review.filters import Unindexed
 from pipeline.storage.review_schema import queue, queue_batches, scorings, verdicts
 
@@ -31,9 +31,30 @@ if TYPE_CHECKING:
     from pipeline.installation import Installation
 
 FEWEST = 30  # verdicts; with fewer, nothing is suggested
-FEWEST_CAUSES = 10  # that they are on: a verdict on a group of fifty is one opinion
+FEWEST_CAUSES = FEWEST_TOLD  # that they are on: a verdict on a group of fifty is one opinion
 RESAMPLES = 400
+READ = ("state", "batch_id", "signature", "reviewer", "decided_at")  # of a judged record
 AS_IT_IS = 0.95  # share of today's budget; a suggestion above it is no news
+
+
+@dataclass(frozen=True)
+class TooFew:
+    """Why many verdicts suggest nothing: they are alike.
+
+    Attributes:
+        worth: independent records that say as much.
+    """
+
+    n_judged: int
+    worth: float
+
+    @property
+    def text(self) -> str:
+        told = number(self.worth, 2)
+        return (
+            f"none yet: the {self.n_judged:,} judged say as much as {told} independent record{'s' * (told != '1')}, as many "
+            f"are of one group, one batch or one press; it takes {FEWEST_CAUSES}"
+        )
 
 
 @dataclass(frozen=True)
@@ -120,8 +141,36 @@ def suggest(
     return Suggestion(now, best, min(budget(low), best), max(budget(high), best), share, n)
 
 
-def suggested(here: Installation, dataset: Dataset) -> Suggestion | None:
-    """Return what the verdicts on the serving version's flags speak for; None while they are too few.
+def causes_of(records: Sequence[tuple[str, Hashable, Hashable]]) -> list[Hashable]:
+    """Return what each record shares with those that are odd for the same reason, or judged by one press.
+
+    Args:
+        records: signature, batch and act of each. Those of one signature have one cause if they are of one
+            batch or of one act, or linked by others that are.
+    """
+    above: dict[Hashable, Hashable] = {}
+
+    def top(node: Hashable) -> Hashable:
+        while (up := above.setdefault(node, node)) != node:
+            node = above[node] = above.setdefault(up, up)
+        return node
+
+    for signature, batch, act in records:
+        above[top((signature, "batch", batch))] = top((signature, "act", act))
+    return [top((signature, "batch", batch)) for signature, batch, _ in records]
+
+
+def worth(hits: Sequence[bool], causes: Sequence[Hashable], signatures: Sequence[str]) -> float:
+    """Return how many independent records say as much: no more than causes, nor than precision counts."""
+    groups: dict[str, list[bool]] = {}
+    for signature, hit in zip(signatures, hits, strict=True):
+        groups.setdefault(signature, []).append(hit)
+    return min(len(set(causes)), witnesses([(sum(group), len(group)) for group in groups.values()]))
+
+
+def suggested(here: Installation, dataset: Dataset) -> Suggestion | TooFew | None:
+    """Return what the verdicts on the serving version's flags speak for; None while they are too few, and why
+    nothing where they are many but alike.
 
     It is found anew once something is judged or scored, another version serves, or the budget changes.
     """
@@ -152,13 +201,13 @@ def _read_from(here: Installation, dataset: str) -> tuple[object, ...]:
         return (connection.execute(newest).scalar_one(), *map(tuple, connection.execute(scored)))
 
 
-def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion | None:
+def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion | TooFew | None:
     flags = (scorings.c.model_version == version) & (scorings.c.kind == "flagged")
     same = (scorings.c.dataset == queue.c.dataset) & (scorings.c.anomaly_id == queue.c.anomaly_id)
     severity = sa.select(scorings.c.severity).where(same, flags).scalar_subquery()  # looked up one by one
     found = (
         sa
-        .select(severity.label("severity"), queue.c.state, queue.c.batch_id, queue.c.signature)
+        .select(severity.label("severity"), *(queue.c[name] for name in READ))
         .where(queue.c.state.in_([*NOT_LEARNED, *NORMAL]), Unindexed(queue.c.dataset) == dataset.name)
         .order_by(queue.c.anomaly_id)  # resamples are the same each time
     )
@@ -172,6 +221,11 @@ def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion
         judged = [(row.severity, row.state in NOT_LEARNED) for row in rows]
         if len(judged) < FEWEST:
             return None
+        # all that one press says has one time
+        causes = causes_of([(row.signature, row.batch_id, (row.reviewer, row.decided_at)) for row in rows])
+        speaks = worth([hit for _, hit in judged], causes, [row.signature for row in rows])
+        if speaks < FEWEST_CAUSES:
+            return TooFew(len(judged), speaks)
         n_flagged, n_days = (connection.execute(query).scalar_one() for query in (everything, days))
 
         def above(severity: float) -> float:
@@ -179,5 +233,4 @@ def _suggested(here: Installation, dataset: Dataset, version: int) -> Suggestion
             return n / n_flagged
 
         now = dataset.flag.review_budget or (n_flagged / n_days if n_days else 0.0)
-        causes = [(row.batch_id, row.signature) for row in rows]
         return suggest(judged, now, causes=causes, above=above) if now else None

@@ -171,8 +171,8 @@ def rules_page(
     return drafts.answer(request, drafts.typed(dataset, signature, column or [], value or [], ends_on, note))
 
 
-def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion]:
-    """Return what verdicts suggest for each dataset that still has its file."""
+def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion | budget.TooFew]:
+    """Return what verdicts suggest, or why they do not, for each dataset that still has its file."""
     found = {}
     for name in names:
         with contextlib.suppress(VaewatchError):

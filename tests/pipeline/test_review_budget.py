@@ -4,6 +4,7 @@ was looked at.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,14 +14,27 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from pipeline.cli import app as program
 from pipeline.config.dataset import Dataset
 from pipeline.config.settings import Settings
 from pipeline.installation import Installation
-from pipeline.review import judging
-from pipeline.review.budget import FEWEST, FEWEST_CAUSES, Suggestion, suggest, suggested
+from pipeline.review import judging, statistics
+from pipeline.review.budget import (
+    FEWEST,
+    FEWEST_CAUSES,
+    Suggestion,
+    TooFew,
+    causes_of,
+    suggest,
+    suggested,
+    worth,
+)
+from pipeline.review.filters import Filters
 
 from .review_data import DATASET, SCORED_AT, put, row
+from .review_page import as_role
 
 
 def feed(n: int, seed: int) -> list[tuple[float, bool]]:
@@ -74,6 +88,22 @@ def test_fifty_verdicts_on_a_few_groups_suggest_nothing(n_causes: int) -> None:
     judged = [(2 + i / 10, i % 7 == 0) for i in range(57)]
     found = suggest(judged, 14.0, causes=[i % n_causes for i in range(57)])
     assert (found is None) == (n_causes < FEWEST_CAUSES)
+
+
+def test_one_cause_is_one_batch_or_one_press_of_a_signature() -> None:
+    """Linked ones too; another signature is another cause, even in one batch and by one press."""
+    given = [("a", 1, "x"), ("a", 2, "x"), ("a", 2, "y"), ("a", 3, "z"), ("b", 1, "x"), ("a", 4, "y")]
+    found = causes_of(given)
+    assert len({found[i] for i in (0, 1, 2, 5)}) == 1
+    assert len(set(found)) == 3
+    assert causes_of([]) == []
+
+
+def test_verdicts_are_worth_no_more_than_their_causes_nor_than_precision_counts() -> None:
+    """Forty of one group, all normal, on forty days are little more than one; of forty groups, forty."""
+    assert worth([False] * 40, range(40), ["a"] * 40) == pytest.approx(1, abs=0.1)
+    assert worth([False] * 40, range(40), [f"{i}" for i in range(40)]) == 40
+    assert worth([i % 2 == 0 for i in range(40)], [0] * 40, [f"{i}" for i in range(40)]) == 1
 
 
 def test_where_all_are_worth_the_time_a_larger_one_is_worth_trying() -> None:
@@ -136,10 +166,37 @@ def test_it_speaks_of_the_version_that_serves(here: Installation) -> None:
     assert suggested(here, dataset) is None
     here.ledger.set_serving("payments", 3)
     found = suggested(here, dataset)
-    assert found
+    assert isinstance(found, Suggestion)
     assert (found.now, found.best, found.n_judged) == (20.0, 10.0, 40)
     here.ledger.set_serving("payments", 4)
     assert suggested(here, dataset) is None
+
+
+def test_one_press_on_a_group_of_many_batches_suggests_nothing_and_says_so(here: Installation) -> None:
+    """Precision has too few of them to tell, and so has a budget."""
+    here.settings.datasets.mkdir()
+    (here.settings.datasets / "payments.yaml").write_text(DATASET + BUDGET)
+    rows = [
+        row(f"k{i}", f"2026-01-{1 + i % 30:02}", severity=2 + i / 100, signature="fee↓") for i in range(171)
+    ]
+    others = [row(f"o{i}", severity=5.0 + i, signature="amount↑") for i in range(3)]
+    put(here.ledger, [*rows, *others])
+    here.ledger.set_serving("payments", 3)
+    group = Filters(dataset="payments", signature="fee↓")
+    judging.give_group(here.ledger, group, "normal", by="ann", n=171)
+    for one in others:
+        judging.give(here.ledger, [one["anomaly_id"]], "anomaly", by="ann")
+    (share,) = statistics.review(here.ledger).precision
+    assert share.is_untold
+    found = suggested(here, here.dataset("payments"))
+    assert isinstance(found, TooFew)
+    told = "none yet: the 174 judged say as much as 1 independent record, as many"
+    assert found.text.startswith(told)
+    assert told in as_role(here, may_write=True).get("/overview").text
+    where = {"VAEWATCH_HOME": str(here.settings.home), "VAEWATCH_DATASETS": str(here.settings.datasets)}
+    assert told in " ".join(CliRunner().invoke(program, ["review", "stats"], env=where).stdout.split())
+    as_json = CliRunner().invoke(program, ["review", "stats", "--json"], env=where).stdout
+    assert json.loads(as_json)["budgets"] == {}
 
 
 LATER = SCORED_AT + timedelta(days=1)
@@ -154,8 +211,8 @@ here = Installation(Settings(home=Path({home!r}), datasets=Path({datasets!r})))
 """
 
 
-def known(found: Suggestion | None) -> Suggestion:
-    assert found
+def known(found: Suggestion | TooFew | None) -> Suggestion:
+    assert isinstance(found, Suggestion)
     return found
 
 
@@ -174,7 +231,7 @@ def test_it_is_found_anew_by_each_process_once_anything_changed(
         (said,) = at_once(ask, f"{act}\nprint(suggested(here, here.dataset('payments')))", [[]])
         return said
 
-    def now() -> Suggestion | None:
+    def now() -> Suggestion | TooFew | None:
         found = suggested(here, here.dataset("payments"))
         assert str(found) == elsewhere()
         assert suggested(here, here.dataset("payments")) is found, "nothing changed, so it is not looked for"
