@@ -20,11 +20,11 @@ from pipeline.errors import ClaimedByAnother, ConfigError
 from pipeline.records.verdicts import Opinion, in_words
 from pipeline.review import judging, queue, suppression
 from pipeline.review.filters import Filters
-from pipeline.web import drafts, scope
+from pipeline.web import drafts, scope, words
 from pipeline.web.access import Known
 from pipeline.web.render import page as write_page
 from pipeline.web.shapes import LARGEST, Choice, Day, Id, Note, Number, Text
-from pipeline.web.words import VERDICT_NAMES
+from pipeline.web.words import MANY, VERDICT_NAMES
 
 router = APIRouter(include_in_schema=False)
 Page = Literal["queue", "record", "groups", "rules"]
@@ -72,11 +72,16 @@ def say_of_group(
     until: SomeDay = "",
     batch: Said = "",
     note: FormNote = "",
+    sure: Annotated[bool, Form()] = False,
     anyway: Annotated[bool, Form()] = False,
     query: Annotated[str, Form()] = "",
 ) -> Response:
-    """Give a verdict on a whole group, or on the part of it that the list showed."""
+    """Give a verdict on a whole group, or on the part that the list showed; of a large one, ask first."""
     scope.write(request, dataset)
+    sent = {"dataset": dataset, "signature": signature, "since": since, "until": until, "batch": batch}
+    sent |= {"verdict": verdict, "note": note, "n": str(n), "query": query}
+    if n > MANY and not sure:
+        return _asked_if_sure(request, verdict, n, words.signature(signature), sent)
     group = Filters(
         dataset=dataset, signature=signature, since=since or None, until=until or None, batch=batch or None
     )
@@ -84,9 +89,7 @@ def say_of_group(
     try:
         given = judging.give_group(ledger, group, verdict, by=reviewer.name, note=note, n=n, anyway=anyway)
     except ClaimedByAnother as fault:
-        sent = {"dataset": dataset, "signature": signature, "since": since, "until": until, "batch": batch}
-        sent |= {"verdict": verdict, "note": note, "n": str(n), "query": query}
-        return _asked_again(request, fault, "/groups/verdicts", sent)
+        return _asked_again(request, fault, "/groups/verdicts", sent | {"sure": "true"})
     return _back(request, "groups", query, act=given.act, told=_sentence(given, verdict))
 
 
@@ -200,4 +203,17 @@ def _asked_again(
     """Show what was sent, note and all, with who is at it and a button that gives the verdict anyway."""
     fields = [*sent.items(), *(("anomaly_id", one) for one in anomaly_ids)]
     given = {"message": str(fault), "action": action, "fields": fields, "anomaly_ids": anomaly_ids[:1]}
-    return write_page(request, "claimed.html", query="", status=409, **given)
+    asked = {"title": "Somebody is at it", "insists": "anyway", "button": "Give it anyway"}
+    return write_page(request, "asked.html", query="", status=409, **asked, **given)
+
+
+def _asked_if_sure(request: Request, verdict: str, n: int, which: str, sent: dict[str, str]) -> Response:
+    """Show how many records one press is about, with a button that gives the verdict."""
+    said = f"{VERDICT_NAMES[verdict]} would be said of {n:,} records at once, {which}; nothing is written yet"
+    asked = {
+        "title": f"All {n:,} records?",
+        "insists": "sure",
+        "button": f"{VERDICT_NAMES[verdict]}: all {n:,}",
+    }
+    given = {"message": said, "action": "/groups/verdicts", "fields": [*sent.items()], "anomaly_ids": ()}
+    return write_page(request, "asked.html", query="", status=409, **asked, **given)

@@ -103,6 +103,7 @@ def _templated() -> Environment:
         }),
     }
     made.globals |= {
+        "MANY": words.MANY,
         "OPINIONS": OPINIONS,
         "VERDICTS": VERDICT_NAMES,
         "FACETS": FACET_NAMES,

@@ -20,6 +20,7 @@ FAR = 6  # severity above which no number is given
 LONGEST_IN_LIST = 120  # characters
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 LONGEST_TOLD = 60  # characters of a value that was not understood
+MANY = 20  # records; a verdict on a larger group is asked for once more
 DAYS = frozenset({"since", "until", "ends_on"})
 
 VERDICT_NAMES = {

@@ -336,6 +336,24 @@ def test_a_note_goes_with_a_verdict_on_several_and_on_a_group(page: Page, here: 
     assert given.note == "all one cause"
 
 
+def test_a_group_of_many_takes_the_key_twice(page: Page, here: Installation) -> None:
+    """One press on 21 records may be a slip; who is at one of them is still asked about."""
+    put(here.ledger, rows := [row(f"m{i}", "2026-01-28", signature="late↑") for i in range(21)])
+    judging.claim(here.ledger, rows[0]["anomaly_id"], by="bob")
+    page.go("/groups")
+    page.press("j", "2")
+    page.until(lambda: "normal: all 21 records, late↑? (2 once more)" in page.text("#toast"))
+    hears_again(page)
+    page.press("1")
+    page.until(lambda: "anomaly: all 21 records, late↑? (1 once more)" in page.text("#toast"))
+    hears_again(page)
+    assert states(here) == {"open": 30}
+    page.press("1")
+    page.until(lambda: "anomaly: 20 records, late↑; 1 left out" in page.text("#toast"))
+    assert states(here) == {"open": 10, "anomaly": 20}
+    assert page.faults() == []
+
+
 def test_a_part_of_a_group_is_judged_as_it_was_shown(page: Page, here: Installation) -> None:
     """Of the days up to one, say: the script sends what the list was narrowed by."""
     page.go("/groups?until=2026-01-29")

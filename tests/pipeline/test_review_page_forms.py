@@ -121,6 +121,21 @@ def test_a_group_is_judged_whole_or_not_at_all(
     assert browser.get("/api/acts/newest").status_code == 404
 
 
+def test_a_form_asks_before_it_judges_a_group_of_many(browser: TestClient, here: Installation) -> None:
+    """With its note; the button on that page gives the verdict."""
+    put(here.ledger, [row(f"m{i}", signature="late↑") for i in range(21)])
+    form = {"csrf": csrf(browser), "dataset": "payments", "signature": "late↑", "verdict": "normal"}
+    asked = browser.post("/groups/verdicts", data=form | {"n": "21", "note": "why not"})
+    assert asked.status_code == 409
+    assert "All 21 records?" in asked.text
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text.partition("<main")[2]))
+    assert (hidden["sure"], hidden["note"], hidden["n"]) == ("true", "why not", "21")
+    alike = Filters(signature="late↑")
+    assert queue.counts(here.ledger, alike)["state"] == {"open": 21}
+    browser.post("/groups/verdicts", data=form | {"n": "21", "note": "why not", "sure": "true"})
+    assert queue.counts(here.ledger, alike)["state"] == {"normal": 21}
+
+
 @pytest.mark.parametrize(
     ("part", "days"),
     [

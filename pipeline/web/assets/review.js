@@ -231,6 +231,14 @@
   function sayOfGroup(group, opinion) {
     if (!writes || !group || group.classList.contains("saved")) return;
     const { dataset, signature, n, ...part } = group.dataset, label = one(".all", group), before = label.textContent;
+    const asked = `${opinion} ${JSON.stringify(group.dataset)}`, many = `many: ${asked}`;
+    const isSure = refused === asked || (refused === many && !toast.hidden), anyway = insists(asked);
+    if (Number(n) > Number(one(".groups").dataset.many) && !isSure) {
+      rest();
+      tell(`${names[opinion]}: all ${Number(n).toLocaleString("en")} records, ${brief(one(".signature", group).textContent)}? (${opinions.indexOf(opinion) + 1} once more)`, "", true);
+      refused = many;
+      return;
+    }
     const settle = saved => {
       group.classList.toggle("saved", saved);
       all("button", group).forEach(button => { button.disabled = saved; });
@@ -238,7 +246,7 @@
     };
     settle(true);
     goGroup(groups().find(other => group.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING) || group);
-    const asked = `${opinion} ${JSON.stringify(group.dataset)}`, anyway = insists(asked), note = takeNote(one(".note", group));
+    const note = takeNote(one(".note", group));
     inTurn(async () => {
       const what = brief(one(".signature", group).textContent);
       try {
