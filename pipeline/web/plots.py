@@ -21,6 +21,7 @@ from pipeline.review.usual import LONGEST_CATEGORY, Distribution
 
 WIDE, HIGH, FOOT = 420, 84, 16
 WIDEST_DAY = 120  # room for a day's name
+DIGIT = 7  # wide, with the style sheet's letters
 
 
 def usual(found: Distribution | None, reason: Reason) -> Markup:
@@ -171,39 +172,52 @@ def _frequency(share: float) -> str:
 
 
 def per_day(days: Sequence[Day]) -> Markup:
-    """Draw a bar of flagged records per day: worth a person's time, judged otherwise, not judged yet."""
+    """Draw a bar of flagged records per day: worth a person's time, judged otherwise, not judged yet.
+
+    Drawn twice, for the style sheet to show one: scaled to a small screen, the wide one could not be read.
+    """
     if not days:
         return Markup("")
-    wide, high, left, foot = 720, 180, 34, 20
-    most = max([day.n_flagged for day in days] + [1])
-    top, step = _round_up(most), min((wide - left) / len(days), WIDEST_DAY)
+    return _per_day(days, "plot wide", 720, 180) + _per_day(days, "plot small", 330, 150)
+
+
+def _per_day(days: Sequence[Day], kind: str, wide: int, high: int) -> Markup:
+    top, foot = _round_up(max(1, *(day.n_flagged for day in days))), 20
+    left = 9 + DIGIT * len(numerals.number(top))
+    step = min((wide - left) / len(days), WIDEST_DAY)
     parts = [_grid(value, left, wide, high, foot, top) for value in (0, top // 2, top)]
     for i, day in enumerate(days):
         x, y = left + i * step, float(high - foot)
         layers = (("confirmed", day.n_confirmed), ("judged", day.n_judged - day.n_confirmed), ("waiting", day.n_flagged - day.n_judged))  # fmt: skip
         bars = [Markup("<title>{}: {} flagged, {} judged, {} confirmed</title>").format(*vars(day).values())]
-        for kind, n in layers:
+        for layer, n in layers:
             height = (high - foot - 6) * n / top
             y -= height
             bar = '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-            bars.append(_draw(bar, kind, x + 1, y, max(step - 2, 1), height))
+            bars.append(_draw(bar, layer, x + 1, y, max(step - 2, 1), height))
         parts.append(Markup("<g>{}</g>").format(Markup("").join(bars)))
-    for i in {0, len(days) // 2, len(days) - 1}:
-        anchor = "start" if i == 0 else "end" if i == len(days) - 1 else "middle"
-        label = '<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>'
-        x = left + i * step + (0 if i == 0 else step if i == len(days) - 1 else step / 2)
-        parts.append(_draw(label, x, high - 5, anchor, days[i].day))
+    parts += _names(days, left, step, high - 5)
     n_flagged, n_judged = sum(day.n_flagged for day in days), sum(day.n_judged for day in days)
     said = (
         f"Flagged records a day, {days[0].day} to {days[-1].day}: {n_flagged}, of which {n_judged} are judged"
     )
-    return _svg(wide, high, said, parts)
+    return _svg(wide, high, said, parts, kind)
+
+
+def _names(days: Sequence[Day], left: int, step: float, y: int) -> list[Markup]:
+    """Name the first day, the last, and one between them."""
+    last, names = len(days) - 1, []
+    for i in sorted({0, len(days) // 2, last}):
+        anchor, along = ("start", 0.0) if i == 0 else ("end", 1.0) if i == last else ("middle", 0.5)
+        label = '<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>'
+        names.append(_draw(label, left + (i + along) * step, y, anchor, days[i].day))
+    return names
 
 
 def _grid(value: int, left: int, wide: int, high: int, foot: int, top: int) -> Markup:
     y = high - foot - (high - foot - 6) * value / top
     line = '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/><text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
-    return _draw(line, left, wide, y, left - 5, y + 4, value)
+    return _draw(line, left, wide, y, left - 5, y + 4, numerals.number(value))
 
 
 def _round_up(n: int) -> int:
@@ -247,7 +261,7 @@ def _draw(shape: str, *values: Any) -> Markup:
     return Markup(shape).format(*values)  # noqa: S704  # no shape is made of anything that was read
 
 
-def _svg(wide: int, high: float, said: str, parts: Sequence[Markup]) -> Markup:
+def _svg(wide: int, high: float, said: str, parts: Sequence[Markup], kind: str = "plot") -> Markup:
     """Return a plot that scales with its place, and says in words what it shows."""
-    opening = '<svg class="plot" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">'
-    return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:600]), Markup("").join(parts))
+    opening = '<svg class="{3}" viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">'
+    return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:600], kind), Markup("").join(parts))

@@ -87,6 +87,31 @@ def test_an_overview_of_two_datasets_leaves_no_hole(
         assert len(widths) == 1  # one under the other, each as wide as the page
 
 
+CUT = """
+const plot = [...document.querySelectorAll(".daily svg")].filter(one => one.checkVisibility());
+const within = plot[0].closest(".panel").getBoundingClientRect();
+const parts = [...plot[0].querySelectorAll("text, rect")], boxes = parts.map(one => one.getBoundingClientRect());
+return [plot.length, parts.filter((_, i) => boxes[i].left < within.left || boxes[i].right > within.right).length,
+  Math.min(...parts.map((one, i) => one.tagName === "text" ? boxes[i].height : 99)), plot[0].querySelectorAll("g").length];
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_flagged_day_is_on_the_screen_with_the_axis(
+    open_browser: Callable[..., Any], address: str, here: Installation, width: int
+) -> None:
+    """One drawing is shown, nothing of it is cut off, and its letters can be read."""
+    put(here.ledger, [row("a", f"2026-01-{day:02}") for day in range(1, 29)])
+    page = Page(open_browser(width, 844), address)
+    page.go("/overview")
+    shown, cut, smallest, days = page.browser.execute_script(CUT)
+    assert (shown, cut, days) == (1, 0, 30)
+    assert smallest > 9
+    axis = [one.text for one in page.all(".daily svg text") if one.is_displayed()]
+    assert axis[:3] == ["0", "4", "8"]
+    assert axis[3::2] == ["2026-01-01", "2026-01-30"]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_what_was_judged_can_still_be_read(
     open_browser: Callable[..., Any], address: str, here: Installation, dark: bool

@@ -380,7 +380,6 @@
     document.addEventListener("visibilitychange", () => { if (!document.hidden) claim(); });
     addEventListener("pagehide", release);
   }
-  all(".scroll.ends").forEach(place => { place.scrollLeft = place.scrollWidth; });
   all("[data-part]").forEach(place => nearing.observe(place));
   const clean = new URL(location.href);
   if (clean.searchParams.has("told")) {
