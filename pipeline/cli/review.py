@@ -101,7 +101,7 @@ def review_list(
         since=since.date().isoformat() if since else None,
         until=until.date().isoformat() if until else None,
         search=search,
-        band=int(severity) if severity else None,
+        severity=int(severity) if severity else None,
         model_version=version,
         reviewer=reviewer,
         suppressed=hidden,

@@ -29,7 +29,7 @@ class Filters:
 
     Attributes:
         since, until: days, ISO, both included.
-        band: least severity, one of BANDS.
+        severity: at least, one of BANDS.
         search: the beginning of a record's key or anomaly_id.
         suppressed: True for the rows that a rule hides, and no others; False for the rest.
         among: these datasets only, whatever else is chosen; never part of an address.
@@ -39,7 +39,7 @@ class Filters:
     state: str | None = None
     driver: str | None = None
     oddness: str | None = None
-    band: int | None = None
+    severity: int | None = None
     kind: str | None = None
     model_version: int | None = None
     reviewer: str | None = None
@@ -151,8 +151,8 @@ def conditions(table: sa.Table, filters: Filters) -> list[sa.ColumnElement[bool]
     conditions += [column(name) == value for name in equal if (value := getattr(filters, name)) is not None]
     if filters.among is not None:
         conditions.append(column("dataset").in_(filters.among))
-    if filters.band is not None:
-        conditions.append(column("band") >= filters.band)
+    if filters.severity is not None:
+        conditions.append(column("band") >= filters.severity)
     if filters.since is not None:
         conditions.append(table.c.day >= filters.since)
     if filters.until is not None:

@@ -27,7 +27,7 @@ from pipeline.storage.review_schema import queue, queue_batches, record_claims, 
 PAGE = 50
 # rows that a search looks up by key; where more match, it goes through them in the order of the pages
 LOOKED_UP = 2000
-FACETS = ("dataset", "state", "driver", "oddness", "band", "kind", "model_version", "reviewer")
+FACETS = ("dataset", "state", "driver", "oddness", "severity", "kind", "model_version", "reviewer")
 NOT_LISTED = {"record", "record_key", "key_start", "kl_weight", "terms"}
 LISTED = [column for column in queue.c if column.name not in NOT_LISTED]
 
@@ -127,13 +127,13 @@ def counts(ledger: Ledger, filters: Filters) -> dict[str, dict[Any, int]]:
     random sample is shown beside them, by `kind`. A choice that only records of another kind have is given
     with 0, and so is a chosen one that no record has.
 
-    A search or a signature is ignored: they are looked up, not counted. A `band` counts what is at least so
-    severe.
+    A search or a signature is ignored: they are looked up, not counted. A `severity` counts what is at least
+    so severe.
     """
     wanted, kind = [(name, getattr(filters, name)) for name in FACETS], filters.kind or "flagged"
     wide = filters.without(*FACETS, "search", "signature")
     table = _counted(wide)
-    columns = [table.c[name] for name in FACETS]
+    columns = [table.c["band" if name == "severity" else name] for name in FACETS]
     query = sa.select(*columns, sa.func.sum(table.c.n)).where(table.c.n > 0, *conditions(table, wide))
     found: dict[str, Counter[Any]] = {name: Counter() for name in FACETS}
     with ledger.transaction() as connection:
@@ -156,11 +156,11 @@ def _counted(filters: Filters) -> sa.Table:
 
 
 def _lets(name: str, wanted: Any, value: Any) -> bool:
-    return bool(value >= wanted) if name == "band" else value == wanted
+    return bool(value >= wanted) if name == "severity" else value == wanted
 
 
 def _in_order(name: str, counter: Counter[Any], asked: Any) -> dict[Any, int]:
-    if name == "band":
+    if name == "severity":
         at_least = {band: sum(n for found, n in counter.items() if found >= band) for band in BANDS}
         return {band: n for band, n in at_least.items() if n or band == asked}
     if asked is not None:

@@ -23,7 +23,7 @@ from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope, words
 from pipeline.web.access import Known
 from pipeline.web.render import page as write_page
-from pipeline.web.shapes import LARGEST, Choice, Day, Id, Note, Number, Text
+from pipeline.web.shapes import LARGEST, Day, Grouped, Id, Note, Number, Paged, Text
 from pipeline.web.words import MANY, VERDICT_NAMES
 
 router = APIRouter(include_in_schema=False)
@@ -173,7 +173,8 @@ def _back(
     request: Request, page: Page, query: str, anomaly_id: str = "", *, told: str, act: str = ""
 ) -> Response:
     """Redirect to the page that a form came from: a name, not an address, so that nobody can inject one."""
-    kept = [(name, value) for name, value in parse_qsl(query) if name in {*Choice.model_fields, "after"}]
+    known = (Grouped if page == "groups" else Paged).model_fields
+    kept = [(name, value) for name, value in parse_qsl(query) if name in known]
     path = {"queue": "/", "groups": "/groups", "rules": "/rules", "record": f"/record/{anomaly_id[:32]}"}[
         page
     ]

@@ -20,6 +20,7 @@ from pipeline.review.queued import Claim, Listed, Oddness
 
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
+TOLD = frozenset({"told", "act"})  # beside the filters in an address of ours, see render.page
 ANYWAY = (
     "also judge records that somebody else claims; else these are left out (`claimed`), and if there are no "
     "others the answer is 409"
@@ -52,17 +53,22 @@ Number = Annotated[int, Field(ge=0, le=LARGEST)]
 class _Emptied(BaseModel):
     """What an address gives; an empty value is none."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _nothing_is_none(cls, given: Any) -> Any:
-        """Drop empty values: a form sends every field, the empty ones too."""
-        return (
-            {name: value for name, value in given.items() if value != ""}
-            if isinstance(given, dict)
-            else given
-        )
+        """Drop empty values, as a form sends every field, and what a page says was done.
+
+        Raises:
+            ValueError: a name is unknown: a list that ignored it would look like what was asked for.
+        """
+        if not isinstance(given, dict):
+            return given
+        kept = {name: value for name, value in given.items() if value != "" and name not in TOLD}
+        if unknown := sorted(kept.keys() - cls.model_fields.keys()):
+            raise ValueError(f"{unknown[0][:60]!r} is not one of {', '.join(cls.model_fields)}")
+        return kept
 
 
 class Choice(_Emptied):
@@ -76,7 +82,7 @@ class Choice(_Emptied):
         description="most at odds: the column with the largest share of what makes a record odd",
     )
     oddness: Oddness | None = Field(None, description="how it is odd, in the column most at odds")
-    band: Band | None = Field(None, description="severity at least")
+    severity: Band | None = Field(None, description="severity at least")
     kind: Literal["flagged", "sampled", "cleared"] | None = None
     model_version: Number | None = None
     reviewer: Text | None = Field(None, max_length=250)
@@ -218,7 +224,7 @@ class Counts(BaseModel):
     state: dict[str, int]
     driver: dict[str, int] = Field(description="by the column that is most at odds")
     oddness: dict[str, int] = Field(description="by how that column is odd")
-    band: dict[str, int] = Field(description="by severity: at least")
+    severity: dict[str, int] = Field(description="at least")
     kind: dict[str, int] = Field(description="flagged, and the random sample")
     model_version: dict[str, int]
     reviewer: dict[str, int]

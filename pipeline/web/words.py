@@ -51,7 +51,7 @@ FACET_NAMES = {
     "state": "Verdict",
     "driver": "Most at odds",
     "oddness": "How it is odd",
-    "band": "Severity",
+    "severity": "Severity",
     "kind": "Why here",
     "dataset": "Dataset",
     "model_version": "Model version",

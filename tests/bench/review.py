@@ -160,7 +160,7 @@ def _ask(ledger: Ledger, browser: TestClient) -> None:
         "list, one kind of oddness": lambda: queue.page(ledger, Filters(state="open", oddness="missing")),
         "list, five filters, few rows": lambda: queue.page(ledger, replace(rare, oddness="missing")),
         "list, four filters, few rows": lambda: queue.page(ledger, rare),
-        "list, severity at least 16": lambda: queue.page(ledger, Filters(band=16)),
+        "list, severity at least 16": lambda: queue.page(ledger, Filters(severity=16)),
         "list, model version 1": lambda: queue.page(ledger, Filters(model_version=1)),
         "list, by a reviewer": lambda: queue.page(ledger, Filters(reviewer="reviewer2")),
         "list, a month": lambda: queue.page(ledger, Filters(since="2025-10-01", until="2025-10-31")),

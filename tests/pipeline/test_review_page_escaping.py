@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from pipeline.installation import Installation
 from pipeline.review import suppression
 from pipeline.web.access import POLICY
-from pipeline.web.shapes import Grouped
+from pipeline.web.shapes import Choice, Grouped, Paged
 
 from .review_data import put, reason, row
 from .review_page import csrf, every_route
@@ -125,8 +125,9 @@ def test_what_is_typed_into_a_search_or_a_draft_is_harmless(
 ) -> None:
     """An address is a stranger's, too: it comes by mail."""
     typed = dict.fromkeys(("search", "driver", "reviewer", "signature"), text[:200])
-    for page in ("/", "/groups"):
-        look(browser, page, **typed, told=text[:300])
+    look(browser, "/", **typed, told=text[:300])
+    look(browser, "/groups", signature=text[:200], told=text[:300])
+    assert "is not one of dataset, " in look(browser, "/", status=422, **{f"a{text[:200]}": "1"})
     draft = {"signature": text[:200], "note": text[:300], "column": text[:99], "value": text[:99]}
     assert "there is no column" in look(browser, "/rules", status=422, dataset="payments", **draft)
 
@@ -147,9 +148,9 @@ def test_a_body_that_is_too_long_or_of_no_length_is_not_read(browser: TestClient
     [
         ("model_version", "9" * 23),
         ("model_version", "-1"),
-        ("band", "9" * 23),
-        ("band", "5"),
-        ("band", "²"),
+        ("severity", "9" * 23),
+        ("severity", "5"),
+        ("severity", "²"),
         ("since", "2026-1-5"),
         ("since", "2026-02-30"),
         ("until", "٢٠٢٦-٠١-٠١"),
@@ -169,7 +170,7 @@ def test_a_filter_that_means_nothing_is_refused(browser: TestClient, name: str, 
         ("oddness", "bogus", "oddness (how it is odd): 'bogus' is not one of 'above', 'below', 'missing',"),
         ("state", "fraud", "state (verdict): 'fraud' is not one of 'open',"),
         ("kind", "any", "kind (why here): 'any' is not one of 'flagged', 'sampled' or 'cleared'"),
-        ("band", "5", "band (severity): 5 is not one of 0, 2, 3, 4, 6, 10 or 16"),
+        ("severity", "5", "severity: 5 is not one of 0, 2, 3, 4, 6, 10 or 16"),
         (
             "since",
             "2026-02-30",
@@ -195,6 +196,23 @@ def test_what_a_filter_cannot_be_is_said_in_the_page_s_words(
     told = browser.get("/api/records", params={name: value}).json()["detail"]
     assert told.startswith(said)
     assert told in page
+
+
+def test_a_filter_that_does_not_exist_is_refused_with_those_that_do(
+    browser: TestClient, ids: list[str]
+) -> None:
+    """A list that ignores it would look like what was asked for; what a page says was done is no filter."""
+    for page, models in (
+        ("/", Paged),
+        ("/api/records", Paged),
+        ("/api/counts", Choice),
+        ("/groups", Grouped),
+    ):
+        answer = browser.get(page, params={"severty": "4", "state": "open"})
+        assert answer.status_code == 422, page
+        assert f"'severty' is not one of {', '.join(models.model_fields)}" in html.unescape(answer.text)
+    for page in ("/", "/groups", f"/record/{ids[0]}"):
+        assert browser.get(page, params={"told": "undone", "act": "1", "other": ""}).status_code == 200
 
 
 def test_a_number_that_no_rule_can_have_is_refused(browser: TestClient) -> None:

@@ -238,7 +238,7 @@ def test_records_can_be_asked_for_by_how_they_are_odd(browser: TestClient, here:
     assert browser.get("/api/records", params={"oddness": "odd"}).status_code == 422
 
 
-@pytest.mark.parametrize(("facet", "value", "words"), [("oddness", "missing", "missing"), ("band", 16, "at least 16"), ("state", "unsure", "unsure"), ("driver", "gone", "gone")])  # fmt: skip
+@pytest.mark.parametrize(("facet", "value", "words"), [("oddness", "missing", "missing"), ("severity", 16, "at least 16"), ("state", "unsure", "unsure"), ("driver", "gone", "gone")])  # fmt: skip
 def test_a_choice_that_no_record_has_stays_in_its_list(
     browser: TestClient, ids: list[str], facet: str, value: str | int, words: str
 ) -> None:
@@ -251,7 +251,7 @@ def test_a_choice_that_no_record_has_stays_in_its_list(
 def test_every_band_can_be_asked_for(browser: TestClient, ids: list[str]) -> None:
     """The ones that the queue counts, and the list that describes them to programs."""
     assert set(get_args(get_args(Band)[0])) == set(BANDS)
-    n = [len(browser.get("/api/records", params={"band": band}).json()["records"]) for band in BANDS]
+    n = [len(browser.get("/api/records", params={"severity": band}).json()["records"]) for band in BANDS]
     assert n == [5, 5, 5, 5, 4, 0, 0]
 
 

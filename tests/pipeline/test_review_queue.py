@@ -53,7 +53,7 @@ def rows_and_filters(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, s
         state=maybe("open", *OPINIONS),
         driver=maybe("amount", "fee"),
         oddness=maybe("above", "missing"),
-        band=maybe(*BANDS[:4]),
+        severity=maybe(*BANDS[:4]),
         kind=maybe("flagged", "sampled"),
         model_version=maybe(3),
         reviewer=maybe("ann"),
@@ -72,7 +72,7 @@ def lets_through(filters: Filters, one: dict[str, Any]) -> bool:
     equal = ("dataset", "state", "driver", "oddness", "kind", "model_version", "reviewer", "signature")
     return (
         all(getattr(filters, name) in {None, one[name]} for name in equal)
-        and (filters.band is None or one["band"] >= filters.band)
+        and (filters.severity is None or one["band"] >= filters.severity)
         and (filters.since is None or one["day"] >= filters.since)
         and (filters.until is None or one["day"] <= filters.until)
         and filters.batch in {None, one["batch_id"]}
@@ -132,9 +132,11 @@ def test_pages_and_counts_are_those_of_a_plain_search(
         others = Counter[Any]()
         for one in rows:
             if lets_through(plain.without(facet), one):
-                others[one[facet]] += facet == "kind" or one["kind"] == (filters.kind or "flagged")
+                others[one["band" if facet == "severity" else facet]] += facet == "kind" or one["kind"] == (
+                    filters.kind or "flagged"
+                )
         asked = getattr(filters, facet)
-        if facet == "band":
+        if facet == "severity":
             others = Counter({band: sum(n for at, n in others.items() if at >= band) for band in BANDS})
             others = Counter({band: n for band, n in others.items() if n or band == asked})
         elif asked is not None:
