@@ -158,7 +158,7 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
         "confirmed alike",
         "why",
         "by",
-        "",
+        "ended",
         right=("hides", "confirmed alike"),
     )
     for rule in found:
@@ -173,7 +173,7 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
             f"{rule.n_confirmed:,}",
             escape(fitted(rule.note, 60)),
             escape(rule.by),
-            escape(f"ended by {rule.ended_by}" if rule.ended_by else ""),
+            escape(f"{rule.ended_at:%Y-%m-%d} by {rule.ended_by}" if rule.ended_at else ""),
             style="dim" if past else None,
         )
     console().print(table)

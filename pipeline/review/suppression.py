@@ -44,6 +44,7 @@ class Rule:
     number: int = 0
     made_at: datetime | None = None
     ended_by: str | None = None
+    ended_at: datetime | None = None
 
     def hides(self, signature: str, record: Mapping[str, Any]) -> bool:
         same = not self.signature or signature == self.signature
@@ -170,6 +171,7 @@ def save(ledger: Ledger, rule: Rule) -> Rule:
         number=0,
         made_at=None,
         ended_by=None,
+        ended_at=None,
     )
     with ledger.transaction() as connection:  # the long search; it blocks no writer
         known = _fills(connection, said.dataset)
@@ -340,5 +342,5 @@ def _matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[boo
 def _rule(row: Any) -> Rule:
     return Rule(
         row.dataset, row.signature, json.loads(row.conditions), row.ends_on, row.note, row.by, row.number,
-        row.made_at, row.lifted_by,
+        row.made_at, row.lifted_by, row.lifted_at,
     )  # fmt: skip

@@ -116,7 +116,7 @@ def test_a_rule_that_is_all_script_is_harmless_wherever_it_shows(
     assert "hidden by rules" in look(browser, "/overview")
     assert f"hidden by rule {kept.number}" in look(browser, f"/record/{hidden['anomaly_id']}?suppressed=true")
     suppression.end(here.ledger, kept.number, by=text[:200])
-    assert "ended by" in look(browser, "/rules")
+    assert "</time> by " in look(browser, "/rules")
 
 
 @each_hostile

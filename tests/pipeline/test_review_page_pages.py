@@ -9,6 +9,7 @@ import html
 import io
 import re
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -24,7 +25,7 @@ from pipeline.cli import app as shell
 from pipeline.display.review import print_queue
 from pipeline.installation import Installation
 from pipeline.notify import digest
-from pipeline.review import judging, queue, statistics
+from pipeline.review import judging, queue, statistics, suppression
 from pipeline.review.filters import BANDS, Filters
 from pipeline.review.queued import ODDNESSES
 from pipeline.web.shapes import Band
@@ -496,3 +497,20 @@ def test_what_a_line_cuts_is_there_whole(here: Installation, browser: TestClient
     }
     assert len(used) > 4
     assert all(re.search(rf"\.c{n} {{ max-width: [^}}]*{n}ch", style) for n in used)
+
+
+def test_the_rules_say_how_to_begin_one_and_when_one_was_ended(
+    browser: TestClient, here: Installation
+) -> None:
+    """Where there is none as where there are some; the day beside who ended it, under a heading."""
+    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
+    begin = 'choose “hide…” beside a <a href="/groups">group</a>'
+    assert begin in browser.get("/rules").text
+    rule = suppression.save(here.ledger, suppression.Rule("payments", "fee↓", {}, last, "known", "ann"))
+    suppression.end(here.ledger, rule.number, by="bob")
+    page = browser.get("/rules").text
+    (ended,) = suppression.rules(here.ledger)
+    assert ended.ended_at is not None
+    assert begin in page
+    assert "<th>ended</th></tr>" in page
+    assert f">{ended.ended_at.date()}</time> by bob</td></tr>" in page
