@@ -91,10 +91,10 @@ def test_the_records_of_a_shadow_are_shown_with_its_days(here: Installation, bro
         "all of the batches that landed after its training up to batch 2026-01-30",
         "Disagreements 10 25% of the 40 records that one or both flag",
         "Shadow 2 of 3 days 1 left, in days of batches; trained 2026-01-27 04:00 UTC, it counts from batch 2026-01-27 on",
-        "the 2 most severe of 10",
-        "version 2 above 26.25 nats version 1 above 24 nats",
-        "k0 2026-01-30, flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it",
-        "k1 2026-01-30, flagged by version 1 31.5 p 0.5 12.25 p 0.25 open",
+        "2 of 10, the smallest p-value of either version first",
+        "version 2 above 26.25 nats version 1 above 24.00 nats",
+        "k0 2026-01-30, flagged by version 2 31.50 p 0.0001 12.25 p 0.25 not in it",
+        "k1 2026-01-30, flagged by version 1 31.50 p 0.5 12.25 p 0.25 open",
         "vaewatch compare payments 2 1",
     ):
         assert said in text
@@ -125,11 +125,11 @@ def test_a_record_is_called_and_explained_as_in_the_queue(here: Installation, br
     text = told(browser)
     assert f"{HASH}-1" not in text
     assert (
-        "row 7 of 2026-01-30 flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it amount 900 not 12.5 80% "
+        "row 7 of 2026-01-30 flagged by version 2 31.50 p 0.0001 12.25 p 0.25 not in it amount 900 not 12.5 80% "
         "country FR not DE 10%" in text
     )
     assert (
-        f"{HASH} 2026-01-30, flagged by version 2 31.5 p 0.0001 12.25 p 0.25 not in it of no single column"
+        f"{HASH} 2026-01-30, flagged by version 2 31.50 p 0.0001 12.25 p 0.25 not in it of no single column"
         in text
     )
     first, second = browser.get(f"/api{PAGE}").json()["measured"]["records"]
