@@ -241,6 +241,29 @@ def test_what_versions_say_has_a_place_for_as_many_as_there_are(
     assert page.browser.execute_script(below) - before == pytest.approx(0, abs=24)  # less than a row
 
 
+SPARE = """
+return [...document.querySelectorAll(".part")].map(place => {
+  const last = place.lastElementChild.getBoundingClientRect();
+  return place.getBoundingClientRect().bottom - last.bottom;
+});
+"""
+
+
+def test_room_that_was_kept_and_not_needed_is_given_back_out_of_sight(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """Parts that say in a line that there is nothing leave no empty strip, once what is below is not seen."""
+    page = Page(open_browser(1280, 500), address)
+    page.go(f"/record/{row('key-0')['anomaly_id']}?state=any")
+    assert max(page.browser.execute_script(SPARE)) > 100
+    for part in page.all(".part"):
+        page.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", part)
+        page.until(lambda part=part: not part.find_elements("css selector", "p.lead:only-child > a"))
+    page.browser.execute_script("scrollTo(0, 0)")
+    page.until(lambda: len(page.all(".part.filled")) == 4)
+    assert max(page.browser.execute_script(SPARE)) < 24
+
+
 CONTRASTS = """
 const light = c => { const p = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; }); return .2126 * p[0] + .7152 * p[1] + .0722 * p[2]; };
 const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);

@@ -319,7 +319,19 @@
       one("p", place)?.append(`: that did not work (${fault.message}); the link tries again`);
     }
     place.removeAttribute("aria-busy");
+    const below = place.nextElementSibling || place.closest("section").nextElementSibling || place;
+    above.set(below, place);
+    unseen.observe(below);
   }
+  // Room that was kept for a part and not needed is given back once what is below is out of sight: nothing moves that is read.
+  const above = new Map();
+  const unseen = new IntersectionObserver(places => {
+    for (const { isIntersecting, target } of places) {
+      if (isIntersecting) continue;
+      unseen.unobserve(target);
+      above.get(target).classList.add("filled");
+    }
+  });
   const nearing = new IntersectionObserver(places => {
     for (const { isIntersecting, target } of places) {
       if (!isIntersecting) continue;
