@@ -49,9 +49,9 @@ WORDS = {
 NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
 FACET_NAMES = {
     "state": "Verdict",
+    "severity": "Severity",
     "driver": "Most at odds",
     "oddness": "How it is odd",
-    "severity": "Severity",
     "kind": "Why here",
     "dataset": "Dataset",
     "model_version": "Model version",

@@ -112,6 +112,25 @@ def test_every_flagged_day_is_on_the_screen_with_the_axis(
     assert axis[3::2] == ["2026-01-01", "2026-01-30"]
 
 
+def test_a_filter_by_severity_is_in_sight_and_names_of_groups_stand_in_line(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """However many columns are at odds, and however many digits a group's count has."""
+    drivers = [f"column {i}" for i in range(12)]
+    put(
+        here.ledger, [row(f"k{i}", "2026-01-28", driver=one, signature="x↑") for i, one in enumerate(drivers)]
+    )
+    for i, one in enumerate(("anomaly", "normal", "expected_change", "data_error", "unsure")):
+        judging.give(here.ledger, [row(f"key-{i}")["anomaly_id"]], one, by="ann")
+    page = Page(open_browser(1280, 900), address)
+    choices = [one for one in page.all(".facet a") if one.text.startswith("at least")]
+    assert len(choices) >= 3
+    assert all(one.location["y"] + one.size["height"] < 900 for one in choices)
+    page.go("/groups")
+    assert {len(one.text.split()[0]) for one in page.all(".group .count")} == {1, 2}
+    assert len({one.location["x"] for one in page.all(".group .signature")}) == 1
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_what_was_judged_can_still_be_read(
     open_browser: Callable[..., Any], address: str, here: Installation, dark: bool
