@@ -189,7 +189,7 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
     return [
         (
             "record",
-            f"{row.anomaly_id}  {row.dataset} {row.batch_id}, row {row.row_number}: {row.record_key}",
+            f"{row.anomaly_id}  {row.dataset}, {_called(row)}",
         ),
         ("why", reasons_text(row.reasons) or "of no single column"),
         (
@@ -212,6 +212,12 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
             for one in found.other_versions
         ),
     ]
+
+
+def _called(row: Whole) -> str:
+    """Name a record as people know it, and where it lies if its name does not say so."""
+    is_keyed = row.name == row.record_key
+    return f"{row.name}: row {row.row_number} of {row.batch_id}" if is_keyed else row.name
 
 
 def _verdict(given: Verdict, *, holds: bool) -> str:
