@@ -38,6 +38,7 @@ SPREAD = 11_400_714_819_323_198_485
 TAIL = 0.01  # the smallest p-values: one record in a hundred if nothing has changed
 NAMED = 3  # new categories reported by name
 LONGEST = 80  # characters of a category that are kept
+EXTENT = (0.005, 0.5, 0.995)  # quantiles: 99 % of the values lie between the outer two
 CHANCE = 1e-4  # how often chance alone may exceed the noise, a column and a measure
 
 
@@ -59,6 +60,8 @@ class ColumnDrift:
         r, usual_r: with that column, in the batch and in training.
         counts, usual: values in each bin, in the batch and in training.
         bins: of a number the edges between bins, of a category the values (the last bin holds the others).
+        low, median, high: of a number's values in the batch, 99 % of which lie from low to high; a histogram
+            does not say where in its outermost bins they are. None for a category, and where no value is.
     """
 
     divergence: float
@@ -77,6 +80,9 @@ class ColumnDrift:
     counts: tuple[int, ...] = ()
     usual: tuple[int, ...] = ()
     bins: tuple[float, ...] | tuple[str, ...] = ()
+    low: float | None = None
+    median: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,9 +169,22 @@ def column_drift(reference: Reference, features: Features, sample: pa.Table) -> 
             bins=shape.edges
             if isinstance(shape, NumberShape)
             else tuple(value[:LONGEST] for value in shape.values),
+            **(_extent(sample[name]) if isinstance(shape, NumberShape) else {}),
             **together.get(name, {}),
         )
     return found
+
+
+def _extent(column: pa.ChunkedArray) -> dict[str, Any]:
+    """Return what a histogram cannot tell of a number; the sample bounds the work."""
+    from pipeline.detection.features import floats
+
+    values = floats(column)
+    seen = values[np.isfinite(values)]
+    if not len(seen):
+        return {}
+    low, median, high = (float(x) for x in np.quantile(seen, EXTENT, method="nearest"))
+    return {"low": low, "median": median, "high": high}
 
 
 def _divergence(counts: Array, usual: Array) -> tuple[float, float]:

@@ -31,6 +31,7 @@ class Finding:
         next_step: what to do about it.
         told: people were told, or knew it from the batch before.
         since: the day of the first in an unbroken run of batches with the same finding; empty for the first.
+        everywhere: nearly all values of the column are elsewhere: no event in some of the records does that.
         value, usual, allowed: the number, the median of its like, and the distance that is not reported.
     """
 
@@ -44,6 +45,7 @@ class Finding:
     allowed: float | None = None
     told: bool = False
     since: str = ""
+    everywhere: bool = False
 
     @property
     def kind(self) -> str:
@@ -130,7 +132,8 @@ def _weight(finding: Finding) -> float:
 def _with_others(first: Finding, alike: Sequence[Finding]) -> Finding:
     others = [" with ".join(f.columns) for f in alike if f is not first]
     many = f"{len(others)} more: " if len(others) > MOST_ALIKE else ""
-    return replace(first, what=f"{first.what}; likewise {many}{_named(others)}")
+    what = f"{first.what}; likewise {many}{_named(others)}"
+    return replace(first, what=what, everywhere=any(f.everywhere for f in alike))
 
 
 def _of_sources(alike: Sequence[Finding], dataset: Dataset) -> Finding:

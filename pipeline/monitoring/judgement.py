@@ -20,7 +20,7 @@ from pipeline.detection.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.advice import about_column, about_pair, afterwards, subject
 from pipeline.monitoring.findings import FEW_FLAGS, FEW_IN, SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
-from pipeline.monitoring.movement import moved_words
+from pipeline.monitoring.movement import is_elsewhere, moved_words
 from pipeline.monitoring.weighing import noise_of_scores, usual_scores, weighed
 
 FAR = 3.0  # times what is allowed: beyond it is an alarm
@@ -220,15 +220,9 @@ def _column(name: str, now: Measures, history: History, dataset: Dataset) -> Ite
         moved = moved if drift.shift - chance > LEAST_SHIFT else 0.0
         moved = max(moved, by_shift.above_by(drift.shift, noise=chance))
     if moved > 1:
-        yield _finding(
-            key,
-            moved,
-            f"{subject(dataset, name)}: {moved_words(drift, whole=whole)}",
-            step,
-            drift.divergence,
-            usual,
-            name,
-        )
+        what = f"{subject(dataset, name)}: {moved_words(drift, whole=whole)}"
+        finding = _finding(key, moved, what, step, drift.divergence, usual, name)
+        yield replace(finding, everywhere=is_elsewhere(drift))
     key = f"missing:{name}"
     usual = _of(history, key, name, lambda d: d.missing, MISSING, drift.usual_missing)
     beyond = usual.beyond(drift.missing, noise=_noise_of_share(drift.missing, now.n_sampled))

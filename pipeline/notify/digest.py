@@ -22,7 +22,7 @@ from pipeline.errors import NotDelivered, VaewatchError
 from pipeline.incoming.batches import is_undated, landed
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import Finding, gathered, leading
+from pipeline.monitoring.findings import gathered, leading, worst
 from pipeline.report.trust import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
@@ -43,8 +43,9 @@ def digest(here: Installation, dataset: Dataset, batch_id: str) -> str | None:
     held = intake.held(here.ledger, dataset.name)[batch_id]
     n_hidden = queue.total(here.ledger, replace(mine, suppressed=True))
     hidden = f", {n_hidden:,} more hidden by rules" if n_hidden else ""
-    alarms = _alarms(here, dataset, [batch_id])[batch_id]
-    doubted = f"{doubt(alarms)}; " if alarms else ""
+    found = gathered(store.findings(here.ledger, dataset.name, [batch_id]).get(batch_id, ()), dataset)
+    alarms = [finding for finding in found if finding.severity == "alarm"]
+    doubted = f"{doubt(found)}; " if alarms else ""
     lines = [
         f"{dataset.name} {batch_id}: {doubted}{n:,} of {held.n_flagged + held.n_unflagged:,} records wait for review "
         f"(model version {held.model_version}{hidden})",
@@ -61,7 +62,8 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
     waiting = {one.batch: n for one in every if (n := queue.total(here.ledger, one))}
     if not waiting:
         return None
-    doubted = [one for one, alarms in _alarms(here, dataset, list(map(str, waiting))).items() if alarms]
+    known = store.findings(here.ledger, dataset.name, list(map(str, waiting)))
+    doubted = [one for one, found in known.items() if worst(found) == "alarm"]
     alarmed = f"; {len(doubted)} with an alarm: read the page first" if doubted else ""
     rows = [
         row for one in every if one.batch in waiting for row in queue.page(here.ledger, one, limit=SHOWN).rows
@@ -74,14 +76,6 @@ def of_backlog(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -
         *_link(dataset),
     ]
     return "\n".join(lines)
-
-
-def _alarms(here: Installation, dataset: Dataset, batch_ids: Sequence[str]) -> dict[str, list[Finding]]:
-    """Return each batch's alarms: why its flags are not to be relied on."""
-    known = store.findings(here.ledger, dataset.name, batch_ids)
-    return {
-        one: [f for f in gathered(known.get(one, ()), dataset) if f.severity == "alarm"] for one in batch_ids
-    }
 
 
 def _line(row: Listed) -> str:

@@ -196,7 +196,12 @@ def doubt(findings: Sequence[Finding]) -> str:
 
 
 def _is_event(findings: Sequence[Finding]) -> bool:
-    """Return whether far more is odd than usual and the data is not at fault: an event moves values, too."""
+    """Return whether far more is odd than usual and the data is not at fault.
+
+    An event moves values, too, but not all values of a column.
+    """
+    if any(finding.everywhere for finding in findings if finding.severity != "notice"):
+        return False
     kinds = {finding.kind for finding in findings if finding.severity == "alarm"}
     return bool(kinds & OF_SCORES) and kinds <= OF_SCORES | MOVED
 

@@ -25,6 +25,7 @@ from pipeline.detection.measures import (
     wasserstein,
 )
 from pipeline.detection.reference import Reference
+from pipeline.monitoring.movement import moved_words
 from tests.pipeline.monitoring_data import PLAIN, QUIET, readings, told
 
 FALSE_ALARM_RATE = 1e-6
@@ -85,6 +86,27 @@ def test_codes_that_were_rare_in_training_are_not_told_as_new_of_a_day_like_it()
     keys = [[f.key for f in told([replace(QUIET, columns=columns)])[0]] for columns in (alike, unseen)]
     assert keys[0] == []
     assert "new:site" in keys[1]
+
+
+def test_a_hundredfold_is_told_by_its_median_and_a_stuck_sensor_by_its_value(
+    learned: tuple[Features, Reference],
+) -> None:
+    """Either is beyond the last bin of training, whichever sign it has."""
+    features, reference = learned
+    flow = np.asarray(readings(1_000, 5)["flow"])
+    for sign in (1, -1):
+        for values, words in (
+            (sign * (300 + 100 * flow), "standard deviations or more, the median from "),
+            (
+                np.full(1_000, sign * 300.0),
+                f"hardly varies, 99% of the values are {300 * sign} (in training, ",
+            ),
+        ):
+            odd = readings(1_000, 5).set_column(1, "flow", pa.array(values))
+            drift = column_drift(reference, features, odd)["flow"]
+            assert words in moved_words(drift)
+            assert drift.median == pytest.approx(np.median(values), abs=1)
+            assert (drift.low, drift.high) == pytest.approx(np.quantile(values, [0.005, 0.995]), abs=20)
 
 
 def test_hostile_columns_can_be_counted() -> None:

@@ -15,8 +15,9 @@ from pipeline.detection.measures import ColumnDrift, Measures
 from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.history import Past
 from pipeline.monitoring.judgement import judge
-from pipeline.monitoring.movement import moved_words
+from pipeline.monitoring.movement import is_elsewhere, moved_words
 from pipeline.notify.alerts import can_wait
+from pipeline.report.trust import doubt
 from pipeline.sample import DRIFTS, SamplePlan
 from tests.bench import monitoring as bench
 from tests.pipeline.monitoring_data import PLAIN, QUIET, START, STILL, moved, told
@@ -241,6 +242,43 @@ def test_scores_that_lie_as_usual_say_nothing_of_what_is_lost_or_stands_still(
     (drift,) = (finding for finding in found if finding.kind == "drift")
     assert drift.severity == "alarm"
     assert words in drift.what
+
+
+STUCK_BEYOND = replace(FAR_OUT, counts=(0, 0, 1000), usual=(500, 9000, 500), bins=(-2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "extent", "words"),
+    [
+        ((0, 0, 1000), (9.0, 9.0, 9.0), "hardly varies, 99% of the values are 9 (in training, 5.0% are 2 or more)"),
+        ((1000, 0, 0), (-9.0, -8.9, -8.7), "hardly varies, 99% of the values are between -9 and -8.7 (in training, 5.0% are below -2)"),
+        ((0, 0, 1000), (3.0, 90.0, 9000.0), "values moved by 1.6 standard deviations or more, the median from 0 to 90"),
+        ((1000, 0, 0), (-9000.0, -90.0, -3.0), "values moved by 1.6 standard deviations or more, the median from 0 to -90"),
+        ((0, 1000, 0), (-1.9, 0.0, 1.9), "values moved by 1.6 standard deviations, the 90 % quantile from 1.778 to 1.6"),
+        ((0, 0, 1000), (None, None, None), "values moved by 1.6 standard deviations or more, 100.0% of them above 2 (in training 5.0%)"),
+    ],
+)  # fmt: skip
+def test_only_values_that_are_close_together_hardly_vary(
+    counts: tuple[int, ...], extent: tuple[float | None, ...], words: str
+) -> None:
+    """A bin without an end holds values of any size; earlier releases did not keep which."""
+    low, median, high = extent
+    odd = replace(STUCK_BEYOND, counts=counts, low=low, median=median, high=high)
+    assert moved_words(odd) == words
+    (drift,) = told([*[plant()] * 21, plant(load=odd)], dataset=PLANT)[-1]
+    assert drift.severity == ("alarm" if words.startswith("hardly") else "warning")  # scores are as usual
+
+
+def test_a_column_in_another_unit_is_no_event_not_even_on_the_second_night() -> None:
+    """Flags are far too many either way: an event moves some of the records, a unit all of them."""
+    unit = replace(STUCK_BEYOND, low=3.0, median=90.0, high=9000.0)
+    event = replace(unit, counts=(0, 500, 500))
+    for odd, headline in ((unit, "Do not rely on"), (event, "Far more is odd than usual")):
+        night = replace(plant(0.9, load=odd, Redox_day=odd), n_flagged=400)
+        for found in told([*[plant()] * 21, night, night], dataset=PLANT)[21:]:
+            assert doubt(gathered(found, PLANT)).startswith(headline)
+    mostly = replace(unit, counts=(0, 1000, 0), usual=(200, 9600, 200))
+    assert not is_elsewhere(mostly)  # where most of training's were
 
 
 def test_what_lasts_is_told_with_the_day_it_began_and_weighs_less_until_it_worsens() -> None:
