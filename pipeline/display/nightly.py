@@ -59,7 +59,7 @@ def print_receipt(receipt: Receipt) -> None:
     if receipt.page:
         console().print(f"  the training's page: {escape(receipt.page)}", soft_wrap=True)
     if receipt.next:
-        console().print(f"  next: {escape(receipt.next)}")
+        console().print(f"  next: {escape(receipt.next)}", soft_wrap=True)  # commands can be copied
     for batch in receipt.with_outcome("refused", "failed"):
         console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
 

@@ -1,5 +1,5 @@
 """A dataset's newest scored batches at a glance: the headlines of pages whose flags are in doubt, how many
-records are flagged in all, and where to look.
+records are flagged in all, and where to look; also after a scoring.
 
 Belongs here: words for a table of batches. Does not: whether one batch can be trusted (trust.py), or a
 terminal (display/). Everything is read from the ledger, except what the version finds.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import RegistryUnreachable
+from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
@@ -60,6 +61,27 @@ def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str,
             f"records that are odd alike, a line a group: vaewatch review groups {dataset.name}, or Groups on the review page",
         ]
     return lines
+
+
+def next_step(here: Installation, dataset: Dataset, n_flagged: Mapping[str, int]) -> str:
+    """Return what to do after scoring: where flags are in doubt, look at why before looking at records.
+
+    Args:
+        n_flagged: of the batches scored just now, by batch_id.
+    """
+    name, known = dataset.name, store.findings(here.ledger, dataset.name, list(n_flagged))
+    doubted = [one for one, found in known.items() if not is_undated(one) and doubt(gathered(found, dataset))]
+    if doubted:
+        worst = max(doubted, key=lambda one: n_flagged[one])
+        others = f" (and of {len(doubted) - 1} more)" if doubted[1:] else ""
+        alike = f"; then records that are odd alike, a line a group: vaewatch review groups {name}"
+        return (
+            f"see why the flags of {worst} are in doubt{others}: vaewatch report {name} {worst}"
+            f"{alike if any(n_flagged.values()) else ''}"
+        )
+    if not any(n_flagged.values()):
+        return ""
+    return f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"
 
 
 def misses_most(here: Installation, dataset: Dataset) -> str:

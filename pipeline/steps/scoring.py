@@ -48,7 +48,7 @@ def score(
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
     from pipeline.notify import alerts, digest
-    from pipeline.report import metrics, newest
+    from pipeline.report import glance, metrics, newest
 
     dataset = here.dataset(dataset_name)
     current = here.ledger.current(dataset.name)
@@ -83,17 +83,10 @@ def score(
         metrics.publish(here, say)
     receipts.sort(key=lambda receipt: receipt.batch_id)
     version = champion.version if champion else None
-    n_flagged = sum(batch.n_flagged or 0 for batch in receipts if batch.outcome == "scored")
-    name = dataset.name
-    look = f"look at what is flagged: vaewatch review list {name}, or on a page: vaewatch review"
+    n_flagged = {one.batch_id: one.n_flagged or 0 for one in receipts if one.outcome == "scored"}
+    follows = glance.next_step(here, dataset, n_flagged)
     return Receipt(
-        "score",
-        name,
-        summary(receipts),
-        tuple(receipts),
-        version,
-        notes=outdated,
-        next=look if n_flagged else "",
+        "score", dataset.name, summary(receipts), tuple(receipts), version, notes=outdated, next=follows
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.errors import RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
-from pipeline.report.glance import Glance, glance, misses_most
+from pipeline.report.glance import Glance, glance, misses_most, next_step
 
 from .monitoring_data import QUIET
 from .review_data import refused, row, score
@@ -55,6 +55,24 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
     assert found.lines[1] == "look first at: vaewatch report payments 2026-01-28"
     assert "vaewatch review groups payments" in found.lines[2]
     assert glance(here, payments, 2).lines[0].startswith("26 records flagged in the newest batch")
+
+
+def test_after_scoring_the_next_step_is_the_batch_in_doubt_before_its_records(here: Installation) -> None:
+    """Five hundred flags of one cause are not judged one by one."""
+    payments, stray = here.dataset("payments"), "2026-01-31_undated"
+    measured(here, "2026-01-27", 20, MANY)
+    measured(here, "2026-01-28", 354, FLOOD, MANY)
+    measured(here, "2026-01-30", 0, HALF)
+    measured(here, stray, 0, HALF)
+    calm = next_step(here, payments, {"2026-01-27": 20, stray: 0})
+    assert calm.startswith("look at what is flagged: vaewatch review list payments")
+    assert next_step(here, payments, {"2026-01-27": 0}) == ""
+    assert next_step(here, payments, {"2026-01-27": 20, "2026-01-28": 354, "2026-01-30": 0}) == (
+        "see why the flags of 2026-01-28 are in doubt (and of 1 more): vaewatch report payments 2026-01-28; "
+        "then records that are odd alike, a line a group: vaewatch review groups payments"
+    )
+    silent = next_step(here, payments, {"2026-01-30": 0})
+    assert silent == "see why the flags of 2026-01-30 are in doubt: vaewatch report payments 2026-01-30"
 
 
 @pytest.mark.parametrize(
