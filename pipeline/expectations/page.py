@@ -12,21 +12,8 @@ from datetime import UTC, datetime
 from html import escape
 
 from pipeline.expectations.outcome import CheckpointResult, Outcome
-from pipeline.expectations.wording import many, share
+from pipeline.expectations.wording import NAMES, many, share
 
-NAMES = {
-    "missing_value": "missing value",
-    "out_of_range": "out of range",
-    "not_finite": "not finite",
-    "not_in_set": "not in set",
-    "pattern": "pattern",
-    "duplicate_key": "duplicate key",
-    "outside_period": "outside period",
-    "columns": "columns",
-    "row_count": "records",
-    "share_set_aside": "set aside",
-    "freshness": "freshness",
-}
 FOLD = 12
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6879; --line: #e1e5ec; --page: #f6f7f9; --card: #fff;

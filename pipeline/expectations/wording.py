@@ -12,6 +12,19 @@ from typing import Any
 
 from pipeline.config.contracts import BatchRule, RowRule
 
+NAMES = {
+    "missing_value": "missing value",
+    "out_of_range": "out of range",
+    "not_finite": "not finite",
+    "not_in_set": "not in set",
+    "pattern": "pattern",
+    "duplicate_key": "duplicate key",
+    "outside_period": "outside period",
+    "columns": "columns",
+    "row_count": "records",
+    "share_set_aside": "set aside",
+    "freshness": "freshness",
+}
 LISTED = 6
 LONGEST = 80
 

@@ -174,6 +174,7 @@ def _check(
 ) -> str:
     """Run the contract as a Great Expectations suite; return why the batch is refused, or ""."""
     from pipeline import expectations
+    from pipeline.expectations.wording import NAMES
 
     whole = [] if batch.period == "" else batch_rules(dataset)
     result = expectations.check(
@@ -198,7 +199,7 @@ def _check(
     most = sorted(tally.reasons.items(), key=lambda item: -item[1])[:3]
     because = f" ({', '.join(f'{reason} {n:,}' for reason, n in most)})" if most else ""
     return "; ".join(
-        f"{o.code}: {o.observed}, promised: {o.promise}{because if o.code == 'share_set_aside' else ''}"
+        f"{NAMES[o.code].capitalize()}: {o.observed}, promised: {o.promise}{because if o.code == 'share_set_aside' else ''}"
         for o in failed
     )
 

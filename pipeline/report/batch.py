@@ -27,7 +27,7 @@ from pipeline.records import looking_back
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.standing import evidence, recall, withdrawn
-from pipeline.report.trust import Trust, trust
+from pipeline.report.trust import CONTRACT, Trust, trust
 from pipeline.results import flagging
 from pipeline.review import queue
 from pipeline.review.filters import Filters
@@ -171,6 +171,7 @@ def _page(
         judgement=judged,
         rules=flagging.changes(here.ledger, dataset.name, state.model_version) if state.model_version else [],
         links=links,
+        contract=CONTRACT,
         n_earlier=_held_against(watched, earlier),
         n_drawn=len(earlier) + 1,
         asked=urlencode({"dataset": dataset.name, "batch": state.batch_id}),
@@ -219,7 +220,7 @@ def _trends(earlier: Sequence[Watched], watched: Watched) -> list[dict[str, Any]
     """Return the numbers that say how nights go, over the newest batches."""
     batches = [*earlier, watched]
     rows = (
-        ("Flagged records", "flags", lambda m: float(m.n_flagged), "{:.0f}"),
+        ("Flagged records", "flags", lambda m: float(m.n_flagged), "{:,.0f}"),
         (
             "Chance that a record scores above a normal one (usually half)",
             "scores",

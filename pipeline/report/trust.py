@@ -21,6 +21,8 @@ from pipeline.storage.ledger import BatchState
 Tone = Literal["good", "notice", "warn", "bad"]
 MOST = 0.5  # share of the injected anomalies; a version that finds less misses most
 UNOPPOSED, MISSES = "Nothing speaks against these flags", "many anomalies may be missed"
+CONTRACT = "every rule and what was found"  # the link to the contract's page
+WITHOUT_EXAMPLES = "missing_value:"  # there is no value to show
 FEW = "Few flags do not mean few anomalies"
 
 
@@ -134,9 +136,9 @@ def _answer(
         headline = "Nothing was scored: the delivery was refused"
         next_step = redeliver(dataset, unreadable=state.is_unreadable)
         if state.set_aside:
-            next_step = (
-                f"see the rules that its records broke, with examples, on its contract's page; {next_step}"
-            )
+            shown = any(not reason.startswith(WITHOUT_EXAMPLES) for reason in state.set_aside)
+            examples = ", with examples" if shown else ""
+            next_step = f'see the rules that its records broke{examples} ("{CONTRACT}"); {next_step}'
         return Trust("bad", "refused", headline, sentence(_begun(state.reason)), next_step)
     if state.status == "accepted":
         if serving is None:

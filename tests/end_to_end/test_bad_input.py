@@ -262,7 +262,7 @@ def test_a_file_with_a_damaged_page_is_refused(shop: Shop) -> None:
 
 def test_a_file_without_records_is_refused(shop: Shop) -> None:
     """A batch of nothing is a failed job upstream more often than a quiet day; min_records: 0 allows it."""
-    shop.refused(orders(0), "row_count: 0 records")
+    shop.refused(orders(0), "Records: 0 records")
     text = shop.place.yaml.read_text(encoding="utf-8")
     shop.place.yaml.write_text(text.replace("batch: {", "batch: {min_records: 0, "), encoding="utf-8")
     receipt = shop.check(orders(0))
@@ -432,7 +432,7 @@ def test_a_column_of_nothing_but_nulls_is_accepted_where_it_may_be_missing(shop:
 def test_a_required_column_of_nothing_but_nulls_refuses_the_batch(shop: Shop) -> None:
     """All set aside is not a good night with nothing to do."""
     shop.refused(
-        changed("amount", pa.nulls(N, pa.float64())), "share_set_aside: 60 of 60", "missing_value:amount 60"
+        changed("amount", pa.nulls(N, pa.float64())), "Set aside: 60 of 60", "missing_value:amount 60"
     )
 
 
