@@ -119,6 +119,18 @@ def _scores(now: Measures, history: History, dataset: Dataset) -> Iterator[Findi
             )
 
 
+def times_expected(now: Measures) -> float | None:
+    """Return how many times as many records are flagged as expected; None where chance may do that.
+
+    From FAR times on it is a finding, however widely days differ; see _flags.
+    """
+    if not now.n_records or not now.expected_flagged:
+        return None
+    share = now.n_flagged / now.n_records
+    beyond_chance = share - _noise_of_share(share, now.n_records) > now.expected_flagged / now.n_records
+    return now.n_flagged / now.expected_flagged if beyond_chance else None
+
+
 def _flags(now: Measures, history: History) -> Iterator[Finding]:
     if not now.n_records:
         return

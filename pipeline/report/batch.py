@@ -21,6 +21,7 @@ from pipeline.installation import Installation
 from pipeline.misread import meant
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered
+from pipeline.monitoring.judgement import FAR, times_expected
 from pipeline.monitoring.store import Watched
 from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
@@ -160,6 +161,7 @@ def _page(
         state=state,
         trust=verdict,
         watched=watched,
+        excess=excess(watched) if watched else "",
         findings=_drawn(watched, dataset) if watched else [],
         columns=_columns(watched) if watched else [],
         missing=missing_share(watched) if watched else 0.0,
@@ -191,6 +193,15 @@ def _held_against(watched: Watched | None, earlier: Sequence[Watched]) -> int:
     """Return how many batches this one was compared with; if that was not recorded, how many there are."""
     noted = watched.measures.n_earlier if watched else None
     return len(earlier) if noted is None else noted
+
+
+def excess(watched: Watched) -> str:
+    """Say that more are flagged than chance does, where that is no finding; else return ""."""
+    times = times_expected(watched.measures)
+    if times is None or any(finding.key == "flags" for finding in watched.findings):
+        return ""
+    said = min(times, FAR - 0.1)  # 2.96 is not yet three times
+    return f": {said:.1f} times as many; days differ by that much, a warning needs {FAR:g} times"
 
 
 def missing_share(watched: Watched) -> float:

@@ -14,7 +14,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.detection.measures import ColumnDrift, Measures
 from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.history import Past
-from pipeline.monitoring.judgement import judge
+from pipeline.monitoring.judgement import FAR, judge, times_expected
 from pipeline.monitoring.movement import is_elsewhere, moved_words
 from pipeline.notify.alerts import can_wait
 from pipeline.report.trust import doubt
@@ -304,6 +304,19 @@ def test_excess_of_flags_is_as_grave_on_the_second_night() -> None:
     """An event that goes on flags other records every night."""
     found = told([*[QUIET] * 21, *[replace(QUIET, n_flagged=90)] * 3])
     assert [[(f.key, f.severity) for f in one] for one in found[21:]] == [[("flags", "warning")]] * 3
+
+
+def test_three_times_the_flags_expected_are_told_whatever_earlier_days_did() -> None:
+    """So a page may say of fewer that a warning needs three times. Days of 0 to 100 flags, 20 expected."""
+    random = np.random.default_rng(0)
+    for n_earlier in (0, 3, 7, 30):
+        earlier = [replace(QUIET, n_flagged=int(n)) for n in random.integers(0, 101, n_earlier)]
+        for n_flagged, times in ((20, None), (25, None), (50, 2.5), (61, 3.05), (90, 4.5)):
+            now = replace(QUIET, n_flagged=n_flagged)
+            is_told = any(finding.key == "flags" for finding in told([*earlier, now])[-1])
+            assert times_expected(now) == (times and pytest.approx(times))
+            assert not times or times < FAR or is_told
+    assert times_expected(replace(QUIET, n_records=50, expected_flagged=1.0, n_flagged=4)) is None  # chance
 
 
 def test_a_batch_that_lies_nearer_to_training_than_usual_is_no_drift() -> None:

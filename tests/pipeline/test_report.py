@@ -15,14 +15,17 @@ from pipeline.detection.measures import ColumnDrift
 from pipeline.errors import StorageFailed
 from pipeline.evaluation.told import Row, Told
 from pipeline.monitoring.findings import STRAYS, Finding
+from pipeline.monitoring.store import Watched
 from pipeline.registry import ModelVersion
 from pipeline.report import plots, sheet
+from pipeline.report.batch import excess
 from pipeline.report.gates import Judgement
 from pipeline.report.standing import evidence, recall, standing, withdrawn
 from pipeline.report.training import doubts_of
 from pipeline.report.trust import trust
 from pipeline.storage.ledger import BatchState
 from pipeline.training.experiment import flags_by_day
+from tests.pipeline.monitoring_data import QUIET, START
 
 HOSTILE = "<script>alert('x')</script>&\x00\ud800"
 STATE = BatchState(
@@ -90,6 +93,16 @@ def test_what_to_do_about_a_refused_delivery_is_what_may_help() -> None:
     assert trust(SENSORS, unread, None, 0).next_step == (
         "have it written and delivered again; it is checked anew by itself"
     )
+
+
+def test_more_flags_than_chance_does_are_said_beside_the_count_where_no_finding_says_so() -> None:
+    """84 of 2,647 where 32 are expected are no warning; and 2.96 times is not yet three."""
+    now = replace(QUIET, n_records=2_647, n_flagged=84, expected_flagged=32.0)
+    one = Watched("b", START, now)
+    assert excess(one) == ": 2.6 times as many; days differ by that much, a warning needs 3 times"
+    assert excess(replace(one, measures=replace(now, n_flagged=95))).startswith(": 2.9 times")
+    assert excess(replace(one, measures=replace(now, n_flagged=40))) == ""
+    assert excess(replace(one, findings=(FLAGS,))) == ""
 
 
 def test_what_follows_a_full_stop_begins_with_a_capital_unless_it_is_a_name() -> None:
