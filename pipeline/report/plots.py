@@ -109,7 +109,7 @@ def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence
 
 def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
     """Draw a line through points, lowest at the bottom."""
-    wide, high = 720, 150
+    wide, high = WIDE, 130
     if len(points) < 2:
         return Markup("")
     xs, ys = zip(*points, strict=True)

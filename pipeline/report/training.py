@@ -54,11 +54,13 @@ def write(
     Args:
         calibrating: the newest records of the window.
         curves: (step, values) of what was trained in this process; empty if both fits had ended earlier.
-        pictures: PNG by title, embedded in the page.
+        pictures: PNG by title, embedded in the page with its like for dark pages.
 
     Raises:
         StorageFailed: it could not be written.
     """
+    from pipeline.detection.plots import in_the_dark  # loads matplotlib, which only a training needs
+
     recipe, reference = trained.vae.recipe, trained.reference
     newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
     ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
@@ -74,7 +76,7 @@ def write(
         columns=ordered,
         drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
-        pictures={title: _inline(path) for title, path in pictures.items()},
+        pictures={title: (_inline(path), _inline(in_the_dark(path))) for title, path in pictures.items()},
         trimmed=recipe.trim,
         trimmed_after=recipe.trim_after,
         loss_of_all=curves[-1][1]["loss_of_all"] if curves else None,

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from pipeline.config.dataset import Dataset
 from pipeline.detection import plots
@@ -60,7 +62,9 @@ def drawn(
 
     monkeypatch.setattr(Figure, "savefig", keep)
     files = plots.draw(plant, dataset, readings(200, 3, scale=1e4), tmp_path)
-    assert {file.name for file in files.values()} == {f"{title}.png" for title in figures}
+    both = [*files.values(), *map(plots.in_the_dark, files.values())]
+    assert {file.name for file in both} == {f"{title}.png" for title in figures}
+    assert all(file.stat().st_size for file in both)
     return figures
 
 
@@ -96,6 +100,26 @@ def test_the_threshold_is_read_off_the_axis_of_scores(drawn: dict[str, Figure], 
     assert len(marked) >= 4
     for value, middle in marked:
         assert where(axes, value) == pytest.approx(middle, abs=2.0)
+
+
+def test_the_map_of_latents_has_its_legend_beside_the_points_and_marks_that_can_be_seen(
+    drawn: dict[str, Figure],
+) -> None:
+    for figure in (drawn["latent_map"], drawn["latent_map_dark"]):
+        (axes,), (legend,) = figure.axes, figure.legends
+        assert legend.get_window_extent().y1 < axes.get_window_extent().y0
+        assert all(handle.get_sizes()[0] >= 30 for handle in legend.legend_handles)  # type: ignore[union-attr]
+
+
+def test_letters_on_a_dark_page_are_light_and_nothing_is_behind_them(
+    drawn: dict[str, Figure], tmp_path: Path
+) -> None:
+    for title, is_light in (("columns", False), ("columns_dark", True)):
+        shade = np.mean(to_rgb(drawn[title].axes[0].title.get_color()))
+        assert (shade > 0.5) == is_light
+        assert imread(tmp_path / f"{title}.png")[0, 0, 3] == (
+            not is_light
+        )  # the corner of a dark one is see-through
 
 
 def number(text: str) -> float:

@@ -400,7 +400,7 @@ def test_the_last_number_of_a_curve_stands_clear_of_its_line() -> None:
         for p in re.findall(r"[\d.]+ [\d.]+", re.search(r'd="M([^"]+)"', drawn)[1])
     ]  # type: ignore[index]
     (text,) = re.findall(r'y="([\d.]+)" text-anchor="end">8', drawn)
-    assert float(text) < min(y for x, y in line if x > 0.9 * 720)
+    assert float(text) < min(y for x, y in line if x > 0.9 * plots.WIDE)
     assert min(y for _, y in line) > 12  # the first number is above all of it
 
 
