@@ -138,7 +138,9 @@ def _answer(
         if state.set_aside:
             shown = any(not reason.startswith(WITHOUT_EXAMPLES) for reason in state.set_aside)
             examples = ", with examples" if shown else ""
-            next_step = f'see the rules that its records broke{examples} ("{CONTRACT}"); {next_step}'
+            next_step = (
+                f'see the rules that its records broke{examples}, under "{CONTRACT}" on its page; {next_step}'
+            )
         return Trust("bad", "refused", headline, sentence(_begun(state.reason)), next_step)
     if state.status == "accepted":
         if serving is None:

@@ -83,10 +83,10 @@ def test_what_to_do_about_a_refused_delivery_is_what_may_help() -> None:
     either = "have it delivered again; if the data is right and the contract wrong, mend dags/datasets/sensors.yaml"
     assert trust(SENSORS, of_schema, None, 0).next_step == either
     broke = replace(of_schema, set_aside={"missing_value:a": 9})
-    look = 'see the rules that its records broke ("every rule and what was found"); '
+    look = 'see the rules that its records broke, under "every rule and what was found" on its page; '
     assert trust(SENSORS, broke, None, 0).next_step == look + either  # a missing value is no example
     beyond = replace(of_schema, set_aside={"missing_value:a": 9, "out_of_range:a": 1})
-    assert "records broke, with examples (" in trust(SENSORS, beyond, None, 0).next_step
+    assert "records broke, with examples, under " in trust(SENSORS, beyond, None, 0).next_step
     empty = replace(of_schema, n_read=0, n_accepted=0)
     assert trust(SENSORS, empty, None, 0).next_step == either
     unread = replace(empty, fingerprint=STATE.signature)
