@@ -10,7 +10,7 @@ import pytest
 from pipeline.report import batch
 from tests.browser.conftest import open_browser as open_browser  # a fixture
 from tests.browser.page import Page
-from tests.browser.test_review_page import CONTRASTS
+from tests.browser.test_review_layout import CONTRASTS
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Place
