@@ -55,6 +55,12 @@ class Page:
         patient = WebDriverWait(self.browser, PATIENCE, 0.05, ignored_exceptions=ignored)
         return patient.until(lambda _: holds())
 
+    def hears_again(self) -> None:
+        """Wait: after a failure, and when it is asked once more, a page hears nothing for a second."""
+        clock = "return performance.now()"
+        deaf_until = self.browser.execute_script(clock) + 1000
+        self.until(lambda: self.browser.execute_script(clock) > deaf_until)
+
     def network(self, *, latency: int = 0, offline: bool = False) -> None:
         """Milliseconds that every answer takes, or no answer at all."""
         bounds = {"downloadThroughput": -1, "uploadThroughput": -1}

@@ -308,7 +308,7 @@ def test_a_group_is_judged_whole_undone_and_seen_in_the_overview(page: Page, her
             in page.text("#toast")
         )
     )
-    hears_again(page)
+    page.hears_again()
     assert states(here) == {"open": 2, "anomaly": 7}
     page.press("u")
     page.until(lambda: "Backlog 9 " in page.text(".tiles"))
@@ -343,10 +343,10 @@ def test_a_group_of_many_takes_the_key_twice(page: Page, here: Installation) -> 
     page.go("/groups")
     page.press("j", "2")
     page.until(lambda: "normal: all 21 records, late↑? (2 once more)" in page.text("#toast"))
-    hears_again(page)
+    page.hears_again()
     page.press("1")
     page.until(lambda: "anomaly: all 21 records, late↑? (1 once more)" in page.text("#toast"))
-    hears_again(page)
+    page.hears_again()
     assert states(here) == {"open": 30}
     page.press("1")
     page.until(lambda: "anomaly: 20 records, late↑; 1 left out" in page.text("#toast"))
@@ -472,13 +472,6 @@ new MutationObserver((_, seen) => {
 """  # the second of a double click, just after the answer to the first
 
 
-def hears_again(page: Page) -> None:
-    """After a failure, and when it is asked once more, a page hears nothing for a second."""
-    clock = "return performance.now()"
-    deaf_until = page.browser.execute_script(clock) + 1000
-    page.until(lambda: page.browser.execute_script(clock) > deaf_until)
-
-
 def test_u_names_what_was_not_said_on_this_page_before_it_takes_it_back(
     page: Page, here: Installation
 ) -> None:
@@ -488,13 +481,13 @@ def test_u_names_what_was_not_said_on_this_page_before_it_takes_it_back(
     question = "not said on this page: normal on key-4, key-5 of payments, given 20"
     page.press("u")
     page.until(lambda: question in page.text("#toast"))
-    hears_again(page)
+    page.hears_again()
     assert said_of(here, "key-4", "key-5") == ["normal", "normal"]
     page.press("j", "1", "u")
     page.until(lambda: "withdrawn: anomaly on key-0 of payments; now: open" in page.text("#toast"))
     page.press("u")
     page.until(lambda: question in page.text("#toast"))
-    hears_again(page)
+    page.hears_again()
     page.press("u")
     page.until(lambda: "withdrawn: normal on key-4, key-5 of payments, given 20" in page.text("#toast"))
     assert states(here) == {"open": 9}
@@ -511,7 +504,7 @@ def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, h
     page.press("j", "1")
     page.until(lambda: "bob is at record 'key-0' until" in page.text("#toast"))
     assert page.focused() == "key-0"
-    hears_again(page)
+    page.hears_again()
     page.press("1")
     page.until(lambda: said_of(here, "key-0", "key-1") == ["anomaly", "open"])
     page.go(f"/record/{row('key-1')['anomaly_id']}")
@@ -519,7 +512,7 @@ def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, h
     page.browser.execute_script(CLICK_TWICE)
     page.all(".saying .say.normal")[0].click()
     page.until(lambda: "give the verdict anyway (2 once more)" in page.text("#toast"))
-    hears_again(page)
+    page.hears_again()
     assert said_of(here, "key-1") == ["open"]
     page.press("2")
     page.until(lambda: said_of(here, "key-1") == ["normal"])
