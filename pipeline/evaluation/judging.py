@@ -154,7 +154,10 @@ def _negative_elbo(case: Case) -> Finding:
     value = _nats(case.one.negative_elbo)
     if case.uncompared or case.other is None:
         return said("not judged", case.uncompared, value=value)
-    theirs, bound = _nats(case.other.negative_elbo), f"up to {margin:g} nat{'s' * (margin != 1)} more pass"
+    theirs, bound = (
+        _nats(case.other.negative_elbo),
+        f"up to {margin:g} nat{'s more pass' if margin != 1 else ' more passes'}",
+    )
     if case.evidence.unshared:
         why = f"only one of the two models {named(case.evidence.unshared)}, and a density of other columns is another quantity"
         return said("not judged", why, value=value, beside=theirs, bound=bound)

@@ -460,7 +460,7 @@ def test_each_judged_gate_says_its_number_its_unit_what_it_is_and_what_passes(
         ("recall", r"[\d.]+%", r"[\d.]+%", "up to 10 percentage points fewer pass"),
         ("recall_floor", r"[\d.]+%", r"unaltered: [\d.]+%", "5 percentage points more than unaltered pass"),
         ("baselines", r"[\d.]+%", r"[\w ]+: [\d.]+%", "up to 5 percentage points fewer pass"),
-        ("negative_elbo", r"-?[\d.]+ nats", r"-?[\d.]+ nats", "up to 1 nats more pass"),
+        ("negative_elbo", r"-?[\d.]+ nats", r"-?[\d.]+ nats", "up to 1 nat more passes"),
         ("flag_rate", r"[\d.]+ times", r"[\d.]+ times", "0.1 to 3 times pass"),
         ("kept", "none", "", "none passes, except those in promote.gates.kept.allowed"),
     ):
@@ -568,9 +568,16 @@ def test_a_gate_that_passes_with_a_value_beyond_its_bound_says_why() -> None:
     assert found == dict.fromkeys(
         ("recall", "recall_floor", "baselines", "negative_elbo", "churn", "seed_variance"), by_chance
     )
-    level = {"recall": Difference(-0.0004, 0.01, 900), "IsolationForest": Difference(-0.018, 0.01, 900)}
-    ahead = replace(usual, differences={**usual.differences, **level})
-    assert notes_of(ahead) == {"baselines": "behind by 1.8 points, within the margin of 5"}
+    assert usual.champion
+    one = replace(usual.challenger, recall=usual.champion.recall, ranked_recall=0.412)
+    level = {"recall": Difference(0.0, 0.01, 900), "IsolationForest": Difference(-0.0184, 0.01, 900)}
+    shown = replace(
+        usual,
+        challenger=one,
+        baselines={"IsolationForest": 0.4304},
+        differences={**usual.differences, **level},
+    )
+    assert notes_of(shown) == {"baselines": "behind by 1.8 points, within the margin of 5"}
 
 
 def test_levels_decide_what_a_failure_means(judged: Callable[..., Evidence]) -> None:
