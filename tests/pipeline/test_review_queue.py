@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, NotReady
 from pipeline.records.verdicts import OPINIONS
-from pipeline.review import intake, judging, queue, record
+from pipeline.review import acts, intake, judging, queue, record
 from pipeline.review.filling import label
 from pipeline.review.filters import BANDS, Filters, Place, begins
 from pipeline.review.groups import groups
@@ -88,7 +88,7 @@ def test_pages_and_counts_are_those_of_a_plain_search(
 ) -> None:
     """Tallies, day windows and paging make it quick; none of them may lose, double or reorder a row."""
     rows, chosen, filters = drawn
-    while act := judging.newest_act(store, by="ann"):  # what the example before left behind
+    while act := acts.newest(store, by="ann"):  # what the example before left behind
         judging.undo(store, act, by="ann")
     for batch_id in DAYS:
         held = replace(BATCH, batch_id=batch_id, day=batch_id)
