@@ -22,6 +22,7 @@ from pipeline.config.columns import Column, Derived, Role, Strict
 from pipeline.config.gates import Gates
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_ADDRESS = re.compile(r"(?:^|/)(?P<scheme>s3[an]?|gc?s|r2|az|abfss?|wasbs?|adl|hdfs|https?):/+(?P<rest>.*)")
 _UNWRITABLE = re.compile(
     r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
 )  # deltalake or a database URL loses such paths
@@ -59,6 +60,11 @@ class Incoming(Strict):
     settle_seconds: float = Field(
         30, ge=0, description="a file touched more recently is left for the next look"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, path: str) -> str:
+        return readable(path)
 
     @field_validator("files")
     @classmethod
@@ -229,11 +235,29 @@ def _as_derived(value: Any) -> Any:
     return {"sql": value} if isinstance(value, str) else value
 
 
+def readable(path: str) -> str:
+    """Return the path of a folder that is read.
+
+    Raises ValueError for an address of an object store, also one that a Path has made absolute.
+    """
+    if found := _ADDRESS.search(path):
+        raise ValueError(
+            f"{found['scheme']}://{found['rest']} is an address, and only folders can be read: mount the "
+            "bucket as one (Mountpoint for S3, gcsfuse, BlobFuse), or copy what is new into a folder"
+        )
+    return path
+
+
 def holds_tables(path: Path) -> Path:
     """Return the path.
 
     Raises ValueError where tables cannot lie under it.
     """
+    if found := _ADDRESS.search(str(path)):
+        raise ValueError(
+            f"{found['scheme']}://{found['rest']} is an address, and what is kept must lie in a folder on a disk "
+            "or a network file system (a mounted bucket will not do: commits and locks need more)"
+        )
     if found := _UNWRITABLE.search(str(path)):
         raise ValueError(f"tables cannot be stored in {str(path)!r}: a folder's name contains {found[0]!r}")
     return path

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.dataset import readable
 from pipeline.errors import ConfigError
 from pipeline.incoming.batches import DATE, UNFINISHED, path_shape
 
@@ -27,6 +28,10 @@ class Shape:
 
 
 def parquet_files(folder: Path) -> list[Path]:
+    try:
+        readable(str(folder))
+    except ValueError as fault:
+        raise ConfigError(str(fault)) from fault
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder")
     found = sorted(

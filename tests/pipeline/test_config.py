@@ -176,6 +176,8 @@ def test_a_key_given_twice_is_a_fault(read: Callable[[str], Dataset], text: str,
         ("key: id", "key: false", "valid list"),
         ("key: id", "file: x.yaml", "file: unknown key"),
         ("key: id", "storage: 'a[1]'", "tables cannot be stored in"),
+        ("key: id", "storage: s3://b/t", "s3://b/t is an address, and what is kept must lie in a folder"),
+        ("path: ../incoming", "path: gs://b/in", "gs://b/in is an address, and only folders can be read"),
         ("role: numeric, ", "", "there is nothing to model"),
     ],
 )
@@ -452,6 +454,12 @@ def test_a_home_in_which_tables_would_be_lost_is_refused(folder: str, tmp_path: 
     """deltalake panics on some characters in a path and takes others for escapes: better told at start."""
     with pytest.raises(ValueError, match="tables cannot be stored in"):
         Settings(home=tmp_path / folder)
+
+
+def test_a_home_in_an_object_store_is_no_folder_of_that_name() -> None:
+    """A Path takes s3:// for a folder `s3:`, and a night's work would lie there."""
+    with pytest.raises(ValueError, match="s3://bucket/vaewatch is an address"):
+        Settings(home=Path("s3://bucket/vaewatch"))
 
 
 def test_a_noise_model_for_what_is_no_number_is_said_when_the_file_is_read(

@@ -592,6 +592,12 @@ def test_a_folder_from_which_nothing_can_be_guessed_is_said(
         guess(folder)
 
 
+def test_an_address_is_said_to_be_no_folder(guess: Callable[..., Guessed]) -> None:
+    """A Path shortens it, and "…/s3:/bucket is not a folder" would leave open what is."""
+    with pytest.raises(ConfigError, match=r"s3://bucket/payments is an address.*mount the bucket"):
+        guess(Path("s3://bucket/payments").absolute())
+
+
 def test_a_folder_without_a_column_to_model_is_said(guess: Callable[..., Guessed]) -> None:
     """Identifiers and constants only: there is no normal to learn."""
     with pytest.raises(ConfigError, match="no column can be modelled"):
