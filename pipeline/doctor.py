@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pipeline.errors import VaewatchError
+from pipeline.errors import StorageFailed, VaewatchError
 from pipeline.installation import Installation
 
 LOW_DISK = 2 << 30
@@ -84,6 +84,13 @@ def _ledger(here: Installation) -> str:
 
 def _registry(here: Installation) -> str:
     here.registry.versions("vaewatch")
+    for name in here.ledger.datasets():
+        if found := here.registry.kept_elsewhere(name):
+            there, belongs = (folder.parent for folder in found)
+            raise StorageFailed(
+                f"MLflow looks for models in {there}, where this home folder was before, and new ones would go there; "
+                f"move it back, or make {there} a link to {belongs}"
+            )
     return f"MLflow answers at {here.settings.tracking.split('@')[-1]}"
 
 

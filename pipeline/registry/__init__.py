@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError, ModelUnusable
 from pipeline.registry import fetching, registration, runs, serving
@@ -135,6 +136,21 @@ class Registry:
         """Return every version, oldest first."""
         with self._of(dataset, "list the versions") as versions:
             return versions.all()
+
+    def kept_elsewhere(self, dataset: str) -> tuple[Path, Path] | None:
+        """Return the folder that MLflow keeps a dataset's models in, and the one that they belong in now.
+
+        MLflow records whole addresses: a home folder that was moved or copied leads to its old place. None
+        where both are the same, or where the place is not of our choosing.
+        """
+        if not (self._artifacts or "").startswith("file:"):
+            return None
+        with self._of(dataset, "look up where the models are kept") as versions:
+            recorded = versions.place()
+        if recorded is None or not recorded.endswith(f"/mlartifacts/{dataset}"):
+            return None
+        there, belongs = (_folder(uri) for uri in (recorded, f"{self._artifacts}/{dataset}"))
+        return None if there.resolve() == belongs.resolve() else (there, belongs)
 
     def fetch(self, version: ModelVersion, into: Path) -> Path:
         """Return the folder of a version's detector, copied under `into` once; safe to call concurrently.
@@ -348,3 +364,7 @@ class Registry:
     def _of(self, dataset: str, attempt: str) -> Iterator[Versions]:
         with self._connection.asking(f"{attempt} of {dataset}") as client:
             yield Versions(client, dataset, self._prefix, self._connection.uri)
+
+
+def _folder(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))

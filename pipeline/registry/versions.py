@@ -44,6 +44,11 @@ class Versions:
             if not (token := page.token):
                 return sorted(found, key=lambda version: version.version)
 
+    def place(self) -> str | None:
+        """Return the address that new models are logged under; None before the first one."""
+        found = self.client.get_experiment_by_name(self.experiment)
+        return str(found.artifact_location) if found else None
+
     def made_by(self, training_key: str) -> ModelVersion | None:
         """Return the version of a training; the first one, should there be several."""
         return next(iter(self.all(f" and tags.{KEY} = '{training_key}'")), None)

@@ -78,6 +78,24 @@ def test_the_same_training_twice_is_one_version_and_one_run(
     assert (first.training_key, first.metrics) == (training.training_key, {"elbo": -6.5})
 
 
+def test_a_home_folder_that_was_moved_says_where_its_models_are_looked_for(
+    registry: Registry, home: Path, training: TrainingRun, tmp_path: Path
+) -> None:
+    """MLflow records whole addresses: the next training would write into the old place, unseen."""
+    assert registry.kept_elsewhere("orders") is None
+    registry.register(training)
+    assert registry.kept_elsewhere("orders") is None
+    moved = home.rename(tmp_path / "a new home")
+    there, here = home / "mlartifacts" / "orders", moved / "mlartifacts" / "orders"
+    after = Registry(tracking_uri(moved), moved / "mlartifacts")
+    assert after.kept_elsewhere("orders") == (there, here)
+    home.symlink_to(moved)
+    assert after.kept_elsewhere("orders") is None
+    assert after.fetch(after.versions("orders")[0], tmp_path / "models").is_dir()
+    address = Registry(tracking_uri(moved), "s3://lake/mlartifacts")
+    assert address.kept_elsewhere("orders") is None
+
+
 def test_everything_of_a_training_can_be_found_in_mlflow(
     registry: Registry, home: Path, training: TrainingRun
 ) -> None:
