@@ -26,6 +26,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def headings(text: str) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_a_heading_that_is_there(page: Path) -> None:
+    """A heading that was reworded leaves its readers at the top of a long page, without a word."""
+    targets = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", TEXTS[page])
+    places = [((page.parent / file).resolve() if file else page, anchor) for file, anchor in targets]
+    assert [(str(at), anchor) for at, anchor in places if anchor not in headings(TEXTS.get(at, ""))] == []
+
+
 def test_every_make_target_that_the_docs_name_exists() -> None:
     """A command copied from the page must run."""
     named = {
