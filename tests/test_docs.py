@@ -11,7 +11,7 @@ import typer.main
 
 from pipeline.cli import app
 from pipeline.config.dataset import Dataset
-from pipeline.config.files import load_datasets
+from pipeline.config.files import load_dataset, load_datasets
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -73,6 +73,14 @@ def test_every_setting_of_a_dataset_is_documented() -> None:
         "description",
     }
     assert {key for key in keys if not re.search(rf"\b{key}\b", reference)} == set()
+
+
+def test_the_page_s_example_of_a_dataset_file_is_one(tmp_path: Path) -> None:
+    """It is the first thing that somebody copies."""
+    page = TEXTS[ROOT / "docs" / "reference" / "dataset.md"]
+    (example,) = re.findall(r"^```yaml\n(dataset:.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "orders.yaml").write_text(example, encoding="utf-8")
+    assert load_dataset(tmp_path / "orders.yaml").name == "orders"
 
 
 def test_the_shipped_dataset_files_are_sound() -> None:
