@@ -111,7 +111,8 @@ def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
     judged = [r for r in receipts if isinstance(r, Judged)]
     without = {r.dataset for r in judged if r.outcome == "refused" and r.champion is None}
     counted = {r.outcome for r in receipts if r.step != "evaluate" and r.dataset not in without}
-    return counted | ({"refused"} if without else set())
+    done = counted - {"unchanged", "waiting"}  # a step without work says nothing of how the others went
+    return done | ({"refused"} if without else set())
 
 
 def print_json(value: Any) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.cli.arguments import finish
 from pipeline.doctor import examine
+from pipeline.steps.receipts import Receipt
 
 
 @pytest.mark.parametrize("group", [(), ("review",), ("review", "rules"), ("quarantine",)], ids=" ".join)
@@ -33,6 +36,26 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     assert "no dataset file in the folder" in outcome.stdout
     assert "vaewatch init" in outcome.stdout
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("validated", "trained", "scored", "code"),
+    [
+        ("refused", "unchanged", "unchanged", 3),
+        ("refused", "waiting", "waiting", 3),
+        ("refused", "trained", "done", 4),
+        ("partly done", "unchanged", "done", 4),
+        ("done", "unchanged", "refused", 4),
+    ],
+)
+def test_a_night_whose_only_delivery_is_refused_is_refused(
+    validated: str, trained: str, scored: str, code: int
+) -> None:
+    """Partly done would mean that something was."""
+    outcomes = {"validate": validated, "train": trained, "score": scored}
+    with pytest.raises(typer.Exit) as ended:
+        finish([Receipt(step, "orders", outcome) for step, outcome in outcomes.items()], as_json=True)
+    assert ended.value.exit_code == code
 
 
 def test_the_doctor_finds_nothing_amiss_with_a_dataset_that_waits_for_its_first_delivery(
