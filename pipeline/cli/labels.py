@@ -34,7 +34,7 @@ def groups(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="how many")] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Open records that are odd alike, the largest groups first: each is likely one cause, and can be
+    """List open records that are odd alike, the largest groups first: each is likely one cause, and can be
     labelled at once.
     """
     from pipeline.display.review import print_groups
@@ -119,8 +119,8 @@ def undo(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take back what was said at once, of one record or of many: the entries stay in the history, others
-    withdraw them.
+    """Take back one act: all that one command or press said, of one record or of many. The history keeps
+    it, and that it was withdrawn.
     """
     from pipeline.installation import Installation
     from pipeline.review import acts, judging, queue

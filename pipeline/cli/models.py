@@ -106,8 +106,8 @@ def versions(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every model version: its alias, when and on what it was trained, what it finds, what the gates said,
-    and whether pruning keeps it; or all that is known of one.
+    """List every model version: its alias, when and on what it was trained, what it finds, what the gates
+    said, and whether pruning keeps it; or all that is known of one.
     """
     from pipeline import steps
     from pipeline.display.models import print_version, print_versions
@@ -122,7 +122,7 @@ def versions(
 
 @verbs.command()
 def history(dataset: DatasetName, as_json: AsJson = False) -> None:
-    """What was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
+    """List what was trained, judged, promoted and rolled back: when, by whom, why, on what evidence."""
     from pipeline import steps
     from pipeline.display.models import print_history
     from pipeline.installation import Installation

@@ -139,7 +139,7 @@ def status(
     dataset: AnyDataset = None,
     as_json: AsJson = False,
 ) -> None:
-    """What landed, what was accepted, set aside and flagged, and which model serves."""
+    """Show what landed, what was accepted, set aside and flagged, and which model serves."""
     from pipeline.display.nightly import SHOWN, print_status
     from pipeline.installation import Installation
     from pipeline.report.glance import glance
@@ -154,7 +154,7 @@ def status(
 
 @verbs.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Look at settings, folders, database, registry and datasets, and say what to mend."""
+    """Look at settings, folders, ledger, registry and datasets, and say what to mend."""
     from pipeline.display import print_findings
     from pipeline.doctor import examine
 
@@ -178,7 +178,7 @@ def report(
     batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="default: the newest")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Can a batch be trusted: write its page again, print where it is and what it says first."""
+    """Say whether a batch can be trusted: write its page again, print its first lines and where it is."""
     from pipeline.installation import Installation
     from pipeline.report import newest
     from pipeline.report.batch import rewrite
@@ -202,8 +202,8 @@ def metrics(
         Path | None, typer.Option(help="file to write, replaced as a whole; default: print them")
     ] = None,
 ) -> None:
-    """How every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after every
-    step.
+    """Print how every dataset stands, in Prometheus' text format; <home>/metrics/vaewatch.prom has it after
+    every step.
     """
     from pipeline.installation import Installation
     from pipeline.report.metrics import exposition, write
@@ -220,8 +220,8 @@ def trace(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """The chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the model
-    learned from.
+    """Show the chain behind a flagged record: scores, verdicts, batch, files, contract, model, and what the
+    model learned from.
     """
     from pipeline.display import print_lines
     from pipeline.installation import Installation

@@ -11,12 +11,14 @@ import typer
 
 from pipeline.cli.arguments import AsJson, BatchId, DatasetName, finish, print_json
 
-verbs = typer.Typer(help="Records and batches set aside, and letting them in again.", no_args_is_help=True)
+verbs = typer.Typer(
+    help="Show records and batches that were set aside, and let them in again.", no_args_is_help=True
+)
 
 
 @verbs.command("list")
 def quarantine_list(dataset: DatasetName, as_json: AsJson = False) -> None:
-    """Batches that were refused or have records set aside, with counts by reason."""
+    """List batches that were refused or have records set aside, with counts by reason."""
     from pipeline.display.nightly import print_quarantined
     from pipeline.installation import Installation
     from pipeline.results import views
@@ -32,7 +34,7 @@ def quarantine_show(
     limit: Annotated[int, typer.Option(min=1)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Records of a batch that were set aside, with their reasons."""
+    """Show records of a batch that were set aside, with their reasons."""
     from pipeline.display.nightly import print_set_aside
     from pipeline.installation import Installation
     from pipeline.results import views

@@ -20,7 +20,7 @@ DAY = "%Y-%m-%d"
 SHOWN = 3  # rule changes shown per dataset, beside the suggested budget
 
 verbs = typer.Typer(
-    help="Records that wait for a person: the page (no verb), and the same from a shell.",
+    help="Serve the page of records that wait for a person; with a command, the same from a shell.",
     invoke_without_command=True,
 )
 verbs.add_typer(rules.verbs, name="rules", cls=WholeSentences)
@@ -84,7 +84,7 @@ def review_list(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Records that wait for a person: the newest day first, on a day the most severe first."""
+    """List records that wait for a person: the newest day first, on a day the most severe first."""
     from pipeline.display.review import print_queue
     from pipeline.installation import Installation
     from pipeline.review import choices, queue
@@ -136,8 +136,8 @@ def review_show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One record whole: original values, scores, reasons and verdicts; and what it stands beside, where asked
-    for.
+    """Show one record whole: original values, scores, reasons and verdicts; and what it stands beside, where
+    asked for.
     """
     from dataclasses import asdict
 
@@ -203,8 +203,8 @@ def review_stats(
     log: Annotated[bool, typer.Option("--log", help="log them on the model versions in MLflow")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What verdicts add up to: precision by model version, recall and what is missed, backlog, agreement,
-    with intervals.
+    """Show what verdicts add up to: precision by model version, recall and what is missed, backlog,
+    agreement, with intervals.
     """
     from dataclasses import asdict
 
@@ -241,8 +241,8 @@ def review_budget(
     by: By = "",
     as_json: AsJson = False,
 ) -> None:
-    """By which rule each model version flagged, since when, who said so and why; with a reason, say it of the
-    rule that the file has now. What was scored before keeps its threshold.
+    """Show by which rule each model version flagged, since when, and who said so and why. With a reason, note
+    it for the rule that the file has now. What was scored before keeps its threshold.
     """
     from pipeline.display import print_lines
     from pipeline.installation import Installation

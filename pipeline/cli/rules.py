@@ -34,8 +34,8 @@ Where = Annotated[
 
 @verbs.command("list")
 def rules_list(dataset: AnyDataset = None, as_json: AsJson = False) -> None:
-    """Every rule, newest first, those that hold no longer too; how many records each hides now, and how many
-    like these were confirmed.
+    """List every rule, newest first, those that hold no longer too; how many records each hides now, and how
+    many like these were confirmed.
     """
     from pipeline.display.review import print_rules
     from pipeline.installation import Installation
@@ -54,7 +54,7 @@ def rules_preview(
     where: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a rule would have hidden in the last 30 days, and how many of these were confirmed anomalies."""
+    """Show what a rule would have hidden in the last 30 days, and how many of these were confirmed anomalies."""
     from pipeline.installation import Installation
     from pipeline.review import suppression
 
