@@ -54,7 +54,7 @@ def rules_preview(
     where: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a rule would have hidden in the last 30 days, and how many of these were confirmed anomalies."""
+    """Show what a rule would have hidden in the last 30 days, and how many of these were confirmed."""
     from pipeline.installation import Installation
     from pipeline.review import suppression
 
