@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.config.dataset import holds_tables
+from pipeline.config.dataset import holds_tables, readable
 from pipeline.errors import ConfigError
 from pipeline.misread import sentence_of
 
@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
+
+    @field_validator("datasets")
+    @classmethod
+    def _can_be_read(cls, path: Path) -> Path:
+        return Path(readable(str(path)))
 
     @field_validator("home")
     @classmethod

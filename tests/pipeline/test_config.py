@@ -460,6 +460,8 @@ def test_a_home_in_an_object_store_is_no_folder_of_that_name() -> None:
     """A Path takes s3:// for a folder `s3:`, and a night's work would lie there."""
     with pytest.raises(ValueError, match="s3://bucket/vaewatch is an address"):
         Settings(home=Path("s3://bucket/vaewatch"))
+    with pytest.raises(ValueError, match="s3://bucket/files is an address"):
+        Settings(datasets=Path("s3://bucket/files"))
 
 
 def test_a_noise_model_for_what_is_no_number_is_said_when_the_file_is_read(
