@@ -87,9 +87,13 @@ def _registry(here: Installation) -> str:
     for name in here.ledger.datasets():
         if found := here.registry.kept_elsewhere(name):
             there, belongs = (folder.parent for folder in found)
+            mend = (
+                "that folder is still there, so do not use this copy beside the original: it would train into it and prune it"
+                if there.is_dir()
+                else f"move it back, or make {there} a link to {belongs}"
+            )
             raise StorageFailed(
-                f"MLflow looks for models in {there}, where this home folder was before, and new ones would go there; "
-                f"move it back, or make {there} a link to {belongs}"
+                f"MLflow looks for models in {there}, where this home folder was before, and new ones would go there; {mend}"
             )
     return f"MLflow answers at {here.settings.tracking.split('@')[-1]}"
 

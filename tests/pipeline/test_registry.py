@@ -31,10 +31,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipeline.doctor import examine
 from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreachable, StorageFailed
 from pipeline.registry import Registry, TrainingRun, runs
+from pipeline.storage.ledger import Ledger
 
 from .registry_data import add_versions, client, finish, logged_runs, orders, start, tracking_uri
+from .review_data import refused
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"
@@ -94,6 +97,24 @@ def test_a_home_folder_that_was_moved_says_where_its_models_are_looked_for(
     assert after.fetch(after.versions("orders")[0], tmp_path / "models").is_dir()
     address = Registry(tracking_uri(moved), "s3://lake/mlartifacts")
     assert address.kept_elsewhere("orders") is None
+
+
+def test_the_doctor_tells_a_home_folder_that_was_moved_from_a_copy_beside_its_original(
+    registry: Registry, home: Path, training: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link in the original's place would take its models away, as pruning the copy would."""
+    registry.register(training)
+    with_batch = Ledger(f"sqlite:///{home}/ledger.db")
+    with_batch.record_validation(replace(refused("2026-01-01"), dataset="orders"))
+    with_batch.close()
+    copied = Path(shutil.copytree(home, tmp_path / "copied"))
+    monkeypatch.setenv("VAEWATCH_HOME", str(copied))
+    monkeypatch.setenv("VAEWATCH_TRACKING_URI", tracking_uri(copied))
+    for mend in ("do not use this copy beside the original", f"make {home}/mlartifacts a link to"):
+        found = {x["what"]: x for x in examine()}["registry"]
+        assert not found["ok"]
+        assert mend in found["found"]
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_everything_of_a_training_can_be_found_in_mlflow(
