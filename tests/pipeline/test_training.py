@@ -1,4 +1,6 @@
-"""A window with more records than are learned is sampled by its records' keys."""
+"""A window with more records than are learned is sampled by its records' keys; and what tells one training
+from another.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import pytest
 from pipeline.records.looking_back import earlier, looked_back_on, outdated
 from pipeline.records.window import DAY, age, choose_window, day, is_learned
 from pipeline.storage.tables import Tables
+from pipeline.training import experiment
 from pipeline.training.training_set import amount, read_window
 from tests.bench import speed_window
 
@@ -174,3 +177,28 @@ def test_how_much_is_learned_is_said_before(max_records: int, landed: Path) -> N
     )
     assert (n_records, n_held) == (N, N // 10)
     assert abs(n_learned - len(read(landed, max_records))) <= 5 * (N * 0.25) ** 0.5
+
+
+# modules that read what a training left, or name things
+NOT_OF_THE_MODEL = {
+    "detection/__init__.py",
+    "detection/measures.py",
+    "detection/plots.py",
+    "detection/reasons.py",
+    "detection/scoring.py",
+    "records/__init__.py",
+    "records/accepted.py",
+    "records/looking_back.py",
+    "records/verdicts.py",
+}
+
+
+def test_a_release_whose_fits_end_otherwise_is_another_code_version() -> None:
+    """Or it would find last night's version, of the same records, and train nothing."""
+    rooms = {
+        f"{room}/{file.name}"
+        for room in ("detection", "records")
+        for file in (experiment.OURS / room).glob("*.py")
+    }
+    determining = {name for name in experiment.OF_THE_MODEL if name.startswith(("detection/", "records/"))}
+    assert rooms - NOT_OF_THE_MODEL == determining
