@@ -7,9 +7,7 @@ Belongs here: which object stands behind a name, opened when first asked for. Do
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -23,6 +21,7 @@ from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
 from pipeline.misread import meant
+from pipeline.storage import scratch
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.tables import Tables
 
@@ -127,8 +126,7 @@ class Installation:
     def scratch(self, dataset: Dataset, purpose: str) -> Iterator[Path]:
         """Yield a folder of our own and remove it afterwards, and first those that killed processes left."""
         self.tidy(dataset)
-        own = f"{purpose}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-        folder = self.settings.home / "work" / dataset.name / own
+        folder = self.settings.home / "work" / dataset.name / scratch.own_name(purpose)
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -138,20 +136,10 @@ class Installation:
     def tidy(self, dataset: Dataset) -> None:
         """Remove the folders that killed processes left behind."""
         for place in ("work", "models"):
-            for left in (self.settings.home / place / dataset.name).glob("*.*.tmp"):
-                if not _alive(int(left.name.split(".")[-3])):
-                    shutil.rmtree(left, ignore_errors=True)
+            for folder in (self.settings.home / place / dataset.name).glob(scratch.PATTERN):
+                if scratch.is_abandoned(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         with contextlib.suppress(KeyError):
             self.__dict__.pop("ledger").close()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -6,15 +6,14 @@ detector (pipeline/detection/detector.py).
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
-from uuid import uuid4
 
 from pipeline.errors import ModelUnusable
 from pipeline.registry import runs
 from pipeline.registry.entities import ModelVersion
 from pipeline.registry.versions import DIGEST, Versions
+from pipeline.storage.scratch import own_name
 
 
 def place(version: ModelVersion, into: Path) -> Path:
@@ -31,7 +30,7 @@ def fetch(versions: Versions, version: ModelVersion, folder: Path) -> None:
     Raises:
         ModelUnusable: the stored files are gone, or are not those that were registered.
     """
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")
+    draft = folder.with_name(own_name(f".{folder.name}"))
     draft.mkdir(parents=True)
     try:
         _download(versions, version, draft).rename(folder)
