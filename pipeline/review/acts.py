@@ -72,6 +72,14 @@ def one(ledger: Ledger, act: str) -> Act | None:
     return Act(act, _what(rows), rows[0].decided_at) if rows else None
 
 
+def no_act(act: str) -> str:
+    """Say that there is no such act, and how acts are named."""
+    return (
+        f"nothing was undone: there is no act {act[:60]!r}; acts are named where a verdict is given, and in "
+        "the history that `vaewatch review export DATASET FILE --history` writes; without a name your newest is taken back"
+    )
+
+
 def _what(rows: Sequence[Any]) -> str:
     """Say it like "normal on k1 of payments" or "normal on 171 records of payments, all odd in amount↑"."""
     of = " and ".join(sorted({row.dataset for row in rows}))

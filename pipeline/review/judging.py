@@ -1,9 +1,9 @@
-"""Saying what a record is, taking it back, and claiming a record while looking at it.
+"""Saying what a record is, and taking it back.
 
-Belongs here: verdicts and claims, each change one transaction. Does not: what verdicts come to
-(pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py), or what an act is
-called (acts.py). A writer locks before it reads: of two people who judge at once, the second sees what the
-first said, and both verdicts stay.
+Belongs here: verdicts, each act one transaction. Does not: what verdicts come to
+(pipeline/records/verdicts.py) or are good for (training/training_set.py, statistics.py), what an act is
+called (acts.py), or who is at a record meanwhile (claims.py). A writer locks before it reads: of two people
+who judge at once, the second sees what the first said, and both verdicts stay.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
+from pipeline.errors import ConfigError, NotReady
 from pipeline.records.verdicts import (
     OPINIONS,
     WITHDRAWN,
@@ -24,19 +24,17 @@ from pipeline.records.verdicts import (
     State,
     Verdict,
     name_fault,
-    name_of,
     read_history,
     standing,
 )
+from pipeline.review import acts, claims
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
-from pipeline.review.queue import read_claims, read_members, read_states
-from pipeline.review.queued import Claim
+from pipeline.review.queue import read_members, read_states
 from pipeline.review.suppression import hiding
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.review_schema import queue, record_claims, verdicts
+from pipeline.storage.review_schema import queue, verdicts
 
-CLAIM = timedelta(minutes=10)
 LONGEST_NOTE = 4000
 
 
@@ -133,7 +131,7 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
         if not mine or mine[0].by != by:
             if not mine:
                 raise NotReady(
-                    no_act(act)
+                    acts.no_act(act)
                     if act
                     else f"nothing was undone: {by} has no verdict that could be taken back"
                 )
@@ -154,45 +152,6 @@ def undo(ledger: Ledger, act: str, *, by: str) -> Judged:
         for dataset in {entry["dataset"] for entry in entries}:
             _restate(connection, dataset, [entry for entry in entries if entry["dataset"] == dataset])
         return Judged(undone, tuple(ids), _in_conflict(connection, ids), (), before)
-
-
-def no_act(act: str) -> str:
-    """What is said of an act that is none."""
-    return (
-        f"nothing was undone: there is no act {act[:60]!r}; acts are named where a verdict is given, and in "
-        "the history that `vaewatch review export DATASET FILE --history` writes; without a name your newest is taken back"
-    )
-
-
-def claim(ledger: Ledger, anomaly_id: str, *, by: str, lasts: timedelta = CLAIM) -> Claim:
-    """Claim a record; return who holds the claim, and until when: somebody else, if they were first.
-
-    While the claim lasts, `give` leaves the record out for others, unless they insist.
-
-    Raises:
-        NotReady: the record is not in the queue.
-        ConfigError: too long a name.
-    """
-    _check_name(by)
-    now = datetime.now(UTC)
-    with ledger.transaction(write=True) as connection:
-        _records(connection, [anomaly_id])
-        connection.execute(sa.delete(record_claims).where(record_claims.c.expires_at <= now))
-        mine = record_claims.c.anomaly_id == anomaly_id
-        held = connection.execute(sa.select(record_claims).where(mine)).one_or_none()
-        if held is not None and held.by != by:
-            return Claim(held.by, held.expires_at)
-        connection.execute(sa.delete(record_claims).where(mine))
-        connection.execute(
-            sa.insert(record_claims).values(anomaly_id=anomaly_id, by=by, expires_at=now + lasts)
-        )
-    return Claim(by, now + lasts)
-
-
-def release(ledger: Ledger, anomaly_id: str, *, by: str) -> None:
-    mine = (record_claims.c.anomaly_id == anomaly_id) & (record_claims.c.by == by)
-    with ledger.transaction(write=True) as connection:
-        connection.execute(sa.delete(record_claims).where(mine))
 
 
 def _give(
@@ -218,7 +177,8 @@ def _give(
             for one in records
             if not _says_already(given.get(one.anomaly_id, []), by, opinion, note, settle=settle)
         ]
-    claimed = set[str]() if anyway else _claimed(connection, unsaid, by)
+    rows = [one for records in unsaid.values() for one in records]
+    claimed = set[str]() if anyway else claims.of_others(connection, rows, by)
     for dataset, records in unsaid.items():
         free = [one for one in records if one.anomaly_id not in claimed]
         entries = [_entry(one, opinion, note, by, now, act) | {"settles": settle} for one in free]
@@ -231,41 +191,13 @@ def _give(
     return Judged(act, tuple(told), in_conflict, tuple(sorted(claimed)), before)
 
 
-def _claimed(connection: sa.Connection, unsaid: Mapping[str, Sequence[Any]], by: str) -> set[str]:
-    """Return which of these records somebody else is at.
-
-    Raises:
-        ClaimedByAnother: all of them.
-    """
-    rows = [row for records in unsaid.values() for row in records]
-    found: dict[str, Claim] = {}
-    for some in chunks(row.anomaly_id for row in rows):
-        held = read_claims(connection, some)
-        found |= {name: claim for name, claim in held.items() if claim.by != by}
-    if found and len(found) == len(rows):
-        last = max(found.values(), key=lambda claim: claim.until)
-        others = len({claim.by for claim in found.values()}) - 1
-        who = last.by if not others else f"{last.by} and {others} other{'s' * (others != 1)}"
-        name = name_of(rows[0].record_key, rows[0].batch_id, rows[0].row_number)
-        what = f"record {name[:60]!r}" if len(rows) == 1 else f"all {len(rows)} records"
-        raise ClaimedByAnother(
-            f"{who} {'is' if not others else 'are'} at {what} until {last.until:%H:%M} UTC; nothing was written: "
-            "wait, or give the verdict anyway"
-        )
-    return set(found)
-
-
-def _check_name(by: str) -> None:
-    if fault := name_fault(by):
-        raise ConfigError(fault)
-
-
 def _check(opinion: str, by: str, note: str) -> None:
     if opinion not in OPINIONS:
         raise ConfigError(f"{opinion!r} is not a verdict; give one of {', '.join(OPINIONS)}")
     if not by.strip():
         raise ConfigError("a verdict needs the name of whoever gives it")
-    _check_name(by)
+    if fault := name_fault(by):
+        raise ConfigError(fault)
     if len(note) > LONGEST_NOTE:
         raise ConfigError(f"the note has {len(note)} characters, {LONGEST_NOTE} at most")
 
@@ -324,8 +256,7 @@ def _restate(connection: sa.Connection, dataset: str, entries: Sequence[dict[str
             .values({name: sa.bindparam(name) for name in ("state", "reviewer", "decided_at", "suppressed")}),
             _stands(connection, dataset, given),
         )
-        mine = record_claims.c.by.in_({entry["by"] for entry in entries})  # others' claims stay
-        connection.execute(sa.delete(record_claims).where(record_claims.c.anomaly_id.in_(ids), mine))
+        claims.end(connection, ids, {entry["by"] for entry in entries})
     retally(connection, dataset, (entry["batch_id"] for entry in entries))
 
 

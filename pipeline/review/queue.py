@@ -19,10 +19,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.records.verdicts import STATES, State
+from pipeline.review import claims
 from pipeline.review.filters import BANDS, Datasets, Filters, Place, Unindexed, begins, chunks, conditions, of
-from pipeline.review.queued import Claim, Listed, Reason
+from pipeline.review.queued import Listed, Reason
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.review_schema import queue, queue_batches, record_claims, tallies, tally_sums
+from pipeline.storage.review_schema import queue, queue_batches, tallies, tally_sums
 
 PAGE = 50
 # rows that a search looks up by key; where more match, it goes through them in the order of the pages
@@ -260,14 +261,6 @@ def beside(ledger: Ledger, filters: Filters, place: Place) -> tuple[str | None, 
     return next(iter(before), None), next(iter(after), None)
 
 
-def read_claims(connection: sa.Connection, anomaly_ids: Sequence[str]) -> dict[str, Claim]:
-    """Return who is at which of these records, and until when."""
-    query = sa.select(record_claims).where(
-        record_claims.c.anomaly_id.in_(anomaly_ids), record_claims.c.expires_at > datetime.now(UTC)
-    )
-    return {row.anomaly_id: Claim(row.by, row.expires_at) for row in connection.execute(query)}
-
-
 def read_rows(connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.Select[Any]]) -> list[Listed]:
     """Return rows as a list shows them, with who is at each.
 
@@ -276,9 +269,9 @@ def read_rows(connection: sa.Connection, wanted: Callable[[sa.Select[Any]], sa.S
     """
     query = sa.select(*LISTED, sa.func.substr(queue.c.record_key, 1, 200).label("record_key"))
     rows = connection.execute(wanted(query)).all()
-    claims = read_claims(connection, [row.anomaly_id for row in rows])
+    held = claims.read(connection, [row.anomaly_id for row in rows])
     return [
-        Listed(**{**row._mapping, "reasons": read_reasons(row), "claim": claims.get(row.anomaly_id)})
+        Listed(**{**row._mapping, "reasons": read_reasons(row), "claim": held.get(row.anomaly_id)})
         for row in rows
     ]
 

@@ -20,10 +20,10 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.records.verdicts import anomaly_id, name_of, read_history, standing
-from pipeline.review import cells
+from pipeline.review import cells, claims
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
-from pipeline.review.queue import read_claims, read_reasons
+from pipeline.review.queue import read_reasons
 from pipeline.review.queued import Scoring, Term, Whole
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, scorings
@@ -71,7 +71,7 @@ def one(ledger: Ledger, anomaly_id: str) -> Whole:
         if row is None:
             raise NotReady(f"record {anomaly_id!r} is not in the queue; see `vaewatch review list`")
         entries = read_history(connection, row.dataset, [anomaly_id]).get(anomaly_id, [])
-        claim = read_claims(connection, [anomaly_id]).get(anomaly_id)
+        claim = claims.read(connection, [anomaly_id]).get(anomaly_id)
         said = sa.select(scorings).where(
             scorings.c.dataset == row.dataset, scorings.c.anomaly_id == anomaly_id
         )

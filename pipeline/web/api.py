@@ -18,6 +18,7 @@ from starlette.responses import FileResponse
 from pipeline.results import export
 from pipeline.review import (
     acts,
+    claims,
     compare,
     disagreements,
     effects,
@@ -287,7 +288,7 @@ def undo(request: Request, act: str, reviewer: Known) -> Undone:
 def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
     """Say that one is at a record; tells who is, if somebody else was first."""
     scope.write_records(request, [anomaly_id])
-    held = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    held = claims.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     return Claimed(**vars(held), is_mine=held.by == reviewer.name)
 
 
@@ -295,7 +296,7 @@ def claim(request: Request, anomaly_id: str, reviewer: Known) -> Claimed:
 def release(request: Request, anomaly_id: str, reviewer: Known) -> None:
     """Give one's claim back."""
     scope.write_records(request, [anomaly_id])
-    judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    claims.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
 
 
 def _said(request: Request, given: judging.Judged, anomaly_ids: Any) -> Said:

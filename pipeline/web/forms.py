@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ClaimedByAnother, ConfigError
 from pipeline.records.verdicts import Opinion, in_words
-from pipeline.review import judging, queue, suppression
+from pipeline.review import claims, judging, queue, suppression
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope, words
 from pipeline.web.access import Known
@@ -97,7 +97,7 @@ def say_of_group(
 def claim(request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = "") -> Response:
     """Claim a record, or renew the claim."""
     scope.write_records(request, [anomaly_id])
-    held = judging.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    held = claims.claim(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     told = "" if held.by == reviewer.name else f"{held.by} was here first"
     return _back(request, "record", query, anomaly_id, told=told)
 
@@ -107,7 +107,7 @@ def release(
     request: Request, reviewer: Known, anomaly_id: Id, query: Annotated[str, Form()] = ""
 ) -> Response:
     scope.write_records(request, [anomaly_id])
-    judging.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
+    claims.release(request.app.state.here.ledger, anomaly_id, by=reviewer.name)
     return _back(request, "record", query, anomaly_id, told="")
 
 

@@ -15,7 +15,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.misread import meant
-from pipeline.review import acts, judging, queue, record, suppression
+from pipeline.review import acts, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Whole
 from pipeline.storage.ledger import Ledger
@@ -102,7 +102,7 @@ def act(request: Request, given: str) -> acts.Act:
         NotReady: there is no such act, or it is about what they may not read.
         HTTPException: 403, they may only read it.
     """
-    ledger, missing = _ledger(request), judging.no_act(given)
+    ledger, missing = _ledger(request), acts.no_act(given)
     write(request, *acts.datasets(ledger, given), otherwise=missing)
     if (found := acts.one(ledger, given)) is None:
         raise NotReady(missing)

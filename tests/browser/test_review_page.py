@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.installation import Installation
 from pipeline.review import judging, queue, record
+from pipeline.review.claims import claim
 from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
 from pipeline.web.words import WORDS
@@ -281,7 +282,7 @@ def test_a_record_is_marked_while_one_is_at_it_and_not_after(page: Page, here: I
     page.press("\ue00c")
     page.until(lambda: page.all(".rows"))
     page.until(lambda: claims(here) == {})
-    judging.claim(here.ledger, names[2], by="bob")
+    claim(here.ledger, names[2], by="bob")
     page.go(f"/record/{names[2]}")
     page.until(lambda: "bob is at this record" in page.text("[data-claim]"))
     page.go("/")
@@ -339,7 +340,7 @@ def test_a_note_goes_with_a_verdict_on_several_and_on_a_group(page: Page, here: 
 def test_a_group_of_many_takes_the_key_twice(page: Page, here: Installation) -> None:
     """One press on 21 records may be a slip; who is at one of them is still asked about."""
     put(here.ledger, rows := [row(f"m{i}", "2026-01-28", signature="late↑") for i in range(21)])
-    judging.claim(here.ledger, rows[0]["anomaly_id"], by="bob")
+    claim(here.ledger, rows[0]["anomaly_id"], by="bob")
     page.go("/groups")
     page.press("j", "2")
     page.until(lambda: "normal: all 21 records, late↑? (2 once more)" in page.text("#toast"))
@@ -500,7 +501,7 @@ def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, h
     click is the first.
     """
     for key in ("key-0", "key-1", "key-2"):
-        judging.claim(here.ledger, row(key)["anomaly_id"], by="bob")
+        claim(here.ledger, row(key)["anomaly_id"], by="bob")
     page.press("j", "1")
     page.until(lambda: "bob is at record 'key-0' until" in page.text("#toast"))
     assert page.focused() == "key-0"
@@ -533,7 +534,7 @@ def test_a_claim_without_a_script_and_on_a_small_screen(
     page.all(".claim button")[0].click()
     page.until(lambda: "yours until" in page.text(".claim"))
     assert claims(here) == {"key-0": "ann"}
-    judging.claim(here.ledger, theirs, by="bob")
+    claim(here.ledger, theirs, by="bob")
     page.go("/")
     assert page.text(".row .at") == "at bob"
     assert page.all(".row .at")[0].is_displayed()

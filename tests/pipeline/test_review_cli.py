@@ -23,7 +23,17 @@ from pipeline.config.settings import Settings
 from pipeline.display import beside
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
-from pipeline.review import compare, effects, judging, queue, record, rule_words, suppression, versions
+from pipeline.review import (
+    claims,
+    compare,
+    effects,
+    judging,
+    queue,
+    record,
+    rule_words,
+    suppression,
+    versions,
+)
 from pipeline.review.filling import plain
 from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
@@ -586,7 +596,7 @@ def test_a_shell_is_told_who_is_at_a_record_and_may_say_it_anyway(shell: Callabl
     ledger = Ledger(Settings().ledger)
     ids = [row(key)["anomaly_id"] for key in ("k0", "k1")]
     put(ledger, [row("k0"), row("k1")])
-    judging.claim(ledger, ids[0], by="bob")
+    claims.claim(ledger, ids[0], by="bob")
     refused = str(shell("label", ids[0], "normal", "--by", "ann"))
     assert "bob is at record 'k0' until" in refused
     assert "wait, or give the verdict anyway (--anyway)" in refused

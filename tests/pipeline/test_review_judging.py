@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.errors import ClaimedByAnother, ConfigError, NotReady
 from pipeline.records import verdicts
 from pipeline.records.verdicts import OPINIONS, WITHDRAWN, Verdict, judged, standing
-from pipeline.review import acts, judging, queue, record
+from pipeline.review import acts, claims, judging, queue, record
 from pipeline.review.filters import CHUNK, Filters
 from pipeline.storage.ledger import Ledger
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_a_verdict_is_refused_and_nothing_is_written(store: Ledge
         judging.give(store, ids, "normal", by=" ")
     with pytest.raises(ConfigError, match="4000 at most"):
         judging.give(store, ids, "normal", by="ann", note="x" * 4001)
-    for act in (partial(judging.give, store, ids, "normal"), partial(judging.claim, store, ids[0])):
+    for act in (partial(judging.give, store, ids, "normal"), partial(claims.claim, store, ids[0])):
         with pytest.raises(ConfigError, match="the name has 251 characters, 250 at most"):
             act(by="x" * 251)
     assert verdicts.history(store, "payments") == {}
@@ -226,12 +226,12 @@ def test_what_cannot_be_a_verdict_is_refused_and_nothing_is_written(store: Ledge
 
 def test_a_claim_tells_others_until_it_ends_or_a_verdict_is_given(store: Ledger, ids: list[str]) -> None:
     """Two people on one record is one person's time lost; a claim that never ends loses the record."""
-    assert judging.claim(store, ids[0], by="ann").by == "ann"
-    assert judging.claim(store, ids[0], by="bob").by == "ann"
+    assert claims.claim(store, ids[0], by="ann").by == "ann"
+    assert claims.claim(store, ids[0], by="bob").by == "ann"
     assert record.one(store, ids[0]).claim.by == "ann"
-    judging.claim(store, ids[1], by="ann", lasts=timedelta(seconds=-1))
-    assert judging.claim(store, ids[1], by="bob").by == "bob"
-    judging.release(store, ids[1], by="ann")
+    claims.claim(store, ids[1], by="ann", lasts=timedelta(seconds=-1))
+    assert claims.claim(store, ids[1], by="bob").by == "bob"
+    claims.release(store, ids[1], by="ann")
     assert record.one(store, ids[1]).claim.by == "bob"
     judging.give(store, ids[:1], "normal", by="ann")
     assert record.one(store, ids[0]).claim is None
@@ -241,7 +241,7 @@ def test_a_verdict_on_what_somebody_else_is_at_is_asked_about_once_more(
     store: Ledger, ids: list[str]
 ) -> None:
     """Who is at it until when; nothing is written, or it is given anyway, and the other one's claim stays."""
-    judging.claim(store, ids[0], by="bob")
+    claims.claim(store, ids[0], by="bob")
     with pytest.raises(
         ClaimedByAnother, match=r"bob is at record 'k0' until \d\d:\d\d UTC; nothing was written"
     ):
@@ -251,7 +251,7 @@ def test_a_verdict_on_what_somebody_else_is_at_is_asked_about_once_more(
     assert record.one(store, ids[0]).claim.by == "bob"
     judging.give(store, ids[:1], "anomaly", by="bob")
     assert [one.by for one in record.one(store, ids[0]).verdicts] == ["ann", "bob"]
-    judging.claim(store, ids[1], by="bob", lasts=timedelta(seconds=-1))
+    claims.claim(store, ids[1], by="bob", lasts=timedelta(seconds=-1))
     assert judging.give(store, ids[1:2], "normal", by="ann").anomaly_ids == (ids[1],)
 
 
@@ -260,10 +260,10 @@ def test_sent_again_it_is_not_asked_about_though_somebody_came_to_the_record_sin
 ) -> None:
     """Its answer may have been lost; that nothing was written would be untrue then."""
     judging.give(store, ids[:2], "normal", by="ann")
-    judging.claim(store, ids[0], by="bob")
+    claims.claim(store, ids[0], by="bob")
     again = judging.give(store, ids[:2], "normal", by="ann")
     assert (again.anomaly_ids, again.claimed) == ((), ())
-    judging.claim(store, ids[2], by="bob")
+    claims.claim(store, ids[2], by="bob")
     more = judging.give(store, ids[:4], "normal", by="ann")
     assert (more.anomaly_ids, more.claimed) == ((ids[3],), (ids[2],))
     with pytest.raises(ClaimedByAnother, match="bob is at record 'k2'"):
@@ -285,13 +285,13 @@ def test_of_several_those_that_somebody_else_is_at_are_left_out(
         )
 
     for name, by in ((ids[0], "bob"), (ids[1], "bob"), (ids[2], "ann")):
-        judging.claim(store, name, by=by)
+        claims.claim(store, name, by=by)
     done = say()
     assert (set(done.anomaly_ids), done.claimed) == (set(ids[2:]), tuple(sorted(ids[:2])))
     assert queue.counts(store, Filters())["state"] == {"open": 2, "normal": 4}
     judging.undo(store, done.act, by="ann")
     for name in ids[2:]:
-        judging.claim(store, name, by="eve")
+        claims.claim(store, name, by="eve")
     with pytest.raises(ClaimedByAnother, match="1 other are at all 6 records"):
         say()
     assert len(say(anyway=True).anomaly_ids) == 6

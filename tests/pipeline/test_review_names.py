@@ -10,7 +10,7 @@ from pipeline.cli import app as program
 from pipeline.installation import Installation
 from pipeline.notify import digest
 from pipeline.records.verdicts import name_of
-from pipeline.review import judging, queue
+from pipeline.review import claims, queue
 from pipeline.review.filters import Filters
 
 from .review_data import row, score
@@ -55,7 +55,7 @@ def test_a_record_without_a_key_has_one_name_wherever_it_is_shown(
         assert (name in text, HASH in text) == (True, False), text
     told = digest.digest(here, here.dataset("payments"), "2026-01-30")
     assert f"  3.5  {name}  amount" in told
-    judging.claim(here.ledger, anomaly_id, by="bob")
+    claims.claim(here.ledger, anomaly_id, by="bob")
     refused = browser.post(
         "/api/verdicts",
         json={"anomaly_ids": [anomaly_id], "verdict": "normal"},

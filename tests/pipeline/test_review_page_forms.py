@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
 from pipeline.results import export
-from pipeline.review import judging, queue, record
+from pipeline.review import claims, judging, queue, record
 from pipeline.review.filters import Filters
 
 from .review_data import DATASET, put, row
@@ -498,7 +498,7 @@ def test_a_record_is_claimed_and_let_go_without_a_script(
     assert (claimed.url.path, claimed.url.params["driver"]) == (path, "amount")
     assert re.search(r"yours until .*; others are told", claimed.text)
     assert "claim it for ten minutes" in browser.post(f"{path}/release", data=token).text
-    judging.claim(here.ledger, ids[0], by="bob")
+    claims.claim(here.ledger, ids[0], by="bob")
     assert "bob was here first" in browser.post(f"{path}/claim", data=token).text
     assert "bob is at this record until" in browser.post(f"{path}/release", data=token).text
     assert 'title="until' in browser.get("/").text
@@ -527,7 +527,7 @@ def test_what_somebody_else_is_at_is_given_by_one_press_more(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:
     """Without a script: the page says who, and its button sends the same again, note and all."""
-    judging.claim(here.ledger, ids[0], by="bob")
+    claims.claim(here.ledger, ids[0], by="bob")
     form = {"csrf": csrf(browser), "verdict": "normal", "anomaly_id": ids[0], "note": 'a "note"'}
     asked = browser.post("/verdicts", data=form | {"page": "record", "query": "driver=amount"})
     assert asked.status_code == 409
@@ -546,7 +546,7 @@ def test_bulk_and_group_verdicts_say_how_many_they_left_out(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:
     """By forms and by the API, which has a field to take them along."""
-    judging.claim(here.ledger, ids[0], by="bob")
+    claims.claim(here.ledger, ids[0], by="bob")
     form = {"csrf": csrf(browser), "verdict": "normal", "anomaly_id": ids[:3]}
     told = browser.post("/verdicts", data=form).text
     assert "normal: 2 records; 1 left out: somebody else is at it" in told
