@@ -11,32 +11,27 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.installation import Installation
+    from pipeline.config.settings import Settings
 
 CONNECTION = "smtp_default"  # the provider's own default
 
 
-def installation() -> Installation:
-    """Return the environment's installation for a task: with Airflow's mail, and a share of the cores."""
-    from dags.slots import with_its_share
-    from pipeline.config.settings import load_settings
-    from pipeline.installation import Installation
+def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None:
+    """Send a message.
 
-    settings = with_its_share(load_settings())
+    Raises:
+        NotDelivered: the server of Airflow's connection, or without one the environment's, did not accept it.
+    """
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
-    def post(to: Sequence[str], subject: str, text: str) -> None:
-        from airflow.sdk import Connection
-        from airflow.sdk.exceptions import AirflowNotFoundException
+    from pipeline import mail
 
-        from pipeline import mail
-
-        try:
-            Connection.get(CONNECTION)
-        except AirflowNotFoundException:
-            return mail.post(settings, to, subject, text)
-        return _by_provider(settings.mail_from, to, subject, text)
-
-    return Installation(settings, post=post)
+    try:
+        Connection.get(CONNECTION)
+    except AirflowNotFoundException:
+        return mail.post(settings, to, subject, text)
+    return _by_provider(settings.mail_from, to, subject, text)
 
 
 def _by_provider(sender: str, to: Sequence[str], subject: str, text: str) -> None:

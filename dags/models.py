@@ -22,8 +22,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from dags import links, notes
 from dags.frame import POOL, DatasetDags, log, skipped
+from dags.installation import installation
 from dags.lineage import tell
-from dags.mail import installation
 from pipeline.errors import NotReady
 
 

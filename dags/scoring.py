@@ -12,8 +12,8 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, Partit
 
 from dags import links, notes
 from dags.frame import RETRIES, DatasetDags, brief, complain, log, skipped
+from dags.installation import installation
 from dags.lineage import tell
-from dags.mail import installation
 from pipeline.errors import ConfigError, ContractRefused, ModelUnusable
 
 

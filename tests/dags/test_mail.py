@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from airflow.utils import db
 
-from dags.mail import installation
+from dags.installation import installation
 from pipeline.errors import NotDelivered
 from tests.pipeline.mail_server import mail_server
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dags.mail import installation
+from dags.installation import installation
 from dags.slots import TASKS
 from pipeline.config.settings import load_settings
 
