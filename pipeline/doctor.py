@@ -79,7 +79,7 @@ def _exclusive_create(here: Installation) -> str:
 
 def _ledger(here: Installation) -> str:
     here.ledger.current("vaewatch")
-    return here.settings.ledger.split("@")[-1]
+    return here.ledger.shown
 
 
 def _registry(here: Installation) -> str:
@@ -95,7 +95,7 @@ def _registry(here: Installation) -> str:
             raise StorageFailed(
                 f"MLflow looks for models in {there}, where this home folder was before, and new ones would go there; {mend}"
             )
-    return f"MLflow answers at {here.settings.tracking.split('@')[-1]}"
+    return f"MLflow answers at {here.registry.address}"
 
 
 def _compute(here: Installation) -> str:

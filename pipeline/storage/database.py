@@ -24,7 +24,11 @@ SWITCHES = 20  # tries, ten seconds in all
 
 
 class Database:
-    """The database behind one installation."""
+    """The database behind one installation.
+
+    Attributes:
+        shown: its address without credentials.
+    """
 
     def __init__(self, url: str) -> None:
         """Open, and create what is not there yet.
@@ -35,7 +39,8 @@ class Database:
         parsed = sa.engine.make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self._where = parsed.render_as_string(hide_password=True)
+        # options may hold a password, too
+        self.shown = parsed.set(query={}).render_as_string(hide_password=True)
         self._engine = sa.create_engine(parsed, pool_pre_ping=True)
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         if self._is_sqlite:
@@ -44,7 +49,7 @@ class Database:
             self._migrate()
         except SQLAlchemyError as fault:
             why = getattr(fault, "orig", None) or fault
-            raise StorageFailed(f"ledger {self._where} cannot be opened: {why}") from fault
+            raise StorageFailed(f"ledger {self.shown} cannot be opened: {why}") from fault
 
     def close(self) -> None:
         self._engine.dispose()
@@ -61,7 +66,7 @@ class Database:
                 yield connection
         except SQLAlchemyError as fault:
             why = getattr(fault, "orig", None) or fault  # without the statement and its parameters
-            raise StorageFailed(f"ledger {self._where}: {why}; nothing was written") from fault
+            raise StorageFailed(f"ledger {self.shown}: {why}; nothing was written") from fault
 
     @contextmanager
     def _begin(self, *, write: bool) -> Iterator[sa.Connection]:

@@ -277,3 +277,16 @@ def test_processes_may_all_be_the_first_to_open_a_ledger(
     url = f"sqlite:///{tmp_path / 'fresh' / 'ledger.db'}"
     act = "print(Ledger(args[0]).current('payments'))"
     assert at_once(OPEN, act, [[url]] * 4) == ["{}"] * 4
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    """Wherever the address holds it: before the host, or among the options."""
+    pytest.importorskip("psycopg")
+    with pytest.raises(
+        StorageFailed, match=r"ledger postgresql\+psycopg://ann:\*\*\*@127.0.0.1:1/vw "
+    ) as fault:
+        Ledger("postgresql+psycopg://ann:hush1@127.0.0.1:1/vw?password=hush2")
+    assert "hush" not in str(fault.value)
+    here = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    assert here.shown == f"sqlite:///{tmp_path / 'ledger.db'}"
+    here.close()
