@@ -56,10 +56,10 @@ def rules_preview(
 ) -> None:
     """Show what a rule would have hidden in the last 30 days, and how many of these were confirmed."""
     from pipeline.installation import Installation
-    from pipeline.review import suppression
+    from pipeline.review import effects
 
     here = Installation()
-    tried = suppression.preview(here.ledger, _rule(here, dataset, signature, like, where))
+    tried = effects.preview(here.ledger, _rule(here, dataset, signature, like, where))
     if as_json:
         return print_json(tried)
     typer.echo(tried.text)
@@ -85,13 +85,13 @@ def rules_add(
     from dataclasses import replace
 
     from pipeline.installation import Installation
-    from pipeline.review import suppression
+    from pipeline.review import effects, suppression
 
     here = Installation()
     who, last = by or getpass.getuser(), until.date().isoformat()
     draft = replace(_rule(here, dataset, signature, like, where), by=who, note=note, ends_on=last)
     suppression.check(draft)
-    tried = suppression.preview(here.ledger, draft)
+    tried = effects.preview(here.ledger, draft)
     kept = suppression.save(here.ledger, draft)
     if as_json:
         return print_json({**vars(kept), "preview": tried})

@@ -1,9 +1,10 @@
-"""What saved rules do: how many records each hides now, and how many similar ones people confirmed.
+"""What suppression rules do: how many records each hides now, what a draft would have hidden, and how many
+similar ones people confirmed.
 
-Belongs here: counts for saved rules. Does not: what a draft would have hidden (suppression.py).
+Belongs here: counts. Does not: hiding (suppression.py).
 
-The cost does not grow with the queue: hidden records have an index of their own, and only the newest
-confirmed ones are looked at, once for all the rules of a dataset.
+For saved rules the cost does not grow with the queue: hidden records have an index of their own, and only the
+newest confirmed ones are looked at, once for all the rules of a dataset.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -19,12 +21,34 @@ from pydantic import Field
 
 from pipeline.records.verdicts import NOT_LEARNED
 from pipeline.review.filters import Filters, chunks
-from pipeline.review.queue import newest
-from pipeline.review.suppression import Rule
+from pipeline.review.queue import newest, newest_day
+from pipeline.review.suppression import Rule, matching
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue
 
+LOOK_BACK = 30  # days that a draft is tried on
+EXAMPLES = 5
 MOST_CONFIRMED = 1000  # per dataset, and per kind of verdict that confirms
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a rule would have hidden in the last 30 days."""
+
+    n_hidden: Annotated[int, Field(description="flagged records, judged or not")]
+    n_judged: int
+    n_confirmed: Annotated[int, Field(description="anomalies and data errors")]
+    examples: Annotated[tuple[str, ...], Field(description="anomaly_ids, confirmed ones first")]
+
+    @property
+    def text(self) -> str:
+        if not self.n_hidden:
+            return f"in the last {LOOK_BACK} days it would have hidden no record: check that it says what you mean"
+        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden:,} record{'s' * (self.n_hidden != 1)}"
+        if not self.n_judged:
+            return f"{hidden}; none of them was judged: look at a few first"
+        were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
+        return f"{hidden}; of {self.n_judged:,} that were judged, {self.n_confirmed:,} {were}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +63,25 @@ class RuleAtWork(Rule):
             "and data errors"
         ),
     ]
+
+
+def preview(ledger: Ledger, rule: Rule) -> Preview:
+    """Try a rule on the newest days of the queue, up to today; nothing is written."""
+    last = newest_day(ledger, rule.dataset)
+    if last is None:
+        return Preview(0, 0, 0, ())
+    since = (date.fromisoformat(last) - timedelta(days=LOOK_BACK - 1)).isoformat()
+    n_hidden = n_judged = n_confirmed = 0
+    confirmed: list[str] = []
+    others: list[str] = []
+    with ledger.transaction() as connection:
+        for row in matching(connection, rule, queue.c.day >= since):
+            n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
+            n_confirmed += row.state in NOT_LEARNED
+            some = confirmed if row.state in NOT_LEARNED else others
+            if len(some) < EXAMPLES:
+                some.append(row.anomaly_id)
+    return Preview(n_hidden, n_judged, n_confirmed, tuple([*confirmed, *others][:EXAMPLES]))
 
 
 def effects(ledger: Ledger, rules: Sequence[Rule]) -> list[RuleAtWork]:

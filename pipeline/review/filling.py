@@ -84,7 +84,7 @@ def fill(
     cleared = list(batch.cleared(judged)) if judged and state.n_accepted else []
     # a rule saved before this transaction is read here, one saved after it finds the rows
     with here.ledger.transaction(write=True) as connection:
-        hidden = suppression.hidden(connection, dataset.name, flagged)
+        hidden = suppression.marked(connection, dataset.name, flagged)
         found = replace(found, n_suppressed=sum(row["suppressed"] != 0 for row in hidden))
         replace_batch(connection, found, [*hidden, *sampled], cleared)
     return found

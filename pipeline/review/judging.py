@@ -31,7 +31,7 @@ from pipeline.review import acts, claims
 from pipeline.review.filters import Filters, chunks, without_nul
 from pipeline.review.intake import retally, stands
 from pipeline.review.queue import read_members, read_states
-from pipeline.review.suppression import hiding
+from pipeline.review.suppression import hidden_by
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, verdicts
 
@@ -265,7 +265,7 @@ def _stands(
 ) -> list[dict[str, Any]]:
     """Return columns of the queue; a record that is open again is hidden again if a rule in force matches."""
     found = {anomaly_id: stands(said) for anomaly_id, said in given.items()}
-    again = hiding(connection, dataset, [name for name, one in found.items() if one["state"] == "open"])
+    again = hidden_by(connection, dataset, [name for name, one in found.items() if one["state"] == "open"])
     return [{"this": name, "suppressed": again.get(name, 0), **one} for name, one in found.items()]
 
 

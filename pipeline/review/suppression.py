@@ -1,8 +1,8 @@
-"""Rules that keep known oddities out of sight until a day: drafted from a record, tried before saving.
+"""Rules that keep known oddities out of sight until a day.
 
-Belongs here: what a rule hides, and what it would have hidden. Does not: whether its words fit the dataset
-(rule_words.py), or the queue's pages (queue.py). A hidden record stays in every table and is counted; it is
-not learned as normal.
+Belongs here: what a rule hides, and which rules there are. Does not: whether its words fit the dataset
+(rule_words.py), how much it hides (effects.py), or the queue's pages (queue.py). A hidden record stays in
+every table and is counted; it is not learned as normal.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 from pydantic import Field
 
 from pipeline.errors import ConfigError, NotReady
-from pipeline.records.verdicts import NOT_LEARNED, name_fault
+from pipeline.records.verdicts import name_fault
 from pipeline.review.filters import CHUNK, chunks, without_nul
 from pipeline.review.intake import retally
-from pipeline.review.queue import newest_day
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue, queue_batches, suppressions, tally_sums
 
-LOOK_BACK = 30  # days that a draft is tried on
 LONGEST = 366  # days that a rule may hold
-EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,6 @@ class Rule:
     def hides(self, signature: str, record: Mapping[str, Any]) -> bool:
         same = not self.signature or signature == self.signature
         return same and all(as_text(record.get(name)) == value for name, value in self.conditions.items())
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a rule would have hidden in the last 30 days."""
-
-    n_hidden: Annotated[int, Field(description="flagged records, judged or not")]
-    n_judged: int
-    n_confirmed: Annotated[int, Field(description="anomalies and data errors")]
-    examples: Annotated[tuple[str, ...], Field(description="anomaly_ids, confirmed ones first")]
-
-    @property
-    def text(self) -> str:
-        if not self.n_hidden:
-            return f"in the last {LOOK_BACK} days it would have hidden no record: check that it says what you mean"
-        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden:,} record{'s' * (self.n_hidden != 1)}"
-        if not self.n_judged:
-            return f"{hidden}; none of them was judged: look at a few first"
-        were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
-        return f"{hidden}; of {self.n_judged:,} that were judged, {self.n_confirmed:,} {were}"
 
 
 def as_text(value: Any) -> str:
@@ -134,25 +111,6 @@ def _day_faults(ends_on: str) -> list[str]:
     )
 
 
-def preview(ledger: Ledger, rule: Rule, *, days: int = LOOK_BACK) -> Preview:
-    """Try a rule on the newest days of the queue, up to today; nothing is written."""
-    last = newest_day(ledger, rule.dataset)
-    if last is None:
-        return Preview(0, 0, 0, ())
-    since = (date.fromisoformat(last) - timedelta(days=days - 1)).isoformat()
-    n_hidden = n_judged = n_confirmed = 0
-    confirmed: list[str] = []
-    others: list[str] = []
-    with ledger.transaction() as connection:
-        for row in _matching(connection, rule, queue.c.day >= since):
-            n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
-            n_confirmed += row.state in NOT_LEARNED
-            some = confirmed if row.state in NOT_LEARNED else others
-            if len(some) < EXAMPLES:
-                some.append(row.anomaly_id)
-    return Preview(n_hidden, n_judged, n_confirmed, tuple([*confirmed, *others][:EXAMPLES]))
-
-
 def save(ledger: Ledger, rule: Rule) -> Rule:
     """Save a rule, and hide what it matches among the open records; all of it or nothing.
 
@@ -202,7 +160,7 @@ def _fills(connection: sa.Connection, dataset: str) -> dict[str, Any]:
 
 
 def _matches(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> dict[str, str]:
-    return {row.anomaly_id: row.batch_id for row in _matching(connection, rule, among)}
+    return {row.anomaly_id: row.batch_id for row in matching(connection, rule, among)}
 
 
 def _insert(connection: sa.Connection, rule: Rule) -> Rule:
@@ -298,10 +256,10 @@ def first_match(rules: Sequence[Rule], signature: str, record: Mapping[str, Any]
     return next((rule for rule in rules if rule.hides(signature, record)), None)
 
 
-def hidden(
+def marked(
     connection: sa.Connection, dataset: str, flagged: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return flagged rows as they enter the queue, each with the rule in force that hides it."""
+    """Return flagged rows as they enter the queue, each with the rule in force that hides it, or 0."""
     holding = _in_force(connection, dataset)
     if not holding:
         return [*flagged]
@@ -309,7 +267,7 @@ def hidden(
     return [row | {"suppressed": rule.number if rule else 0} for row, rule in found]
 
 
-def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) -> dict[str, int]:
+def hidden_by(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) -> dict[str, int]:
     """Return which of these flagged records a rule in force hides once they are open: the oldest such rule.
 
     Args:
@@ -325,7 +283,7 @@ def hiding(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str]) 
     return {name: rule.number for name, rule in found.items() if rule}
 
 
-def _matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
+def matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
     """Yield the flagged rows that a rule matches, one by one: their records may be many and large."""
     columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]
     wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", among]

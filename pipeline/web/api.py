@@ -205,7 +205,7 @@ def preview(
     signature: Text = "",
     column: Annotated[list[Text] | None, Query()] = None,
     value: Annotated[list[Text] | None, Query()] = None,
-) -> suppression.Preview:
+) -> effects.Preview:
     """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a
     condition.
     """
@@ -213,7 +213,7 @@ def preview(
     pairs = suppression.conditions(zip(column or [], value or [], strict=False))
     said = suppression.Rule(dataset, signature, pairs, "", "", "")
     draft = rule_words.fitted(request.app.state.here, said)
-    return suppression.preview(request.app.state.here.ledger, draft)
+    return effects.preview(request.app.state.here.ledger, draft)
 
 
 @router.post("/rules", status_code=201)
@@ -224,7 +224,7 @@ def add_rule(request: Request, rule: Rule, reviewer: Known) -> RuleMade:
     scope.write(request, rule.dataset)
     here = request.app.state.here
     given = rule_words.fitted(here, suppression.Rule(**rule.model_dump(), by=reviewer.name))
-    tried = suppression.preview(here.ledger, given)
+    tried = effects.preview(here.ledger, given)
     return RuleMade(**vars(suppression.save(here.ledger, given)), preview=tried)
 
 

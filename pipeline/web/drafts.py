@@ -99,14 +99,14 @@ def answer(request: Request, draft: Draft | None = None) -> Response:
     )
 
 
-def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, suppression.Preview | None, str]:
+def _tried(here: Any, draft: Draft, *, by: str) -> tuple[Draft, effects.Preview | None, str]:
     """Return a draft in its dataset's words, its preview, and the digest of `shown_as`.
 
     A draft with a slip is returned with that instead; a missing note is no slip yet.
     """
     try:
         rule = rule_of(here, draft, by=by)
-        tried = suppression.preview(here.ledger, rule)
+        tried = effects.preview(here.ledger, rule)
         draft = replace(draft, pairs=tuple(rule.conditions.items()))
         if not draft.slip:
             suppression.check_last_day(rule)

@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ClaimedByAnother, ConfigError
 from pipeline.records.verdicts import Opinion, in_words
-from pipeline.review import claims, judging, queue, suppression
+from pipeline.review import claims, effects, judging, queue, suppression
 from pipeline.review.filters import Filters
 from pipeline.web import drafts, scope, words
 from pipeline.web.access import Known
@@ -153,7 +153,7 @@ def save_rule(
         rule = drafts.rule_of(here, draft, by=reviewer.name)
         if shown != drafts.shown_as(rule):
             return drafts.answer(request, replace(draft, is_changed=True))
-        tried = suppression.preview(here.ledger, rule)
+        tried = effects.preview(here.ledger, rule)
         kept = suppression.save(here.ledger, rule)
     except ConfigError as fault:
         return drafts.answer(request, replace(draft, slip=str(fault)))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.records.verdicts import Opinion, State
-from pipeline.review import groups, judging, queue, suppression
+from pipeline.review import effects, groups, judging, queue, suppression
 from pipeline.review.filters import Filters, Place
 from pipeline.review.queued import Claim, Listed, Oddness
 
@@ -181,7 +181,7 @@ class RuleMade(suppression.Rule):
     meant.
     """
 
-    preview: suppression.Preview
+    preview: effects.Preview
 
 
 class Ended(BaseModel):

@@ -183,7 +183,7 @@ def test_a_value_is_compared_as_records_hold_it(tmp_path: Path, type_: str, held
     here = Installation(Settings(home=tmp_path, datasets=tmp_path))
     put(here.ledger, [row("k", record=plain({"it": held}))])
     draft = suppression.Rule("payments", "", {"it": typed}, "", "", "")
-    assert suppression.preview(here.ledger, rule_words.fitted(here, draft)).n_hidden == 1
+    assert effects.preview(here.ledger, rule_words.fitted(here, draft)).n_hidden == 1
     if type_ != "string":
         with pytest.raises(ConfigError, match="'tomorrow' is not"):
             rule_words.fitted(here, replace(draft, conditions={"it": "tomorrow"}))

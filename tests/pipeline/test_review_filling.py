@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.installation import Installation
 from pipeline.records.verdicts import anomaly_id
-from pipeline.review import judging, parts, queue, record, statistics, suppression
+from pipeline.review import effects, judging, parts, queue, record, statistics, suppression
 from pipeline.review.filling import catch_up, direction, fill, plain, signature_of
 from pipeline.review.filters import Filters
 from pipeline.review.groups import groups
@@ -144,7 +144,7 @@ def test_a_record_dated_in_the_future_does_not_move_the_windows(
     assert queue.newest_day(ledger) == "2026-01-30"
     last = datetime.now(UTC).date().isoformat()
     draft = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
-    assert suppression.preview(ledger, draft).n_hidden == 3
+    assert effects.preview(ledger, draft).n_hidden == 3
     assert statistics.review(ledger).days[-1].day == "2026-01-30"
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.records.verdicts import anomaly_id
-from pipeline.review import filling, judging, queue, suppression
+from pipeline.review import effects, filling, judging, queue, suppression
 from pipeline.review.filling import catch_up, fill
 from pipeline.review.filters import Filters
 from pipeline.review.intake import replace_batch
@@ -37,10 +37,10 @@ def test_a_rule_hides_what_it_said_it_would_until_it_is_ended(
     judging.give(ledger, ids[1:2], "anomaly", by="ann")
     last = datetime.now(UTC).date().isoformat()
     draft = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
-    tried = suppression.preview(ledger, draft)
+    tried = effects.preview(ledger, draft)
     assert (tried.n_hidden, tried.n_judged, tried.n_confirmed, tried.examples[0]) == (3, 1, 1, ids[1])
     narrow = replace(draft, conditions={"card": "c3"})
-    assert suppression.preview(ledger, narrow).n_hidden == 2
+    assert effects.preview(ledger, narrow).n_hidden == 2
     kept = suppression.save(ledger, narrow)
     shown = {one.anomaly_id for one in queue.page(ledger, Filters(kind="flagged")).rows}
     assert shown == {ids[1]}
@@ -62,7 +62,7 @@ def test_a_draft_is_tried_on_the_newest_30_days_of_its_dataset(ledger: Ledger, n
     for key in ("29", "31"):
         judging.give(ledger, [rows[key]["anomaly_id"]], "anomaly", by="ann")
     last = datetime.now(UTC).date().isoformat()
-    tried = suppression.preview(ledger, suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann"))
+    tried = effects.preview(ledger, suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann"))
     shown = {key for key, one in rows.items() if one["anomaly_id"] in tried.examples}
     assert shown == {"newest", "29", "tomorrow"}
     assert (tried.n_hidden, tried.n_judged, tried.n_confirmed) == (3, 1, 1)
@@ -92,12 +92,12 @@ def test_a_batch_that_is_filled_in_while_a_rule_is_saved_is_hidden_by_it(
 ) -> None:
     """It comes between the look for what the rule matches, for which nobody waits, and the rule."""
     put(ledger, [row("first")])
-    last, look = datetime.now(UTC).date().isoformat(), suppression._matching
+    last, look = datetime.now(UTC).date().isoformat(), suppression.matching
     rule = suppression.Rule("payments", "amount↑", {}, last, "the sale", "ann")
 
     def fill_in() -> None:
         with ledger.transaction(write=True) as connection:
-            rows = suppression.hidden(connection, "payments", [row("second", "2026-01-31")])
+            rows = suppression.marked(connection, "payments", [row("second", "2026-01-31")])
             replace_batch(connection, replace(BATCH, batch_id="2026-01-31", day="2026-01-31"), rows)
 
     other = threading.Thread(target=fill_in)
@@ -109,7 +109,7 @@ def test_a_batch_that_is_filled_in_while_a_rule_is_saved_is_hidden_by_it(
             other.join()
         return found
 
-    monkeypatch.setattr(suppression, "_matching", look_and_linger)
+    monkeypatch.setattr(suppression, "matching", look_and_linger)
     number = suppression.save(ledger, rule).number
     hidden = queue.page(ledger, Filters(suppressed=True)).rows
     assert {(one.record_key, one.suppressed) for one in hidden} == {("first", number), ("second", number)}
