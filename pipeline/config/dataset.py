@@ -1,15 +1,14 @@
-"""What a person may say of a dataset: batches, columns, training, flagging, promotion.
+"""What a person may say of a dataset: batches, columns, flagging, promotion, review.
 
-Belongs here: the settings, their bounds, and how they relate. Does not: reading them from a file (files.py),
-one column by itself (columns.py), or what a rule means for data (contracts.py).
+Belongs here: the settings and their bounds. Does not: reading them from a file (files.py), one column by
+itself (columns.py), training (training.py), the gates (gates.py), how settings relate (coherence.py), or what
+a rule means for data (contracts.py).
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,29 +19,12 @@ from pydantic.json_schema import SkipJsonSchema
 from pipeline.config.coherence import between_settings
 from pipeline.config.columns import Column, Derived, Role, Strict
 from pipeline.config.gates import Gates
+from pipeline.config.training import Training
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _ADDRESS = re.compile(r"(?:^|/)(?P<scheme>s3[an]?|gc?s|r2|az|abfss?|wasbs?|adl|hdfs|https?):/+(?P<rest>.*)")
-_UNWRITABLE = re.compile(
-    r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}"
-)  # deltalake or a database URL loses such paths
-
-
-RECIPE = (  # vae_core.Recipe's, repeated because importing that takes torch; a test holds them equal
-    "n_members", "width", "n_latents", "encoder", "posterior", "prior", "n_components", "noise", "column_noise", "sigma",
-    "sigma_floor", "step_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
-    "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
-    "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
-    "linear_trim", "critic_steps",
-)  # fmt: skip
-WORDS = {
-    "encoder",
-    "posterior",
-    "prior",
-    "noise",
-    "regulariser",
-    "reconstruction",
-}  # of these; the others are numbers
+# deltalake or a database URL loses such paths
+_UNWRITABLE = re.compile(r"[\[\]^|\\?\x00-\x1f]|%[0-9A-Fa-f]{2}")
 
 
 class Incoming(Strict):
@@ -64,7 +46,8 @@ class Incoming(Strict):
     @field_validator("path")
     @classmethod
     def _is_a_folder(cls, path: str) -> str:
-        return readable(path)
+        refuse_unreadable(path)
+        return path
 
     @field_validator("files")
     @classmethod
@@ -88,66 +71,6 @@ class BatchRules(Strict):
     new_columns: Literal["record", "refuse"] = Field(
         "record", description="columns that the contract does not know"
     )
-
-
-def number_of(text: str) -> int | float | None:
-    """Return the number that a text spells, an integer if it is whole; None if it is none.
-
-    YAML 1.1 reads 1e-3 and 1e3, without a point, as text.
-    """
-    with suppress(ValueError):
-        value = float(text)
-        return int(value) if value.is_integer() else value
-    return None
-
-
-class TrainingWhen(Strict):
-    """When a night is worth a training: any one of these is enough; none given, every night is."""
-
-    new_records: int | None = Field(None, ge=1, description="accepted since the newest version's window")
-    new_share: float | None = Field(None, gt=0, description="the same, as a share of that window's records")
-    new_verdicts: int | None = Field(None, ge=1, description="records judged otherwise than it has learned")
-    age_days: float | None = Field(None, gt=0, description="of the newest version")
-    drift: bool = Field(False, description="a batch since then has drifted, as monitoring tells it")
-
-
-class Training(Strict):
-    """When to retrain, on what, and how."""
-
-    schedule: str = Field("0 2 * * *", description="cron, UTC")
-    window_days: float = Field(30, gt=0, description="batches of the newest n days are learned from")
-    min_records: int = Field(1000, ge=50, description="no training below this many accepted records")
-    max_records: int = Field(
-        200_000, ge=50, description="sampled down to this many, the same ones every time"
-    )
-    calibration: float = Field(
-        0.2, gt=0, lt=1, description="newest share of the window, kept from the first fit, to calibrate on"
-    )
-    seed: int = Field(7, ge=0)
-    deadline_hours: float = Field(
-        4, gt=0, description="a training still running after n hours raises an alert"
-    )
-    when: TrainingWhen = TrainingWhen()
-    recipe: dict[str, float | int | str | dict[str, str] | None] = Field(
-        default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
-    )
-
-    @field_validator("recipe")
-    @classmethod
-    def _known_settings(cls, recipe: dict[str, Any]) -> dict[str, Any]:
-        faults, read = [], dict(recipe)
-        for setting, value in recipe.items():
-            if setting not in RECIPE:
-                near = difflib.get_close_matches(setting, RECIPE, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(RECIPE)}"
-                faults.append(f"unknown setting {setting!r}; {hint}")
-            elif isinstance(value, str) and setting not in {*WORDS, "column_noise"}:
-                read[setting] = number_of(value)
-                if read[setting] is None:
-                    faults.append(f"{setting} must be a number, is {value!r}")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return read
 
 
 class Scheduling(Strict):
@@ -235,23 +158,24 @@ def _as_derived(value: Any) -> Any:
     return {"sql": value} if isinstance(value, str) else value
 
 
-def readable(path: str) -> str:
-    """Return the path of a folder that is read.
+def refuse_unreadable(path: str) -> None:
+    """Do nothing where a path can be that of a folder.
 
-    Raises ValueError for an address of an object store, also one that a Path has made absolute.
+    Raises:
+        ValueError: it is an address of an object store, perhaps one that a Path has made absolute.
     """
     if found := _ADDRESS.search(path):
         raise ValueError(
             f"{found['scheme']}://{found['rest']} is an address, and only folders can be read: mount the "
             "bucket as one (Mountpoint for S3, gcsfuse, BlobFuse), or copy what is new into a folder"
         )
-    return path
 
 
-def holds_tables(path: Path) -> Path:
-    """Return the path.
+def refuse_unwritable(path: Path) -> None:
+    """Do nothing where tables can lie under a path.
 
-    Raises ValueError where tables cannot lie under it.
+    Raises:
+        ValueError: they cannot.
     """
     if found := _ADDRESS.search(str(path)):
         raise ValueError(
@@ -260,7 +184,6 @@ def holds_tables(path: Path) -> Path:
         )
     if found := _UNWRITABLE.search(str(path)):
         raise ValueError(f"tables cannot be stored in {str(path)!r}: a folder's name contains {found[0]!r}")
-    return path
 
 
 class Dataset(Strict):
@@ -311,7 +234,7 @@ class Dataset(Strict):
     @classmethod
     def _can_hold_tables(cls, storage: str | None) -> str | None:
         if storage is not None:
-            holds_tables(Path(storage))
+            refuse_unwritable(Path(storage))
         return storage
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.config.dataset import holds_tables, readable
+from pipeline.config.dataset import refuse_unreadable, refuse_unwritable
 from pipeline.errors import ConfigError
 from pipeline.misread import sentence_of
 
@@ -49,12 +49,14 @@ class Settings(BaseSettings):
     @field_validator("datasets")
     @classmethod
     def _can_be_read(cls, path: Path) -> Path:
-        return Path(readable(str(path)))
+        refuse_unreadable(str(path))
+        return path
 
     @field_validator("home")
     @classmethod
     def _can_hold_tables(cls, home: Path) -> Path:
-        return holds_tables(home)
+        refuse_unwritable(home)
+        return home
 
     @field_validator("smtp_url")
     @classmethod

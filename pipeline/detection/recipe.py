@@ -1,7 +1,7 @@
 """A dataset's recipe as vae_core takes it.
 
 Belongs here: the error for settings that it refuses. Does not: names and kinds of settings, which are known
-without torch (config/dataset.py), or what they mean (vae_core/recipe.py).
+without torch (config/training.py), or what they mean (vae_core/recipe.py).
 """
 
 from __future__ import annotations

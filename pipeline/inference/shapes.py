@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.dataset import readable
+from pipeline.config.dataset import refuse_unreadable
 from pipeline.errors import ConfigError
 from pipeline.incoming.batches import DATE, UNFINISHED, path_shape
 
@@ -29,7 +29,7 @@ class Shape:
 
 def parquet_files(folder: Path) -> list[Path]:
     try:
-        readable(str(folder))
+        refuse_unreadable(str(folder))
     except ValueError as fault:
         raise ConfigError(str(fault)) from fault
     if not folder.is_dir():

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pipeline.config.dataset import Dataset, TrainingWhen
+from pipeline.config.dataset import Dataset
+from pipeline.config.training import TrainingWhen
 from pipeline.errors import ModelUnusable
 from pipeline.records.window import Window
 from pipeline.training.provenance import Note, Record, turned

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.columns import Column
-from pipeline.config.dataset import RECIPE, WORDS, Dataset
+from pipeline.config.dataset import Dataset
 from pipeline.config.derived import faults
 from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings, quota
+from pipeline.config.training import IN_WORDS, RECIPE
 from pipeline.errors import ConfigError
 from vae_core import Recipe
 
@@ -410,7 +411,7 @@ def test_the_recipe_s_settings_are_those_of_vae_core() -> None:
     """They are listed twice, so that reading a file needs no torch."""
     fields = Recipe.__dataclass_fields__
     assert list(RECIPE) == list(fields)
-    assert {name for name, field in fields.items() if isinstance(field.default, str)} == WORDS
+    assert {name for name, field in fields.items() if isinstance(field.default, str)} == IN_WORDS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.dataset import TrainingWhen
+from pipeline.config.training import TrainingWhen
 from pipeline.detection.measures import Measures
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
