@@ -17,7 +17,7 @@ import math
 import numpy as np
 import torch
 
-from pipeline.detection.features import Floats
+from pipeline.detection.values import Floats
 from vae_core import VAE, Records, expect_from_others
 
 HELD = 0.95  # share of normal records' values

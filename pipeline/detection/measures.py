@@ -28,6 +28,7 @@ from pipeline.detection.reference import (
     correlations,
     not_among,
 )
+from pipeline.detection.values import floats
 
 if TYPE_CHECKING:
     from pipeline.detection.features import Features
@@ -177,8 +178,6 @@ def column_drift(reference: Reference, features: Features, sample: pa.Table) -> 
 
 def _extent(column: pa.ChunkedArray) -> dict[str, Any]:
     """Return what a histogram cannot tell of a number; the sample bounds the work."""
-    from pipeline.detection.features import floats
-
     values = floats(column)
     seen = values[np.isfinite(values)]
     if not len(seen):

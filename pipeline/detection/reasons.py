@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.dataset import Dataset
-from pipeline.detection.features import Features, Floats, describe
+from pipeline.detection.features import Features
 from pipeline.detection.intervals import Bounds
+from pipeline.detection.values import Floats, describe
 from vae_core import Attribution, Expected, Records
 
 N_REASONS = 3

@@ -15,8 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:  # features import torch, which reading a histogram does not need
-    from pipeline.detection.features import Features, Number
+from pipeline.detection.values import as_text, floats
+
+if TYPE_CHECKING:  # they import torch, which reading a histogram does not need
+    from pipeline.detection.features import Features
+    from pipeline.detection.numbers import Number
 
 N_BINS = 20
 MOST_VALUES = 30  # categories counted one by one; the others share a bin
@@ -48,8 +51,6 @@ class NumberShape:
     @classmethod
     def fit(cls, column: pa.ChunkedArray, number: Number) -> Self:
         """Choose the bins by the training values' quantiles."""
-        from pipeline.detection.features import floats
-
         values = floats(column)
         seen = values[np.isfinite(values)]
         if not len(seen):
@@ -75,8 +76,6 @@ class NumberShape:
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
         """Count the records in each bin, and those without a value."""
-        from pipeline.detection.features import floats
-
         values = floats(column)
         seen = values[np.isfinite(values)]
         place = np.searchsorted(np.asarray(self.edges), seen, side="right")
@@ -108,8 +107,6 @@ class CategoryShape:
 
     def count(self, column: pa.ChunkedArray) -> tuple[Array, int]:
         """Count the records with each value and with any other, and those without a value."""
-        from pipeline.detection.features import as_text
-
         texts = as_text(column).drop_null()
         place = pc.index_in(texts, value_set=pa.array(self.values, pa.string()))
         counted = np.bincount(pc.fill_null(place, len(self.values)).to_numpy(), minlength=len(self.counts))
@@ -171,8 +168,6 @@ class Reference:
 
 def not_among(known: tuple[str, ...], column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the values, as text, that a model does not know by name."""
-    from pipeline.detection.features import as_text
-
     texts = as_text(column).drop_null()
     return texts.filter(pc.invert(pc.is_in(texts, value_set=pa.array(known, pa.string()))))
 
@@ -184,8 +179,6 @@ def correlations(features: Features, names: tuple[str, ...], table: pa.Table) ->
         r, n_records: (n_columns, n_columns) each; r is 0 where fewer than three records have both, or one
             does not vary.
     """
-    from pipeline.detection.features import floats
-
     z = np.empty((len(names), table.num_rows))
     for i, name in enumerate(names):
         values = features.numeric[name].standardise(floats(table[name]))

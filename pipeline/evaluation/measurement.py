@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 
 from pipeline.config.dataset import Dataset
 from pipeline.detection.detector import Detector
-from pipeline.detection.features import Features, floats
+from pipeline.detection.features import Features
 from pipeline.detection.scoring import check_derived
+from pipeline.detection.values import floats
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
 from pipeline.evaluation.cause import named

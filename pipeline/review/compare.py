@@ -21,6 +21,7 @@ from pydantic import Field
 from pipeline import numerals
 from pipeline.config import derived
 from pipeline.config.dataset import Dataset
+from pipeline.detection.values import describe
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.records.verdicts import name_of
@@ -208,8 +209,6 @@ class _Way:
 
     def goes_below(self, threshold: float, reason: Reason) -> bool:
         """Change one more column, no further than is needed; return whether that suffices."""
-        from pipeline.detection.features import describe
-
         # what a derived column is computed from cannot change alone
         left_out = {*self.dataset.sources(self.dataset.derived), *(one.column for one in self.changed)}
         tried = None if reason.column in left_out else _on_the_way(self.record, reason, self.dataset)

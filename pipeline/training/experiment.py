@@ -40,8 +40,8 @@ OURS = Path(__file__).parents[1]
 # of the package `pipeline`, the modules by which a training on the same records could end otherwise
 OF_THE_MODEL = (
     "config/derived.py", "detection/calibration.py", "detection/detector.py", "detection/features.py", "detection/fitting.py",
-    "detection/intervals.py", "detection/recipe.py", "detection/reference.py", "records/holdout.py", "records/window.py",
-    "training/experiment.py", "training/training_set.py",
+    "detection/intervals.py", "detection/numbers.py", "detection/recipe.py", "detection/reference.py", "detection/values.py",
+    "records/holdout.py", "records/window.py", "training/experiment.py", "training/training_set.py",
 )  # fmt: skip
 
 

@@ -22,12 +22,11 @@ from pipeline.detection.features import (
     MOST_CATEGORIES,
     RARE,
     Features,
-    Number,
-    as_text,
-    describe,
     time_names,
     time_parts,
 )
+from pipeline.detection.numbers import Number
+from pipeline.detection.values import as_text, describe
 
 MAGNITUDES = st.floats(1e-30, 1e60).flatmap(lambda x: st.sampled_from([x, -x])) | st.just(0.0)
 ORDINARY = st.floats(-1e3, 1e3) | st.sampled_from([1.0, 2.0, 3.0])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.derived import KEY
-from pipeline.detection.features import Number
+from pipeline.detection.numbers import Number
 from pipeline.records import holdout
 
 N = 40_000

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.config.columns import Derived
 from pipeline.config.dataset import Dataset
-from pipeline.detection.features import Number
 from pipeline.detection.measures import ColumnDrift, Measures
+from pipeline.detection.numbers import Number
 from pipeline.detection.reference import NumberShape
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
