@@ -106,9 +106,9 @@ def _outcomes(receipts: Sequence[Receipt]) -> set[str]:
     """
     if len(receipts) == 1:
         return {receipts[0].outcome}
-    from pipeline.steps.receipts import Judged
+    from pipeline.steps.receipts import Evaluated
 
-    judged = [r for r in receipts if isinstance(r, Judged)]
+    judged = [r for r in receipts if isinstance(r, Evaluated)]
     without = {r.dataset for r in judged if r.outcome == "refused" and r.champion is None}
     counted = {r.outcome for r in receipts if r.step != "evaluate" and r.dataset not in without}
     done = counted - {"unchanged", "waiting"}  # a step without work says nothing of how the others went

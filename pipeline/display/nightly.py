@@ -13,7 +13,7 @@ from pipeline.display.models import print_gates, print_reasons
 from pipeline.evaluation.told import heads, rows
 from pipeline.numerals import number
 from pipeline.records.looking_back import words
-from pipeline.steps.receipts import Judged, Receipt, Reproduced, odd_as_a_whole
+from pipeline.steps.receipts import Evaluated, Receipt, Reproduced, odd_as_a_whole
 
 if TYPE_CHECKING:
     from pipeline.report.glance import Glance
@@ -40,7 +40,7 @@ def print_receipt(receipt: Receipt) -> None:
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
     alias = f"is {receipt.alias}" if receipt.alias else ""
     facts = "; ".join(part for part in [", ".join(counts), f"{version} {alias}".strip()] if part)
-    decision = receipt.decision if isinstance(receipt, Judged) else None
+    decision = receipt.decision if isinstance(receipt, Evaluated) else None
     reason = "" if decision else receipt.reason.removeprefix(f"{receipt.outcome}: ")
     console().print(
         f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"

@@ -15,7 +15,7 @@ from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
-from pipeline.steps import place
+from pipeline.steps.challenger import candidate
 
 if TYPE_CHECKING:
     from pipeline.detection.detector import Detector
@@ -84,7 +84,7 @@ def _alone(dataset: Dataset, chosen: ModelVersion, n_versions: int) -> str:
 def chosen_version(here: Installation, dataset: Dataset, version: int | None) -> ModelVersion:
     if version is not None:
         return here.registry.version(dataset.name, version)
-    found = place.candidate(here.registry.versions(dataset.name))
+    found = candidate(here.registry.versions(dataset.name))
     if found is None:
         raise NotReady(f"{dataset.name} has no model yet; train one (vaewatch train {dataset.name})")
     return found

@@ -15,10 +15,10 @@ from pipeline.evaluation.decision import OUTCOME
 from pipeline.installation import Installation
 from pipeline.report.standing import next_step_of
 from pipeline.results import flagging
-from pipeline.steps import place
+from pipeline.steps.challenger import Seat, settle
 from pipeline.steps.comparing import chosen_version, measure_and_decide, window_of
 from pipeline.steps.keys import Say
-from pipeline.steps.receipts import Judged
+from pipeline.steps.receipts import Evaluated
 from pipeline.steps.serving import promote
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ FIRST = "the first model"
 
 def evaluate(
     here: Installation, dataset_name: str, version: int | None = None, *, say: Say = lambda _: None
-) -> Judged:
+) -> Evaluated:
     """Judge a version by `promote.gates`, keep the evidence and the decision, and settle who is challenger.
 
     A first model that passes becomes champion at once, in any mode. A later one that passes, or has to wait
-    as long as `promote.shadow_days` says, becomes challenger (see place.py). A version already judged on the
-    same records against the same champion is not judged again.
+    as long as `promote.shadow_days` says, becomes challenger (see challenger.py). A version already judged on
+    the same records against the same champion is not judged again.
 
     Args:
         version: by default a challenger in its shadow, else the newest version.
@@ -58,7 +58,7 @@ def evaluate(
     gates.onto_training_page(here, dataset, chosen)
     seat = _seated(here, dataset, chosen, champion, say)
     tags, is_for_people = chosen.tags, decision is not None and bool(decision.ways)
-    return Judged(
+    return Evaluated(
         "evaluate",
         dataset.name,
         OUTCOME[tags["decision"]],
@@ -74,12 +74,12 @@ def evaluate(
     )
 
 
-def _serves_already(here: Installation, dataset: Dataset, champion: ModelVersion) -> Judged:
+def _serves_already(here: Installation, dataset: Dataset, champion: ModelVersion) -> Evaluated:
     """Judge nothing; note in the ledger what serves, where a promotion died before it did."""
     number = champion.version
     if here.ledger.serving_version(dataset.name) != number:
         here.ledger.set_serving(dataset.name, number)
-    return Judged(
+    return Evaluated(
         "evaluate", dataset.name, "unchanged", model_version=number, alias="champion", champion=number
     )
 
@@ -104,20 +104,20 @@ def _decided(
 
 def _seated(
     here: Installation, dataset: Dataset, judged: ModelVersion, champion: ModelVersion | None, say: Say
-) -> place.Place:
-    """Give a version the place that its decision earns: a first model that passed serves at once."""
+) -> Seat:
+    """Give a version the seat that its decision earns: a first model that passed serves at once."""
     outcome = OUTCOME[judged.tags["decision"]]
     if outcome == "passed" and champion is None:
         promote(here, dataset.name, judged.version, by="vaewatch", reason=FIRST, say=say)
-        return place.Place("champion")
-    seat = place.settle(here.registry, judged, champion)
+        return Seat("champion")
+    seat = settle(here.registry, judged, champion)
     if seat.words:
         say(f"version {judged.version} {outcome}: {seat.words}")
     return seat
 
 
 def _next(dataset: Dataset, judged: ModelVersion, alias: str, *, serves: bool, is_for_people: bool) -> str:
-    """Return what follows from a decision, and from the place that it gave."""
+    """Return what follows from a decision, and from the seat that it gave."""
     name, decision = dataset.name, judged.tags["decision"]
     if decision != "refuse" and not alias:
         override = f"vaewatch promote {name} --version {judged.version} --reason WHY"

@@ -72,7 +72,7 @@ class Trained(Receipt):
 
 
 @dataclass(frozen=True)
-class Judged(Receipt):
+class Evaluated(Receipt):
     """An evaluation.
 
     Attributes:

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from pipeline.registry import ModelVersion, Registry
-from pipeline.steps.place import candidate, settle
+from pipeline.steps.challenger import candidate, settle
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy:DeprecationWarning"

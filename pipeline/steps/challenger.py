@@ -1,9 +1,9 @@
-"""Who is challenger: the version to judge next, and who gets the place once it was judged.
+"""Who is challenger: the version to judge next, and who gets the seat once it was judged.
 
 Belongs here: the rule, and the one request to the registry that follows from it. Does not: measuring and
 deciding (evaluating.py), or what becomes of a challenger (serving.py).
 
-Only a recorded judgement gives the place. A version that nobody judged never gets it, and a process that dies
+Only a recorded judgement gives the seat. A version that nobody judged never gets it, and a process that dies
 in between leaves it as it was: the next evaluation finds the judgement and completes it.
 """
 
@@ -21,8 +21,8 @@ DONE_WITH = {"promoted_by", "rolled_back_by", "rejected_by"}  # tags: it has ser
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a judgement did to the challenger's place.
+class Seat:
+    """What a judgement did to the challenger's seat.
 
     Attributes:
         alias: what the judged version is now, `challenger` or nothing.
@@ -50,35 +50,34 @@ def candidate(versions: Sequence[ModelVersion]) -> ModelVersion | None:
     return challenger or champion
 
 
-def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | None) -> Place:
-    """Give the place to a judged version, take it away, or leave it; a repeat changes nothing.
+def settle(registry: Registry, judged: ModelVersion, champion: ModelVersion | None) -> Seat:
+    """Give the seat to a judged version, take it away, or leave it; a repeat changes nothing.
 
     Raises:
         RegistryUnreachable: a repeat completes it.
     """
     name, standing = judged.dataset, registry.challenger(judged.dataset)
-    if (
-        standing and _decision(standing) not in STANDS
-    ):  # judged again and refused, or from a release that did not judge first
+    # judged again and refused, or from a release that did not judge first
+    if standing and _decision(standing) not in STANDS:
         registry.set_challenger(name, None)
         standing = None
     if standing and standing.version == judged.version:
-        return Place("challenger")
+        return Seat("challenger")
     if _takes(judged, standing, champion):
         registry.set_challenger(name, judged.version)
         said = (
             f"it takes the place of version {standing.version}, which {_stands(standing)}" if standing else ""
         )
-        return Place("challenger", said)
-    return Place(
+        return Seat("challenger", said)
+    return Seat(
         "", f"version {standing.version} stays challenger: it {_stands(standing)}" if standing else ""
     )
 
 
 def _takes(judged: ModelVersion, standing: ModelVersion | None, champion: ModelVersion | None) -> bool:
-    """Return whether a judged version takes the place.
+    """Return whether a judged version takes the seat.
 
-    It must be newer than whoever has the place or serves, and not go into a shadow where another passed.
+    It must be newer than whoever has the seat or serves, and not go into a shadow where another passed.
     """
     if _decision(judged) not in STANDS or DONE_WITH & judged.tags.keys():
         return False
