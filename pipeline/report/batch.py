@@ -120,8 +120,8 @@ def write(
         StorageFailed: it could not be written.
     """
     links = _links(here, dataset, state, version) | _beside(here, dataset, state, version)
-    verdict, html = _page(here, dataset, state, version, judged, stale, links)
-    return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), verdict)
+    said, html = _page(here, dataset, state, version, judged, stale, links)
+    return Report(state.batch_id, sheet.write(path_of(here, dataset, state.batch_id), html), said)
 
 
 def away(here: Installation, dataset: Dataset, state: BatchState, version: ModelVersion) -> str:
@@ -143,23 +143,23 @@ def _page(
     before = store.before(here.ledger, dataset.name, watched.day, state.batch_id) if watched else []
     earlier = [one for one in before if not is_undated(one.batch_id)][-TREND:]  # undated batches are no night
     serving = here.ledger.serving_version(dataset.name)
-    verdict = trust(
+    said = trust(
         dataset,
         state,
         gathered(watched.findings, dataset) if watched else None,
         _held_against(watched, earlier),
-        serving,
-        judged.misses if judged else "",
-        withdrawn(version, serving) if version else "",
-        stale,
-        recall(version) if version else None,
+        serving=serving,
+        misses=judged.misses if judged else "",
+        withdrawn=withdrawn(version, serving) if version else "",
+        outdated=stale,
+        recall=recall(version) if version else None,
         is_learned=bool(watched and watched.measures.learned),
     )
     html = sheet.render(
         "batch.html",
         dataset=dataset,
         state=state,
-        trust=verdict,
+        trust=said,
         watched=watched,
         excess=excess(watched) if watched else "",
         findings=_drawn(watched, dataset) if watched else [],
@@ -178,7 +178,7 @@ def _page(
         n_drawn=len(earlier) + 1,
         asked=urlencode({"dataset": dataset.name, "batch": state.batch_id}),
     )
-    return verdict, sheet.linked(html, dataset.review.page) if dataset.review.page else html
+    return said, sheet.linked(html, dataset.review.page) if dataset.review.page else html
 
 
 def _outdated(here: Installation, state: BatchState) -> str:

@@ -56,6 +56,7 @@ def trust(
     state: BatchState,
     findings: Sequence[Finding] | None,
     n_earlier: int,
+    *,
     serving: int | None = None,
     misses: str = "",
     withdrawn: str = "",
@@ -78,7 +79,16 @@ def trust(
         recall: share of the injected anomalies that its version found when it was judged; None where unknown.
         is_learned: whether the batch was among those that its version learned from.
     """
-    said = _answer(dataset, state, findings, n_earlier, serving, misses, withdrawn, outdated)
+    said = _answer(
+        dataset,
+        state,
+        findings,
+        n_earlier,
+        serving=serving,
+        misses=misses,
+        withdrawn=withdrawn,
+        outdated=outdated,
+    )
     if state.status != "scored":
         return said
     if not any(finding.key == "set_aside" for finding in findings or ()):
@@ -127,6 +137,7 @@ def _answer(
     state: BatchState,
     findings: Sequence[Finding] | None,
     n_earlier: int,
+    *,
     serving: int | None,
     misses: str,
     withdrawn: str,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.dataset import Dataset
-from pipeline.errors import ModelUnusable, NotReady
+from pipeline.errors import ModelUnusable
 from pipeline.installation import Installation
 from pipeline.steps.keys import Say
 from pipeline.steps.learning import follow
@@ -97,9 +97,7 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
     dataset = here.dataset(dataset_name)
     there = copying.environment(to, here.settings)
     target = there.dataset(dataset_name)
-    chosen = next((v for v in here.registry.versions(dataset.name) if v.version == version), None)
-    if chosen is None:
-        raise NotReady(f"{dataset_name} has no version {version}; see `vaewatch versions {dataset_name}`")
+    chosen = here.registry.version(dataset.name, version)
     folder = here.model(chosen)
     if reasons := copying.misfits(folder, chosen.tags.get("contract_hash", ""), target):
         raise ModelUnusable(
@@ -112,10 +110,8 @@ def copy(here: Installation, dataset_name: str, version: int, *, to: str, by: st
         "copied_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     made, is_new = there.registry.copy_from(here.registry, chosen, tags)
-    judge, serve = (
-        f"vaewatch evaluate {dataset_name}",
-        f"vaewatch promote {dataset_name} --version {made.version} --reason WHY",
-    )
+    judge = f"vaewatch evaluate {dataset_name}"
+    serve = f"vaewatch promote {dataset_name} --version {made.version} --reason WHY"
     reason = f"in {there.registry.shown}; to let it serve, run there: {judge}, or without the gates: {serve}"
     outcome = "copied" if is_new else "unchanged"
     return Receipt(
