@@ -123,9 +123,8 @@ def gaussian_wasserstein(z: Tensor) -> Tensor:
     n_records, n = z.shape[-2:]
     mean = z.mean(dim=-2)
     centred = (z - mean[..., None, :]) / math.sqrt(n_records)
-    finite = torch.where(
-        centred.isfinite(), centred, 0.0
-    )  # svdvals raises on NaN; the mean below carries it on
+    # svdvals raises on NaN; the mean below carries it on
+    finite = torch.where(centred.isfinite(), centred, 0.0)
     roots: Tensor = torch.linalg.svdvals(finite)
     return mean.square().sum(dim=-1) + (roots - 1).square().sum(dim=-1) + (n - roots.shape[-1])
 

@@ -97,9 +97,8 @@ class LinearGaussian(nn.Module):
         n_cells = (present * varying).sum(dim=1)
         if (n_cells > 0).any():
             n_cells, distance = n_cells[n_cells > 0], distance[n_cells > 0]
-            expected = (
-                n_cells * (1 - 2 / (9 * n_cells)) ** 3
-            )  # median of chi squared (Wilson & Hilferty 1931)
+            # the median of chi squared (Wilson & Hilferty 1931)
+            expected = n_cells * (1 - 2 / (9 * n_cells)) ** 3
             self.precision.div_((distance / expected).median().clamp(*_RESCALED))
 
     def _fit_to(self, records: Records, floor: float) -> Tensor:

@@ -107,9 +107,8 @@ class VAE(nn.Module):
         first = 2 * len(self.layout.numeric)
         for column, n_codes in enumerate(self.layout.n_codes):
             seen = codes[:, column]
-            counts = (
-                seen[seen != MISSING].bincount(minlength=n_codes) + 1
-            )  # plus one, so that no code is impossible
+            # plus one, so that no code is impossible
+            counts = seen[seen != MISSING].bincount(minlength=n_codes) + 1
             self.decoder_outputs.bias[..., first : first + n_codes] = (counts / counts.sum()).log()
             first += n_codes
 

@@ -160,9 +160,8 @@ class Records:
     @cached_property
     def observed(self) -> Tensor:
         """(n_records, n_columns) float32: 1 where a modelled cell has a value, 0 where it is missing."""
-        numeric = torch.eq(
-            self.numeric, self.numeric, out=torch.empty_like(self.numeric)
-        )  # NaN equals nothing
+        # NaN equals nothing
+        numeric = torch.eq(self.numeric, self.numeric, out=torch.empty_like(self.numeric))
         if not self.categorical.shape[1]:
             return numeric
         return torch.cat([numeric, (self.categorical != MISSING).to(numeric.dtype)], dim=1)

@@ -31,9 +31,8 @@ SQL_TYPES = {
 }
 # a date farther ahead of its reading is not believed; less may be a clock, or a zone that is not given
 AHEAD = timedelta(days=1)
-RESERVED = re.compile(
-    r"(?i)file_row_number|vaewatch_.*"
-)  # DuckDB's name for a record's place in its file, and ours
+# DuckDB's name for a record's place in its file, and ours
+RESERVED = re.compile(r"(?i)file_row_number|vaewatch_.*")
 DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # of the largest integer, by bits
 RowCode = Literal[
     "missing_value", "out_of_range", "not_finite", "not_in_set", "pattern", "duplicate_key", "outside_period"

@@ -220,9 +220,8 @@ class Calibration:
         flagged = np.asarray(scores) > threshold.value
         if flag.cap is not None and flagged.sum() > flag.cap:
             least = np.sort(np.asarray(scores)[flagged])[-flag.cap]
-            flagged &= (
-                np.asarray(scores) >= least
-            )  # records that tie with the last are kept: order must not matter
+            # records that tie with the last are kept: order must not matter
+            flagged &= np.asarray(scores) >= least
         return flagged, threshold
 
     def _benjamini_hochberg(self, scores: Array, rate: float) -> Threshold:
@@ -232,9 +231,8 @@ class Calibration:
             single = self._exceeded_by(rate / max(1, len(p)))
             return replace(single, value=max(single.value, float(np.max(scores, initial=-np.inf))))
         largest = float(p[passing[-1]])
-        rank = self.n - round(
-            largest * (self.n + 1) - 1
-        )  # calibration records below a score with this p-value
+        n_as_high = round(largest * (self.n + 1) - 1)  # calibration records, of a score with this p-value
+        rank = self.n - n_as_high
         return Threshold(float(self.scores[rank - 1]), largest, extrapolated=False)
 
 

@@ -32,11 +32,8 @@ COMMAND = re.compile(rf"(?<![\w/.-]){NAME}(?= (?:{'|'.join(VERBS)})\b)")
 WIDE = 100  # characters per line from which on texts are wrapped, not cut
 BESIDE = 120  # characters per line from which on texts stand beside counts, with 40 left for them
 LONGEST = 500
-BETWEEN = (
-    "reading the records",
-    "calibrating",
-    "learning what reasons need",
-)  # before, between, after the fits
+# before, between and after the fits
+BETWEEN = ("reading the records", "calibrating", "learning what reasons need")
 
 
 class _Shell(Console):

@@ -22,13 +22,12 @@ import pyarrow.compute as pc
 from pipeline import sql
 from pipeline.config import derived
 from pipeline.config.derived import BATCH, KEY, ROW
-from pipeline.records.window import DAY
+from pipeline.records.window import DAY, Window, among, day_of, readable
 
 if TYPE_CHECKING:
     from pipeline.config.dataset import Dataset
     from pipeline.storage.ledger import BatchState
     from pipeline.storage.tables import Tables
-from pipeline.records.window import Window, among, day_of, readable
 
 MOST, MOST_NEWEST = 20_000, 10_000  # records of the holdout, and of the newest days, that an evaluation reads
 NEWEST_DAYS = 7

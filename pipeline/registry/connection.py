@@ -165,9 +165,8 @@ def _configure() -> None:
     os.environ.update(FIXED)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # logs a stack trace, and then raises the same
+    # it logs a stack trace, and then raises the same
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _database_tools() -> Any:

@@ -148,9 +148,8 @@ def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
     if tags["decision"] != "promote":
         refused = "was " if tags["decision"] == "refuse" else ""
         return f"version {chosen.version} {refused}{tags['decision_reason']}"
-    beside = tags.get(
-        "evaluated_beside", tags.get("evaluated_against", "")
-    )  # measured, or not to be measured
+    # the champion of that time counts even where it could not be measured; older versions lack its tag
+    beside = tags.get("evaluated_beside", tags.get("evaluated_against", ""))
     if beside != serving:
         judged = f"version {beside}" if beside else "no champion"
         now = f"version {serving} serves" if serving else "none serves"

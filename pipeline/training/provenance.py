@@ -25,10 +25,8 @@ from pipeline.training.training_set import NOT_OF_THE_MODEL
 
 FORMAT = 1
 PARTS = ("name", "key", "time", "columns", "entity", "derived", "look_back_days", "batch", "train", "flag")
-INSIDE = {
-    "incoming": {"split"},
-    "promote": {"holdout"},
-}  # settings of other parts that affect what is learned
+# settings of other parts that affect what is learned
+INSIDE = {"incoming": {"split"}, "promote": {"holdout"}}
 LIBRARIES = ("torch", "numpy", "pyarrow", "duckdb")
 Record = tuple[str, str]  # batch_id, record_key
 
