@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from pipeline.detection.measures import Measures
 from pipeline.incoming.batches import UNDATED
-from pipeline.monitoring.findings import Finding
+from pipeline.monitoring.findings import Finding, news
 from pipeline.monitoring.history import Past
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.ledger_schema import instant, metadata
@@ -79,6 +79,23 @@ def judge_again(ledger: Ledger, dataset: str, watched: Watched) -> bool:
     }
     with ledger.transaction(write=True) as connection:
         return connection.execute(sa.update(measures).where(as_known).values(judged)).rowcount == 1
+
+
+def mark_told(ledger: Ledger, dataset: str, watched: Watched) -> None:
+    """Note that people were told of a batch's findings.
+
+    One that is new or worse, because the batch was measured or judged again meanwhile, is still to be told.
+    """
+    same = (measures.c.dataset == dataset) & (measures.c.batch_id == watched.batch_id)
+    with ledger.transaction(write=True) as connection:
+        kept = connection.execute(sa.select(measures.c.findings).where(same)).scalar_one_or_none() or []
+        found = [Finding.from_dict(finding) for finding in kept]
+        fresh = news(found, watched.findings)
+        told = [
+            (finding | {"told": True}) if one not in fresh else finding
+            for finding, one in zip(kept, found, strict=True)
+        ]
+        connection.execute(sa.update(measures).where(same).values(findings=told))
 
 
 def before(ledger: Ledger, dataset: str, day: date, batch_id: str) -> list[Watched]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
 from pipeline.incoming.batches import is_undated
@@ -40,8 +39,7 @@ def tell(here: Installation, dataset: Dataset, say: Callable[[str], None]) -> No
     for text in _messages(here, dataset, {name: new for name, new in found.items() if new}, batches):
         digest.send(text, to, say)
     for watched in untold:
-        done = tuple(replace(finding, told=True) for finding in watched.findings)
-        store.replace(here.ledger, dataset.name, replace(watched, findings=done))
+        store.mark_told(here.ledger, dataset.name, watched)
 
 
 def _messages(

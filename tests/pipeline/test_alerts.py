@@ -93,6 +93,19 @@ def test_the_same_finding_is_told_once_until_it_clears_or_worsens(place: Install
     assert sum(line.rstrip().endswith("run.html") for line in sent) == 4
 
 
+def test_a_batch_that_is_judged_again_while_people_are_told_keeps_its_judgement(place: Installation) -> None:
+    """A message takes seconds, and a backlog is scored in parallel: what is new by then is told next time."""
+    unheard = PLAIN.model_copy(update={"review": PLAIN.review.model_copy(update={"webhook": "NO_ADDRESS"})})
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    one = measured.Watched(START.isoformat(), START, QUIET, (DRIFT,), model_version=1, measured_at=at)
+    again = replace(one, measures=moved(0.3), findings=(OTHER, DRIFT))
+    measured.replace(place.ledger, "sensors", one)
+    alerts.tell(place, unheard, lambda _: measured.replace(place.ledger, "sensors", again))
+    assert measured.one(place.ledger, "sensors", one.batch_id) == replace(
+        again, findings=(OTHER, replace(DRIFT, told=True))
+    )
+
+
 def test_what_moved_without_effect_waits_for_a_reader_of_the_page(place: Installation) -> None:
     """Nobody is woken for what does not touch tonight's flags."""
     quiet = replace(DRIFT, severity="notice")
