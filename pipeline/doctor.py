@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pipeline.config.dataset import Dataset
+from pipeline.config.files import read_datasets
 from pipeline.errors import StorageFailed, VaewatchError
 from pipeline.installation import Installation
 
@@ -33,11 +35,12 @@ def examine() -> list[dict[str, Any]]:
         "compute": lambda: _compute(here),
     }
     findings = [_tried(what, check) for what, check in checks.items()]
-    names = [path.stem for path in sorted(here.settings.datasets.glob("*.y*ml"))]
-    findings += [_tried(f"dataset {name}", partial(_dataset, here, name)) for name in names]
+    datasets, faults = read_datasets(here.settings.datasets)
+    findings += [_tried(f"dataset {name}", partial(_dataset, here, one)) for name, one in datasets.items()]
+    findings += [{"what": "dataset file", "ok": False, "found": fault} for fault in faults]
     if "AIRFLOW_HOME" in os.environ:
         findings.append({"what": "Airflow", "ok": True, "found": AIRFLOW})
-    if not names:
+    if not datasets and not faults:
         findings.append({
             "what": "datasets",
             "ok": False,
@@ -105,13 +108,12 @@ def _compute(here: Installation) -> str:
     return f"torch {torch.__version__} on {device}, {here.settings.cores} cores"
 
 
-def _dataset(here: Installation, name: str) -> str:
+def _dataset(here: Installation, dataset: Dataset) -> str:
     from pipeline.detection.recipe import recipe_of
     from pipeline.incoming.batches import landed
 
-    dataset = here.dataset(name)
     recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
-    if not dataset.incoming_path.is_dir() and not here.ledger.current(name):
+    if not dataset.incoming_path.is_dir() and not here.ledger.current(dataset.name):
         return f"no delivery yet: {dataset.incoming_path} is not there"  # such as the demo's, before a demo
     found = landed(dataset, here.ledger)
     newest = f", newest {found[-1].batch_id}" if found else ""

@@ -98,6 +98,21 @@ def test_the_doctor_says_which_recipe_no_night_could_train(
     assert re.search(said, " ".join(found["found"].split()))
 
 
+def test_the_doctor_looks_at_every_dataset_whatever_its_file_is_called_and_at_files_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be called otherwise than its dataset, and one with faults has no dataset to be called by."""
+    (tmp_path / "datasets").mkdir()
+    text = Path("dags/datasets/payments.yaml").read_text(encoding="utf-8")
+    (tmp_path / "datasets" / "cards.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "datasets" / "pumps.yml").write_text("dataset: pumps\n", encoding="utf-8")
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    found = [x for x in examine() if x["what"].startswith("dataset")]
+    assert [(x["what"], x["ok"]) for x in found] == [("dataset payments", True), ("dataset file", False)]
+    assert "pumps.yml" in found[1]["found"]
+
+
 def test_init_leaves_a_dataset_file_and_no_scratch_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
