@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,8 +92,12 @@ def published(ledger: Ledger, tables: Tables, dataset: str) -> dict[int, int]:
 
 def stopped(trainings: Path) -> list[Path]:
     """Return what in a folder of trainings is too old to be a running one's."""
-    before = time.time() - ABANDONED
-    return sorted(path for path in trainings.glob("*") if path.stat().st_mtime < before)
+    before, found = time.time() - ABANDONED, []
+    for path in trainings.glob("*"):
+        with suppress(FileNotFoundError):  # a training that ends removes what it left for another try
+            if path.stat().st_mtime < before:
+                found.append(path)
+    return sorted(found)
 
 
 def size(path: Path) -> int:

@@ -247,6 +247,7 @@ def test_only_abandoned_checkpoints_go(tmp_path: Path) -> None:
     for name in ("tonight", "last month"):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "last month", (0, time.time() - 30 * 24 * 3600))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")  # as one that was removed since it was listed
     assert [path.name for path in retention.stopped(tmp_path)] == ["last month"]
 
 
