@@ -24,6 +24,8 @@ from pipeline.installation import Installation
 from pipeline.sample import SamplePlan, SampleReceipt, generate
 from pipeline.steps.receipts import Receipt
 
+from .shop import Shop
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = SamplePlan(days=14, records_per_day=400)
 TIMES = ("validated_at", "scored_at", "signature")  # differ from run to run, or from copy to copy
@@ -244,3 +246,22 @@ def trained(trained_once: Place, open_copy: Callable[[Place], Place]) -> Place:
 @pytest.fixture
 def scored(scored_once: Place, open_copy: Callable[[Place], Place]) -> Place:
     return open_copy(scored_once)
+
+
+@pytest.fixture
+def new_shop() -> Iterator[Callable[[Path], Shop]]:
+    """A function that opens a shop in a folder; shops are closed afterwards."""
+    opened: list[Place] = []
+
+    def make(root: Path) -> Shop:
+        opened.append(Place(root, "orders"))
+        return Shop(opened[-1])
+
+    yield make
+    for place in opened:
+        place.close()
+
+
+@pytest.fixture
+def shop(new_shop: Callable[[Path], Shop], tmp_path: Path) -> Shop:
+    return new_shop(tmp_path)

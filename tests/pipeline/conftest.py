@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -254,3 +255,21 @@ def browser(app: FastAPI) -> TestClient:
     client = TestClient(app, base_url=SITE, headers={"sec-fetch-site": "same-origin"})
     assert client.get("/", params={"token": TOKEN}).status_code == 200
     return client
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a verb of review and reads its JSON; of one that fails, the error."""
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+
+    (tmp_path / "payments.yaml").write_text(DATASET)
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path))
+
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, ["review", *arguments, "--json"])
+        return json.loads(done.stdout) if done.exit_code == 0 else done.exception
+
+    return run

@@ -4,15 +4,12 @@ network.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,109 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import expectations, sql
-from pipeline.config.contracts import BatchRule, RowRule, batch_rules, kept_columns, row_rules, typed
+from pipeline.config.contracts import BatchRule, RowRule, batch_rules, row_rules
 from pipeline.config.dataset import Dataset
-from pipeline.errors import CheckCrashed, StorageFailed
-from pipeline.expectations import dialect, wording
-from pipeline.expectations.page import render
+from pipeline.errors import CheckCrashed
+
+from .expectations_data import LANDED, ORDERS, SCHEMA, check, count, numbers, prepare, relation
 
 pytestmark = pytest.mark.filterwarnings(  # Great Expectations 1.24 imports them
     "ignore:module 'sre_(constants|parse|compile)' is deprecated:DeprecationWarning"
 )
-LANDED = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
-ORDERS = Dataset.model_validate({
-    "dataset": "orders",
-    "incoming": {"path": "in"},
-    "key": ["region", "order"],
-    "time": "placed",
-    "columns": {
-        "region": {"type": "string"},
-        "order": {"type": "int"},
-        "amount": {"type": "float", "role": "numeric", "min": 0.1, "max": 99.5},
-        "weight": {"type": "float", "role": "numeric", "min": 0},
-        "items": {"type": "int", "max": 2**53},
-        "price": {"type": "decimal(12,2)", "min": 0.01, "max": 10},
-        "status": {"type": "string", "values": ["open", "it's", "50%", ":x", "{y}", ""]},
-        "code": {"type": "string", "pattern": "[A-C]{1,2}:x|50%|"},
-        "nothing": {"type": "string", "values": []},
-        "placed": {"type": "timestamp_utc", "required": True},
-    },
-    "batch": {"max_age_days": 2, "max_set_aside": 0.5},
-})
-SCHEMA = pa.schema([
-    ("region", pa.string()),
-    ("order", pa.int64()),
-    ("amount", pa.float32()),
-    ("weight", pa.float64()),
-    ("items", pa.int64()),
-    ("price", pa.decimal128(12, 2)),
-    ("status", pa.string()),
-    ("code", pa.string()),
-    ("nothing", pa.string()),
-    ("placed", pa.timestamp("us", tz="UTC")),
-])
-
-
-def prepare(folder: Path, dataset: Dataset, table: pa.Table, rules: Sequence[RowRule]) -> Path:
-    """A database file as validation prepares it: a view over Parquet, typed, with vaewatch_row and
-    vaewatch_set_aside.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, folder / "batch.parquet")
-    columns = ", ".join(f"{typed(n, c)} AS {sql.name(n)}" for n, c in kept_columns(dataset).items())
-    source = f"read_parquet({sql.text(str(folder / 'batch.parquet'))}, file_row_number = true)"
-    marks = " OR ".join(f"({rule.violates})" for rule in rules) or "false"
-    with sql.database(folder, threads=2, file=folder / "batch.duckdb") as connection:
-        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-        connection.execute(
-            f"CREATE VIEW typed AS SELECT {columns}, file_row_number AS vaewatch_row FROM {source}"
-        )
-        connection.execute(
-            f"CREATE VIEW batch AS SELECT *, ({marks}) AS vaewatch_set_aside, NULL AS vaewatch_reasons FROM typed"
-        )
-    return folder / "batch.duckdb"
-
-
-def count(database: Path, rules: Sequence[RowRule]) -> list[int]:
-    """How many records break each rule, by the rules' own SQL."""
-    broken = ", ".join(f"({rule.violates}) AS v{i}" for i, rule in enumerate(rules))
-    sums = ", ".join(f"coalesce(sum(CAST(v{i} AS INT)), 0)" for i in range(len(rules)))
-    with sql.database(database.parent, threads=2, file=database) as connection:
-        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-        return [
-            int(n) for n in connection.execute(f"SELECT {sums} FROM (SELECT {broken} FROM batch)").fetchone()
-        ]
-
-
-def check(database: Path, rules: Sequence[Any], **options: Any) -> expectations.CheckpointResult:
-    """`expectations.check` with what most tests do not care about."""
-    chosen = {
-        "dataset": "orders",
-        "batch_id": "2026-03-01",
-        "mostly": 0.5,
-        "report": database.parent / "report",
-        "landed_at": LANDED,
-        "threads": 2,
-    }
-    return expectations.check(database, rules=rules, **{**chosen, **options})
-
-
-def relation(folder: Path, select: str) -> Path:
-    """A database file whose `batch` is a query's result."""
-    path = folder / "batch.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        connection.execute(f"CREATE TABLE batch AS {select}")
-    return path
-
-
-def numbers(folder: Path, values: str) -> Path:
-    """A `batch` with one float column, x."""
-    return relation(
-        folder,
-        f"SELECT CAST(x AS DOUBLE) AS x, row_number() OVER () - 1 AS vaewatch_row, false AS vaewatch_set_aside FROM (VALUES {values}) AS t(x)",
-    )
-
-
 RECORDS = st.lists(
     st.fixed_dictionaries({
         "region": st.sampled_from(["north", "south", "o'k", "%", None]),
@@ -505,98 +408,6 @@ def test_columns_that_differ_are_named(tmp_path: Path) -> None:
     assert "'y'" in outcome.observed
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a batch with hostile text in it."""
-    folder = tmp_path_factory.mktemp("report")
-    database = relation(
-        folder,
-        """SELECT CASE WHEN i % 10 = 0 THEN '<img src="https://evil.example/x.png" onerror="alert(1)">' || chr(8238)
-           ELSE 'ok' END AS "<b>name", repeat('long', 1000) AS long, i AS vaewatch_row, i % 10 = 0 AS vaewatch_set_aside
-           FROM range(100) AS r(i)""",
-    )
-    rules: list[Any] = [
-        RowRule("not_in_set", "<b>name", """ "<b>name" <> 'ok' """, values=("ok", "<i>'&")),
-        RowRule("pattern", "long", "true", pattern="<script>"),
-        RowRule("missing_value", "long", "false"),
-        BatchRule("share_set_aside", maximum=0.05),
-        BatchRule("row_count", minimum=1, maximum=1000),
-    ]
-    check(database, rules, dataset="</title><script>", mostly=0.95)
-    return folder / "report"
-
-
-def test_the_page_needs_nothing_from_elsewhere(report: Path) -> None:
-    """It is read where there is no internet, and reading it must tell nobody."""
-    page = (report / "index.html").read_text(encoding="utf-8")
-    resources = re.findall(r"""<[^>]+?\b(?:src|href|srcset|action|data)\s*=\s*["']?([^"'\s>]*)""", page)
-    assert resources == ["data:,", "run.html"]  # the page beside it
-    assert "url(" not in page
-    assert "@import" not in page
-    assert "default-src 'none'" in page
-
-
-def test_the_page_shows_hostile_text_as_text(report: Path) -> None:
-    """Values and names come from outside; the reader's browser must not obey them."""
-    page = (report / "index.html").read_text(encoding="utf-8")
-    assert not re.search(r"<(script|img|b>name|i>')", page)
-    assert "&lt;img src=" in page
-    assert "&lt;/title&gt;&lt;script&gt; / 2026-03-01" in page
-    assert "long" * 21 not in page
-
-
-def test_the_page_gives_the_verdict_and_every_count(report: Path) -> None:
-    """A minute is what it gets."""
-    page = (report / "index.html").read_text(encoding="utf-8")
-    assert "✕ Refused" in page
-    assert "10 of 100 records (10 %). Promised: at most 5 % of records." in page
-    assert "2 of 5" in page  # rules kept
-    assert "Great Expectations 1." in page
-
-
-def test_the_json_holds_great_expectations_own_result(report: Path) -> None:
-    """An auditor wants what the engine said, not our reading of it."""
-    document = json.loads((report / "checkpoint.json").read_text(encoding="utf-8"))
-    own = document["great_expectations"]
-    assert own["statistics"]["evaluated_expectations"] == 6
-    assert {
-        r["expectation_config"]["meta"]["code"]: r["result"].get("unexpected_count") for r in own["results"]
-    } == {
-        "not_in_set": 10,
-        "pattern": 100,
-        "missing_value": 0,
-        "share_set_aside": 10,
-        "row_count": None,
-        "records": None,
-    }
-    assert not document["success"]
-    assert document["outcomes"][0]["n_unexpected"] == 10
-
-
-def test_a_second_run_replaces_the_report_and_leaves_no_drafts(tmp_path: Path) -> None:
-    """A task is repeated: one report is left, whole."""
-    database = numbers(tmp_path, "(1)")
-    check(database, [BatchRule("row_count", minimum=2)])
-    check(database, [BatchRule("row_count", minimum=1)])
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["checkpoint.json", "index.html"]
-    assert "✓ Accepted" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-
-
-def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    """A full disk is not a verdict either."""
-    (tmp_path / "report").write_text("a file where the folder should be")
-    with pytest.raises(StorageFailed, match="the report was not written"):
-        check(numbers(tmp_path, "(1)"), [])
-
-
-@given(part=st.integers(0, 10**9), whole=st.integers(1, 10**9))
-def test_a_share_never_hides_a_record(part: int, whole: int) -> None:
-    """One of a million must not read as none, nor all but one as all."""
-    text = wording.share(min(part, whole), whole)
-    assert (text == "0 %") == (part == 0)
-    assert (text == "100 %") == (part >= whole)
-
-
 def test_importing_the_package_imports_no_engine() -> None:
     """A scheduler imports it every half minute; Great Expectations alone takes four seconds."""
     heavy = "{'great_expectations', 'sqlalchemy', 'duckdb', 'pandas', 'pyarrow'}"
@@ -636,25 +447,3 @@ def test_a_check_tells_nobody_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert not list((tmp_path / "home").iterdir())
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["batch.duckdb", "report"]
-
-
-def test_the_page_holds_thousands_of_rules(tmp_path: Path) -> None:
-    """A wide table's page opens with what is wrong; what was kept is folded away."""
-    rule = expectations.Outcome(
-        "missing_value", "c", "warning", True, 0, "never missing", "0 of 1 record", "expect"
-    )
-    many = expectations.CheckpointResult(True, tuple(replace(rule, column=f"c{i}") for i in range(3000)), 1)
-    page = render(many, dataset="d", batch_id="b", mostly=0.95, checked_at=LANDED, version="1")
-    assert "<details>" in page
-    assert len(page) < 1_000_000
-
-
-def test_what_describes_a_result_holds_no_object_of_duckdb() -> None:
-    """SQLAlchemy keeps descriptions to the end of the process, at which DuckDB prints a page about each type
-    that is left.
-    """
-    cursor = dialect._Cursor(duckdb.connect().cursor())
-    assert cursor.description is None or cursor.description == []
-    cursor.execute("SELECT 1 AS a, 2.5 AS b, [1] AS c, current_date AS d")
-    described = [cell for column in cursor.description for cell in column if cell is not None]
-    assert described == ["a", "INTEGER", "b", "DECIMAL(2,1)", "c", "INTEGER[]", "d", "DATE"]

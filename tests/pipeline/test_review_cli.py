@@ -1,19 +1,14 @@
-"""The verbs of review, as a shell calls them."""
+"""Lists of the queue, and one record whole, as a shell shows them."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -24,36 +19,15 @@ from pipeline.display import beside
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.review import (
-    claims,
     compare,
-    effects,
     judging,
-    queue,
     record,
-    rule_words,
     suppression,
     versions,
 )
-from pipeline.review.filling import plain
-from pipeline.review.filters import Filters
 from pipeline.review.queued import ODDNESSES
-from pipeline.storage.ledger import Ledger
 
 from .review_data import DATASET, put, reason, row, score
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a verb of review and reads its JSON; of one that fails, the error."""
-    (tmp_path / "payments.yaml").write_text(DATASET)
-    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path))
-    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path))
-
-    def run(*arguments: str) -> Any:
-        done = CliRunner().invoke(app, ["review", *arguments, "--json"])
-        return json.loads(done.stdout) if done.exit_code == 0 else done.exception
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -79,129 +53,6 @@ def test_a_shell_has_the_filters_of_the_page(
     suppression.save(here.ledger, suppression.Rule("payments", "", {"country": "FR"}, last, "known", "ann"))
     here.close()
     assert [one["record_key"] for one in shell("list", *arguments)] == keys
-
-
-def test_a_rule_is_tried_kept_and_ended_from_a_shell(shell: Callable[..., Any]) -> None:
-    """As on the page: what it would have hidden is said before it hides anything."""
-    here = Installation()
-    german = [row(f"k{i}", record={"country": "DE", "at": "night", "amount": i}) for i in range(3)]
-    others = [row("day", record={"country": "DE", "at": "day"}), row("fr", record={"country": "FR"})]
-    put(here.ledger, [*german, *others])
-    judging.give(here.ledger, [german[0]["anomaly_id"]], "anomaly", by="ann")
-    here.close()
-    chosen = [
-        "payments",
-        "--like",
-        german[1]["anomaly_id"][:8],
-        "--where",
-        "country=DE",
-        "--where",
-        "at=night",
-    ]
-    tried = shell("rules", "preview", *chosen)
-    assert (tried["n_hidden"], tried["n_judged"], tried["n_confirmed"]) == (3, 1, 1)
-    assert tried["examples"][0] == german[0]["anomaly_id"]
-    assert shell("rules", "list") == []
-    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
-    kept = shell("rules", "add", *chosen, "--until", last, "--note", "known", "--by", "bob")
-    assert (kept["conditions"], kept["by"]) == ({"country": "DE", "at": "night"}, "bob")
-    waiting = {one["record_key"] for one in shell("list")}
-    assert waiting == {"day", "fr"}  # k0 was judged: no rule hides that
-    assert shell("rules", "end", str(kept["number"]), "--by", "cem")["n_released"] == 2
-    (ended,) = shell("rules", "list", "payments")
-    assert (ended["ended_by"], ended["ended_at"][:10]) == ("cem", datetime.now(UTC).date().isoformat())
-    assert len(shell("list")) == 4
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["rules", "preview", "payments"], "hide everything"),
-        (["rules", "preview", "payments", "--where", "country"], "COLUMN=VALUE"),
-        (["rules", "preview", "payments", "--where", "a=1", "--where", "a=2"], "two values"),
-        (["rules", "preview", "payments", "--where", "contry=FR"], "did you mean country?"),
-        (
-            ["rules", "preview", "payments", "--where", "amount=abc"],
-            "amount is of type float, and 'abc' is not",
-        ),
-        (["rules", "preview", "payments", "--signature", "nonsense↑"], "no column 'nonsense'"),
-        (["rules", "preview", "payments", "--signature", "country≠ amount"], "no direction"),
-        (["rules", "preview", "payments", "--signature", "country≠ amount↑"], "'amount↑ country≠'"),
-        (["rules", "preview", "payments", "--like", "5"], "was not flagged"),
-        (["rules", "preview", "nothing", "--signature", "a↑"], "no dataset"),
-        (
-            ["rules", "add", "payments", "--signature", "amount↑", "--until", "2020-01-01", "--note", "x"],
-            "last day",
-        ),
-        (["rules", "end", "7"], "no suppression rule 7"),
-    ],
-)
-def test_a_rule_that_is_none_is_refused(shell: Callable[..., Any], arguments: list[str], said: str) -> None:
-    """With what is wrong, before anything is written."""
-    here = Installation()
-    sampled = row("s", anomaly_id="5" * 16, kind="sampled", signature="", driver="", reasons=[])
-    put(here.ledger, [sampled])
-    assert said in str(shell(*arguments))
-    assert suppression.rules(here.ledger) == []
-    here.close()
-
-
-def test_a_rule_that_hides_nothing_is_saved_and_says_so(shell: Callable[..., Any], tmp_path: Path) -> None:
-    """It may be about what is to come."""
-    here = Installation()
-    put(here.ledger, [row("k")])
-    here.close()
-    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
-    rule = ["payments", "--where", "country=FR", "--until", last, "--note", "the sale in France"]
-    said = CliRunner().invoke(app, ["review", "rules", "add", *rule])
-    assert said.exit_code == 0
-    assert "would have hidden no record" in said.stdout
-    assert [kept["conditions"] for kept in shell("rules", "list")] == [{"country": "FR"}]
-
-
-@pytest.mark.parametrize(
-    ("type_", "held", "typed"),
-    [
-        ("float", 12.0, "12"),
-        ("float", math.nan, "NaN"),
-        ("int", 12, " 12"),
-        ("bool", True, "true"),
-        ("decimal(9,2)", Decimal("12.50"), "12.5"),
-        ("date", date(2026, 1, 5), "2026-01-05"),
-        ("timestamp", datetime(2026, 1, 5), "2026-01-05"),  # noqa: DTZ001  # the column has no zone
-        ("timestamp_utc", datetime(2026, 1, 5, 12, tzinfo=UTC), "2026-01-05T13:00+01:00"),
-        ("string", "12", "12"),
-        ("float", None, "missing"),
-    ],
-)
-def test_a_value_is_compared_as_records_hold_it(tmp_path: Path, type_: str, held: Any, typed: str) -> None:
-    """However a person writes it; what is none of the type is refused."""
-    (tmp_path / "payments.yaml").write_text(
-        f"dataset: payments\nincoming: {{path: in}}\ncolumns:\n  it: {{type: '{type_}'}}\n"
-        "  amount: {type: float, role: numeric}\n"
-    )
-    here = Installation(Settings(home=tmp_path, datasets=tmp_path))
-    put(here.ledger, [row("k", record=plain({"it": held}))])
-    draft = suppression.Rule("payments", "", {"it": typed}, "", "", "")
-    assert effects.preview(here.ledger, rule_words.fitted(here, draft)).n_hidden == 1
-    if type_ != "string":
-        with pytest.raises(ConfigError, match="'tomorrow' is not"):
-            rule_words.fitted(here, replace(draft, conditions={"it": "tomorrow"}))
-    here.close()
-
-
-def test_days_are_compared_as_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As text, 2026-1-5 lies after every day of the year; what is no day is refused."""
-    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path))
-    here = Installation()
-    put(here.ledger, [row("early", "2026-01-04"), row("late", "2026-01-30")])
-    here.close()
-    shell = CliRunner()
-    for argument, expected in (("--since", ["late"]), ("--until", ["early"])):
-        listed = shell.invoke(app, ["review", "list", "--json", argument, "2026-1-5"])
-        assert [one["record_key"] for one in json.loads(listed.stdout)] == expected
-    refused = shell.invoke(app, ["review", "list", "--since", "2026-99-99"])
-    assert refused.exit_code == 2
 
 
 def test_a_shell_lists_by_how_records_are_odd(shell: Callable[..., Any]) -> None:
@@ -370,64 +221,6 @@ def test_scores_in_a_list_have_as_many_digits_each(shell: Callable[..., Any]) ->
     assert sorted(scores) == ["    30.80", "    83.06", " 7,195.44"]
 
 
-def test_several_records_are_labelled_at_once_and_taken_back_at_once(shell: Callable[..., Any]) -> None:
-    """One act, as where records are ticked on the page: one line undoes it."""
-    here = Installation()
-    rows = [row(f"k{i}") for i in range(4)]
-    put(here.ledger, rows)
-    names = [one["anomaly_id"] for one in rows]
-    assert shell("label", names[0], "normal", "--by", "ann")["anomaly_ids"] == [names[0]]
-    said = shell("label", *(name[:12] for name in names[:3]), "normal", "--by", "ann")
-    assert sorted(said["anomaly_ids"]) == sorted(names[1:3])  # the first stood so already
-    assert said["states"] == dict.fromkeys(names[:3], "normal")
-    with_one_unknown = shell("label", names[3], "unheard", "normal", "--by", "ann")
-    assert "begins with 'unheard'" in str(with_one_unknown)
-    assert queue.counts(here.ledger, Filters())["state"] == {"open": 1, "normal": 3}
-    assert sorted(shell("undo", "--by", "ann")["anomaly_ids"]) == sorted(names[1:3])
-    assert queue.counts(here.ledger, Filters())["state"] == {"open": 3, "normal": 1}
-
-
-def test_what_a_record_was_before_is_said_and_what_it_is_after_an_undo(shell: Callable[..., Any]) -> None:
-    """Who overrules an earlier verdict, or takes that back, sees which one."""
-    put(Installation().ledger, rows := [row(f"k{i}") for i in range(3)])
-    names = [one["anomaly_id"] for one in rows]
-    shell("label", names[0], "anomaly", "--by", "ann")
-    shell("label", names[1], "expected_change", "--by", "ann")
-
-    def printed(*arguments: str) -> str:
-        return CliRunner().invoke(app, ["review", *arguments, "--by", "ann"]).stdout.splitlines()[0]
-
-    assert printed("label", names[0], "normal") == f"{names[0]}: normal, says ann; before: anomaly"
-    assert printed("undo") == f"withdrawn: 1 verdict of ann ({names[0]}); now: anomaly"
-    several = printed("label", *names, "unsure")
-    assert several.endswith("; before: 1 anomaly, 1 expected change, 1 open")
-    assert printed("undo").endswith("; now: 1 anomaly, 1 expected change, 1 open")
-    assert printed("label", names[2], "normal") == f"{names[2]}: normal, says ann"  # nothing was said before
-    with_a_note = printed("label", names[2], "normal", "--note", "seen")
-    assert with_a_note == f"{names[2]}: normal, says ann"
-
-
-def test_the_verdict_that_holds_is_the_last_line_of_a_record(shell: Callable[..., Any]) -> None:
-    """Of three lines of history, nobody has to work out which one counts."""
-    put(Installation().ledger, [given := row("k")])
-    one = given["anomaly_id"]
-
-    def last() -> str:
-        text = CliRunner().invoke(app, ["review", "show", one]).stdout.replace("\n", " ")
-        return text[text.rindex("UTC ") if "UTC " in text else 0 :]
-
-    assert "open: no verdict holds" in last()
-    shell("label", one, "anomaly", "--by", "ann")
-    shell("label", one, "expected_change", "--by", "ann")
-    assert "what holds: expected_change (ann)" in last()
-    shell("label", one, "normal", "--by", "bob")
-    assert "reviewers differ (ann, bob): no verdict counts until they agree" in last()
-    shell("label", one, "normal", "--by", "bob", "--settle")
-    assert "what holds: normal (bob)" in last()
-    shell("undo", "--by", "bob")
-    assert "reviewers differ (ann, bob)" in last()
-
-
 def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -> None:
     """In words of ours, and with a name to go on from."""
     here = Installation()
@@ -505,104 +298,3 @@ def test_where_a_choice_has_no_records_others_are_named(shell: Callable[..., Any
     text = CliRunner().invoke(app, ["review", "list", "--state", "conflict"]).stdout
     assert "with another" not in text
     assert shell("list", "--model-version", "9") == []
-
-
-def test_a_group_is_labelled_by_its_name_or_by_a_record_of_it(shell: Callable[..., Any]) -> None:
-    """As on the page of groups: every open record of it, and how many are said; of another number nothing is
-    written.
-    """
-    here = Installation()
-    alike, other = [row(f"k{i}") for i in range(3)], row("other", signature="fee↓")
-    old = row("old", "2026-01-02", signature="amount↑")
-    put(here.ledger, [*alike, other, old, row("of no column", signature="·")])
-    assert [(one["signature"], one["n"]) for one in shell("groups", "payments")][:1] == [("amount↑", 4)]
-    for wrong, refused in {
-        ("anomaly", "--group", "amount↓"): "no open record is odd in 'amount↓'",
-        ("anomaly", "--group", "amount↑", "--expect", "3"): "4 open records now, not 3",
-        ("anomaly", "--group", "amount↑", "--settle"): "--settle",
-        ("anomaly", "--group", "amount↑", "--like", other["anomaly_id"]): "in one way",
-        (other["anomaly_id"], "anomaly", "--group", "amount↑"): "in one way",
-        (other["anomaly_id"], "anomaly", "--since", "2026-01-20"): "go with a group",
-        ("anomaly",): "say which records",
-    }.items():
-        assert refused in str(shell("label", *wrong))
-    assert queue.counts(here.ledger, Filters())["state"] == {"open": 6}
-    said = shell(
-        "label", "--like", alike[1]["anomaly_id"][:10], "anomaly", "--since", "2026-01-20", "--expect", "3"
-    )
-    assert sorted(said["anomaly_ids"]) == sorted(one["anomaly_id"] for one in alike)
-    shell("undo")
-    done = CliRunner().invoke(app, ["review", "label", "--group", "amount↑", "data_error", "--by", "ann"])
-    assert "4 records of payments, odd in amount↑: data_error, says ann" in done.stdout
-    act = re.search(r"vaewatch review undo (\w+)", done.stdout)
-    assert act
-    assert len(shell("undo", act[1], "--by", "ann")["anomaly_ids"]) == 4
-    assert len(shell("label", "--group", "no single column", "normal")["anomaly_ids"]) == 1
-
-
-def test_a_group_that_several_datasets_have_is_asked_about(shell: Callable[..., Any], tmp_path: Path) -> None:
-    """Columns of one name are common: a verdict must not land in another dataset."""
-    (tmp_path / "orders.yaml").write_text(DATASET.replace("payments", "orders"))
-    here = Installation()
-    put(here.ledger, [row("a"), row("b", dataset="orders"), row("c", dataset="orders")])
-    refused = str(shell("label", "--group", "amount↑", "normal"))
-    assert "orders (2 open), payments (1 open)" in refused
-    assert "--dataset" in refused
-    assert len(shell("label", "--group", "amount↑", "--dataset", "orders", "normal")["anomaly_ids"]) == 2
-    assert queue.counts(here.ledger, Filters())["dataset"] == {"orders": 2, "payments": 1}
-
-
-def test_each_rule_says_what_it_hides_and_what_was_confirmed_of_its_like(shell: Callable[..., Any]) -> None:
-    """One that hides much is looked at again; one whose like were anomalies hides some."""
-    here = Installation()
-    french = [row(f"f{i}", record={"country": "FR"}) for i in range(3)]
-    danish = [row(f"d{i}", record={"country": "DK"}, signature="fee↓") for i in range(2)]
-    put(here.ledger, [*french, *danish, row("other", dataset="payments", record={"country": "DE"})])
-    put(here.ledger, [row("elsewhere", dataset="orders", record={"country": "FR"}, driver="amount")])
-    for one, opinion in ((french[0], "anomaly"), (french[1], "normal"), (danish[0], "data_error")):
-        judging.give(here.ledger, [one["anomaly_id"]], opinion, by="ann")
-    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    for arguments in (["--where", "country=FR"], ["--signature", "fee↓"], ["--where", "country=NL"]):
-        shell("rules", "add", "payments", *arguments, "--until", last, "--note", "known")
-    shell("rules", "end", "3")
-
-    def told() -> dict[int, tuple[int, int]]:
-        return {rule["number"]: (rule["n_hidden"], rule["n_confirmed"]) for rule in shell("rules", "list")}
-
-    assert told() == {1: (1, 1), 2: (1, 1), 3: (0, 0)}
-    judging.give(
-        here.ledger, [french[2]["anomaly_id"]], "anomaly", by="ann"
-    )  # found by its id: hidden no longer
-    assert told() == {1: (0, 2), 2: (1, 1), 3: (0, 0)}
-    shell("rules", "end", "2")
-    assert told() == {1: (0, 2), 2: (0, 0), 3: (0, 0)}
-
-
-def test_hidden_records_are_counted_without_reading_the_others(ledger: Ledger) -> None:
-    """Of a million records the hidden ones are few."""
-    said: list[str] = []
-    with ledger.transaction() as connection:
-        engine = connection.engine
-    sa.event.listen(engine, "before_cursor_execute", lambda *given: said.append(given[2]))
-    effects.effects(ledger, [])
-    (query,) = (one for one in said if "suppressed !=" in one)
-    with ledger.transaction() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
-    assert [line[3] for line in plan] == ["SCAN queue USING COVERING INDEX ix_queue_hidden"]
-
-
-def test_a_shell_is_told_who_is_at_a_record_and_may_say_it_anyway(shell: Callable[..., Any]) -> None:
-    """Refused where it is all; of several it is left out and named."""
-    ledger = Ledger(Settings().ledger)
-    ids = [row(key)["anomaly_id"] for key in ("k0", "k1")]
-    put(ledger, [row("k0"), row("k1")])
-    claims.claim(ledger, ids[0], by="bob")
-    refused = str(shell("label", ids[0], "normal", "--by", "ann"))
-    assert "bob is at record 'k0' until" in refused
-    assert "wait, or give the verdict anyway (--anyway)" in refused
-    told = CliRunner().invoke(app, ["review", "label", *ids, "normal", "--by", "ann"]).stdout
-    assert f"left out, because somebody else is at them: 1 ({ids[0]}); --anyway includes them" in told
-    assert queue.states(ledger, ids) == {ids[0]: "open", ids[1]: "normal"}
-    assert "bob is at it" in CliRunner().invoke(app, ["review", "list"], env={"COLUMNS": "200"}).stdout
-    assert shell("label", ids[0], "normal", "--by", "ann", "--anyway")["anomaly_ids"] == ids[:1]
-    ledger.close()

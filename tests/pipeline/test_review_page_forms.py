@@ -1,31 +1,20 @@
-"""What is sent to the review page does what it says, with a script, without one, and by the JSON API."""
+"""Verdicts and claims that the review page's forms send: they do what they say, without a script, too."""
 
 from __future__ import annotations
 
 import html
 import re
-import tempfile
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from pipeline.installation import Installation
-from pipeline.results import export
 from pipeline.review import claims, judging, queue, record
 from pipeline.review.filters import Filters
 
-from .review_data import DATASET, put, row
-from .review_page import as_role, csrf
-
-
-def _answers_typed(verb: dict[str, Any]) -> bool:
-    """Whether a route's description names the fields of what it answers, if anything."""
-    code, answer = next((code, one) for code, one in verb["responses"].items() if code.startswith("2"))
-    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
-    return code == "204" or "$ref" in schema.get("items", schema)
+from .review_data import put, row
+from .review_page import csrf
 
 
 def test_the_basics_work_without_a_script(browser: TestClient, here: Installation, ids: list[str]) -> None:
@@ -197,183 +186,6 @@ def test_a_group_of_no_single_column_is_a_group_like_another(
     assert "normal: 2 records" in judged.text
 
 
-def saved_at(draft: str) -> str:
-    """Where the page of a draft sends what is to be saved, as what it showed."""
-    found = re.search(r'formaction="([^"#]*)', draft)
-    assert found
-    return html.unescape(found[1])
-
-
-def test_a_rule_is_drafted_with_several_conditions_and_without_a_script(
-    here: Installation, browser: TestClient
-) -> None:
-    """Each try leaves room for one more; all of them must hold, and one column cannot have two values."""
-    put(
-        here.ledger, [row(f"k{i}", record={"country": "DE", "at": "night" if i else "day"}) for i in range(3)]
-    )
-    draft = browser.get("/rules", params={"dataset": "payments", "signature": "amount↑"}).text
-    assert re.findall(r'name="column" value="([^"]*)"', draft) == [""]
-    assert '<option value="amount">' in draft
-    chosen = {"dataset": "payments", "signature": "amount↑", "column": ["country", "at", ""], "value": ["DE", "night", ""]}  # fmt: skip
-    tried = browser.get("/rules", params=chosen).text
-    assert "would have hidden <b>2</b>" in tried
-    assert re.findall(r'name="column" value="([^"]*)"', tried) == ["country", "at", ""]
-    last = re.search(r'name="ends_on" value="([^"]*)"', tried)
-    assert last
-    kept = {**chosen, "ends_on": last[1], "note": "nightly", "csrf": csrf(browser)}
-    assert "rule 1 holds" in browser.post(saved_at(tried), data=kept).text
-    (rule,) = browser.get("/api/rules").json()
-    assert rule["conditions"] == {"country": "DE", "at": "night"}
-    assert queue.total(here.ledger, Filters(suppressed=True)) == 2
-    assert (rule["n_hidden"], rule["n_confirmed"]) == (2, 0)
-    page = browser.get("/rules").text
-    assert '<a href="/?suppressed=true">2 records</a>' in page
-    assert re.findall(r'<td class="n[^"]*">([^<]*)</td>', page) == ["2", "0"]
-    twice = browser.get("/rules", params={**chosen, "column": ["at", "at"], "value": ["day", "night"]})
-    assert twice.status_code == 422
-    assert "two values" in twice.text
-
-
-def test_rules_by_the_api_are_those_of_the_page(
-    here: Installation, browser: TestClient, ids: list[str]
-) -> None:
-    """Tried without writing, kept, ended."""
-    token, last = {"x-csrf-token": csrf(browser)}, (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    asked = {"dataset": "payments", "column": "country", "value": "DE"}
-    assert browser.get("/api/rules/preview", params=asked).json()["n_hidden"] == 5
-    rule = {"dataset": "payments", "conditions": {"country": "DE"}, "ends_on": last, "note": "known"}
-    made = browser.post("/api/rules", json=rule, headers=token)
-    assert (made.status_code, made.json()["by"]) == (201, "ann")
-    assert browser.get("/api/records").json()["records"] == []
-    number = made.json()["number"]
-    assert browser.post(f"/api/rules/{number}/end", headers=token).json() == {"n_released": 5}
-    assert len(browser.get("/api/records").json()["records"]) == 5
-    nothing = browser.post("/api/rules", json=rule | {"conditions": {}}, headers=token)
-    assert nothing.status_code == 422
-    assert "hide everything" in nothing.json()["detail"]
-
-
-@pytest.mark.parametrize(("country", "back"), [("DE", "5 records are"), ("IS", "1 record is")])
-def test_who_ends_a_rule_is_told_how_many_records_come_back(
-    here: Installation, browser: TestClient, ids: list[str], country: str, back: str
-) -> None:
-    put(here.ledger, [row("alone", "2026-01-31", record={"country": "IS"})])
-    token, last = csrf(browser), (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    rule = {"dataset": "payments", "conditions": {"country": country}, "ends_on": last, "note": "known"}
-    number = browser.post("/api/rules", json=rule, headers={"x-csrf-token": token}).json()["number"]
-    ended = browser.post(f"/rules/{number}/end", data={"csrf": token})
-    assert f"rule {number} is ended; {back} in the queue again" in ended.text
-    again = browser.post(f"/rules/{number}/end", data={"csrf": token})
-    assert "vaewatch review rules list" in again.text
-
-
-def test_page_and_api_refuse_what_no_record_can_have(browser: TestClient, ids: list[str]) -> None:
-    """A slip of the pen would be a rule that hides nothing; a rule that hides nothing yet says so."""
-    token, last = csrf(browser), (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    rule = {"dataset": "payments", "ends_on": last, "note": "known"}
-    slip = {"column": "contry", "value": "DE"}
-    answers = [
-        browser.get("/rules", params={"dataset": "payments", **slip}),
-        browser.post("/rules", data={**rule, **slip, "csrf": token}),
-        browser.get("/api/rules/preview", params={"dataset": "payments", **slip}),
-        browser.post(
-            "/api/rules", json=rule | {"conditions": {"contry": "DE"}}, headers={"x-csrf-token": token}
-        ),
-    ]
-    assert [answer.status_code for answer in answers] == [422] * 4
-    assert all("did you mean country?" in answer.text for answer in answers)
-    assert browser.get("/api/rules").json() == []
-    french = {"column": "country", "value": "FR"}
-    saved = saved_at(browser.get("/rules", params={"dataset": "payments", **french}).text)
-    assert "hidden no record" in browser.post(saved, data={**rule, **french, "csrf": token}).text
-    made = browser.post(
-        "/api/rules", json=rule | {"conditions": {"country": "FR"}}, headers={"x-csrf-token": token}
-    )
-    assert made.json()["preview"]["n_hidden"] == 0
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        ({"column": ["contry"], "value": ["DE"]}, "did you mean country?"),
-        ({"column": ["amount"], "value": ["many"]}, "amount is of type float"),
-        ({"column": ["country", "country"], "value": ["DE", "FR"]}, "given two values"),
-        ({"column": [""], "value": ["DE"]}, "value 'DE' has no column"),
-        ({"signature": "amont↑"}, "did you mean amount?"),
-        ({"ends_on": "next week"}, "is not a day like"),
-        ({"ends_on": "2020-01-01"}, "its last day must lie within"),
-    ],
-)
-@pytest.mark.parametrize("verb", ["try", "save"])
-def test_a_slip_in_a_draft_leads_back_to_it_with_all_that_was_typed(
-    browser: TestClient, ids: list[str], typed: dict[str, list[str]], said: str, verb: str
-) -> None:
-    """The sentence stands beside the form; nothing is saved, and nothing has to be typed again."""
-    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    draft = {"dataset": "payments", "signature": "amount↑", "ends_on": last, "note": "a <b>sale</b>"} | typed
-    if verb == "try":
-        answer = browser.get("/rules", params=draft)
-    else:
-        answer = browser.post("/rules", data=draft | {"csrf": csrf(browser)})
-    assert answer.status_code == 422
-    slip = re.search(r'id="slip" role="alert">([^<]*)<', answer.text)
-    assert slip
-    assert said in html.unescape(slip[1])
-    kept = {html.unescape(value) for value in re.findall(r'<input [^>]*value="([^"]*)"', answer.text)}
-    said_values = [
-        given for value in draft.values() for given in (value if isinstance(value, list) else [value])
-    ]
-    assert kept >= set(said_values)
-    assert browser.get("/api/rules").json() == []
-
-
-def test_a_rule_without_a_reason_is_not_saved_and_its_preview_stays(
-    browser: TestClient, ids: list[str]
-) -> None:
-    """Only saving asks for the note: what it would hide is known before."""
-    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    draft = {"dataset": "payments", "signature": "amount↑", "ends_on": last}
-    tried = browser.get("/rules", params=draft)
-    assert tried.status_code == 200
-    answer = browser.post(saved_at(tried.text), data=draft | {"csrf": csrf(browser)})
-    assert answer.status_code == 422
-    assert "it needs a note that says why" in answer.text
-    assert "would have hidden <b>5</b>" in answer.text
-
-
-@pytest.mark.parametrize(
-    ("edited", "is_shown_first"),
-    [
-        ({}, False),
-        ({"note": "a sale", "ends_on": (datetime.now(UTC).date() + timedelta(days=9)).isoformat()}, False),
-        ({"column": "amount", "value": "9e2"}, False),  # as the page showed it: 900.0
-        ({"column": "amount", "value": "901"}, True),
-        ({"column": "country", "value": "DE"}, True),
-        ({"signature": ""}, True),
-        ({"column": "", "value": ""}, True),
-    ],
-)
-def test_what_is_saved_is_what_was_shown(
-    browser: TestClient, ids: list[str], edited: dict[str, str], is_shown_first: bool
-) -> None:
-    """A rule that was edited after it was tried would hide what nobody has looked at: it is shown first, and
-    saved when one presses again.
-    """
-    last = (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
-    draft = {"dataset": "payments", "signature": "amount↑", "column": "amount", "value": "900", "ends_on": last, "note": "known"}  # fmt: skip
-    token = {"csrf": csrf(browser)}
-    tried = browser.get("/rules", params=draft).text
-    answer = browser.post(saved_at(tried), data=draft | edited | token)
-    assert ("Not saved yet: it was changed after it was tried" in answer.text) == is_shown_first
-    assert len(browser.get("/api/rules").json()) == (not is_shown_first)
-    if is_shown_first:
-        assert answer.status_code == 409
-        assert "would have hidden" in answer.text
-        assert "rule 1 holds" in browser.post(saved_at(answer.text), data=draft | edited | token).text
-    unseen = browser.post("/rules", data=draft | token)  # by no page that showed anything
-    assert "Not saved yet" in unseen.text
-
-
 def test_a_disagreement_is_shown_and_settled_knowingly(
     browser: TestClient, here: Installation, ids: list[str]
 ) -> None:
@@ -388,78 +200,6 @@ def test_a_disagreement_is_shown_and_settled_knowingly(
     assert "bob" in page
     settled = browser.post("/api/verdicts", json=said | {"settle": True}, headers=token).json()
     assert settled["states"] == {ids[0]: "normal"}
-
-
-def test_the_api_says_what_the_queue_holds(browser: TestClient, here: Installation, ids: list[str]) -> None:
-    """The same rows, page after page, and a description of itself."""
-    first = browser.get("/api/records", params={"limit": 3}).json()
-    rest = browser.get("/api/records", params={"limit": 3, "after": first["more_after"]}).json()
-    assert [one["anomaly_id"] for one in first["records"] + rest["records"]] == ids
-    assert rest["more_after"] is None
-    whole = browser.get(f"/api/records/{ids[0]}").json()
-    assert whole["record"] == {"amount": 900.0, "country": "DE"}
-    assert browser.get("/api/counts").json()["driver"] == {"amount": 5}
-    assert browser.get("/api/stats").json()["backlog"] == 5
-    schema = browser.get("/api/openapi.json").json()
-    assert {"/api/records", "/api/verdicts", "/api/groups", "/api/stats"} <= set(schema["paths"])
-    open_ended = [
-        path for path, verbs in schema["paths"].items() for verb in verbs.values() if not _answers_typed(verb)
-    ]
-    assert open_ended == ["/api/export/{dataset}"]  # a file
-    for verb in (verb for verbs in schema["paths"].values() for verb in verbs.values()):
-        assert verb["security"] == [{"HTTPBearer": []}]
-        told = {code: answer for code, answer in verb["responses"].items() if code >= "400"}
-        assert set(told) - {"409"} == {"401", "403", "404", "422", "503"}
-        for answer in told.values():
-            assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}
-    assert browser.get("/api/records/unknown").status_code == 404
-    unread = browser.get("/api/records", params={"state": "fraud"})
-    assert (unread.status_code, type(unread.json()["detail"])) == (422, str)
-
-
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
-def test_what_was_said_is_exported_by_the_api_too(
-    browser: TestClient,
-    here: Installation,
-    ids: list[str],
-    form: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The same file as from a shell; nothing of it stays on the server, and none of a dataset that is not
-    one's own.
-    """
-    (own := tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(own))
-    judging.give(here.ledger, ids[:2], "normal", by="ann", note="seen")
-    answer = browser.get("/api/export/payments", params={"format": form, "history": True})
-    assert answer.status_code == 200
-    assert answer.headers["content-disposition"] == f'attachment; filename="payments-verdicts.{form}"'
-    out = here.settings.home / f"shell.{form}"
-    assert export.history(here, "payments", out) == 2
-    assert answer.content == out.read_bytes()
-    assert not list(own.iterdir())
-    nothing = browser.get("/api/export/payments", params={"format": form})
-    assert (nothing.status_code, "nothing was scored yet" in nothing.text) == (404, True)
-    assert browser.get("/api/export/payments", params={"format": "xlsx"}).status_code == 422
-    stranger = as_role(here, may_write=True, reads=frozenset({"orders"}))
-    refused = stranger.get("/api/export/payments", params={"format": form, "history": True})
-    assert (refused.status_code, "seen" in refused.text) == (404, False)
-
-
-def test_a_dataset_that_is_none_is_answered_with_ones_own(browser: TestClient, here: Installation) -> None:
-    """Not with folders of the server, nor with other people's datasets."""
-    (here.settings.datasets / "secrets.yaml").write_text(DATASET.replace("payments", "secrets"))
-    for history in (False, True):
-        unknown = browser.get("/api/export/paymnets", params={"history": history})
-        assert unknown.status_code == 404
-        assert unknown.json()["detail"].endswith("or it is not yours to read: did you mean 'payments'?")
-    stranger = as_role(here, may_write=True, reads=frozenset({"payments"}))
-    for name in ("nope", "secrets"):
-        refused = stranger.get(f"/api/export/{name}")
-        assert refused.json() == {
-            "detail": f"there is no dataset {name!r} here, or it is not yours to read: there is payments"
-        }
 
 
 def test_a_verdict_and_a_record_lead_back_to_the_same_page_of_the_list(
@@ -567,14 +307,3 @@ def test_bulk_and_group_verdicts_say_how_many_they_left_out(
     )
     done = browser.post("/api/groups/verdicts", json=alone | {"anyway": True}, headers=token).json()
     assert (done["anomaly_ids"], done["claimed"]) == (ids[:1], [])
-
-
-def test_groups_of_the_api_are_those_of_the_page(
-    browser: TestClient, here: Installation, ids: list[str]
-) -> None:
-    """What waits; what was judged is there for who asks."""
-    judging.give(here.ledger, ids[:2], "normal", by="ann")
-    for asked, n in ((None, 3), ("open", 3), ("normal", 2), ("any", 5)):
-        (found,) = browser.get("/api/groups", params={"state": asked} if asked else {}).json()
-        assert found["n"] == n
-    assert '<span class="count">3 ' in browser.get("/groups").text
