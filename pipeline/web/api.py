@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
+from pipeline.errors import ConfigError
 from pipeline.results import export
 from pipeline.review import (
     acts,
@@ -210,7 +211,12 @@ def preview(
     condition.
     """
     scope.datasets(request, dataset)
-    pairs = suppression.conditions(zip(column or [], value or [], strict=False))
+    columns, values = column or [], value or []
+    if len(columns) != len(values):
+        raise ConfigError(
+            f"suppression rule: {len(columns)} columns and {len(values)} values: give each column its value"
+        )
+    pairs = suppression.conditions(zip(columns, values, strict=True))
     said = suppression.Rule(dataset, signature, pairs, "", "", "")
     draft = rule_words.fitted(request.app.state.here, said)
     return effects.preview(request.app.state.here.ledger, draft)

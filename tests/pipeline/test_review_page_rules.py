@@ -61,6 +61,9 @@ def test_rules_by_the_api_are_those_of_the_page(
     token, last = {"x-csrf-token": csrf(browser)}, (datetime.now(UTC).date() + timedelta(days=5)).isoformat()
     asked = {"dataset": "payments", "column": "country", "value": "DE"}
     assert browser.get("/api/rules/preview", params=asked).json()["n_hidden"] == 5
+    # a column without its value would be no condition at all, and the preview that of a wider rule
+    slip = browser.get("/api/rules/preview", params=asked | {"column": ["country", "card"]})
+    assert (slip.status_code, "2 columns and 1 values" in slip.json()["detail"]) == (422, True)
     rule = {"dataset": "payments", "conditions": {"country": "DE"}, "ends_on": last, "note": "known"}
     made = browser.post("/api/rules", json=rule, headers=token)
     assert (made.status_code, made.json()["by"]) == (201, "ann")
