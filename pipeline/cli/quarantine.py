@@ -5,11 +5,12 @@ Belongs here: arguments, and what a person or a machine reads. Does not: any wor
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.arguments import AsJson, BatchId, DatasetName, finish, print_json
+from pipeline.cli.arguments import AsJson, BatchId, DatasetName, finish, print_json, told
 
 verbs = typer.Typer(
     help="Show records and batches that were set aside, and let them in again.", no_args_is_help=True
@@ -49,4 +50,4 @@ def quarantine_release(dataset: DatasetName, batch: BatchId, as_json: AsJson = F
     from pipeline import steps
     from pipeline.installation import Installation
 
-    finish(steps.release(Installation(), dataset, batch), as_json)
+    finish(told(as_json, partial(steps.release, Installation(), dataset, batch)), as_json)

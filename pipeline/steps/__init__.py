@@ -51,13 +51,15 @@ __all__ = [
 LONGEST_WAIT = 60  # seconds that a run waits for files to settle
 
 
-def release(here: Installation, dataset_name: str, batch_id: str) -> list[Receipt]:
+def release(
+    here: Installation, dataset_name: str, batch_id: str, *, say: Say = lambda _: None
+) -> list[Receipt]:
     """Check a batch again with the contract as it is now, and score it again.
 
     Set-aside records that now pass are included.
     """
-    checked = validate(here, dataset_name, batch_id, force=True)
-    return [checked, score(here, dataset_name, batch_id, force=True)]
+    checked = validate(here, dataset_name, batch_id, force=True, say=say)
+    return [checked, score(here, dataset_name, batch_id, force=True, say=say)]
 
 
 def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> list[Receipt]:

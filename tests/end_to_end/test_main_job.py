@@ -488,8 +488,10 @@ def test_records_are_released_once_the_contract_is_mended(scored: Place, sample:
     before = {row["batch_id"]: row for row in scored.ledger()}
     n_manual = before[day]["set_aside"]["not_in_set:channel"]
     scored.edit("online, atm]", "online, atm, manual]")
-    checked, done = steps.release(scored.here, scored.name, day)
+    said: list[str] = []
+    checked, done = steps.release(scored.here, scored.name, day, say=said.append)
     assert (checked.outcome, done.outcome) == ("done", "done")
+    assert [line.split()[2] for line in said if line.startswith(f"{day}: ")] == ["accepted,", "scored,"]
     after = {row["batch_id"]: row for row in scored.ledger()}
     assert "not_in_set:channel" not in after[day]["set_aside"]
     assert after[day]["n_accepted"] == before[day]["n_accepted"] + n_manual
