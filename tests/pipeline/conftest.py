@@ -14,16 +14,21 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from pipeline.config.dataset import Dataset
+from pipeline.config.files import load_dataset
 from pipeline.config.settings import Settings
+from pipeline.inference import propose
 from pipeline.installation import Installation
 from pipeline.registry import DatasetInput, Registry, TrainingRun
 from pipeline.storage.ledger import Ledger
 
+from .inference_data import Guessed
 from .postgresql import missing, server
 from .registry_data import CONTRACT, ELSEWHERE, finish, orders, start, tracking_uri
 from .review_data import DATASET, SITE, TOKEN, put, row
@@ -273,3 +278,25 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         return json.loads(done.stdout) if done.exit_code == 0 else done.exception
 
     return run
+
+
+@pytest.fixture
+def guess(tmp_path: Path) -> Callable[..., Guessed]:
+    """Write tables under a folder, propose a dataset file for it, and load that file."""
+
+    def made(files: dict[str, dict[str, Any]] | Path, name: str = "payments") -> Guessed:
+        folder = files if isinstance(files, Path) else tmp_path / "incoming data"
+        for path, columns in files.items() if isinstance(files, dict) else ():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table(columns), folder / path)
+        (datasets := tmp_path / "datasets").mkdir()
+        proposal = propose(
+            folder, name, relative_to=datasets, threads=2, scratch=tmp_path / "o'brien's" / "env=prod"
+        )
+        (file := datasets / "it.yaml").write_text(proposal.text, encoding="utf-8")
+        dataset = load_dataset(file)
+        assert dataset.name == name
+        assert dataset.incoming_path == folder.resolve()
+        return Guessed(proposal, dataset)
+
+    return made
