@@ -157,20 +157,22 @@ def follow(
     critic is trained, silently and for as long as a fit. Both are said either way.
     """
     has_critic = dataset.train.recipe.get("critic_steps") != 0
-    last, trained = 0, "trained"
+    last, is_second = 0, False
 
     def tell(now: Progress) -> None:
-        nonlocal last, trained
-        if now.step <= last:
-            last, trained = 0, AGAIN
+        nonlocal last, is_second
+        if now.step <= last:  # it begins anew
+            last, is_second = 0, True
         if on_progress is not None:
             on_progress(now)
         elif PARTS * last // now.steps < PARTS * now.step // now.steps:
-            say(f"{trained} {now.step:,} of {now.steps:,} steps, loss {now.loss:.2f} nats a record")
+            say(
+                f"{AGAIN if is_second else 'trained'} {now.step:,} of {now.steps:,} steps, loss {now.loss:.2f} nats a record"
+            )
         last = now.step
         if now.step < now.steps:
             return
-        if trained != AGAIN:
+        if not is_second:
             say("calibrating, by records that it has not learned")
         elif has_critic:
             say(
