@@ -45,8 +45,8 @@ class TrainingRun:
         training_key: identifies data, contract, settings, seed and code; the same key is the same model
             version.
         detector: folder that `Detector.save` wrote.
-        input_example: a few records as the model reads them. Arrow, because pandas forgets which column held
-            integers.
+        input_example: what the model reads, of nobody in particular. Arrow, because pandas forgets which
+            column held integers.
         metrics: of the model on its calibration records.
         curves: (step, values) while training.
         tags: contract_hash, code_version and the like, searchable on run and version.

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import vae_core
 from pipeline.config.contracts import contract_hash
@@ -33,7 +34,6 @@ from pipeline.training import training_set
 from pipeline.training.provenance import note
 from vae_core import Progress
 
-N_EXAMPLES = 5
 MOST_COMPARED = 10_000  # records on which the two fits are compared
 LONGEST_DOUBTS = 2_000  # characters; MLflow refuses a version's tag of more than 5,000
 OURS = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def train(
         dataset=dataset.name,
         training_key=key,
         detector=scratch / "detector",
-        input_example=calibrating.select(trained.features.columns).slice(0, N_EXAMPLES),
+        input_example=typical(calibrating.select(trained.features.columns)),
         params=_params(dataset, window, trained),
         metrics=metrics,
         curves=fitted.curves,
@@ -272,3 +272,22 @@ def flags_by_day(flagged: Any, days: Any, rate: float) -> dict[str, float]:
         "calibration_flags_median_day": float(np.median(by_day)),
         "calibration_flags_largest_day": float(by_day.max()),
     }
+
+
+def typical(records: pa.Table) -> pa.Table:
+    """Return one record that nobody is: each column's middle value, or its commonest text or flag.
+
+    MLflow shows it to whoever may read a model. A column without values gets null.
+    """
+    columns = {field.name: _middle(records[field.name].drop_null()) for field in records.schema}
+    return pa.table(columns, schema=records.schema)
+
+
+def _middle(values: pa.ChunkedArray) -> pa.Array:
+    if not len(values):
+        return pa.nulls(1, values.type)
+    if any(kind(values.type) for kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean)):
+        counted = values.value_counts()
+        place = counted.field("counts").index(pc.max(counted.field("counts"))).as_py()
+        return counted.field("values").slice(place, 1)
+    return values.take(pc.sort_indices(values).slice(len(values) // 2, 1)).combine_chunks()
