@@ -229,8 +229,9 @@ class Detector:
         missing = [name for name in self.features.columns if name not in table.column_names]
         if missing:
             raise ModelUnusable(
-                f"the model needs columns {', '.join(map(repr, missing))}, which the records lack: "
-                "the contract changed since it was trained; train again (vaewatch train)"
+                f"the model needs columns {', '.join(map(repr, missing))}, which the records lack: the contract has "
+                "changed. If they are no longer in it, train again (vaewatch train); if they were only left out "
+                "when the batch was checked, check it again (vaewatch validate --force)"
             )
         return self.features.records(table)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config.files import read_datasets
 from pipeline.errors import StorageFailed
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
@@ -75,13 +76,22 @@ class _Collector:
             name: GaugeMetricFamily(name, meaning, labels=["dataset", *filter(None, [label])])
             for name, (meaning, label) in GAUGES.items()
         }
-        for dataset in self.here.ledger.datasets():
-            if self.only is not None and dataset not in self.only:
-                continue
+        for dataset in self._kept():
             for name, label, value in self._of(dataset):
                 if value is not None:
                     families[name].add_metric([dataset, *([label] if GAUGES[name][1] else [])], value)
         yield from families.values()
+
+    def _kept(self) -> list[str]:
+        """Return the datasets that are told of: not those whose file was deleted, or alerts would never end.
+
+        Which those are is not known where a file has a fault, or where none can be seen from here.
+        """
+        described, faults = read_datasets(self.here.settings.datasets)
+        known = self.here.ledger.datasets()
+        if described and not faults:
+            known = [dataset for dataset in known if dataset in described]
+        return [dataset for dataset in known if self.only is None or dataset in self.only]
 
     def _of(self, dataset: str) -> Iterator[tuple[str, str, float | None]]:
         ledger = self.here.ledger

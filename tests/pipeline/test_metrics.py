@@ -85,6 +85,18 @@ def test_the_numbers_are_those_of_the_ledger(here: Installation) -> None:
     assert made == NOW.timestamp() - 2 * 86_400
 
 
+def test_a_dataset_whose_file_was_deleted_rings_no_more(here: Installation) -> None:
+    """Nothing is delivered for it, for ever; a file that cannot be read is another thing."""
+    folder = here.settings.datasets
+    other = "dataset: {}\nincoming: {{path: .}}\ncolumns: {{a: {{type: float, role: numeric}}}}\nflag: {{review_budget: 1}}\n"
+    (folder / "other.yaml").write_text(other.format("other"))
+    assert not emitted(here)
+    (folder / "sensors.yaml").write_text("dataset: sensors\nincoming: oops\n")
+    assert emitted(here)
+    (folder / "sensors.yaml").write_text(other.format("sensors"))
+    assert emitted(here)
+
+
 def test_strays_do_not_hide_the_batch_that_they_were_cut_from(here: Installation) -> None:
     """They share its day, their name comes after its own, and nothing of them is scored or can be odd: what
     the alert rules ask of the newest batch would be 0.
