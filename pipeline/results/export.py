@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -146,15 +147,21 @@ def _check(out: Path) -> None:
 
 
 def _write(table: pa.Table, out: Path) -> int:
+    """Write all of a file or leave what is there; return how many rows."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".parquet":
-        pq.write_table(table, out)
-    elif out.suffix == ".jsonl":
-        with out.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(_in_json(row), default=str) + "\n" for row in _rows(table))
-    else:
-        with out.open("w", encoding="utf-8", newline="") as stream:
-            _write_csv(stream, table)
+    draft = out.with_name(f".{out.name}.{uuid4().hex}.draft")
+    try:
+        if out.suffix == ".parquet":
+            pq.write_table(table, draft)
+        elif out.suffix == ".jsonl":
+            with draft.open("w", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(_in_json(row), default=str) + "\n" for row in _rows(table))
+        else:
+            with draft.open("w", encoding="utf-8", newline="") as stream:
+                _write_csv(stream, table)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
     return int(table.num_rows)
 
 

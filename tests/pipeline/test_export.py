@@ -117,6 +117,26 @@ def test_a_judged_record_that_is_not_stored_any_more_keeps_its_verdict(
     assert (gone["record"], gone["severity"]) == (None, None)
 
 
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv"])
+def test_an_export_that_fails_leaves_the_earlier_file(
+    here: Installation, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file looks like a whole one with fewer records."""
+    out = tmp_path / f"labels{suffix}"
+    export.records(here, "payments", out)
+    before = out.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        export.records(here, "payments", out)
+    assert out.read_bytes() == before
+    assert [*tmp_path.glob("*labels*")] == [out]
+
+
 def test_a_shell_says_how_many_of_either_it_wrote(
     here: Installation, judged: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
