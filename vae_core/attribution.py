@@ -9,7 +9,7 @@ the per-column terms that every record has for free (scoring.py).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,7 +54,9 @@ class Attribution:
     expected: Expected
 
 
-def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> Attribution:
+def attribute(
+    vae: VAE, records: Records, critic: CellCritic | None = None, *, within: Tensor | None = None
+) -> Attribution:
     """Explain records: about twenty scorings per record and column, and six per pair where pairs are tried.
 
     Columns are named by forward selection: first the one whose expected value makes the score fall most, then
@@ -73,8 +75,14 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
     draws). On 19 ADBench sets a column moved by 4 standard deviations has the largest share in 93 % of cases,
     with a critic in 96 %; it has the largest per-column term in 85 % (`make bench-explanation`, docs/log.md).
 
-    Raises ValueError where the records or the critic do not fit the model's layout.
+    within: (2, n_numeric) the lowest and the highest value that may be expected of each number; none: any.
+        What would clear a record must be a value that the column takes. Without bounds, a distance is named
+        beside a fare that is a hundred times too high, since 3,000 miles would explain the fare.
+
+    Raises ValueError where the records, the critic or the bounds do not fit the model's layout.
     """
+    if within is not None and within.shape != (2, len(vae.layout.numeric)):
+        raise ValueError(f"within must be (2, {len(vae.layout.numeric)}), is {tuple(within.shape)}")
     if critic is not None and critic.layout != vae.layout:
         raise ValueError(
             "the critic's columns differ from the model's in name, order or role: pass a critic that fit_critic trained "
@@ -82,7 +90,7 @@ def attribute(vae: VAE, records: Records, critic: CellCritic | None = None) -> A
         )
     step = max(1, _MOST_CELLS // len(vae.layout.columns) ** 2)
     starts = range(0, max(1, len(records)), step)
-    parts = [_attribute(vae, records[start : start + step], critic) for start in starts]
+    parts = [_attribute(vae, records[start : start + step], critic, within) for start in starts]
     expected = [part.expected for part in parts]
     return Attribution(
         drop=torch.cat([part.drop for part in parts]),
@@ -111,8 +119,8 @@ def expect_from_others(vae: VAE, records: Records) -> Expected:
     return Expected(*map(torch.cat, zip(*map(_tensors, found), strict=True)))
 
 
-def _attribute(vae: VAE, records: Records, critic: CellCritic | None) -> Attribution:
-    case = _Case(vae, records, critic)
+def _attribute(vae: VAE, records: Records, critic: CellCritic | None, within: Tensor | None) -> Attribution:
+    case = _Case(vae, records, critic, within)
     alone = case.mended_by_each()
     drop_FJ = case.falls(alone)
     paired_F = case.name_pairs(drop_FJ)
@@ -144,8 +152,9 @@ class _Case:
     explained: (F, J) nats. expected: of a named column as of its naming, of the others as of now.
     """
 
-    def __init__(self, vae: VAE, records: Records, critic: CellCritic | None) -> None:
+    def __init__(self, vae: VAE, records: Records, critic: CellCritic | None, within: Tensor | None) -> None:
         self.scorer = Scorer(vae, largest=_LARGEST_SLICE)
+        self.within = None if within is None else within.to(records.device)
         before = self.scorer(records)
         self.records, self.critic = records, critic
         self.anomaly_score, self.kl_divergence = before.anomaly_score, before.kl_divergence
@@ -157,7 +166,16 @@ class _Case:
 
     def mended_by_each(self) -> _Mended:
         """Return variants (F, J): for each column, the record with it mended beside earlier ones."""
-        return _mend(self.scorer, self.records, self.mended[:, None] | self.each)
+        return self.with_expected(self.records, self.mended[:, None] | self.each)
+
+    def with_expected(self, records: Records, opened: Tensor) -> _Mended:
+        """Score records with opened cells at what the rest of their record predicts.
+
+        opened: (F, V, J) bool, V variants of each record.
+        """
+        altered, expected = _fill_in(self.scorer, records, opened, self.within)
+        after, shape = self.scorer(altered), opened.shape[:2]
+        return _Mended(after.anomaly_score.view(shape), after.kl_divergence.view(shape), expected)
 
     def falls(self, alone: _Mended) -> Tensor:
         """Return by how many nats (F, J) the score falls when a column not named so far is mended, too."""
@@ -221,7 +239,7 @@ class _Case:
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
             pairs_FPJ = self._suspected_pairs(part, drop[part])
             missing_FP = (pairs_FPJ & (self.records.observed[part] == 0)[:, None]).any(dim=2)
-            after_FP = _mend(self.scorer, self.records[part], pairs_FPJ).anomaly_score
+            after_FP = self.with_expected(self.records[part], pairs_FPJ).anomaly_score
             after_FP = after_FP.masked_fill(missing_FP, math.inf)
             after_F, best_F = after_FP.min(dim=1)
             fall_F = self.anomaly_score[part] - after_F
@@ -251,7 +269,7 @@ class _Case:
 
         pair: (F, J) bool. drop: (F, J) of each column alone. fall: (F,) of the pair.
         """
-        mended = _mend(self.scorer, self.records[rows], pair[:, None])
+        mended = self.with_expected(self.records[rows], pair[:, None])
         gain = drop * pair
         advantage = (2 * gain - gain.sum(dim=1, keepdim=True)) * pair
         advantage = advantage.clamp(-fall[:, None], fall[:, None])
@@ -263,17 +281,9 @@ class _Case:
             mine[rows] = theirs[:, 0]
 
 
-def _mend(scorer: Scorer, records: Records, opened: Tensor) -> _Mended:
-    """Score records with opened cells at what the rest of their record predicts.
-
-    opened: (F, V, J) bool, V variants of each record.
-    """
-    altered, expected = _fill_in(scorer, records, opened)
-    after, shape = scorer(altered), opened.shape[:2]
-    return _Mended(after.anomaly_score.view(shape), after.kl_divergence.view(shape), expected)
-
-
-def _fill_in(scorer: Scorer, records: Records, opened: Tensor) -> tuple[Records, Expected]:
+def _fill_in(
+    scorer: Scorer, records: Records, opened: Tensor, within: Tensor | None = None
+) -> tuple[Records, Expected]:
     """Return the variants (F · V) with opened cells filled in, and what is expected of them (F, V, n)."""
     n_records, n_variants, _ = opened.shape
     rows = torch.arange(n_records, device=records.device).repeat_interleave(n_variants)
@@ -292,6 +302,8 @@ def _fill_in(scorer: Scorer, records: Records, opened: Tensor) -> tuple[Records,
     )
     for _ in range(_ROUNDS):
         expected = scorer.expect(altered)
+        if within is not None:
+            expected = replace(expected, mean=expected.mean.clamp(*within))
         altered = filled(expected.mean, expected.code)
     shape = n_records, n_variants
     return altered, Expected(*(x.view(*shape, x.shape[1]) for x in _tensors(expected)))

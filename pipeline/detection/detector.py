@@ -222,7 +222,7 @@ class Detector:
             every: of each column that is not as expected, however little it explains.
         """
         records = self._records(table)
-        found = attribute(self.vae, records, self.critic)
+        found = attribute(self.vae, records, self.critic, within=self.features.rims)
         return explanations(dataset, self.features, table, records, found, self.intervals, every=every)
 
     def _records(self, table: pa.Table) -> Any:

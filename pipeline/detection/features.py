@@ -103,6 +103,14 @@ class Features:
             context[:, i] = part
         return Records(torch.from_numpy(numeric.T), torch.from_numpy(codes), torch.from_numpy(context))
 
+    @cached_property
+    def rims(self) -> torch.Tensor:
+        """The lowest and the highest value that is expected of each number, standardised. (2, n_numeric)"""
+        ends = [
+            number.standardise(np.array([number.lowest, number.highest])) for number in self.numeric.values()
+        ]
+        return torch.from_numpy(np.array(ends, np.float32).reshape(-1, 2).T.copy())
+
     def log_slope(self, table: pa.Table) -> Floats:
         """Return the sum of ln |dz/dx| over the observed numbers. (n_records,)"""
         found = np.zeros(table.num_rows)

@@ -29,6 +29,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.detection.numbers import RIM
 from tests.bench.adbench import Array, Split, generator, layout, names, records, split
 from tests.bench.methods import CLEAN
 from tests.bench.ranking import mean_and_error
@@ -96,9 +97,12 @@ def one_set(name: str, seed: int, recipe: Recipe) -> dict[str, Array]:
         warnings.simplefilter("ignore", DataWarning)
         vae = fit(layout(part.train), records(part.train), recipe, seed=seed)
     critic = fit_critic(layout(part.train), records(part.train), seed=seed)
+    rims = torch.from_numpy(
+        np.quantile(part.train, [RIM, 1 - RIM], axis=0, method="inverted_cdf").astype(np.float32)
+    )
     spoiled = {"shift": shifted(part, random), "swap": swapped(part, random)}
     return {
-        kind: np.array([blamed(order, of) for order in orders(vae, critic, of)])
+        kind: np.array([blamed(order, of) for order in orders(vae, critic, of, rims)])
         for kind, of in spoiled.items()
     }
 
@@ -129,12 +133,18 @@ def swapped(part: Split, random: np.random.Generator) -> Corrupted:
     return Corrupted(np.array(rows), np.array(columns))
 
 
-def orders(vae: VAE, critic: CellCritic | None, of: Corrupted) -> list[Array]:
+def orders(vae: VAE, critic: CellCritic | None, of: Corrupted, rims: torch.Tensor) -> list[Array]:
     """What each way of blaming says of every cell, in the order of BY; more is more to blame. (n, d) each."""
     given = records(of.rows)
-    alone = attribute(vae, given)
+    alone = attribute(vae, given, within=rims)
     suspicion = torch.zeros_like(alone.share) if critic is None else critic.suspicion(given)
-    tensors = attribute(vae, given, critic).share, alone.share, suspicion, alone.drop, alone.column_terms
+    tensors = (
+        attribute(vae, given, critic, within=rims).share,
+        alone.share,
+        suspicion,
+        alone.drop,
+        alone.column_terms,
+    )
     return [*(x.numpy() for x in tensors), np.abs(of.rows)]
 
 

@@ -25,6 +25,20 @@ def with_cell(column: int, value: float) -> Records:
     return Records(numeric, codes, ORDINARY.context)
 
 
+def of_numbers(rows: list[list[float]]) -> Records:
+    return Records(torch.tensor(rows), torch.empty(len(rows), 0).long(), torch.empty(len(rows), 0))
+
+
+@pytest.fixture(scope="module")
+def pair() -> VAE:
+    """Six columns, the second of which follows the first, as a fee does an amount."""
+    numbers = torch.randn(2000, 6, generator=torch.Generator().manual_seed(3))
+    numbers[:, 1] = numbers[:, 0] + 0.1 * numbers[:, 1]
+    return fit(
+        Layout(("amount", "fee", *"cdef"), (), ()), of_numbers(numbers.tolist()), Recipe(steps=500), seed=0
+    )
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [(0, -1.5), (1, 3.0), (2, 6.0), (3, 6.0), (3, -1e6), (4, 1.3), (1, math.inf)]
 )
@@ -60,24 +74,38 @@ def test_nothing_else_is_blamed_beside_a_wild_value(vae: VAE) -> None:
     assert result.share[0, 3] > 0.95
 
 
-def test_two_columns_that_are_wrong_together_are_both_named() -> None:
+def test_two_columns_that_are_wrong_together_are_both_named(pair: VAE) -> None:
     """An amount of 80,000 with the fee that belongs to it: each speaks for the other, and neither alone
     stands out.
     """
-    generator = torch.Generator().manual_seed(3)
-    numeric = torch.randn(2000, 6, generator=generator)
-    numeric[:, 1] = numeric[:, 0] + 0.1 * numeric[:, 1]
-    layout = Layout(("amount", "fee", "c", "d", "e", "f"), (), ())
-    empty = torch.empty(len(numeric), 0)
-    pair = fit(layout, Records(numeric, empty.long(), empty), Recipe(steps=500), seed=0)
-    record = Records(
-        torch.tensor([[9.0, 9.0, 0.5, -0.5, 0.2, 0.0]]), torch.empty(1, 0).long(), torch.empty(1, 0)
-    )
+    record = of_numbers([[9.0, 9.0, 0.5, -0.5, 0.2, 0.0]])
     result = attribute(pair, record)
     assert set(result.share[0].topk(2).indices.tolist()) == {0, 1}
     assert result.share[0, :2].min() > 0.3
     assert result.share[0, :2].sum() > 0.8
     assert (result.expected.mean[0, :2].abs() < 3).all()
+
+
+def test_what_no_record_has_is_not_expected_of_a_column(pair: VAE) -> None:
+    """A distance of 3,000 miles would explain the fare: without bounds both are blamed alike, with them the
+    fare alone, and what it should have been follows from the distance.
+    """
+    record = of_numbers([[1.5, 20.0, 0.5, -0.5, 0.2, 0.0]])
+    anything = attribute(pair, record)
+    assert abs(anything.share[0, 0] - anything.share[0, 1]) < 0.1
+    assert anything.expected.mean[0, 0] > 10
+    bounded = attribute(pair, record, within=torch.tensor([[-3.5] * 6, [3.5] * 6]))
+    assert bounded.share[0, 1] > 0.95
+    assert abs(bounded.expected.mean[0, 1] - 1.5) < 0.5
+
+
+def test_bounds_that_hold_everything_change_nothing(vae: VAE, draw: Callable[..., Records]) -> None:
+    """They are about values that no record has."""
+    records, far = draw(50, seed=33), torch.full((5,), 1e30)
+    with_bounds = attribute(vae, records, within=torch.stack([-far, far]))
+    assert_close(with_bounds.share, attribute(vae, records).share, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"within must be \(2, 5\)"):
+        attribute(vae, records, within=far)
 
 
 @pytest.mark.parametrize("n_columns", [1, 2])
