@@ -110,11 +110,11 @@ def _compute(here: Installation) -> str:
 
 def _dataset(here: Installation, dataset: Dataset) -> str:
     from pipeline.detection.recipe import recipe_of
-    from pipeline.incoming.batches import landed
+    from pipeline.incoming.batches import landed, no_delivery_yet
 
     recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
-    if not dataset.incoming_path.is_dir() and not here.ledger.current(dataset.name):
-        return f"no delivery yet: {dataset.incoming_path} is not there"  # such as the demo's, before a demo
+    if waits := no_delivery_yet(dataset, here.ledger):
+        return waits
     found = landed(dataset, here.ledger)
     newest = f", newest {found[-1].batch_id}" if found else ""
     return f"{len(found)} batches in {dataset.incoming_path}{newest}"

@@ -13,6 +13,11 @@ class VaewatchError(Exception):
     retry_can_help: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
 
+    @property
+    def words(self) -> str:
+        """What is told of it where it ends a run."""
+        return f"{self}{' (a retry may help)' if self.retry_can_help else ''}"
+
 
 class ConfigError(VaewatchError):
     """A setting, a dataset file or an argument is wrong: nothing was touched."""

@@ -41,8 +41,7 @@ def main() -> None:
     try:
         app()
     except VaewatchError as fault:
-        retry = " (a retry may help)" if fault.retry_can_help else ""
-        say(f"error: {fault}{retry}", err=True)
+        say(f"error: {fault.words}", err=True)
         code = fault.exit_code
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)

@@ -89,6 +89,9 @@ def finish(receipts: Sequence[Receipt], as_json: bool) -> None:
     else:
         for receipt in receipts:
             print_receipt(receipt)
+    failed = [receipt for receipt in receipts if receipt.outcome == "failed"]  # of one dataset of several
+    if failed:
+        raise typer.Exit(FAILED if len(failed) == len(receipts) else PARTLY)
     outcomes = _outcomes(receipts)
     if "partly done" in outcomes or ("refused" in outcomes and len(outcomes) > 1):
         raise typer.Exit(PARTLY)

@@ -118,19 +118,19 @@ def run(
     dataset: AnyDataset = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do everything that is due: validate, train where it is time, promote, score."""
+    """Do everything that is due: validate, train where it is time, promote, score. Without a name, every
+    dataset's; one that fails does not stop the others.
+    """
     from pipeline import steps
     from pipeline.display import console
     from pipeline.display.nightly import NO_DATASETS
     from pipeline.installation import Installation
 
     here = Installation()
-    receipts = []
-    names = [dataset] if dataset else sorted(here.datasets())
-    if not names and not as_json:
+    work = partial(steps.run, here, dataset) if dataset else partial(steps.run_all, here)
+    receipts = told(as_json, work)
+    if not receipts and not as_json:
         console().print(NO_DATASETS)
-    for name in names:
-        receipts += told(as_json, partial(steps.run, here, name))
     finish(receipts, as_json)
 
 

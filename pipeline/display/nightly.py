@@ -43,7 +43,7 @@ def print_receipt(receipt: Receipt) -> None:
     decision = receipt.decision if isinstance(receipt, Evaluated) else None
     reason = "" if decision else receipt.reason.removeprefix(f"{receipt.outcome}: ")
     console().print(
-        f"[bold]{receipt.step}[/bold] {escape(receipt.dataset)}: {receipt.outcome}{': ' if facts else ''}{facts}"
+        f"[bold]{receipt.step}[/bold]{escape(f' {receipt.dataset}'.rstrip())}: {receipt.outcome}{': ' if facts else ''}{facts}"
         f"{': ' + escape(reason) if reason else ''}"
     )
     if isinstance(receipt, Reproduced):

@@ -88,6 +88,15 @@ def landed(dataset: Dataset, ledger: Ledger) -> list[LandedBatch]:
     return found
 
 
+def no_delivery_yet(dataset: Dataset, ledger: Ledger) -> str:
+    """Say so where nothing ever landed and the folder is not there; empty where there is one to look into.
+
+    A dataset's file may come first: the folder of the demo's is made by the demo.
+    """
+    root = dataset.incoming_path
+    return "" if root.exists() or ledger.current(dataset.name) else f"no delivery yet: {root} is not there"
+
+
 @dataclass(frozen=True)
 class Unsettled:
     """Files that changed too recently to be read: they may still be being written.

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.config.dataset import Dataset
-from pipeline.errors import NotReady
-from pipeline.incoming.batches import landed, unsettled
+from pipeline.config.files import read_datasets
+from pipeline.errors import ConfigError, NotReady, VaewatchError
+from pipeline.incoming.batches import landed, no_delivery_yet, unsettled
 from pipeline.installation import Installation
 from pipeline.steps import learning
 from pipeline.steps.checking import discover, validate
@@ -41,6 +42,7 @@ __all__ = [
     "reproduce",
     "rollback",
     "run",
+    "run_all",
     "score",
     "train",
     "validate",
@@ -79,6 +81,30 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
         receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
     receipts.append(score(here, dataset_name, say=say))
     return receipts
+
+
+def run_all(here: Installation, *, say: Say = lambda _: None) -> list[Receipt]:
+    """Do everything due of every dataset.
+
+    One that fails, or whose file has faults, gets a receipt `failed` with the reason; the others are done.
+    One whose folder is not there yet waits.
+
+    Raises:
+        ConfigError: no dataset's file can be read.
+    """
+    datasets, faults = read_datasets(here.settings.datasets)
+    if faults and not datasets:
+        raise ConfigError("\n".join(faults))
+    receipts = []
+    for name, dataset in sorted(datasets.items()):
+        try:
+            waits = no_delivery_yet(dataset, here.ledger)
+            receipts += (
+                [Receipt("validate", name, "waiting", reason=waits)] if waits else run(here, name, say=say)
+            )
+        except VaewatchError as fault:
+            receipts.append(Receipt("run", name, "failed", reason=fault.words))
+    return [*receipts, *(Receipt("run", "", "failed", reason=fault) for fault in faults)]
 
 
 def _let_settle(here: Installation, dataset: Dataset, say: Say) -> None:

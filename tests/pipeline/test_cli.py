@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -36,6 +37,44 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     assert "no dataset file in the folder" in outcome.stdout
     assert "vaewatch init" in outcome.stdout
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
+
+
+def test_a_run_of_every_dataset_does_the_others_where_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Payments, which comes with a clone, has no folder before a demo; one file may stop no night."""
+    datasets = tmp_path / "datasets"
+    for name in ("datasets", "pumps"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "orders").write_text("no folder")
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(datasets))
+
+    def run(*named: str) -> tuple[int, dict[str, str]]:
+        done = CliRunner().invoke(app, ["run", *named, "--json"])
+        receipts = json.loads(done.stdout) if done.stdout else []
+        return done.exit_code, {
+            one["dataset"]: f"{one['outcome']}: {one['reason']}" for one in receipts[::-1]
+        }
+
+    text = Path("dags/datasets/payments.yaml").read_text(encoding="utf-8")
+    (datasets / "payments.yaml").write_text(text, encoding="utf-8")
+    code, said = run()
+    assert code == 0
+    assert said["payments"].startswith("waiting: no delivery yet: ")
+    for name in ("orders", "pumps"):
+        (datasets / f"{name}.yaml").write_text(
+            f"dataset: {name}\nincoming: {{path: ../{name}}}\ncolumns: {{a: {{type: float, role: numeric}}}}\n"
+        )
+    (datasets / "broken.yaml").write_text("dataset: broken\nkye: id\n")
+    code, said = run()
+    assert code == 4
+    assert said["pumps"] == "unchanged: "
+    assert re.match(r"failed: orders: incoming folder .* \(a retry may help\)", said["orders"])
+    assert "broken.yaml" in said[""]
+    (datasets / "pumps.yaml").unlink()
+    (datasets / "payments.yaml").unlink()
+    assert run()[0] == 1
 
 
 @pytest.mark.parametrize(
