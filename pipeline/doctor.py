@@ -9,12 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from pipeline.config.dataset import Dataset
 from pipeline.config.files import read_datasets
-from pipeline.errors import StorageFailed, VaewatchError
+from pipeline.errors import ModelUnusable, RegistryUnreachable, StorageFailed, VaewatchError
 from pipeline.installation import Installation
 
 LOW_DISK = 2 << 30
@@ -115,6 +116,18 @@ def _dataset(here: Installation, dataset: Dataset) -> str:
     recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
     if waits := no_delivery_yet(dataset, here.ledger):
         return waits
+    if why := _unfit_champion(here, dataset):
+        raise ModelUnusable(why)
     found = landed(dataset, here.ledger)
     newest = f", newest {found[-1].batch_id}" if found else ""
     return f"{len(found)} batches in {dataset.incoming_path}{newest}"
+
+
+def _unfit_champion(here: Installation, dataset: Dataset) -> str:
+    """Say why the version that serves cannot score what lands from now on; else empty."""
+    from pipeline.steps.serving import unfit
+
+    with suppress(RegistryUnreachable):  # which has a line of its own
+        champion = here.registry.champion(dataset.name)
+        return unfit(here, dataset, champion) if champion else ""
+    return ""

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from pipeline.config.columns import TIMES
+
 Fault = tuple[tuple[str, ...], str]  # where in the file, and what
 Columns = Mapping[str, Mapping[str, Any]]
-TIMES = {"date", "timestamp", "timestamp_utc"}
 
 
 def between_settings(raw: Mapping[str, Any]) -> list[Fault]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")
 PLAIN_TYPES = ("float", "int", "bool", "string", "date", "timestamp", "timestamp_utc", "other")
 Role = Literal["numeric", "categorical", "context", "ignored"]
+TIMES = ("date", "timestamp", "timestamp_utc")
 NUMBERS = ("float", "int", "decimal")
 
 
@@ -81,6 +82,15 @@ class Column(Strict):
         return self.type.startswith(NUMBERS)
 
     @property
+    def is_time(self) -> bool:
+        return self.type in TIMES
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether its values are numbers for the model, as those of `bool` are."""
+        return self.is_number or self.type == "bool"
+
+    @property
     def is_quantity(self) -> bool:
         """Whether its values have an order for the model.
 
@@ -91,7 +101,7 @@ class Column(Strict):
     @model_validator(mode="after")
     def _rules_fit_type(self) -> Column:
         faults = []
-        if self.role == "numeric" and not (self.is_number or self.type == "bool"):
+        if self.role == "numeric" and not self.is_countable:
             faults.append(f"role numeric needs a number, type is {self.type}")
         if self.role == "categorical" and self.type not in {"string", "bool", "int", "float"}:
             faults.append(f"role categorical needs string, bool, int or float, type is {self.type}")

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import derived
-from pipeline.config.contracts import contract_hash
+from pipeline.config.contracts import contract_hash, kept_columns
 from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection import intervals
 from pipeline.detection.calibration import Calibration, Threshold
@@ -228,12 +228,37 @@ class Detector:
     def _records(self, table: pa.Table) -> Any:
         missing = [name for name in self.features.columns if name not in table.column_names]
         if missing:
+            name = self.about.get("dataset", "DATASET")
             raise ModelUnusable(
                 f"the model needs columns {', '.join(map(repr, missing))}, which the records lack: the contract has "
-                "changed. If they are no longer in it, train again (vaewatch train); if they were only left out "
-                "when the batch was checked, check it again (vaewatch validate --force)"
+                f"changed. If they are no longer in it, train again (vaewatch train {name}); if they were only left out "
+                f"when the batch was checked, check it again (vaewatch validate {name} BATCH --force)"
             )
         return self.features.records(table)
+
+    def misfit(self, dataset: Dataset) -> str:
+        """Say why records that are checked by a dataset's file of now cannot be scored; empty where they can.
+
+        Those that were checked by an earlier one may still have all that the model needs.
+        """
+        there = {**kept_columns(dataset), **{name: one.column for name, one in dataset.derived.items()}}
+        gone = [name for name in self.features.columns if name not in there]
+        numbers = (*self.features.numeric, *self.features.context_numeric)
+        other = [name for name in numbers if name in there and not there[name].is_countable]
+        other += [name for name in self.features.context_time if name in there and not there[name].is_time]
+        said = [f"it reads {', '.join(gone)}, which the dataset's file leaves out"] if gone else []
+        said += [f"it learned {name} as another type than {there[name].type}" for name in other]
+        if changed := self.other_derived(dataset):
+            said.append(f"derived columns changed since it was trained ({', '.join(changed)})")
+        return "; ".join(said)
+
+    def other_derived(self, dataset: Dataset) -> tuple[str, ...]:
+        """Return which derived columns, or settings of theirs, are now others than the model learned."""
+        then, now = self.about.get("derived", {}), derived.definitions(dataset)
+        was, is_now = then.get("sql", {}), now.get("sql", {})
+        names = [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
+        names += [name for name in ("entity", "look_back_days") if then and now and then[name] != now[name]]
+        return tuple(names)
 
     def save(self, folder: Path) -> None:
         """Write detector.json and weights.safetensors."""

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import derived
 from pipeline.config.dataset import Dataset
 from pipeline.detection.calibration import Threshold
 from pipeline.detection.detector import SCORE_COLUMNS, Detector
@@ -109,10 +108,10 @@ def check_derived(dataset: Dataset, detector: Detector) -> None:
     Raises:
         ModelUnusable: their definitions have changed.
     """
-    known = detector.about.get("derived", {})
-    if known != derived.definitions(dataset):
+    if changed := detector.other_derived(dataset):
         raise ModelUnusable(
-            f"{dataset.name}: derived columns changed since the model was trained; train again (vaewatch train)"
+            f"{dataset.name}: derived columns changed since the model was trained ({', '.join(changed)}); train again "
+            f"(vaewatch train {dataset.name})"
         )
 
 

@@ -54,7 +54,8 @@ def print_receipt(receipt: Receipt) -> None:
     if decision:
         print_gates(rows(decision.as_dict()["findings"]), heads(receipt.model_version, decision.against))
         print_reasons(decision)
-    for line in receipt.notes:
+    said = decision.incomparable if decision else ""  # the gates' lines give it
+    for line in (note for note in receipt.notes if not said or not note.endswith(said)):
         console().print(f"  [yellow]note[/yellow] {escape(line)}")
     if receipt.page:
         console().print(f"  the training's page: {escape(receipt.page)}", soft_wrap=True)

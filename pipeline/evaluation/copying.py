@@ -10,7 +10,6 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.config import derived
 from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset
 from pipeline.config.settings import PREFIX, TO, Settings
@@ -67,7 +66,7 @@ def misfits(folder: Path, promised: str, dataset: Dataset) -> list[str]:
         column = dataset.with_derived.get(name)
         if column is None or column.role == "ignored":
             found.append(f"column {name!r}, which the model reads, is {'ignored' if column else 'not there'}")
-    if detector.about.get("derived", {}) != derived.definitions(dataset):
+    if detector.other_derived(dataset):
         found.append("its derived columns are defined differently")
     if contract_hash(dataset) != promised:
         found.append(

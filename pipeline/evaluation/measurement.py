@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from pipeline.config.dataset import Dataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.features import Features
-from pipeline.detection.scoring import check_derived
 from pipeline.detection.values import floats
 from pipeline.errors import ModelUnusable
 from pipeline.evaluation import baselines
@@ -149,7 +148,11 @@ def _scored_or_not(dataset: Dataset, asked: Asked, contender: Contender | None) 
     if contender is None:
         return None, ""
     try:
-        check_derived(dataset, contender.detector)
+        if changed := contender.detector.other_derived(dataset):
+            return (
+                None,
+                f"{_whose(contender)} learned other derived columns than the dataset's file has now ({named(changed)})",
+            )
         lacking = [c for c in contender.detector.features.columns if c not in asked.records.column_names]
         if lacking:
             return (

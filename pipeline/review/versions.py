@@ -134,7 +134,7 @@ def _score(here: Installation, dataset: Dataset, record: pa.Table, version: Mode
     said = Scored(version.version, version.aliases, version.created_at)
     try:
         detector = loaded(here.model(version))
-        if detector.about.get("derived", {}) != derived.definitions(dataset):
+        if detector.other_derived(dataset):
             return replace(said, why_not="its derived columns are defined differently")
         scores = detector.score_table(record).to_pylist()[0]
     except ModelUnusable as fault:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
-from pipeline.errors import NotReady
+from pipeline.errors import ModelUnusable, NotReady
 from pipeline.installation import Installation
 from pipeline.steps.keys import Say
 from pipeline.steps.receipts import Asked, Promoted, Receipt
@@ -35,14 +35,14 @@ def promote(
     """Make a version champion (default: the challenger); the champion until now becomes `previous`.
 
     Args:
-        override: promote what was refused, never judged, or judged against another champion than serves now;
-            this is kept with the version.
+        override: promote what cannot score what lands now, or was refused, never judged, or judged against
+            another champion than serves now; this is kept with the version.
         as_challenger: refuse if the version is no longer the challenger.
 
     Raises:
-        NotReady: there is no such version; or it was refused, never judged, or judged against another
-            champion, and that is not overridden with a reason; or another promotion, or another challenger,
-            came first.
+        NotReady: there is no such version; or it cannot score what lands now, was refused, never judged, or
+            judged against another champion, and that is not overridden with a reason; or another promotion,
+            or another challenger, came first.
     """
     from pipeline.notify import alerts
 
@@ -51,7 +51,7 @@ def promote(
     chosen = _chosen(here, dataset, version)
     if as_challenger and not {"challenger", "champion"} & set(chosen.aliases):
         raise NotReady(_displaced(dataset, chosen, here.registry.challenger(dataset.name)))
-    against = _objection(chosen, seen)
+    against = _objection(here, dataset, chosen, seen)
     _check_override(dataset, chosen, against, override=override, reason=reason)
     misses = _misses(here, dataset, chosen, seen)
     overriding = f"overrides: {against}" if against else ""
@@ -137,10 +137,30 @@ def _misses(here: Installation, dataset: Dataset, chosen: ModelVersion, serves: 
     return now.misses if now and not (then and then.misses) else ""
 
 
-def _objection(chosen: ModelVersion, champion: ModelVersion | None) -> str:
-    """Return why not to promote a version; empty where it serves, or was judged well against what serves."""
+def _objection(
+    here: Installation, dataset: Dataset, chosen: ModelVersion, champion: ModelVersion | None
+) -> str:
+    """Return why not to promote a version.
+
+    Empty where it serves, or can score what lands now and was judged well against what serves.
+    """
     if champion and champion.version == chosen.version:
         return ""
+    return "; ".join(filter(None, [unfit(here, dataset, chosen), _unpassed(chosen, champion)]))
+
+
+def unfit(here: Installation, dataset: Dataset, version: ModelVersion) -> str:
+    """Say why a version cannot score what lands from now on, and what to do; empty where it can."""
+    try:
+        why = here.detector(version).misfit(dataset)
+    except ModelUnusable as fault:
+        why = str(fault)
+    ways = f"train again (vaewatch train {dataset.name}), or change {dataset.named_file} back"
+    return f"version {version.version} cannot score what lands from now on: {why}; {ways}" if why else ""
+
+
+def _unpassed(chosen: ModelVersion, champion: ModelVersion | None) -> str:
+    """Return why a version is not known to be as good as what serves; empty where it was judged so."""
     tags, serving = chosen.tags, str(champion.version) if champion else ""
     judge = f"vaewatch evaluate {chosen.dataset} --version {chosen.version}"
     if "decision" not in tags:
@@ -213,7 +233,7 @@ def evidence(here: Installation, dataset_name: str, version: int | None = None) 
     champion = here.registry.champion(dataset.name)
     chosen = _chosen(here, dataset, version)
     serves = champion is not None and champion.version == chosen.version
-    objection = _objection(chosen, champion)
+    objection = _objection(here, dataset, chosen, champion)
     kept = here.registry.evaluation(chosen) if "decision" in chosen.tags else None
     return Asked(
         "evidence",
@@ -244,8 +264,10 @@ def rollback(
 
     Raises:
         NotReady: there is no earlier one; the pages of what was rolled back last are written all the same.
+            Or it cannot score what lands now, and nothing was changed.
     """
     dataset = here.dataset(dataset_name)
+    _check_earlier(here, dataset)
     with here.ledger.changing_champion(dataset.name) as note:
         try:
             done: Promotion | NotReady = here.registry.rollback(
@@ -270,6 +292,14 @@ def rollback(
         next=follows,
         previous=done.previous,
     )
+
+
+def _check_earlier(here: Installation, dataset: Dataset) -> None:
+    """Refuse to bring back a version with which every night would fail."""
+    earlier = here.registry.previous(dataset.name)
+    if earlier and (why := unfit(here, dataset, earlier)):
+        anyway = f"vaewatch promote {dataset.name} --version {earlier.version} --reason WHY"
+        raise NotReady(f"{dataset.name}: {why}; nothing was changed; to go back to it all the same: {anyway}")
 
 
 def _taken_back(here: Installation, dataset: Dataset) -> ModelVersion | None:

@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import sql
+from pipeline import sql, steps
 from pipeline.config import derived
-from pipeline.errors import ConfigError
+from pipeline.display.nightly import print_receipt
+from pipeline.doctor import examine
+from pipeline.errors import ConfigError, NotReady
 from pipeline.records.window import choose_window
 from pipeline.report import batch
 from pipeline.results import views
@@ -317,7 +319,50 @@ def test_a_model_that_knows_other_derived_columns_is_not_asked(
     place.edit("OVER the_hour", "OVER by_time")
     (receipt,) = (b for b in place.score().batches if b.batch_id == "day4")
     assert receipt.outcome == "failed"
-    assert "derived columns changed since the model was trained; train again" in receipt.reason
+    said = "derived columns changed since the model was trained (level_from_hour); train again (vaewatch train plant)"
+    assert said in receipt.reason
+
+
+def test_a_version_that_knows_other_derived_columns_comes_to_serve_only_by_somebodys_word(
+    plant: Place, open_copy: Callable[[Place], Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Brought back without a word, it would fail every night from then on."""
+    place = open_copy(plant)
+    place.edit("OVER the_hour", "OVER the_day")
+    changed = (
+        "cannot score what lands from now on: derived columns changed since it was trained (level_from_hour)"
+    )
+
+    def looked_at() -> str:
+        environment = {name: place.environment[name] for name in ("VAEWATCH_HOME", "VAEWATCH_DATASETS")}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            (said,) = (one for one in examine() if one["what"] == "dataset plant")
+        return f"{'' if said['ok'] else 'mend: '}{said['found']}"
+
+    assert looked_at().startswith(
+        f"mend: version 1 {changed}; train again (vaewatch train plant), or change "
+    )
+    by_name = {"by": "ann", "reason": "a test", "override": True}
+    second = steps.train(place.here, "plant").model_version
+    judged = steps.evaluate(place.here, "plant", second)
+    other = "version 1 learned other derived columns than the dataset's file has now (level_from_hour)"
+    assert f"not compared with the champion: {other}" in judged.notes
+    print_receipt(judged)
+    assert " ".join(capsys.readouterr().out.split()).count(other) == 1
+    steps.promote(place.here, "plant", second, **by_name)
+    assert not looked_at().startswith("mend: ")
+    with pytest.raises(
+        NotReady, match=r"nothing was changed; .*vaewatch promote plant --version 1"
+    ) as refused:
+        steps.rollback(place.here, "plant", by="ann", reason="")
+    assert changed in str(refused.value)
+    assert place.here.ledger.serving_version("plant") == second
+    assert changed in steps.evidence(place.here, "plant", 1).objection
+    with pytest.raises(NotReady, match="cannot score what lands from now on"):
+        steps.promote(place.here, "plant", 1, by="ann", reason="")
+    assert "overrides: version 1 cannot score" in steps.promote(place.here, "plant", 1, **by_name).reason
 
 
 @pytest.mark.parametrize(

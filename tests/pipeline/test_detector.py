@@ -209,8 +209,25 @@ def test_a_table_without_a_needed_column_says_so() -> None:
     from pipeline.errors import ModelUnusable
 
     known = Detector.train(DATASET, readings(200, 1), readings(50, 2), records_per_day=100)
-    with pytest.raises(ModelUnusable, match=r"needs columns 'flow'.*train again"):
+    with pytest.raises(ModelUnusable, match=rf"needs columns 'flow'.*vaewatch train {DATASET.name}\)"):
         known.score_table(readings(5, 3).drop_columns("flow"))
+
+
+def test_a_model_says_which_columns_of_a_changed_file_it_cannot_read() -> None:
+    """Before it serves, not at night. Bounds, new columns and another role are nothing to it."""
+    known = Detector.train(DATASET, readings(200, 1), readings(50, 2), records_per_day=100)
+    columns = CONTRACT["columns"]
+
+    def misfit(**changed: Any) -> str:
+        now = {name: column for name, column in {**columns, **changed}.items() if column}
+        return known.misfit(Dataset.model_validate(CONTRACT | {"columns": now}))
+
+    new = {"type": "float", "role": "numeric"}
+    assert misfit(flow=columns["flow"] | {"min": -1e6, "role": "ignored"}, new=new) == ""
+    assert misfit(flow=None, new=new) == "it reads flow, which the dataset's file leaves out"
+    assert misfit(flow={"type": "string", "role": "categorical"}) == (
+        "it learned flow as another type than string"
+    )
 
 
 def test_counts_keep_their_own_values_up_to_the_reasons(tmp_path: Path) -> None:
