@@ -2,12 +2,12 @@
 records are flagged in all, and where to look; also after a scoring.
 
 Belongs here: words for a table of batches. Does not: whether one batch can be trusted (trust.py), or a
-terminal (display/). Everything is read from the ledger, except what the version finds.
+terminal (display/). Everything is read from the ledger, except what the version finds, and who took one back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,10 +16,11 @@ from pipeline.errors import RegistryUnreachable
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import gathered
+from pipeline.monitoring.findings import gathered, worst
 from pipeline.monitoring.store import Watched
-from pipeline.report.standing import recall
-from pipeline.report.trust import MOST, doubt, found
+from pipeline.report.standing import flags_kept, recall, withdrawn
+from pipeline.report.trust import MOST, TAKEN_BACK, doubt, found
+from pipeline.storage.ledger import BatchState
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,48 @@ class Glance:
 def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
     """Return what to say of the newest scored batches, at most `most` of them."""
     current = here.ledger.current(dataset.name)
+    back = _taken_back(here, dataset, current.values())
     newest = store.newest(here.ledger, dataset.name, most, strays=False)
     scored = [one for one in newest if one.batch_id in current and current[one.batch_id].status == "scored"]
     told = {one.batch_id: doubt(gathered(one.findings, dataset)) for one in scored}
-    headlines = {batch_id: headline for batch_id, headline in told.items() if headline}
-    return Glance(headlines, tuple(_in_all(dataset, scored, headlines)))
+    doubted = {batch_id: headline for batch_id, headline in told.items() if headline}
+    of_theirs = {
+        one.batch_id: TAKEN_BACK
+        for one in scored
+        if current[one.batch_id].model_version in back and worst(one.findings) != "alarm"
+    }
+    lines = (*_in_all(dataset, scored, doubted), *(line for line in back.values() if scored))
+    return Glance(doubted | of_theirs, lines)
+
+
+def _taken_back(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[int, str]:
+    """Return the versions that were rolled back and whose flags batches keep, with what to say of each.
+
+    The registry is asked only where another version scored something later than the one that serves: after
+    a promotion that is not so for long, and loading MLflow takes seconds.
+    """
+    serving = here.ledger.serving_version(dataset.name)
+    by: dict[int, list[BatchState]] = {}
+    for one in batches:
+        if one.status == "scored" and one.model_version is not None:
+            by.setdefault(one.model_version, []).append(one)
+    first = min((one.scored_at for one in by.pop(serving or 0, []) if one.scored_at), default=None)
+    later = {
+        n
+        for n, some in by.items()
+        if first is None or any(one.scored_at and one.scored_at > first for one in some)
+    }
+    if serving is None or not later:
+        return {}
+    with suppress(RegistryUnreachable):
+        versions = here.registry.versions(dataset.name)
+        told = {one.version: withdrawn(one, serving) for one in versions if one.version in later}
+        return {
+            number: f"{why}; {flags_kept(dataset.name, {one.batch_id for one in by[number]}, number, serving)}"
+            for number, why in told.items()
+            if why
+        }
+    return {}
 
 
 def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ not: the gates one by one (gates.py), or what becomes of a version (registry/, s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
@@ -128,6 +128,18 @@ def withdrawn(version: ModelVersion, serving: int | None) -> str:
         return ""
     at, by = sheet.when(tags["rolled_back_at"]), tags.get("rolled_back_by", "somebody")
     return f"Version {version.version} was rolled back by {by}, {at}: {tags.get('rolled_back_reason', '')}"
+
+
+def flags_kept(dataset: str, batches: Collection[str], before: int, now: int) -> str:
+    """Say that batches keep the flags of a version that serves no more, and how to renew them.
+
+    Empty where there is none.
+    """
+    if not batches:
+        return ""
+    keep = f"{len(batches)} batches keep" if len(batches) > 1 else "one batch keeps"
+    again = f"vaewatch score {dataset} {'..'.join(dict.fromkeys((min(batches), max(batches))))} --force"
+    return f"{keep} the flags of version {before}; to score {'them' if len(batches) > 1 else 'it'} again with version {now}: {again}"
 
 
 def recall(version: ModelVersion) -> float | None:

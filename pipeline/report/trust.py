@@ -22,6 +22,7 @@ Tone = Literal["good", "notice", "warn", "bad"]
 MOST = 0.5  # share of the injected anomalies; a version that finds less misses most
 UNOPPOSED, MISSES = "Nothing speaks against these flags", "many anomalies may be missed"
 CONTRACT = "every rule and what was found"  # the link to the contract's page
+TAKEN_BACK = "The version that flagged these was taken back"
 WITHOUT_EXAMPLES = "missing_value:"  # there is no value to show
 FEW = "Few flags do not mean few anomalies"
 
@@ -173,8 +174,7 @@ def _answer(
     if worst(findings) == "alarm":
         return _alarmed(grave, " ".join(filter(None, [deaf, stale])))
     if withdrawn:
-        headline = "The version that flagged these was taken back"
-        return Trust("warn", "taken back", headline, sentence(withdrawn), again)
+        return Trust("warn", "taken back", TAKEN_BACK, sentence(withdrawn), again)
     if outdated:
         return Trust("warn", "outdated", "What these flags were judged against has changed", stale, again)
     if grave:

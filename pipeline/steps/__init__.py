@@ -79,8 +79,10 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
     except NotReady as early:
         why = "for the files that still settle" if unsettled(dataset) else str(early)
         receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
-    receipts.append(score(here, dataset_name, say=say))
-    return receipts
+    scored = score(here, dataset_name, say=say)
+    if scored.with_outcome("scored"):  # a night like any other: earlier batches keep their flags
+        receipts = [replace(one, next="") if one.step == "promote" else one for one in receipts]
+    return [*receipts, scored]
 
 
 def run_all(here: Installation, *, say: Say = lambda _: None) -> list[Receipt]:

@@ -70,6 +70,7 @@ def promote(
         if done.changed
         else _already(here, dataset, done.champion),
         previous=done.previous,
+        next=_flags_kept(here, dataset, done.previous, done.champion) if done.changed else "",
     )
 
 
@@ -282,14 +283,14 @@ def rollback(
         _tell_of_rollback(here, dataset, left, say)
     if isinstance(done, NotReady):
         raise done
-    follows = _scored_before(here, dataset, left.version if left else None, done.champion)
+    kept = _flags_kept(here, dataset, left.version if left else None, done.champion)
     return Promoted(
         "rollback",
         dataset.name,
         "rolled back",
         model_version=done.champion,
         alias="champion",
-        next=follows,
+        next=kept or f"nothing: version {done.champion} scores what lands from now on",
         previous=done.previous,
     )
 
@@ -327,12 +328,9 @@ def _retell(here: Installation, dataset: Dataset, number: int) -> None:
     gates.onto_training_page(here, dataset, here.registry.version(dataset.name, number))
 
 
-def _scored_before(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:
-    """Say what becomes of the batches scored by a version that no longer serves."""
-    name = dataset.name
-    batches = sorted(one.batch_id for one in here.ledger.flagged(name, before)) if before is not None else []
-    if not batches:
-        return f"nothing: version {now} scores what lands from now on"
-    keep = f"{len(batches)} batches keep" if len(batches) > 1 else "one batch keeps"
-    again = f"vaewatch score {name} {'..'.join(dict.fromkeys((batches[0], batches[-1])))} --force"
-    return f"{keep} the flags of version {before}; to score them again with version {now}: {again}"
+def _flags_kept(here: Installation, dataset: Dataset, before: int | None, now: int) -> str:
+    """Say what becomes of the batches scored by a version that no longer serves; else return ""."""
+    from pipeline.report.standing import flags_kept
+
+    flagged = here.ledger.flagged(dataset.name, before) if before is not None else []
+    return flags_kept(dataset.name, {one.batch_id for one in flagged}, before or 0, now)

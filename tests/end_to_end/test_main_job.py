@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from pipeline import steps
 from pipeline.errors import ConfigError, NotReady
 from pipeline.records import verdicts
 from pipeline.records.window import choose_window
+from pipeline.report.glance import glance
 from pipeline.results import flagging, views
 from pipeline.review import record
 from pipeline.sample import DUPLICATED, SampleReceipt
@@ -370,6 +372,9 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
 
     promoted = steps.promote(scored.here, scored.name, 2, override=True, **DECIDED)
     assert (promoted.model_version, promoted.previous) == (2, 1)
+    days = sorted(row["batch_id"] for row in scored.ledger() if row["status"] == "scored")
+    renew = f"to score them again with version 2: vaewatch score {scored.name} {days[0]}..{days[-1]} --force"
+    assert promoted.next == f"{len(days)} batches keep the flags of version 1; {renew}"
     assert scored.score(day, force=True).model_version == 2
     other = scores_of(scored, day)
     assert set(other["model_version"].to_pylist()) == {2}
@@ -379,8 +384,17 @@ def test_a_second_training_is_challenger_and_promotion_and_rollback_move_what_se
     back = steps.rollback(scored.here, scored.name, **DECIDED)
     assert back.model_version == 1
     again = f"vaewatch score {scored.name} {day} --force"
-    assert back.next == f"one batch keeps the flags of version 2; to score them again with version 1: {again}"
+    assert back.next == f"one batch keeps the flags of version 2; to score it again with version 1: {again}"
+    said = glance(scored.here, scored.here.dataset(scored.name), 30)
+    assert said.headlines[day] == "The version that flagged these was taken back"
+    assert re.fullmatch(
+        rf"Version 2 was rolled back by {DECIDED['by']}, .*; {re.escape(back.next)}", said.lines[-1]
+    )
+    assert said.headlines[day] in scored.run("status", scored.name)[1]
     scored.score(day, force=True)
+    said = glance(scored.here, scored.here.dataset(scored.name), 30)
+    assert "taken back" not in str(said)
+    assert "rolled back" not in str(said)
     assert scores_of(scored, day).equals(before)
     with pytest.raises(NotReady, match="no earlier one to go back to"):
         steps.rollback(scored.here, scored.name, **DECIDED)
