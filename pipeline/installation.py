@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings
 from pipeline.errors import ConfigError
 from pipeline.misread import meant
-from pipeline.storage import scratch
+from pipeline.storage import scratch, turn
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.tables import Tables
 
@@ -132,6 +132,10 @@ class Installation:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def turn(self, dataset: Dataset, waits: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Have a dataset to oneself among the runs of this home folder. waits: as in turn.py."""
+        return turn.turn(self.settings.home / "locks" / dataset.name, waits)
 
     def tidy(self, dataset: Dataset) -> None:
         """Remove the folders that killed processes left behind."""

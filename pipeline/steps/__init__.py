@@ -68,18 +68,28 @@ def run(here: Installation, dataset_name: str, *, say: Say = lambda _: None) -> 
     """Do everything due: validate what landed; train, evaluate and promote; score.
 
     It trains where nothing was trained within a day. Where all that landed may still be written, it waits
-    first, but no longer than LONGEST_WAIT.
+    first, but no longer than LONGEST_WAIT. While another run of the dataset is under way, it waits for that
+    to end: it would do the same, and both take the time of both.
     """
     dataset = here.dataset(dataset_name)
+
+    def waits(who: str) -> None:
+        say(f"another run of {dataset.name} is under way ({who}): waiting for it to end")
+
+    with here.turn(dataset, waits):
+        return _run(here, dataset, say)
+
+
+def _run(here: Installation, dataset: Dataset, say: Say) -> list[Receipt]:
     _let_settle(here, dataset, say)
-    receipts = [validate(here, dataset_name, say=say)]
+    receipts = [validate(here, dataset.name, say=say)]
     try:
         for receipt in _learn(here, dataset, say):
             receipts.append(receipt)  # noqa: PERF402  # receipts from before a NotReady are kept
     except NotReady as early:
         why = "for the files that still settle" if unsettled(dataset) else str(early)
         receipts.append(Receipt("train", dataset.name, "waiting", reason=why))
-    scored = score(here, dataset_name, say=say)
+    scored = score(here, dataset.name, say=say)
     if scored.with_outcome("scored"):  # a night like any other: earlier batches keep their flags
         receipts = [replace(one, next="") if one.step == "promote" else one for one in receipts]
     return [*receipts, scored]
