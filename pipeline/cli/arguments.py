@@ -34,6 +34,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output on
 By = Annotated[str, typer.Option("--by", help="who decides; default: you")]
 Reason = Annotated[str, typer.Option("--reason", help="why; kept as a tag on the version")]
 
+INTERRUPTED = (
+    "interrupted; nothing is left half-done. Give the same command again to do what is left; a training of the same records "
+    "goes on from its last checkpoint"
+)
 FAILED, REFUSED, PARTLY = 1, 3, 4
 
 
@@ -63,7 +67,11 @@ class WholeSentences(TyperGroup):
 
 def told(as_json: bool, work: Callable[..., Any]) -> Any:
     """Run `work`; except for JSON, it reports progress on standard error, so standard output stays clean."""
-    return work() if as_json else work(say=lambda line: say(f"  {line}", err=True))
+    try:
+        return work() if as_json else work(say=lambda line: say(f"  {line}", err=True))
+    except KeyboardInterrupt:
+        say(INTERRUPTED, err=True)
+        raise
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.cli.arguments import finish
+from pipeline.cli.arguments import finish, told
 from pipeline.doctor import examine
 from pipeline.steps.receipts import Receipt
 
@@ -75,6 +76,17 @@ def test_a_run_of_every_dataset_does_the_others_where_one_fails(
     (datasets / "pumps.yaml").unlink()
     (datasets / "payments.yaml").unlink()
     assert run()[0] == 1
+
+
+def test_an_interrupted_step_says_what_it_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody who stops a training of an hour wants to know whether it was for nothing."""
+
+    def stopped(say: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        told(False, stopped)
+    assert "a training of the same records goes on from its last checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
