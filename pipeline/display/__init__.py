@@ -37,7 +37,16 @@ BETWEEN = ("reading the records", "calibrating", "learning what reasons need")
 
 
 class _Shell(Console):
-    """A console that writes every command so that it can be typed in this shell."""
+    """A console that writes every command so that it can be typed in this shell.
+
+    Where there is no terminal, a text is one line: a command that is wrapped cannot be copied.
+    """
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Override: tables keep their columns' widths."""
+        if not self.file.isatty() and all(isinstance(one, str) for one in objects):
+            how.setdefault("soft_wrap", True)
+        super().print(*objects, **how)
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Override: everything that is printed passes through here, cells of tables included."""

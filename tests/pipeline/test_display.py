@@ -16,6 +16,7 @@ from pipeline.config.gates import Gates
 from pipeline.display import models, nightly
 from pipeline.evaluation import decide
 from pipeline.report.glance import Glance
+from pipeline.steps.receipts import Receipt
 
 from .evidence_data import evidence_of
 
@@ -265,3 +266,13 @@ def test_the_rest_of_many_batches_has_a_command(capsys: pytest.CaptureFixture[st
     many = [batch(f"b{i:02}") for i in range(31)]
     nightly.print_batches(many, Glance({}), whole="vaewatch status feed --json")
     assert "the newest 30 of 31 batches (all of them: vaewatch status feed --json)" in capsys.readouterr().out
+
+
+def test_what_is_not_printed_to_a_terminal_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that ends in the next line of a log cannot be copied."""
+    why = f"{'none is due ' * 12}sooner: vaewatch train retail"
+    nightly.print_receipt(Receipt("train", "retail", "unchanged", reason=why, notes=(why,)))
+    assert [line.endswith("vaewatch train retail") for line in capsys.readouterr().out.splitlines()] == [
+        True,
+        True,
+    ]
