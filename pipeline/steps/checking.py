@@ -17,7 +17,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, UnreadableFile
 from pipeline.incoming.batches import LandedBatch, landed, unsettled
 from pipeline.installation import Installation
-from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
+from pipeline.steps.keys import RANGE, Say, check_key, guarded, matches, say_batch, width_of
 from pipeline.steps.receipts import BatchReceipt, Receipt, receipt_of, summary
 from pipeline.storage.ledger import BatchState
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.incoming.guard import FileReport
 
 CLAIM = timedelta(minutes=30)
+MOST_NAMED = 5
 
 
 def discover(here: Installation, dataset_name: str, *, group: int = 1, claim: bool = False) -> list[str]:
@@ -38,7 +39,7 @@ def discover(here: Installation, dataset_name: str, *, group: int = 1, claim: bo
         claim: leave out what an earlier call claimed within half an hour, and claim the rest.
     """
     dataset = here.dataset(dataset_name)
-    due = [batch.batch_id for batch in _due(here, dataset)]
+    due = sorted(batch.batch_id for batch in _due(here, dataset))  # as ranges are compared
     if claim:
         due = here.ledger.claim(dataset.name, due, CLAIM)
     groups = [due[i : i + group] for i in range(0, len(due), max(1, group))]
@@ -61,12 +62,14 @@ def validate(
 
     Raises:
         NotReady: no batch of that name has landed.
+        ConfigError: the range ends before it begins.
         StorageFailed, CheckCrashed: nothing was published for the batch at hand; a retry may help.
     """
     from pipeline.notify import alerts
     from pipeline.report import metrics
 
     dataset = here.dataset(dataset_name)
+    check_key(dataset.name, key)
     chosen = _chosen(key, landed(dataset, here.ledger))
     if not chosen and key is not None and RANGE not in key:
         raise NotReady(
@@ -74,9 +77,8 @@ def validate(
             f"a file touched within {dataset.incoming.settle_seconds:g} s is left for the next look"
         )
     current = here.ledger.current(dataset.name)
-    n_new = sum(batch.batch_id not in current for batch in chosen)
-    if n_new > 1:
-        say(f"{n_new} new batches to check")
+    if what := _to_check(chosen, current):
+        say(what)
     receipts = []
     inspected: dict[str, list[FileReport]] = {}
     width = width_of(batch.batch_id for batch in chosen)
@@ -92,6 +94,24 @@ def validate(
         metrics.publish(here, say)
     left, notes = _left(dataset), _still_refused(dataset, receipts, current)
     return Receipt("validate", dataset.name, summary(receipts), tuple(receipts), reason=left, notes=notes)
+
+
+def _to_check(chosen: Sequence[LandedBatch], current: Mapping[str, BatchState]) -> str:
+    """Say how many batches are new and which came again; empty for a new one alone."""
+    known = [(batch, current[batch.batch_id]) for batch in chosen if batch.batch_id in current]
+    again = [batch.batch_id for batch, state in known if batch.signature != state.signature]
+    n_new = len(chosen) - len(known)
+    said = (
+        [f"{n_new} new {'batch' if n_new == 1 else 'batches'} to check"]
+        if n_new + len(again) > 1 and n_new
+        else []
+    )
+    said += (
+        [f"{len(again)} delivered again: {', '.join(again[:MOST_NAMED])}{' …' if again[MOST_NAMED:] else ''}"]
+        if again
+        else []
+    )
+    return ", ".join(said)
 
 
 def _still_refused(

@@ -8,11 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pipeline.errors import VaewatchError
+from pipeline.errors import ConfigError, VaewatchError
 from pipeline.steps.receipts import BatchReceipt, sentence
 
 RANGE = ".."
 Say = Callable[[str], None]
+
+
+def check_key(dataset: str, key: str | None) -> None:
+    """Refuse a range that ends before it begins: it names no batch.
+
+    Raises:
+        ConfigError: it does.
+    """
+    first, separator, last = (key or "").partition(RANGE)
+    if separator and first > last:
+        raise ConfigError(
+            f"{dataset}: the range {key} ends before it begins, so no batch is in it; turn it round: {last}{RANGE}{first}"
+        )
 
 
 def matches(key: str | None, batch_id: str) -> bool:

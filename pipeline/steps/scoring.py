@@ -16,7 +16,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.misread import meant
-from pipeline.steps.keys import RANGE, Say, guarded, matches, say_batch, width_of
+from pipeline.steps.keys import RANGE, Say, check_key, guarded, matches, say_batch, width_of
 from pipeline.steps.receipts import BatchReceipt, Receipt, receipt_of, summary
 from pipeline.storage.ledger import BatchState
 
@@ -45,12 +45,14 @@ def score(
 
     Raises:
         NotReady: the batch was never validated.
+        ConfigError: the range ends before it begins.
         RegistryUnreachable, StorageFailed: nothing was published for the batch at hand; a retry may help.
     """
     from pipeline.notify import alerts, digest
     from pipeline.report import glance, metrics, newest
 
     dataset = here.dataset(dataset_name)
+    check_key(dataset.name, key)
     current = here.ledger.current(dataset.name)
     states = [current[b] for b in sorted(current) if matches(key, b)]
     if not states and key is not None and RANGE not in key:

@@ -46,7 +46,7 @@ def _wait(held: FileIO, waits: Callable[[str], None]) -> None:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.seek(0)
-        waits(held.read().decode())
+        waits(held.read().decode() or "just begun")
         fcntl.flock(held, fcntl.LOCK_EX)
     except OSError:
         return
