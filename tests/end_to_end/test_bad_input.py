@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import steps
-from pipeline.errors import NotReady, StorageFailed
+from pipeline.errors import ConfigError, NotReady, StorageFailed
 
 from .shop import COLUMNS, SETTINGS, N, Shop, changed, orders
 
@@ -240,6 +241,47 @@ def test_of_records_with_the_same_key_the_first_is_accepted(shop: Shop) -> None:
     shop.accepted(changed("id", ["twice", "twice", "twice"]), duplicate_key__id=2)
     assert shop.records()["set_aside"].to_pylist()[:4] == [False, True, True, False]
     assert shop.records().num_rows == N
+
+
+def test_what_a_release_lets_in_is_counted(shop: Shop) -> None:
+    """`1 accepted` is the batch, and sounds as if its records were."""
+    shop.accepted(changed("amount", [-1.0, -1.0, 2000.0]), out_of_range__amount=3)
+    release = partial(steps.release, shop.place.here, "orders", "b1")
+    (note,) = release()[0].notes
+    assert note.startswith(
+        "none of 3 records that were set aside is accepted now: 3 are aside; see why (vaewatch "
+    )
+    shop.place.edit("max: 1000", "max: 3000")
+    (note,) = release()[0].notes
+    assert note == "1 of 3 records that were set aside are accepted now; 2 are still aside"
+    shop.place.edit("min: 0", "min: -1")
+    (note,) = release()[0].notes
+    assert note == "all 2 records that were set aside are accepted now"
+    assert release()[0].notes == ("no record of it was set aside",)
+
+
+def test_new_deliveries_and_corrected_ones_are_counted_apart(shop: Shop) -> None:
+    """Nine lines below `8 new batches` make people count."""
+    said: list[str] = []
+    for batch_id in ("b1", "b2"):
+        shop.land(orders(), batch_id)
+    shop.place.validate(say=said.append)
+    assert said[0] == "2 new batches to check"
+    shop.land(orders(N - 1), "b2")
+    for batch_id in ("b3", "b4"):
+        shop.land(orders(), batch_id)
+    said.clear()
+    shop.place.validate(say=said.append)
+    assert said[0] == "2 new batches to check, 1 delivered again: b2"
+    assert len(said) == 4
+
+
+def test_a_range_that_ends_before_it_begins_is_refused(shop: Shop) -> None:
+    """`unchanged` would mean that all of it was done."""
+    shop.land(orders())
+    for step in (shop.place.validate, shop.place.score):
+        with pytest.raises(ConfigError, match=r"the range b2\.\.b1 ends before .* turn it round: b1\.\.b2"):
+            step("b2..b1")
 
 
 def test_records_without_a_key_are_set_aside(shop: Shop) -> None:
