@@ -82,7 +82,7 @@ PROMOTE = """
    *became champion meanwhile*: another promotion came first; `vaewatch evaluate {name} --version N` judges version N against that one.
 2. Registry unreachable: `vaewatch doctor`, then clear the task.
 3. By hand: `vaewatch promote {name} --version N --reason "…"`, or trigger this DAG with `version` and `reason`. Without a reason, a version
-   that was refused, never judged, or judged against another champion is not promoted.
+   that was refused, never judged, judged against another champion, or cannot score what lands now is not promoted.
 """
 
 WHY = "why; kept as a tag on the version; needed where something speaks against the version"
