@@ -146,22 +146,31 @@ def print_versions(dataset: str, versions: Sequence[Mapping[str, Any]]) -> None:
     if not versions:
         console().print("nothing was trained yet")
         return
-    table = columns("version", "trained", "learned batches", "finds", "gates", "stays", right=["finds"])
+    table = columns("version", "trained", "learned batches", "finds", "gates", "kept")
+    table.pad_edge = False  # a line each in 80 characters
     for version in versions:
-        recall, alias = version["holdout"].get("recall"), ", ".join(version["aliases"])
+        held, alias = version["holdout"], ", ".join(version["aliases"])
         table.add_row(
             f"{version['version']} [green]{alias}[/green]",
             version["trained_at"][:10],
             escape(version["window"].replace("..", " to ")),
-            "–" if recall is None else f"{recall:.0%}",
+            _finds(held),
             _gates(version),
             "yes" if version["kept"] else "[yellow]no[/yellow]",
         )
     console().print(table)
     console().print(
-        "[dim]finds: the share of anomalies injected into records that no version learned, at the version's threshold; stays: no if the next vaewatch prune removes it. "
-        f"All about one: vaewatch versions {escape(dataset)} N; which of two is better: vaewatch compare {escape(dataset)} A B[/dim]"
+        "[dim]finds: the share of anomalies injected into records that no version learned, at the version's threshold, when it was judged; "
+        "in brackets: what the version that served then found among the same. Lines of two nights are of different records and do not compare; "
+        f"vaewatch compare {escape(dataset)} A B measures two on the same. "
+        f"kept: no if the next vaewatch prune removes it. All about one: vaewatch versions {escape(dataset)} N[/dim]"
     )
+
+
+def _finds(held: Mapping[str, float]) -> str:
+    """Return what a version found on its holdout, and the champion of that night on the same records."""
+    mine, beside = (f"{held[name]:.0%}" if name in held else "" for name in ("recall", "champion_recall"))
+    return f"{mine} ({beside})" if beside else mine or "–"
 
 
 def _gates(version: Mapping[str, Any]) -> str:

@@ -174,6 +174,7 @@ def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str
 def _tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
     one = evidence.challenger
     held = {"n": evidence.n_holdout, "recall": one.recall, "negative_elbo": one.negative_elbo}
+    held |= {"champion_recall": evidence.champion.recall} if evidence.champion else {}
     return {
         "evaluated_holdout": json.dumps({name: value for name, value in held.items() if value is not None}),
         "decision": decision.outcome,

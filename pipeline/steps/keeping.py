@@ -131,7 +131,9 @@ def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     version without a reason in `kept` goes with the next pruning.
 
     `metrics` are of the records that calibrated it. `holdout`, where it was judged: n records, recall of the
-    anomalies injected into them at its own threshold, negative_elbo in nats of the columns' own units.
+    anomalies injected into them at its own threshold, negative_elbo in nats of the columns' own units, and
+    champion_recall, of the version that it was judged `against` on the same records. Those of two versions
+    are of different records.
     """
     dataset = here.dataset(dataset_name)
     found = here.registry.versions(dataset.name)
@@ -144,6 +146,7 @@ def versions(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
             "window": version.tags.get("window", ""),
             "metrics": dict(version.metrics),
             "holdout": json.loads(version.tags.get("evaluated_holdout", "{}")),
+            "against": int(version.tags.get("evaluated_against") or 0) or None,
             "decision": version.tags.get("decision", ""),
             "decision_reason": version.tags.get("decision_reason", ""),
             "rejected_by": version.tags.get("rejected_by", ""),

@@ -140,11 +140,13 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     held = {row["version"]: row["holdout"] for row in steps.versions(validated.here, validated.name)}
     one = _evaluation(validated, 2)["evidence"]
     assert held[2] == {
-        "n": one["n_holdout"], **{name: one["challenger"][name] for name in ("recall", "negative_elbo")}
+        "n": one["n_holdout"], **{name: one["challenger"][name] for name in ("recall", "negative_elbo")},
+        "champion_recall": one["champion"]["recall"],
     }  # fmt: skip
+    assert "champion_recall" not in held[1]  # none served
     code, output, errors = validated.run("versions", validated.name)
     assert code == 0, errors
-    assert f"{one['challenger']['recall']:.0%}" in output
+    assert f"{one['challenger']['recall']:.0%} ({one['champion']['recall']:.0%})" in output
     code, output, errors = validated.run("versions", validated.name, "2")
     assert code == 0, errors
     assert f"{one['challenger']['negative_elbo']:.2f} nats" in output

@@ -142,17 +142,20 @@ def test_a_version_is_a_line(width: int, terminal: Callable[..., list[str]]) -> 
     """Ten versions are looked over at a glance, in a terminal as it opens."""
     versions = [
         listed(11, "previous"),
-        listed(12, rejected_by="ann", kept=[]),
+        listed(
+            12, rejected_by="ann", kept=[], against=11, holdout={"recall": 0.678, "champion_recall": 0.724}
+        ),
         listed(13, "challenger", holdout={}, decision=""),
     ]
     lines = terminal(width, models.print_versions, "payments", versions)
     assert [line.split() for line in lines[1:4]] == [
         ["11", "previous", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "passed", "yes"],
-        ["12", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "rejected", "no"],
+        ["12", "2026-01-29", "2026-01-01", "to", "2026-01-28", "68%", "(72%)", "rejected", "no"],
         ["13", "challenger", "2026-01-29", "2026-01-01", "to", "2026-01-28", "–", "not", "judged", "yes"],
     ]
-    assert lines[0].split()[-1] == "stays"
+    assert lines[0].split()[-1] == "kept"
     assert lines[4].startswith("finds: the share of anomalies injected")
+    assert "Lines of two nights are of different records" in " ".join(lines[4:])
     assert max(map(len, lines)) <= width
 
 
