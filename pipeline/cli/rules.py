@@ -54,7 +54,9 @@ def rules_preview(
     where: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a rule would have hidden in the last 30 days, and how many of these were confirmed."""
+    """Show what a rule would have hidden in the last 30 days, how many of these were confirmed, and how many
+    open records of the whole queue it hides once it is added.
+    """
     from pipeline.installation import Installation
     from pipeline.review import effects
 

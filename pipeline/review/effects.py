@@ -33,22 +33,33 @@ MOST_CONFIRMED = 1000  # per dataset, and per kind of verdict that confirms
 
 @dataclass(frozen=True)
 class Preview:
-    """What a rule would have hidden in the last 30 days."""
+    """What a rule would have hidden in the last 30 days, and what it hides of the whole queue."""
 
     n_hidden: Annotated[int, Field(description="flagged records, judged or not")]
     n_judged: int
     n_confirmed: Annotated[int, Field(description="anomalies and data errors")]
+    n_open: Annotated[int, Field(description="open records of any day, which it hides once it is saved")]
     examples: Annotated[tuple[str, ...], Field(description="anomaly_ids, confirmed ones first")]
 
     @property
     def text(self) -> str:
-        if not self.n_hidden:
-            return f"in the last {LOOK_BACK} days it would have hidden no record: check that it says what you mean"
-        hidden = f"in the last {LOOK_BACK} days it would have hidden {self.n_hidden:,} record{'s' * (self.n_hidden != 1)}"
+        once_saved = f"saved, it hides {_records(self.n_open)} of the whole queue"
+        hidden = f"in the last {LOOK_BACK} days it would have hidden {_records(self.n_hidden)}"
+        if self.is_idle:
+            return f"{hidden}: check that it says what you mean"
         if not self.n_judged:
-            return f"{hidden}; none of them was judged: look at a few first"
+            return f"{hidden}; none of them was judged: look at a few first; {once_saved}"
         were = "was a confirmed anomaly" if self.n_confirmed == 1 else "were confirmed anomalies"
-        return f"{hidden}; of {self.n_judged:,} that were judged, {self.n_confirmed:,} {were}"
+        return f"{hidden}; of {self.n_judged:,} that were judged, {self.n_confirmed:,} {were}; {once_saved}"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it matches nothing that is known."""
+        return not self.n_hidden and not self.n_open
+
+
+def _records(n: int) -> str:
+    return f"{n:,} record{'s' * (n != 1)}" if n else "no record"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +77,26 @@ class RuleAtWork(Rule):
 
 
 def preview(ledger: Ledger, rule: Rule) -> Preview:
-    """Try a rule on the newest days of the queue, up to today; nothing is written."""
+    """Try a rule on the queue, and its newest days up to today on their own; nothing is written."""
     last = newest_day(ledger, rule.dataset)
     if last is None:
-        return Preview(0, 0, 0, ())
+        return Preview(0, 0, 0, 0, ())
     since = (date.fromisoformat(last) - timedelta(days=LOOK_BACK - 1)).isoformat()
-    n_hidden = n_judged = n_confirmed = 0
+    n_hidden = n_judged = n_confirmed = n_open = 0
+    is_open = (queue.c.state == "open") & (queue.c.suppressed == 0)
     confirmed: list[str] = []
     others: list[str] = []
     with ledger.transaction() as connection:
-        for row in matching(connection, rule, queue.c.day >= since):
+        for row in matching(connection, rule, (queue.c.day >= since) | is_open):
+            n_open += row.state == "open" and not row.suppressed
+            if row.day < since:
+                continue
             n_hidden, n_judged = n_hidden + 1, n_judged + (row.state != "open")
             n_confirmed += row.state in NOT_LEARNED
             some = confirmed if row.state in NOT_LEARNED else others
             if len(some) < EXAMPLES:
                 some.append(row.anomaly_id)
-    return Preview(n_hidden, n_judged, n_confirmed, tuple([*confirmed, *others][:EXAMPLES]))
+    return Preview(n_hidden, n_judged, n_confirmed, n_open, tuple([*confirmed, *others][:EXAMPLES]))
 
 
 def effects(ledger: Ledger, rules: Sequence[Rule]) -> list[RuleAtWork]:

@@ -285,7 +285,8 @@ def hidden_by(connection: sa.Connection, dataset: str, anomaly_ids: Sequence[str
 
 def matching(connection: sa.Connection, rule: Rule, among: sa.ColumnElement[bool]) -> Iterator[Any]:
     """Yield the flagged rows that a rule matches, one by one: their records may be many and large."""
-    columns = [queue.c.anomaly_id, queue.c.batch_id, queue.c.state, queue.c.signature]
+    names = ("anomaly_id", "batch_id", "day", "state", "suppressed", "signature")
+    columns = [queue.c[name] for name in names]
     wanted = [queue.c.dataset == rule.dataset, queue.c.kind == "flagged", among]
     if rule.signature:
         wanted.append(queue.c.signature == without_nul(rule.signature))

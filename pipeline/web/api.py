@@ -207,8 +207,8 @@ def preview(
     column: Annotated[list[Text] | None, Query()] = None,
     value: Annotated[list[Text] | None, Query()] = None,
 ) -> effects.Preview:
-    """What a rule would have hidden in the last 30 days; `column` and `value` are repeated, a pair a
-    condition.
+    """What a rule would have hidden in the last 30 days, and what it hides of the whole queue once it is
+    saved; `column` and `value` are repeated, a pair a condition.
     """
     scope.datasets(request, dataset)
     columns, values = column or [], value or []

@@ -157,7 +157,7 @@ def save_rule(
         kept = suppression.save(here.ledger, rule)
     except ConfigError as fault:
         return drafts.answer(request, replace(draft, slip=str(fault)))
-    nothing = "" if tried.n_hidden else f"; {tried.text}"
+    nothing = f"; {tried.text}" if tried.is_idle else ""
     return _back(request, "rules", "", told=f"rule {kept.number} holds until {kept.ends_on}{nothing}")
 
 

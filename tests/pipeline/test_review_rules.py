@@ -67,6 +67,8 @@ def test_a_draft_is_tried_on_the_newest_30_days_of_its_dataset(ledger: Ledger, n
     assert shown == {"newest", "29", "tomorrow"}
     assert (tried.n_hidden, tried.n_judged, tried.n_confirmed) == (3, 1, 1)
     assert tried.text.startswith("in the last 30 days it would have hidden 3 records;")
+    assert tried.n_open == 3  # of any day: "30" too, while "29" is judged
+    assert tried.text.endswith("; saved, it hides 3 records of the whole queue")
 
 
 def test_a_rule_that_is_saved_while_a_batch_is_filled_in_hides_its_records(
