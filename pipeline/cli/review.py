@@ -161,7 +161,8 @@ def review_show(
         beside["scored_by"] = scored_by(*of)
     if as_json:
         return print_json(asdict(found) | {"derived": derived} | beside)
-    print_one(found, derived, record.derivations(of[1], found), of[1].quantities)
+    derivations, place = record.derivations(of[1], found), record.place(here.ledger, found)
+    print_one(found, derived, derivations, of[1].quantities, place)
     return print_beside(found, beside, of[1].quantities)
 
 

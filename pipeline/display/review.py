@@ -180,7 +180,11 @@ def print_rules(found: Sequence[RuleAtWork], today: str) -> None:
 
 
 def print_one(
-    row: Whole, derived: Mapping[str, Any], derivations: Sequence[Derivation], quantities: Collection[str]
+    row: Whole,
+    derived: Mapping[str, Any],
+    derivations: Sequence[Derivation],
+    quantities: Collection[str],
+    place: str,
 ) -> None:
     """Print everything about one flagged record.
 
@@ -188,9 +192,11 @@ def print_one(
         quantities: columns whose whole numbers are no codes.
         derived: the values of its derived columns.
         derivations: how the derived columns among its reasons are computed.
+        place: where it lies; empty where that is not known.
     """
-    out = console()
-    out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(row.name)}")
+    out, name = console(), row.name if row.name == row.record_key or not place else ""
+    called = ", ".join(filter(None, [name, place and f"{place} (counted from 0)"]))
+    out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(called)}")
     out.print(
         f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:,.2f} nats, "
         f"threshold {row.threshold:,.2f}; model version {row.model_version}"

@@ -45,10 +45,19 @@ def anomaly_id(dataset: str, batch_id: str, record_key: str) -> str:
 
 
 def name_of(record_key: str, batch_id: str, row_number: int) -> str:
-    """A record's name for people: its key; where it has none, and a hash of its content stands for one, where
-    in its batch it lies.
+    """A record's name for people: its key; where it has none, and a hash of its content stands for one, its
+    row and its batch.
+
+    It does not say "row of the batch": a row is counted in the delivery, of which a batch may be a part.
     """
-    return f"row {row_number} of {batch_id}" if CONTENT.fullmatch(record_key) else record_key
+    return f"row {row_number} ({batch_id})" if CONTENT.fullmatch(record_key) else record_key
+
+
+def place_of(row_number: int, files: Sequence[str]) -> str:
+    """Say in which of a delivery's files a record lies, as far as its row tells; empty if none is known."""
+    if len(files) > 1:
+        return f"row {row_number} of {len(files)} files, {files[0]} to {files[-1]}, one after another"
+    return f"row {row_number} of {files[0]}" if files else ""
 
 
 @dataclass(frozen=True)

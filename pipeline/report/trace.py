@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, ModelUnusable, NotReady, RegistryUnreac
 from pipeline.incoming.batches import landed
 from pipeline.installation import Installation
 from pipeline.numerals import number
-from pipeline.records.verdicts import Verdict
+from pipeline.records.verdicts import Verdict, place_of
 from pipeline.report import training
 from pipeline.report.batch import path_of
 from pipeline.report.standing import evidence
@@ -189,7 +189,7 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
     return [
         (
             "record",
-            f"{row.anomaly_id}  {row.dataset}, {_called(row)}",
+            f"{row.anomaly_id}  {row.dataset}, {row.name}",
         ),
         ("why", reasons_text(row.reasons) or "of no single column"),
         (
@@ -199,6 +199,7 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
         ),
         ("verdicts", "; ".join(said) or "none yet"),
         ("batch", batch.get("gone") or _counts(batch)),
+        *(("lies in", f"{where}, counted from 0") for where in [_place(found)] if where),
         *(("file", f"{one['file']}  {_digest(one)}") for one in delivery["files"]),
         ("files are", same[delivery["unchanged"]]),
         ("contract", _promise(found.contract)),
@@ -214,10 +215,9 @@ def as_lines(found: Chain) -> list[tuple[str, str]]:
     ]
 
 
-def _called(row: Whole) -> str:
-    """Name a record as people know it, and where it lies if its name does not say so."""
-    is_keyed = row.name == row.record_key
-    return f"{row.name}: row {row.row_number} of {row.batch_id}" if is_keyed else row.name
+def _place(found: Chain) -> str:
+    names = [one["file"].rpartition("/")[2] for one in found.delivery["files"]]
+    return place_of(found.record.row_number, names)
 
 
 def _verdict(given: Verdict, *, holds: bool) -> str:

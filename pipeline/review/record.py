@@ -19,7 +19,7 @@ from pydantic import Field
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
-from pipeline.records.verdicts import anomaly_id, name_of, read_history, standing
+from pipeline.records.verdicts import anomaly_id, name_of, place_of, read_history, standing
 from pipeline.review import cells, claims
 from pipeline.review.filling import plain
 from pipeline.review.filters import begins, without_nul
@@ -88,6 +88,12 @@ def one(ledger: Ledger, anomaly_id: str) -> Whole:
         holding=tuple(entry.number for entry in standing(entries).holding),
         versions=tuple(Scoring(**version) for version in versions),
     )
+
+
+def place(ledger: Ledger, row: Whole) -> str:
+    """Say in which file of its delivery a record lies, see `place_of`; empty where the batch is unknown."""
+    state = ledger.newest(row.dataset, row.batch_id)
+    return place_of(row.row_number, state.files if state else ())
 
 
 @dataclass(frozen=True)

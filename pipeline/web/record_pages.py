@@ -37,8 +37,8 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
     warmth.begin(request)
     here, filters = request.app.state.here, scope.seen(request, open_unless(choice))
     row = scope.one(request, anomaly_id)
-    place = Place(row.day, row.severity, row.anomaly_score, row.anomaly_id)
-    previous, following = queue.beside(here.ledger, filters, place)
+    at = Place(row.day, row.severity, row.anomaly_score, row.anomaly_id)
+    previous, following = queue.beside(here.ledger, filters, at)
     alike = Filters(dataset=row.dataset, signature=row.signature, state="open", kind="flagged")
     has_alike = row.signature and row.kind != "sampled"
     n_alike = queue.size(here.ledger, alike) if has_alike else 0
@@ -46,6 +46,7 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         request,
         "record.html",
         row=row,
+        place=record.place(here.ledger, row),
         plots=_plots(request, row),
         derived=_derived(request, row),
         quantities=_quantities(request, row),

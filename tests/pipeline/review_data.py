@@ -36,7 +36,7 @@ def refused(batch_id: str) -> BatchState:
     """A batch of payments that the ledger knows, and nothing else does."""
     return BatchState(
         dataset="payments", batch_id=batch_id, version=0, status="refused", reason="", fingerprint="f", signature="",
-        contract_hash="", files=[], notes=[], set_aside={}, n_read=9, n_accepted=0, newest_record_at=None,
+        contract_hash="", files=["payments_2026-01.parquet"], notes=[], set_aside={}, n_read=9, n_accepted=0, newest_record_at=None,
         validated_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
 

@@ -125,7 +125,7 @@ def test_a_record_is_called_and_explained_as_in_the_queue(here: Installation, br
     text = told(browser)
     assert f"{HASH}-1" not in text
     assert (
-        "row 7 of 2026-01-30 flagged by version 2 31.50 p 0.0001 12.25 p 0.25 not in it amount 900 not 12.5 80% "
+        "row 7 (2026-01-30) flagged by version 2 31.50 p 0.0001 12.25 p 0.25 not in it amount 900 not 12.5 80% "
         "country FR not DE 10%" in text
     )
     assert (

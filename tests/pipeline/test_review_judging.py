@@ -164,13 +164,13 @@ def test_an_act_is_named_by_its_verdict_its_records_and_their_dataset(store: Led
         return found.what
 
     assert named(ids[0]) == "data error on k0 of payments"
-    assert named(*ids[1:3]) == f"data error on row 7 of 2026-01-30, {'k' * 40}… of payments"
+    assert named(*ids[1:3]) == f"data error on row 7 (2026-01-30), {'k' * 40}… of payments"
     judging.undo(store, acts.newest(store, by="ann") or "", by="ann")
     judging.undo(store, acts.newest(store, by="ann") or "", by="ann")
     everything = judging.give(store, [*ids, other["anomaly_id"]], "normal", by="bob").act
     found = acts.one(store, everything)
     assert found
-    assert found.what == "normal on 5 records of meters and payments, row 7 of 2026-01-30 and others"
+    assert found.what == "normal on 5 records of meters and payments, row 7 (2026-01-30) and others"
     judging.undo(store, everything, by="bob")
     put(store, alike := [row(f"n{i}", "2026-01-31") for i in range(4)])
     assert (

@@ -22,8 +22,8 @@ HASH = "2ad5893ceb44933b4e963782"
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        (f"{HASH}-1", "row 1119 of 2026-01-30"),
-        (f"{HASH}-12", "row 1119 of 2026-01-30"),
+        (f"{HASH}-1", "row 1119 (2026-01-30)"),
+        (f"{HASH}-12", "row 1119 (2026-01-30)"),
         (HASH, HASH),  # an ObjectId of MongoDB's
         (f"{HASH.upper()}-1", f"{HASH.upper()}-1"),
         (f"{HASH}-1|x", f"{HASH}-1|x"),
@@ -40,7 +40,7 @@ def test_a_record_without_a_key_has_one_name_wherever_it_is_shown(
     """Page, shell, digest and what is said of a claim; the id stays the handle, and the content's hash finds
     it still.
     """
-    key, name = f"{HASH}-1", "row 1119 of 2026-01-30"
+    key, name = f"{HASH}-1", "row 1119 (2026-01-30)"
     score(here, [given := row(key, row_number=1119, signature="amount↑"), row("k", severity=2.0)])
     anomaly_id = given["anomaly_id"]
     for path in ("/", "/groups", f"/record/{anomaly_id}"):
@@ -50,9 +50,13 @@ def test_a_record_without_a_key_has_one_name_wherever_it_is_shown(
     assert [one.name for one in queue.page(here.ledger, Filters(search=HASH[:6])).rows] == [name]
     monkeypatch.setenv("VAEWATCH_HOME", str(here.settings.home))
     monkeypatch.setenv("VAEWATCH_DATASETS", str(here.settings.datasets))
-    for arguments in (["list"], ["show", anomaly_id]):
+    assert "row 1119 of payments_2026-01.parquet" in browser.get(f"/record/{anomaly_id}").text
+    for arguments, said in (
+        (["list"], name),
+        (["show", anomaly_id], "record row 1119 of payments_2026-01.parquet (counted from 0)"),
+    ):
         text = CliRunner().invoke(program, ["review", *arguments]).stdout
-        assert (name in text, HASH in text) == (True, False), text
+        assert (said in text, HASH in text) == (True, False), text
     told = digest.digest(here, here.dataset("payments"), "2026-01-30")
     assert f"  3.5  {name}  amount" in told
     claims.claim(here.ledger, anomaly_id, by="bob")

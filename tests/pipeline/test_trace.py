@@ -17,13 +17,15 @@ CONTRACT = {"hash": "c", "now": "c", "unchanged": True, "file": "f"}
 
 @pytest.mark.parametrize(
     ("key", "name"),
-    [("k-7", "k-7: row 477 of 2026-01-30"), (f"{'0a' * 12}-1", "row 477 of 2026-01-30")],
+    [("k-7", "k-7"), (f"{'0a' * 12}-1", "row 477 (2026-01-30)")],
     ids=["keyed", "without a key"],
 )
 def test_a_record_is_called_as_everywhere(key: str, name: str) -> None:
     """By its key; without one by its place, and not by the hash that stands for its content."""
     row = replace(WHOLE, record_key=key, row_number=477)
-    chain = Chain(row, GONE, CONTRACT, {"gone": "unknown"}, {"unchanged": None, "files": []})
+    month = {"file": "/data/tripdata_2026-01.parquet", "gone": "it is not there any more"}
+    chain = Chain(row, GONE, CONTRACT, {"gone": "unknown"}, {"unchanged": None, "files": [month]})
     lines = dict(as_lines(chain))
+    assert lines["lies in"] == "row 477 of tripdata_2026-01.parquet, counted from 0"
     assert lines["record"] == f"0123456789abcdef  payments, {name}"
     assert chain.as_dict()["record"]["record_key"] == key
