@@ -61,6 +61,17 @@ details summary { margin: 36px 0 10px; font-size: 16px; font-weight: 700; cursor
 footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
 @media print { body { background: none; } main { max-width: none; padding: 0; } }
 """
+TABLES = """
+td.name { min-width: 170px; }
+/* on a narrow screen a row is a block, each cell under its column's name: nothing to scroll
+   for, and no word broken */
+@media (max-width: 800px) { main { padding: 28px 16px 40px; } thead { display: none; }
+  .table, table, tbody { display: block; } tr { display: flex; flex-wrap: wrap; gap: 8px 20px; padding: 12px 16px;
+    border-top: 1px solid var(--line); } tr:first-child { border-top: 0; }
+  td, td.wide, td.count { flex: 1 1 100%; min-width: 0; padding: 0; border: 0; } td:empty { display: none; }
+  td.name { flex: 1 1 60%; } td.tag { order: -1; margin-left: auto; flex: none; } td.name { order: -2; }
+  td[data-is]::before { content: attr(data-is); display: block; color: var(--soft); font-size: 12px; } }
+"""
 
 
 BATCH = ("Rule", "Promised", "Found", "")
@@ -126,7 +137,7 @@ def _document(name: str, checked_at: datetime, body: str, *, success: bool) -> s
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{title}: {verdict}</title>
 <link rel="icon" href="data:,">
-<style>{STYLE}</style>
+<style>{STYLE}{TABLES}</style>
 </head>
 <body>
 <main>
@@ -180,7 +191,7 @@ def _cards(result: CheckpointResult, batch: Sequence[Outcome], *, n_broken: int)
 def _section(
     title: str, note: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, folded: bool = False
 ) -> str:
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_under, head, row))}</tr>" for row in rows)
     if not body:
         return ""
     columns = "".join(f"<th>{name}</th>" for name in head)
@@ -189,6 +200,12 @@ def _section(
     if folded:
         return f"<details><summary>{heading}</summary>{table}</details>"
     return f"<h2>{heading}</h2>{table}"
+
+
+def _under(name: str, cell: str) -> str:
+    """Return a cell that knows the name of its column; the first of a row, and its mark, need none."""
+    is_plain = name and not cell.startswith(('<td class="name"', '<td class="tag"'))
+    return cell.replace("<td", f'<td data-is="{name}"', 1) if is_plain else cell
 
 
 def _batch_row(outcome: Outcome) -> tuple[str, ...]:
