@@ -49,6 +49,9 @@ DARK = Palette("#cbd5e1", "#60a5fa", "#f87171", "#aab4c4")
 def draw(detector: Detector, dataset: Dataset, calibrating: pa.Table, folder: Path) -> dict[str, Path]:
     """Draw the plots into a folder; of each there is one for dark pages, too, without a background.
 
+    Args:
+        detector: of the first fit, which has not learned the records.
+
     Returns:
         file by title: score_histogram, calibration, columns, latent_map; see in_the_dark.
     """
@@ -116,7 +119,7 @@ def _histogram(axes: Axes, of: Palette, detector: Detector, dataset: Dataset, va
     axes.set_xlim(back(along(low) - margin), back(along(high) + margin))
     ticks = _apart(along, low, high, MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(first, last))
     axes.set_xticks(ticks, [_short(tick) for tick in ticks])
-    axes.set(yscale="log", xlabel="anomaly score (nats)", ylabel="calibration records")
+    axes.set(yscale="log", xlabel="anomaly score by the first fit (nats)", ylabel="calibration records")
     axes.set_title(f"{dataset.name}: anomaly scores of the calibration records")
     axes.legend(frameon=False, loc="upper right")
 

@@ -108,28 +108,24 @@ def line(values: Sequence[float | None], labels: Sequence[str], marked: Sequence
 
 
 def curve(points: Sequence[tuple[float, float]], said: str) -> Markup:
-    """Draw a line through points, lowest at the bottom."""
-    wide, high = WIDE, 130
+    """Draw a line through points, lowest at the bottom, and write above it where it begins and ends.
+
+    The style sheet gives it any width and height: letters in it would be stretched.
+    """
     if len(points) < 2:
         return Markup("")
     xs, ys = zip(*points, strict=True)
     ordered = sorted(ys)
     low, top = ordered[0], ordered[int(0.98 * (len(ys) - 1))]  # the first steps may be far above all others
     span, length = (top - low) or 1.0, (xs[-1] - xs[0]) or 1.0
-    places = [
-        (8 + (wide - 16) * (x - xs[0]) / length, high - 8 - (high - 36) * min(1.05, (y - low) / span))
+    path = " L".join(
+        f"{WIDE * (x - xs[0]) / length:.1f} {HIGH - 4 - (HIGH - 12) * min(1.05, (y - low) / span):.1f}"
         for x, y in points
-    ]
-    path = " L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    above = min(y for x, y in places if x >= 0.9 * wide) - 6  # keeps the last number clear of the line
-    cut = f"cut at {number(top)}" if ordered[-1] > top else number(top)
-    ends = '<text x="8" y="12">{}</text><text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-    return _svg(
-        wide,
-        high,
-        said,
-        [_draw('<path class="trend" d="M{}"/>', path), _draw(ends, cut, wide - 8, above, number(ys[-1]))],
     )
+    begins = f"begins above {number(top)}, cut there" if ordered[-1] > top else f"at most {number(top)}"
+    ends = _draw('<p class="ends"><span>{}</span><span>ends at {}</span></p>', begins, number(ys[-1]))
+    drawn = _draw('<path class="trend" vector-effect="non-scaling-stroke" d="M{}"/>', path)
+    return ends + _svg(WIDE, HIGH, said, [drawn], stretches=True)
 
 
 def _draw(shape: str, *values: Any) -> Markup:
@@ -137,6 +133,9 @@ def _draw(shape: str, *values: Any) -> Markup:
     return Markup(shape).format(*values)  # noqa: S704  # no shape is made of anything that was read
 
 
-def _svg(wide: int, high: float, said: str, parts: Sequence[Markup]) -> Markup:
-    opening = '<svg class="plot" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
-    return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:400]), Markup("").join(parts))
+def _svg(
+    wide: int, high: float, said: str, parts: Sequence[Markup], *, stretches: bool = False
+) -> Markup:
+    opening = '<svg class="plot" viewBox="0 0 {0} {1}" role="img" aria-label="{2}"{3}>'
+    free = Markup(' preserveAspectRatio="none"') if stretches else ""
+    return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:400], free), Markup("").join(parts))

@@ -208,6 +208,7 @@ def test_a_training_leaves_its_page_at_home_and_with_the_run(trained: Place) -> 
     assert "<b>{:.3g}</b> nats after the first, <b>{:.3g}</b> after the second".format(*medians) in text
     assert text.count('<img src="data:image/png;base64,') == 4
     assert text.count('<source srcset="data:image/png;base64,') == 4  # the same for dark pages
+    assert "by the first fit: this threshold is its own; the second fit, which serves, flags above" in text
     words = re.sub(r"base64,[\w+/=]+", "", text)  # any four letters may be in a picture
     assert "http" not in words.replace("http-equiv", "")
     assert "It was not judged yet: <code>vaewatch evaluate payments</code>" in text

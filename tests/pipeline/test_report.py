@@ -391,17 +391,19 @@ def test_a_column_without_values_is_not_drawn() -> None:
     assert plots.line([None, None], ["a", "b"], [False, False], "x") == ""
 
 
-def test_the_last_number_of_a_curve_stands_clear_of_its_line() -> None:
-    """A loss is read off the end of its curve, where the line is noisiest."""
+def test_a_curve_fills_its_box_and_its_numbers_stand_above_it() -> None:
+    """A loss is read off the end of its curve; letters in a drawing of any width would be stretched."""
     points = [(float(step), 20.0 if step < 5 else 8.0 + step % 3 / 10) for step in range(100)]
     drawn = str(plots.curve(points, "a loss"))
-    line = [
-        tuple(map(float, p.split()))
-        for p in re.findall(r"[\d.]+ [\d.]+", re.search(r'd="M([^"]+)"', drawn)[1])
-    ]  # type: ignore[index]
-    (text,) = re.findall(r'y="([\d.]+)" text-anchor="end">8', drawn)
-    assert float(text) < min(y for x, y in line if x > 0.9 * plots.WIDE)
-    assert min(y for _, y in line) > 12  # the first number is above all of it
+    words, _, drawing = drawn.partition("<svg")
+    assert re.findall(r"<span>([^<]*)", words) == ["at most 20", "ends at 8"]
+    assert 'preserveAspectRatio="none"' in drawing
+    assert "<text" not in drawing
+    line = [tuple(map(float, pair)) for pair in re.findall(r"[ML]([\d.]+) ([\d.]+)", drawing)]
+    assert (line[0][0], line[-1][0]) == (0, plots.WIDE)
+    assert all(0 < y < plots.HIGH for _, y in line)
+    begun = str(plots.curve([(0.0, 900.0), *points[1:]], "a loss"))
+    assert "<span>begins above 20, cut there</span>" in begun
 
 
 def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
