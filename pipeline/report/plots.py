@@ -133,9 +133,7 @@ def _draw(shape: str, *values: Any) -> Markup:
     return Markup(shape).format(*values)  # noqa: S704  # no shape is made of anything that was read
 
 
-def _svg(
-    wide: int, high: float, said: str, parts: Sequence[Markup], *, stretches: bool = False
-) -> Markup:
+def _svg(wide: int, high: float, said: str, parts: Sequence[Markup], *, stretches: bool = False) -> Markup:
     opening = '<svg class="plot" viewBox="0 0 {0} {1}" role="img" aria-label="{2}"{3}>'
     free = Markup(' preserveAspectRatio="none"') if stretches else ""
     return Markup("{}{}</svg>").format(_draw(opening, wide, high, said[:400], free), Markup("").join(parts))

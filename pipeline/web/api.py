@@ -45,6 +45,7 @@ from pipeline.web.shapes import (
     Ended,
     Grouped,
     GroupSaying,
+    OneDataset,
     Paged,
     Records,
     Refusal,
@@ -165,9 +166,9 @@ def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[gather
 
 
 @router.get("/stats")
-def stats(request: Request, dataset: str | None = None) -> statistics.Review:
+def stats(request: Request, choice: Annotated[OneDataset, Query()]) -> statistics.Review:
     """What verdicts add up to."""
-    return statistics.review(request.app.state.here.ledger, scope.datasets(request, dataset))
+    return statistics.review(request.app.state.here.ledger, scope.datasets(request, choice.dataset))
 
 
 @router.get("/export/{dataset}", response_class=FileResponse)
@@ -194,9 +195,9 @@ def export_file(
 
 
 @router.get("/rules")
-def rules(request: Request, dataset: Text | None = None) -> list[effects.RuleAtWork]:
+def rules(request: Request, choice: Annotated[OneDataset, Query()]) -> list[effects.RuleAtWork]:
     """Suppression rules, newest first, those that were ended too, with what each hides now."""
-    return effects.effects(request.app.state.here.ledger, scope.rules(request, dataset))
+    return effects.effects(request.app.state.here.ledger, scope.rules(request, choice.dataset))
 
 
 @router.get("/rules/preview")

@@ -24,7 +24,17 @@ from pipeline.review.precision import Precision
 from pipeline.web import drafts, plots, scope, warmth
 from pipeline.web.access import known
 from pipeline.web.render import page, query_of
-from pipeline.web.shapes import MOST_GROUPS, Choice, Grouped, Note, Paged, open_unless, read_place
+from pipeline.web.shapes import (
+    MOST_GROUPS,
+    Choice,
+    Drafted,
+    Grouped,
+    Nothing,
+    OneDataset,
+    Paged,
+    open_unless,
+    read_place,
+)
 
 router = APIRouter(include_in_schema=False)
 RULES = 3  # newest changes per dataset that the overview shows
@@ -92,7 +102,7 @@ def training_page(
 
 
 @router.get("/disagreements/{dataset}")
-def disagreements_page(request: Request, dataset: str) -> Response:
+def disagreements_page(request: Request, dataset: str, _: Annotated[Nothing, Query()]) -> Response:
     """Show records that only the challenger or the champion flags, as the newest evaluation kept them."""
     found = disagreements.newest(request.app.state.here, scope.dataset(request, dataset))
     return page(request, "disagreements.html", dataset=dataset, found=found, query="")
@@ -117,17 +127,15 @@ def groups_page(request: Request, choice: Annotated[Grouped, Query()]) -> Respon
 
 
 @router.get("/overview")
-def overview_page(request: Request, dataset: str | None = None) -> Response:
+def overview_page(request: Request, choice: Annotated[OneDataset, Query()]) -> Response:
     """Show what verdicts add up to."""
-    here = request.app.state.here
+    here, dataset = request.app.state.here, choice.dataset
     ledger = here.ledger
     names = sorted(name for name in queue.datasets(ledger) if known(request).may_read(name))
-    scope.datasets(request, dataset)
-    if dataset and dataset not in {*names, *here.datasets()}:
-        raise NotReady(f"there is no dataset {dataset!r}: choose one of those in the overview of all")
+    of = scope.datasets(request, dataset)
     chosen = [dataset] if dataset else names
     each = {name: statistics.review(ledger, name) for name in chosen} if len(chosen) > 1 else {}
-    found = statistics.review(ledger, scope.datasets(request, dataset))
+    found = statistics.review(ledger, of)
     return page(
         request,
         "overview.html",
@@ -155,20 +163,13 @@ def _labelled(share: Precision, *, several: bool, serves: bool) -> str:
 
 
 @router.get("/rules")
-def rules_page(
-    request: Request,
-    dataset: str = "",
-    signature: str = "",
-    column: Annotated[list[str] | None, Query()] = None,
-    value: Annotated[list[str] | None, Query()] = None,
-    ends_on: str = "",
-    note: Annotated[Note, Query()] = "",
-) -> Response:
+def rules_page(request: Request, given: Annotated[Drafted, Query()]) -> Response:
     """Show suppression rules, and a draft with what it would have hidden."""
-    if not dataset:
+    if not given.dataset:
         return drafts.answer(request)
-    scope.datasets(request, dataset)
-    return drafts.answer(request, drafts.typed(dataset, signature, column or [], value or [], ends_on, note))
+    scope.datasets(request, given.dataset)
+    typed = (given.dataset, given.signature, given.column, given.value, given.ends_on, given.note)
+    return drafts.answer(request, drafts.typed(*typed))
 
 
 def _budgets(here: Any, names: list[str]) -> dict[str, budget.Suggestion | budget.TooFew]:

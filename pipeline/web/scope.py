@@ -23,7 +23,13 @@ from pipeline.web.access import known
 
 
 def seen(request: Request, filters: Filters) -> Filters:
-    """Return the same filters, over the datasets that the reviewer may read."""
+    """Return the same filters, over the datasets that the reviewer may read.
+
+    Raises:
+        NotReady: they name one that there is not, or that the reviewer may not read: that nothing is like it
+            would look as if all was well.
+    """
+    datasets(request, filters.dataset)
     reads = known(request).reads
     return filters if reads is None else replace(filters, among=tuple(sorted(reads)))
 
@@ -32,11 +38,15 @@ def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | No
     """Return one dataset, or all that the reviewer may read; None for all there are.
 
     Raises:
-        NotReady: they may not read this one.
+        NotReady: they may not read this one, or neither a file nor the queue has it.
     """
     if dataset is None:
         return known(request).reads
-    if not known(request).may_read(dataset):
+    here: Installation = request.app.state.here
+    if not known(request).may_read(dataset) or dataset not in {
+        *queue.datasets(here.ledger),
+        *here.datasets(),
+    }:
         raise NotReady(_no_dataset(request, dataset))
     return dataset
 
@@ -118,7 +128,12 @@ def newest_act(request: Request) -> acts.Act:
 
 
 def rules(request: Request, dataset: str | None = None) -> list[suppression.Rule]:
-    """Return the suppression rules that the reviewer may read."""
+    """Return the suppression rules that the reviewer may read.
+
+    Raises:
+        NotReady: as `datasets` does.
+    """
+    datasets(request, dataset)
     found: Iterable[suppression.Rule] = suppression.rules(_ledger(request), dataset)
     return [rule for rule in found if known(request).may_read(rule.dataset)]
 

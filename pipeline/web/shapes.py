@@ -20,7 +20,8 @@ from pipeline.review.queued import Claim, Listed, Oddness
 
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
-TOLD = frozenset({"told", "act"})  # beside the filters in an address of ours, see render.page
+# beside the filters in an address of ours, see render.page and, for `shown`, the form of rules.html
+TOLD = frozenset({"told", "act", "shown"})
 ANYWAY = (
     "also judge records that somebody else claims; else these are left out (`claimed`), and if there are no "
     "others the answer is 409"
@@ -67,8 +68,32 @@ class _Emptied(BaseModel):
             return given
         kept = {name: value for name, value in given.items() if value != "" and name not in TOLD}
         if unknown := sorted(kept.keys() - cls.model_fields.keys()):
-            raise ValueError(f"{unknown[0][:60]!r} is not one of {', '.join(cls.model_fields)}")
+            known = (
+                f"is not one of {', '.join(cls.model_fields)}" if cls.model_fields else "means nothing here"
+            )
+            raise ValueError(f"{unknown[0][:60]!r} {known}")
         return kept
+
+
+class Nothing(_Emptied):
+    """What an address gives that takes nothing."""
+
+
+class OneDataset(_Emptied):
+    """One dataset, or all of them."""
+
+    dataset: Text | None = None
+
+
+class Drafted(_Emptied):
+    """A draft of a rule as its form gives it; without a dataset, none."""
+
+    dataset: str = ""
+    signature: str = ""
+    column: list[str] = Field([], description="a pair a condition, with `value`")
+    value: list[str] = []
+    ends_on: str = ""
+    note: Note = ""
 
 
 class Choice(_Emptied):

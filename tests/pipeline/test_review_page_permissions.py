@@ -161,6 +161,8 @@ def test_who_may_not_read_a_dataset_meets_no_trace_of_it(
         for method in route.methods - {"HEAD"}:
             asked = {"params": {"state": "any"}} if method == "GET" else said_of_all(secret, path)
             answer = vera.request(method, path, headers=headers, follow_redirects=False, **asked)
+            if method == "GET" and answer.status_code == 422:  # it has no such filter
+                answer = vera.get(path, headers=headers)
             told = html.unescape(answer.text).replace("dataset 'secret'", "")  # as it was asked about
             assert not re.search("SECRET|hush|secret", told), (method, path)
             is_act = route.path == "/api/acts/newest"  # vera has another, which is not hers to read
