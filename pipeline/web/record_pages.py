@@ -57,7 +57,8 @@ def record_page(request: Request, anomaly_id: str, choice: Annotated[Paged, Quer
         following=following,
         has_alike=has_alike,
         n_alike=n_alike,
-        n_versions=_n_versions(request, row),
+        n_versions=(n_versions := _n_versions(request, row)),
+        has_versions=max(n_versions, row.model_version, here.ledger.serving_version(row.dataset) or 1) > 1,
         query=query_of(filters, after=choice.after),
         cleared=next((one for one in reversed(row.verdicts) if one.number in row.holding), None),
     )

@@ -260,6 +260,22 @@ def test_what_versions_say_has_a_place_for_as_many_as_there_are(
     assert page.browser.execute_script(below) - before == pytest.approx(0, abs=24)  # less than a row
 
 
+def test_a_name_breaks_only_where_there_is_no_room_beside_it(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """Columns of the record, four abreast: the value needs what it needs."""
+    names = ["VendorID", "improvement_surcharge", "congestion_surcharge", "store_and_fwd_flag"]
+    given = row("taxi", "2026-01-31", record={**dict.fromkeys(names, 0), "n" * 60: "v" * 900})
+    put(here.ledger, [given])
+    page = Page(open_browser(1280, 900), address)
+    page.go(f"/record/{given['anomaly_id']}")
+    heights = {one.text: one.size["height"] for one in page.all(".cells dt")}
+    assert {heights[name] for name in names[:4]} == {heights["VendorID"]}
+    assert page.browser.execute_script(
+        "return [...document.querySelectorAll('.cells div, .cells dt')].every(one => one.scrollWidth <= one.clientWidth)"
+    )
+
+
 SPARE = """
 return [...document.querySelectorAll(".part")].map(place => {
   const last = place.lastElementChild.getBoundingClientRect();
@@ -275,6 +291,9 @@ def test_room_that_was_kept_and_not_needed_is_given_back_out_of_sight(
     page = Page(open_browser(1280, 500), address)
     page.go(f"/record/{row('key-0')['anomaly_id']}?state=any")
     assert max(page.browser.execute_script(SPARE)) > 100
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert max(page.browser.execute_script(SPARE)) < 24  # on paper nothing comes later
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     for part in page.all(".part"):
         page.browser.execute_script("arguments[0].scrollIntoView({block: 'start'})", part)
         page.until(lambda part=part: not part.find_elements("css selector", "p.lead:only-child > a"))

@@ -254,6 +254,19 @@ def test_a_dataset_or_a_filter_that_there_is_not_is_refused(
     assert (mistyped.status_code, "is not one of dataset" in mistyped.text) == (422, True)
 
 
+def test_versions_are_compared_where_there_are_two(here: Installation, browser: TestClient) -> None:
+    """Of one there is nothing to say that the head of the page does not."""
+    of_first, of_third = row("first", model_version=1), row("third", model_version=3)
+    put(here.ledger, [of_first, of_third])
+    pages = [browser.get(f"/record/{one['anomaly_id']}").text for one in (of_first, of_third)]
+    assert ["By model version" in page for page in pages] == [False, True]
+    trained = here.settings.home / "trainings" / "payments"
+    trained.mkdir(parents=True)
+    for key in ("a", "b"):
+        (trained / f"{key}.html").touch()
+    assert "By model version" in browser.get(f"/record/{of_first['anomaly_id']}").text
+
+
 def test_a_page_that_takes_nothing_says_so(browser: TestClient, ids: list[str]) -> None:
     refused = browser.get("/disagreements/payments", params={"version": 2})
     assert (refused.status_code, "means nothing here" in refused.text) == (422, True)
