@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,18 @@ NO_DATASETS = (
 )
 SHOWN = 30
 MOST_SHOWN = 1_000  # characters of a record that was set aside
+OUTCOMES = ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
 STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
 
 
 def print_receipt(receipt: Receipt) -> None:
     """Print one step's outcome in a line, and what went wrong, if anything, a line each."""
-    counts = [
-        f"{len(receipt.with_outcome(outcome))} {outcome}"
-        for outcome in ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
-        if receipt.with_outcome(outcome)
-    ]
+    outcomes: Counter[str] = Counter(batch.outcome for batch in receipt.batches)
+    counts = [f"{outcomes[one]} {one}" for one in OUTCOMES if outcomes[one]]
+    if set(outcomes) == {receipt.outcome}:  # which is said before them
+        n = outcomes.total()
+        counts = [f"{n} batch{'es' * (n != 1)}"]
     n_flagged = sum(batch.n_flagged or 0 for batch in receipt.with_outcome("scored"))
     counts += [f"{n_flagged:,} records flagged"] if receipt.with_outcome("scored") else []
     version = f"model version {receipt.model_version}" if receipt.model_version is not None else ""
@@ -165,9 +167,9 @@ def print_set_aside(found: dict[str, Any]) -> None:
     Of a refused batch nothing was published: its records are where they landed.
     """
     out = console()
-    out.print(
-        f"[bold]{found['batch_id']}[/bold] {found['status']}: {found['n_set_aside']:,} of {found['n_read']:,} records set aside"
-    )
+    aside = f"{found['n_set_aside']:,} of {found['n_read']:,} records set aside"
+    said = aside if found["n_read"] else "no record was read"
+    out.print(f"[bold]{found['batch_id']}[/bold] {found['status']}: {said}")
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
     for reason, n in sorted(found["set_aside"].items(), key=lambda item: -item[1]):

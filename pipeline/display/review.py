@@ -37,6 +37,10 @@ OTHERS = {
 }
 OPTIONS = {"driver": "--driver", "model_version": "--model-version", "reviewer": "--reviewer"}
 MOST_NAMED = 5  # other choices of a filter that lets nothing through
+SHARE = (
+    "the last share in brackets: how much of what makes the record odd would go if the column had its expected value; "
+    "likely: how probable the model held an expected category"
+)
 LEGEND = (
     "explains: how much of what makes the record odd would go if the column had its expected value",
     "adds: nats that its own value adds to the score: how surprising it is given the others",
@@ -77,6 +81,8 @@ def print_queue(
         for row in found:
             table.add_row(*_listed(row))
         out.print(table)
+    if any(row.reasons for row in found):
+        out.print(f"[dim]{SHARE}[/dim]")
     if counted is not None and (told := _counted(counted, state)):
         console().print(told)
     if has_more:

@@ -58,10 +58,9 @@ def amount(dataset: Dataset, window: Window) -> str:
     """
     n_held = round(window.n_records * dataset.promote.holdout)
     n_learned = min(window.n_records - n_held, dataset.train.max_records)
-    days = (
-        f"{len(window.batches)} batches of the newest {dataset.train.window_days:g} days (train.window_days)"
-    )
-    said = f"training on about {n_learned:,} of {window.n_records:,} records in {days}"
+    n, days = len(window.batches), f"the newest {dataset.train.window_days:g} days (train.window_days)"
+    reach = "batch that reaches" if n == 1 else "batches that reach"
+    said = f"training on about {n_learned:,} of {window.n_records:,} records in {n} {reach} into {days}"
     return f"{said}; about {n_held:,} are kept for comparing versions" if n_held else said
 
 

@@ -16,7 +16,7 @@ from pipeline.config.gates import Gates
 from pipeline.display import models, nightly
 from pipeline.evaluation import decide
 from pipeline.report.glance import Glance
-from pipeline.steps.receipts import Receipt
+from pipeline.steps.receipts import BatchReceipt, Receipt
 
 from .evidence_data import evidence_of
 
@@ -157,6 +157,33 @@ def test_a_version_is_a_line(width: int, terminal: Callable[..., list[str]]) -> 
     assert lines[4].startswith("finds: the share of anomalies injected")
     assert "Lines of two nights are of different records" in " ".join(lines[4:])
     assert max(map(len, lines)) <= width
+
+
+def test_a_step_says_once_what_became_of_its_batches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said "unchanged: 60 unchanged": that is one word too many."""
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=120, highlight=False))
+    same = tuple(BatchReceipt(f"b{i}", "unchanged") for i in range(60))
+    refused = BatchReceipt("b60", "refused")
+    nightly.print_receipt(Receipt("validate", "taxi", "unchanged", same))
+    nightly.print_receipt(Receipt("validate", "taxi", "refused", (refused,)))
+    nightly.print_receipt(Receipt("validate", "taxi", "refused", (*same, refused)))
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("validate")] == [
+        "validate taxi: unchanged: 60 batches",
+        "validate taxi: refused: 1 batch",
+        "validate taxi: refused: 1 refused, 60 unchanged",
+    ]
+
+
+def test_a_delivery_without_records_is_not_counted_in_records(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=120, highlight=False))
+    nothing = dict.fromkeys(("n_read", "n_accepted", "n_set_aside"), 0)
+    nightly.print_set_aside(batch("b", records=[], report="p", **nothing))
+    assert capsys.readouterr().out.startswith("b refused: no record was read\n")
 
 
 def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline import display
 from pipeline.cli import app
 from pipeline.config.settings import Settings
 from pipeline.display import beside
+from pipeline.display.review import print_queue
 from pipeline.errors import ConfigError, NotReady
 from pipeline.installation import Installation
 from pipeline.review import (
@@ -25,9 +27,9 @@ from pipeline.review import (
     suppression,
     versions,
 )
-from pipeline.review.queued import ODDNESSES
+from pipeline.review.queued import ODDNESSES, Reason
 
-from .review_data import DATASET, put, reason, row, score
+from .review_data import DATASET, WHOLE, put, reason, row, score
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,17 @@ def test_a_shell_lists_by_how_records_are_odd(shell: Callable[..., Any]) -> None
     text = CliRunner().invoke(app, ["review", "list", "--oddness", "missing"]).stdout
     assert "1 flagged record without a verdict" in text
     assert CliRunner().invoke(app, ["review", "list", "--oddness", "odd"]).exit_code == 2
+
+
+def test_the_shares_of_reasons_are_explained_once_below_the_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two are behind "(expected DE, 93% likely, 16%)"."""
+    odd = replace(WHOLE, reasons=(Reason("country", "FR", "DE (93%)", None, None, 0.16),))
+    print_queue([odd, odd], "open", None, has_more=False)
+    assert capsys.readouterr().out.count("the last share in brackets: how much of what makes") == 1
+    print_queue([replace(WHOLE, kind="sampled")], "open", None, has_more=False)
+    assert "the last share" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.004, False), (0.2, True), (None, False)])
