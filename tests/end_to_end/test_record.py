@@ -66,9 +66,10 @@ def test_each_part_of_a_record_comes_by_itself_and_is_a_page_too(
     }.items():
         address = f"/record/{of_kind(here, kind).anomaly_id}"
         page = browser.get(address).text
-        assert re.findall(r'data-part="(.+?)\?part=true"', page) == [f"{address}/{name}" for name in names]
+        shown = [name for name in names if name != "versions"]  # there is one: nothing to compare
+        assert re.findall(r'data-part="(.+?)\?part=true"', page) == [f"{address}/{name}" for name in shown]
         for name in names:
-            assert f'<a href="{address}/{name}">' in page
+            assert (f'<a href="{address}/{name}">' in page) == (name in shown)
             alone, part = (
                 browser.get(f"{address}/{name}", params={"part": is_part}) for is_part in (False, True)
             )
