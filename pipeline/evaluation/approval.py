@@ -41,6 +41,7 @@ def evidence(
         if "challenger" in challenger.aliases
         else "It is **not the challenger**: it was refused or rejected, or a newer version that passed has taken that place.",
         *_elsewhere(challenger.tags),
+        *(f"Its training said: {_plain(doubt)}." for doubt in challenger.doubts),
         _decision(challenger),
         *(_measured(said) if said else ()),
         "\n".join(_table(("Made of", *_names(challenger, champion)), _made(challenger, champion, said))),

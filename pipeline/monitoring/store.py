@@ -153,6 +153,12 @@ def newest(ledger: Ledger, dataset: str, n: int = 1, *, strays: bool = True) -> 
     return _read(ledger, wanted, n)
 
 
+def measured(ledger: Ledger, dataset: str, batch_ids: Sequence[str]) -> list[Watched]:
+    """Return these batches, oldest first; those that were never measured are left out."""
+    wanted = (measures.c.dataset == dataset) & measures.c.batch_id.in_(batch_ids)
+    return _read(ledger, wanted, len(batch_ids))
+
+
 def _read(ledger: Ledger, condition: sa.ColumnElement[bool], most: int) -> list[Watched]:
     newest_first = (measures.c.day.desc(), measures.c.batch_id.desc())
     query = sa.select(measures).where(condition).order_by(*newest_first).limit(most)

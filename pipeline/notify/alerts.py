@@ -106,6 +106,14 @@ def tell_deaf(
     digest.send(text, digest.channels(here, dataset), say)
 
 
+def tell_learned_alarm(
+    here: Installation, dataset: Dataset, version: int, doubt: str, say: Callable[[str], None]
+) -> None:
+    """Report a version that learned a batch under an alarm: it may take the same fault for normal."""
+    text = f"{dataset.name}: version {version} is trained, but\n  warning: {doubt}"
+    digest.send(text, digest.channels(here, dataset), say)
+
+
 def words(dataset: Dataset, batch_id: str, findings: Sequence[Finding], address: str) -> str:
     """Return a message: the counts in its first line, then each finding with its next step."""
     shown = gathered(findings, dataset)

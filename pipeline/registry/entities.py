@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-DOUBTS = "doubts"  # tag of a run and a version: what the fit said against the model
+DOUBTS = "doubts"  # tag of a run and a version: what the training said against the model, a line each
 EVALUATION = "evaluation.json"  # artifact of a run: what its version was judged by
 NEWEST_BATCH = "newest_batch.html"  # artifact of a run: the page of the newest batch that its version scored
 
@@ -88,9 +88,14 @@ class ModelVersion:
     metrics: Mapping[str, float]
 
     @property
-    def doubts(self) -> str:
-        """What its fit said against it; empty where it said nothing."""
-        return self.tags.get(DOUBTS, "")
+    def doubts(self) -> tuple[str, ...]:
+        """What its training said against it, a sentence each."""
+        return tuple(self.tags.get(DOUBTS, "").splitlines())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The same for a receipt, wherever the version is trained, judged or shown."""
+        return tuple(f"trained, but {doubt}" for doubt in self.doubts)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def write(
     dataset: Dataset,
     window: Window,
     trained: Detector,
-    calibrating: pa.Table,
+    newest: Sequence[tuple[str, ColumnDrift]],
+    doubts: Sequence[str],
     metrics: Mapping[str, float],
     curves: Sequence[tuple[int, Mapping[str, float]]],
     pictures: Mapping[str, Path],
@@ -52,7 +53,8 @@ def write(
     """Write a training's page.
 
     Args:
-        calibrating: the newest records of the window.
+        newest: what newest_days returned.
+        doubts: what speaks against the version, a sentence each.
         curves: (step, values) of what was trained in this process; empty if both fits had ended earlier.
         pictures: PNG by title, embedded in the page with its like for dark pages.
 
@@ -61,9 +63,7 @@ def write(
     """
     from pipeline.detection.plots import in_the_dark  # loads matplotlib, which only a training needs
 
-    recipe, reference = trained.vae.recipe, trained.reference
-    newest = column_drift(reference, trained.features, calibrating) if reference is not None else {}
-    ordered = sorted(newest.items(), key=lambda item: (-item[1].divergence, item[0]))
+    recipe = trained.vae.recipe
     html = sheet.render(
         "training.html",
         dataset=dataset,
@@ -72,9 +72,9 @@ def write(
         window=window,
         contract=contract_hash(dataset),
         metrics=metrics,
-        doubts=[*trained.doubts, *doubts_of(metrics, ordered)],
-        columns=ordered,
-        drawn=[(name, plots.column(name, drift)) for name, drift in ordered[:DRAWN]],
+        doubts=doubts,
+        columns=newest,
+        drawn=[(name, plots.column(name, drift)) for name, drift in newest[:DRAWN]],
         loss=plots.curve([(float(step), terms["loss"]) for step, terms in curves], "loss by step, nats"),
         pictures={title: (_inline(path), _inline(in_the_dark(path))) for title, path in pictures.items()},
         trimmed=recipe.trim,
@@ -83,6 +83,14 @@ def write(
         about=trained.about,
     )
     return sheet.write(path, html)
+
+
+def newest_days(trained: Detector, calibrating: pa.Table) -> list[tuple[str, ColumnDrift]]:
+    """Return how the newest records differ from the whole window, by column, the farthest first."""
+    if trained.reference is None:
+        return []
+    found = column_drift(trained.reference, trained.features, calibrating)
+    return sorted(found.items(), key=lambda item: (-item[1].divergence, item[0]))
 
 
 def doubts_of(metrics: Mapping[str, float], newest: Sequence[tuple[str, ColumnDrift]]) -> list[str]:

@@ -157,12 +157,13 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
     by hand is promoted where nobody is to be asked.
     """
     name = dataset.name
-    page = ""
+    page, said = "", tuple[str, ...]()
     waits = here.ledger.serving_version(name) is None and here.ledger.trained_at(name) is not None
     if learning.is_due(here, dataset):
         trained = train(here, name, say=say)
         yield replace(trained, next="")
         waits, page = waits or trained.outcome != "skipped", trained.page
+        said = trained.notes
     else:
         yield Receipt("train", name, "unchanged", reason=learning.not_due(here, dataset))
     if waits or dataset.promote.shadow_days or _passed_by_hand(here, dataset):
@@ -171,7 +172,9 @@ def _learn(here: Installation, dataset: Dataset, say: Say) -> Iterator[Receipt]:
         promotes = passed and dataset.promote.mode == "automatic"
         if judged.outcome != "unchanged":
             is_told, is_done = judged.page == page, promotes or judged.alias == "champion"
-            yield replace(judged, page="" if is_told else judged.page, next="" if is_done else judged.next)
+            notes = tuple(note for note in judged.notes if note not in said)
+            next_step, page = "" if is_done else judged.next, "" if is_told else judged.page
+            yield replace(judged, notes=notes, page=page, next=next_step)
         if promotes:
             yield promote(here, name, judged.model_version, by="vaewatch", reason="automatic", say=say)
 

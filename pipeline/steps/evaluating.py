@@ -65,7 +65,7 @@ def evaluate(
         model_version=chosen.version,
         alias=seat.alias,
         reason=tags["decision_reason"],
-        notes=(*json.loads(tags["decision_notes"]), *filter(None, [seat.words])),
+        notes=(*json.loads(tags["decision_notes"]), *filter(None, [seat.words]), *chosen.notes),
         page=str(path_of(here, dataset, chosen) or ""),
         next=_next(dataset, chosen, seat.alias, serves=champion is not None, is_for_people=is_for_people),
         against=int(tags["evaluated_against"]) if tags["evaluated_against"] else None,
@@ -136,7 +136,8 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     events = here.registry.history(dataset.name)
     for version in here.registry.versions(dataset.name):
         trained = {"what": "trained", "at": version.created_at.isoformat(timespec="milliseconds")}
-        found = [trained | {"by": "vaewatch", "reason": f"batches {version.tags.get('window', '')}"}]
+        reason = "; but ".join([f"batches {version.tags.get('window', '')}", *version.doubts])
+        found = [trained | {"by": "vaewatch", "reason": reason}]
         if "evaluated_at" in version.tags:
             tags = version.tags
             found.append({

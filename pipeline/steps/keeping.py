@@ -180,7 +180,7 @@ def version(here: Installation, dataset_name: str, number: int) -> dict[str, Any
         "dataset": dataset_name,
         "made_of": {name: text for name, text, _ in made_of(found, None)},
         "page": str(page) if page else "",
-        "notes": json.loads(found.tags.get("decision_notes", "[]")),
+        "notes": [*json.loads(found.tags.get("decision_notes", "[]")), *found.notes],
         "evaluated_at": found.tags.get("evaluated_at", ""),
         "became": {what: told for what, told in became.items() if told["by"]},
         "evaluation": here.registry.evaluation(found) if row["decision"] else None,

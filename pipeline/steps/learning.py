@@ -87,7 +87,7 @@ def train(
         model_version=version.version,
         alias=", ".join(version.aliases),
         reason="the same records, verdicts, settings and code made this version already" if known else "",
-        notes=(f"trained, but {version.doubts}",) if version.doubts else (),
+        notes=version.notes,
         page=str(page or ""),
         next="" if known else f"have it judged: vaewatch evaluate {dataset.name}",
         metrics=dict(version.metrics),
@@ -136,16 +136,24 @@ def _trained(
     on_progress: Callable[[Progress], None] | None,
 ) -> ModelVersion:
     """Train, put the training's page beside the others, and register."""
+    from pipeline.notify import alerts
     from pipeline.report import sheet
-    from pipeline.training import experiment, training_set
+    from pipeline.training import alarmed, experiment, training_set
 
     say(training_set.amount(dataset, window))
+    found = alarmed.of(here.ledger, dataset.name, window)
+    doubts = [alarmed.words(dataset, found, len(window.batches))] if found else []
     tables, shown = here.tables(dataset), follow(dataset, say, on_progress)
     with here.scratch(dataset, "train") as scratch:
-        run = experiment.train(dataset, window, tables, key, scratch, checkpoints, here.settings.cores, shown)
+        run = experiment.train(
+            dataset, window, tables, key, scratch, checkpoints, here.settings.cores, shown, doubts
+        )
         if run.report is not None:
             sheet.write(here.training_page(dataset, key), run.report.read_text(encoding="utf-8"))
-        return here.registry.register(run)
+        version = here.registry.register(run)
+    if alarmed.since(found, here.ledger.trained_at(dataset.name)):
+        alerts.tell_learned_alarm(here, dataset, version.version, doubts[0], say)
+    return version
 
 
 def follow(

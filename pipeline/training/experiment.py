@@ -35,7 +35,9 @@ from pipeline.training.provenance import note
 from vae_core import Progress
 
 MOST_COMPARED = 10_000  # records on which the two fits are compared
-LONGEST_DOUBTS = 2_000  # characters; MLflow refuses a version's tag of more than 5,000
+LONGEST_DOUBT = (
+    600  # characters; there are seven at most, and MLflow refuses a version's tag of more than 5,000
+)
 OURS = Path(__file__).parents[1]
 # of the package `pipeline`, the modules by which a training on the same records could end otherwise
 OF_THE_MODEL = (
@@ -62,11 +64,13 @@ def train(
     checkpoints: Path,
     threads: int,
     on_progress: Callable[[Progress], None] | None,
+    doubts: Sequence[str] = (),
 ) -> TrainingRun:
     """Train a detector into `scratch` and describe it.
 
     Args:
         checkpoints: folder where progress is kept, so that a killed training can resume.
+        doubts: what is known against the records before they are read, a sentence each.
 
     Raises:
         NotReady: too few records to calibrate on.
@@ -81,8 +85,18 @@ def train(
     trained.save(scratch / "detector")
     metrics["threshold"] = trained.threshold(dataset.flag).value
     metrics["training_seconds"] = time.monotonic() - started
+    newest = training_page.newest_days(trained, calibrating)
+    doubts = (*doubts, *trained.doubts, *training_page.doubts_of(metrics, newest))
     page = training_page.write(
-        scratch / training_page.FILE, dataset, window, trained, calibrating, metrics, fitted.curves, plotted
+        scratch / training_page.FILE,
+        dataset,
+        window,
+        trained,
+        newest,
+        doubts,
+        metrics,
+        fitted.curves,
+        plotted,
     )
     return TrainingRun(
         dataset=dataset.name,
@@ -93,7 +107,7 @@ def train(
         metrics=metrics,
         curves=fitted.curves,
         inputs=_inputs(dataset, window, tables, {"training": learned, "calibration": calibrating}),
-        tags=_tags(dataset, window, trained.doubts),
+        tags=_tags(dataset, window, doubts),
         plots=plotted,
         report=page,
         note=note(
@@ -167,7 +181,7 @@ def _inputs(
 
 
 def _tags(dataset: Dataset, window: Window, doubts: Sequence[str]) -> dict[str, str]:
-    told = {DOUBTS: shorten("; ".join(doubts), LONGEST_DOUBTS)} if doubts else {}
+    told = {DOUBTS: "\n".join(shorten(doubt, LONGEST_DOUBT) for doubt in doubts)} if doubts else {}
     return {
         **told,
         "contract_hash": contract_hash(dataset),
