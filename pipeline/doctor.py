@@ -112,6 +112,7 @@ def _compute(here: Installation) -> str:
 def _dataset(here: Installation, dataset: Dataset) -> str:
     from pipeline.detection.recipe import recipe_of
     from pipeline.incoming.batches import landed, no_delivery_yet
+    from pipeline.records.window import order
 
     recipe_of(dataset)  # loading needs no torch; unchecked, a bad recipe would fail only at night
     if waits := no_delivery_yet(dataset, here.ledger):
@@ -119,7 +120,10 @@ def _dataset(here: Installation, dataset: Dataset) -> str:
     if why := _unfit_champion(here, dataset):
         raise ModelUnusable(why)
     found = landed(dataset, here.ledger)
-    newest = f", newest {found[-1].batch_id}" if found else ""
+    known = here.ledger.current(dataset.name)
+    checked = [known[batch.batch_id] for batch in found if batch.batch_id in known]
+    last = max(checked, key=order) if checked else found[-1] if found else None
+    newest = f", newest {last.batch_id}" if last else ""
     return f"{len(found)} batches in {dataset.incoming_path}{newest}"
 
 

@@ -38,7 +38,7 @@ def init(
     """
     import shutil
 
-    from pipeline.errors import ConfigError
+    from pipeline.errors import ConfigError, StorageFailed
     from pipeline.incoming.batches import unsettled
     from pipeline.inference import default_name, propose
     from pipeline.installation import Installation
@@ -63,7 +63,11 @@ def init(
     typer.echo(f"wrote {target} from {proposal.looked_at.words}")
     for warning in proposal.warnings:
         typer.echo(f"  look at {warning}")
-    left = unsettled(here.dataset(dataset))
+    try:
+        left = unsettled(here.dataset(dataset))
+    except StorageFailed as fault:  # the file is written: what else there is to say must not fail
+        left = None
+        typer.echo(f"  look at the folder: {fault}")
     settling = f" (in {left.settled_in} s: {left.files} may still be written until then)" if left else ""
     return say(f"next: read it, then `vaewatch run {dataset}`{settling}")
 

@@ -12,18 +12,22 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, StorageFailed, UnreadableFile
 from pipeline.incoming import guard
-from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger import BatchState, Ledger
 
 BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
 UNFINISHED = (".tmp", ".part", ".partial", ".inprogress", ".crc", ".filepart")
 UNDATED = "undated"
+MOST_ALIKE = 0.9  # share of names of one form, from which on another form is remarkable
 DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(?:-?(0[1-9]|1[0-2])(?:-?(0[1-9]|[12]\d|3[01]))?)?(?!\d)")
 
 
@@ -184,6 +188,8 @@ def _listed(dataset: Dataset) -> Iterable[tuple[LandedFile, str]]:
 
 
 def _cannot_list(fault: OSError) -> None:
+    if isinstance(fault, FileNotFoundError):
+        return  # removed since the folder above was listed: the next look sees it
     raise StorageFailed(f"cannot list {fault.filename}: {fault.strerror}") from fault
 
 
@@ -213,6 +219,47 @@ def _split(dataset: Dataset, batch: LandedBatch, ledger: Ledger) -> list[LandedB
         undated = _plain(f"{batch.batch_id}_{UNDATED}")
         cut.append(LandedBatch(undated, batch.files, batch.delivery, "", inside))
     return cut
+
+
+def unlike_the_others(batch_ids: Sequence[str]) -> dict[str, str]:
+    """Say of each batch whose name has another form than nearly all have that it has; digits are alike.
+
+    Nothing is said where fewer than ten names are known, or no form is that of nearly all.
+    """
+    forms = {batch_id: _form(batch_id) for batch_id in batch_ids}
+    counted = Counter(forms.values()).most_common(1)
+    if not counted or counted[0][1] < max(MOST_ALIKE * len(forms), 9):
+        return {}
+    usual = counted[0][0]
+    like = max(batch_id for batch_id, form in forms.items() if form == usual)
+    odd = [batch_id for batch_id, form in forms.items() if form != usual]
+    return {one: f"{one} is not named like the other batches, such as {like}: is it one?" for one in odd}
+
+
+def _form(batch_id: str) -> str:
+    return re.sub(r"\d+", "0", batch_id)
+
+
+def named_day(batch_id: str, *, whole: bool = True) -> date | None:
+    """Return the first date in a batch's name, or None.
+
+    whole: pass over a year or a month; else it stands for its first day.
+    """
+    for found in DATE.finditer(batch_id):
+        with suppress(ValueError):  # the 31st of a month without one
+            if found[3] or not whole:
+                return date(*(int(part or 1) for part in found.groups()))
+    return None
+
+
+def gone(dataset: Dataset, states: Iterable[BatchState]) -> list[BatchState]:
+    """Return accepted batches whose files are no longer in the folder.
+
+    Raises:
+        StorageFailed: the folder cannot be listed.
+    """
+    there = {file.relative for file, _ in _listed(dataset)}
+    return [one for one in states if one.status != "refused" and there.isdisjoint(one.files)]
 
 
 def is_undated(batch_id: str) -> bool:

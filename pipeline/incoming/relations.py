@@ -35,6 +35,7 @@ class Tally:
         newest: time of the newest accepted record; one dated in the future only where all are.
         n_ahead: accepted records that are dated in the future.
         latest: time of the newest accepted record, those dated in the future included.
+        middle: time that about half of the accepted records lie before.
     """
 
     n_read: int
@@ -43,6 +44,7 @@ class Tally:
     newest: datetime | None
     n_ahead: int = 0
     latest: datetime | None = None
+    middle: datetime | None = None
 
 
 def lay(
@@ -136,10 +138,11 @@ def _where(dataset: Dataset, batch: LandedBatch) -> str:
 def _tally(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> Tally:
     time = f"epoch_us(CAST({sql.name(dataset.time)} AS TIMESTAMP))" if dataset.time else "NULL::BIGINT"
     last = (datetime.now(UTC) + AHEAD - EPOCH) // timedelta(microseconds=1)
-    n_read, n_aside, newest, n_ahead, latest = _one(
+    n_read, n_aside, newest, n_ahead, latest, middle = _one(
         connection,
         f"""SELECT count(*), count(*) FILTER (vaewatch_set_aside), max(happened) FILTER (accepted AND happened <= {last}),
-            count(*) FILTER (accepted AND happened > {last}), max(happened) FILTER (accepted)
+            count(*) FILTER (accepted AND happened > {last}), max(happened) FILTER (accepted),
+            approx_quantile(happened, 0.5) FILTER (accepted)
             FROM (SELECT vaewatch_set_aside, NOT vaewatch_set_aside AS accepted, {time} AS happened FROM batch)""",
     )
     newest = latest if newest is None else newest
@@ -147,7 +150,9 @@ def _tally(connection: duckdb.DuckDBPyConnection, dataset: Dataset) -> Tally:
         "SELECT unnest(vaewatch_reasons) AS reason, count(*) FROM marks GROUP BY 1 ORDER BY 1"
     )
     counts = dict(reasons.fetchall())
-    return Tally(n_read, n_read - n_aside, counts, _as_time(newest), n_ahead, _as_time(latest))
+    return Tally(
+        n_read, n_read - n_aside, counts, _as_time(newest), n_ahead, _as_time(latest), _as_time(middle)
+    )
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

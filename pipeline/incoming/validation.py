@@ -17,9 +17,10 @@ from pipeline import sql
 from pipeline.config.contracts import RowRule, batch_rules, fit_schema, kept_columns, row_rules
 from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed
-from pipeline.incoming import guard, relations
+from pipeline.incoming import guard, misplaced, relations
 from pipeline.incoming.batches import LandedBatch
 from pipeline.incoming.relations import DATABASE, Tally
+from pipeline.storage.ledger import BatchState
 from pipeline.storage.tables import Tables
 
 SLICE = 16_384  # rows that go to the table's writer together; some sixteen slices wait there
@@ -33,7 +34,8 @@ class Checked:
         refusal: why the whole batch was refused; "" where it was accepted.
         set_aside: records per reason, e.g. {"out_of_range:amount": 3}; a record may have several reasons.
         notes: what was accepted but is worth knowing (widened types, new columns, dates in the future).
-        ahead: the note about dates in the future, which needs attention at once; "" for none.
+        urgent: those of the notes that need attention at once: dates in the future, a delivery that looks
+            like another's.
         newest_record_at: of the accepted records; one dated in the future only where all are.
     """
 
@@ -43,7 +45,7 @@ class Checked:
     refusal: str = ""
     set_aside: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    ahead: str = ""
+    urgent: tuple[str, ...] = ()
     newest_record_at: datetime | None = None
 
 
@@ -70,6 +72,7 @@ def validate(
     batch: LandedBatch,
     reports: Sequence[guard.FileReport],
     tables: Tables,
+    others: Sequence[BatchState],
     *,
     scratch: Path,
     page: Path,
@@ -79,6 +82,7 @@ def validate(
 
     Args:
         reports: what `examine` found, one per file.
+        others: the dataset's other batches as the ledger has them.
         scratch: a folder of our own, removed on return.
         page: folder for the Checkpoint result and its Data Docs page.
 
@@ -106,15 +110,16 @@ def validate(
             raise CheckCrashed(
                 f"batch {batch.batch_id}: {n_read} records were counted in its files and {tally.n_read} read"
             )
-        ahead = _ahead(tally, dataset)
-        notes += (ahead,) if ahead else ()
+        beside = misplaced.notes(dataset, batch, tally, others, tables, scratch=scratch, threads=threads)
+        urgent = tuple(filter(None, [_ahead(tally, dataset), *beside]))
+        notes += urgent
         refusal = _check(dataset, batch, rules, tally, notes, scratch, page, threads)
         if not refusal:
             _publish(dataset, batch, tally, fingerprint, tables, scratch, threads)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     n_accepted = 0 if refusal else tally.n_accepted
-    return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, ahead, tally.newest)
+    return Checked(fingerprint, n_read, n_accepted, refusal, tally.reasons, notes, urgent, tally.newest)
 
 
 def report_refusal(

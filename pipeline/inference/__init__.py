@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from pipeline.config.contracts import contract_type, fits, reserved, typed
 from pipeline.config.dataset import NAME
 from pipeline.errors import ConfigError, UnreadableFile
 from pipeline.incoming import guard
-from pipeline.incoming.batches import path_shape
+from pipeline.incoming.batches import path_shape, unlike_the_others
 from pipeline.inference.guesses import FILE, guess
 from pipeline.inference.shapes import files_a_day, parquet_files, shape_of
 from pipeline.inference.writing import Sample, written
@@ -70,14 +70,14 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     paths = parquet_files(folder)
     relative = [str(path.relative_to(folder)) for path in paths]
     shape = shape_of(relative)
+    read = {
+        path: found["batch_id"] for path in relative if (found := path_shape(shape.files).fullmatch(path))
+    }
+    paths = [path for path, name_of in zip(paths, relative, strict=True) if name_of in read]
     chosen = [paths[round(i * (len(paths) - 1) / (MOST_FILES - 1))] for i in range(MOST_FILES)]
     sample, schemas, warnings, n_records = _readable(list(dict.fromkeys(chosen)))
-    unmatched = [path for path in relative if not path_shape(shape.files).fullmatch(path)]
-    if unmatched:
-        do, named = (
-            ("1 file does", ":") if len(unmatched) == 1 else (f"{len(unmatched)} files do", ", such as")
-        )
-        warnings.append(f"{do} not match {shape.files} and will never be read{named} {unmatched[0]}")
+    warnings += _never_read(folder, shape.files, [path for path in relative if path not in read])
+    warnings += unlike_the_others(list(read.values())).values()
     types = _types(schemas)
     _check_names(folder, types)
     with sql.database(scratch, threads=threads) as connection:
@@ -87,9 +87,25 @@ def propose(folder: Path, name: str, *, relative_to: Path, threads: int, scratch
     if not guesses.levels and not any(g.role in {"numeric", "categorical"} for g in guesses.columns):
         raise ConfigError(f"{folder}: no column can be modelled (all are identifiers, text or constant)")
     looked_at = Sample(len(paths), len(sample), n_records)
-    a_day = files_a_day(shape.files, relative)
+    a_day = files_a_day(shape.files, list(read))
     text = written(name, _path(folder, relative_to), shape, guesses, looked_at, a_day)
     return Proposal(text, tuple(warnings), looked_at)
+
+
+def _never_read(folder: Path, files: str, unmatched: Sequence[str]) -> Iterator[str]:
+    """Say which files do not match the pattern, and how another folder gets a dataset of its own."""
+    if not unmatched:
+        return
+    do, named = ("1 file does", ":") if len(unmatched) == 1 else (f"{len(unmatched)} files do", ", such as")
+    said = f"{do} not match {files} and will never be read{named} {unmatched[0]}"
+    mine = files.partition("/")[0]
+    others = sorted({path.partition("/")[0] for path in unmatched if "/" in path} - {mine})
+    if others and "{" not in mine:
+        more = f", and so on for {', '.join(others[1:3])}" if others[1:] else ""
+        said += (
+            f"; a folder of other records is a dataset of its own: vaewatch init {folder / others[0]}{more}"
+        )
+    yield said
 
 
 def _path(folder: Path, relative_to: Path) -> str:

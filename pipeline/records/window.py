@@ -17,7 +17,7 @@ from pipeline.config.contracts import AHEAD
 from pipeline.config.dataset import Dataset
 from pipeline.config.derived import BATCH, KEY
 from pipeline.errors import NotReady
-from pipeline.incoming.batches import DATE, is_undated
+from pipeline.incoming.batches import is_undated, named_day
 from pipeline.storage.ledger import BatchState
 
 DAY = "vaewatch day"  # column of learned or held-out records: a number for the day of each
@@ -141,6 +141,11 @@ def age(batch: BatchState) -> tuple[datetime, str]:
     return min(happened, read), batch.batch_id
 
 
+def order(batch: BatchState) -> tuple[bool, datetime, str]:
+    """Return what sorts batches for a reader: by age, those without a day of their own before all others."""
+    return not is_undated(batch.batch_id), *age(batch)
+
+
 def believed(batch: BatchState) -> datetime | None:
     """Return when a batch's newest record happened; None if unknown, or too far ahead of its reading."""
     happened = batch.newest_record_at
@@ -168,12 +173,8 @@ def is_learned(batch: BatchState, span: str, trained_at: datetime, known: Mappin
 
 
 def _named_day(batch_id: str) -> datetime | None:
-    named = DATE.search(batch_id) if is_undated(batch_id) else None  # it has no day but its delivery's
-    day = "-".join(part or "01" for part in named.groups()) if named else batch_id[:10]
-    try:
-        return datetime.fromisoformat(day).replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    day = named_day(batch_id, whole=not is_undated(batch_id))  # that one has no day but its delivery's
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) if day else None
 
 
 def day_of(dataset: Dataset, window: Window) -> str:

@@ -25,6 +25,7 @@ from pipeline.monitoring.judgement import FAR, times_expected
 from pipeline.monitoring.store import Watched
 from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
+from pipeline.records.window import order
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
 from pipeline.report.standing import evidence, recall, withdrawn
@@ -75,8 +76,8 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         NotReady: no such batch was ever validated.
     """
     if batch_id is None:
-        there = here.ledger.current(dataset.name)
-        batch_id = max(there, key=lambda name: (not is_undated(name), name), default=None)
+        newest = max(here.ledger.current(dataset.name).values(), key=order, default=None)
+        batch_id = newest.batch_id if newest else None
     state = here.ledger.newest(dataset.name, batch_id) if batch_id else None
     if state is None:
         known = meant(batch_id, here.ledger.current(dataset.name)) if batch_id else ""

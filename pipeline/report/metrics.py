@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.files import read_datasets
 from pipeline.errors import StorageFailed
-from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import SEVERITIES
 from pipeline.monitoring.store import Watched
+from pipeline.records.window import order
 from pipeline.report import sheet
 from pipeline.review import queue
 from pipeline.review.filters import Filters
@@ -102,7 +102,7 @@ class _Collector:
         if states:
             last = max(states, key=lambda state: state.validated_at)
             yield "vaewatch_last_delivery_timestamp_seconds", "", _seconds(last.validated_at)
-            newest = max(states, key=lambda state: (not is_undated(state.batch_id), state.batch_id))
+            newest = max(states, key=order)
             yield "vaewatch_last_delivery_refused", "", float(newest.status == "refused")
         scored = [state.scored_at for state in states if state.scored_at]
         yield "vaewatch_last_scored_timestamp_seconds", "", _seconds(max(scored, default=None))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import VaewatchError
-from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
-from pipeline.records.window import age
+from pipeline.records.window import order
 from pipeline.report import batch
 
 if TYPE_CHECKING:
@@ -101,4 +100,4 @@ def follow(
 def _scored_by(number: int, batches: Iterable[BatchState]) -> list[BatchState]:
     """Return the batches that a version scored, newest last."""
     mine = [b for b in batches if b.status == "scored" and b.model_version == number]
-    return sorted(mine, key=lambda b: (not is_undated(b.batch_id), age(b)))
+    return sorted(mine, key=order)

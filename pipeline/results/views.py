@@ -18,6 +18,7 @@ from pipeline.installation import Installation
 from pipeline.misread import meant
 from pipeline.records import verdicts
 from pipeline.records.looking_back import outdated
+from pipeline.records.window import age
 from pipeline.review.queued import Reason
 
 ORDER = [("severity", "descending"), ("anomaly_score", "descending"), ("anomaly_id", "descending")]
@@ -29,7 +30,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
     datasets = [here.dataset(dataset_name)] if dataset_name else list(here.datasets().values())
     found = []
     for dataset in datasets:
-        batches = list(here.ledger.current(dataset.name).values())
+        batches = sorted(here.ledger.current(dataset.name).values(), key=age)
         stale = outdated(batches)
         found.append({
             "dataset": dataset.name,
@@ -76,7 +77,7 @@ def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = N
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     """Return batches that were refused or have records set aside."""
-    batches = here.ledger.current(here.dataset(dataset_name).name).values()
+    batches = sorted(here.ledger.current(here.dataset(dataset_name).name).values(), key=age)
     return [
         {
             "batch_id": batch.batch_id,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.contracts import contract_hash
 from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady, UnreadableFile
+from pipeline.incoming import batches
 from pipeline.incoming.batches import LandedBatch, landed, unsettled
 from pipeline.installation import Installation
 from pipeline.steps.keys import RANGE, Say, check_key, guarded, matches, say_batch, width_of
@@ -79,13 +80,18 @@ def validate(
     current = here.ledger.current(dataset.name)
     if what := _to_check(chosen, current):
         say(what)
-    receipts = []
+    receipts, known = [], dict(current)
     inspected: dict[str, list[FileReport]] = {}
     width = width_of(batch.batch_id for batch in chosen)
     for batch in chosen:
         state, lines = current.get(batch.batch_id), list[str]()
         work = partial(_validate, say=lines.append)
-        receipts.append(guarded(batch.batch_id, work, here, dataset, batch, state, force, inspected))
+        others = [one for name, one in known.items() if name != batch.batch_id]
+        receipts.append(guarded(batch.batch_id, work, here, dataset, batch, state, others, force, inspected))
+        if receipts[-1].outcome == "accepted" and (
+            checked := here.ledger.newest(dataset.name, batch.batch_id)
+        ):
+            known[batch.batch_id] = checked
         if receipts[-1].outcome != "unchanged":
             say_batch(say, receipts[-1], width, lines)
         if receipts[-1].outcome == "refused":
@@ -93,6 +99,8 @@ def validate(
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
     left, notes = _left(dataset), _still_refused(dataset, receipts, current)
+    if key is None:
+        notes += _gone(dataset, chosen, current)
     return Receipt("validate", dataset.name, summary(receipts), tuple(receipts), reason=left, notes=notes)
 
 
@@ -128,6 +136,25 @@ def _still_refused(
     )
 
 
+def _gone(
+    dataset: Dataset, there: Sequence[LandedBatch], current: Mapping[str, BatchState]
+) -> tuple[str, ...]:
+    """Say which batches' files were taken away, but for those before all others: a folder may be cleared."""
+    from pipeline.records.window import age
+
+    kept = [age(current[batch.batch_id]) for batch in there if batch.batch_id in current]
+    if not kept:
+        return ()
+    gone = [one.batch_id for one in batches.gone(dataset, current.values()) if age(one) > min(kept)]
+    if not gone:
+        return ()
+    files = "the file of 1 batch is" if len(gone) == 1 else f"the files of {len(gone)} batches are"
+    return (
+        f"{files} gone from {dataset.incoming_path}: {', '.join(gone[:3])}{', …' if len(gone) > 3 else ''}; what they held stays "
+        "published and is learned; how to withdraw it: docs/reference/operations.md",
+    )
+
+
 def _left(dataset: Dataset) -> str:
     left = unsettled(dataset)
     return left.words if left else ""
@@ -138,6 +165,7 @@ def _validate(
     dataset: Dataset,
     batch: LandedBatch,
     state: BatchState | None,
+    others: Sequence[BatchState],
     force: bool,
     inspected: dict[str, list[FileReport]],
     say: Say,
@@ -161,14 +189,14 @@ def _validate(
     tables, threads = here.tables(dataset), here.settings.cores
     with here.scratch(dataset, f"validate-{batch.batch_id}") as scratch:
         found = validation.validate(
-            dataset, batch, reports, tables, scratch=scratch, page=page, threads=threads
+            dataset, batch, reports, tables, others, scratch=scratch, page=page, threads=threads
         )
     if found.set_aside and not found.refusal:
         aside = ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items())
         look = f"vaewatch quarantine show {dataset.name} {batch.batch_id}"
         say(f"set aside: {aside}, not scored; check that the rule is right: {look}")
-    if found.ahead and not found.refusal:
-        say(f"noted: {found.ahead}")
+    for note in () if found.refusal else found.urgent:
+        say(f"noted: {note}")
     checked = replace(
         fresh,
         status="refused" if found.refusal else "accepted",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError, StorageFailed
-from pipeline.incoming import guard
+from pipeline.incoming import batches, guard
 from pipeline.incoming.batches import BATCH_ID, LandedBatch, LandedFile, landed, path_shape, safe_id
 from pipeline.incoming.validation import count_records, examine
 from pipeline.storage.ledger import Ledger
@@ -202,6 +202,37 @@ def test_a_folder_that_may_not_be_listed_is_said(
     land("1/a.parquet").parent.chmod(0)
     with pytest.raises(StorageFailed, match="cannot list"):
         landed(make_dataset(incoming={"files": "{batch_id}/*.parquet"}), ledger)
+
+
+def test_a_folder_that_is_removed_while_it_is_listed_is_passed_over(
+    make_dataset: Callable[..., Dataset], land: Callable[..., Path]
+) -> None:
+    """Somebody's temporary folder, say."""
+    land("a.parquet")
+    passing = land("passing/b.parquet")
+    found = batches._listed(make_dataset(incoming={"files": "**/{batch_id}.parquet"}))
+    listed = iter(found)
+    assert next(listed)[1] == "a"
+    passing.unlink()
+    passing.parent.rmdir()
+    assert list(listed) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_id", "day", "first_day"),
+    [
+        ("2026-01-31", "2026-01-31", "2026-01-31"),
+        ("Retail-2026-01-31", "2026-01-31", "2026-01-31"),
+        ("e_20260131T05", "2026-01-31", "2026-01-31"),
+        ("2026-01", None, "2026-01-01"),
+        ("2026-02-31", None, None),
+        ("run-20261399", None, None),
+    ],
+)
+def test_a_name_may_say_a_day(batch_id: str, day: str | None, first_day: str | None) -> None:
+    """Wherever in it the date stands."""
+    whole, any_ = batches.named_day(batch_id), batches.named_day(batch_id, whole=False)
+    assert (whole and whole.isoformat(), any_ and any_.isoformat()) == (day, first_day)
 
 
 def test_two_deliveries_that_would_share_a_batch_id_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,33 @@ def test_files_that_the_pattern_leaves_out_are_counted_and_named(guess: Callable
     assert guessed.dataset.incoming.files == "s_{batch_id}.parquet"
     assert guessed.proposal.warnings == (
         "1 file does not match s_{batch_id}.parquet and will never be read: stray.parquet",
+    )
+
+
+def test_only_files_that_will_be_read_are_sampled_and_another_folder_is_named(
+    guess: Callable[..., Guessed],
+) -> None:
+    """Two datasets side by side: the contract of one must not hold the other's columns."""
+    files: dict[str, dict[str, object]] = {
+        f"shop/2026-01-{day:02d}.parquet": dict(PLAIN) for day in range(1, 9)
+    }
+    files |= {f"taxi/{month}/2026-0{month}.parquet": {"fare": VALUES} for month in range(1, 5)}
+    guessed = guess(files)
+    assert guessed.dataset.incoming.files == "shop/{batch_id}.parquet"
+    assert list(guessed.dataset.columns) == ["amount"]
+    assert guessed.proposal.looked_at.words == f"{8 * N:,} records in 8 of 8 files"
+    (said,) = guessed.proposal.warnings
+    assert said.startswith(
+        "4 files do not match shop/{batch_id}.parquet and will never be read, such as taxi/1/2026-01."
+    )
+    assert re.search(r"a dataset of its own: vaewatch init \S.*/taxi$", said)
+
+
+def test_a_name_that_is_not_like_the_others_is_said(guess: Callable[..., Guessed]) -> None:
+    """It is read as a batch, and may be none."""
+    files = {f"2026-01-{day:02d}.parquet": PLAIN for day in range(1, 13)} | {"Shop-2026-01-13.parquet": PLAIN}
+    assert guess(files).proposal.warnings == (
+        "Shop-2026-01-13 is not named like the other batches, such as 2026-01-12: is it one?",
     )
 
 
