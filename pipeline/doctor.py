@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.config.dataset import Dataset
 from pipeline.config.files import read_datasets
-from pipeline.errors import ModelUnusable, RegistryUnreachable, StorageFailed, VaewatchError
+from pipeline.errors import ModelUnusable, NotDelivered, RegistryUnreachable, StorageFailed, VaewatchError
 from pipeline.installation import Installation
 
 LOW_DISK = 2 << 30
@@ -38,6 +38,8 @@ def examine() -> list[dict[str, Any]]:
     findings = [_tried(what, check) for what, check in checks.items()]
     datasets, faults = read_datasets(here.settings.datasets)
     findings += [_tried(f"dataset {name}", partial(_dataset, here, one)) for name, one in datasets.items()]
+    told = {name: one for name, one in datasets.items() if one.review.webhook or one.review.email}
+    findings += [_tried(f"messages of {name}", partial(_channels, here, one)) for name, one in told.items()]
     findings += [{"what": "dataset file", "ok": False, "found": fault} for fault in faults]
     if "AIRFLOW_HOME" in os.environ:
         findings.append({"what": "Airflow", "ok": True, "found": AIRFLOW})
@@ -109,6 +111,22 @@ def _compute(here: Installation) -> str:
     return f"torch {torch.__version__} on {device}, {here.settings.cores} cores"
 
 
+def _channels(here: Installation, dataset: Dataset) -> str:
+    """Check that digests and alerts can leave, as far as that is known without sending one."""
+    asked = dataset.review
+    if asked.webhook and not os.environ.get(asked.webhook):
+        raise NotDelivered(
+            f"review.webhook: the environment variable {asked.webhook} holds no address: set it wherever vaewatch runs, or digests "
+            "and alerts will not arrive"
+        )
+    if asked.email and here.settings.smtp_url is None and "AIRFLOW_HOME" not in os.environ:
+        raise NotDelivered(
+            "review.email: no mail server is named: set VAEWATCH_SMTP_URL, like smtp://mail.example:25, or digests and alerts "
+            "will not arrive (inside Airflow, its connection smtp_default will do)"
+        )
+    return "digests and alerts have somewhere to go; none was sent to try"
+
+
 def _dataset(here: Installation, dataset: Dataset) -> str:
     from pipeline.detection.recipe import recipe_of
     from pipeline.incoming.batches import landed, no_delivery_yet
@@ -121,10 +139,9 @@ def _dataset(here: Installation, dataset: Dataset) -> str:
         raise ModelUnusable(why)
     found = landed(dataset, here.ledger)
     known = here.ledger.current(dataset.name)
-    checked = [known[batch.batch_id] for batch in found if batch.batch_id in known]
-    last = max(checked, key=order) if checked else found[-1] if found else None
-    newest = f", newest {last.batch_id}" if last else ""
-    return f"{len(found)} batches in {dataset.incoming_path}{newest}"
+    newest = max((order(known.get(one.batch_id, one.batch_id)) for one in found), default=None)
+    named = f", newest {newest[-1]}" if newest else ""
+    return f"{len(found)} batches in {dataset.incoming_path}{named}"
 
 
 def _unfit_champion(here: Installation, dataset: Dataset) -> str:

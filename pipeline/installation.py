@@ -69,6 +69,11 @@ class Installation:
         path = self.settings.datasets / f"{name}.yaml"
         dataset = load_dataset(path) if path.exists() else self.datasets().get(name)
         if dataset is None or dataset.name != name:
+            if dataset is not None:
+                raise ConfigError(
+                    f"no dataset {name!r}: {path} calls itself {dataset.name!r} (`dataset:`); rename one, as file and "
+                    "dataset share a name"
+                )
             raise ConfigError(
                 f"no dataset {name!r} in {self.settings.datasets}: {meant(name, self.datasets())} "
                 "(a new one's file is written by `vaewatch init FOLDER`)"

@@ -59,9 +59,15 @@ def _derived(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
         yield ("derived",), "needs a time column: set `time`"
 
 
+def _recipe(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    train = raw.get("train")
+    recipe = train.get("recipe") if isinstance(train, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
+
+
 def _noise(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
-    recipe = (raw.get("train") or {}).get("recipe")
-    noise = recipe.get("column_noise") if isinstance(recipe, dict) else None
+    recipe = _recipe(raw)
+    noise = recipe.get("column_noise")
     for name in noise if isinstance(noise, dict) else ():
         if name not in (raw.get("derived") or {}) and columns.get(name, {}).get("role") != "numeric":
             where = ("train", "recipe", "column_noise")
@@ -69,8 +75,8 @@ def _noise(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
 
 
 def _encoder(raw: Mapping[str, Any], columns: Columns) -> Iterator[Fault]:
-    recipe = (raw.get("train") or {}).get("recipe")
-    if not isinstance(recipe, dict) or recipe.get("encoder") != "exact":
+    recipe = _recipe(raw)
+    if recipe.get("encoder") != "exact":
         return
     if categories := [name for name, column in columns.items() if column.get("role") == "categorical"]:
         where = ("train", "recipe", "encoder")

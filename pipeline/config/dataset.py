@@ -18,6 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.config.coherence import between_settings
 from pipeline.config.columns import Column, Derived, Role, Strict
+from pipeline.config.cron import OFTEN, WEEKLY, Cron
 from pipeline.config.gates import Gates
 from pipeline.config.training import Training
 
@@ -76,7 +77,7 @@ class BatchRules(Strict):
 class Scheduling(Strict):
     """How Airflow works a dataset off."""
 
-    discover: str = Field("*/5 * * * *", description="cron, UTC: when the folder is listed, doorbell or not")
+    discover: Cron = Field(OFTEN, description="cron, UTC: when the folder is listed, doorbell or not")
     group: int = Field(25, ge=1, le=1000, description="a backlog is worked off in runs of up to n batches")
     parallel: int = Field(2, ge=1, description="runs at the same time")
 
@@ -131,7 +132,7 @@ class Retention(Strict):
         ge=1,
         description="how many of the newest stay; so does any that serves, has verdicts, or has published scores",
     )
-    schedule: str = Field("0 5 * * 0", description="cron, UTC: when the rest is removed")
+    schedule: Cron = Field(WEEKLY, description="cron, UTC: when the rest is removed")
 
 
 class Reviewing(Strict):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.coherence import between_settings
 from pipeline.config.dataset import Dataset
 from pipeline.errors import ConfigError
-from pipeline.misread import sentence_of
+from pipeline.misread import wrong
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # seven times faster, where it was built
 
@@ -82,7 +82,7 @@ def load_dataset(path: Path) -> Dataset:
         raw = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506  # the safe loader
         twice = [f"  line {line}: {key!r} is given twice" for key, line in _duplicates(root)]
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as fault:
-        raise ConfigError(f"{path}: {fault}") from fault
+        raise ConfigError(f"{path}: {_unreadable(fault)}") from fault
     if not isinstance(raw, dict) or root is None:
         raise ConfigError(f"{path}: must be a mapping of settings, see docs/reference/dataset.md")
     if "file" in raw:
@@ -101,6 +101,19 @@ def load_dataset(path: Path) -> Dataset:
     if twice or faults:
         raise ConfigError(f"{path}:\n" + "\n".join(twice + faults))
     return dataset
+
+
+def _unreadable(fault: Exception) -> str:
+    """Say why a file is no YAML, and where; the reader knows it by its text alone."""
+    if not isinstance(fault, yaml.MarkedYAMLError):
+        return str(fault)
+    at = [mark for mark in (fault.problem_mark, fault.context_mark) if mark]
+    where = f"line {at[0].line + 1}, column {at[0].column + 1}: " if at else ""
+    while_ = f", {fault.context}" if fault.context else ""
+    begun = (
+        f" that begins in line {fault.context_mark.line + 1}" if fault.context and fault.context_mark else ""
+    )
+    return f"{where}{fault.problem or 'is not YAML'}{while_}{begun}"
 
 
 def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
@@ -159,7 +172,7 @@ def _describe(error: Any) -> str:
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
-    message = sentence_of(error["msg"])
+    message = wrong(error)
     return f"{where}: {message}" if where else message
 
 

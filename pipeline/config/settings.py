@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.config.dataset import refuse_unreadable, refuse_unwritable
 from pipeline.errors import ConfigError
-from pipeline.misread import sentence_of
+from pipeline.misread import wrong
 
 PREFIX = "VAEWATCH_"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -116,10 +116,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as fault:
-        faults += [
-            f"  {PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {sentence_of(e['msg'])}"
-            for e in fault.errors()
-        ]
+        faults += [f"  {PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {wrong(e)}" for e in fault.errors()]
     if faults:
         raise ConfigError("environment:\n" + "\n".join(faults))
     return settings

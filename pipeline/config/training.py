@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from pipeline.config.columns import Strict
+from pipeline.config.cron import NIGHTLY, Cron
 
 RECIPE = (  # vae_core.Recipe's, repeated because importing that takes torch; a test holds them equal
     "n_members", "width", "n_latents", "encoder", "posterior", "prior", "n_components", "noise", "column_noise", "sigma",
@@ -38,7 +39,7 @@ class TrainingWhen(Strict):
 class Training(Strict):
     """When to retrain, on what, and how."""
 
-    schedule: str = Field("0 2 * * *", description="cron, UTC")
+    schedule: Cron = Field(NIGHTLY, description="cron, UTC")
     window_days: float = Field(30, gt=0, description="batches of the newest n days are learned from")
     min_records: int = Field(1000, ge=50, description="no training below this many accepted records")
     max_records: int = Field(

@@ -27,7 +27,14 @@ SHOWN = 30
 MOST_SHOWN = 1_000  # characters of a record that was set aside
 OUTCOMES = ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
-STYLE = {"refused": "red", "failed": "red", "scored": "green", "accepted": "cyan", "waiting": "yellow"}
+STYLE = {
+    "refused": "red",
+    "failed": "red",
+    "scored": "green",
+    "accepted": "cyan",
+    "waiting": "yellow",
+    "nothing scored": "yellow",
+}
 
 
 def print_receipt(receipt: Receipt) -> None:
@@ -78,9 +85,8 @@ def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
         console().print(NO_DATASETS)
     for dataset in found:
         champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
-        counts = (
-            ", ".join(f"{n} {status}" for status, n in sorted(dataset["counts"].items())) or "no batches yet"
-        )
+        counted = Counter(_status(batch) for batch in dataset["batches"])
+        counts = ", ".join(f"{n} {status}" for status, n in sorted(counted.items())) or "no batches yet"
         console().print(
             f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
             f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, "
@@ -125,7 +131,7 @@ def _counts(batch: dict[str, Any]) -> list[str]:
     threshold = batch["threshold"]
     return [
         escape(batch["batch_id"]),
-        f"[{STYLE.get(batch['status'], '')}]{batch['status']}[/]",
+        f"[{STYLE.get(_status(batch), '')}]{_status(batch)}[/]",
         f"{batch['n_read']:,}",
         f"{batch['n_accepted']:,}",
         f"{batch['n_set_aside']:,}",
@@ -133,6 +139,12 @@ def _counts(batch: dict[str, Any]) -> list[str]:
         "" if batch["model_version"] is None else str(batch["model_version"]),
         "" if threshold is None else number(threshold),
     ]
+
+
+def _status(batch: Mapping[str, Any]) -> str:
+    """Return a batch's status; of one without an accepted record, nothing was scored."""
+    nothing = batch["status"] == "scored" and batch["n_read"] == batch["n_set_aside"]
+    return "nothing scored" if nothing else str(batch["status"])
 
 
 def _note(batch: dict[str, Any], headlines: Mapping[str, str]) -> str:
@@ -155,7 +167,7 @@ def print_quarantined(found: list[dict[str, Any]]) -> None:
     for row in found:
         why = row["reason"] or ", ".join(f"{reason} {n:,}" for reason, n in row["set_aside"].items())
         table.add_row(
-            row["batch_id"], row["status"], f"{row['n_read']:,}", f"{row['n_set_aside']:,}", escape(why)
+            row["batch_id"], _status(row), f"{row['n_read']:,}", f"{row['n_set_aside']:,}", escape(why)
         )
     console().print(table)
 
@@ -169,7 +181,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
     out = console()
     aside = f"{found['n_set_aside']:,} of {found['n_read']:,} records set aside"
     said = aside if found["n_read"] else "no record was read"
-    out.print(f"[bold]{found['batch_id']}[/bold] {found['status']}: {said}")
+    out.print(f"[bold]{found['batch_id']}[/bold] {_status(found)}: {said}")
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
     for reason, n in sorted(found["set_aside"].items(), key=lambda item: -item[1]):

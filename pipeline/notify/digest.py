@@ -23,6 +23,7 @@ from pipeline.incoming.batches import is_undated, landed
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import gathered, leading, worst
+from pipeline.records.window import order
 from pipeline.report.trust import doubt
 from pipeline.review import intake, queue
 from pipeline.review.filters import Filters
@@ -111,7 +112,8 @@ def tell(
         with suppress(VaewatchError):  # validation reports what is wrong with the folder
             waits |= {batch.batch_id for batch in landed(dataset, here.ledger)} - current.keys()
     scored = [one for one, state in current.items() if state.status == "scored"]
-    newest = max((one for one in [*scored, *waits] if not is_undated(one)), default="")
+    known = (order(current.get(one, one)) for one in [*scored, *waits] if not is_undated(one))
+    newest = max(known, default=(True, None, ""))[-1]
     if newest in waits:
         return
     untold = intake.take_untold(here.ledger, dataset.name, scored)

@@ -141,9 +141,15 @@ def age(batch: BatchState) -> tuple[datetime, str]:
     return min(happened, read), batch.batch_id
 
 
-def order(batch: BatchState) -> tuple[bool, datetime, str]:
-    """Return what sorts batches for a reader: by age, those without a day of their own before all others."""
-    return not is_undated(batch.batch_id), *age(batch)
+def order(batch: BatchState | str) -> tuple[bool, datetime, str]:
+    """Return what sorts batches for a reader: by age, those without a day of their own before all others.
+
+    A batch that nobody has read yet is given by its name, and placed by the day in it, else as of now.
+    """
+    if isinstance(batch, BatchState):
+        return not is_undated(batch.batch_id), *age(batch)
+    now = datetime.now(UTC)
+    return not is_undated(batch), min(_named_day(batch) or now, now), batch
 
 
 def believed(batch: BatchState) -> datetime | None:

@@ -95,5 +95,9 @@ def test_a_file_that_was_taken_away_is_said_and_an_empty_one_withdraws_its_recor
     assert shop.records("2026-03-08").num_rows == 0
     monkeypatch.setenv("VAEWATCH_HOME", str(shop.place.settings.home))
     monkeypatch.setenv("VAEWATCH_DATASETS", str(shop.place.settings.datasets))
+    shop.place.train()
+    shop.place.score()
     shown = CliRunner().invoke(app, ["status", "orders"]).output
-    assert "2026-03-08" in shown
+    (line,) = (line for line in shown.splitlines() if "2026-03-08" in line)
+    assert line.split()[:3] == ["2026-03-08", "nothing", "scored"]
+    assert "batches: 1 nothing scored, 9 scored" in " ".join(shown.split())

@@ -149,6 +149,38 @@ def test_the_doctor_says_which_recipe_no_night_could_train(
     assert re.search(said, " ".join(found["found"].split()))
 
 
+@pytest.mark.parametrize(
+    ("review", "variable", "said"),
+    [
+        (
+            "{webhook: MY_HOOK}",
+            "MY_HOOK",
+            "review.webhook: the environment variable MY_HOOK holds no address",
+        ),
+        (
+            "{email: ann@x.example}",
+            "VAEWATCH_SMTP_URL",
+            "review.email: no mail server is named: set VAEWATCH_SMTP_URL",
+        ),
+    ],
+)
+def test_the_doctor_says_which_messages_would_not_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, review: str, variable: str, said: str
+) -> None:
+    """Found by the first alarm, it would be found by nobody."""
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.delenv("AIRFLOW_HOME", raising=False)
+    (tmp_path / "datasets").mkdir()
+    text = Path("dags/datasets/payments.yaml").read_text(encoding="utf-8")
+    (tmp_path / "datasets" / "payments.yaml").write_text(f"{text}review: {review}\n", encoding="utf-8")
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    found = {x["what"]: x for x in examine()}["messages of payments"]
+    assert not found["ok"]
+    assert said in found["found"]
+    monkeypatch.setenv(variable, "smtp://mail.example:25")
+    assert {x["what"]: x for x in examine()}["messages of payments"]["ok"]
+
+
 def test_the_doctor_looks_at_every_dataset_whatever_its_file_is_called_and_at_files_that_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

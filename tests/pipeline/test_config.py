@@ -23,6 +23,7 @@ from pipeline.config.files import load_dataset, load_datasets
 from pipeline.config.settings import Settings, load_settings, quota
 from pipeline.config.training import IN_WORDS, RECIPE
 from pipeline.errors import ConfigError
+from pipeline.installation import Installation
 from vae_core import Recipe
 
 GOOD = """\
@@ -159,7 +160,7 @@ def test_a_key_given_twice_is_a_fault(read: Callable[[str], Dataset], text: str,
         ("type: string,", "type: string, min: 3,", "min and max are for numbers"),
         ("role: numeric,", "role: numeric, pattern: a,", "values and pattern are for strings"),
         ("type: string,", "type: other, role: categorical,", "type other .* can only have role ignored"),
-        ("type: string,", "type: string, values: [1, yes],", "values.0: .* valid string"),
+        ("type: string,", "type: string, values: [1, yes],", "values.1: must be text, in quotes, is True"),
         ("type: string,", "type: string, pattern: '[',", "is not a regular expression"),
         ("type: string,", "type: string, pattern: 'a(?=b)',", "is not a regular expression"),
         ("  id:", "  yes:", "line 7: columns: YAML reads a name as True: put it in quotes"),
@@ -174,7 +175,44 @@ def test_a_key_given_twice_is_a_fault(read: Callable[[str], Dataset], text: str,
             "with {batch_id} in it exactly once",
         ),
         ("time: at", "incoming: {path: x, split: day}", "is given twice"),
-        ("key: id", "key: false", "valid list"),
+        ("key: id", "key: false", "key: must be a list, is False"),
+        (
+            "review_budget: 5",
+            "review_budget: 5%",
+            r"line \d+: flag.review_budget: must be a number, is '5%' \(a share: 0.05\)",
+        ),
+        (
+            "time: at",
+            "time: at\ntrain: {window_days: thirty}",
+            "train.window_days: must be a number, is 'thirty'",
+        ),
+        (
+            "time: at",
+            "time: at\ntrain: {max_records: 60.5}",
+            "train.max_records: must be a whole number, is 60.5",
+        ),
+        ("time: at", "time: at\ntrain: {calibration: 3}", "train.calibration: must be less than 1, is 3"),
+        ("time: at", "time: at\ntrain: nightly", "train: must be settings, a line each, is 'nightly'"),
+        (
+            "time: at",
+            "time: at\ntrain: {schedule: every night}",
+            "train.schedule: 'every night' is not a cron schedule",
+        ),
+        (
+            "time: at",
+            "time: at\nschedule: {discover: 61 * * * *}",
+            r"discover: '61 \* \* \* \*' is not a cron schedule",
+        ),
+        (
+            "time: at",
+            "time: at\nretention: {schedule: 0 2 * *}",
+            "retention.schedule: .* is not a cron schedule",
+        ),
+        (
+            "  path: ../incoming",
+            "  path: {../incoming",
+            r"\.yaml: line \d+, column \d+: .*, while parsing a flow mapping that begins in line 3",
+        ),
         ("key: id", "file: x.yaml", "file: unknown key"),
         ("key: id", "storage: 'a[1]'", "tables cannot be stored in"),
         ("key: id", "storage: s3://b/t", "s3://b/t is an address, and what is kept must lie in a folder"),
@@ -274,6 +312,21 @@ def test_the_environment_overrides_a_file(
     assert dataset.train.recipe == {"steps": 20}
 
 
+def test_a_schedule_may_be_any_that_airflow_reads(read: Callable[[str], Dataset]) -> None:
+    """Its presets, too."""
+    for schedule in ("30 1 * * 1-5", "@daily"):
+        text = GOOD.replace("time: at", f"time: at\ntrain: {{schedule: '{schedule}'}}")
+        assert read(text).train.schedule == schedule
+
+
+def test_a_file_whose_dataset_has_another_name_says_so(tmp_path: Path) -> None:
+    """Half renamed: "did you mean" would send people from the one name to the other and back."""
+    (tmp_path / "retail.yaml").write_text(GOOD.replace("dataset: payments", "dataset: retial"))
+    here = Installation(Settings(home=tmp_path / "home", datasets=tmp_path))
+    with pytest.raises(ConfigError, match=r"no dataset 'retail': .*retail\.yaml calls itself 'retial'"):
+        here.dataset("retail")
+
+
 @pytest.mark.parametrize("before", ["flag:\n", "flag: 3\n"])
 def test_the_environment_can_override_a_section_that_is_faulty_in_the_file(
     read: Callable[[str], Dataset], monkeypatch: pytest.MonkeyPatch, before: str
@@ -286,7 +339,7 @@ def test_the_environment_can_override_a_section_that_is_faulty_in_the_file(
 @pytest.mark.parametrize(
     ("variable", "value", "fault"),
     [
-        ("TRAIN__CALIBRATION", "3", "train.calibration: Input should be less than 1"),
+        ("TRAIN__CALIBRATION", "3", "train.calibration: must be less than 1, is 3"),
         ("FLAG__CAP", "[1", "while parsing a flow sequence"),
         ("FLAGS__CAP", "1", "flags: unknown key; did you mean 'flag'"),
         ("DESCRIPTION", "2024-99-99", "month must be in"),
