@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.dataset import Dataset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
 FIRST = "the first model"
+LONGEST_DOUBT = 160  # characters, in a history
 
 
 def evaluate(
@@ -136,8 +138,7 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     events = here.registry.history(dataset.name)
     for version in here.registry.versions(dataset.name):
         trained = {"what": "trained", "at": version.created_at.isoformat(timespec="milliseconds")}
-        reason = "; but ".join([f"batches {version.tags.get('window', '')}", *version.doubts])
-        found = [trained | {"by": "vaewatch", "reason": reason}]
+        found = [trained | {"by": "vaewatch", "reason": _learned(version)}]
         if "evaluated_at" in version.tags:
             tags = version.tags
             found.append({
@@ -159,6 +160,17 @@ def history(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
     ]
     order = ("trained", "refused", "waiting", "passed", "promoted", "rolled back", "threshold")
     return sorted(events, key=lambda event: (event["at"], order.index(event["what"])))
+
+
+def _learned(version: ModelVersion) -> str:
+    """Say which batches a version learned, and what its training said against it, as far as a line allows."""
+    reason = f"batches {version.tags.get('window', '')}"
+    if not version.doubts:
+        return reason
+    first, *others = version.doubts
+    more = f"; and {len(others)} more" if others else ""
+    look = f"vaewatch versions {version.dataset} {version.version}"
+    return f"{reason}, but {shorten(first, LONGEST_DOUBT, placeholder=' …')}{more}: {look}"
 
 
 def _key(dataset: Dataset, window: Window, champion: ModelVersion | None) -> str:

@@ -43,7 +43,7 @@ def words(dataset: Dataset, found: Sequence[Watched], n_batches: int) -> str:
     """Say which batches of those learned are under an alarm, and what to do about it."""
     if len(found) == 1:
         name, is_wrong = found[0].batch_id, "that is a fault"
-        why = leading(gathered(found[0].findings, dataset))[0].what
+        why = "; ".join(finding.what for finding in leading(gathered(found[0].findings, dataset)))
         said = f"1 of the {n_batches} batches learned is under an alarm: {name} ({shorten(why, LONGEST)})"
     else:
         name, is_wrong = "BATCH", "one is a fault"

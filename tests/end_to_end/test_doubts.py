@@ -42,7 +42,8 @@ def test_a_collapsed_model_is_told_wherever_its_training_is(landed: Place) -> No
     assert (again.outcome, again.notes) == ("unchanged", version.notes)
     assert version.notes[0] == f"trained, but {version.doubts[0]}"
     (event,) = (one for one in steps.history(here, landed.name) if one["what"] == "trained")
-    assert version.doubts[0] in event["reason"]
+    assert f", but {version.doubts[0][:100]}" in event["reason"]
+    assert event["reason"].endswith(f": vaewatch versions {landed.name} {version.version}")
 
 
 def test_a_batch_under_an_alarm_is_told_of_by_the_training_that_learns_it_and_alerted_once(
