@@ -273,7 +273,7 @@ def test_new_deliveries_and_corrected_ones_are_counted_apart(shop: Shop) -> None
     said.clear()
     shop.place.validate(say=said.append)
     assert said[0] == "2 new batches to check, 1 delivered again: b2"
-    assert len(said) == 4
+    assert sum(" accepted, " in line for line in said) == 3
 
 
 def test_a_range_that_ends_before_it_begins_is_refused(shop: Shop) -> None:

@@ -44,7 +44,7 @@ def test_a_night_that_is_refused_leaves_the_challenger_that_waits_for_an_answer(
         refused = evaluate(trained)
         assert (refused.outcome, refused.model_version, refused.alias) == ("refused", 3, "")
         said = "version 2 stays challenger: it passed and waits for somebody's word"
-        assert refused.notes[-1] == said
+        assert said in refused.notes
         assert challenger(trained) == 2
     assert promote(trained, 2, as_challenger=True).model_version == 2
 
