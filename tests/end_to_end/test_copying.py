@@ -60,7 +60,9 @@ def told(here: Installation, run_id: str) -> dict[str, Any]:
     }
 
 
-def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production: Place) -> None:
+def test_a_copy_has_the_evidence_and_files_of_its_own(
+    trained: Place, production: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The team in production asks MLflow's pages there, and must not depend on what becomes of the
     original.
     """
@@ -106,7 +108,7 @@ def test_a_copy_has_the_evidence_and_files_of_its_own(trained: Place, production
 
     import mlflow
 
-    mlflow.set_tracking_uri(production.settings.tracking)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", production.settings.tracking)  # mlflow would set it for good
     loaded = mlflow.pyfunc.load_model(f"models:/vaewatch.{production.name}@champion")
     assert (loaded.metadata.run_id, loaded.metadata.model_id) == (
         made.run_id,

@@ -145,7 +145,7 @@ def test_the_doctor_says_which_recipe_no_night_could_train(
     monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
     monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
     found = {x["what"]: x for x in examine()}["dataset pumps"]
-    assert found["ok"] == said.startswith("0 batches")
+    assert found["ok"] == said.startswith("0 batches"), found["found"]
     assert re.search(said, " ".join(found["found"].split()))
 
 
