@@ -155,7 +155,7 @@ def unfit(here: Installation, dataset: Dataset, version: ModelVersion) -> str:
     try:
         why = here.detector(version).misfit(dataset)
     except ModelUnusable as fault:
-        why = str(fault)
+        return f"version {version.version} cannot be loaded: {fault}"
     ways = f"train again (vaewatch train {dataset.name}), or change {dataset.named_file} back"
     return f"version {version.version} cannot score what lands from now on: {why}; {ways}" if why else ""
 
