@@ -22,6 +22,17 @@ PATIENCE = 10.0  # seconds
 LONGEST_LINE = 900
 
 
+def server(settings: Settings) -> str:
+    """Return the address of the mail server, credentials included.
+
+    Raises:
+        NotDelivered: none is named.
+    """
+    if settings.smtp_url is None:
+        raise NotDelivered("no mail server is named: set VAEWATCH_SMTP_URL, like smtp://mail.example:25")
+    return settings.smtp_url.get_secret_value()
+
+
 def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None:
     """Send a message.
 
@@ -33,16 +44,15 @@ def post(settings: Settings, to: Sequence[str], subject: str, text: str) -> None
     from email.message import EmailMessage
     from email.utils import formatdate, make_msgid
 
-    if settings.smtp_url is None:
-        raise NotDelivered("no mail server is named: set VAEWATCH_SMTP_URL, like smtp://mail.example:25")
+    url = server(settings)
     message = EmailMessage(policy=policy.default.clone(max_line_length=LONGEST_LINE))
     message["From"], message["To"], message["Subject"] = settings.mail_from, ", ".join(to), subject
     message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="vaewatch")
     message["Auto-Submitted"] = "auto-generated"  # prevents out-of-office replies
     message.set_content(text)
     try:
-        with _connected(settings.smtp_url.get_secret_value()) as server:
-            refused = server.send_message(message)
+        with _connected(url) as client:
+            refused = client.send_message(message)
     except (smtplib.SMTPException, OSError) as fault:
         raise NotDelivered(f"mail server: {type(fault).__name__}: {fault}") from fault
     except UnicodeError as fault:  # its text would show a piece of the password

@@ -158,16 +158,24 @@ def _to_file(path: Path, text: str) -> None:
         raise NotDelivered(str(fault)) from fault
 
 
-def _to_webhook(name: str, text: str) -> None:
+def address(name: str) -> str:
+    """Return the address of a webhook, which an environment variable of this name holds.
+
+    Raises:
+        NotDelivered: it holds none.
+    """
     import os
 
+    if not (found := os.environ.get(name)):
+        raise NotDelivered(f"the environment variable {name} holds no address")
+    return found
+
+
+def _to_webhook(name: str, text: str) -> None:
     import httpx
 
-    address = os.environ.get(name)
-    if not address:
-        raise NotDelivered(f"the environment variable {name} holds no address")
     try:
-        answer = httpx.post(address, json={"text": text}, timeout=PATIENCE)
+        answer = httpx.post(address(name), json={"text": text}, timeout=PATIENCE)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         raise NotDelivered(f"{name}: {type(fault).__name__}") from None  # without the address: it is a secret
     if not answer.is_success:

@@ -155,12 +155,12 @@ def test_the_doctor_says_which_recipe_no_night_could_train(
         (
             "{webhook: MY_HOOK}",
             "MY_HOOK",
-            "review.webhook: the environment variable MY_HOOK holds no address",
+            "the environment variable MY_HOOK holds no address",
         ),
         (
             "{email: ann@x.example}",
             "VAEWATCH_SMTP_URL",
-            "review.email: no mail server is named: set VAEWATCH_SMTP_URL",
+            "no mail server is named: set VAEWATCH_SMTP_URL",
         ),
     ],
 )
