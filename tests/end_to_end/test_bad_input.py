@@ -21,6 +21,7 @@ import pytest
 
 from pipeline import steps
 from pipeline.errors import ConfigError, NotReady, StorageFailed
+from pipeline.steps import running
 
 from .shop import COLUMNS, SETTINGS, N, Shop, changed, orders
 
@@ -116,7 +117,7 @@ def test_files_that_still_settle_are_said(shop: Shop) -> None:
     said = r"1 file was changed less than 100 s ago and may still be written; run again in (\d+) s"
     found = re.fullmatch(said, checked.reason)
     assert found
-    assert steps.LONGEST_WAIT < int(found[1]) <= 89
+    assert running.LONGEST_WAIT < int(found[1]) <= 89
     assert (trained.outcome, trained.reason) == ("waiting", "for the files that still settle")
     os.utime(shop.place.incoming / "b1.parquet", (past - 100, past - 100))
     checked = shop.place.validate()
@@ -138,7 +139,7 @@ def test_a_run_waits_for_a_first_delivery_that_still_settles(
         for file in shop.place.incoming.iterdir():
             os.utime(file, (time.time() - 31, time.time() - 31))
 
-    monkeypatch.setattr(steps, "time", SimpleNamespace(sleep=settle))
+    monkeypatch.setattr(running, "time", SimpleNamespace(sleep=settle))
     checked, *_ = steps.run(shop.place.here, "orders", say=said.append)
     assert [batch.outcome for batch in checked.batches] == ["accepted"]
     assert len(waited) == 1

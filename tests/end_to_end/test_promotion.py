@@ -494,32 +494,3 @@ def test_a_challenger_in_its_shadow_keeps_its_place_until_the_days_are_full(trai
     assert days == pytest.approx(span.total_seconds() / 86_400)
     assert days > 2
     assert window.after("2025-01-01")[0] == list(window.batches)
-
-
-@pytest.mark.parametrize(("mode", "serves"), [("automatic", 2), ("manual", 1)])
-def test_a_night_promotes_by_itself_what_passed_where_the_dataset_says_so(
-    trained: Place, mode: str, serves: int
-) -> None:
-    """And tells each step; nobody is asked, nobody has to look."""
-    with_gates(trained, f"{LENIENT}\n  mode: {mode}")
-    trained.edit("steps: 60", "steps: 70")
-    here = trained.here
-    here.ledger.set_trained(trained.name, datetime.now(UTC) - timedelta(days=2))
-    receipts = {receipt.step: receipt for receipt in steps.run(here, trained.name)}
-    assert receipts["evaluate"].outcome == "passed"
-    assert ("promote" in receipts) == (mode == "automatic")
-    assert bool(receipts["evaluate"].next) == (mode == "manual")
-    assert here.ledger.serving_version(trained.name) == receipts["score"].model_version == serves
-
-
-def test_a_run_promotes_what_was_trained_and_passed_by_hand_the_same_day(trained: Place) -> None:
-    """No training is due, and nobody is to be asked: it would wait for tomorrow's."""
-    with_gates(trained, f"{LENIENT}\n  mode: automatic")
-    trained.edit("steps: 60", "steps: 70")
-    steps.train(trained.here, trained.name)
-    assert evaluate(trained).alias == "challenger"
-    receipts = {receipt.step: receipt for receipt in steps.run(trained.here, trained.name)}
-    assert receipts["train"].outcome == "unchanged"
-    assert (receipts["evaluate"].outcome, receipts["promote"].model_version) == ("passed", 2)
-    assert receipts["score"].model_version == 2
-    assert "evaluate" not in {receipt.step for receipt in steps.run(trained.here, trained.name)}

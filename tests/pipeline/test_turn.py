@@ -41,7 +41,7 @@ def test_of_two_runs_of_a_dataset_the_second_says_who_is_at_it_and_waits(here: I
         assert waits.wait(60)
         assert done == []
     thread.join(60)
-    assert done == [["unchanged", "waiting", "unchanged"]]
+    assert done == [["unchanged", "unchanged", "waiting"]]
     assert len(said) == 1
     assert f"another run of payments is under way (process {os.getpid()} on " in said[0]
 
