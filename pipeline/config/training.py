@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 from contextlib import suppress
+from datetime import date
 from typing import Any
 
 from pydantic import Field, field_validator
 
+from pipeline import batch_keys
 from pipeline.config.columns import Strict
 from pipeline.config.cron import NIGHTLY, Cron
 
@@ -41,6 +43,10 @@ class Training(Strict):
 
     schedule: Cron = Field(NIGHTLY, description="cron, UTC")
     window_days: float = Field(30, gt=0, description="batches of the newest n days are learned from")
+    leave_out: list[str] = Field(
+        default_factory=list,
+        description="batches that nothing is learned from, each a batch_id or first..last",
+    )
     min_records: int = Field(1000, ge=50, description="no training below this many accepted records")
     max_records: int = Field(
         200_000, ge=50, description="sampled down to this many, the same ones every time"
@@ -56,6 +62,25 @@ class Training(Strict):
     recipe: dict[str, float | int | str | dict[str, str] | None] = Field(
         default_factory=dict, description="overrides of vae_core's recipe, e.g. steps, trim, kl_weight"
     )
+
+    @field_validator("leave_out", mode="before")
+    @classmethod
+    def _days_are_names(cls, keys: Any) -> Any:
+        """Take what YAML reads as a date for the name that was written."""
+        if not isinstance(keys, list):
+            return keys
+        return [key.isoformat() if type(key) is date else key for key in keys]
+
+    @field_validator("leave_out")
+    @classmethod
+    def _ranges_hold_something(cls, keys: list[str]) -> list[str]:
+        if faults := [fault for key in keys if (fault := batch_keys.fault(key))]:
+            raise ValueError("; ".join(faults))
+        return keys
+
+    def leaves_out(self, batch_id: str) -> bool:
+        """Return whether nothing is learned from a batch."""
+        return any(batch_keys.names(key, batch_id) for key in self.leave_out)
 
     @field_validator("recipe")
     @classmethod

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from pipeline.registry import ModelVersion
 
 N_EXAMPLES = 5  # records that two versions disagree on; the review page has more
-MADE = {"window": "learned from batches", "contract_hash": "contract", "code_version": "code", "seed": "seed"}
+MADE = {
+    "window": "learned from batches",
+    "window_without": "without the batches",
+    "contract_hash": "contract",
+    "code_version": "code",
+    "seed": "seed",
+}
 
 
 @dataclass(frozen=True)

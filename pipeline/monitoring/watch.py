@@ -54,7 +54,7 @@ def watch(
         one for one in store.before(here.ledger, name, day, state.batch_id) if _counts(one.batch_id, current)
     ]
     champion_days = (scored_at - champion.created_at).total_seconds() / 86_400
-    learned = window.is_learned(state, champion.tags.get("window", ""), champion.created_at, current)
+    learned = window.is_learned(state, champion.tags, champion.created_at, current)
     measured = _measured(state, detector, scored, champion_days, backlog)
     newest = _is_newest(state, current)
     now = replace(measured, n_earlier=len(past), learned=learned, is_newest=newest)

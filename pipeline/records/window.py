@@ -20,6 +20,7 @@ from pipeline.errors import NotReady
 from pipeline.incoming.batches import is_undated, named_day
 from pipeline.storage.ledger import BatchState
 
+SPAN, WITHOUT = "window", "window_without"  # tags of a version: "first..last", and what of it was left out
 DAY = "vaewatch day"  # column of learned or held-out records: a number for the day of each
 _EPOCH = date(1970, 1, 1)
 _DAY = "floor(epoch({}) / 86400)"
@@ -35,6 +36,7 @@ class Window:
         left_out: (batch_id, record_key) of records that people found to be anomalies, in the window or before
             it.
         normal: (batch_id, record_key) of records of the window that people found to be normal.
+        without: batches between the first and the last that `train.leave_out` names.
     """
 
     batches: tuple[BatchState, ...]
@@ -43,6 +45,7 @@ class Window:
     fingerprint: str
     left_out: tuple[tuple[str, str], ...] = ()
     normal: tuple[tuple[str, str], ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def batch_ids(self) -> list[str]:
@@ -89,6 +92,8 @@ def choose_window(
 ) -> Window:
     """Return the accepted batches of the newest `window_days`, counted back from the newest of them.
 
+    Those that `train.leave_out` names are not among them.
+
     An anomaly that people found stays one when its batch has grown old, and goes on pushing models away. It
     does not where columns are derived: an old batch on its own has nothing to look back to.
 
@@ -99,14 +104,16 @@ def choose_window(
         NotReady: fewer accepted records than `train.min_records`.
     """
     accepted = sorted((b for b in batches if b.n_accepted and b.status != "refused"), key=age)
-    usable = accepted
+    usable = [batch for batch in accepted if not dataset.train.leaves_out(batch.batch_id)]
     if usable:
         since = age(usable[-1])[0] - timedelta(days=dataset.train.window_days)
         usable = [batch for batch in usable if age(batch)[0] > since]
     n_records = sum(batch.n_accepted for batch in usable)
     if n_records < dataset.train.min_records:
+        n_without = sum(dataset.train.leaves_out(batch.batch_id) for batch in accepted)
+        besides = f" ({n_without} more are left out: train.leave_out)" if n_without else ""
         raise NotReady(
-            f"{dataset.name}: {n_records:,} accepted records in {len(usable)} batches, train.min_records is "
+            f"{dataset.name}: {n_records:,} accepted records in {len(usable)} batches{besides}, train.min_records is "
             f"{dataset.train.min_records:,}; wait for more batches or lower it"
         )
     days: dict[date, int] = {}
@@ -117,7 +124,10 @@ def choose_window(
     left_out = tuple(record for record in anomalies if record[0] in remembered)
     normal = tuple(record for record in normals if record[0] in inside)
     per_day = float(statistics.median(days.values()))
-    return Window(tuple(usable), n_records, per_day, fingerprint(usable, left_out, normal), left_out, normal)
+    first, last = age(usable[0]), age(usable[-1])
+    without = tuple(b.batch_id for b in accepted if first < age(b) < last and b.batch_id not in inside)
+    known_as = fingerprint(usable, left_out, normal)
+    return Window(tuple(usable), n_records, per_day, known_as, left_out, normal, without)
 
 
 def fingerprint(
@@ -163,17 +173,21 @@ def day(batch: BatchState) -> date:
     return age(batch)[0].astimezone(UTC).date()
 
 
-def is_learned(batch: BatchState, span: str, trained_at: datetime, known: Mapping[str, BatchState]) -> bool:
+def is_learned(
+    batch: BatchState, tags: Mapping[str, str], trained_at: datetime, known: Mapping[str, BatchState]
+) -> bool:
     """Return whether a version learned from a batch.
 
     The batch is in the version's window and was checked, as it is now, before the training.
 
     Args:
-        span: "first..last", as the version has it on record.
+        tags: the version's, with its window "first..last" and what was left out of it.
         known: every batch as the ledger has it; False where it lacks either end.
     """
-    first, last = (known.get(name) for name in (span.partition("..")[0], span.rpartition("..")[2]))
+    first, last = (known.get(name) for name in tags.get(SPAN, "").partition("..")[::2])
     if not (first and last and batch.n_accepted and batch.validated_at <= trained_at):
+        return False
+    if batch.batch_id in tags.get(WITHOUT, "").split(", "):
         return False
     return age(first) <= age(batch) <= age(last)
 

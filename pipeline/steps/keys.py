@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from pipeline import batch_keys
+from pipeline.batch_keys import RANGE
 from pipeline.errors import ConfigError, VaewatchError
 from pipeline.steps.receipts import BatchReceipt, sentence
 
-RANGE = ".."
+__all__ = ["RANGE", "Say", "check_key", "guarded", "matches", "say_batch", "width_of"]
+
 Say = Callable[[str], None]
 
 
@@ -21,19 +24,13 @@ def check_key(dataset: str, key: str | None) -> None:
     Raises:
         ConfigError: it does.
     """
-    first, separator, last = (key or "").partition(RANGE)
-    if separator and first > last:
-        raise ConfigError(
-            f"{dataset}: the range {key} ends before it begins, so no batch is in it; turn it round: {last}{RANGE}{first}"
-        )
+    if fault := batch_keys.fault(key or ""):
+        raise ConfigError(f"{dataset}: {fault}")
 
 
 def matches(key: str | None, batch_id: str) -> bool:
     """Return whether a key names a batch: its id, "first..last", or None for all."""
-    if key is None or key == batch_id:
-        return True
-    first, separator, last = key.partition(RANGE)
-    return bool(separator) and first <= batch_id <= last
+    return key is None or batch_keys.names(key, batch_id)
 
 
 def guarded(batch_id: str, work: Callable[..., BatchReceipt], *arguments: Any) -> BatchReceipt:

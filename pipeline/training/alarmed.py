@@ -52,5 +52,6 @@ def words(dataset: Dataset, found: Sequence[Watched], n_batches: int) -> str:
         said = f"{len(found)} of the {n_batches} batches learned are under an alarm: {named}{more}"
     return (
         f"{said}; look: vaewatch report {dataset.name} {name}. If {is_wrong}, have it delivered again, mended or "
-        f"without the wrong records, and train again; an event, or what is there to stay, may be learned"
+        f"without the wrong records, or leave it out (train.leave_out: [{name}] in {dataset.named_file}), and train "
+        "again; an event, or what is there to stay, may be learned"
     )

@@ -26,7 +26,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.detection import calibration, plots
 from pipeline.detection.detector import Detector
 from pipeline.errors import ModelUnusable, NotReady
-from pipeline.records.window import DAY, Window
+from pipeline.records.window import DAY, SPAN, WITHOUT, Window
 from pipeline.registry import DOUBTS, DatasetInput, TrainingRun
 from pipeline.report import training as training_page
 from pipeline.storage.tables import Tables
@@ -189,7 +189,8 @@ def _tags(dataset: Dataset, window: Window, doubts: Sequence[str]) -> dict[str, 
         "data_fingerprint": window.fingerprint,
         "holdout": str(dataset.promote.holdout),
         "seed": str(dataset.train.seed),
-        "window": f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
+        SPAN: f"{window.batch_ids[0]}..{window.batch_ids[-1]}",
+        **({WITHOUT: ", ".join(window.without)} if window.without else {}),
     }
 
 
@@ -212,7 +213,7 @@ def _noted(
 def _params(
     dataset: Dataset, window: Window, trained: Detector
 ) -> dict[str, str | int | float | bool | None]:
-    settings = {f"train.{k}": v for k, v in dataset.train.model_dump(exclude={"recipe"}).items()}
+    settings = {f"train.{k}": v for k, v in dataset.train.model_dump(exclude={"recipe", "leave_out"}).items()}
     recipe = {f"recipe.{k}": v for k, v in trained.vae.recipe.to_dict().items()}
     flag = {f"flag.{k}": v for k, v in dataset.flag.model_dump().items() if v is not None}
     return {

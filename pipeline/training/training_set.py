@@ -26,7 +26,8 @@ from pipeline.records.window import DAY, Window, among, day_of, moment_of, reada
 from pipeline.storage.tables import Tables
 
 _ODD, _USUAL = "vaewatch judged odd", "vaewatch in the window"
-NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when")  # settings of `train` that say when, not what
+# settings of `train` that say when, or which batches, which the window knows
+NOT_OF_THE_MODEL = ("schedule", "deadline_hours", "when", "leave_out")
 
 
 def training_key(dataset: Dataset, window: Window, code_version: str) -> str:
@@ -61,6 +62,8 @@ def amount(dataset: Dataset, window: Window) -> str:
     n, days = len(window.batches), f"the newest {dataset.train.window_days:g} days (train.window_days)"
     reach = "batch that reaches" if n == 1 else "batches that reach"
     said = f"training on about {n_learned:,} of {window.n_records:,} records in {n} {reach} into {days}"
+    if window.without:
+        said += f", without {', '.join(window.without)} (train.leave_out)"
     return f"{said}; about {n_held:,} are kept for comparing versions" if n_held else said
 
 

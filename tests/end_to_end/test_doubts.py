@@ -69,6 +69,14 @@ def test_a_batch_under_an_alarm_is_told_of_by_the_training_that_learns_it_and_al
     scored.edit("window_days: 29", "window_days: 28")
     assert note in steps.train(here, name).notes
     assert not told.exists()
+    assert f"leave it out (train.leave_out: [{day}] in " in note
+    scored.edit("window_days: 28", f"window_days: 28\n  leave_out: [{day}]")
+    trained = steps.train(here, name)
+    assert not any("under an alarm" in one for one in trained.notes)
+    version = here.registry.version(name, trained.model_version or 0)
+    assert version.tags["window_without"] == day
+    _, output, _ = scored.run("versions", name, str(version.version))
+    assert f"without the batches {day}" in " ".join(output.split())
 
 
 def test_what_was_found_in_an_earlier_delivery_is_not_said_of_the_one_that_is_learned(scored: Place) -> None:

@@ -192,6 +192,11 @@ def test_a_key_given_twice_is_a_fault(read: Callable[[str], Dataset], text: str,
             "train.max_records: must be a whole number, is 60.5",
         ),
         ("time: at", "time: at\ntrain: {calibration: 3}", "train.calibration: must be less than 1, is 3"),
+        (
+            "time: at",
+            "time: at\ntrain: {leave_out: [b..a]}",
+            "train.leave_out: the range b..a ends before it begins, so no batch is in it; turn it round: a..b",
+        ),
         ("time: at", "time: at\ntrain: nightly", "train: must be settings, a line each, is 'nightly'"),
         (
             "time: at",
@@ -561,3 +566,12 @@ def test_a_container_s_limit_on_cpu_time_is_known(
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert quota(tmp_path) == cores
+
+
+def test_a_day_that_yaml_reads_as_a_date_is_the_name_of_a_batch(
+    read: Callable[[str | bytes], Dataset],
+) -> None:
+    """Batches are named by their day more often than not."""
+    train = read(GOOD + "train: {leave_out: [2026-01-27, 2026-02-01..2026-02-03]}\n").train
+    found = [day for day in ("2026-01-26", "2026-01-27", "2026-02-02", "2026-02-04") if train.leaves_out(day)]
+    assert found == ["2026-01-27", "2026-02-02"]

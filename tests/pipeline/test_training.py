@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from pipeline.errors import NotReady
 from pipeline.records.looking_back import earlier, looked_back_on, outdated
-from pipeline.records.window import DAY, age, choose_window, day, is_learned
+from pipeline.records.window import DAY, SPAN, WITHOUT, age, choose_window, day, is_learned
 from pipeline.storage.tables import Tables
 from pipeline.training import experiment
 from pipeline.training.training_set import amount, read_window
@@ -122,15 +123,42 @@ def test_a_version_learned_the_batches_of_its_window_as_they_were_checked_before
     """Not one of another day, one that came late or anew, one without a record; and by a record of it."""
     batches = speed_window.states(N)
     known = {state.batch_id: state for state in batches}
-    span = f"{batches[2].batch_id}..{batches[5].batch_id}"
+    span = {SPAN: f"{batches[2].batch_id}..{batches[5].batch_id}"}
     trained_at = batches[5].validated_at + timedelta(hours=1)
     found = [batch.batch_id for batch in batches if is_learned(batch, span, trained_at, known)]
     assert found == [batch.batch_id for batch in batches[2:6]]
     late = replace(batches[4], validated_at=trained_at + timedelta(hours=1))
     assert not is_learned(late, span, trained_at, known)
     assert not is_learned(replace(batches[4], n_accepted=0), span, trained_at, known)
-    assert not is_learned(batches[4], "", trained_at, known)
+    assert not is_learned(batches[4], {}, trained_at, known)
     assert not is_learned(batches[4], span, trained_at, {})
+    without = span | {WITHOUT: f"{batches[3].batch_id}, {batches[4].batch_id}"}
+    found = [batch.batch_id for batch in batches if is_learned(batch, without, trained_at, known)]
+    assert found == [batches[2].batch_id, batches[5].batch_id]
+
+
+def test_nothing_is_learned_from_a_batch_that_is_left_out(landed: Path) -> None:
+    """By name or by range; an anomaly that a person found in it stays known."""
+    states = speed_window.states(N)
+    dataset, names = speed_window.dataset(), [state.batch_id for state in states]
+    whole = choose_window(dataset, states)
+    train = {"leave_out": [names[2], f"{names[4]}..{names[5]}", names[-1]]}
+    less = dataset.model_copy(update={"train": dataset.train.model_copy(update=train)})
+    odd = [(names[2], "a key")]
+    window = choose_window(less, states, odd)
+    assert set(whole.batch_ids) - set(window.batch_ids) == {names[2], names[4], names[5], names[-1]}
+    assert window.without == (names[2], names[4], names[5])
+    assert window.left_out == tuple(odd)
+    assert window.earlier == [names[2]]
+    assert window.fingerprint != whole.fingerprint
+    assert f"without {', '.join(window.without)} (train.leave_out)" in amount(less, window)
+    tables = Tables(landed / "tables")
+    table = read_window(less, window, tables, scratch=landed / "scratch", threads=1).table
+    days = {date(1970, 1, 1) + timedelta(days=number) for number in table[DAY].to_pylist()}
+    assert days == {day(state) for state in window.batches}
+    few = less.model_copy(update={"train": less.train.model_copy(update={"min_records": 10 * N})})
+    with pytest.raises(NotReady, match=r"\(4 more are left out: train.leave_out\)"):
+        choose_window(few, states)
 
 
 def test_a_record_dated_in_the_future_is_counted_with_its_batch(landed: Path) -> None:
