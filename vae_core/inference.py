@@ -24,6 +24,7 @@ _STEEPEST = 1e15
 _SHORTER = 0.3  # factor on the step after one that lowered the bound
 _SETTLED = 1e-2  # nats: a record whose bound changes by less is done
 _MOST_TOGETHER = 2**13  # points decoded at once
+_MOST_DECOMPOSED = 2**14  # matrices in one call: a GPU's solver (cuSOLVER) refuses more than some 32,000
 
 Decode = Callable[[Tensor, Records], Likelihood]
 LogJoint = Callable[[Tensor, Records], Tensor]
@@ -150,14 +151,17 @@ def _at_points(records: Records, log_joint: LogJoint, points: Tensor) -> tuple[T
 
 def _decomposed(precision: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (..., Z), within bounds, and eigenvectors (..., Z, Z) of the symmetric part."""
-    precisions, axes = torch.linalg.eigh((precision + precision.mT) / 2)
-    return precisions.clamp(*_PRECISION), axes
+    symmetric = ((precision + precision.mT) / 2).flatten(0, -3)
+    found = [torch.linalg.eigh(part) for part in torch.split(symmetric, _MOST_DECOMPOSED)]
+    precisions, axes = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
+    return precisions.clamp(*_PRECISION).view(precision.shape[:-1]), axes.view(precision.shape)
 
 
 def _factor(precision: Tensor) -> Tensor:
     """Return the lower triangular L (..., Z, Z) with L Lᵀ = precision⁻¹; rounding cannot make QR fail."""
     precisions, axes = _decomposed(precision)
-    upper = torch.linalg.qr((axes * precisions.rsqrt()[..., None, :]).mT).R
+    # without Q, which a GPU computes matrix by matrix
+    upper = torch.linalg.qr((axes * precisions.rsqrt()[..., None, :]).mT, mode="r").R
     signs = upper.diagonal(dim1=-2, dim2=-1).sign()[..., None]
     factor: Tensor = (signs * upper).mT.tril()
     return factor

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from vae_core import VAE, DataWarning, Layout, Recipe, Records, fit, score
+from vae_core import VAE, DataWarning, Layout, Recipe, Records, fit, inference, score
 from vae_core.inference import infer
 from vae_core.noise import Bernoulli, Gaussian, Noise
 from vae_core.objectives import elbo_terms
@@ -90,6 +90,28 @@ def test_a_record_alone_gets_the_latents_that_it_gets_among_others(
     for tensor in (whole.mean, whole.factor, whole.kl_to_prior()):
         assert tensor.isfinite().all()
         assert not tensor.requires_grad
+
+
+def test_many_records_are_within_what_a_gpu_s_solver_takes(
+    vae: VAE, draw: Callable[..., Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuSOLVER refuses more than some 32,000 matrices in one call, here 64; the same latents come out in
+    parts.
+    """
+    records, decompose = draw(50, seed=70, missing=0.2), torch.linalg.eigh
+
+    def limited(matrices: Tensor) -> tuple[Tensor, Tensor]:
+        if matrices[..., 0, 0].numel() > 64:
+            raise RuntimeError("cusolver error: CUSOLVER_STATUS_INVALID_VALUE")
+        values, vectors = decompose(matrices)
+        return values, vectors
+
+    expected = infer(records, vae.decode, torch.zeros(4, 50, 4))
+    monkeypatch.setattr(torch.linalg, "eigh", limited)
+    monkeypatch.setattr(inference, "_MOST_DECOMPOSED", 64)
+    found = infer(records, vae.decode, torch.zeros(4, 50, 4))
+    assert_close(found.mean, expected.mean, rtol=1e-3, atol=1e-3)
+    assert_close(found.factor, expected.factor, rtol=1e-3, atol=1e-3)
 
 
 def test_its_bound_is_tighter_than_the_encoders(layout: Layout, draw: Callable[..., Records]) -> None:
