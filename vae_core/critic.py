@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_core.device import sent
 from vae_core.layers import CodeTable, MemberLinear
 from vae_core.records import Layout, Records
 from vae_core.slices import filled_up
@@ -155,7 +156,8 @@ def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500
     critic.to(records.device)
     if steps < 1 or _know(critic, records) < 2:
         return None
-    changes = _Changes(layout, records, critic.std, generator)
+    n_codes = torch.tensor(layout.n_codes, device=records.device)
+    changes = _Changes(layout, records, critic.std, generator, n_codes)
     optimiser = torch.optim.Adam(critic.parameters(), lr=_LEARNING_RATE, fused=True)
     with one_thread_per_kernel():
         for step in range(steps):
@@ -217,12 +219,16 @@ def _rise_and_fall(share: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Changes:
-    """Draws minibatches of records with one changed cell each, all draws on the CPU. std: (N,)."""
+    """Draws minibatches of records with one changed cell each, all draws on the CPU. std: (N,).
+
+    n_codes: (C,) of each categorical column, on the records' device.
+    """
 
     layout: Layout
     records: Records
     std: Tensor
     generator: torch.Generator
+    n_codes: Tensor
 
     def draw(self) -> tuple[Records, Tensor, Tensor]:
         """Return changed records, the column (B,), and whether its value differs now, (B,) bool."""
@@ -230,11 +236,11 @@ class _Changes:
         n_numeric = len(layout.numeric)
         mine, theirs = (self.records[self._whole(n)] for _ in range(2))
         column, moves = self._whole(len(layout.columns)), self._real(1)[:, 0] < _MOVED
-        way = torch.randn(_MINIBATCH, 1, generator=self.generator).to(device) * _MOVE
+        way = sent(torch.randn(_MINIBATCH, 1, generator=self.generator), device) * _MOVE
         there = column[:, None] == torch.arange(len(layout.columns), device=device)
         number_BN, code_BC = there.tensor_split([n_numeric], dim=1)
         moved = torch.where(moves[:, None], mine.values + way * self.std, theirs.values)
-        any_code = self._real(len(layout.categorical)) * torch.tensor(layout.n_codes, device=device)
+        any_code = self._real(len(layout.categorical)) * self.n_codes
         drawn = torch.where(moves[:, None], any_code.long(), theirs.categorical)
         both = mine.observed * torch.where(moves[:, None], 1.0, theirs.observed)
         is_other = torch.cat([moved != mine.values, drawn != mine.categorical], dim=1) & (both > 0) & there
@@ -246,7 +252,7 @@ class _Changes:
         return changed, column, is_other.any(dim=1)
 
     def _whole(self, below: int) -> Tensor:
-        return torch.randint(below, (_MINIBATCH,), generator=self.generator).to(self.records.device)
+        return sent(torch.randint(below, (_MINIBATCH,), generator=self.generator), self.records.device)
 
     def _real(self, n_columns: int) -> Tensor:
-        return torch.rand(_MINIBATCH, n_columns, generator=self.generator).to(self.records.device)
+        return sent(torch.rand(_MINIBATCH, n_columns, generator=self.generator), self.records.device)

@@ -47,9 +47,11 @@ class Categorical:
 
     @cached_property
     def _even_share(self) -> Tensor:
-        """(n_categorical,) log of the least probability of a column's codes."""
-        n_codes = [logits.shape[-1] for logits in self.logits]
-        return torch.tensor([math.log(self.floor / n) for n in n_codes], device=self.logits[0].device)
+        """(n_categorical,) log of the least probability of a column's codes.
+
+        Made where the logits lie: to a copy from the host, a GPU's stream would wait in every step.
+        """
+        return torch.cat([x.new_full((1,), math.log(self.floor / x.shape[-1])) for x in self.logits])
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Return log-probabilities (..., n_records, n_categorical) of codes (n_records, n_categorical).

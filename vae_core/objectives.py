@@ -45,7 +45,7 @@ class ElboTerms:
         if not nats:
             return self
         charged = self.kl_divergence.mean(dim=-1, keepdim=True) > nats
-        return ElboTerms(self.reconstruction, self.kl_divergence.where(charged, torch.as_tensor(nats)))
+        return ElboTerms(self.reconstruction, torch.where(charged, self.kl_divergence, nats))
 
 
 def elbo_terms(

@@ -38,7 +38,7 @@ from vae_core import (
     scoring,
 )
 from vae_core.attribution import _Case
-from vae_core.critic import CellCritic
+from vae_core.critic import CellCritic, _Changes
 from vae_core.device import Recorded, in_halves
 from vae_core.flat import FlatParameters
 from vae_core.fused import FusedScorer
@@ -223,27 +223,62 @@ def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
         {},
         {"posterior": "full", "noise": "student_t"},
         {"prior": "normal", "samples": 2},
+        {"prior": "hierarchical"},
         {"free_nats": 1.0},
+        {"regulariser": "mmd"},
+        {"regulariser": "sliced_wasserstein"},
+        {"regulariser": "adversarial"},
+        {"reconstruction": "vae_gan"},
+        {"known_margin": 5.0},
+        {"column_noise": {"a": "poisson", "b": "bernoulli", "c": "negative_binomial"}},
         LINEAR,
     ],
 )
-def test_so_it_does_by_autograd(settings: dict[str, object], layout: Layout) -> None:
-    """Categories and other recipes."""
+def test_so_it_does_by_autograd(
+    settings: dict[str, object], layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Categories and other recipes. What is made on the host would be copied, and the stream would wait."""
     layout = NUMBERS if settings is LINEAR else layout
     real = VAE(layout, replace(SHORT, **settings), (1, 2))  # type: ignore[arg-type]
     with FakeTensorMode(allow_non_fake_inputs=True):
         vae = imagined(real)
-        n_codes = len(layout.categorical)
-        records = Records(on_gpu(128, 5), on_gpu(128, n_codes, dtype=torch.int64), on_gpu(128, 1))
-        latents = vae.recipe.latents_for(layout)
-        batch = Minibatch(records, records, on_gpu(vae.recipe.samples, 2, 128, latents))
-        losses = Losses(vae, Known(), torch.Generator("cpu"))
-        costs = losses(batch, on_gpu(), 12)
-        player = FlatParameters(list(vae.parameters()))
-        player.differentiate(costs.model.sum())
-        player.clip(10.0)
-        player.step(on_gpu(), on_gpu())
+        records, few = records_on_gpu(layout, 128), records_on_gpu(layout, 9)
+        noise = on_gpu(vae.recipe.samples, 2, 128, vae.recipe.latents_for(layout))
+        known = Known(few, few) if vae.recipe.known_margin else Known()
+        losses = Losses(vae, known, torch.Generator("cpu"))
+        weights = [vae, *map(imagined, losses.adversaries)]
+        players = [FlatParameters(list(network.parameters())) for network in weights]
+        monkeypatch.setattr(torch, "tensor", refused)
+        monkeypatch.setattr(torch, "as_tensor", refused)
+        costs = losses(Minibatch(records, records, noise), on_gpu(), 12)
+        for loss, player in zip((costs.model, costs.discriminators), players, strict=False):
+            player.differentiate(loss.sum())
+            player.clip(10.0)
+            player.step(on_gpu(), on_gpu())
         assert costs.means[0].device.type == THERE
+
+
+def test_so_does_a_critic_s_step(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its changes are drawn on the CPU and sent."""
+    real = CellCritic(layout, n_pieces=4)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        critic, n_codes = imagined(real), on_gpu(len(layout.categorical), dtype=torch.int64)
+        records = records_on_gpu(layout, 300)
+        changes = _Changes(layout, records, critic.std, torch.Generator("cpu"), n_codes)
+        monkeypatch.setattr(torch, "tensor", refused)
+        changed, column, is_other = changes.draw()
+        critic(changed).sum().backward()
+        assert {x.device.type for x in (changed.numeric, changed.categorical, column, is_other)} == {THERE}
+
+
+def records_on_gpu(layout: Layout, n: int) -> Records:
+    n_numeric, n_categorical = len(layout.numeric), len(layout.categorical)
+    codes = on_gpu(n, n_categorical, dtype=torch.int64)
+    return Records(on_gpu(n, n_numeric), codes, on_gpu(n, len(layout.context)))
+
+
+def refused(*_: object, **__: object) -> Tensor:
+    raise AssertionError("a copy from the host, for which the device's stream waits")
 
 
 def test_the_fake_device_finds_what_it_should() -> None:
