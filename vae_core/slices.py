@@ -10,6 +10,7 @@ are in flight at once: one is copied there or back while the other is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from functools import partial
@@ -94,8 +95,8 @@ def side_by_side(
 
     with one_thread_per_kernel() as n_allowed:
         n_threads = min(threads or n_allowed, len(starts))
-        if vae.device.type != "cpu":  # no padding beyond n_records: on a GPU few records cost little
-            wanted = min(size, n_records)
+        if vae.device.type != "cpu":
+            wanted = _alike(n_records, size)
             sufficient = _on_device(vae.device, n_records, wanted, run)
             return size if sufficient == wanted else sufficient
         if n_threads < 2:
@@ -104,6 +105,15 @@ def side_by_side(
             for _ in pool.map(run_from, starts):  # raises what a slice raised
                 pass
     return size
+
+
+def _alike(n: int, size: int) -> int:
+    """Return the size of as many slices as n records need, all alike, in whole blocks where ``size`` allows.
+
+    On a GPU few records cost little, and what pads the last slice of a million would cost as much as records.
+    """
+    n_slices = max(1, math.ceil(n / size))
+    return min(size, math.ceil(n / n_slices / _SMALLEST_SLICE) * _SMALLEST_SLICE)
 
 
 def _on_device(device: torch.device, n: int, size: int, work: Callable[[slice, int], None]) -> int:

@@ -8,6 +8,7 @@ are an error, and so is a value that the host asks for. They hold no numbers.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,7 @@ from vae_core.parallel import Share
 from vae_core.posteriors import FullGaussian
 from vae_core.run import Run
 from vae_core.scoring import ROUNDING
-from vae_core.slices import on_lanes
+from vae_core.slices import on_lanes, side_by_side
 from vae_core.threads import one_thread_per_kernel
 
 LINEAR: dict[str, object] = {"encoder": "exact", "noise": "gaussian_shared_sigma", "prior": "normal"}
@@ -309,6 +310,20 @@ def test_slices_are_halved_until_they_fit_and_cover_everything_once(n: int, size
     assert done == list(range(n))
     assert set(sizes) <= {found}
     assert not n or (found <= room and (found == size or 2 * found + 1 > room))
+
+
+@given(n=st.integers(0, 3000), size=st.integers(1, 500))
+def test_a_gpu_computes_little_but_records(n: int, size: int) -> None:
+    """As few slices as the size allows, padded by less than a block each: a record more than fits does not
+    double the work.
+    """
+    slices: list[tuple[slice, int]] = []
+    vae = VAE(NUMBERS, SHORT).to(THERE)
+    assert side_by_side(vae, n, lambda *one: slices.append(one), size) == size
+    assert [i for rows, _ in slices for i in range(rows.start, rows.stop)] == list(range(n))
+    assert len(slices) == math.ceil(n / size)
+    assert all(of <= size for _, of in slices)
+    assert sum(of for _, of in slices) - n < max(1, 48 * len(slices))
 
 
 @given(n=st.integers(0, 300), size=st.integers(1, 400), room=st.integers(1, 400))
