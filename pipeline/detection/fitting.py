@@ -6,6 +6,7 @@ what is made of the fitted model (detector.py).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from pipeline.detection.recipe import recipe_of
 from pipeline.errors import ModelUnusable
 from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
 from vae_core import VAE, CellCritic, Checkpoint, Known, OtherFit, Progress, TrainingDiverged, fit, fit_critic
+
+log = logging.getLogger(__name__)
 
 
 def best_device() -> str:
@@ -87,11 +90,21 @@ def fit_model(
 
 
 def fit_second_witness(dataset: Dataset, features: Features, table: pa.Table, run: Run) -> CellCritic | None:
-    """Return the critic, on the CPU; None where the recipe wants none, or there is nothing to learn."""
-    recipe = recipe_of(dataset)
-    records = features.records(table).to(run.place)
+    """Return the critic, on the CPU; None where the recipe wants none, or there is nothing to learn.
+
+    It needs all records on its device, and is trained on the CPU where a GPU has no room for them.
+    """
+    recipe, records = recipe_of(dataset), features.records(table)
     steps = recipe.steps if recipe.critic_steps is None else recipe.critic_steps
-    critic = fit_critic(features.layout, records, seed=dataset.train.seed, steps=steps)
+
+    def trained(place: str) -> CellCritic | None:
+        return fit_critic(features.layout, records.to(place), seed=dataset.train.seed, steps=steps)
+
+    try:
+        critic = trained(run.place)
+    except torch.OutOfMemoryError as fault:
+        log.warning("%s: the critic is trained on the CPU instead of %s: %s", dataset.name, run.place, fault)
+        critic = trained("cpu")
     return critic and critic.to("cpu")
 
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.config.dataset import Dataset, Flagging
+from pipeline.detection import fitting
 from pipeline.detection.detector import Detector
 from pipeline.detection.features import Features
 from pipeline.detection.intervals import gaussian
@@ -22,7 +23,7 @@ from pipeline.detection.reasons import explanations
 from pipeline.detection.recipe import recipe_of
 from pipeline.errors import ConfigError, ModelUnusable
 from pipeline.records.verdicts import JUDGED_NORMAL, PLACE
-from vae_core import Attribution, Expected
+from vae_core import Attribution, CellCritic, Expected, Layout, Records
 
 CONTRACT = {
     "dataset": "sensors",
@@ -148,6 +149,31 @@ def test_a_category_that_training_did_not_have_is_told_as_such() -> None:
 
 class Killed(Exception):
     """Stands for a worker that dies."""
+
+
+def test_a_critic_without_room_on_a_gpu_is_trained_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It needs all of a window on its device, which a fit does not. A device that is not the CPU stands for a
+    full GPU.
+    """
+    table, train = readings(200, 1), fitting.fit_critic
+
+    def full(layout: Layout, records: Records, *, seed: int, steps: int) -> CellCritic | None:
+        if records.device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(layout, records, seed=seed, steps=steps)
+
+    def witness(device: str) -> dict[str, torch.Tensor]:
+        features = Features.fit(DATASET, table)
+        found = fitting.fit_second_witness(DATASET, features, table, fitting.Run(device))
+        assert found is not None
+        return found.state_dict()
+
+    monkeypatch.setattr(fitting, "fit_critic", full)
+    expected, found = witness("cpu"), witness("meta")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert "sensors: the critic is trained on the CPU instead of meta: CUDA out of memory" in caplog.text
 
 
 @pytest.mark.parametrize("step", ["train", "refit"])
