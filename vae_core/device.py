@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _WARM_UP = 3  # plain calls before one is recorded: libraries initialise in them
 _N_LANES = 2
 _of_lane = threading.local()
+_recording = threading.Lock()  # torch records one graph at a time in a process
 
 
 @contextmanager
@@ -173,11 +174,11 @@ class Recorded:
 def graph(call: Callable[[], None]) -> Callable[[], None]:
     """Record a call's kernels without running them. Returns what replays them.
 
-    The current stream must not be the default one.
+    The current stream must not be the default one. A thread that records waits for another that does.
     """
-    recorded = torch.cuda.CUDAGraph()
+    recorded, own = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     # other threads of the process may use the device meanwhile
-    with torch.cuda.graph(recorded, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+    with _recording, torch.cuda.graph(recorded, stream=own, capture_error_mode="thread_local"):
         call()
     repeat: Callable[[], None] = recorded.replay
     return repeat

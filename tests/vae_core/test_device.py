@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -40,7 +42,7 @@ from vae_core import (
 )
 from vae_core.attribution import _Case
 from vae_core.critic import CellCritic, _Changes
-from vae_core.device import Recorded, in_halves
+from vae_core.device import Recorded, graph, in_halves
 from vae_core.flat import FlatParameters
 from vae_core.fused import FusedScorer
 from vae_core.fused_weights import FusedWeights
@@ -117,6 +119,33 @@ def test_where_recording_fails_the_fit_goes_on(
     with caplog.at_level(logging.WARNING):
         assert same(trained(records, refuse), trained(records, None))
     assert "could not be recorded" in caplog.text
+
+
+def test_two_fits_of_one_process_record_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a recording begins, torch waits for the whole device, which breaks off another that is under
+    way.
+    """
+    under_way: list[object] = []
+
+    @contextmanager
+    def capture(recorded: object, **_: object) -> Iterator[None]:
+        assert not under_way
+        under_way.append(recorded)
+        yield
+        under_way.remove(recorded)
+
+    both = threading.Barrier(2, timeout=60)
+
+    def fit_in_a_thread(_: int) -> None:
+        both.wait()
+        graph(lambda: time.sleep(0.01))
+
+    stands_for_a_graph = type("Graph", (), {"replay": lambda _: None})
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", stands_for_a_graph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fit_in_a_thread, range(2)))
 
 
 def test_a_recorded_call_sees_what_it_is_given_each_time() -> None:
@@ -498,6 +527,7 @@ def test_a_gpu_s_model_fills_in_records_that_lie_on_the_cpu(
     monkeypatch.setattr(generation, "_own_seed", lambda *_: 0)  # asks for the cells
     here = torch.Generator()  # there is none where no device is
     monkeypatch.setattr(torch, "Generator", lambda _: here)
+    monkeypatch.setattr(torch, "_standard_gamma", lambda shape, _: torch.empty_like(shape))  # not in 2.11's
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         vae = imagined(real)
         records = Records(
