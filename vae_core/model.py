@@ -240,7 +240,8 @@ class VAE(nn.Module):
     def from_config(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
         """Return the model with this ``config()`` and ``state_dict()``, on the device of its tensors.
 
-        Raises RuntimeError where they do not belong to one model, or there are no tensors.
+        Raises RuntimeError where they do not belong to one model, or there are no tensors, and ValueError
+        where they hold numbers that are not finite: such a model would score, and mean nothing.
         """
         vae = cls(
             Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
@@ -251,4 +252,9 @@ class VAE(nn.Module):
             "noise.lowest_variance": vae.noise.lowest_variance,
             **state,
         })  # older models lack weights and steps
+        if damaged := [name for name, tensor in vae.state_dict().items() if not tensor.isfinite().all()]:
+            raise ValueError(
+                f"these tensors of a model hold numbers that are not finite, so it was damaged since it was fitted: "
+                f"{', '.join(damaged)}; read it again from where it was saved, or fit it again"
+            )
         return vae.eval()

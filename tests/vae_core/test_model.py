@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import pytest
@@ -147,6 +148,17 @@ def test_a_category_that_training_never_saw_says_nothing_about_the_others(vae: V
     terms, unseen_terms = (vae_core.score(vae, records).column_terms[0] for records in (known, other))
     assert unseen_terms[6] > terms[6] + 5
     assert_close(unseen_terms[:5], terms[:5], rtol=0.0, atol=1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_whose_tensors_are_not_finite_is_refused_by_name(vae: VAE, value: float) -> None:
+    """A rectifier turns NaN into 0, so scores would be finite and mean nothing."""
+    state = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    state["encoder_inputs.weight"][0, 0, 0] = value
+    with pytest.raises(
+        ValueError, match=r"not finite, so it was damaged .*: encoder_inputs\.weight; read it again"
+    ):
+        VAE.from_config(vae.config(), state)
 
 
 @pytest.mark.parametrize("n_kept", [0, 5])
