@@ -1,4 +1,4 @@
-"""Whether training worked: latents that carry nothing, variances at their bounds.
+"""Whether training worked: latents that carry nothing, variances at their bounds, numbers not standardised.
 
 Belongs here: signs of a failed training, in words. Does not: losses that are not finite, which training
 itself notices and survives (run.py), or whether a model is better than another (the caller's).
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_core.model import VAE
-from vae_core.noise import ALLOWED, Mixed, Noise, StudentT
+from vae_core.noise import ALLOWED, UNSCALED, Mixed, Noise, StudentT
 from vae_core.recipe import Recipe
 from vae_core.records import Records
 from vae_core.slices import in_slices
@@ -24,6 +24,9 @@ _WIDE = 50.0  # variance of a column, in standardised units, at which a decoder 
 _LEARN_SCALE = ("gaussian", "gaussian_shared_sigma", "gaussian_column_sigma", "student_t")
 _NARROW = 1e-4  # variance of a posterior that has become a point
 _MOST_OUTSIDE = 0.05  # tolerated share of a column's values outside its noise model's range: anomalies
+_FAR = 10.0  # standardised numbers lie nearer 0, all but anomalies
+_FLAT = 0.3  # of sigma_floor: a column that varies less tells the model next to nothing
+_SAME = 1e-4  # standard deviation of a column that is constant but for rounding
 _MOST = 16_384  # records looked at
 _FEWEST = 50  # fewer say nothing
 
@@ -57,7 +60,7 @@ def diagnose(vae: VAE, records: Records) -> Diagnosis:
     in_slices(vae, records, look)
     active = tuple((mean.var(dim=1, correction=0) > _ACTIVE).sum(dim=1).tolist())
     notes = _notes(vae, active, n_latents, spread, variance) if len(records) >= _FEWEST else []
-    notes += _misfits(vae, records)
+    notes += _misfits(vae, records) + _not_standardised(vae, records)
     return Diagnosis(active, n_latents, tuple(notes))
 
 
@@ -113,6 +116,31 @@ def _misfits(vae: VAE, records: Records) -> list[str]:
                 f"{float(outside):.0%} of the values of {name} are outside the range of noise model {noise} ({bounds} in their "
                 f"own units): choose another noise model"
             )
+    return notes
+
+
+def _not_standardised(vae: VAE, records: Records) -> list[str]:
+    """Return notes on numbers and context whose scale is not the one that the model is made for."""
+    far, flat = [], []
+    noises = (*vae.noise.names, *("none" for _ in vae.layout.context))
+    columns = (*records.numeric.unbind(dim=1), *records.context.unbind(dim=1))
+    for name, noise, column in zip((*vae.layout.numeric, *vae.layout.context), noises, columns, strict=True):
+        seen = column[~column.isnan()]
+        if noise in UNSCALED or not len(seen):
+            continue
+        if seen.abs().median() > _FAR:
+            far.append(name)
+        elif noise in _LEARN_SCALE and _SAME < float(seen.std(correction=0)) < _FLAT * vae.recipe.sigma_floor:
+            flat.append(name)
+    to_do = "standardise them: subtract the column's mean and divide by its standard deviation"
+    notes = []
+    if far:
+        notes.append(f"half or more of the values of {', '.join(far)} lie beyond ±{_FAR:g}: {to_do}")
+    if flat:
+        floor = f"sigma_floor, {vae.recipe.sigma_floor:g}"
+        notes.append(
+            f"the values of {', '.join(flat)} vary by far less than {floor}, so few stand out: {to_do}"
+        )
     return notes
 
 

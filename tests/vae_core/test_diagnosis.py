@@ -153,6 +153,24 @@ def test_a_noise_model_of_another_kind_of_numbers_is_said(noise: str, said: str)
     assert not [n for n in diagnose(fit(LAYOUT, records(x), recipe, seed=0), records(x)).notes if "of b" in n]
 
 
+def test_numbers_in_units_of_their_own_are_said() -> None:
+    """A table that nobody standardised trains without an error, and its scores mean little; counts with a
+    noise model of their own keep their unit, and a few absurd values are anomalies.
+    """
+    layout, hour = Layout(tuple("abcd"), (), ("hour",)), torch.arange(1000.0)[:, None]
+    x = one_cause().numeric * torch.tensor([1e3, 1.0, 1e-2, 1.0]) + torch.tensor([0.0, 0.0, 0.0, 300.0])
+    x[:9, 1], x[9:20, 1] = 1e6, torch.nan
+    x[:, 3] = x[:, 3].round()
+    unscaled = Records(x, torch.zeros(1000, 0, dtype=torch.int64), hour)
+    vae = VAE(layout, Recipe(n_members=1, column_noise={"d": "poisson"}))
+    vae.initialise(unscaled.categorical, torch.Generator().manual_seed(0))
+    notes = [note for note in diagnose(vae.eval(), unscaled).notes if "standardise them" in note]
+    assert [note.split(":")[0] for note in notes] == [
+        "half or more of the values of a, hour lie beyond ±10",
+        "the values of c vary by far less than sigma_floor, 0.1, so few stand out",
+    ]
+
+
 def test_whoever_asks_to_be_told_is_told_in_place_of_a_warning() -> None:
     """A warning would be an error here."""
     told: list[str] = []
