@@ -207,7 +207,7 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Counts whose variance is their mean."""
+    """Counts whose variance is their mean. Densities are computed in double precision, see ``_exact``."""
 
     log_rate: Tensor
 
@@ -224,9 +224,9 @@ class Poisson:
         return self.mean
 
     def log_prob(self, values: Tensor) -> Tensor:
-        counts = values.clamp(min=0)
-        log_prob = counts * self.log_rate - self.mean - torch.lgamma(counts + 1)
-        return log_prob - _outside(values, counts)
+        counts, log_rate = values.clamp(min=0), _exact(self.log_rate)
+        log_prob = counts * log_rate - log_rate.exp() - torch.lgamma(_exact(counts) + 1)
+        return log_prob.to(self.log_rate.dtype) - _outside(values, counts)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return torch.poisson(self.mean, generator=generator)
@@ -234,7 +234,10 @@ class Poisson:
 
 @dataclass(frozen=True)
 class NegativeBinomial:
-    """Counts that spread more than a Poisson's: variance mean + dispersion · mean² (Lawless 1987, eq. 1)."""
+    """Counts that spread more than a Poisson's: variance mean + dispersion · mean² (Lawless 1987, eq. 1).
+
+    Densities are computed in double precision, see ``_exact``.
+    """
 
     log_mean: Tensor
     log_dispersion: Tensor
@@ -252,12 +255,12 @@ class NegativeBinomial:
         return self.mean + self.log_dispersion.exp() * self.mean.square()
 
     def log_prob(self, values: Tensor) -> Tensor:
-        counts = values.clamp(min=0)
-        shape = (-self.log_dispersion).exp()
-        log_odds = self.log_mean + self.log_dispersion
+        allowed = values.clamp(min=0)
+        counts, log_mean, log_dispersion = map(_exact, (allowed, self.log_mean, self.log_dispersion))
+        shape, log_odds = (-log_dispersion).exp(), log_mean + log_dispersion
         ways = torch.lgamma(counts + shape) - torch.lgamma(shape) - torch.lgamma(counts + 1)
         log_prob = ways + counts * log_odds - (counts + shape) * functional.softplus(log_odds)
-        return log_prob - _outside(values, counts)
+        return log_prob.to(self.log_mean.dtype) - _outside(values, allowed)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw from a Poisson whose rate is a gamma draw."""
@@ -331,6 +334,14 @@ def sum_of_logs(factors: Tensor, n_multiplied: int) -> Tensor:
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(like).normal_(generator=generator)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """Return x in double precision: of a count of a million, single precision leaves a log-density a nat off.
+
+    It is the difference of numbers as large as the count times its logarithm.
+    """
+    return x.double()
 
 
 def _outside(values: Tensor, allowed: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -69,6 +70,26 @@ def test_density_mean_and_variance_are_those_of_scipy(name: str, seed: int) -> N
     assert_close(noise.log_prob(values), torch.as_tensor(density(values.numpy())), rtol=1e-6, atol=1e-6)
     for ours, moment in ((noise.mean, theirs.mean()), (noise.variance, theirs.var())):
         assert_close(ours, torch.as_tensor(moment).broadcast_to(ours.shape), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("log_mean", [3.0, 9.0, 11.5, 13.8])
+@pytest.mark.parametrize("away", [0.0, -3.0, 3.0])
+def test_counts_have_the_density_of_scipy_in_single_precision(log_mean: float, away: float) -> None:
+    """As models compute: up to a million, a few deviations off, a hundredth of a nat right. It is the
+    difference of numbers near ten million, of which single precision keeps one digit after the point at best.
+    """
+    place, spread = torch.full((1, 1, 1), log_mean), torch.full((1, 1, 1), -7.0)
+    out = Outputs(place, spread, torch.zeros(1, 1, 1), 1.0, torch.tensor([0.01]))
+    mean, dispersion = float(place.double().exp()), math.exp(-7.0)
+    shape = 1 / dispersion
+    for noise, theirs in (
+        (Poisson.of(out), stats.poisson(mean)),
+        (NegativeBinomial.of(out), stats.nbinom(shape, shape / (shape + mean))),
+    ):
+        count = max(0, round(mean + away * theirs.std()))
+        ours = noise.log_prob(torch.tensor([[float(count)]]))
+        assert ours.dtype == torch.float32
+        assert abs(float(ours) - theirs.logpmf(count)) < 0.01
 
 
 @pytest.mark.parametrize("name", NOISES)
