@@ -124,6 +124,21 @@ def test_few_records_constant_and_empty_columns_give_a_finite_model(n: int) -> N
     assert model.surprise(records(far)).sum() > 1e6
 
 
+def test_half_as_many_records_as_columns_say_nothing_of_pairs() -> None:
+    """The covariance is shrunk to its diagonal, whose inverse is each column's own; one record more and pairs
+    count.
+    """
+    x = torch.randn(21, 1, generator=torch.Generator().manual_seed(9)) + 0.1 * torch.randn(21, 40)
+    for n, is_diagonal in ((20, True), (21, False)):
+        model = LinearGaussian((True,) * 40, 0)
+        model._fit_to(records(x[:n]), 0.1)
+        own = 1 / (x[:n].var(dim=0, correction=0) + 0.01)
+        off = model.precision - model.precision.diag().diag()
+        assert bool((off == 0).all()) == is_diagonal
+        if is_diagonal:
+            assert_close(model.precision.diag(), own, rtol=1e-3, atol=0.0)
+
+
 @pytest.mark.parametrize("settings", [{}, {"column_noise": {"h": "poisson"}}])
 def test_it_finds_what_networks_learn_by_heart(settings: dict[str, Any]) -> None:
     """100 records, 15 of them shifted together: networks alone learn those, too. Columns of counts are left
