@@ -79,10 +79,19 @@ def attribute(
         What would clear a record must be a value that the column takes. Without bounds, a distance is named
         beside a fare that is a hundred times too high, since 3,000 miles would explain the fare.
 
-    Raises ValueError where the records, the critic or the bounds do not fit the model's layout.
+    Raises ValueError where the records, the critic or the bounds do not fit the model's layout, or a lowest
+    value is not below or at the highest.
     """
+    vae.layout.check(records)
     if within is not None and within.shape != (2, len(vae.layout.numeric)):
         raise ValueError(f"within must be (2, {len(vae.layout.numeric)}), is {tuple(within.shape)}")
+    if within is not None and not (within[0] <= within[1]).all():
+        names = [
+            n for n, ordered in zip(vae.layout.numeric, within[0] <= within[1], strict=True) if not ordered
+        ]
+        raise ValueError(
+            f"within must be the lowest and the highest value of each number, is not for {', '.join(names)}"
+        )
     if critic is not None and critic.layout != vae.layout:
         raise ValueError(
             "the critic's columns differ from the model's in name, order or role: pass a critic that fit_critic trained "

@@ -51,7 +51,7 @@ def negative_elbo(vae: VAE, records: Records, *, n_draws: int = N_DRAWS) -> Nega
     Raises ValueError where the regulariser is not the KL, so that there is no bound, or the records do not
     fit.
     """
-    _check(vae, records)
+    _check(vae, records, n_draws)
     n, new = len(records), records.numeric.new_empty
     found = NegativeElbo(new(n, len(vae.layout.columns)), new(n))
     n_latents = vae.recipe.latents_for(vae.layout)
@@ -72,12 +72,13 @@ def importance_weighted_bound(vae: VAE, records: Records, *, n_draws: int = N_WE
     """Return −log of the mean of p(x, z) / q(z|x) over draws of q, (n_records,) nats, mean over members.
 
     In expectation it is at least −log p(x) and at most −ELBO, and falls with n_draws (Burda et al. 2016, eq.
-    8 and theorem 1). One decoding per draw; every record takes the same draws.
+    8 and theorem 1). One decoding per draw. Every record takes the same draws, so the mean over records keeps
+    their error: with few draws it may lie below that of many.
 
     Raises ValueError where the regulariser is not the KL, where the prior gives only a bound on log p(z), or
     where the records do not fit.
     """
-    _check(vae, records)
+    _check(vae, records, n_draws)
     if vae.recipe.prior == "hierarchical":
         raise ValueError("prior 'hierarchical' gives only a bound on log p(z): use negative_elbo")
     found = records.numeric.new_empty(len(records))
@@ -92,7 +93,9 @@ def importance_weighted_bound(vae: VAE, records: Records, *, n_draws: int = N_WE
     return found
 
 
-def _check(vae: VAE, records: Records) -> None:
+def _check(vae: VAE, records: Records, n_draws: int) -> None:
+    if n_draws < 1:
+        raise ValueError(f"n_draws must be at least 1, is {n_draws}")
     if vae.recipe.regulariser != "kl":
         raise ValueError(
             f"regulariser {vae.recipe.regulariser!r} has no evidence lower bound: train with regulariser kl for one, or "

@@ -142,9 +142,11 @@ def fit_critic(layout: Layout, records: Records, *, seed: int, steps: int = 1500
     the column. Anomalies among the records do little harm: what is changed beside them is wrong, too.
 
     Returns None where there is nothing to learn: fewer than two columns that vary, or no steps. Raises
-    ValueError where the records do not fit the layout.
+    ValueError where the records do not fit the layout or there are none.
     """
     layout.check(records)
+    if not len(records):
+        raise ValueError("cannot train a critic on 0 records")
     n_pieces = _PIECES if len(records) >= _FEWEST_FOR_PIECES else 0
     critic, generator = CellCritic(layout, n_pieces=n_pieces), torch.Generator().manual_seed(seed)
     for module in critic.modules():

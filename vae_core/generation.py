@@ -99,6 +99,8 @@ def sample(vae: VAE, n_records: int, *, context: Tensor | None = None, seed: int
 
 def _checked_context(vae: VAE, n_records: int, context: Tensor | None) -> Tensor:
     names = vae.layout.context
+    if n_records < 0:
+        raise ValueError(f"n_records must be at least 0, is {n_records}")
     if context is None:
         if names:
             raise ValueError(

@@ -67,6 +67,7 @@ class Ppca:
         )
 
     def _condition(self, values: Tensor) -> _Condition:
+        _refuse_other_shapes(values, len(self.weight))
         residual = (values.double().clamp(-FARTHEST, FARTHEST) - self.mean).nan_to_num(nan=0.0)
         return _condition(self.weight, self.variance, residual, (~values.isnan()).double())
 
@@ -117,6 +118,12 @@ def _condition(weight: Tensor, variance: Tensor, residual: Tensor, observed: Ten
     )
 
 
+def _refuse_other_shapes(values: Tensor, n_numeric: int | None = None) -> None:
+    if values.dim() != 2 or n_numeric not in (None, values.shape[1]):
+        wanted = "n_numeric" if n_numeric is None else n_numeric
+        raise ValueError(f"values must be (n_records, {wanted}), are {tuple(values.shape)}")
+
+
 @torch.no_grad()
 def fit_ppca(
     values: Tensor, n_latents: int, *, steps: int = 1000, tolerance: float = 1e-8, seed: int = 0
@@ -126,10 +133,15 @@ def fit_ppca(
     values: (n_records, n_numeric), NaN where missing. Ends when a step gains less than ``tolerance`` nats per
     record, or after ``steps``. Weights, means and variance are estimated from observed cells alone (Ilin &
     Raiko 2010, section 4.1).
+
+    Raises ValueError where there are no latents, no records or no observed cells.
     """
+    _refuse_other_shapes(values)
     n_numeric = values.shape[1]
     if n_latents < 1 or not len(values):
         raise ValueError(f"cannot fit {n_latents} latents to {len(values)} records")
+    if values.isnan().all():
+        raise ValueError(f"cannot fit: every cell of all {len(values)} records is missing")
     observed = (~values.isnan()).double()
     values = values.double().clamp(-FARTHEST, FARTHEST)
     mean = values.nanmean(dim=0).nan_to_num(nan=0.0)

@@ -75,6 +75,10 @@ class Recipe:
         faults = [*self._outside(), *self._unknown(), *self._contradictions()]
         if faults:
             raise ValueError("recipe:\n  " + "\n  ".join(faults))
+        for name in _ALLOWED:  # numpy's numbers are no JSON
+            value = getattr(self, name)
+            if value is not None and type(value) not in (int, float):
+                object.__setattr__(self, name, int(value) if isinstance(value, Integral) else float(value))
 
     def _outside(self) -> Iterator[str]:
         for name, allowed in _ALLOWED.items():
@@ -155,6 +159,8 @@ class Recipe:
 
         Raises ValueError where a setting is unknown.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"recipe must be a mapping of settings to values, is {values!r}")
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ValueError(f"recipe: unknown settings {', '.join(unknown)}")
@@ -163,7 +169,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Interval:
-    """Numbers from low to high, the ends included unless open. NaN and non-numbers are in none."""
+    """Numbers from low to high, the ends included unless open.
+
+    NaN, True, False and non-numbers are in none.
+    """
 
     low: float
     high: float = math.inf
@@ -172,7 +181,7 @@ class _Interval:
     whole: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, Integral if self.whole else Real):
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
         number = float(value)
         above = number > self.low if self.open_low else number >= self.low

@@ -6,6 +6,7 @@ numbers and category codes (the caller's), or what the model makes of them (mode
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -35,11 +36,19 @@ class Layout:
     context: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for kind in ("numeric", "categorical", "context"):
+            object.__setattr__(self, kind, _as_tuple(kind, getattr(self, kind)))
         if strangers := [pair for pair in self.categorical if not _is_named_count(pair)]:
             raise TypeError(
                 "layout:\n  categorical must be pairs of a name and its number of known categories, "
                 f"such as (('valve', 3),), has {strangers[0]!r}"
             )
+        # plain integers: numpy's are no JSON
+        pairs = tuple((name, int(n_known)) for name, n_known in self.categorical)
+        object.__setattr__(self, "categorical", pairs)
+        unnamed = [name for name in (*self.columns, *self.context) if not isinstance(name, str)]
+        if unnamed:
+            raise TypeError(f"layout:\n  columns must be named by strings, has {unnamed[0]!r}")
         faults = []
         if not self.columns:
             faults.append("a layout needs at least one numeric or categorical column")
@@ -81,7 +90,15 @@ class Layout:
         )
 
     def check(self, records: Records) -> None:
-        """Raise a ValueError that names every way in which the records do not fit this layout."""
+        """Raise a ValueError that names every way in which the records do not fit this layout.
+
+        Raises a TypeError where they are no Records.
+        """
+        if not isinstance(records, Records):
+            raise TypeError(
+                f"records must be Records(numeric, categorical, context), with (n, 0) where there are no such columns, "
+                f"not a {type(records).__name__}"
+            )
         faults = [
             f"{kind} records have {tensor.shape[1]} columns, the layout has {len(names)}"
             for kind, tensor, names in (
@@ -175,6 +192,13 @@ class Records:
     def context_values(self) -> Tensor:
         """(n_records, n_context) the context, safe to compute with: within ±FARTHEST, 0 where missing."""
         return _bounded(self.context)
+
+
+def _as_tuple(kind: str, given: object) -> tuple[object, ...]:
+    """A layout of lists would not equal the one that is read back with its model."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"layout:\n  {kind} must be a tuple of columns, such as ('speed',), is {given!r}")
+    return tuple(given)
 
 
 def _is_named_count(pair: object) -> bool:

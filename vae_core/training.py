@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 
@@ -25,6 +26,13 @@ from vae_core.run import Progress, Run
 from vae_core.stock import Stock, take_stock
 from vae_core.summary import summarise_training
 from vae_core.threads import one_thread_per_kernel
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "layout": (Layout, "a Layout, which names the columns"),
+    "recipe": (Recipe, "a Recipe (of a mapping: Recipe.from_dict)"),
+    "known": (Known, "a Known(anomalies, normals)"),
+    "seed": (Integral, "a whole number"),
+}
 
 
 def fit(
@@ -55,12 +63,14 @@ def fit(
     on_doubt: told each sentence of a DataWarning or a TrainingWarning instead of the warning. Warnings belong
         to the whole process, which may show, hide or raise them; this belongs to one fit.
 
-    Raises ValueError where the records cannot be trained on, OtherFit where ``resume`` is a checkpoint of
-    other arguments and TrainingDiverged where the loss stays non-finite. Warns with a DataWarning about
-    columns that are constant or never observed, with a TrainingWarning about what a discriminator can still
-    tell apart, collapsed posteriors and variances at their bounds.
+    Raises TypeError where an argument is of another kind, ValueError where the records cannot be trained on,
+    OtherFit where ``resume`` is a checkpoint of other arguments and TrainingDiverged where the loss stays
+    non-finite. Warns with a DataWarning about columns that are constant or never observed, with a
+    TrainingWarning about what a discriminator can still tell apart, collapsed posteriors and variances at
+    their bounds.
     """
-    recipe, known = recipe or Recipe(), known or Known()
+    recipe, known = recipe or Recipe(), Known() if known is None else known
+    _refuse_other_kinds(layout=layout, recipe=recipe, known=known, seed=seed)
     if checkpoint_every < 1:
         raise ValueError(f"checkpoint_every must be at least 1, is {checkpoint_every}")
     for part in (known.anomalies, known.normals):
@@ -92,6 +102,13 @@ def fit(
     elif notes:
         warnings.warn("trained, but " + "; ".join(notes), TrainingWarning, stacklevel=2)
     return vae
+
+
+def _refuse_other_kinds(**arguments: object) -> None:
+    for name, value in arguments.items():
+        kind, words = _KINDS[name]
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {words}, is a {type(value).__name__}")
 
 
 def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: int) -> VAE:

@@ -106,6 +106,10 @@ def test_bounds_that_hold_everything_change_nothing(vae: VAE, draw: Callable[...
     assert_close(with_bounds.share, attribute(vae, records).share, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"within must be \(2, 5\)"):
         attribute(vae, records, within=far)
+    turned = torch.stack([-far, far])
+    turned[0, 1], turned[1, 3] = math.nan, -2e30
+    with pytest.raises(ValueError, match="the lowest and the highest value of each number, is not for b, d"):
+        attribute(vae, records, within=turned)
 
 
 @pytest.mark.parametrize("n_columns", [1, 2])

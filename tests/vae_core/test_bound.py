@@ -153,6 +153,12 @@ def test_a_record_has_the_same_weighted_bound_alone(fitted: VAE) -> None:
 
 
 @pytest.mark.parametrize("bound", [negative_elbo, importance_weighted_bound])
+def test_no_draws_are_refused(bound: Callable[..., Any], fitted: VAE) -> None:
+    with pytest.raises(ValueError, match="n_draws must be at least 1, is 0"):
+        bound(fitted, records(two_kinds(4, 1)), n_draws=0)
+
+
+@pytest.mark.parametrize("bound", [negative_elbo, importance_weighted_bound])
 def test_what_has_no_bound_is_refused(bound: Callable[..., Any]) -> None:
     vae = VAE(Layout(COLUMNS), Recipe(regulariser="mmd"))
     with pytest.raises(ValueError, match="'mmd' has no evidence lower bound"):

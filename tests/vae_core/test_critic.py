@@ -177,6 +177,8 @@ def test_where_there_is_nothing_to_tell_there_is_no_critic() -> None:
     assert fit_critic(LAYOUT, draw(50, 1), seed=0, steps=0) is None
     with pytest.raises(ValueError, match="do not fit the layout"):
         fit_critic(Layout(("a", "b")), one, seed=0)
+    with pytest.raises(ValueError, match="cannot train a critic on 0 records"):
+        fit_critic(LAYOUT, draw(0, 1), seed=0)
 
 
 def test_a_critic_of_other_columns_is_refused(vae: VAE) -> None:

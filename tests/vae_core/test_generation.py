@@ -114,6 +114,8 @@ def test_samples_of_a_conditional_model_need_their_context(mixed_vae: VAE) -> No
         sample(mixed_vae, 5, seed=0)
     with pytest.raises(ValueError, match=r"context must be float32 of shape \(5, 1\), is .* of \(4, 1\)"):
         sample(mixed_vae, 5, context=torch.zeros(4, 1), seed=0)
+    with pytest.raises(ValueError, match="n_records must be at least 0, is -1"):
+        sample(mixed_vae, -1, seed=0)
 
 
 def known_conditional(values: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:

@@ -153,6 +153,13 @@ def test_odd_tables_give_finite_models() -> None:
             assert tensor.isfinite().all()
     with pytest.raises(ValueError, match="cannot fit 2 latents to 0 records"):
         fit_ppca(x[:0], 2)
+    with pytest.raises(ValueError, match="every cell of all 50 records is missing"):
+        fit_ppca(torch.full_like(x, math.nan), 2)
+    for use in (lambda v: fit_ppca(v, 2), ppca.log_prob, ppca.surprise, ppca.posterior):
+        with pytest.raises(ValueError, match=r"values must be \(n_records, (6|n_numeric)\), are \(50,\)"):
+            use(x[:, 0])
+    with pytest.raises(ValueError, match=r"values must be \(n_records, 6\), are \(50, 2\)"):
+        ppca.log_prob(x[:, :2])
 
 
 LINEAR = Recipe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from vae_core import Layout, Recipe
@@ -27,6 +28,19 @@ def test_an_unknown_setting_is_an_error() -> None:
     """A misspelt setting must not silently mean the default."""
     with pytest.raises(ValueError, match="unknown settings widht"):
         Recipe.from_dict({"widht": 32})
+
+
+def test_numpy_s_numbers_are_python_s() -> None:
+    """A model's config is JSON, and its fit is the same whichever way a number was written."""
+    recipe = Recipe(steps=np.int64(3), trim=np.float32(0.5))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(recipe.to_dict())) == Recipe(steps=3, trim=0.5).to_dict()
+
+
+def test_yes_and_no_are_no_numbers() -> None:
+    with pytest.raises(ValueError, match=r"samples must be a whole number in \[1, inf\), is True"):
+        Recipe(samples=True)
+    with pytest.raises(TypeError, match=r"recipe must be a mapping of settings to values, is \[1\]"):
+        Recipe.from_dict([1])  # type: ignore[arg-type]
 
 
 def test_latents_grow_with_the_square_root_of_the_columns() -> None:

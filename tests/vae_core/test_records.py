@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_core import MISSING, Layout, Records
+from vae_core import MISSING, VAE, Layout, Records, attribute, encode, score
 from vae_core.records import FARTHEST
 
 
@@ -42,6 +42,35 @@ def test_a_layout_says_how_categories_are_written(categorical: Any) -> None:
         TypeError, match=r"pairs of a name and its number .* \(\('valve', 3\),\), has '?\(?'?valve"
     ):
         Layout(numeric=("a",), categorical=categorical)
+
+
+def test_a_layout_of_lists_is_that_of_tuples() -> None:
+    """It would not equal the one that is read back with a model, and its critic would be refused."""
+    listed = Layout(["a", "b"], [["k", np.int64(3)]], ["hour"])  # type: ignore[arg-type, list-item]
+    assert listed == Layout(("a", "b"), (("k", 3),), ("hour",))
+    assert hash(listed) == hash(Layout.from_dict(json.loads(json.dumps(listed.to_dict()))))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("speed", "numeric must be a tuple .*, is 'speed'"),
+        (None, "numeric must be a tuple"),
+        ((1,), "strings, has 1"),
+    ],
+)
+def test_columns_are_named_by_strings(columns: Any, said: str) -> None:
+    """A single name without its comma is no five columns."""
+    with pytest.raises(TypeError, match=said):
+        Layout(numeric=columns)
+
+
+def test_a_tensor_in_place_of_records_is_refused_in_words(vae: VAE) -> None:
+    for use in (score, attribute, encode):
+        with pytest.raises(
+            TypeError, match=r"must be Records\(numeric, categorical, context\), .* not a Tensor"
+        ):
+            use(vae, torch.zeros(3, 5))  # type: ignore[operator]
 
 
 def test_what_is_no_tensor_is_refused_by_name() -> None:

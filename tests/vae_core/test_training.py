@@ -159,6 +159,27 @@ def test_few_records_are_enough(n: int, layout: Layout, draw: Callable[..., Reco
     assert score(vae, draw(50, seed=5)).anomaly_score.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"recipe": {"steps": 30}},
+            r"recipe must be a Recipe \(of a mapping: Recipe\.from_dict\), is a dict",
+        ),
+        ({"layout": ("a", "b")}, "layout must be a Layout, which names the columns, is a tuple"),
+        ({"seed": None}, "seed must be a whole number, is a NoneType"),
+        ({"known": draw_records(5, seed=0)}, r"known must be a Known\(anomalies, normals\), is a Records"),
+        ({"known": Known(torch.zeros(2, 5))}, "records must be Records.*, not a Tensor"),  # type: ignore[arg-type]
+        ({"records": torch.zeros(2, 5)}, "records must be Records.*, not a Tensor"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
+    """Before it fails deep inside as something else."""
+    right = {"layout": LAYOUT, "records": draw_records(50, seed=0), "recipe": SHORT, "seed": 0}
+    with pytest.raises(TypeError, match=said):
+        fit(**right | wrong)
+
+
 def test_no_records_are_an_error(layout: Layout, draw: Callable[..., Records]) -> None:
     """An empty window is a fault of the caller's; a model of nothing would hide it."""
     with pytest.raises(ValueError, match="cannot train on 0 records"):
