@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import sql
-from pipeline.inference.bounds import Spread, unusual_share
+from pipeline.inference.bounds import Spread, crossing_zero, unusual_share
 from pipeline.numerals import number
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Guess:
     unique: bool = False
     n_odd: int = 0  # records that would be set aside if this were the key: repeated or missing
     warning: str = ""
+    spread: Spread | None = None  # of a number
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def guess(
         long_files: whether a file may hold many days.
     """
     columns = [_guess(connection, column, type_, n_files) for column, type_ in types.items()]
+    _cross_zero(columns)
     (n,) = _row(connection, "SELECT count(*) FROM sample")
     key, time = _key(columns, n), _time_column(columns)
     split = _split(connection, time, n_files) if long_files and time else None
@@ -220,8 +222,8 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
     (n,) = _row(connection, f"SELECT count(*) FROM {values}")
     share = unusual_share(n)
     quantiles = f"quantile_cont(x, {share}), median(x), quantile_cont(x, {1 - share})"
-    spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
-    guess.rules = dict(spread.bounds)
+    guess.spread = spread = Spread(*_row(connection, f"SELECT min(x), {quantiles}, max(x) FROM {values}"))
+    guess.rules = dict(spread.bounds())
     if not spread.width:
         guess.why += f"; almost always {number(spread.middle, 6)}: no bounds"
     far = []
@@ -238,6 +240,18 @@ def _guess_bounds(connection: duckdb.DuckDBPyConnection, guess: Guess, values: s
     if far:
         known = "if such values are impossible, write a bound: records beyond it are set aside, unscored"
         guess.warning = f"{', '.join(far)}; {known}"
+
+
+def _cross_zero(columns: Sequence[Guess]) -> None:
+    """Move bounds from zero where columns of the same kind have both signs, and say which these are."""
+    spreads = {guess.name: guess.spread for guess in columns if guess.spread}
+    reasons = crossing_zero(spreads)
+    for guess in columns:
+        if (others := reasons.get(guess.name)) and guess.spread:
+            guess.rules = dict(guess.spread.bounds(stop_at_zero=False))
+            more = f" and {len(others) - 1} more like it" * (len(others) > 1)
+            has = "have" if more else "has"
+            guess.why += f"; zero is no bound here: {others[0]}{more} {has} values on both sides of it"
 
 
 def _recurrence(connection: duckdb.DuckDBPyConnection, column: str, n_files: int) -> float:

@@ -43,6 +43,31 @@ def test_bounds_are_far_out(guess: Callable[..., Guessed]) -> None:
     assert {rule.code for rule in row_rules(guessed.dataset)} >= {"out_of_range"}
 
 
+REVERSED: dict[str, list[float | None]] = {
+    "fare_amount": [9.5 * (-1 if i % 50 == 0 else 1) + 0.01 * i for i in range(N)],
+    "tollsAmount": [6.55 * (i % 2) for i in range(N)],
+    "refund_amount_2": [-1.5 * (i % 7) for i in range(N)],
+    "discount_sum": [-1.5 * (i % 7) for i in range(N)],
+    "order_sum": [9.5 * (i % 9) for i in range(N)],
+    "distance": [0.1 * (i % 60) for i in range(N)],
+}
+
+
+def test_no_bound_is_zero_where_columns_of_the_same_kind_have_both_signs(
+    guess: Callable[..., Guessed],
+) -> None:
+    """Fares are reversed, so tolls will be. A discount is always below zero, which says nothing of orders."""
+    guessed = guess({"2026-01-01.parquet": REVERSED})
+    tolls, refund = guessed.column("tollsAmount"), guessed.column("refund_amount_2")
+    assert tolls.min is not None
+    assert tolls.min <= -15 * 6.55
+    assert refund.max is not None
+    assert refund.max >= 15 * 9
+    assert "zero is no bound here: fare_amount has values on both sides of it" in guessed.proposal.text
+    assert (guessed.column("discount_sum").max, guessed.column("order_sum").min) == (0, 0)
+    assert guessed.column("distance").min == 0
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_one_absurd_value_does_not_set_a_bound(guess: Callable[..., Guessed], sign: int) -> None:
     """A trip of 300,000 miles is no reason to call 600,000 right, nor to hide the next one from the model."""
@@ -77,7 +102,7 @@ def test_the_sample_keeps_its_own_bounds(values: list[float]) -> None:
     """What was delivered yesterday is not set aside tomorrow."""
     share = unusual_share(len(values))
     low, middle, high = (float(x) for x in np.quantile(values, [share, 0.5, 1 - share]))
-    found = Spread(min(values), low, middle, high, max(values)).bounds
+    found = Spread(min(values), low, middle, high, max(values)).bounds()
     assert found.get("min", -math.inf) <= min(values)
     assert max(values) <= found.get("max", math.inf)
 
@@ -86,8 +111,8 @@ def test_the_sample_keeps_its_own_bounds(values: list[float]) -> None:
 def test_bounds_do_not_follow_the_farthest_value(factor: float) -> None:
     """However far out it lies, the other side stays where it is and this one opens."""
     usual = Spread(-3.1, -3.0, 0.0, 3.0, 3.1)
-    found = Spread(-3.1, -3.0, 0.0, 3.0, 40.0 * factor).bounds
-    assert found == {"min": usual.bounds["min"]}
+    found = Spread(-3.1, -3.0, 0.0, 3.0, 40.0 * factor).bounds()
+    assert found == {"min": usual.bounds()["min"]}
 
 
 def test_numbers_that_are_not_finite_make_no_bounds(guess: Callable[..., Guessed]) -> None:
