@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -33,6 +33,7 @@ SQL_TYPES = {
 AHEAD = timedelta(days=1)
 # DuckDB's name for a record's place in its file, and ours
 RESERVED = re.compile(r"(?i)file_row_number|vaewatch_.*")
+MOST_NAMED = 3  # columns of a file that is not the contract's
 DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # of the largest integer, by bits
 RowCode = Literal[
     "missing_value", "out_of_range", "not_finite", "not_in_set", "pattern", "duplicate_key", "outside_period"
@@ -155,14 +156,14 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
             f"column {n!r} in {file} has a name that vaewatch uses itself: rename it": None
             for n in reserved(schema.names)
         }
+        if gone := _missing(dataset.columns, file, schema.names):
+            refusals[gone] = None
         for name, column in dataset.columns.items():
             twins = [n for n in schema.names if n != name and n.casefold() == name.casefold()]
             if twins and name in schema.names:
                 alike = ", ".join(map(repr, [name, *twins]))
                 refusals[f"columns {alike} in {file} differ in case only, which tables cannot hold"] = None
-            if name not in schema.names:
-                refusals[f"column {name!r} ({column.type}) is missing from {file}"] = None
-            elif name not in twice:
+            if name in schema.names and name not in twice:
                 arrow = schema.field(name).type
                 if not fits(column, arrow):
                     refusals[f"column {name!r} is {arrow} in {file}, the contract says {column.type}"] = None
@@ -172,6 +173,18 @@ def fit_schema(dataset: Dataset, schemas: Mapping[str, pa.Schema]) -> SchemaFit:
     if new and dataset.batch.new_columns == "refuse":
         refusals[f"columns {', '.join(map(repr, new))} are not in the contract"] = None
     return SchemaFit(tuple(refusals), tuple(widenings), tuple(new))
+
+
+def _missing(promised: Mapping[str, Column], file: str, names: Sequence[str]) -> str:
+    """Say in one sentence which columns a file lacks, if any; of one that has none of them, which it has."""
+    gone = [f"{name!r} ({column.type})" for name, column in promised.items() if name not in names]
+    if len(gone) == len(promised) > 1:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        has = ", ".join(map(repr, names[:MOST_NAMED])) or "no column"
+        return f"none of the contract's {len(promised)} columns is in {file}; it has {has}{more}: another feed's file?"
+    if len(gone) > 1:
+        return f"{len(gone)} of the contract's {len(promised)} columns are missing from {file}: {', '.join(gone)}"
+    return f"column {gone[0]} is missing from {file}" if gone else ""
 
 
 def reserved(names: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ NO_DATASETS = (
     "write one with `vaewatch init FOLDER`"
 )
 SHOWN = 30
+MOST_REFUSED = 5  # named in one line
 MOST_SHOWN = 1_000  # characters of a record that was set aside
 OUTCOMES = ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
 BATCH = ("batch", "status", "read", "accepted", "set aside", "flagged", "model", "threshold")
@@ -70,8 +71,12 @@ def print_receipt(receipt: Receipt) -> None:
         console().print(f"  the training's page: {escape(receipt.page)}", soft_wrap=True)
     if receipt.next:
         console().print(f"  next: {escape(receipt.next)}", soft_wrap=True)  # commands can be copied
-    for batch in receipt.with_outcome("refused", "failed"):
-        console().print(f"  [red]{batch.batch_id} {batch.outcome}[/red]: {escape(batch.reason)}")
+    for batch in receipt.with_outcome("failed"):
+        console().print(f"  [red]{batch.batch_id} failed[/red]: {escape(batch.reason)}")
+    if refused := [batch.batch_id for batch in receipt.with_outcome("refused")]:
+        more = f" and {len(refused) - MOST_REFUSED} more" * (len(refused) > MOST_REFUSED)
+        where = f"why is said above, and by vaewatch quarantine list {receipt.dataset}"
+        console().print(f"  [red]refused[/red]: {', '.join(refused[:MOST_REFUSED])}{more} ({where})")
 
 
 def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:

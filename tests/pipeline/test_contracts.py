@@ -219,6 +219,29 @@ def test_each_file_is_compared_and_every_refusal_names_column_and_file(
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a", "b", "e"], "column 'c' (float) is missing from f"),
+        (["b"], "2 of the contract's 3 columns are missing from f: 'a' (float), 'c' (float)"),
+        (["x"], "none of the contract's 3 columns is in f; it has 'x': another feed's file?"),
+        (
+            list("vwxyz"),
+            "none of the contract's 3 columns is in f; it has 'v', 'w', 'x' and 2 more: another feed's file?",
+        ),
+        ([], "none of the contract's 3 columns is in f; it has no column: another feed's file?"),
+    ],
+    ids=["one", "some", "all", "all of many", "no column"],
+)
+def test_columns_that_are_missing_are_told_in_one_sentence(
+    make_dataset: Callable[..., Dataset], names: list[str], said: str
+) -> None:
+    """A file of another feed was a wall of as many lines as the contract has columns."""
+    dataset = make_dataset(columns={name: {"type": "float", "role": "numeric"} for name in "abc"})
+    schema = pa.schema([(name, pa.float64()) for name in names])
+    assert fit_schema(dataset, {"f": schema}).refusals == (said,)
+
+
 def test_a_widened_type_is_noted_not_refused(two_columns: Dataset) -> None:
     """It worked, and somebody upstream should still be asked."""
     fit = fit_schema(two_columns, {"a": pa.schema([("amount", pa.int32()), ("id", pa.large_string())])})

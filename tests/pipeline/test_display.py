@@ -177,6 +177,19 @@ def test_a_step_says_once_what_became_of_its_batches(
     ]
 
 
+def test_a_refusal_is_told_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its reason is in its own line, as soon as it is known; the summary below names the batches."""
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=160, highlight=False))
+    refused = tuple(BatchReceipt(f"b{i}", "refused", "the file is cut short") for i in range(7))
+    nightly.print_receipt(Receipt("validate", "taxi", "refused", refused))
+    said = capsys.readouterr().out
+    assert (
+        "refused: b0, b1, b2, b3, b4 and 2 more (why is said above, and by vaewatch quarantine list taxi)"
+        in said
+    )
+    assert "cut short" not in said
+
+
 def test_a_delivery_without_records_is_not_counted_in_records(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
