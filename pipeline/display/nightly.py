@@ -92,10 +92,12 @@ def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
         champion = f"version {dataset['champion']}" if dataset["champion"] else "none yet"
         counted = Counter(_status(batch) for batch in dataset["batches"])
         counts = ", ".join(f"{n} {status}" for status, n in sorted(counted.items())) or "no batches yet"
+        n_aside = sum(batch["n_set_aside"] for batch in dataset["batches"])
+        n_refused = dataset["n_read"] - dataset["n_accepted"] - n_aside
         console().print(
             f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
-            f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, "
-            f"{dataset['n_read'] - dataset['n_accepted']:,} set aside or refused, {dataset['n_flagged']:,} flagged"
+            f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, {n_aside:,} set aside, "
+            f"{n_refused:,} refused, {dataset['n_flagged']:,} flagged"
         )
         if said and dataset["batches"]:
             print_batches(dataset["batches"], said, whole=f"vaewatch status {dataset['dataset']} --json")
@@ -139,11 +141,16 @@ def _counts(batch: dict[str, Any]) -> list[str]:
         f"[{STYLE.get(_status(batch), '')}]{_status(batch)}[/]",
         f"{batch['n_read']:,}",
         f"{batch['n_accepted']:,}",
-        f"{batch['n_set_aside']:,}",
+        _set_aside(batch),
         "" if batch["n_flagged"] is None else f"{batch['n_flagged']:,}",
         "" if batch["model_version"] is None else str(batch["model_version"]),
         "" if threshold is None else number(threshold),
     ]
+
+
+def _set_aside(batch: Mapping[str, Any]) -> str:
+    """Return how many records are set aside; a dash for a refused batch, of which none is kept."""
+    return "–" if batch["status"] == "refused" else f"{batch['n_set_aside']:,}"
 
 
 def _status(batch: Mapping[str, Any]) -> str:
@@ -162,18 +169,16 @@ def _note(batch: dict[str, Any], headlines: Mapping[str, str]) -> str:
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:
-    """Print the batches that have something set aside."""
+    """Print the batches that were refused or have something set aside."""
     if not found:
-        console().print("nothing is set aside")
+        console().print("nothing is refused or set aside")
         return
     table = columns("batch", "status", "read", "set aside", "why", right=("read", "set aside"))
     for column in table.columns[:4]:
         column.no_wrap = True
     for row in found:
         why = row["reason"] or ", ".join(f"{reason} {n:,}" for reason, n in row["set_aside"].items())
-        table.add_row(
-            row["batch_id"], _status(row), f"{row['n_read']:,}", f"{row['n_set_aside']:,}", escape(why)
-        )
+        table.add_row(row["batch_id"], _status(row), f"{row['n_read']:,}", _set_aside(row), escape(why))
     console().print(table)
 
 
@@ -184,8 +189,10 @@ def print_set_aside(found: dict[str, Any]) -> None:
     Of a refused batch nothing was published: its records are where they landed.
     """
     out = console()
-    aside = f"{found['n_set_aside']:,} of {found['n_read']:,} records set aside"
-    said = aside if found["n_read"] else "no record was read"
+    is_refused = found["status"] == "refused"
+    said = f"{found['n_set_aside']:,} of {found['n_read']:,} records set aside"
+    if is_refused:
+        said = f"none of {found['n_read']:,} records is kept" if found["n_read"] else "no record was read"
     out.print(f"[bold]{found['batch_id']}[/bold] {_status(found)}: {said}")
     if found["reason"]:
         out.print(f"  {escape(found['reason'])}")
@@ -204,7 +211,7 @@ def print_set_aside(found: dict[str, Any]) -> None:
         out.print(f"the first {len(found['records'])} of {found['n_set_aside']:,}; more: --limit")
     if is_cut:
         out.print("what ends in … is cut; whole: --json")
-    if found["status"] == "refused":
+    if is_refused:
         out.print(
             f"its records are published nowhere; they are where they landed: {', '.join(found['files'])}"
         )

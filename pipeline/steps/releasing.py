@@ -26,7 +26,7 @@ def release(
     before = here.ledger.newest(dataset_name, batch_id)
     checked = validate(here, dataset_name, batch_id, force=True, say=say)
     after = here.ledger.newest(dataset_name, batch_id)
-    if before and after and not before.is_unreadable:
+    if before and after and not before.is_unreadable and after.status != "refused":
         checked = replace(
             checked, notes=(*checked.notes, _released(here.dataset(dataset_name), before, after))
         )
@@ -34,8 +34,11 @@ def release(
 
 
 def _released(dataset: Dataset, before: BatchState, after: BatchState) -> str:
-    """Say how many of a batch's records that were set aside are accepted now, and how many still are not."""
-    was, still = before.n_set_aside, after.n_set_aside
+    """Say how many of a batch's records that were not accepted are so now, and how many still are not."""
+    was, still = before.n_read - before.n_accepted, after.n_set_aside
+    if before.status == "refused":
+        aside = f"; {still:,} are set aside" if still else ""
+        return f"{after.n_accepted:,} of {after.n_read:,} records are accepted now{aside}"
     if not was:
         return "no record of it was set aside"
     if not still:

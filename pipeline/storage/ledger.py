@@ -22,7 +22,8 @@ Status = Literal["accepted", "refused", "scored"]
 
 @dataclass(frozen=True)
 class BatchState:
-    """One version of one batch. n_read = n_accepted + n_set_aside, whatever the status.
+    """One version of one batch. n_read = n_accepted + n_set_aside, unless it was refused: then none of it is
+    kept anywhere but where it landed.
 
     Attributes:
         above_usual: chance that a record of the batch scores above a normal one; one half is usual.
@@ -57,7 +58,8 @@ class BatchState:
 
     @property
     def n_set_aside(self) -> int:
-        return self.n_read - self.n_accepted
+        """Records that are kept in the table `records` with their reasons; none of a refused batch."""
+        return 0 if self.status == "refused" else self.n_read - self.n_accepted
 
     @property
     def is_unreadable(self) -> bool:

@@ -259,6 +259,9 @@ def test_what_a_release_lets_in_is_counted(shop: Shop) -> None:
     (note,) = release()[0].notes
     assert note == "all 2 records that were set aside are accepted now"
     assert release()[0].notes == ("no record of it was set aside",)
+    shop.refused(changed("amount", [4000.0] * 50), "out_of_range:amount")
+    shop.place.edit("max: 3000", "max: 5000")
+    assert release()[0].notes == (f"{N} of {N} records are accepted now",)
 
 
 def test_new_deliveries_and_corrected_ones_are_counted_apart(shop: Shop) -> None:

@@ -199,6 +199,32 @@ def test_a_delivery_without_records_is_not_counted_in_records(
     assert capsys.readouterr().out.startswith("b refused: no record was read\n")
 
 
+def test_of_a_refused_batch_nothing_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is set aside is kept in a table; of a refused batch, nothing is kept but the files."""
+    monkeypatch.setattr(nightly, "console", lambda: Console(width=160, highlight=False))
+    refused = batch("b1", n_read=5000, n_accepted=0, n_set_aside=0, reason="cut short")
+    partly = batch("b2", status="accepted", n_read=4000, n_accepted=3997, n_set_aside=3)
+    dataset = {
+        "dataset": "shop",
+        "champion": None,
+        "tables": "t",
+        "n_read": 9000,
+        "n_accepted": 3997,
+        "n_flagged": 0,
+    }
+    nightly.print_status([{**dataset, "batches": [refused, partly]}], Glance({}))
+    nightly.print_quarantined([refused, partly])
+    nightly.print_set_aside(refused | {"records": [], "report": "p"})
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert " ".join(said[0]).endswith("9,000 read, 3,997 accepted, 3 set aside, 5,000 refused, 0 flagged")
+    assert said[2][:5] == ["b1", "refused", "5,000", "0", "–"]
+    assert said[3][:5] == ["b2", "accepted", "4,000", "3,997", "3"]
+    assert said[6][:4] == ["b1", "refused", "5,000", "–"]
+    assert said[8] == ["b1", "refused:", "none", "of", "5,000", "records", "is", "kept"]
+
+
 def test_all_that_is_known_of_a_version_is_told_when_it_is_asked_for(
     terminal: Callable[..., list[str]],
 ) -> None:

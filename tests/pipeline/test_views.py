@@ -149,7 +149,7 @@ def test_an_unknown_dataset_is_said_with_the_known_ones(here: Installation) -> N
 
 
 def test_the_state_of_a_dataset_adds_up(here: Installation, judge: Callable[..., BatchState]) -> None:
-    """One line that an operator believes: what was read is accepted or set aside."""
+    """One line that an operator believes: what was read is accepted, set aside, or refused and not kept."""
     judge("a", n_read=10, n_accepted=8, set_aside={"missing_value:amount": 2})
     state = judge("b", n_read=5, n_accepted=5)
     here.ledger.record_scores(state, model_version=3, threshold=1.0, n_flagged=2)
@@ -162,7 +162,7 @@ def test_the_state_of_a_dataset_adds_up(here: Installation, judge: Callable[...,
     assert [(batch["batch_id"], batch["n_set_aside"]) for batch in found["batches"]] == [
         ("a", 2),
         ("b", 0),
-        ("c", 3),
+        ("c", 0),
     ]
     assert json.dumps(found, default=str)
 
