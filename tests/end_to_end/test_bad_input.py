@@ -112,7 +112,7 @@ def test_files_that_still_settle_are_said(shop: Shop) -> None:
     shop.land(orders())
     past = time.time() - 11
     os.utime(shop.place.incoming / "b1.parquet", (past, past))
-    checked, trained, _ = steps.run(shop.place.here, "orders")
+    checked, _, trained = steps.run(shop.place.here, "orders")
     assert checked.batches == ()
     said = r"1 file was changed less than 100 s ago and may still be written; run again in (\d+) s"
     found = re.fullmatch(said, checked.reason)
