@@ -283,7 +283,7 @@ def _report(here: Installation, dataset: Dataset, feed: Feed) -> None:
     console.print()
     said = glance(here, dataset, SHOWN)
     said = replace(said, lines=tuple(map(typed, filter(None, [*said.lines, misses_most(here, dataset)]))))
-    print_batches(found["batches"], said, whole=typed(f"vaewatch status {feed.dataset} --json"))
+    print_batches(found["batches"], said, whole=typed(f"vaewatch status {feed.dataset} --all"))
     console.print("\n[bold]Most anomalous records of the following days[/bold]")
     following = {b.batch_id for b in batches.landed(dataset, here.ledger)} - _history_ids(here, dataset, feed)
     flagged = queue.page(here.ledger, Filters(dataset=feed.dataset, kind="flagged"), limit=2000).rows

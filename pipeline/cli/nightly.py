@@ -141,19 +141,26 @@ def run(
 @verbs.command()
 def status(
     dataset: AnyDataset = None,
+    whole: Annotated[bool, typer.Option("--all", help="every batch of DATASET, not only the newest")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what landed, what was accepted, set aside and flagged, and which model serves."""
     from pipeline.display.nightly import SHOWN, print_status
     from pipeline.installation import Installation
-    from pipeline.report.glance import glance
+    from pipeline.report.glance import glance, in_doubt
     from pipeline.results import views
 
     here = Installation()
     found = views.status(here, dataset)
     if as_json:
         return print_json(found)
-    return print_status(found, glance(here, here.dataset(dataset), SHOWN) if dataset else None)
+    if dataset:
+        most = len(found[0]["batches"]) if whole else SHOWN
+        return print_status(found, glance(here, here.dataset(dataset), most), {}, whole=whole)
+    doubted = {
+        name: in_doubt(here, one, here.ledger.current(name).values()) for name, one in here.datasets().items()
+    }
+    return print_status(found, None, doubted, whole=False)
 
 
 @verbs.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -24,6 +24,7 @@ NO_DATASETS = (
     "write one with `vaewatch init FOLDER`"
 )
 SHOWN = 30
+TO_LOOK_AT = ("refused", "in doubt", "with records set aside")
 MOST_REFUSED = 5  # named in one line
 MOST_SHOWN = 1_000  # characters of a record that was set aside
 OUTCOMES = ("accepted", "scored", "refused", "failed", "waiting", "unchanged")
@@ -79,12 +80,16 @@ def print_receipt(receipt: Receipt) -> None:
         console().print(f"  [red]refused[/red]: {', '.join(refused[:MOST_REFUSED])}{more} ({where})")
 
 
-def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
+def print_status(
+    found: list[dict[str, Any]], said: Glance | None, doubted: Mapping[str, Collection[str]], *, whole: bool
+) -> None:
     """Print how datasets stand.
 
     Args:
         said: what the batches' pages say, where one dataset was asked for and its batches are printed, too;
             None where all were.
+        doubted: by dataset, where all were asked for: which batches' flags are in doubt.
+        whole: print every batch, not only the newest.
     """
     if not found:
         console().print(NO_DATASETS)
@@ -98,14 +103,38 @@ def print_status(found: list[dict[str, Any]], said: Glance | None) -> None:
             f"[bold]{escape(dataset['dataset'])}[/bold]  champion: {champion}; batches: {counts}; "
             f"records: {dataset['n_read']:,} read, {dataset['n_accepted']:,} accepted, {n_aside:,} set aside, "
             f"{n_refused:,} refused, {dataset['n_flagged']:,} flagged"
+            f"{'' if said else _of_the_newest(dataset, doubted.get(dataset['dataset'], ()))}"
         )
         if said and dataset["batches"]:
-            print_batches(dataset["batches"], said, whole=f"vaewatch status {dataset['dataset']} --json")
+            most = len(dataset["batches"]) if whole else SHOWN
+            command = f"vaewatch status {dataset['dataset']} --all"
+            print_batches(dataset["batches"], said, whole=command, most=most)
         if said:
             console().print(f"tables: {dataset['tables']}")
 
 
-def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str) -> None:
+def _of_the_newest(dataset: Mapping[str, Any], doubted: Collection[str]) -> str:
+    """Say how many of a dataset's newest batches are refused or in doubt; empty where none is."""
+    newest = dataset["batches"][-SHOWN:]
+    said = _to_look_at(newest, doubted, TO_LOOK_AT[:2])
+    return (
+        f"; of the newest {len(newest)} batches {said}: vaewatch status {dataset['dataset']}" if said else ""
+    )
+
+
+def _to_look_at(batches: Iterable[Mapping[str, Any]], doubted: Collection[str], kinds: Sequence[str]) -> str:
+    """Say how many batches somebody should look at, and why; empty where there is none."""
+    counted = Counter(
+        "refused" if one["status"] == "refused"
+        else "in doubt" if one["batch_id"] in doubted
+        else "with records set aside" if one["n_set_aside"]
+        else ""
+        for one in batches
+    )  # fmt: skip
+    return ", ".join(f"{counted[kind]} {kind}" for kind in kinds if counted[kind])
+
+
+def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str, most: int = SHOWN) -> None:
     """Print a line per batch: what was read, accepted, set aside and flagged, by which model and threshold.
 
     Notes stand beside the counts where the terminal is wide enough, else below the table.
@@ -114,17 +143,20 @@ def print_batches(batches: Sequence[dict[str, Any]], said: Glance, *, whole: str
         said: the headlines of pages whose flags are in doubt, and lines about all batches, which are printed
             last.
         whole: the command that prints all batches.
+        most: how many of the newest to print; of the others, how many somebody should look at is said.
     """
     out = console()
-    if len(batches) > SHOWN:
-        out.print(f"the newest {SHOWN} of {len(batches)} batches (all of them: {escape(whole)})")
+    if len(batches) > most:
+        look = _to_look_at(batches[:-most], said.headlines, TO_LOOK_AT)
+        left_out = f"; of the {len(batches) - most} others {look}" if look else ""
+        out.print(f"the newest {most} of {len(batches)} batches{left_out} (all of them: {escape(whole)})")
     beside = out.width >= BESIDE
     table = columns(*BATCH, *(["note"] if beside else []), right=BATCH[2:])
     for column in table.columns[: len(BATCH)]:
         column.no_wrap = True  # on a narrow terminal the note moves, so that no batch's name wraps
-    told = {batch["batch_id"]: _note(batch, said.headlines) for batch in batches[-SHOWN:]}
+    told = {batch["batch_id"]: _note(batch, said.headlines) for batch in batches[-most:]}
     notes = {batch_id: escape(shortened(note, LONGEST)) for batch_id, note in told.items()}
-    for batch in batches[-SHOWN:]:
+    for batch in batches[-most:]:
         table.add_row(*_counts(batch), *([notes[batch["batch_id"]]] if beside else []))
     out.print(table)
     for batch_id, note in notes.items():

@@ -16,7 +16,7 @@ from pipeline.errors import RegistryUnreachable
 from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.monitoring import store
-from pipeline.monitoring.findings import gathered, worst
+from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.store import Watched
 from pipeline.report.standing import flags_kept, recall, withdrawn
 from pipeline.report.trust import MOST, TAKEN_BACK, doubt, found
@@ -37,20 +37,35 @@ class Glance:
 
 
 def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
-    """Return what to say of the newest scored batches, at most `most` of them."""
+    """Return what to say of the scored batches: headlines of all, lines about the newest `most` of them."""
     current = here.ledger.current(dataset.name)
     back = _taken_back(here, dataset, current.values())
-    newest = store.newest(here.ledger, dataset.name, most, strays=False)
-    scored = [one for one in newest if one.batch_id in current and current[one.batch_id].status == "scored"]
-    told = {one.batch_id: doubt(gathered(one.findings, dataset)) for one in scored}
-    doubted = {batch_id: headline for batch_id, headline in told.items() if headline}
+    known = _known(here, dataset, current.values())
     of_theirs = {
-        one.batch_id: TAKEN_BACK
-        for one in scored
-        if current[one.batch_id].model_version in back and worst(one.findings) != "alarm"
+        batch_id: TAKEN_BACK
+        for batch_id, found in known.items()
+        if current[batch_id].model_version in back and worst(found) != "alarm"
     }
+    doubted = _doubted(dataset, known)
+    newest = store.newest(here.ledger, dataset.name, most, strays=False)
+    scored = [one for one in newest if one.batch_id in known]
     lines = (*_in_all(dataset, scored, doubted), *(line for line in back.values() if scored))
     return Glance(doubted | of_theirs, lines)
+
+
+def in_doubt(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[str, str]:
+    """Return the headlines of scored batches whose flags are in doubt, by batch_id: from the ledger alone."""
+    return _doubted(dataset, _known(here, dataset, batches))
+
+
+def _known(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[str, list[Finding]]:
+    scored = [one.batch_id for one in batches if one.status == "scored" and not is_undated(one.batch_id)]
+    return store.findings(here.ledger, dataset.name, scored)
+
+
+def _doubted(dataset: Dataset, known: Mapping[str, Sequence[Finding]]) -> dict[str, str]:
+    told = {batch_id: doubt(gathered(found, dataset)) for batch_id, found in known.items()}
+    return {batch_id: headline for batch_id, headline in told.items() if headline}
 
 
 def _taken_back(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[int, str]:
@@ -107,8 +122,8 @@ def next_step(here: Installation, dataset: Dataset, n_flagged: Mapping[str, int]
     Args:
         n_flagged: of the batches scored just now, by batch_id.
     """
-    name, known = dataset.name, store.findings(here.ledger, dataset.name, list(n_flagged))
-    doubted = [one for one, found in known.items() if not is_undated(one) and doubt(gathered(found, dataset))]
+    name, dated = dataset.name, [one for one in n_flagged if not is_undated(one)]
+    doubted = list(_doubted(dataset, store.findings(here.ledger, name, dated)))
     if doubted:
         worst = max(doubted, key=lambda one: n_flagged[one])
         others = f" (and of {len(doubted) - 1} more)" if doubted[1:] else ""

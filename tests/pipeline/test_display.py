@@ -89,7 +89,7 @@ def test_a_dataset_without_batches_has_no_table_of_them(
     monkeypatch.setattr(nightly, "console", lambda: Console(width=140, highlight=False))
     counts = dict.fromkeys(("n_read", "n_accepted", "n_flagged"), 0)
     empty = {"dataset": "new", "champion": None, "counts": {}, "batches": [], "tables": "var/tables/new"}
-    nightly.print_status([{**empty, **counts}], Glance({}))
+    nightly.print_status([{**empty, **counts}], Glance({}), {}, whole=False)
     first, last = capsys.readouterr().out.splitlines()
     assert "no batches yet" in first
     assert last == "tables: var/tables/new"
@@ -214,7 +214,7 @@ def test_of_a_refused_batch_nothing_is_set_aside(
         "n_accepted": 3997,
         "n_flagged": 0,
     }
-    nightly.print_status([{**dataset, "batches": [refused, partly]}], Glance({}))
+    nightly.print_status([{**dataset, "batches": [refused, partly]}], Glance({}), {}, whole=False)
     nightly.print_quarantined([refused, partly])
     nightly.print_set_aside(refused | {"records": [], "report": "p"})
     said = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -332,9 +332,38 @@ def test_every_verb_is_known_as_a_command() -> None:
 
 
 def test_the_rest_of_many_batches_has_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    many = [batch(f"b{i:02}") for i in range(31)]
-    nightly.print_batches(many, Glance({}), whole="vaewatch status feed --json")
-    assert "the newest 30 of 31 batches (all of them: vaewatch status feed --json)" in capsys.readouterr().out
+    """Old ones fall out of the table, but those that somebody should look at not in silence."""
+    many = [batch(f"b{i:02}", status="scored", n_set_aside=0) for i in range(36)]
+    nightly.print_batches(many, Glance({}), whole="vaewatch status feed --all")
+    all_of_them = "(all of them: vaewatch status feed --all)"
+    assert f"the newest 30 of 36 batches {all_of_them}" in capsys.readouterr().out
+    many[0] |= {"n_set_aside": 7, "batch_id": "b00_undated"}
+    many[2]["status"] = "refused"
+    nightly.print_batches(
+        many, Glance({"b01": "Look", "b03": "Look", "b30": "Look"}), whole="vaewatch status feed --all"
+    )
+    said = "of the 6 others 1 refused, 2 in doubt, 1 with records set aside"
+    out = capsys.readouterr().out
+    assert f"the newest 30 of 36 batches; {said} {all_of_them}" in out
+    assert "b00_undated" not in out
+    nightly.print_batches(many, Glance({}), whole="", most=len(many))
+    out = capsys.readouterr().out
+    assert "b00_undated" in out
+    assert "newest" not in out
+
+
+def test_of_all_datasets_each_line_tells_how_many_of_its_newest_batches_are_in_doubt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever looks at all of them has to know at which to look first."""
+    counts = dict.fromkeys(("n_read", "n_accepted", "n_flagged"), 0) | {"champion": 1, "tables": "t"}
+    well = [batch(f"b{i:02}", status="scored", n_set_aside=2) for i in range(36)]
+    worse = [*well, batch("b36"), batch("b37", status="scored")]
+    found = [{"dataset": "calm", "batches": well, **counts}, {"dataset": "feed", "batches": worse, **counts}]
+    nightly.print_status(found, None, {"calm": ["b00"], "feed": ["b00", "b20", "b37"]}, whole=False)
+    calm, feed = capsys.readouterr().out.splitlines()
+    assert calm.endswith("0 flagged")
+    assert feed.endswith("; of the newest 30 batches 1 refused, 2 in doubt: vaewatch status feed")
 
 
 def test_what_is_not_printed_to_a_terminal_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:

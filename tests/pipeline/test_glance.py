@@ -13,7 +13,7 @@ from pipeline.errors import RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding
-from pipeline.report.glance import Glance, glance, misses_most, next_step
+from pipeline.report.glance import Glance, glance, in_doubt, misses_most, next_step
 
 from .monitoring_data import QUIET
 from .review_data import refused, row, score
@@ -54,7 +54,10 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
     assert found.lines[0] == "800 records flagged in 4 batches where 80 are expected of normal records"
     assert found.lines[1] == "look first at: vaewatch report payments 2026-01-28"
     assert "vaewatch review groups payments" in found.lines[2]
-    assert glance(here, payments, 2).lines[0].startswith("26 records flagged in the newest batch")
+    few = glance(here, payments, 2)
+    assert few.lines[0].startswith("26 records flagged in the newest batch")
+    assert few.headlines == found.headlines  # of batches that are not printed, too
+    assert in_doubt(here, payments, here.ledger.current("payments").values()) == found.headlines
 
 
 def test_after_scoring_the_next_step_is_the_batch_in_doubt_before_its_records(here: Installation) -> None:
