@@ -18,9 +18,13 @@ from pipeline.installation import Installation
 from pipeline.monitoring import store
 from pipeline.monitoring.findings import Finding, gathered, worst
 from pipeline.monitoring.store import Watched
+from pipeline.report.sheet import percent
 from pipeline.report.standing import flags_kept, recall, withdrawn
 from pipeline.report.trust import MOST, TAKEN_BACK, doubt, found
 from pipeline.storage.ledger import BatchState
+
+DAYS_ON_END = 3  # batches that flag far more than is allowed for, from which on a cap is suggested
+FEWEST = 5  # flags of a batch that anybody can look at
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str,
     flagged = sum(one.measures.n_flagged for one in scored)
     expected = sum(one.measures.expected_flagged for one in scored)
     batches = "the newest batch" if len(scored) == 1 else f"{len(scored)} batches"
-    lines = [f"{flagged:,} records flagged in {batches} where {expected:,.0f} are expected of normal records"]
+    lines = [f"{flagged:,} records flagged in {batches}; {_promise(dataset)} {expected:,.0f}"]
     doubted = [one for one in scored if one.batch_id in headlines]
     if doubted:
         worst = max(doubted, key=lambda one: one.measures.n_flagged - one.measures.expected_flagged)
@@ -113,7 +117,32 @@ def _in_all(dataset: Dataset, scored: Sequence[Watched], headlines: Mapping[str,
             f"look first at: vaewatch report {dataset.name} {worst.batch_id}",
             f"records that are odd alike, a line a group: vaewatch review groups {dataset.name}, or Groups on the review page",
         ]
-    return lines
+    return lines + _flood(dataset, scored)
+
+
+def _promise(dataset: Dataset) -> str:
+    """Name the rule that sets how many normal records are flagged."""
+    flag = dataset.flag
+    if flag.review_budget is not None:
+        return f"the review budget of {flag.review_budget:g} a day allows for"
+    if flag.error_rate is not None:
+        return f"an error rate of {percent(flag.error_rate)} allows for"
+    return "among normal records alone it would be"
+
+
+def _flood(dataset: Dataset, scored: Sequence[Watched]) -> list[str]:
+    """Say what bounds the flags of a batch, where for days on end more are flagged than is allowed for."""
+    n_over = sum(map(_is_over, scored))
+    if dataset.flag.cap is not None or n_over < DAYS_ON_END:
+        return []
+    return [
+        f"{n_over} of these batches flag more than twice what is allowed for; if people cannot look at so many, set flag.cap in "
+        f"{dataset.named_file} to as many a batch as they can: the most severe stay"
+    ]
+
+
+def _is_over(one: Watched) -> bool:
+    return one.measures.n_flagged > max(2 * one.measures.expected_flagged, FEWEST)
 
 
 def next_step(here: Installation, dataset: Dataset, n_flagged: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.dataset import Flagging
 from pipeline.errors import RegistryUnreachable
 from pipeline.installation import Installation
 from pipeline.monitoring import store
@@ -39,7 +40,7 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
     assert glance(here, payments, 30) == Glance({}, ())
     measured(here, "2026-01-27", 20, MANY)
     (line,) = glance(here, payments, 30).lines
-    assert line == "20 records flagged in the newest batch where 20 are expected of normal records"
+    assert line == "20 records flagged in the newest batch; the review budget of 20 a day allows for 20"
     measured(here, "2026-01-28", 354, FLOOD, MANY)
     measured(here, "2026-01-29", 400)
     measured(here, "2026-01-30", 26, HALF)
@@ -51,13 +52,39 @@ def test_each_batch_in_doubt_has_its_pages_headline_and_the_worst_is_named(here:
         "2026-01-28": "Far more is odd than usual: look at these flags together",
         "2026-01-30": "Look before you rely on these flags",
     }
-    assert found.lines[0] == "800 records flagged in 4 batches where 80 are expected of normal records"
+    assert found.lines[0] == "800 records flagged in 4 batches; the review budget of 20 a day allows for 80"
     assert found.lines[1] == "look first at: vaewatch report payments 2026-01-28"
     assert "vaewatch review groups payments" in found.lines[2]
     few = glance(here, payments, 2)
     assert few.lines[0].startswith("26 records flagged in the newest batch")
     assert few.headlines == found.headlines  # of batches that are not printed, too
     assert in_doubt(here, payments, here.ledger.current("payments").values()) == found.headlines
+
+
+@pytest.mark.parametrize(
+    ("flag", "allowed"),
+    [
+        ({"review_budget": 12.5}, "the review budget of 12.5 a day allows for 60"),
+        ({"error_rate": 0.02}, "an error rate of 2.0% allows for 60"),
+        ({"false_discovery_rate": 0.1}, "among normal records alone it would be 60"),
+    ],
+)
+def test_flags_are_held_against_what_was_asked_for(
+    here: Installation, flag: dict[str, Any], allowed: str
+) -> None:
+    """Three days of a flood have a remedy that nobody finds by chance; one such day, or a cap, needs none."""
+    payments = here.dataset("payments").model_copy(update={"flag": Flagging(**flag)})
+    measured(here, "2026-01-27", 100)
+    measured(here, "2026-01-28", 100)
+    measured(here, "2026-01-29", 40)
+    (line,) = glance(here, payments, 30).lines
+    assert line == f"240 records flagged in 3 batches; {allowed}"
+    measured(here, "2026-01-29", 41)
+    *_, flood = glance(here, payments, 30).lines
+    assert flood.startswith("3 of these batches flag more than twice what is allowed for; ")
+    assert "set flag.cap in " in flood
+    capped = payments.model_copy(update={"flag": Flagging(**flag, cap=30)})
+    assert len(glance(here, capped, 30).lines) == 1
 
 
 def test_after_scoring_the_next_step_is_the_batch_in_doubt_before_its_records(here: Installation) -> None:
