@@ -24,7 +24,7 @@ MADE = {
     "window": "learned from batches",
     "window_without": "without the batches",
     "contract_hash": "contract",
-    "code_version": "code",
+    "code_version": "digest of the code",
     "seed": "seed",
 }
 

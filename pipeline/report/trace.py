@@ -258,7 +258,7 @@ def _model_lines(model: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("model", f"version {model['version']}{aliases}, trained {model['trained_at']:%Y-%m-%d %H:%M UTC}, run {model['run_id']}"),
         ("detector", f"sha256 {model['detector_digest'] or NOT_NOTED}"),
-        ("made by", f"code {model['code_version'] or NOT_NOTED}, seed {model['seed'] or NOT_NOTED}, contract {model['contract_hash'] or NOT_NOTED}"),
+        ("made by", f"digest of the code {model['code_version'] or NOT_NOTED}, seed {model['seed'] or NOT_NOTED}, contract {model['contract_hash'] or NOT_NOTED}"),
         ("learned", f"{model['window'] or NOT_NOTED}, fingerprint {model['data_fingerprint'] or NOT_NOTED}"),
         *([("batches learned", f"{len(learned)}, {shown}")] if learned is not None else []),
         *([("training's page", model["page"])] if model["page"] else []),

@@ -126,7 +126,7 @@ def elsewhere(then: Note, code_version: str) -> list[str]:
     """Return what could make the same arithmetic on the same records end differently."""
     found = []
     if then.code_version != code_version:
-        found.append(f"the code: it was {then.code_version}, here it is {code_version}")
+        found.append(f"the digest of the code: it was {then.code_version}, here it is {code_version}")
     found += [
         f"{name}: it was {then.machine.get(name, 'not noted')}, here it is {value}"
         for name, value in machine().items()

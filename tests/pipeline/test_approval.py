@@ -42,7 +42,9 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     review = json.dumps(precision | {"review_judged": 40.0} | recall)
     learned = {"n_training": 800, "n_calibrating": 200, "calibration_negative_elbo": 7.3}
     champion = version(1, "champion", metrics=learned, seed="7", contract_hash="c1", review=review)
-    challenger = version(2, "challenger", metrics=learned, seed="8", contract_hash="c1", **tags)
+    challenger = version(
+        2, "challenger", metrics=learned, seed="8", contract_hash="c1", code_version="0.1.0+c6", **tags
+    )
     lines = evidence(challenger, champion, kept).splitlines()
     told = {row[0]: row[1:] for line in lines if line.startswith("|") for row in [cells(line)]}
     assert lines[0] == "**Version 2** of orders, of 2026-01-02 00:00 UTC, beside version 1, which serves."
@@ -62,6 +64,7 @@ def test_the_evidence_puts_challenger_beside_champion_on_the_holdout() -> None:
     assert told["Flagged by"] == ["Batch", "Record", "Odd in", "Version 2, above 20", "Version 1, above 22"]
     assert told["version 1"] == ["2026-01-30", "r\\_7", "fee", "12.5", "41"]
     assert told["contract"] == ["c1", "the same"]
+    assert told["digest of the code"] == ["0.1.0+c6", "–"]  # "code" alone looks like a Git commit
     assert told["seed"] == ["8", "7"]
     assert told["train.recipe.steps"] == ["150", "1200"]
     assert told["verdicts say"] == [
