@@ -62,7 +62,7 @@ def init(
         return print_json({"dataset": dataset, "file": str(target), "warnings": list(proposal.warnings)})
     typer.echo(f"wrote {target} from {proposal.looked_at.words}")
     for warning in proposal.warnings:
-        typer.echo(f"  look at {warning}")
+        say(f"  look at {warning}")
     try:
         left = unsettled(here.dataset(dataset))
     except StorageFailed as fault:  # the file is written: what else there is to say must not fail
@@ -203,7 +203,7 @@ def report(
         return print_json(written.as_dict())
     said = written.trust
     told = " ".join(filter(None, [f"{said.headline}.", said.why, said.unscored, said.learned, said.finds]))
-    typer.echo(f"{dataset} {written.batch_id}: {told}")
+    say(f"{dataset} {written.batch_id}: {told}")
     return typer.echo(written.path)
 
 

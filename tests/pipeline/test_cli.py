@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.cli.arguments import finish, told
 from pipeline.doctor import examine
+from pipeline.report.trust import Trust
 from pipeline.steps.receipts import Receipt
 
 
@@ -38,6 +40,29 @@ def test_a_run_without_datasets_says_how_to_come_to_one(
     assert "no dataset file in the folder" in outcome.stdout
     assert "vaewatch init" in outcome.stdout
     assert CliRunner().invoke(app, ["run", "--json"]).stdout.strip() == "[]"
+
+
+def test_hints_of_a_sample_and_of_a_report_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone, the shell does not find `vaewatch`; what is stored of a page names it by that alone."""
+    program = tmp_path / "bin" / "vaewatch"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    for path in ("feed/a/2026-01-01.parquet", "feed/b/2026-01-02.parquet", "feed/b/2026-01-03.parquet"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"x": [0.1 * i for i in range(200)]}), tmp_path / path)
+    trust = Trust("good", "ok", "Trusted", "Well", unscored="1 set aside (vaewatch quarantine show feed b1)")
+    page = SimpleNamespace(batch_id="b1", trust=trust, path=tmp_path / "run.html")
+    monkeypatch.setattr("pipeline.report.batch.rewrite", lambda *_: page)
+    monkeypatch.setattr("pipeline.report.newest.follow", lambda *_: None)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("VAEWATCH_HOME", str(tmp_path / "var"))
+    monkeypatch.setenv("VAEWATCH_DATASETS", str(tmp_path / "datasets"))
+    made = CliRunner().invoke(app, ["init", str(tmp_path / "feed")]).stdout
+    assert f"{program} init {tmp_path / 'feed'}" in made
+    told = CliRunner().invoke(app, ["report", "feed"]).stdout
+    assert f"feed b1: Trusted. Well 1 set aside ({program} quarantine show feed b1)" in told
 
 
 def test_a_run_of_every_dataset_does_the_others_where_one_fails(
