@@ -36,7 +36,8 @@ SCORE = """
 which prints the line and the file.
 
 **What to do**
-1. Read the red task's last line: it names the batch, the rule and the counts.
+1. Read the exception in the red task's log, a little above the last lines, which are Airflow's own: `ContractRefused: …` names
+   each batch that was refused, the rule and the counts.
 2. `vaewatch status {name}` lists every batch with its reason; the contract's page of a batch is beside its report, under `reports/{name}/`.
 3. Bad delivery: ask its sender, and put the corrected file in its place; it is found by itself.
 4. Data right, contract wrong: change `{file}`, then `vaewatch validate {name} BATCH --force` and
