@@ -7,6 +7,7 @@ registry/).
 from __future__ import annotations
 
 import getpass
+import sys
 from functools import partial
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from pipeline.cli.arguments import (
 )
 
 verbs = typer.Typer()
+ASKED = "why (kept in the history; Enter for no reason)"
 Version = Annotated[int, typer.Argument(help="number of a model version")]
 
 
@@ -72,7 +74,11 @@ def rollback(dataset: DatasetName, by: By = "", reason: Reason = "", as_json: As
     from pipeline import steps
     from pipeline.installation import Installation
 
-    given = partial(steps.rollback, Installation(), dataset, by=by or getpass.getuser(), reason=reason)
+    here, why = Installation(), reason
+    here.dataset(dataset)  # one that is not there is said before anything is asked
+    if not reason and not as_json and sys.stdin.isatty():
+        why = typer.prompt(ASKED, default="", show_default=False, err=True).strip()
+    given = partial(steps.rollback, here, dataset, by=by or getpass.getuser(), reason=why)
     finish([told(as_json, given)], as_json)
 
 

@@ -65,6 +65,36 @@ def test_hints_of_a_sample_and_of_a_report_can_be_typed(
     assert f"feed b1: Trusted. Well 1 set aside ({program} quarantine show feed b1)" in told
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "given", "kept"),
+    [
+        (True, [], "flags by the hundred"),
+        (True, ["--reason", "told before"], "told before"),
+        (True, ["--json"], ""),
+        (False, [], ""),
+    ],
+    ids=["in a terminal", "with a reason", "for a program", "in a script"],
+)
+def test_a_rollback_asks_why_where_there_is_somebody_to_ask(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, given: list[str], kept: str
+) -> None:
+    """A history without reasons helps nobody, and an emergency in a script waits for nobody."""
+    asked: list[str] = []
+
+    def rollback(*_: Any, by: str, reason: str, say: Any = None) -> Receipt:
+        asked.append(reason)
+        return Receipt("rollback", "feed", "rolled back")
+
+    monkeypatch.setattr("pipeline.steps.rollback", rollback)
+    monkeypatch.setattr("pipeline.installation.Installation", lambda: SimpleNamespace(dataset=lambda _: None))
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: is_terminal))
+    monkeypatch.setattr("pipeline.cli.models.sys", terminal)
+    done = CliRunner().invoke(app, ["rollback", "feed", *given], input=" flags by the hundred\n")
+    assert done.exit_code == 0, done.output
+    assert asked == [kept]
+    assert "why" not in done.stdout
+
+
 def test_a_run_of_every_dataset_does_the_others_where_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
