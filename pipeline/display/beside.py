@@ -56,7 +56,7 @@ def print_clearing(row: Whole, found: Clearing, *, quantities: Collection[str]) 
         for one, write in written.items()
     )
     console().print(
-        f"it would not have been flagged had {told} (score {found.score:,.2f} nats, threshold {row.threshold:,.2f})"
+        f"it would not have been flagged had {told} (anomaly_score {found.score:,.2f} nats, threshold {row.threshold:,.2f})"
     )
 
 
@@ -116,10 +116,10 @@ def print_versions(row: Whole, found: Sequence[Scored]) -> None:
         "version",
         "trained",
         "severity",
-        "score",
+        "anomaly_score",
         "threshold",
         "now",
-        right=("severity", "score", "threshold"),
+        right=("severity", "anomaly_score", "threshold"),
     )
     for one in found:
         flagged = {None: "depends on its batch", True: "flagged", False: "not flagged"}[one.would_flag]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOT_STORED = "(not stored as it was scored)"
 LEAST_SHARE = 0.005  # less would be printed as 0 %
-WHY, NUMBERS = "why (observed, expected, share)", ("severity", "score")
+WHY, NUMBERS = "why (observed, expected, share)", ("severity", "anomaly_score")
 STANDING = {
     "any": "",
     "open": " without a verdict",
@@ -75,7 +75,7 @@ def print_queue(
             out.print(f"[bold]{which}[/bold]  {day}  severity {severity:>4}  score {score:>9}  {state}")
             out.print(Padding(f"{key}: {why}", (0, 0, 0, 4)))
     else:
-        table = columns("id", "day", "record", "severity", "score", WHY, "state", right=NUMBERS)
+        table = columns("id", "day", "record", *NUMBERS, WHY, "state", right=NUMBERS)
         for column in table.columns[:2]:
             column.no_wrap = True
         for row in found:
@@ -204,7 +204,7 @@ def print_one(
     called = ", ".join(filter(None, [name, place and f"{place} (counted from 0)"]))
     out.print(f"[bold]{row.anomaly_id}[/bold]  batch {row.batch_id}, record {escape(called)}")
     out.print(
-        f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); score {row.anomaly_score:,.2f} nats, "
+        f"severity {row.severity:.2f} (by the shape of the tail), p-value {row.p_value:.3g} (by count alone); anomaly_score {row.anomaly_score:,.2f} nats, "
         f"threshold {row.threshold:,.2f}; model version {row.model_version}"
     )
     out.print(_why(row, derived, quantities))
@@ -261,7 +261,7 @@ def _why(row: Whole, derived: Mapping[str, Any], quantities: Collection[str]) ->
             told = f"{explained:.0%}" if explained >= LEAST_SHARE else ""
             table.add_row(f"({name})", "", "", "", told, *([adds.get(kind, "")] if parts else []))
     if parts:
-        table.add_row("score", "", "", "", "", f"{row.anomaly_score:,.2f}", style="bold")
+        table.add_row("anomaly_score", "", "", "", "", f"{row.anomaly_score:,.2f}", style="bold")
     return table
 
 

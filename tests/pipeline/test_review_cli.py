@@ -108,7 +108,7 @@ def test_observed_expected_and_what_would_clear_a_flag_mark_thousands_alike(
     beside.print_clearing(whole, found, quantities={"fee"})  # which no reason names
     said = " ".join(capsys.readouterr().out.split())
     assert "had ms been 3,369.5 instead of 7,262 and code been 5912 instead of 5411" in said
-    assert "and fee been 1 instead of 710.339 (score 1,234.50" in said
+    assert "and fee been 1 instead of 710.339 (anomaly_score 1,234.50" in said
 
 
 def test_every_table_of_one_record_marks_thousands(
@@ -155,7 +155,7 @@ def test_what_a_column_explains_and_what_it_adds_stand_beside_each_other(shell: 
     assert lines["country"] == ["DE", "50.25"]
     assert lines["(KL"] == ["divergence,", "4.00", "×", "0.5)", "2.00"]
     assert lines["(other"] == ["columns)", "5%", "-0.75"]
-    assert lines["score"] == ["81.50"]
+    assert lines["anomaly_score"] == ["81.50"]
     assert "explains: how much of what makes the record odd would go if" in text
     assert "adds: nats that its own value adds to the score" in text
 
@@ -230,8 +230,8 @@ def test_scores_in_a_list_have_as_many_digits_each(shell: Callable[..., Any]) ->
         [row(f"r{i}", anomaly_score=score) for i, score in enumerate((7195.4421, 83.056, 30.8))],
     )
     text = CliRunner().invoke(app, ["review", "list"]).stdout
-    scores = re.findall(r"\S+ +2026-01-30 +r\d +3\.5 (.{9})", text)
-    assert sorted(scores) == ["    30.80", "    83.06", " 7,195.44"]
+    scores = re.findall(r"\S+ +2026-01-30 +r\d +3\.5 (.{14})", text)
+    assert sorted(scores) == ["         30.80", "         83.06", "      7,195.44"]
 
 
 def test_what_is_not_known_is_answered_with_what_is(shell: Callable[..., Any]) -> None:

@@ -127,6 +127,7 @@ def test_a_records_score_is_shown_as_a_sum(here: Installation, browser: TestClie
     assert re.findall(r'<td class="n">([^<]*)<', summed[0]) == ["30.50", "4.25", "4.25", "1.00", "40.00"]
     assert "2.00 × 0.5, the weight that verdicts taught it" in summed[0]
     assert "before the parts were kept" in browser.get(f"/record/{row('before')['anomaly_id']}").text
+    assert '<th scope="row">anomaly_score ' in summed[0]  # as in tables and exports
 
 
 @pytest.mark.parametrize(
