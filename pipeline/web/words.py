@@ -51,9 +51,9 @@ FACET_NAMES = {
     "state": "Verdict",
     "severity": "Severity",
     "driver": "Most at odds",
+    "dataset": "Dataset",
     "oddness": "How it is odd",
     "kind": "Why here",
-    "dataset": "Dataset",
     "model_version": "Model version",
     "reviewer": "Reviewer",
 }

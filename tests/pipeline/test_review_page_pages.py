@@ -486,6 +486,27 @@ def test_groups_are_the_same_ones_on_the_page_and_in_the_shell(
 
 
 def test_groups_without_recent_records_do_not_say_that_nothing_waits(
+def test_one_dataset_of_several_is_chosen_first_and_let_go_again(
+    browser: TestClient, here: Installation
+) -> None:
+    """Which dataset is the first question to a queue of several; from one there is a way back to all."""
+    put(here.ledger, [row("a")])
+    headings = r"<h2>([^<]+)</h2>"
+    assert "Dataset" not in re.findall(headings, browser.get("/").text)
+    assert 'href="/groups"' not in browser.get("/groups").text.partition("<main")[2]
+    put(here.ledger, [row(f"w{i}", "2016-08-03", dataset="water", signature="fee↓") for i in range(3)])
+    assert re.findall(headings, browser.get("/").text)[0] == "Dataset"
+    chips = r'<a class="chip" href="([^"]*)"( aria-current="true")?>([^<]*)<'
+    page = browser.get("/groups", params={"dataset": "water", "since": "2016-01-01"}).text
+    chosen = [(html.unescape(link), bool(current), name) for link, current, name in re.findall(chips, page)]
+    assert chosen == [
+        ("/groups?since=2016-01-01", False, "all 4"),
+        ("/groups?since=2016-01-01&dataset=payments", False, "payments 1"),
+        ("/groups?since=2016-01-01&dataset=water", True, "water 3"),
+    ]
+    assert "4 open records" in browser.get(chosen[0][0]).text
+
+
     browser: TestClient, ids: list[str]
 ) -> None:
     """Older ones may."""
