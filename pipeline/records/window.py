@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
 
 from pipeline import sql
 from pipeline.config.contracts import AHEAD
@@ -84,6 +85,17 @@ class Window:
         return sorted({batch_id for batch_id, _ in self.left_out} - set(self.batch_ids))
 
 
+class Dated(Protocol):
+    """What places a batch in time: the ledger's state of it, or the head of that."""
+
+    @property
+    def batch_id(self) -> str: ...
+    @property
+    def newest_record_at(self) -> datetime | None: ...
+    @property
+    def validated_at(self) -> datetime: ...
+
+
 def choose_window(
     dataset: Dataset,
     batches: Sequence[BatchState],
@@ -140,7 +152,7 @@ def fingerprint(
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def age(batch: BatchState) -> tuple[datetime, str]:
+def age(batch: Dated) -> tuple[datetime, str]:
     """Return when a batch's newest record happened, as well as is known, and its name.
 
     This is the order of batches in time. It is never later than the batch's validation: a source's clocks may
@@ -162,13 +174,13 @@ def order(batch: BatchState | str) -> tuple[bool, datetime, str]:
     return not is_undated(batch), min(_named_day(batch) or now, now), batch
 
 
-def believed(batch: BatchState) -> datetime | None:
+def believed(batch: Dated) -> datetime | None:
     """Return when a batch's newest record happened; None if unknown, or too far ahead of its reading."""
     happened = batch.newest_record_at
     return None if happened is None or happened > batch.validated_at + AHEAD else happened
 
 
-def day(batch: BatchState) -> date:
+def day(batch: Dated) -> date:
     """Return the day that a batch counts with, in UTC."""
     return age(batch)[0].astimezone(UTC).date()
 

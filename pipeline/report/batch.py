@@ -86,7 +86,10 @@ def rewrite(here: Installation, dataset: Dataset, batch_id: str | None = None) -
         )
         raise NotReady(f"{dataset.name}: {wanted} (see `vaewatch status {dataset.name}`)")
     judge_again(here, dataset, state.batch_id, here.ledger.current(dataset.name))
-    return write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
+    written = write(here, dataset, state, *_version(here, dataset, state), stale=_outdated(here, state))
+    if state.status == "scored":
+        here.ledger.note_headline(state, written.trust.tone, written.trust.headline)
+    return written
 
 
 def _version(
@@ -178,6 +181,7 @@ def _page(
         n_earlier=_held_against(watched, earlier),
         n_drawn=len(earlier) + 1,
         asked=urlencode({"dataset": dataset.name, "batch": state.batch_id}),
+        all_batches=urlencode({"dataset": dataset.name}),
     )
     return said, sheet.linked(html, dataset.review.page) if dataset.review.page else html
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -32,7 +32,7 @@ from pipeline.review.precision import Headline, Precision, by_version, headline,
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.review_schema import queue_batches, tallies, tally_sums
 
-LONGEST_PLOT = 60  # days
+DAYS, LONGEST_PLOT = 30, 60  # of a plot: by default, and at most
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Review:
         return self.serving.get(share.dataset) == share.model_version
 
 
-def review(ledger: Ledger, dataset: Datasets = None, *, days: int = 30) -> Review:
+def review(ledger: Ledger, dataset: Datasets = None, *, days: int = DAYS) -> Review:
     """Return the state of review as it is now, of one dataset, of several or of all."""
     with ledger.transaction() as connection:
         states, hidden = _states(connection, dataset, "flagged")
@@ -154,6 +154,19 @@ def _days(connection: sa.Connection, dataset: Datasets, n: int) -> tuple[Day, ..
     found = [_day(day, by_day[day]) for day in days]
     first = next((i for i, one in enumerate(found) if one.n_flagged), 0)
     return tuple(found[first:])
+
+
+def through(days: tuple[Day, ...], others: Collection[str], n: int = DAYS) -> tuple[Day, ...]:
+    """Return the same days, and those after them up to the last of the others, the newest n of all.
+
+    The added ones have no flagged records. Others that would leave no day with some are passed over.
+    """
+    if not days:
+        return days
+    last = date.fromisoformat(days[-1].day)
+    added = [(last + timedelta(days=i)).isoformat() for i in range(1, n)]
+    n_more = max((i for i, day in enumerate(added, 1) if day in others), default=0)
+    return (*days, *(Day(day, 0, 0, 0) for day in added[:n_more]))[-n:]
 
 
 def _day(day: str, count: Counter[str]) -> Day:

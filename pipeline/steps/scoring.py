@@ -208,6 +208,8 @@ def _score(
         is_odd=is_odd(watched.findings) if scored else None,
         looks_since=scored.looks_since if scored else None,
         looked_back=scored.looked_back if scored else None,
+        tone=page.trust.tone,
+        headline=page.trust.headline,
     )
     return receipt_of(written, "scored")
 

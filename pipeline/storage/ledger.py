@@ -6,7 +6,7 @@ Belongs here: status, counts and history, each change in one transaction. Does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ class BatchState:
         is_odd: monitoring finds that the batch as a whole scores higher than usual.
         looks_since: from when on its derived columns saw earlier records; None where it has none.
         looked_back: what looking_back.looked_back_on said of them.
+        tone, headline: what the top of its page says (report/trust.py); None unless scored.
     """
 
     dataset: str
@@ -55,6 +56,8 @@ class BatchState:
     is_odd: bool | None = None
     looks_since: datetime | None = None
     looked_back: str | None = None
+    tone: str | None = None
+    headline: str | None = None
 
     @property
     def n_set_aside(self) -> int:
@@ -76,6 +79,17 @@ class BatchState:
 
 
 FIELDS = tuple(field.name for field in fields(BatchState))
+
+
+class Head(NamedTuple):
+    """As much of a batch's newest version as sorts and counts batches."""
+
+    dataset: str
+    batch_id: str
+    version: int
+    status: Status
+    newest_record_at: datetime | None
+    validated_at: datetime
 
 
 class Flagged(NamedTuple):
@@ -107,12 +121,6 @@ class Ledger(Database):
 
         Reads four columns alone: a thousand whole states take five times as long.
         """
-        later = batches.alias()
-        again = (
-            (later.c.dataset == dataset)
-            & (later.c.batch_id == batches.c.batch_id)
-            & (later.c.version > batches.c.version)
-        )
         found = (batches.c.scored_at, batches.c.batch_id, batches.c.model_version, batches.c.threshold)
         query = sa.select(*found).where(
             batches.c.dataset == dataset, *(column.is_not(None) for column in found)
@@ -120,8 +128,28 @@ class Ledger(Database):
         if model_version is not None:
             query = query.where(batches.c.model_version == model_version)
         with self.transaction() as connection:
-            rows = connection.execute(query.where(~sa.exists().where(again)))
+            rows = connection.execute(query.where(_is_newest()))
             return sorted(Flagged(*row) for row in rows)
+
+    def heads(self, datasets: Collection[str] | None) -> list[Head]:
+        """Return the newest version of every batch of some datasets, or of all, in no order.
+
+        Reads six columns alone, for the reason that `flagged` does.
+        """
+        query = sa.select(*(batches.c[name] for name in Head._fields)).where(_is_newest())
+        if datasets is not None:
+            query = query.where(batches.c.dataset.in_(datasets))
+        with self.transaction() as connection:
+            return [Head(*row) for row in connection.execute(query)]
+
+    def states(self, heads: Sequence[Head]) -> list[BatchState]:
+        """Return these versions whole, in the same order; those that are gone meanwhile are left out."""
+        keys = [(one.dataset, one.batch_id, one.version) for one in heads]
+        key = sa.tuple_(batches.c.dataset, batches.c.batch_id, batches.c.version)
+        with self.transaction() as connection:
+            rows = connection.execute(sa.select(batches).where(key.in_(keys)))
+            found = {(row.dataset, row.batch_id, row.version): BatchState.of(row) for row in rows}
+        return [found[one] for one in keys if one in found]
 
     def datasets(self) -> list[str]:
         """Return every dataset with a validated batch, in order."""
@@ -171,6 +199,8 @@ class Ledger(Database):
         is_odd: bool | None = None,
         looks_since: datetime | None = None,
         looked_back: str | None = None,
+        tone: str | None = None,
+        headline: str | None = None,
     ) -> BatchState:
         """Mark a batch as scored by a model version."""
         changes: dict[str, Any] = {
@@ -183,6 +213,8 @@ class Ledger(Database):
             "is_odd": is_odd,
             "looks_since": looks_since,
             "looked_back": looked_back,
+            "tone": tone,
+            "headline": headline,
         }
         self._update(state, **changes)
         return replace(state, **changes)
@@ -190,6 +222,13 @@ class Ledger(Database):
     def mark_odd(self, state: BatchState, *, is_odd: bool) -> None:
         """Note whether a scored batch is odd as a whole, after judging it again."""
         self._update(state, is_odd=is_odd)
+
+    def note_headline(self, state: BatchState, tone: str, headline: str) -> None:
+        """Note what a scored batch's page says now, unless the batch was scored again meanwhile."""
+        this = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
+        as_scored = (batches.c.version == state.version) & (batches.c.scored_at == state.scored_at)
+        with self.transaction(write=True) as connection:
+            connection.execute(sa.update(batches).where(this, as_scored).values(tone=tone, headline=headline))
 
     def claim(self, dataset: str, batch_ids: Sequence[str], lease: timedelta) -> list[str]:
         """Claim batches for a scheduler run; those claimed within `lease` by an earlier one are left out."""
@@ -297,3 +336,10 @@ class Ledger(Database):
             connection.execute(
                 sa.update(batches).where(this, batches.c.version == state.version).values(changes)
             )
+
+
+def _is_newest() -> sa.ColumnElement[bool]:
+    """Whether a row is the newest version of its batch."""
+    later = batches.alias()
+    same = (later.c.dataset == batches.c.dataset) & (later.c.batch_id == batches.c.batch_id)
+    return ~sa.exists().where(same & (later.c.version > batches.c.version))

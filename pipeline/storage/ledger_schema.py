@@ -60,6 +60,8 @@ batches = sa.Table(
     sa.Column("is_odd", sa.Boolean),
     sa.Column("looks_since", instant),
     sa.Column("looked_back", sa.String(64)),
+    sa.Column("tone", sa.String(16)),
+    sa.Column("headline", sa.Text),
 )
 claims = sa.Table(
     "claims",

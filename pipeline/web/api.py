@@ -38,6 +38,8 @@ from pipeline.web import scope
 from pipeline.web.access import Known
 from pipeline.web.shapes import (
     LARGEST,
+    Batched,
+    Batches,
     Choice,
     Claimed,
     Counts,
@@ -163,6 +165,13 @@ def groups(request: Request, choice: Annotated[Grouped, Query()]) -> list[gather
     """
     filters = scope.seen(request, choice.filters())
     return gathering.groups(request.app.state.here.ledger, filters, limit=choice.limit)
+
+
+@router.get("/batches")
+def batches(request: Request, choice: Annotated[Batched, Query()]) -> Batches:
+    """Batches, the newest day first, each with what its page says at the top."""
+    found = scope.batches(request, choice)
+    return Batches(batches=list(found.batches), more_after=found.more_after)
 
 
 @router.get("/stats")

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from pipeline.errors import NotReady, VaewatchError
 from pipeline.installation import Installation
-from pipeline.report import sheet
+from pipeline.report import listing, sheet
 from pipeline.results import flagging
 from pipeline.review import budget, disagreements, groups, queue, statistics
 from pipeline.review.filters import Filters
@@ -26,6 +26,7 @@ from pipeline.web.access import known
 from pipeline.web.render import page, query_of
 from pipeline.web.shapes import (
     MOST_GROUPS,
+    Batched,
     Choice,
     Drafted,
     Grouped,
@@ -62,6 +63,22 @@ def queue_page(request: Request, choice: Annotated[Paged, Query()]) -> Response:
     )
 
 
+@router.get("/batches")
+def batches_page(request: Request, choice: Annotated[Batched, Query()]) -> Response:
+    """Show how each night went, and the way to its page."""
+    found = scope.batches(request, choice)
+    return page(
+        request,
+        "batches.html",
+        batches=found.batches,
+        more_after=found.more_after,
+        counts=found.counts,
+        chosen=choice.model_dump(exclude={"after", "limit"}),
+        after=choice.after,
+        query="",
+    )
+
+
 @router.get("/metrics")
 def metrics_page(request: Request) -> Response:
     """Give Prometheus the metrics of the datasets that the reviewer may read, behind the records' guard."""
@@ -76,7 +93,7 @@ def report_page(request: Request, dataset: str, batch_id: str, page: Report) -> 
     """Show a batch's page or its contract's, as they lie on disk, with links to the records."""
     here = request.app.state.here
     scope.datasets(request, dataset)
-    if dataset not in here.datasets() or here.ledger.newest(dataset, batch_id) is None:
+    if here.ledger.newest(dataset, batch_id) is None:
         raise NotReady(f"{dataset}: batch {batch_id!r} was never validated")
     file = here.page(here.dataset(dataset), batch_id) / page
     if not file.exists():
@@ -136,6 +153,9 @@ def overview_page(request: Request, choice: Annotated[OneDataset, Query()]) -> R
     chosen = [dataset] if dataset else names
     each = {name: statistics.review(ledger, name) for name in chosen} if len(chosen) > 1 else {}
     found = statistics.review(ledger, of)
+    refused = {name: listing.refused_days(here, name) for name in chosen}
+    days = {name: each.get(name, found).days for name in chosen}
+    days = {name: statistics.through(some, refused[name]) for name, some in days.items()}
     return page(
         request,
         "overview.html",
@@ -147,7 +167,8 @@ def overview_page(request: Request, choice: Annotated[OneDataset, Query()]) -> R
         compared=_compared(here, chosen),
         dataset=dataset,
         datasets=names,
-        per_day={name: plots.per_day(one.days) for name, one in (each or {"": found}).items()},
+        per_day={name: plots.per_day(some, refused[name]) for name, some in days.items()},
+        has_refused=any(day.day in refused[name] for name, some in days.items() for day in some),
         precision=plots.shares([
             (_labelled(share, several=len(chosen) > 1, serves=found.serves(share)), share)
             for share in found.precision

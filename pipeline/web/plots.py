@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -171,17 +171,20 @@ def _frequency(share: float) -> str:
     return "none of the batch" if not share else f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
-def per_day(days: Sequence[Day]) -> Markup:
+def per_day(days: Sequence[Day], refused: Mapping[str, int]) -> Markup:
     """Draw a bar of flagged records per day: worth a person's time, judged otherwise, not judged yet.
+
+    A day of which batches were refused has a cross: nothing was scored is not nothing flagged.
 
     Drawn twice, for the style sheet to show one: scaled to a small screen, the wide one could not be read.
     """
     if not days:
         return Markup("")
-    return _per_day(days, "plot wide", 720, 180) + _per_day(days, "plot small", 330, 150)
+    wide = _per_day(days, refused, "plot wide", 720, 180)
+    return wide + _per_day(days, refused, "plot small", 330, 150)
 
 
-def _per_day(days: Sequence[Day], kind: str, wide: int, high: int) -> Markup:
+def _per_day(days: Sequence[Day], refused: Mapping[str, int], kind: str, wide: int, high: int) -> Markup:
     top, foot = _round_up(max(1, *(day.n_flagged for day in days))), 20
     left = 9 + DIGIT * len(numerals.number(top))
     step = min((wide - left) / len(days), WIDEST_DAY)
@@ -189,18 +192,26 @@ def _per_day(days: Sequence[Day], kind: str, wide: int, high: int) -> Markup:
     for i, day in enumerate(days):
         x, y = left + i * step, float(high - foot)
         layers = (("confirmed", day.n_confirmed), ("judged", day.n_judged - day.n_confirmed), ("waiting", day.n_flagged - day.n_judged))  # fmt: skip
-        bars = [Markup("<title>{}: {} flagged, {} judged, {} confirmed</title>").format(*vars(day).values())]
+        n_refused = refused.get(day.day, 0)
+        said = f"; {n_refused} batch{'es' if n_refused > 1 else ''} refused" if n_refused else ""
+        title = Markup("<title>{}: {} flagged, {} judged, {} confirmed{}</title>")
+        bars = [title.format(*vars(day).values(), said)]
         for layer, n in layers:
             height = (high - foot - 6) * n / top
             y -= height
             bar = '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
             bars.append(_draw(bar, layer, x + 1, y, max(step - 2, 1), height))
+        if n_refused:
+            cross = '<path class="refused" d="M{0:.1f} {1:.1f}l5 5m0 -5l-5 5"/>'
+            bars.append(_draw(cross, x + step / 2 - 2.5, max(y - 9, 1)))
         parts.append(Markup("<g>{}</g>").format(Markup("").join(bars)))
     parts += _names(days, left, step, high - 5)
     n_flagged, n_judged = sum(day.n_flagged for day in days), sum(day.n_judged for day in days)
     said = (
         f"Flagged records a day, {days[0].day} to {days[-1].day}: {n_flagged}, of which {n_judged} are judged"
     )
+    if crossed := [day.day for day in days if day.day in refused]:
+        said += f"; batches were refused of {', '.join(crossed)}"
     return _svg(wide, high, said, parts, kind)
 
 

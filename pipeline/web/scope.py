@@ -15,11 +15,14 @@ from pipeline.config.dataset import Dataset
 from pipeline.errors import NotReady
 from pipeline.installation import Installation
 from pipeline.misread import meant
+from pipeline.report import listing
+from pipeline.report.listing import Listing
 from pipeline.review import acts, queue, record, suppression
 from pipeline.review.filters import Filters
 from pipeline.review.queued import Whole
 from pipeline.storage.ledger import Ledger
 from pipeline.web.access import known
+from pipeline.web.shapes import Batched
 
 
 def seen(request: Request, filters: Filters) -> Filters:
@@ -38,17 +41,25 @@ def datasets(request: Request, dataset: str | None) -> str | frozenset[str] | No
     """Return one dataset, or all that the reviewer may read; None for all there are.
 
     Raises:
-        NotReady: they may not read this one, or neither a file nor the queue has it.
+        NotReady: they may not read this one, or neither queue nor ledger nor a file has it.
     """
     if dataset is None:
         return known(request).reads
     here: Installation = request.app.state.here
-    if not known(request).may_read(dataset) or dataset not in {
-        *queue.datasets(here.ledger),
-        *here.datasets(),
-    }:
+    held = {*queue.datasets(here.ledger), *here.ledger.datasets()}
+    if not known(request).may_read(dataset) or (dataset not in held and dataset not in here.datasets()):
         raise NotReady(_no_dataset(request, dataset))
     return dataset
+
+
+def batches(request: Request, choice: Batched) -> Listing:
+    """Return a page of the batches that the reviewer may read.
+
+    Raises:
+        NotReady: as `datasets` does.
+    """
+    datasets(request, choice.dataset)
+    return listing.listing(request.app.state.here, known(request).reads, **choice.model_dump())
 
 
 def dataset(request: Request, name: str) -> Dataset:

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.records.verdicts import Opinion, State
+from pipeline.report import listing
 from pipeline.review import effects, groups, judging, queue, suppression
 from pipeline.review.filters import Filters, Place
 from pipeline.review.queued import Claim, Listed, Oddness
+from pipeline.storage.ledger import Status
 
 LARGEST = 2**31 - 1  # what a column of the database holds
 MOST_GROUPS = 500  # at once
@@ -153,6 +155,22 @@ class Paged(Choice):
 
     after: Text | None = Field(None, max_length=300, description="`more_after` of the page before")
     limit: int = Field(queue.PAGE, ge=1, le=500)
+
+
+class Batched(_Emptied):
+    """Which batches, and where a page of them begins and ends."""
+
+    dataset: Text | None = Field(None, max_length=63)
+    status: Status | None = Field(None, description="accepted: it waits to be scored")
+    after: Text | None = Field(None, max_length=320, description="`more_after` of the page before")
+    limit: int = Field(listing.PAGE, ge=1, le=500)
+
+
+class Batches(BaseModel):
+    """A page of batches, and what to give as `after` for the next."""
+
+    batches: list[listing.ListedBatch]
+    more_after: str | None
 
 
 class Records(BaseModel):

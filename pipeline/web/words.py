@@ -45,13 +45,16 @@ WORDS = {
     "unknown_category": "unknown category",
     "together": "only together with others",
     "no_column": "in no single column",
+    "scored": "scored",
+    "accepted": "waits",
+    "refused": "refused",
 }
 NO_COLUMN = frozenset({"", "·"})  # signatures of records that are odd in no single column
 FACET_NAMES = {
+    "dataset": "Dataset",
     "state": "Verdict",
     "severity": "Severity",
     "driver": "Most at odds",
-    "dataset": "Dataset",
     "oddness": "How it is odd",
     "kind": "Why here",
     "model_version": "Model version",

@@ -26,6 +26,7 @@ from pipeline.evaluation.told import measured_by
 from pipeline.monitoring import store
 from pipeline.registry import NEWEST_BATCH, ModelVersion, Registry
 from pipeline.report import batch, gates, newest
+from pipeline.report.listing import listing
 from pipeline.report.trace import as_lines, trace
 from pipeline.review import judging, queue
 from pipeline.sample import SampleReceipt
@@ -117,6 +118,7 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
     """A refused batch, too: it is the one somebody looks for at night."""
     here = scored.here
     dataset = here.dataset("payments")
+    listed = {one.batch_id: one for one in listing(here, None, limit=500).batches}
     for row in scored.ledger():
         page = batch.path_of(here, dataset, row["batch_id"])
         first = page.read_bytes()
@@ -126,6 +128,8 @@ def test_every_batch_has_a_page_that_answers_first_and_says_the_same_when_writte
         assert page.read_bytes() == re.sub(rb"mend [^<]*payments\.yaml", here_now, first)
         text = first.decode()
         assert written.trust.headline in text
+        told = listed[row["batch_id"]]
+        assert (told.headline, told.tone) == (written.trust.headline, written.trust.tone)
         assert "<script" not in text
         assert "http" not in text.replace("http-equiv", "")
         watched = store.one(here.ledger, "payments", row["batch_id"])

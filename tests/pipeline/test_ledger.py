@@ -290,3 +290,35 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path:
     here = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     assert here.shown == f"sqlite:///{tmp_path / 'ledger.db'}"
     here.close()
+
+
+def test_what_a_page_says_is_not_noted_of_another_scoring(ledger: Ledger) -> None:
+    """A page that is written again while its batch is scored anew tells of what was."""
+    state = ledger.record_validation(STATE)
+    first = ledger.record_scores(
+        state, model_version=1, threshold=4.0, n_flagged=1, tone="bad", headline="No"
+    )
+    ledger.note_headline(first, "good", "Yes")
+    assert ledger.current("payments")["2026-01-01"] == replace(first, tone="good", headline="Yes")
+    again = ledger.record_scores(
+        first, model_version=2, threshold=4.0, n_flagged=1, tone="warn", headline="Look"
+    )
+    ledger.note_headline(first, "good", "Yes")
+    assert ledger.newest("payments", "2026-01-01") == again
+    assert ledger.record_validation(replace(STATE, fingerprint="other")).headline is None
+
+
+def test_heads_are_of_the_newest_version_of_each_batch(ledger: Ledger) -> None:
+    """Of the datasets that are asked for; read whole in the order that is asked for."""
+    ledger.record_validation(STATE)
+    newest = ledger.record_validation(replace(STATE, fingerprint="other", status="refused"))
+    others = [ledger.record_validation(replace(STATE, dataset="water", batch_id=one)) for one in "ab"]
+    heads = {(one.dataset, one.batch_id): one for one in ledger.heads(None)}
+    assert {key: (one.version, one.status) for key, one in heads.items()} == {
+        ("payments", "2026-01-01"): (2, "refused"), ("water", "a"): (1, "accepted"), ("water", "b"): (1, "accepted")
+    }  # fmt: skip
+    assert {one.dataset for one in ledger.heads(["water"])} == {"water"}
+    assert ledger.heads([]) == []
+    asked = [heads["water", "b"], heads["payments", "2026-01-01"], heads["water", "a"]]
+    assert ledger.states(asked) == [others[1], newest, others[0]]
+    assert ledger.states([heads["water", "a"]._replace(version=9)]) == []

@@ -120,13 +120,15 @@ def test_the_database_itself_keeps_verdicts_from_being_changed(database_url: str
     engine.dispose()
 
 
-def _without_oddness(connection: sa.Connection) -> None:
+def _as_in_0016(connection: sa.Connection) -> None:
     """The tables as they were in 0016, but for the order of pages."""
     is_sqlite = connection.dialect.name == "sqlite"
     for index in ("ix_queue_page" if is_sqlite else "ix_queue_order", "ix_tally_sums"):
         connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index}")
     for table in ("queue", "tallies", "tally_sums"):
         connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN oddness")
+    for name in ("tone", "headline"):
+        connection.exec_driver_sql(f"ALTER TABLE batches DROP COLUMN {name}")
 
 
 def test_records_of_before_can_be_asked_for_by_how_they_are_odd(database_url: str) -> None:
@@ -150,7 +152,7 @@ def test_records_of_before_can_be_asked_for_by_how_they_are_odd(database_url: st
     before = [(queue.page(ledger, one, limit=2000).rows, queue.counts(ledger, one)) for one in asked]
     with ledger.transaction(write=True) as connection:
         kept = [connection.execute(sa.select(table)).all() for table in _COUNTED]
-        _without_oddness(connection)
+        _as_in_0016(connection)
         connection.exec_driver_sql("UPDATE vaewatch_version SET version_num = '0016'")
     ledger.close()
     again = Ledger(database_url)
@@ -182,7 +184,7 @@ def test_groups_of_a_queue_that_was_filled_before_they_were_counted_are_there(da
         else:
             connection.exec_driver_sql("DROP INDEX ix_queue_page")
             connection.exec_driver_sql("CREATE INDEX ix_queue_order ON queue (day)")  # of 0002, in short
-        _without_oddness(connection)
+        _as_in_0016(connection)
         for index in ("ix_scorings_version", "ix_verdicts_withdraws"):
             connection.exec_driver_sql(f"DROP INDEX {index}")
         for name in ("kl_weight", "terms"):

@@ -35,7 +35,8 @@ from .review_data import SITE, put, reason, refused, row
 
 
 @pytest.mark.parametrize(
-    "page", ["/", "/?state=any", "/?driver=none", "/groups", "/overview", "/rules", "/?suppressed=true"]
+    "page",
+    ["/", "/?state=any", "/?driver=none", "/groups", "/batches", "/overview", "/rules", "/?suppressed=true"],
 )
 def test_every_empty_page_says_what_to_do_next(browser: TestClient, page: str) -> None:
     """The first thing that anybody sees of an installation is an empty page."""
@@ -126,8 +127,8 @@ def test_a_records_score_is_shown_as_a_sum(here: Installation, browser: TestClie
     assert summed
     assert re.findall(r'<td class="n">([^<]*)<', summed[0]) == ["30.50", "4.25", "4.25", "1.00", "40.00"]
     assert "2.00 × 0.5, the weight that verdicts taught it" in summed[0]
-    assert "before the parts were kept" in browser.get(f"/record/{row('before')['anomaly_id']}").text
     assert '<th scope="row">anomaly_score ' in summed[0]  # as in tables and exports
+    assert "before the parts were kept" in browser.get(f"/record/{row('before')['anomaly_id']}").text
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_records_can_be_asked_for_by_how_they_are_odd(browser: TestClient, here:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/groups", "/overview", "/rules", *(f"/api/{name}" for name in ("records", "counts", "groups", "stats", "rules"))],
+    ["/", "/groups", "/batches", "/overview", "/rules", *(f"/api/{name}" for name in ("records", "counts", "groups", "batches", "stats", "rules"))],
 )  # fmt: skip
 def test_a_dataset_or_a_filter_that_there_is_not_is_refused(
     browser: TestClient, ids: list[str], path: str
@@ -485,7 +486,6 @@ def test_groups_are_the_same_ones_on_the_page_and_in_the_shell(
     assert printed.startswith(n[0])
 
 
-def test_groups_without_recent_records_do_not_say_that_nothing_waits(
 def test_one_dataset_of_several_is_chosen_first_and_let_go_again(
     browser: TestClient, here: Installation
 ) -> None:
@@ -507,6 +507,7 @@ def test_one_dataset_of_several_is_chosen_first_and_let_go_again(
     assert "4 open records" in browser.get(chosen[0][0]).text
 
 
+def test_groups_without_recent_records_do_not_say_that_nothing_waits(
     browser: TestClient, ids: list[str]
 ) -> None:
     """Older ones may."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from pipeline.errors import StorageFailed
 
-HEAD = "0018"
+HEAD = "0019"
 VERSION_TABLE = "vaewatch_version"  # Airflow's and MLflow's may be in the same database
 
 
