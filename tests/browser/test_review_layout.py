@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +16,7 @@ import pytest
 from pipeline.detection.detector import Detector
 from pipeline.installation import Installation
 from pipeline.registry import TrainingRun
+from pipeline.report.trust import MISSES, UNOPPOSED
 from pipeline.review import judging, suppression
 from pipeline.storage.ledger import BatchState
 from tests.browser.conftest import DATASET
@@ -24,7 +26,9 @@ from tests.pipeline.review_data import put, reason, row
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
-@pytest.mark.parametrize("path", ["/", "/groups", "/overview", "/rules?dataset=payments&signature=fee↓"])
+@pytest.mark.parametrize(
+    "path", ["/", "/groups", "/batches", "/overview", "/rules?dataset=payments&signature=fee↓"]
+)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_nothing_is_wider_than_a_small_screen_and_text_can_be_read(
     open_browser: Callable[..., Any], address: str, path: str, dark: bool
@@ -59,6 +63,86 @@ def test_long_words_and_many_columns_fit_a_small_screen(
     page.go(f"/record/{long['anomaly_id']}")
     tops = [page.all(selector)[0].location["y"] for selector in (".reasons", ".judge", ".adds", ".cells")]
     assert tops == sorted(tops)
+
+
+HIDDEN = """
+return [...document.querySelectorAll(".cards tbody tr > *")].filter(one => one.checkVisibility()).flatMap(one => {
+  const box = one.getBoundingClientRect(), inside = one.closest(".panel").getBoundingClientRect();
+  return box.left < inside.left || box.right > inside.right || one.scrollWidth > one.clientWidth ? [one.innerText] : [];
+});
+"""
+
+
+@pytest.mark.parametrize("size", [(320, 844), (390, 844), (1280, 900)], ids=str)
+def test_rules_and_batches_are_whole_on_every_screen(
+    open_browser: Callable[..., Any], address: str, here: Installation, size: tuple[int, int]
+) -> None:
+    """What a rule hides, why, and its button are not beside the screen; a card names its values."""
+    last = (datetime.now(UTC).date() + timedelta(days=9)).isoformat()
+    note = "Billing of a shop moves to another system until the middle of the month; finance knows. " * 3
+    for signature, conditions in (("", {"country": "DE", "fee": "missing"}), ("amount↑ fee↓", {})):
+        rule = suppression.Rule("payments", signature, conditions, last, note, "ann")
+        suppression.save(here.ledger, rule)
+    at = datetime(2026, 1, 31, 23, tzinfo=UTC)
+    reason = f"column 'fee' is missing from {'a_file_with_a_long_name_' * 3}.parquet; {note}"
+    state = BatchState(
+        "payments", "2026-01-30", 1, "refused", reason, "f", "s", "c", [], [], {}, 40, 0, at, at
+    )
+    here.ledger.record_validation(state)
+    scored = here.ledger.record_validation(
+        replace(
+            state,
+            batch_id="2026-01-29_part-of-a-delivery",
+            status="accepted",
+            n_read=1_000_000,
+            n_accepted=999_999,
+        )
+    )
+    here.ledger.record_scores(
+        scored,
+        model_version=12,
+        threshold=4.0,
+        n_flagged=1_234,
+        tone="notice",
+        headline=f"{UNOPPOSED}; {MISSES}",
+    )
+    page = Page(open_browser(*size), address)
+    page.go("/rules")
+    assert len(page.all(".act button")) == 2
+    assert note.strip() in page.text(".cards tbody tr")
+    assert page.browser.execute_script(HIDDEN) == []
+    page.go("/batches")
+    assert len(page.all(".batches tbody tr")) == 2
+    assert page.browser.execute_script(HIDDEN) == []
+    assert page.browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+    link = page.all(".batches td a")[0]
+    page.browser.execute_script("arguments[0].focus()", link)
+    page.press("\ue007")  # Enter
+    page.until(lambda: "batch=2026-01-29_part-of-a-delivery" in page.browser.current_url)
+
+
+ARRANGED = """
+return [...document.querySelectorAll(".group")].map(group => {
+  const outer = group.getBoundingClientRect(), top = group.querySelector(".group-say").getBoundingClientRect().top;
+  const place = selector => { const box = group.querySelector(selector).getBoundingClientRect(); return [box.left - outer.left, box.top - top]; };
+  const under = group.querySelector(".signature").getBoundingClientRect().top - group.querySelector(".count").getBoundingClientRect().bottom;
+  return JSON.stringify([place(".signature")[0], under >= 0, place(".facts")[1] < place(".signature")[1], place(".all"), place(".say"), place(".note"), place(".quiet")]);
+});
+"""
+
+
+def test_groups_on_a_small_screen_are_all_arranged_alike(
+    open_browser: Callable[..., Any], address: str, here: Installation
+) -> None:
+    """However long what they are odd in, and however many they are."""
+    long = "a_column_with_a_long_name↑ another_column_with_a_long_name↓"
+    put(here.ledger, [row(f"l{i}", "2026-01-27", signature=long) for i in range(12)])
+    page = Page(open_browser(390, 1400), address)
+    page.go("/groups")
+    arranged = page.browser.execute_script(ARRANGED)
+    assert len(arranged) >= 3
+    assert len(set(arranged)) == 1
+    assert ",true,true," in arranged[0]
 
 
 HOLES = """
