@@ -125,6 +125,12 @@ class Calibration:
     def n(self) -> int:
         return len(self.scores)
 
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The median, and the score that one record in a hundred exceeds; None where both are equal."""
+        middle, rare = (float(x) for x in np.quantile(self.scores, [0.5, 0.99]))
+        return (middle, rare) if rare > middle else None
+
     def p_values(self, scores: Array) -> Array:
         """Return conformal p-values. (n_records,) float64
 

@@ -38,6 +38,7 @@ MOST_SAMPLED = 20_000  # records of a batch: chance is then 0.0003 bits a column
 SPREAD = 11_400_714_819_323_198_485
 TAIL = 0.01  # the smallest p-values: one record in a hundred if nothing has changed
 NAMED = 3  # new categories reported by name
+MOST_HIGHEST = 50  # scores of a batch that are kept
 LONGEST = 80  # characters of a category that are kept
 EXTENT = (0.005, 0.5, 0.995)  # quantiles: 99 % of the values lie between the outer two
 CHANCE = 1e-4  # how often chance alone may exceed the noise, a column and a measure
@@ -98,6 +99,10 @@ class Measures:
         n_read, n_set_aside: in the delivery, and set aside by the contract.
         champion_days: since the model was trained. backlog: flagged records that had then waited for a person
             for more than a day.
+        highest: its highest scores, nats, the highest first. highest_by: the column that leads each one's
+            reasons; empty for a record that is not flagged, or odd in no single column.
+        normal: of the records that calibrated the version, the median score and the one that a record in a
+            hundred exceeds; None where both are equal, and in measures from before this was recorded.
         n_earlier: batches it was compared with; None in measures from before this was recorded.
         learned: the model that scored it was also trained on it.
         is_newest: no batch of a later day was there when it was scored.
@@ -117,6 +122,9 @@ class Measures:
     n_earlier: int | None = None
     learned: bool = False
     is_newest: bool = True
+    highest: tuple[float, ...] = ()
+    highest_by: tuple[str, ...] = ()
+    normal: tuple[float, float] | None = None
     columns: Mapping[str, ColumnDrift] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +133,19 @@ class Measures:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
         columns = {name: _drift_from(column) for name, column in state["columns"].items()}
-        return cls(**{**state, "columns": columns})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items()}
+        return cls(**{**fields, "columns": columns})
+
+    def reach(self, rank: int) -> float | None:
+        """Return how far the rank-th highest score is from normal records' median; the first has rank 1.
+
+        In the distance of the score that one normal record in a hundred exceeds: so versions compare whose
+        scores differ in level and scale. None where it is not on record.
+        """
+        if self.normal is None or len(self.highest) < rank:
+            return None
+        middle, rare = self.normal
+        return (self.highest[rank - 1] - middle) / (rare - middle)
 
 
 def _drift_from(state: Mapping[str, Any]) -> ColumnDrift:

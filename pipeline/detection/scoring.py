@@ -7,6 +7,7 @@ calibration.py) or which model serves (registry/).
 
 from __future__ import annotations
 
+import heapq
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from pipeline.config.dataset import Dataset
 from pipeline.detection.calibration import Threshold
 from pipeline.detection.detector import SCORE_COLUMNS, Detector
-from pipeline.detection.measures import chosen
+from pipeline.detection.measures import MOST_HIGHEST, chosen
 from pipeline.detection.reasons import REASON, TERM
 from pipeline.errors import ModelUnusable
 from pipeline.records.accepted import KEY, ROW, AcceptedRecords
@@ -45,6 +46,7 @@ class ScoredBatch:
     Attributes:
         above: chance that one of its records scores above a normal one; one half is usual.
         sample: records chosen by detection.measures.chosen: the model's columns, anomaly_score and p_value.
+        highest: its highest scores, each with the column that leads its reasons, or ""; highest first.
         looks_since, looked_back: what its derived columns saw of earlier batches, see ledger.BatchState.
     """
 
@@ -53,6 +55,7 @@ class ScoredBatch:
     threshold: Threshold
     above: float
     sample: pa.Table
+    highest: tuple[tuple[float, str], ...] = ()
     looks_since: datetime | None = None
     looked_back: str | None = None
 
@@ -97,6 +100,7 @@ def score_batch(
         done.cut.threshold,
         above,
         pa.concat_tables(done.sampled),
+        tuple(done.highest),
         source.looks_since,
         looked_back_on(source.looks_at) if source.looks_since else None,
     )
@@ -190,8 +194,8 @@ def scores_schema(record: pa.DataType) -> pa.Schema:
 class _Publication:
     """A batch's rows for the `scores` table, scored while they are written.
 
-    Flagged rows follow with their reasons. n_records, n_flagged, sampled: so far. above: sum over the records
-    of the chance to be above a normal one.
+    Flagged rows follow with their reasons. n_records, n_flagged, sampled, highest: so far. above: sum over
+    the records of the chance to be above a normal one.
     """
 
     def __init__(
@@ -207,6 +211,7 @@ class _Publication:
         }
         self.n_records, self.n_flagged, self.above = 0, 0, 0.0
         self.sampled: list[pa.Table] = []
+        self.highest: list[tuple[float, str]] = []
 
     def parts(self) -> Iterator[Part]:
         """Yield the rows, in no particular order, unflagged and flagged ones apart."""
@@ -221,6 +226,7 @@ class _Publication:
                 n_waiting += flagged[-1][0].num_rows
                 part, scores = (x.filter(pc.invert(mask)) for x in (part, scores))
             if part.num_rows:
+                self._rank(scores)
                 yield False, self._completed(part, scores)
             if n_waiting >= EXPLAINED_TOGETHER:
                 yield True, self._explained(flagged)
@@ -238,6 +244,14 @@ class _Publication:
         self.above += above * len(values)
         return marks
 
+    def _rank(self, scores: pa.Table, leading: Sequence[str] = ()) -> None:
+        """Keep the highest scores so far. leading: the column that leads each one's reasons, where known."""
+        values = scores["anomaly_score"].to_numpy()
+        if not leading and len(values) > MOST_HIGHEST:
+            values = np.partition(values, -MOST_HIGHEST)[-MOST_HIGHEST:]
+        these = zip(values.tolist(), leading or [""] * len(values), strict=True)
+        self.highest = heapq.nlargest(MOST_HIGHEST, [*self.highest, *these])
+
     def _sample(self, part: pa.Table, scores: pa.Table) -> None:
         mask = chosen(part[ROW].to_numpy(), self.source.state.n_accepted)
         kept = part.select(self.source.columns)
@@ -249,6 +263,7 @@ class _Publication:
         part, scores = (pa.concat_tables(tables).combine_chunks() for tables in zip(*flagged, strict=True))
         columns = part.select(self.source.columns)
         found = _pool(self.source.threads).submit(self.detector.explain, columns, self.dataset).result()
+        self._rank(scores, [one.reasons[0]["column"] if one.reasons else "" for one in found])
         ids = [anomaly_id(self.dataset.name, self.batch_id, key) for key in part[KEY].to_pylist()]
         return self._completed(
             part,

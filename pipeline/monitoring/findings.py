@@ -15,6 +15,7 @@ from pipeline.config.dataset import Dataset
 
 Severity = Literal["notice", "warning", "alarm"]
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "alarm")
+EXTREME = "extreme"  # the key of the one about records that score far beyond all earlier ones
 STRAYS = "strays"  # the key of the one finding about a batch of records of another time
 FEW_FLAGS, FEW_IN = "few_flags", 7  # the key of the one about too few flags, of so many batches together
 MOVED = {"drift", "correlation"}  # kinds about the distribution of present, known values

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline.config.dataset import Dataset
 from pipeline.detection.measures import CHANCE, TAIL, ColumnDrift, Measures
 from pipeline.monitoring.advice import about_column, about_pair, afterwards, subject
+from pipeline.monitoring.extremes import extremes
 from pipeline.monitoring.findings import FEW_FLAGS, FEW_IN, SEVERITIES, Finding
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import is_elsewhere, moved_words
@@ -49,6 +50,7 @@ def judge(
     """
     history = History(past, day)
     found = [*_batch(now, history, dataset), *_delivery(now, history, dataset, batch_id)]
+    found += extremes(now, past, dataset, batch_id)
     for name in now.columns:
         found += _column(name, now, history, dataset)
     found += _correlations(now, history, dataset)

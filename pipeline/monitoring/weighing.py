@@ -15,13 +15,13 @@ from dataclasses import replace
 from datetime import date
 
 from pipeline.detection.measures import Measures
-from pipeline.monitoring.findings import FEW_FLAGS, FEW_IN, MOVED, SEVERITIES, Finding, Severity
+from pipeline.monitoring.findings import EXTREME, FEW_FLAGS, FEW_IN, MOVED, SEVERITIES, Finding, Severity
 from pipeline.monitoring.history import History, Past, Usual
 from pipeline.monitoring.movement import stands_still
 
 ABOVE = 0.1  # floor of the chance that a record scores above a normal one
 CLEARLY = 0.25  # the same, beyond the half that normal records have, while too little is known
-OF_SCORES = {"scores", "tail", "flags"}
+OF_SCORES = {"scores", "tail", "flags", EXTREME}
 # each is about tonight's own records, and matters as much on the second night: look at such flags again
 OF_TONIGHT = OF_SCORES | {"volume", "strays"}
 

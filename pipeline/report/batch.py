@@ -20,6 +20,7 @@ from pipeline.incoming.batches import is_undated
 from pipeline.installation import Installation
 from pipeline.misread import meant
 from pipeline.monitoring import store
+from pipeline.monitoring.extremes import is_compared
 from pipeline.monitoring.findings import gathered
 from pipeline.monitoring.judgement import FAR, times_expected
 from pipeline.monitoring.store import Watched
@@ -158,6 +159,7 @@ def _page(
         outdated=stale,
         recall=recall(version) if version else None,
         is_learned=bool(watched and watched.measures.learned),
+        is_reach_known=watched is not None and is_compared(watched.measures, earlier),
     )
     html = sheet.render(
         "batch.html",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.dataset import Dataset
-from pipeline.monitoring.findings import FEW_FLAGS, MOVED, STRAYS, Finding, leading, worst
+from pipeline.monitoring.findings import EXTREME, FEW_FLAGS, MOVED, STRAYS, Finding, leading, worst
 from pipeline.monitoring.history import FEWEST_EARLIER
 from pipeline.monitoring.judgement import redeliver
 from pipeline.monitoring.weighing import OF_SCORES
@@ -24,6 +24,7 @@ UNOPPOSED, MISSES = "Nothing speaks against these flags", "many anomalies may be
 CONTRACT = "every rule and what was found"  # the link to the contract's page
 TAKEN_BACK = "The version that flagged these was taken back"
 WITHOUT_EXAMPLES = "missing_value:"  # there is no value to show
+ODDEST = "Some records are odder than any before: look at these first"
 FEW = "Few flags do not mean few anomalies"
 
 
@@ -64,6 +65,7 @@ def trust(
     outdated: str = "",
     recall: float | None = None,
     is_learned: bool = False,
+    is_reach_known: bool = True,
 ) -> Trust:
     """Say whether a batch's flags can be acted on, and how much may lie outside them.
 
@@ -79,6 +81,7 @@ def trust(
         outdated: which of the records that it looked back on have changed; empty where none has.
         recall: share of the injected anomalies that its version found when it was judged; None where unknown.
         is_learned: whether the batch was among those that its version learned from.
+        is_reach_known: whether its highest scores could be compared with those of earlier batches.
     """
     said = _answer(
         dataset,
@@ -89,6 +92,7 @@ def trust(
         misses=misses,
         withdrawn=withdrawn,
         outdated=outdated,
+        is_reach_known=is_reach_known,
     )
     if state.status != "scored":
         return said
@@ -143,6 +147,7 @@ def _answer(
     misses: str,
     withdrawn: str,
     outdated: str,
+    is_reach_known: bool,
 ) -> Trust:
     if state.status == "refused":
         headline = "Nothing was scored: the delivery was refused"
@@ -190,6 +195,8 @@ def _answer(
     why = f"Columns, scores and flags {before}."
     if any(finding.column for finding in findings):
         why = f"Scores and flags {before}; what changed in columns is listed below."
+    if not is_reach_known:
+        why += " How high single records score is not compared: too few of these batches have it on record."
     return Trust("good", "trusted", "These flags can be trusted", why)
 
 
@@ -203,7 +210,8 @@ def doubt(findings: Sequence[Finding]) -> str:
     severity = worst(findings)
     if severity == "warning":
         grave = {finding.key for finding in findings if finding.severity == severity}
-        return FEW if grave == {FEW_FLAGS} else "Look before you rely on these flags"
+        alone = {FEW_FLAGS: FEW, EXTREME: ODDEST}
+        return (alone.get(*grave) if len(grave) == 1 else None) or "Look before you rely on these flags"
     if severity != "alarm":
         return ""
     event = "Far more is odd than usual: look at these flags together"

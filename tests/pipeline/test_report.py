@@ -14,7 +14,7 @@ from pipeline.config.dataset import Dataset
 from pipeline.detection.measures import ColumnDrift
 from pipeline.errors import StorageFailed
 from pipeline.evaluation.told import Row, Told
-from pipeline.monitoring.findings import STRAYS, Finding
+from pipeline.monitoring.findings import EXTREME, STRAYS, Finding
 from pipeline.monitoring.store import Watched
 from pipeline.registry import ModelVersion
 from pipeline.report import plots, sheet
@@ -22,7 +22,7 @@ from pipeline.report.batch import excess
 from pipeline.report.gates import Judgement
 from pipeline.report.standing import evidence, recall, standing, withdrawn
 from pipeline.report.training import doubts_of
-from pipeline.report.trust import trust
+from pipeline.report.trust import ODDEST, doubt, trust
 from pipeline.storage.ledger import BatchState
 from pipeline.training.experiment import flags_by_day
 from tests.pipeline.monitoring_data import QUIET, START
@@ -141,6 +141,18 @@ def test_a_trusted_page_does_not_say_that_columns_lie_as_usual_where_one_moved()
     assert trust(SENSORS, STATE, (NOTICE,), 20).why.startswith(
         "Columns, scores and flags are as in the 20 batches"
     )
+
+
+def test_a_page_does_not_say_that_scores_are_as_before_where_some_are_far_beyond() -> None:
+    """Nor that they are, where earlier releases did not note how high scores went."""
+    far = Finding(EXTREME, "warning", "22 records score far beyond any of the 20 batches before", "look")
+    said = trust(SENSORS, STATE, (far,), 20)
+    assert (said.tone, said.headline) == ("warn", ODDEST)
+    assert said.why == f"{far.what}."
+    assert doubt((far, WARNING)) == "Look before you rely on these flags"
+    unknown = trust(SENSORS, STATE, (), 20, is_reach_known=False)
+    assert unknown.why.endswith("not compared: too few of these batches have it on record.")
+    assert "on record" not in trust(SENSORS, STATE, (), 20).why
 
 
 def test_a_version_that_misses_most_anomalies_makes_no_quiet_night_trusted() -> None:

@@ -16,6 +16,7 @@ import pytest
 from pipeline.config.dataset import Dataset, Flagging
 from pipeline.detection import scoring
 from pipeline.detection.detector import Detector
+from pipeline.detection.measures import MOST_HIGHEST
 from pipeline.detection.reasons import N_TERMS
 from pipeline.detection.scoring import ScoredBatch, score_batch
 from pipeline.errors import ModelUnusable
@@ -92,6 +93,9 @@ def test_every_record_is_published_as_the_detector_scores_it(
     assert found["record"].null_count == found["reasons"].null_count == N - flags.sum()
     assert found["kl_weight"].to_pylist() == [detector.kl_weight] * N
     assert {len(terms) for terms in found.filter(chosen)["terms"].to_pylist()} <= {N_TERMS}
+    leading = (reasons[0]["column"] if reasons else "" for reasons in found["reasons"].to_pylist())
+    ranked = sorted(zip(scores.tolist(), leading, strict=True), reverse=True)
+    assert list(done.highest) == ranked[:MOST_HIGHEST]
 
 
 def test_a_model_of_other_columns_publishes_nothing_and_says_why(
