@@ -28,7 +28,7 @@ SCORE = """
 |---|---|---|
 | validate | storage or a check failed, not the data; tried again {retries} times by itself | yes |
 | score | registry or storage failed, or the champion cannot read this contract; its log says which | see the log |
-| contract | **the data broke its contract**: these batches were refused whole; the others were scored | no |
+| contract | **the data broke its contract**: these batches were refused whole; the others were scored. One refused before for the same reason is only logged | no |
 
 `score` is skipped where no batch of the key could be scored: none was accepted, or no model serves yet; they are scored once one does.
 

@@ -63,6 +63,8 @@ def score(of: DatasetDags) -> None:
 
             key = key_of(dag_run, params)
             checked = steps.validate(installation(), name, key, say=log.info)
+            for note in checked.notes:
+                log.warning(note)
             links.show_checked(checked)
             tell(lineage.validated, name, key)
             return brief(checked)

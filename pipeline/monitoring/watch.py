@@ -153,7 +153,7 @@ def _measured(
         n_set_aside=state.n_set_aside,
         highest=tuple(score for score, _ in scored.highest) if scored else (),
         highest_by=tuple(column for _, column in scored.highest) if scored else (),
-        normal=detector.calibration.spread,
+        normal=detector.calibration.spread if scored else None,
         champion_days=max(0.0, champion_days),
         backlog=backlog,
         columns=columns,

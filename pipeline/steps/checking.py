@@ -94,7 +94,8 @@ def validate(
             known[batch.batch_id] = checked
         if receipts[-1].outcome != "unchanged":
             say_batch(say, receipts[-1], width, lines)
-        if receipts[-1].outcome == "refused":
+        is_refused = receipts[-1].outcome == "refused"
+        if is_refused and not _is_known(state, here.ledger.newest(dataset.name, batch.batch_id)):
             alerts.tell_refusal(here, dataset, batch.batch_id, receipts[-1].reason, say)
     if any(receipt.outcome != "unchanged" for receipt in receipts):
         metrics.publish(here, say)
@@ -125,15 +126,13 @@ def _to_check(chosen: Sequence[LandedBatch], current: Mapping[str, BatchState]) 
 def _still_refused(
     dataset: Dataset, receipts: Sequence[BatchReceipt], current: Mapping[str, BatchState]
 ) -> tuple[str, ...]:
-    """Remind of batches that were refused before: "unchanged" sounds as if all were well."""
+    """Remind of batches that were refused before, and are as then: "unchanged" sounds as if all were well."""
     unchanged = [receipt.batch_id for receipt in receipts if receipt.outcome == "unchanged"]
     n = sum(current[batch_id].status == "refused" for batch_id in unchanged)
     if not n:
         return ()
-    are = "is" if n == 1 else "are"
-    return (
-        f"{n} of the {len(unchanged)} unchanged batches {are} refused: vaewatch quarantine list {dataset.name}",
-    )
+    batches = "1 batch refused before is" if n == 1 else f"{n} batches refused before are"
+    return (f"{batches} still refused: vaewatch quarantine list {dataset.name}",)
 
 
 def _gone(
@@ -181,7 +180,7 @@ def _validate(
         reports = _inspected(here, dataset, batch, inspected)
     except UnreadableFile as fault:
         validation.report_refusal(dataset, batch, [str(fault)], page, unreadable=True)
-        return _recorded(here, dataset, replace(fresh, reason=str(fault)), say)
+        return _recorded(here, dataset, replace(fresh, reason=str(fault)), known, say)
     digests = (report.digest for report in reports)
     if known and known.status != "refused" and known.fingerprint == batch.fingerprint(digests):
         here.ledger.touch(known, batch.signature)
@@ -208,7 +207,7 @@ def _validate(
         n_accepted=found.n_accepted,
         newest_record_at=found.newest_record_at,
     )
-    return _recorded(here, dataset, checked, say)
+    return _recorded(here, dataset, checked, known, say)
 
 
 def _inspected(
@@ -243,13 +242,28 @@ def _unchecked(dataset: Dataset, batch: LandedBatch, promised: str) -> BatchStat
     )
 
 
-def _recorded(here: Installation, dataset: Dataset, checked: BatchState, say: Say) -> BatchReceipt:
+def _recorded(
+    here: Installation, dataset: Dataset, checked: BatchState, known: BatchState | None, say: Say
+) -> BatchReceipt:
+    """Write what was found into the ledger; the same refusal of the same delivery is no news.
+
+    known: the batch as it was before; None where somebody asks for it to be checked again.
+    """
     from pipeline.report import batch as report
 
     if checked.status == "refused":
         page = report.write(here, dataset, checked, None)
         say(f"next: {page.trust.next_step}; its page: {page.path}")
-    return receipt_of(here.ledger.record_validation(checked), checked.status)
+    written = here.ledger.record_validation(checked)
+    return receipt_of(written, "unchanged" if _is_known(known, written) else checked.status)
+
+
+def _is_known(before: BatchState | None, now: BatchState | None) -> bool:
+    """Return whether a refusal was told before: of the same content, for the same reason."""
+    if before is None or now is None:
+        return False
+    refused = before.status == now.status == "refused"
+    return refused and (before.fingerprint, before.reason) == (now.fingerprint, now.reason)
 
 
 def _due(here: Installation, dataset: Dataset) -> Iterator[LandedBatch]:

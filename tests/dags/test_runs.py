@@ -189,6 +189,12 @@ def test_a_refused_batch_turns_its_run_red_and_stops_no_other(
         "day02": "refused",
         "day03": "accepted",
     }
+    edited = "train: {min_records: 299, recipe: {steps: 30}}\nbatch: {max_set_aside: 0.2}\nreview: {email: ann@example.com}"
+    dataset_file("orders", edited)
+    land(4)
+    again = Run("orders.score", batch="day01..day04")
+    assert again.tasks == {"validate": "success", "score": "skipped", "contract": "success"}
+    assert len(mailbox.messages) == 1  # what was told of the same delivery is no news
 
 
 def test_a_challenger_is_promoted_under_its_version(land: Land) -> None:

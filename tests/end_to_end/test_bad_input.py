@@ -154,8 +154,42 @@ def test_a_batch_that_stays_refused_is_told_again_at_each_look(shop: Shop) -> No
     """`1 unchanged` sounds as if all were well."""
     shop.refused(orders().drop_columns("kind"), "column 'kind' (string) is missing")
     assert shop.place.validate().notes == (
-        "1 of the 1 unchanged batches is refused: vaewatch quarantine list orders",
+        "1 batch refused before is still refused: vaewatch quarantine list orders",
     )
+
+
+@pytest.mark.parametrize("bad", [orders().drop_columns("kind"), b""], ids=["contract", "unreadable"])
+def test_the_same_refusal_after_an_edit_of_the_contract_is_no_news(shop: Shop, bad: pa.Table | bytes) -> None:
+    """Somebody edits the file for the sake of another column: last month's corrupt delivery is checked again,
+    and neither a run turns red nor is anybody woken for it.
+    """
+    shop.place.edit("train:", "review: {digest_file: told.txt}\ntrain:")
+    shop.refused(bad)
+    told = shop.place.settings.home / "told.txt"
+    assert told.read_text(encoding="utf-8").count("the delivery was refused") == 1
+    shop.land(orders(20, 100), "b2")
+    shop.place.edit("max: 1000", "max: 2000")
+    assert steps.discover(shop.place.here, "orders") == ["b1", "b2"]
+    receipt = shop.place.validate()
+    assert [batch.outcome for batch in receipt.batches] == ["unchanged", "accepted"]
+    assert receipt.outcome == "done"
+    assert receipt.notes == ("1 batch refused before is still refused: vaewatch quarantine list orders",)
+    assert steps.discover(shop.place.here, "orders") == []
+    assert [batch.outcome for batch in shop.place.validate("b1", force=True).batches] == ["refused"]
+    assert told.read_text(encoding="utf-8").count("the delivery was refused") == 1
+
+
+def test_another_reason_or_another_delivery_is_told_like_the_first(shop: Shop) -> None:
+    """The first fault was mended, and hid a second one."""
+    shop.place.edit("train:", "review: {digest_file: told.txt}\ntrain:")
+    shop.refused(orders().drop_columns(["kind", "shop"]), "'kind'", "'shop'")
+    shop.place.edit("  kind: {type: string, role: categorical}\n", "")
+    (again,) = shop.place.validate().batches
+    assert again.outcome == "refused"
+    assert "'kind'" not in again.reason
+    shop.refused(orders(10).drop_columns("shop"), "'shop'")
+    told = (shop.place.settings.home / "told.txt").read_text(encoding="utf-8")
+    assert told.count("the delivery was refused") == 3
 
 
 def test_a_refused_batch_is_due_again_once_its_contract_is_mended(shop: Shop) -> None:
