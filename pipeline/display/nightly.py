@@ -197,7 +197,10 @@ def _note(batch: dict[str, Any], headlines: Mapping[str, str]) -> str:
     behind = batch.get("outdated_by")
     stale = "" if behind is None else f"outdated: {words(behind)}"
     headline = headlines.get(batch["batch_id"], "")
-    return batch["reason"] or "; ".join(filter(None, [headline, odd, stale, *batch["notes"], aside]))
+    stands = (batch.get("stands") or {}).get("words", "")
+    if batch["reason"]:
+        return "; ".join(filter(None, [stands, batch["reason"]]))
+    return "; ".join(filter(None, [headline, odd, stale, stands, *batch["notes"], aside]))
 
 
 def print_quarantined(found: list[dict[str, Any]]) -> None:
@@ -244,7 +247,9 @@ def print_set_aside(found: dict[str, Any]) -> None:
     if is_cut:
         out.print("what ends in … is cut; whole: --json")
     if is_refused:
-        out.print(
-            f"its records are published nowhere; they are where they landed: {', '.join(found['files'])}"
-        )
+        where = f"where they landed: {', '.join(found['files'])}"
+        if stands := found.get("stands"):
+            out.print(f"{stands}; the records that were refused are {where}")
+        else:
+            out.print(f"its records are published nowhere; they are {where}")
     out.print(f"its contract's page: {found['report']}")

@@ -26,6 +26,7 @@ from pipeline.monitoring.judgement import FAR, times_expected
 from pipeline.monitoring.store import Watched
 from pipeline.monitoring.watch import judge_again
 from pipeline.records import looking_back
+from pipeline.records.standing import standing
 from pipeline.records.window import order
 from pipeline.report import plots, sheet, training
 from pipeline.report.gates import Judgement, judgement
@@ -159,6 +160,7 @@ def _page(
         outdated=stale,
         recall=recall(version) if version else None,
         is_learned=bool(watched and watched.measures.learned),
+        stands=_stands(here, state),
         is_reach_known=watched is not None and is_compared(watched.measures, earlier),
     )
     html = sheet.render(
@@ -186,6 +188,13 @@ def _page(
         all_batches=urlencode({"dataset": dataset.name}),
     )
     return said, sheet.linked(html, dataset.review.page) if dataset.review.page else html
+
+
+def _stands(here: Installation, state: BatchState) -> str:
+    """Say what of a batch that is not scored was published before, and is still; empty where nothing is."""
+    earlier = [one for one in here.ledger.history(state.dataset, state.batch_id) if one != state]
+    found = standing(earlier, state)
+    return found.words if found else ""
 
 
 def _outdated(here: Installation, state: BatchState) -> str:

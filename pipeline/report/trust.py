@@ -66,6 +66,7 @@ def trust(
     recall: float | None = None,
     is_learned: bool = False,
     is_reach_known: bool = True,
+    stands: str = "",
 ) -> Trust:
     """Say whether a batch's flags can be acted on, and how much may lie outside them.
 
@@ -82,6 +83,7 @@ def trust(
         recall: share of the injected anomalies that its version found when it was judged; None where unknown.
         is_learned: whether the batch was among those that its version learned from.
         is_reach_known: whether its highest scores could be compared with those of earlier batches.
+        stands: what of it was published before and still is, where it is not scored; empty where nothing is.
     """
     said = _answer(
         dataset,
@@ -95,7 +97,8 @@ def trust(
         is_reach_known=is_reach_known,
     )
     if state.status != "scored":
-        return said
+        still = sentence(_begun(stands))
+        return replace(said, why=f"{said.why} {still}".strip())
     if not any(finding.key == "set_aside" for finding in findings or ()):
         said = replace(said, unscored=_unscored(dataset, state))
     if is_learned:

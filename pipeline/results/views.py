@@ -18,8 +18,10 @@ from pipeline.installation import Installation
 from pipeline.misread import meant
 from pipeline.records import verdicts
 from pipeline.records.looking_back import outdated
+from pipeline.records.standing import Standing, standing, standings
 from pipeline.records.window import age
 from pipeline.review.queued import Reason
+from pipeline.storage.ledger import BatchState
 
 ORDER = [("severity", "descending"), ("anomaly_score", "descending"), ("anomaly_id", "descending")]
 LISTED = ["anomaly_id", "batch_id", "record_key", "severity", "anomaly_score", "p_value", "reasons"]
@@ -32,6 +34,8 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
     for dataset in datasets:
         batches = sorted(here.ledger.current(dataset.name).values(), key=age)
         stale = outdated(batches)
+        stands = standings(here.ledger, {one.batch_id: one for one in batches})
+        rows = [_row(one, stands.get(one.batch_id), stale.get(one.batch_id)) for one in batches]
         found.append({
             "dataset": dataset.name,
             "champion": here.ledger.serving_version(dataset.name),
@@ -40,13 +44,20 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
             "counts": dict(Counter(batch.status for batch in batches)),
             "n_read": sum(batch.n_read for batch in batches),
             "n_accepted": sum(batch.n_accepted for batch in batches),
-            "n_flagged": sum(batch.n_flagged or 0 for batch in batches),
-            "batches": [
-                asdict(batch) | {"n_set_aside": batch.n_set_aside, "outdated_by": stale.get(batch.batch_id)}
-                for batch in batches
-            ],
+            "n_flagged": sum(row["n_flagged"] or 0 for row in rows),
+            "batches": rows,
         })
     return found
+
+
+def _row(batch: BatchState, stands: Standing | None, outdated_by: Any) -> dict[str, Any]:
+    """Return a batch; of one that is not scored, the flags are those of before, where they stand."""
+    found = asdict(batch) | {"n_set_aside": batch.n_set_aside, "outdated_by": outdated_by, "stands": None}
+    if stands is None:
+        return found
+    told = stands.as_dict()
+    flags = {name: told[name] for name in ("n_flagged", "model_version", "threshold", "scored_at")}
+    return found | flags | {"stands": told}
 
 
 def flagged(
@@ -71,8 +82,10 @@ def stands(given: dict[str, list[verdicts.Verdict]], anomaly_id: str) -> str | N
 
 def n_flagged(here: Installation, dataset_name: str, *, batch_id: str | None = None) -> int:
     """Return how many records are flagged, by the ledger."""
-    states = here.ledger.current(dataset_name).values()
-    return sum(state.n_flagged or 0 for state in states if batch_id in {None, state.batch_id})
+    states = here.ledger.current(dataset_name)
+    stands = standings(here.ledger, states).values()
+    counted = [*states.values(), *(one.scored for one in stands if one.scored)]
+    return sum(state.n_flagged or 0 for state in counted if batch_id in {None, state.batch_id})
 
 
 def quarantined(here: Installation, dataset_name: str) -> list[dict[str, Any]]:
@@ -106,6 +119,7 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
             f"{dataset_name}: batch {batch_id!r} was never validated; "
             f"{meant(batch_id, here.ledger.current(dataset.name))} (see `vaewatch status {dataset_name}`)"
         )
+    stands = standing(here.ledger.history(dataset.name, batch_id)[:-1], state)
     rows: list[dict[str, Any]] = []
     if state.status != "refused" and state.n_set_aside:
         found = here.tables(dataset).read("records", batch_id=batch_id, flag=True)
@@ -124,6 +138,7 @@ def set_aside(here: Installation, dataset_name: str, batch_id: str, *, limit: in
         "n_set_aside": state.n_set_aside,
         "set_aside": state.set_aside,
         "files": state.files,
+        "stands": stands.words if stands else "",
         "report": str(here.page(dataset, batch_id) / "index.html"),
         "records": rows,
     }

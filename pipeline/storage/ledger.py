@@ -168,14 +168,21 @@ class Ledger(Database):
         return next(iter(reversed(self.history(dataset, batch_id))), None)
 
     def record_validation(self, state: BatchState) -> BatchState:
-        """Write a validation: a new version where the content is new, else in place of the earlier one."""
+        """Write a validation: a new version where the content is new, else in place of the earlier one.
+
+        One of which something is published that this does not replace is kept: scores stay until there are
+        others, and after a refusal records do, too.
+        """
         with self.transaction(write=True) as connection:
             same_batch = (batches.c.dataset == state.dataset) & (batches.c.batch_id == state.batch_id)
             last = connection.execute(
                 sa.select(batches).where(same_batch).order_by(batches.c.version.desc()).limit(1)
             ).one_or_none()
-            new_content = last is None or last.fingerprint != state.fingerprint
-            version = (last.version if last else 0) + (1 if new_content else 0)
+            is_other = last is None or last.fingerprint != state.fingerprint
+            stands = last is not None and (
+                last.status == "scored" or (last.status == "accepted" and state.status == "refused")
+            )
+            version = (last.version if last else 0) + (1 if is_other or stands else 0)
             row = state.values | {"version": version}
             row["reason"] = state.reason.encode(
                 "utf-8", "replace"

@@ -95,6 +95,19 @@ def test_a_verdict_judged_again_is_scored_again(ledger: Ledger) -> None:
     assert ledger.newest("payments", "2026-01-01") == again
 
 
+def test_a_refusal_does_not_forget_what_is_published(ledger: Ledger) -> None:
+    """Scores and records of before are still in the tables: so is who scored them in the ledger."""
+    scored = ledger.record_scores(
+        ledger.record_validation(STATE), model_version=3, threshold=4.5, n_flagged=2
+    )
+    refused = ledger.record_validation(
+        replace(STATE, status="refused", reason="amount: beyond 9", n_accepted=0)
+    )
+    assert ledger.history("payments", "2026-01-01") == [scored, refused]
+    once_more = ledger.record_validation(replace(refused, reason="amount: beyond 8"))
+    assert ledger.history("payments", "2026-01-01") == [scored, once_more]
+
+
 def test_scores_are_written_beside_the_verdict(ledger: Ledger) -> None:
     """Which model, which threshold, how many: the answer to `why was this flagged`."""
     state = ledger.record_validation(STATE)

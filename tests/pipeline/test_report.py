@@ -262,6 +262,13 @@ def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() ->
     assert withdrawn(version_with(), 1) == ""
 
 
+def test_a_page_of_a_refused_batch_says_what_stands_of_it() -> None:
+    """ "Nothing was scored" of a batch whose flags wait for review is half the truth."""
+    refused = replace(STATE, status="refused", reason="amount: beyond 9.")
+    said = trust(SENSORS, refused, None, 0, stands="its 9 records and 6 flags of before stand")
+    assert said.why == "amount: beyond 9. Its 9 records and 6 flags of before stand."
+
+
 def test_a_refused_delivery_says_why_and_an_accepted_one_that_it_waits() -> None:
     refused = trust(SENSORS, replace(STATE, status="refused", reason="no column fee"), None, 9)
     assert (refused.tone, refused.why) == ("bad", "No column fee.")

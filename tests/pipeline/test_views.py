@@ -167,6 +167,43 @@ def test_the_state_of_a_dataset_adds_up(here: Installation, judge: Callable[...,
     assert json.dumps(found, default=str)
 
 
+def test_flags_that_stand_are_counted_where_their_batch_was_refused_since(
+    here: Installation, judge: Callable[..., BatchState]
+) -> None:
+    """The queue has them still: two counts of the same flags must agree."""
+    scored = here.ledger.record_scores(
+        judge("a", n_read=5, n_accepted=5), model_version=3, threshold=1.0, n_flagged=2
+    )
+    judge("a", status="refused", reason="amount: beyond 9", n_read=5, n_accepted=0)
+    judge("b", n_read=5, n_accepted=5)
+    (found,) = views.status(here)
+    first, second = found["batches"]
+    assert (found["n_flagged"], views.n_flagged(here, "payments")) == (2, 2)
+    assert (first["status"], first["n_flagged"], first["model_version"], first["threshold"]) == (
+        "refused",
+        2,
+        3,
+        1.0,
+    )
+    assert first["stands"]["words"] == "its 5 records and 2 flags of before stand"
+    assert first["stands"]["version"] == scored.version
+    assert second["stands"] is None
+    assert views.set_aside(here, "payments", "a", limit=9)["stands"] == first["stands"]["words"]
+
+
+def test_flags_of_a_delivery_before_stand_until_the_new_one_is_scored(
+    here: Installation, judge: Callable[..., BatchState]
+) -> None:
+    """Its records are replaced when it is accepted, its scores when it is scored."""
+    here.ledger.record_scores(judge("a", n_read=5, n_accepted=5), model_version=3, threshold=1.0, n_flagged=1)
+    again = judge("a", fingerprint="corrected", n_read=6, n_accepted=6)
+    (found,) = views.status(here)
+    assert found["batches"][0]["stands"]["words"] == "its 1 flag of before stands until it is scored"
+    here.ledger.record_scores(again, model_version=3, threshold=1.0, n_flagged=0)
+    (found,) = views.status(here)
+    assert (found["n_flagged"], found["batches"][0]["stands"]) == (0, None)
+
+
 def test_a_dataset_of_which_nothing_is_known_yet_has_a_state(here: Installation) -> None:
     """The first thing that anybody asks, before anything ran."""
     (found,) = views.status(here)
