@@ -17,7 +17,7 @@ from pipeline import sql
 from pipeline.config.contracts import RowRule, batch_rules, fit_schema, kept_columns, row_rules
 from pipeline.config.dataset import Dataset
 from pipeline.errors import CheckCrashed
-from pipeline.incoming import guard, misplaced, relations
+from pipeline.incoming import guard, misplaced, redelivered, relations
 from pipeline.incoming.batches import LandedBatch
 from pipeline.incoming.relations import DATABASE, Tally
 from pipeline.storage.ledger import BatchState
@@ -73,6 +73,7 @@ def validate(
     reports: Sequence[guard.FileReport],
     tables: Tables,
     others: Sequence[BatchState],
+    before: BatchState | None,
     *,
     scratch: Path,
     page: Path,
@@ -82,7 +83,7 @@ def validate(
 
     Args:
         reports: what `examine` found, one per file.
-        others: the dataset's other batches as the ledger has them.
+        others: the dataset's other batches as the ledger has them. before: this one.
         scratch: a folder of our own, removed on return.
         page: folder for the Checkpoint result and its Data Docs page.
 
@@ -112,7 +113,8 @@ def validate(
             )
         beside = misplaced.notes(dataset, batch, tally, others, tables, scratch=scratch, threads=threads)
         urgent = tuple(filter(None, [_ahead(tally, dataset), *beside]))
-        notes += urgent
+        again = redelivered.note(dataset, before, fingerprint, tables, scratch, threads)
+        notes += (*filter(None, [again]), *urgent)
         refusal = _check(dataset, batch, rules, tally, notes, scratch, page, threads)
         if not refusal:
             _publish(dataset, batch, tally, fingerprint, tables, scratch, threads)

@@ -188,7 +188,7 @@ def _validate(
     tables, threads = here.tables(dataset), here.settings.cores
     with here.scratch(dataset, f"validate-{batch.batch_id}") as scratch:
         found = validation.validate(
-            dataset, batch, reports, tables, others, scratch=scratch, page=page, threads=threads
+            dataset, batch, reports, tables, others, state, scratch=scratch, page=page, threads=threads
         )
     if found.set_aside and not found.refusal:
         aside = ", ".join(f"{rule} {n:,}" for rule, n in found.set_aside.items())
