@@ -99,8 +99,10 @@ def trust(
     if state.status != "scored":
         still = sentence(_begun(stands))
         return replace(said, why=f"{said.why} {still}".strip())
-    if not any(finding.key == "set_aside" for finding in findings or ()):
+    if not any(finding.key in {"set_aside", STRAYS} for finding in findings or ()):
         said = replace(said, unscored=_unscored(dataset, state))
+    if not state.n_accepted:  # what its version finds says nothing of a batch without a scored record
+        return said
     if is_learned:
         learned = f"This batch was among those that version {state.model_version} learned from."
         said = replace(said, learned=learned)

@@ -262,6 +262,19 @@ def test_flags_of_a_version_that_was_rolled_back_are_not_called_trustworthy() ->
     assert withdrawn(version_with(), 1) == ""
 
 
+def test_of_strays_nothing_is_said_that_is_about_scores_and_nothing_twice() -> None:
+    """None was scored: what the version finds is no matter."""
+    strays = replace(STATE, n_accepted=0, set_aside={"outside_period": 9}, model_version=1)
+    found = Finding(
+        STRAYS, "warning", "9 records are set aside: their time is not the one in its name", "look"
+    )
+    said = trust(SENSORS, strays, (found,), 20, recall=0.2, is_learned=True)
+    assert (said.finds, said.learned, said.unscored) == ("", "", "")
+    assert said.why == f"{found.what}."
+    whole = trust(SENSORS, strays, (), 20, recall=0.2)
+    assert (whole.finds, whole.unscored[:9]) == ("", "9 records")
+
+
 def test_a_page_of_a_refused_batch_says_what_stands_of_it() -> None:
     """ "Nothing was scored" of a batch whose flags wait for review is half the truth."""
     refused = replace(STATE, status="refused", reason="amount: beyond 9.")
