@@ -7,7 +7,7 @@ A link that is gone is reported as gone; the others are shown.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ def trace(here: Installation, anomaly_id: str) -> Chain:
         record=row,
         model=_model(here, row.dataset, row.model_version, dataset),
         contract=_contract(dataset, scored),
-        batch=_batch(here, dataset, scored),
+        batch=_batch(here, dataset, scored, states),
         delivery=_files(here, dataset, scored),
     )
 
@@ -144,11 +144,13 @@ def _contract(dataset: Dataset | None, scored: BatchState | None) -> dict[str, A
     }
 
 
-def _batch(here: Installation, dataset: Dataset | None, scored: BatchState | None) -> dict[str, Any]:
+def _batch(
+    here: Installation, dataset: Dataset | None, scored: BatchState | None, states: Sequence[BatchState]
+) -> dict[str, Any]:
     if scored is None:
         return {"gone": "the ledger does not know it"}
     return {
-        "version": scored.version,
+        "delivery": _delivery(scored, states),
         "fingerprint": scored.fingerprint,
         "validated_at": scored.validated_at,
         "n_read": scored.n_read,
@@ -156,6 +158,12 @@ def _batch(here: Installation, dataset: Dataset | None, scored: BatchState | Non
         "n_flagged": scored.n_flagged,
         "report": str(path_of(here, dataset, scored.batch_id)) if dataset else None,
     }
+
+
+def _delivery(scored: BatchState, states: Sequence[BatchState]) -> int:
+    """Return which delivery of its batch was scored, the first one is 1; checking one again makes none."""
+    contents = [state.fingerprint for state in states if state.version <= scored.version]
+    return sum(one != before for one, before in zip(contents, ["", *contents], strict=False))
 
 
 def _files(here: Installation, dataset: Dataset | None, scored: BatchState | None) -> dict[str, Any]:
@@ -228,7 +236,7 @@ def _verdict(given: Verdict, *, holds: bool) -> str:
 
 def _counts(batch: dict[str, Any]) -> str:
     return (
-        f"version {batch['version']}, {batch['n_read']:,} records, {batch['n_accepted']:,} accepted, {batch['n_flagged']:,} flagged; "
+        f"delivery {batch['delivery']}, {batch['n_read']:,} records, {batch['n_accepted']:,} accepted, {batch['n_flagged']:,} flagged; "
         f"fingerprint {batch['fingerprint']}"
     )
 

@@ -39,7 +39,7 @@ def status(here: Installation, dataset_name: str | None = None) -> list[dict[str
         found.append({
             "dataset": dataset.name,
             "champion": here.ledger.serving_version(dataset.name),
-            "trained_at": here.ledger.trained_at(dataset.name),
+            "last_trained_at": here.ledger.trained_at(dataset.name),
             "tables": str(here.tables(dataset).root),
             "counts": dict(Counter(batch.status for batch in batches)),
             "n_read": sum(batch.n_read for batch in batches),

@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.trace import Chain, as_lines
+from pipeline.report.trace import Chain, _delivery, as_lines
 
-from .review_data import WHOLE
+from .review_data import WHOLE, refused
 
 GONE: dict[str, Any] = {"version": 3, "gone": "removed"}
 CONTRACT = {"hash": "c", "now": "c", "unchanged": True, "file": "f"}
+
+
+def test_a_check_of_the_same_content_is_no_delivery() -> None:
+    """Beside "model version 1", "version 2" of a batch would be taken for a model's."""
+    kept = [replace(refused("b"), version=i + 1, fingerprint=one) for i, one in enumerate("aabba")]
+    assert [_delivery(one, kept) for one in kept] == [1, 1, 2, 2, 3]
+    batch = {"delivery": 2, "n_read": 9, "n_accepted": 9, "n_flagged": 1, "fingerprint": "f"}
+    lines = dict(as_lines(Chain(WHOLE, GONE, CONTRACT, batch, {"unchanged": None, "files": []})))
+    assert lines["batch"].startswith("delivery 2, 9 records, ")
 
 
 @pytest.mark.parametrize(
