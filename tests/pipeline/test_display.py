@@ -299,6 +299,13 @@ def test_of_a_refused_batch_it_is_told_where_its_records_are(capsys: pytest.Capt
     """Nothing of it was published; whoever looks for a record looks in the files."""
     nightly.print_set_aside(batch("b", records=[], report="p", set_aside={"missing_value:at": 879}))
     assert "they are where they landed: shop/a.parquet" in " ".join(capsys.readouterr().out.split())
+    stands = "its 9 records and 6 flags of before stand"
+    nightly.print_set_aside(batch("b", records=[], report="p", stands=stands))
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{stands}; the records that were refused are where they landed: shop/a.parquet" in told
+    assert "nowhere" not in told
+    nightly.print_batches([batch("b", stands={"words": stands})], Glance({}), whole="")
+    assert stands in " ".join(capsys.readouterr().out.split())
     nightly.print_set_aside(batch("b", status="scored", records=[], report="p"))
     assert "landed" not in capsys.readouterr().out
 
