@@ -32,6 +32,7 @@ from vae_core.noise import HIGHEST_LOG_VARIANCE, LOG2_E
 from vae_core.posteriors import LOG_VARIANCE
 from vae_core.priors import Mixture, StandardNormal
 from vae_core.records import FARTHEST, MISSING, Records
+from vae_core.recurring import soften
 
 HIGHEST_TERM = 1e30  # nats; keeps sums finite
 HIGHEST_RATIO = 1e18  # of squared residuals to their scale; two multiply without overflow
@@ -118,9 +119,9 @@ class FusedScorer:
         if of.n_categorical:
             self._categorical_terms(at, base)
         reconstruction = at.whole.mul_(at.observed).sum(dim=0).clamp_(max=HIGHEST_TERM)
-        terms = (
-            at.terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(of.typical).mul_(at.observed).mul_(of.weights)
-        )
+        terms = at.terms.clamp_(-HIGHEST_TERM, HIGHEST_TERM).sub_(of.typical)
+        soften(terms, at.raw, of.recurring)
+        terms.mul_(at.observed).mul_(of.weights)
         score = terms.sum(dim=0).add_(kl_divergence, alpha=of.kl_weight)
         return SliceScores(score, reconstruction, kl_divergence, terms)
 

@@ -72,6 +72,7 @@ class FusedWeights:
         share = vae.noise.share_in_terms[:, None]
         self.own_share, self.student_share = share, 2 * (1 - share) / self.n_members
         self.typical, self.weights = vae.typical[:, None], (vae.learned * vae.weights[:-1])[:, None]
+        self.recurring = vae.recurring.by_column()
         self.kl_weight = float(vae.weights[-1])
         self.n_components, self.exponents = 1, None
         if isinstance(vae.prior, Mixture):

@@ -28,6 +28,7 @@ from vae_core.ppca import exact_posterior
 from vae_core.priors import PRIORS
 from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
+from vae_core.recurring import RecurringValues
 
 _STEPS = 10  # of the search for a record's latents without an encoder
 _STEPS_TO_LEARN = 6
@@ -46,8 +47,8 @@ class VAE(nn.Module):
     The buffers hold what scoring needs to know of the training records. ``fit`` fills them, and with them
     ``state_dict`` is the whole model. ``scale``: (n_numeric,) robust squared residual. ``typical``:
     (n_columns,) mean score term, nats. ``typical_kl``: () nats. ``weights``: (n_columns + 1,) of the score's
-    terms, the KL's last, see feedback.py. ``linear.*``: the linear model. ``learned``: (n_columns,) bool,
-    False where training saw no value at all.
+    terms, the KL's last, see feedback.py. ``linear.*``: the linear model. ``recurring.*``: values that
+    recur (recurring.py). ``learned``: (n_columns,) bool, False where training saw no value at all.
     """
 
     scale: Tensor
@@ -87,6 +88,7 @@ class VAE(nn.Module):
         if recipe.linear_records:
             modelled = tuple(name not in UNSCALED for name in self.noise.names)
             self.linear = LinearGaussian(modelled, n_context)
+        self.recurring = RecurringValues()
         self.register_buffer("scale", torch.ones(n_numeric))
         self.register_buffer("typical", torch.zeros(len(layout.columns)))
         self.register_buffer("typical_kl", torch.zeros(()))
@@ -246,12 +248,14 @@ class VAE(nn.Module):
         vae = cls(
             Layout.from_dict(config["layout"]), Recipe.from_dict(config["recipe"]), tuple(config["indicated"])
         )
+        vae.recurring = RecurringValues(len(state.get("recurring.value", ())))
         vae.to(next((tensor.device for tensor in state.values()), "cpu"))
         vae.load_state_dict({
             "weights": vae.weights,
             "noise.lowest_variance": vae.noise.lowest_variance,
+            **{f"recurring.{name}": buffer for name, buffer in vae.recurring.named_buffers()},
             **state,
-        })  # older models lack weights and steps
+        })  # older models lack weights, steps and recurring values
         if damaged := [name for name, tensor in vae.state_dict().items() if not tensor.isfinite().all()]:
             raise ValueError(
                 f"these tensors of a model hold numbers that are not finite, so it was damaged since it was fitted: "

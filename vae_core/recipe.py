@@ -64,6 +64,9 @@ class Recipe:
     )
     linear_records: int = 1000  # at this many, the linear model counts as much as the networks; 0: none
     linear_trim: float = 0.25  # share of the records, the farthest out, left out of the linear fit
+    recurring_share: float = (
+        0.002  # of the records, from which on a value recurs (recurring.py); 0: none does
+    )
     critic_steps: int | None = None  # of fit_critic, for explanations; None: as many as steps, 0: no critic
 
     def __post_init__(self) -> None:
@@ -214,7 +217,7 @@ _ALLOWED = {
         _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("kl_warm_up", "final_learning_rate", "trim_after"), _SHARE),
-    **dict.fromkeys(("trim", "linear_trim", "hidden_categories"), _SHARE_BELOW_1),
+    **dict.fromkeys(("trim", "linear_trim", "hidden_categories", "recurring_share"), _SHARE_BELOW_1),
     "category_floor": _Interval(0, 1, open_low=True),
 }
 _CHOICES = {

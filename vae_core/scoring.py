@@ -24,6 +24,7 @@ from vae_core.model import VAE
 from vae_core.noise import Gaussian, sum_of_logs
 from vae_core.posteriors import Posterior
 from vae_core.records import Records
+from vae_core.recurring import soften
 from vae_core.slices import filled_up, fitting_slice, side_by_side
 
 ROUNDING = (
@@ -155,7 +156,9 @@ def expect(vae: VAE, records: Records) -> Expected:
 
 def _scored(vae: VAE, part: Records) -> SliceScores:
     terms = cell_terms(vae, part)
-    column_terms = (terms.columns - vae.typical).mul_(part.observed).mul_(vae.learned * vae.weights[:-1])
+    columns = terms.columns - vae.typical
+    soften(columns.T, part.numeric.T, vae.recurring.by_column())
+    column_terms = columns.mul_(part.observed).mul_(vae.learned * vae.weights[:-1])
     score_B = column_terms.sum(dim=1) + vae.weights[-1] * terms.kl_divergence
     return SliceScores(score_B, terms.reconstruction, terms.kl_divergence, column_terms.T)
 

@@ -1,4 +1,4 @@
-"""What a fitted model keeps of its training records: the linear model, and what is typical of each column.
+"""What a fitted model keeps of its training records: a linear model, and what is typical and what recurs.
 
 Belongs here: filling the model's buffers once, at the end of a fit. Does not: what scores make of them
 (scoring.py).
@@ -69,3 +69,4 @@ def summarise_training(vae: VAE, records: Records, *, trim: float, seed: int) ->
     kept = (terms_BJ.sum(dim=1) + kl_B).argsort(stable=True)[:n_kept]
     vae.typical.copy_(terms_BJ[kept].sum(dim=0) / records.observed[kept].sum(dim=0).clamp(min=1))
     vae.typical_kl.copy_(kl_B[kept].mean())
+    vae.recurring.fit(records.numeric, terms_BJ - vae.typical, share=vae.recipe.recurring_share)

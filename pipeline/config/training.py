@@ -22,7 +22,7 @@ RECIPE = (  # vae_core.Recipe's, repeated because importing that takes torch; a 
     "sigma_floor", "step_floor", "category_floor", "hidden_categories", "regulariser", "distance_weight", "reconstruction",
     "adversarial_weight", "kl_weight", "kl_warm_up", "kl_cycles", "free_nats", "samples", "steps", "minibatch", "learning_rate", "warm_up",
     "final_learning_rate", "gradient_clip", "trim", "trim_after", "known_margin", "weight_spread", "linear_records",
-    "linear_trim", "critic_steps",
+    "linear_trim", "recurring_share", "critic_steps",
 )  # fmt: skip
 # those whose values are words; all others but column_noise are numbers
 IN_WORDS = {"encoder", "posterior", "prior", "noise", "regulariser", "reconstruction"}
