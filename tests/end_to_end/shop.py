@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import steps
+from pipeline.incoming.redelivered import AGAIN
 from pipeline.steps.receipts import BatchReceipt
 
 if TYPE_CHECKING:
@@ -136,3 +137,7 @@ class Shop:
 
     def state(self, batch_id: str = "b1") -> Any:
         return self.place.here.ledger.newest("orders", batch_id)
+
+    def noted(self) -> list[str]:
+        """What was noted on the batch, but that it was delivered again."""
+        return [note for note in self.state().notes if not note.startswith(AGAIN)]

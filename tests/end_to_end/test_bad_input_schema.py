@@ -81,7 +81,7 @@ def test_a_type_that_holds_less_is_read_as_the_contract_s(
     shop.accepted(orders())
     shop.accepted(changed(name, values))
     assert shop.column(name) == values.to_pylist()
-    assert shop.state().notes == ([noted] if noted else [])
+    assert shop.noted() == ([noted] if noted else [])
 
 
 def test_whole_numbers_that_pandas_wrote_as_fractions_are_refused_with_the_types(shop: Shop) -> None:
@@ -146,7 +146,7 @@ def test_a_decimal_that_fits_is_kept_to_the_cent_and_a_wider_one_is_refused(shop
     shop.accepted(changed("price", exact))
     assert shop.column("price")[:3] == exact
     shop.accepted(changed("price", pa.array([Decimal("1.5")] * N, pa.decimal128(5, 1))))
-    assert shop.state().notes == ["price: decimal128(5, 1) read as decimal(10,2)"]
+    assert shop.noted() == ["price: decimal128(5, 1) read as decimal(10,2)"]
     finer = pa.array([Decimal("0.001")] * N, pa.decimal128(10, 3))
     shop.refused(
         changed("price", finer),
