@@ -30,6 +30,7 @@ from vae_core.recipe import Recipe
 from vae_core.records import MISSING, Layout, Records
 from vae_core.recurring import RecurringValues
 
+_LOWEST_RATE = 1e-2  # of counts that training starts at
 _STEPS = 10  # of the search for a record's latents without an encoder
 _STEPS_TO_LEARN = 6
 
@@ -113,6 +114,16 @@ class VAE(nn.Module):
             counts = seen[seen != MISSING].bincount(minlength=n_codes) + 1
             self.decoder_outputs.bias[..., first : first + n_codes] = (counts / counts.sum()).log()
             first += n_codes
+
+    @torch.no_grad()
+    def start_rates(self, numeric: Tensor) -> None:
+        """Start each rate of counts at the mean of the column's values: one far from 1 would take all steps.
+
+        numeric: (n_records, n_numeric), NaN where missing.
+        """
+        for column in self.noise.counts.nonzero()[:, 0].tolist():
+            mean = numeric[:, column].clamp(min=0).nanmean().nan_to_num(nan=1.0)
+            self.decoder_outputs.bias[..., column] = mean.clamp(min=_LOWEST_RATE).log()
 
     @property
     def device(self) -> torch.device:

@@ -115,6 +115,7 @@ def start(layout: Layout, recipe: Recipe, stock: Stock, records: Records, seed: 
     """Return an untrained model."""
     vae = VAE(layout, recipe, stock.indicated)
     vae.initialise(records.categorical.cpu(), torch.Generator().manual_seed(seed))
+    vae.start_rates(records.numeric)
     vae.learned.copy_(torch.tensor(stock.learned))
     vae.noise.know_steps(torch.tensor(stock.steps))
     return vae

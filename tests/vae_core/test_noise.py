@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 from torch.testing import assert_close
 
-from vae_core import VAE, Layout, Recipe, Records, fit, score
+from vae_core import VAE, Layout, Recipe, Records, expect, fit, score
 from vae_core.noise import NOISES, Mixed, NegativeBinomial, Noise, Outputs, Poisson, StudentT
 
 seeds = st.integers(0, 2**32 - 1)
@@ -230,3 +230,16 @@ def test_a_noise_model_for_a_column_that_is_not_there_is_refused() -> None:
         VAE(Layout(("amount",)), Recipe(column_noise={"amuont": "poisson"}))
     with pytest.raises(ValueError, match=r"column_noise of amount must be one of gaussian, .* is 'possion'"):
         Recipe(column_noise={"amount": "possion"})
+
+
+@pytest.mark.parametrize("noise", ["poisson", "negative_binomial"])
+def test_rates_far_from_one_are_reached(noise: str) -> None:
+    """Of a hundred thousand a record: a fit that begins at one spends its steps on the way there."""
+    random = torch.Generator().manual_seed(0)
+    cause = torch.randn(2000, 1, generator=random)
+    rates = 1e5 * (0.3 * cause).exp()
+    numbers = torch.cat([cause, torch.poisson(rates, generator=random)], dim=1)
+    records = Records(numbers, torch.empty(2000, 0, dtype=torch.int64), torch.empty(2000, 0))
+    vae = fit(Layout(("cause", "n")), records, Recipe(steps=500, column_noise={"n": noise}), seed=0)
+    wrong_by = (expect(vae, records).mean[:, 1:] / rates - 1).abs()
+    assert wrong_by.median() < 0.05
