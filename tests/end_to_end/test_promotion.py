@@ -155,7 +155,7 @@ def test_a_first_model_serves_once_it_was_judged_and_the_second_once_it_is_promo
     assert f"| shifted | {mine:.1%} | {theirs:.1%} |" in asked
     known = steps.version(validated.here, validated.name, 2)
     assert known["evaluation"]["evidence"] == one
-    assert known["made_of"]["code"] in asked.replace("\\", "")
+    assert known["made_of"]["digest of the code"] in asked.replace("\\", "")
     done = promote(validated, reason="")
     assert (done.model_version, done.previous) == (2, 1)
     assert steps.history(validated.here, validated.name)[-1]["reason"] == "no reason was given"
