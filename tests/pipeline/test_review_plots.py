@@ -76,7 +76,7 @@ def test_what_was_likely_is_read_from_the_reason(
 @pytest.mark.parametrize("n_days", [1, 2, 5, 60])
 def test_a_day_is_a_bar_however_few_there_are(n_days: int) -> None:
     """The first day that is flagged is no grey wall, and the last bar is inside each of the two drawings."""
-    drawn = str(plots.per_day([Day(f"2026-01-{i:02}", 78, 0, 0) for i in range(n_days)]))
+    drawn = str(plots.per_day([Day(f"2026-01-{i:02}", 78, 0, 0) for i in range(n_days)], {}))
     both = re.findall(r"viewBox=\"0 0 (\d+) ", drawn)
     for one, wide in zip(drawn.split("</svg>"), map(int, both), strict=False):
         found = re.findall(r'"waiting" x="([\d.]+)".*? width="([\d.]+)"', one)
@@ -90,7 +90,15 @@ def test_a_day_is_a_bar_however_few_there_are(n_days: int) -> None:
 @pytest.mark.parametrize("n", [7, 999, 99_999])
 def test_the_numbers_of_an_axis_have_room_beside_it(n: int) -> None:
     """However long they are: a letter of the style sheet's 11 px is 6.6 px wide."""
-    drawn = str(plots.per_day([Day("2026-01-01", n, 0, 0)]))
+    drawn = str(plots.per_day([Day("2026-01-01", n, 0, 0)], {}))
     ends = re.findall(r'<text x="(\d+)" y="[\d.]+" text-anchor="end">([\d,]+)<', drawn)
     assert len(ends) == 6
     assert all(int(x) >= 6.6 * len(text) for x, text in ends)
+
+
+def test_a_day_of_refused_batches_has_a_cross_and_says_so() -> None:
+    """Nothing was scored is not nothing flagged."""
+    days = [Day("2026-01-01", 0, 0, 0), Day("2026-01-02", 5, 0, 0)]
+    drawn, without = (str(plots.per_day(days, refused)) for refused in ({"2026-01-01": 2}, {}))
+    assert "2 batches refused" in drawn
+    assert "refused" not in without

@@ -217,6 +217,7 @@ NOT_OF_THE_MODEL = {
     "records/__init__.py",
     "records/accepted.py",
     "records/looking_back.py",
+    "records/standing.py",
     "records/verdicts.py",
 }
 
