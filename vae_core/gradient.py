@@ -5,8 +5,8 @@ derivative by hand, for models of numbers with Gaussian noise, a variance for ev
 from a network, and a mixture as prior. Does not: other models or losses, which go through autograd; the
 optimiser (run.py).
 
-A step of a small net costs as much as the calls it makes: seventy here, three hundred with autograd. A test
-checks that both agree to rounding.
+A step of a small net costs as much as the calls it makes, which are far fewer here than autograd's
+(counted in docs/reference/gpu.md). A test checks that both agree to rounding.
 """
 
 # M members, B records of a minibatch, N numeric columns, H hidden units, Z latents, K components
