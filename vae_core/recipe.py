@@ -64,9 +64,7 @@ class Recipe:
     )
     linear_records: int = 1000  # at this many, the linear model counts as much as the networks; 0: none
     linear_trim: float = 0.25  # share of the records, the farthest out, left out of the linear fit
-    recurring_share: float = (
-        0.002  # of the records, from which on a value recurs (recurring.py); 0: none does
-    )
+    recurring_share: float = 0.002  # of the records: from there on a value recurs (recurring.py); 0: none
     critic_steps: int | None = None  # of fit_critic, for explanations; None: as many as steps, 0: no critic
 
     def __post_init__(self) -> None:

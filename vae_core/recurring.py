@@ -98,10 +98,10 @@ def _excessive(cells: Tensor, terms: Tensor, share: float) -> tuple[Tensor, Tens
     order = terms[observed].argsort(stable=True)
     cells, terms = cells[observed][order], terms[observed][order]
     value, which, counts = torch.unique(cells, return_inverse=True, return_counts=True)
-    terms = terms[which.argsort(stable=True)]  # by value, and ascending for each
-    median = terms[counts.cumsum(0) - counts + (counts - 1) // 2] if len(value) else terms
     if len(value) < _FEWEST:
         return value[:0], terms[:0], terms[:0]
+    terms = terms[which.argsort(stable=True)]  # by value, and ascending for each
+    median = terms[counts.cumsum(0) - counts + (counts - 1) // 2]
     bound = MARGIN + math.log(n) - counts.log()
     chosen = (counts >= max(_LEAST, share * n)) & (median > bound)
     return value[chosen], bound[chosen], (median - bound)[chosen]
