@@ -123,7 +123,7 @@ train:
   window_days: 30  # how many of the newest days a training learns from
   min_records: {max(100, min(MOST_AWAITED, round(per_day * 3)))}  # no training with fewer: about three days of records, at least 100, at most {MOST_AWAITED}
 flag:
-  # a normal day flags as many as the budget, a day of an event more; where that lasts, cap: {3 * budget} flags at most {3 * budget} a batch, the most severe
+  # a normal day flags as many as the budget, a day of an event more; where that lasts, add cap: {3 * budget} to keep a batch to its {3 * budget} most severe
   review_budget: {budget}  # records a day that people can look at. Here: {why}
 """
 
