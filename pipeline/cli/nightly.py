@@ -157,9 +157,11 @@ def status(
     if dataset:
         most = len(found[0]["batches"]) if whole else SHOWN
         return print_status(found, glance(here, here.dataset(dataset), most), {}, whole=whole)
-    doubted = {
-        name: in_doubt(here, one, here.ledger.current(name).values()) for name, one in here.datasets().items()
+    scored = {
+        one["dataset"]: [b["batch_id"] for b in one["batches"][-SHOWN:] if b["status"] == "scored"]
+        for one in found
     }
+    doubted = {name: in_doubt(here, one, scored.get(name, [])) for name, one in here.datasets().items()}
     return print_status(found, None, doubted, whole=False)
 
 

@@ -44,7 +44,7 @@ def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
     """Return what to say of the scored batches: headlines of all, lines about the newest `most` of them."""
     current = here.ledger.current(dataset.name)
     back = _taken_back(here, dataset, current.values())
-    known = _known(here, dataset, current.values())
+    known = _known(here, dataset, [one.batch_id for one in current.values() if one.status == "scored"])
     of_theirs = {
         batch_id: TAKEN_BACK
         for batch_id, found in known.items()
@@ -57,14 +57,14 @@ def glance(here: Installation, dataset: Dataset, most: int) -> Glance:
     return Glance(doubted | of_theirs, lines)
 
 
-def in_doubt(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[str, str]:
-    """Return the headlines of scored batches whose flags are in doubt, by batch_id: from the ledger alone."""
-    return _doubted(dataset, _known(here, dataset, batches))
+def in_doubt(here: Installation, dataset: Dataset, scored: Iterable[str]) -> dict[str, str]:
+    """Return the headlines of those scored batches whose flags are in doubt: from the ledger alone."""
+    return _doubted(dataset, _known(here, dataset, scored))
 
 
-def _known(here: Installation, dataset: Dataset, batches: Iterable[BatchState]) -> dict[str, list[Finding]]:
-    scored = [one.batch_id for one in batches if one.status == "scored" and not is_undated(one.batch_id)]
-    return store.findings(here.ledger, dataset.name, scored)
+def _known(here: Installation, dataset: Dataset, scored: Iterable[str]) -> dict[str, list[Finding]]:
+    dated = [batch_id for batch_id in scored if not is_undated(batch_id)]
+    return store.findings(here.ledger, dataset.name, dated)
 
 
 def _doubted(dataset: Dataset, known: Mapping[str, Sequence[Finding]]) -> dict[str, str]:
