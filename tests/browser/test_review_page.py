@@ -516,7 +516,8 @@ def test_a_verdict_on_what_somebody_else_is_at_takes_the_key_twice(page: Page, h
     page.hears_again()
     assert said_of(here, "key-1") == ["open"]
     page.press("2")
-    page.until(lambda: said_of(here, "key-1") == ["normal"])
+    page.until(lambda: page.text("h1") == "key-2")
+    assert said_of(here, "key-1") == ["normal"]
     page.go("/groups")
     page.press("j", "3")
     page.until(lambda: "expected change: 4 records" in page.text("#toast"))
