@@ -1,19 +1,24 @@
-"""A review page served as `vaewatch review` serves it, and a real Chromium in front of it."""
+"""A review page, served by a thread or by `vaewatch review` itself, and a real Chromium in front of it."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from pipeline.config.settings import Settings
 from pipeline.installation import Installation
+from pipeline.web.alone import LOOPBACK, alone
 from tests.browser import chromium
 from tests.pipeline.review_data import put, reason, row
 
@@ -61,7 +66,22 @@ def here(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture
 def address(here: Installation) -> Iterator[str]:
-    """The address that the command prints, with the token."""
+    """The page's address with the token, served from a thread: a process takes seconds of a core to start."""
+    token = secrets.token_urlsafe(24)
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = alone(here, "ann", token, hosts=LOOPBACK)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    serving.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
+    server.should_exit = True
+    serving.join(timeout=60)  # a record that was opened may be importing torch
+    assert not serving.is_alive()
+
+
+@pytest.fixture
+def printed(here: Installation) -> Iterator[str]:
+    """The address that the command prints."""
     settings = here.settings
     environment = os.environ | {
         "VAEWATCH_HOME": str(settings.home),
@@ -76,7 +96,7 @@ def address(here: Installation) -> Iterator[str]:
     assert found
     yield found[0]
     served.terminate()
-    served.wait(timeout=60)  # a record that was opened may be importing torch
+    served.wait(timeout=60)
 
 
 @pytest.fixture

@@ -31,8 +31,11 @@ def states(here: Installation) -> dict[str, int]:
     return queue.counts(here.ledger, Filters())["state"]
 
 
-def test_a_token_opens_the_page_once_and_is_gone_from_the_address(page: Page) -> None:
+def test_a_token_opens_the_page_once_and_is_gone_from_the_address(
+    open_browser: Callable[..., Any], printed: str
+) -> None:
     """What stands in the address bar is what people paste to each other."""
+    page = Page(open_browser(), printed)
     assert "token" not in page.browser.current_url
     assert page.text("h1") == "9 open"
     assert page.text(".beside") == "and 2 of the random sample"
