@@ -151,7 +151,8 @@ class Minibatches:
         for step in range(n_steps):
             records = chosen if n_steps == 1 else chosen[step * n : (step + 1) * n]
             visible = records if hidden is None else without(records, hidden[step].flatten(0, 1))
-            yield Minibatch(records, visible, noise[step].view(self.n_draws, -1, n_rows, noise.shape[-1]))
+            draws = noise[step].view(n_sets, self.n_draws, -1, *noise.shape[-2:])
+            yield Minibatch(records, visible, draws.transpose(0, 1).flatten(1, 2))
 
 
 def without(records: Records, hidden: Tensor) -> Records:

@@ -243,9 +243,7 @@ class Run:
     ) -> None:
         """Take a step of the default family without autograd. Takes only tensors, to be recordable."""
         records = Records(numeric, categorical, context)
-        found = gradient(
-            self.vae, records, noise[0], kl_weight=sizes[0], n_trimmed=n_trimmed, share=self.share
-        )
+        found = gradient(self.vae, records, noise, kl_weight=sizes[0], n_trimmed=n_trimmed, share=self.share)
         self.players[0].lay([found.by_name[name] for name in self.by_hand])
         means = found.means(self.share)
         if self.share is not None:

@@ -232,7 +232,8 @@ def imagined(model: Network) -> Network:
     return model
 
 
-def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
+@pytest.mark.parametrize("samples", [1, 5])
+def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing(samples: int) -> None:
     """With gaps, context, trimming and a weight of the KL that changes."""
     real = VAE(NUMBERS, SHORT, (1, 2))
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -240,7 +241,7 @@ def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing() -> None:
         player = FlatParameters(list(vae.parameters()))
         named = {parameter: name for name, parameter in vae.named_parameters()}
         batch = Records(on_gpu(128, 5), on_gpu(128, 0, dtype=torch.int64), on_gpu(128, 1))
-        found = gradient(vae, batch, on_gpu(2, 128, 3), kl_weight=on_gpu(), n_trimmed=12)
+        found = gradient(vae, batch, on_gpu(samples, 2, 128, 3), kl_weight=on_gpu(), n_trimmed=12)
         player.lay([found.by_name[named[parameter]] for parameter in player.ordered])
         assert player.clip(10.0).device.type == THERE
         player.step(on_gpu(), on_gpu())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,14 +30,16 @@ def agree(found: Sequence[VAE], expected: Sequence[VAE]) -> None:
             )
 
 
-def test_they_are_those_of_separate_fits(draw: Callable[..., Records]) -> None:
+@pytest.mark.parametrize("samples", [1, 2])
+def test_they_are_those_of_separate_fits(samples: int, draw: Callable[..., Records]) -> None:
     """Sets of unlike size, gaps and number of records, some of which can share a pass, come back in order."""
+    recipe = replace(SHORT, samples=samples)
     sets = [
         numbers(draw(n, seed=n, missing=gaps))
         for n, gaps in ((300, 0), (700, 0), (400, 0.1), (60, 0), (500, 0.1))
     ]
-    found = fit_many(NUMBERS, sets, SHORT, seeds=[1, 2, 3, 4, 5])
-    expected = [fit(NUMBERS, records, SHORT, seed=seed) for seed, records in enumerate(sets, 1)]
+    found = fit_many(NUMBERS, sets, recipe, seeds=[1, 2, 3, 4, 5])
+    expected = [fit(NUMBERS, records, recipe, seed=seed) for seed, records in enumerate(sets, 1)]
     agree(found, expected)
     assert_close(
         score(found[1], sets[1]).anomaly_score,

@@ -44,8 +44,9 @@ def test_two_processes_of_torchs_launcher_give_the_weights_of_one(tmp_path: Path
 
 
 @pytest.mark.parametrize("n_trimmed", [0, 12])
+@pytest.mark.parametrize("samples", [1, 5])
 def test_shares_of_a_gradient_add_up_to_it(
-    n_trimmed: int, monkeypatch: pytest.MonkeyPatch, draw: Callable[..., Records]
+    samples: int, n_trimmed: int, monkeypatch: pytest.MonkeyPatch, draw: Callable[..., Records]
 ) -> None:
     """Whichever records are trimmed: they are found among the losses of all."""
     drawn = draw(128, seed=41)
@@ -53,12 +54,12 @@ def test_shares_of_a_gradient_add_up_to_it(
     vae = VAE(LAYOUT, Recipe(n_members=3, width=16))
     generator = torch.Generator().manual_seed(0)
     vae.initialise(batch.categorical, generator)
-    noise = torch.randn(3, 128, vae.recipe.latents_for(LAYOUT), generator=generator)
+    noise = torch.randn(samples, 3, 128, vae.recipe.latents_for(LAYOUT), generator=generator)
     whole = gradient(vae, batch, noise, kl_weight=1.0, n_trimmed=n_trimmed)
     monkeypatch.setattr(Share, "gathered", lambda _share, _part: whole.loss)
     shares = [Share(rank, 3, 128) for rank in range(3)]
     parts = [
-        gradient(vae, batch[s.mine], noise[:, s.mine], kl_weight=1.0, n_trimmed=n_trimmed, share=s)
+        gradient(vae, batch[s.mine], noise[:, :, s.mine], kl_weight=1.0, n_trimmed=n_trimmed, share=s)
         for s in shares
     ]
     for name, expected in whole.by_name.items():
