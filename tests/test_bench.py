@@ -64,7 +64,7 @@ def test_a_run_of_one_variant_renews_its_row_alone(tmp_path: Path) -> None:
     """Paired with the default of the same run; what is not complete stays as it is."""
     sets = [f"{i}_set{i}" for i in range(4)]
     cells = {  # AUROC on the first and the third set
-        "vaewatch": {"contaminated": (0.8, 0.6), "clean": (0.9, 0.7)},
+        variants.BASE: {"contaminated": (0.8, 0.6), "clean": (0.9, 0.7)},
         "kl_weight: 4": {"contaminated": (0.7, 0.4), "clean": (0.9, 0.7)},
         "samples: 5": {"contaminated": (0.9, 0.9)},
     }

@@ -31,7 +31,6 @@ from rich.table import Table
 
 from pipeline.detection.numbers import RIM
 from tests.bench.adbench import Array, Split, generator, layout, names, records, split
-from tests.bench.methods import CLEAN
 from tests.bench.ranking import mean_and_error
 from vae_core import VAE, CellCritic, DataWarning, Recipe, attribute, fit, fit_critic
 
@@ -63,14 +62,14 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", type=int, help="so many, the first by number; default: all")
-    parser.add_argument("--recipe", type=json.loads, default=CLEAN, help='settings as JSON, {"trim": 0.1}')
+    parser.add_argument("--recipe", type=json.loads, default={}, help='settings as JSON, {"trim": 0.1}')
     options = parser.parse_args()
     n_seeds, console = options.seeds, Console(width=None if sys.stdout.isatty() else 120)
     progress = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
     chosen = suited(names())[: options.sets]
     found: dict[str, list[Array]] = {kind: [] for kind in KINDS}
     for name in chosen:
-        by_seed = [one_set(name, seed, Recipe(**options.recipe)) for seed in range(n_seeds)]
+        by_seed = [one_set(name, seed, Recipe.clean(**options.recipe)) for seed in range(n_seeds)]
         for kind in KINDS:
             found[kind].append(np.mean([of[kind] for of in by_seed], axis=0))
             progress.print(f"{name}, {KINDS[kind]}: {described(found[kind][-1])}", highlight=False)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.bench import keel
 from tests.bench.adbench import PROTOCOLS, names
 from tests.bench.measure import CACHE, Result, Task, read, run, tasks
-from tests.bench.methods import EVERY, METHODS, OURS, VARIANTS, sets_of
+from tests.bench.methods import BASE, EVERY, METHODS, VARIANTS, sets_of
 from tests.bench.report import KEPT_BACK, PAGE, block, write
 from tests.bench.variants import PAGE as FAMILY
 from tests.bench.variants import new_rows, renew, table
@@ -44,7 +44,7 @@ def of_variants(sets: list[str], chosen: argparse.Namespace) -> list[Task]:
     """Every variant on its sets with the first seed, and the default beside it."""
     where = {name: sets_of(EVERY[name], sets) for name in chosen.only or VARIANTS}
     together = [name for name in sets if any(name in some for some in where.values())]
-    pairs = [(OURS, together), *sorted(where.items(), key=lambda pair: EVERY[pair[0]].cost)]
+    pairs = [(BASE, together), *sorted(where.items(), key=lambda pair: EVERY[pair[0]].cost)]
     found = (tasks(some, chosen.protocols, chosen.seeds[:1], [name]) for name, some in pairs)
     return list(dict.fromkeys(task for part in found for task in part))
 

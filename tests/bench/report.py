@@ -26,7 +26,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods that have a result on every set of one protocol with every seed that ours has.
+    """Methods that have a result on every set of one protocol with every seed that the first has.
 
     values: by measure, (n_methods, n_sets), means over seeds, NaN where every seed failed.
     failures: reasons by method and set. seconds: by method, the median fit.
@@ -47,12 +47,13 @@ class Comparison:
 def compare(
     results: Iterable[Result], protocol: str, methods: Iterable[str], sets: list[str]
 ) -> Comparison | None:
-    """None where not even our default is complete."""
+    """None where not even the first is complete, which the others are held against."""
+    methods = list(methods)
     cells: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         if result.protocol == protocol and result.set_name in sets:
             cells[result.method][result.set_name].append(result)
-    n_seeds = min(len(cells[OURS][s]) for s in sets)
+    n_seeds = min(len(cells[methods[0]][s]) for s in sets)
     complete = [m for m in methods if all(len(cells[m][s]) >= n_seeds for s in sets)]
     if not n_seeds:
         return None
@@ -145,11 +146,10 @@ def plus_minus(values: Array) -> str:
 
 
 def ahead(of: Comparison, row: int, measure: str) -> str:
-    """By how much ours is ahead on the same sets, and the standard error of that over the sets."""
-    ours = of.methods.index(OURS)
-    if row == ours:
+    """By how much the first is ahead on the same sets, and the standard error of that over the sets."""
+    if row == 0:
         return ""
-    mean, error = mean_and_error(100 * (of.values[measure][ours] - of.values[measure][row]))
+    mean, error = mean_and_error(100 * (of.values[measure][0] - of.values[measure][row]))
     return f"{mean:+.1f} ± {error:.1f}".replace("-", "−")
 
 

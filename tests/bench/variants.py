@@ -12,13 +12,12 @@ from pathlib import Path
 
 from tests.bench.adbench import PROTOCOLS
 from tests.bench.measure import Result
-from tests.bench.methods import METHODS, OURS, VARIANTS, every_second, fingerprint, sets_of
+from tests.bench.methods import BASE, VARIANTS, every_second, fingerprint, sets_of
 from tests.bench.ranking import mean_and_error
 from tests.bench.report import BEGIN, END, ahead, compare, plain, write
 
 PAGE = Path("docs/reference/family.md")
 HEAD = "| | sets | contaminated | default ahead by | clean | default ahead by |\n|---|---|---|---|---|---|"
-DEFAULT = "default"
 TOLD = ("auroc", "average_precision")
 
 
@@ -31,8 +30,7 @@ def renew(page: Path, new: dict[str, str]) -> None:
     """Put the rows on the page, in place of those of the same methods."""
     _, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     rows = old_rows(rest.partition(END)[0]) | new
-    known = [DEFAULT, *VARIANTS]
-    order = [*(name for name in known if name in rows), *(name for name in rows if name not in known)]
+    order = [*(name for name in VARIANTS if name in rows), *(name for name in rows if name not in VARIANTS)]
     write(page, table({name: rows[name] for name in order}))
 
 
@@ -52,13 +50,12 @@ def new_rows(results: list[Result], sets: list[str]) -> dict[str, str]:
     results = [result for result in results if result.seed == first]
     found = {}
     measured = {result.method for result in results}
-    for name in (name for name in (OURS, *VARIANTS) if name in measured):
-        some = sets_of(METHODS[OURS] if name == OURS else VARIANTS[name], sets)
+    for name in (name for name in VARIANTS if name in measured):
+        some = sets_of(VARIANTS[name], sets)
         told = [in_words(results, protocol, name, some) for protocol in PROTOCOLS]
         if all(told):
-            label = DEFAULT if name == OURS else name
-            cells = [f"`{label}`" if ":" in label else label, named(some, sets)]
-            found[label] = (
+            cells = [f"`{name}`" if ":" in name else name, named(some, sets)]
+            found[name] = (
                 "| " + " | ".join([*cells, *(cell for pair in told if pair for cell in pair)]) + " |"
             )
     return found
@@ -71,9 +68,9 @@ def named(some: list[str], sets: list[str]) -> str:
 
 def in_words(results: Iterable[Result], protocol: str, name: str, some: list[str]) -> tuple[str, str] | None:
     """A row's means, and by how much the default is ahead; None where a result is missing or has failed."""
-    if name != OURS and fingerprint(VARIANTS[name], protocol) == fingerprint(METHODS[OURS], protocol):
+    if name != BASE and fingerprint(VARIANTS[name], protocol) == fingerprint(VARIANTS[BASE], protocol):
         return "(the default there)", ""
-    both = compare(results, protocol, dict.fromkeys((OURS, name)), some) if some else None
+    both = compare(results, protocol, dict.fromkeys((BASE, name)), some) if some else None
     if both is None or name not in both.methods or both.failures[name]:
         return None
     row = both.methods.index(name)

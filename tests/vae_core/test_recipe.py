@@ -62,3 +62,10 @@ def test_a_recipe_is_a_value() -> None:
         Recipe(column_noise=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="need log p"):
         Recipe(prior="hierarchical", samples=3)
+
+
+def test_the_recipe_for_clean_records_differs_in_what_anomalies_among_them_ask_for() -> None:
+    """In three settings, each of which may be given all the same."""
+    usual, clean = Recipe().to_dict(), Recipe.clean().to_dict()
+    assert {name for name in usual if usual[name] != clean[name]} == {"trim", "linear_records", "samples"}
+    assert Recipe.clean(trim=0.05, steps=200) == Recipe(trim=0.05, linear_records=0, samples=5, steps=200)
