@@ -112,7 +112,8 @@ def report(chosen: argparse.Namespace) -> None:
         return
     page = chosen.page or (PAGE if whole and set(chosen.protocols) == set(PROTOCOLS) else None)
     drawn = page.parent if page and not chosen.kept_back else None
-    text = block(results, sets, chosen.protocols, drawn)
+    shown = [*METHODS, *(name for name in chosen.only or () if name not in METHODS)]
+    text = block(results, sets, chosen.protocols, drawn, shown)
     print(text)
     if page:
         write(page, text)

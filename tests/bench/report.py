@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.bench.diagram import draw
 from tests.bench.measure import MEASURES, Result
-from tests.bench.methods import METHODS, OURS
+from tests.bench.methods import OURS
 from tests.bench.ranking import Array, friedman_p, mean_and_error, ranks
 
 PAGE, KEPT_BACK = Path("docs/reference/quality.md"), Path("docs/reference/quality-kept-back.md")
@@ -76,11 +76,19 @@ def seed_mean(results: list[Result], measure: str) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
-def block(results: list[Result], sets: list[str], protocols: Iterable[str], folder: Path | None) -> str:
-    """What stands between the page's markers; diagrams go into the folder."""
+def block(
+    results: list[Result],
+    sets: list[str],
+    protocols: Iterable[str],
+    folder: Path | None,
+    methods: list[str],
+) -> str:
+    """What stands between the page's markers, the first method held against the others; diagrams go into the
+    folder.
+    """
     parts = []
     for protocol in protocols:
-        parts += section(results, sets, protocol, folder)
+        parts += section(results, sets, protocol, folder, methods)
     if not parts:
         return "Nothing to report: our default is not complete."
     return "\n\n".join([versions(results, sets), *parts])
@@ -93,9 +101,11 @@ def versions(results: list[Result], sets: list[str]) -> str:
     return f"{len(sets)} sets; seeds {seeds}; {packages}."
 
 
-def section(results: list[Result], sets: list[str], protocol: str, folder: Path | None) -> list[str]:
+def section(
+    results: list[Result], sets: list[str], protocol: str, folder: Path | None, methods: list[str]
+) -> list[str]:
     """One protocol."""
-    main = compare(results, protocol, METHODS, sets)
+    main = compare(results, protocol, methods, sets)
     if main is None:
         return []
     parts = [f"## {protocol.capitalize()}", summary(main)]
