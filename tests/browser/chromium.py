@@ -1,11 +1,15 @@
-"""Debian's Chromium, without background requests of its own."""
+"""Debian's Chromium, without background requests of its own.
+
+One process serves many tests, as starting one takes seconds of a core: a browser is a window, and what it
+leaves behind is cleared.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +23,62 @@ def missing() -> str:
     return "no Chromium, chromedriver or selenium: `apt-get install chromium chromium-driver`"
 
 
-@contextmanager
-def browsers(folder: Path) -> Iterator[Callable[..., Any]]:
-    """Yield a function that starts a browser, of a width, light or dark; all are closed at the end."""
-    started: list[Any] = []
+class Chromiums:
+    """Processes that stay from one test to the next; their profiles lie in a folder."""
 
-    def start(width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True) -> Any:
-        started.append(_started(folder / f"profile{len(started)}", script=script))
-        browser = started[-1]
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        browser.implicitly_wait(0)
-        return browser
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Any] = []
+        self.idle: dict[bool, list[Any]] = {True: [], False: []}  # by whether scripts run
 
-    try:
-        yield start
-    finally:
-        for browser in started:
+    @contextmanager
+    def browsers(self) -> Iterator[Callable[..., Any]]:
+        """Yield a function that opens a browser, of a width, light or dark; all are closed at the end."""
+        with ExitStack() as opened:
+
+            def start(
+                width: int = 1280, height: int = 900, *, dark: bool = False, script: bool = True
+            ) -> Any:
+                browser = opened.enter_context(self._window(script=script))
+                size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+                browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+                scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+                browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+                browser.implicitly_wait(0)
+                return browser
+
+            yield start
+
+    @contextmanager
+    def _window(self, *, script: bool) -> Iterator[Any]:
+        browser = self.idle[script].pop() if self.idle[script] else self._started(script=script)
+        first = browser.current_window_handle
+        browser.switch_to.new_window("window")
+        yield browser
+        for kept in ("Network.clearBrowserCookies", "Network.clearBrowserCache"):
+            browser.execute_cdp_cmd(kept, {})
+        browser.close()
+        browser.switch_to.window(first)
+        browser.get_log("browser")  # what the next would take for its own
+        self.idle[script].append(browser)
+
+    def _started(self, *, script: bool) -> Any:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        profile = self.folder / f"profile{len(self.started)}"
+        others = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", f"user-data-dir={profile}")
+        for name in (*QUIET, *others):
+            options.add_argument(f"--{name}")
+        if not script:
+            options.add_experimental_option(
+                "prefs", {"profile.managed_default_content_settings.javascript": 2}
+            )
+        self.started.append(webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver"))))
+        return self.started[-1]
+
+    def close(self) -> None:
+        for browser in self.started:
             browser.quit()
-
-
-def _started(profile: Path, *, script: bool) -> Any:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    others = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", f"user-data-dir={profile}")
-    for name in (*QUIET, *others):
-        options.add_argument(f"--{name}")
-    if not script:
-        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
-    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))

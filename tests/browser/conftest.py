@@ -99,10 +99,17 @@ def printed(here: Installation) -> Iterator[str]:
     served.wait(timeout=60)
 
 
-@pytest.fixture
-def open_browser(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """A function that starts a Chromium: of a width, light or dark."""
+@pytest.fixture(scope="session")
+def chromiums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chromiums]:
     if why_not := chromium.missing():
         pytest.skip(why_not)
-    with chromium.browsers(tmp_path) as start:
+    processes = chromium.Chromiums(tmp_path_factory.mktemp("chromium"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture
+def open_browser(chromiums: chromium.Chromiums) -> Iterator[Callable[..., Any]]:
+    """A function that opens a browser: of a width, light or dark."""
+    with chromiums.browsers() as start:
         yield start

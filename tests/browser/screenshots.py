@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         environment, day = _scored(root)
-        with chromium.browsers(root / "profiles") as start:
+        chromiums = chromium.Chromiums(root / "profiles")
+        with closing(chromiums), chromiums.browsers() as start:
             report = root / "home" / "reports" / "payments" / day / "run.html"
             _shoot(start(1120, 960), report.as_uri(), "report")
             with _served(environment) as address:

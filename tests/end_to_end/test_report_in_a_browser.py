@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.report import batch
-from tests.browser.conftest import open_browser as open_browser  # a fixture
+from tests.browser.conftest import chromiums as chromiums  # fixtures
+from tests.browser.conftest import open_browser as open_browser
 from tests.browser.page import Page
 from tests.browser.test_review_layout import CONTRASTS
 
