@@ -86,7 +86,11 @@ def gradient(
     importance-weighted one, which has no kl_weight.
     share: where the batch is a part of the minibatch, to whose mean it then adds.
     """
-    n_draws, n_members, n_rows = noise.shape[:3]
+    prior, (n_draws, n_members, n_rows) = vae.prior, noise.shape[:3]
+    if not isinstance(prior, Mixture):
+        raise TypeError(
+            f"no hand-written gradient for prior {type(prior).__name__}: check is_known_by_hand first"
+        )
     n_sets = len(batch) // n_rows
 
     def by_member(rows: Tensor) -> Tensor:
@@ -94,46 +98,19 @@ def gradient(
             return rows.expand(n_members, -1, -1)
         return rows.view(n_sets, n_rows, -1).repeat_interleave(n_members // n_sets, dim=0)
 
+    encoder = _Encoder(vae, by_member(vae.encoder_input(batch)), noise)
+    decoder = _Decoder(vae, encoder.draws, by_member(batch.context_values))
     cells = (x if n_sets == 1 else by_member(x)[:, None] for x in (batch.values, batch.observed))
-    inputs = by_member(vae.encoder_input(batch))
-    encoder, to_posterior = vae.encoder_inputs, vae.encoder_outputs
-    hidden = torch.baddbmm(encoder.bias, inputs, encoder.weight).relu_()
-    outputs = torch.baddbmm(to_posterior.bias, hidden, to_posterior.weight)
-    raw_mean, raw_log_variance = outputs.chunk(2, dim=-1)
-    posterior = _Posterior(raw_mean.clamp(-FARTHEST, FARTHEST), raw_log_variance.clamp(*LOG_VARIANCE), noise)
-    latents = told = posterior.draws
-    if vae.layout.context:
-        context = by_member(batch.context_values)[:, None].expand(-1, n_draws, -1, -1)
-        told = torch.cat([latents, context.flatten(1, 2)], dim=-1)
-    decoder, column = vae.decoder_inputs, vae.decoder_outputs
-    decoded = torch.baddbmm(decoder.bias, told, decoder.weight).relu_()
-    out = torch.baddbmm(column.bias, decoded, column.weight)
-
-    likelihood = _Likelihood(vae, out.view(n_members, n_draws, n_rows, -1), *cells)
-    prior = vae.prior
-    if not isinstance(prior, Mixture):
-        raise TypeError(
-            f"no hand-written gradient for prior {type(prior).__name__}: check is_known_by_hand first"
-        )
+    likelihood = _Likelihood(vae, decoder.out.view(n_members, n_draws, n_rows, -1), *cells)
     reconstruction_MKB = likelihood.reconstruction
-    elbo = _Elbo(prior, posterior, reconstruction_MKB, kl_weight)
-    bound = elbo if n_draws == 1 else _ImportanceWeighted(prior, posterior, reconstruction_MKB)
+    elbo = _Elbo(prior, encoder, reconstruction_MKB, kl_weight)
+    bound = elbo if n_draws == 1 else _ImportanceWeighted(prior, encoder, reconstruction_MKB)
     weight_MB = _weights(bound.loss, n_trimmed, share)
-    likelihood.back(bound.weights(weight_MB))
 
-    # back through the decoder, the draws and the encoder
     by_name: dict[str, Tensor] = {}
-    _to_layer(by_name, "decoder_outputs", decoded, out)
-    to_decoded = torch.bmm(out, column.weight.mT).mul_(decoded > 0)
-    _to_layer(by_name, "decoder_inputs", told, to_decoded)
-    to_latents = torch.bmm(to_decoded, decoder.weight[:, : latents.shape[-1]].mT)
-    to_mean, to_log_variance = bound.back(to_latents, weight_MB, by_name)
-    to_mean.mul_(raw_mean.abs() <= FARTHEST)
-    to_log_variance.mul_((raw_log_variance >= LOG_VARIANCE[0]) & (raw_log_variance <= LOG_VARIANCE[1]))
-    to_outputs = torch.cat([to_mean, to_log_variance], dim=-1)
-    _to_layer(by_name, "encoder_outputs", hidden, to_outputs)
-    to_hidden = torch.bmm(to_outputs, to_posterior.weight.mT).mul_(hidden > 0)
-    _to_layer(by_name, "encoder_inputs", inputs, to_hidden)
+    likelihood.back(bound.weights(weight_MB))
+    to_latents = decoder.back(by_name)
+    encoder.back(*bound.back(to_latents, weight_MB, by_name), by_name)
     return Gradient(by_name, bound.loss, reconstruction_MKB[:, 0], elbo.kl_divergence, weight_MB)
 
 
@@ -150,6 +127,53 @@ def _to_layer(by_name: dict[str, Tensor], name: str, inputs: Tensor, to_outputs:
     """Set the gradient of a layer's weights and biases, given that of its outputs."""
     by_name[f"{name}.weight"] = torch.bmm(inputs.mT, to_outputs)
     by_name[f"{name}.bias"] = to_outputs.sum(dim=1, keepdim=True)
+
+
+class _Encoder:
+    """Posteriors, (M, B, Z) of mean and log-variance, draws of them, (M, R, Z), and the backward pass."""
+
+    def __init__(self, vae: VAE, inputs: Tensor, noise: Tensor) -> None:
+        self.inputs, self.to_outputs = inputs, vae.encoder_outputs
+        self.hidden = torch.baddbmm(vae.encoder_inputs.bias, inputs, vae.encoder_inputs.weight).relu_()
+        outputs = torch.baddbmm(self.to_outputs.bias, self.hidden, self.to_outputs.weight)
+        self.raw_mean, self.raw_log_variance = outputs.chunk(2, dim=-1)
+        self.mean = self.raw_mean.clamp(-FARTHEST, FARTHEST)
+        self.log_variance = self.raw_log_variance.clamp(*LOG_VARIANCE)
+        self.volume_MB = self.log_variance.sum(dim=-1)
+        self.noise = noise.transpose(0, 1)
+        self.away = (0.5 * self.log_variance).exp_()[:, None] * self.noise
+        self.draws = (self.mean[:, None] + self.away).flatten(1, 2)
+
+    def back(self, to_mean: Tensor, to_log_variance: Tensor, by_name: dict[str, Tensor]) -> None:
+        """Set the gradients of the encoder's weights, given those of means and log-variances."""
+        low, high = LOG_VARIANCE
+        to_mean.mul_(self.raw_mean.abs() <= FARTHEST)
+        to_log_variance.mul_((self.raw_log_variance >= low) & (self.raw_log_variance <= high))
+        to_outputs = torch.cat([to_mean, to_log_variance], dim=-1)
+        _to_layer(by_name, "encoder_outputs", self.hidden, to_outputs)
+        to_hidden = torch.bmm(to_outputs, self.to_outputs.weight.mT).mul_(self.hidden > 0)
+        _to_layer(by_name, "encoder_inputs", self.inputs, to_hidden)
+
+
+class _Decoder:
+    """A decoder's outputs for latents (M, R, Z), and the backward pass."""
+
+    def __init__(self, vae: VAE, latents: Tensor, context: Tensor) -> None:
+        self.inputs, self.n_latents = latents, latents.shape[-1]
+        if vae.layout.context:
+            n_draws = latents.shape[1] // context.shape[1]
+            of_draws = context[:, None].expand(-1, n_draws, -1, -1).flatten(1, 2)
+            self.inputs = torch.cat([latents, of_draws], dim=-1)
+        self.to_hidden, self.to_out = vae.decoder_inputs, vae.decoder_outputs
+        self.hidden = torch.baddbmm(self.to_hidden.bias, self.inputs, self.to_hidden.weight).relu_()
+        self.out = torch.baddbmm(self.to_out.bias, self.hidden, self.to_out.weight)
+
+    def back(self, by_name: dict[str, Tensor]) -> Tensor:
+        """Return the gradient of the latents and set those of the weights, once ``out`` holds its own."""
+        _to_layer(by_name, "decoder_outputs", self.hidden, self.out)
+        to_hidden = torch.bmm(self.out, self.to_out.weight.mT).mul_(self.hidden > 0)
+        _to_layer(by_name, "decoder_inputs", self.inputs, to_hidden)
+        return torch.bmm(to_hidden, self.to_hidden.weight[:, : self.n_latents].mT)
 
 
 class _Likelihood:
@@ -175,31 +199,21 @@ class _Likelihood:
         torch.mul(self.scaled, weight_MKBN.neg_(), out=self.place)
 
 
-class _Posterior:
-    """Gaussians with a mean and a log-variance for each latent, (M, B, Z), and draws of them, (M, R, Z)."""
-
-    def __init__(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> None:
-        self.mean, self.log_variance, self.noise = mean, log_variance, noise.transpose(0, 1)
-        self.away = (0.5 * log_variance).exp_()[:, None] * self.noise
-        self.draws = (mean[:, None] + self.away).flatten(1, 2)
-        self.volume_MB = log_variance.sum(dim=-1)
-
-
 class _Elbo:
     """The loss of a draw, −log p(x|z) and the KL in closed form, (M, B) nats, and its backward pass."""
 
     def __init__(
         self,
         prior: Mixture,
-        posterior: _Posterior,
+        encoder: _Encoder,
         reconstruction_MKB: Tensor,
         kl_weight: Tensor | float,
     ) -> None:
-        self.posterior, self.kl_weight = posterior, kl_weight
-        self.variance = posterior.log_variance.exp()
-        second = torch.addcmul(self.variance, posterior.mean, posterior.mean)
-        self.mixture = _Mixture(prior, posterior.mean, second)
-        self.kl_divergence = self.mixture.total.add(posterior.volume_MB, alpha=0.5).neg_().clamp_(min=0)
+        self.encoder, self.kl_weight = encoder, kl_weight
+        self.variance = encoder.log_variance.exp()
+        second = torch.addcmul(self.variance, encoder.mean, encoder.mean)
+        self.mixture = _Mixture(prior, encoder.mean, second)
+        self.kl_divergence = self.mixture.total.add(encoder.volume_MB, alpha=0.5).neg_().clamp_(min=0)
         self.loss = (self.kl_divergence * kl_weight).add_(reconstruction_MKB[:, 0])
 
     def weights(self, weight_MB: Tensor) -> Tensor:
@@ -216,7 +230,7 @@ class _Elbo:
         charged = (self.kl_weight * weight_MB).mul_(self.kl_divergence > 0)
         to_mean, precision = self.mixture.back(charged, by_name)
         to_log_variance = precision.mul_(self.variance).sub_(charged[..., None]).mul_(0.5)
-        to_log_variance.add_(to_latents.mul(self.posterior.away[:, 0]), alpha=0.5)
+        to_log_variance.add_(to_latents.mul(self.encoder.away[:, 0]), alpha=0.5)
         return to_mean.add_(to_latents), to_log_variance
 
 
@@ -226,13 +240,13 @@ class _ImportanceWeighted:
     A draw counts in the gradient by its part of the mean (Burda et al. 2016, eq. 13).
     """
 
-    def __init__(self, prior: Mixture, posterior: _Posterior, reconstruction_MKB: Tensor) -> None:
-        self.posterior, latents = posterior, posterior.draws
+    def __init__(self, prior: Mixture, encoder: _Encoder, reconstruction_MKB: Tensor) -> None:
+        self.encoder, latents = encoder, encoder.draws
         self.mixture = _Mixture(prior, latents, latents * latents)
-        n_draws, n_rows, n_latents = posterior.away.shape[1:]
+        n_draws, n_rows, n_latents = encoder.away.shape[1:]
         log_weights = self.mixture.total.view(-1, n_draws, n_rows) - 0.5 * n_latents
-        squared = posterior.noise.square().sum(dim=-1)
-        log_weights.add_(squared.add_(posterior.volume_MB[:, None]), alpha=0.5).sub_(reconstruction_MKB)
+        squared = encoder.noise.square().sum(dim=-1)
+        log_weights.add_(squared.add_(encoder.volume_MB[:, None]), alpha=0.5).sub_(reconstruction_MKB)
         total_MB = log_weights.logsumexp(dim=1)
         self.loss = total_MB.neg().add_(math.log(n_draws))
         self.parts = log_weights.sub_(total_MB[:, None]).exp_()
@@ -250,8 +264,8 @@ class _ImportanceWeighted:
         The prior's go into ``by_name``.
         """
         to_draws, _ = self.mixture.back(self.weights(weight_MB).flatten(1), by_name)
-        to_draws = to_draws.add_(to_latents).view(self.posterior.away.shape)
-        to_log_variance = (to_draws * self.posterior.away).sum(dim=1).sub_(weight_MB[..., None]).mul_(0.5)
+        to_draws = to_draws.add_(to_latents).view(self.encoder.away.shape)
+        to_log_variance = (to_draws * self.encoder.away).sum(dim=1).sub_(weight_MB[..., None]).mul_(0.5)
         return to_draws.sum(dim=1), to_log_variance
 
 
