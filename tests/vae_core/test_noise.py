@@ -22,10 +22,9 @@ REAL = ("gaussian", "gaussian_fixed_sigma", "gaussian_shared_sigma", "gaussian_c
 
 def outputs(seed: int, n_records: int = 6, n_members: int = 2) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
-    place, spread = torch.randn(2, n_members, n_records, 3, generator=generator, dtype=torch.float64).clamp(
-        -3, 3
-    )
-    extra = torch.randn(n_members, 1, 3, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(2, n_members, n_records, 3, generator=generator, dtype=torch.float64)
+    place, spread = drawn.clamp(-3, 3)
+    extra = torch.randn(n_members, 1, 3, generator=generator, dtype=torch.float64).clamp(-3, 3)
     return Outputs(place, spread, extra, sigma=0.7, lowest_variance=torch.full((place.shape[-1],), 0.01))
 
 
@@ -70,6 +69,13 @@ def test_density_mean_and_variance_are_those_of_scipy(name: str, seed: int) -> N
     assert_close(noise.log_prob(values), torch.as_tensor(density(values.numpy())), rtol=1e-6, atol=1e-6)
     for ours, moment in ((noise.mean, theirs.mean()), (noise.variance, theirs.var())):
         assert_close(ours, torch.as_tensor(moment).broadcast_to(ours.shape), rtol=1e-6, atol=1e-6)
+
+
+def test_a_students_t_is_never_as_good_as_normal() -> None:
+    """Its freedom ends at 2 + exp(5), 150, whatever is learned."""
+    far = torch.full((1, 1, 1), 4.04)
+    out = Outputs(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), far, 1.0, torch.tensor([0.0]))
+    assert_close(StudentT.of(out).freedom, torch.full((1, 1, 1), 2 + math.exp(5)))
 
 
 @pytest.mark.parametrize("log_mean", [3.0, 9.0, 11.5, 13.8])
