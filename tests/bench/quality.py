@@ -100,7 +100,8 @@ def work_off(todo: list[Task], cache: Path, jobs: int, *, n_cached: int) -> None
 
 def report(chosen: argparse.Namespace) -> None:
     """Tables of all that is cached for the chosen sets, protocols and seeds, whatever was computed now."""
-    sets, whole = chosen.sets or names(), not chosen.sets and chosen.seeds == SEEDS
+    sets = chosen.sets or names()
+    whole = not chosen.sets and chosen.seeds == SEEDS and set(chosen.only or ()) <= set(METHODS)
     known, cached = tasks(sets, chosen.protocols, chosen.seeds, EVERY), read(chosen.cache)
     results = [replace(cached[task], method=task.method) for task in known if task in cached]
     if chosen.variants:
