@@ -151,6 +151,7 @@ class Minibatches:
         for step in range(n_steps):
             records = chosen if n_steps == 1 else chosen[step * n : (step + 1) * n]
             visible = records if hidden is None else without(records, hidden[step].flatten(0, 1))
+            # drawn set by set: a model that shares its pass gets the noise of its own fit
             draws = noise[step].view(n_sets, self.n_draws, -1, *noise.shape[-2:])
             yield Minibatch(records, visible, draws.transpose(0, 1).flatten(1, 2))
 
